@@ -1,0 +1,26 @@
+"""What a caller's key is worth, as the control plane said it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class KeyGrant:
+    """The answer of an introspection. `endpoints` is None when the key reaches all of its org's."""
+
+    org: str
+    key_id: str
+    state: Literal["active", "revoked", "no_credit"]
+    endpoints: frozenset[str] | None = None
+    ttl_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """Integer micro-USD per million tokens, per endpoint; the plane owns it, the node reserves by it."""
+
+    input_micro_usd_per_mtok: int
+    cached_input_micro_usd_per_mtok: int
+    output_micro_usd_per_mtok: int

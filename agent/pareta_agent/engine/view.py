@@ -1,0 +1,46 @@
+"""What everybody else may know of the engines: frozen values, replaced whole when something changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+EndpointStatus = Literal["deploying", "live", "stopped", "failed", "cold"]
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaView:
+    """One engine that takes requests. `name` is `<endpoint>/<index>`; `generation` grows with every start."""
+
+    name: str
+    generation: int
+    socket: Path
+    engine_version: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointView:
+    """An endpoint as callers meet it. `replicas` holds only those that are ready.
+
+    `retry_after_s` is the expected wait until live (None when it will not come by waiting);
+    `reason` is one sentence for the owner, never a path or a weights id.
+    """
+
+    id: str
+    org: str
+    task: str
+    alias: str
+    status: EndpointStatus
+    replicas: tuple[ReplicaView, ...] = ()
+    max_model_len: int | None = None
+    system_prompt: str | None = None
+    retry_after_s: int | None = None
+    reason: str | None = None
+    created_s: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FleetView:
+    endpoints: Mapping[str, EndpointView] = field(default_factory=dict)

@@ -1,0 +1,64 @@
+"""One usage record: what a request used and how it ended. Never a prompt, a key or a weights id."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Literal
+
+
+class Outcome(StrEnum):
+    """How an admitted request ended; exactly one each, and only COMPLETED may be debited."""
+
+    COMPLETED = "completed"
+    PARTIAL_CLIENT = "partial_client"
+    FAILED_ENGINE = "failed_engine"
+    FAILED_SERVER = "failed_server"
+    FAILED_TIMEOUT = "failed_timeout"
+    AGENT_CRASH = "agent_crash"
+
+
+UsageSource = Literal["engine_final", "chunk_count", "none", "suspect"]
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Token counts of one request; `input` includes `input_cached`."""
+
+    input: int = 0
+    input_cached: int = 0
+    output: int = 0
+    output_reasoning: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What is known when a request is let in; the spool keeps it until the record closes it."""
+
+    request_id: str
+    org: str
+    key_id: str
+    endpoint: str
+    task: str
+    alias: str
+    route: str
+    streamed: bool
+    t_admit_wall_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class UsageRecord:
+    """The terminal record of an admission. Offsets are seconds after `t_admit`, None when it never came."""
+
+    admission: Admission
+    outcome: Outcome
+    usage_source: UsageSource
+    tokens: Tokens = field(default_factory=Tokens)
+    finish_reasons: tuple[str, ...] = ()
+    choices: int = 1
+    retry_count: int = 0
+    t_first_token_s: float | None = None
+    t_end_s: float = 0.0
+    replica: str = ""
+    generation: int = 0
+    engine_version: str | None = None

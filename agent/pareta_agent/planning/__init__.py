@@ -1,0 +1,1 @@
+"""What could run here? Pure: values in, values out."""

@@ -1,0 +1,81 @@
+"""What the planner answers: a plan, or rejections with their arithmetic. Values only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Objective = Literal["balanced", "latency", "throughput"]
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """Bytes per device (a GPU's memory, or the host's on CPU) of one replica."""
+
+    weights_bytes: int
+    activation_bytes: int
+    graphs_bytes: int
+    overhead_bytes: int
+    kv_bytes: int
+    kv_bytes_per_token: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How one endpoint runs. `gpus` holds one tuple of GPU uuids a replica, empty tuples on CPU.
+
+    `kv_cache_bytes` is set on CPU only (there it replaces `gpu_memory_utilization`).
+    `flags` are further engine flags that the catalog allows, ready for argv.
+    """
+
+    variant: str
+    platform: Literal["cpu", "cuda"]
+    gpus: tuple[tuple[str, ...], ...]
+    tp: int
+    pp: int
+    dp: int
+    expert_parallel: bool
+    replicas: int
+    dtype: str
+    kv_cache_dtype: str
+    max_model_len: int
+    max_num_seqs: int
+    max_num_batched_tokens: int
+    gpu_memory_utilization: float | None
+    kv_cache_bytes: int | None
+    enforce_eager: bool
+    footprint: Footprint
+    kv_tokens: int
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """Why a candidate is not possible; bytes are per device, `nearest` says what would fit."""
+
+    candidate: str
+    reason: str
+    need_bytes: int | None = None
+    have_bytes: int | None = None
+    nearest: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A legal plan with its score (higher is better, comparable within one report only)."""
+
+    plan: Plan
+    score: float
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanReport:
+    """Everything the planner found: the best first among `candidates`, and each rejection."""
+
+    candidates: tuple[Candidate, ...]
+    rejections: tuple[Rejection, ...]
+
+    @property
+    def best(self) -> Plan | None:
+        return self.candidates[0].plan if self.candidates else None

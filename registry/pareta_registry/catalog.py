@@ -1,0 +1,111 @@
+"""The catalog's documents: what a task is, which open models answer it, and where their bytes are.
+
+Pydantic at the door: every document is validated here and frozen; the cross-checks are in `load`.
+Weights ids live in these documents and nowhere else.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]{0,62}$")]
+Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
+
+
+class Document(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Architecture(Document):
+    """The facts of a model that its memory and its layouts follow from; read off config.json.
+
+    `moe_intermediate`, `num_experts`, `experts_per_tok` are set for mixtures of experts; `kv_lora_rank`
+    and `qk_rope_head_dim` for MLA; `sliding_window` with `sliding_layers`, and `linear_layers` (no KV,
+    constant state) for hybrids. `full_layers` counts layers whose KV grows with the context
+    (None: all `layers`). `vision_heads` is set when a vision tower rides along.
+    """
+
+    architecture: str
+    params_b: float = Field(gt=0)
+    layers: int = Field(gt=0)
+    heads: int = Field(gt=0)
+    kv_heads: int = Field(gt=0)
+    head_dim: int = Field(gt=0)
+    hidden: int = Field(gt=0)
+    intermediate: int = Field(gt=0)
+    vocab: int = Field(gt=0)
+    max_position_embeddings: int = Field(gt=0)
+    dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
+    num_experts: int | None = None
+    experts_per_tok: int | None = None
+    moe_intermediate: int | None = None
+    kv_lora_rank: int | None = None
+    qk_rope_head_dim: int | None = None
+    full_layers: int | None = None
+    sliding_window: int | None = None
+    sliding_layers: int = 0
+    linear_layers: int = 0
+    attention_sinks: bool = False
+    tied_embeddings: bool = False
+    vision_heads: int | None = None
+
+
+class Variant(Document):
+    """One checkpoint of a model. `artifact` is the digest of its manifest, `source` where it is fetched."""
+
+    name: Slug
+    quant: str
+    artifact: Digest
+    source: str
+    weights_bytes: int = Field(gt=0)
+    min_compute_capability: float | None = None
+    quality: float = Field(default=1.0, ge=0, le=1)
+
+
+class Canary(Document):
+    """A prompt whose greedy answer is known: `contains` must appear in the text, ignoring case."""
+
+    prompt: str
+    contains: str
+    max_tokens: int = Field(default=16, ge=1, le=256)
+
+
+class Model(Document):
+    kind: Literal["model"] = "model"
+    id: Slug
+    license: str
+    context: int = Field(gt=0)
+    architecture: Architecture
+    variants: tuple[Variant, ...] = Field(min_length=1)
+    engine: dict[str, Any] = Field(default_factory=dict)
+    canaries: tuple[Canary, ...] = ()
+    trust_remote_code: bool = False
+
+
+class Alias(Document):
+    """A name of a model under one task, best rank first; `engine` overrides the model's own settings."""
+
+    id: Slug
+    model: Slug
+    engine: dict[str, Any] = Field(default_factory=dict)
+    max_model_len: int | None = Field(default=None, gt=0)
+
+
+class Task(Document):
+    kind: Literal["task"] = "task"
+    id: Slug
+    title: str
+    description: str = ""
+    system_prompt: str | None = None
+    aliases: tuple[Alias, ...] = Field(min_length=1)
+    recommended: Slug
+
+
+class Catalog(Document):
+    """All documents together. `digest` is sha256 over their canonical JSON: the catalog's version."""
+
+    tasks: tuple[Task, ...]
+    models: tuple[Model, ...]
+    digest: Digest
