@@ -1,0 +1,52 @@
+# Two commands for a newcomer: `make serve` runs the node, `make test` proves it. Nothing but Python >= 3.11 is assumed.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+ARGS   ?=
+
+.PHONY: serve test check fmt bench tools engine soak clean
+
+serve: $(VENV)/.runtime
+	@exec $(BIN)/pareta-agent serve $(ARGS)
+
+# The whole suite: lint, types, layers, unit, integration, faults, and real vLLM on CPU.
+test: $(VENV)/.dev tools engine lint
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest $(ARGS)
+
+# The fast tier: what to run before each commit.
+check: $(VENV)/.dev lint
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -m "not slow and not engine and not gpu" $(ARGS)
+
+.PHONY: lint
+lint: $(VENV)/.dev
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet . && $(BIN)/mypy --no-error-summary && $(BIN)/lint-imports --no-logo >/dev/null || { $(BIN)/lint-imports; exit 1; }
+
+fmt: $(VENV)/.dev
+	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
+
+bench: $(VENV)/.dev engine
+	@$(BIN)/python benchmarks/overhead.py $(ARGS)
+
+# Programs that some tests run (promtool, Node, an OCI registry); without root their tests say that they were skipped.
+tools:
+	@sh tests/tools.sh
+
+engine: $(VENV)/.dev
+	@$(BIN)/pareta-agent engine install --cpu
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit("Python >= 3.11 is needed, this is " + sys.version.split()[0] + "; name one: make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
+	@$(PYTHON) -m venv $(VENV) || { echo "Python's venv module is missing: apt-get install python3-venv"; exit 1; }
+
+$(VENV)/.runtime: pyproject.toml | $(VENV)/bin/python
+	@echo "installing pareta-agent into $(VENV) (once, about a minute)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
+	@echo "installing pareta-agent and its test tools into $(VENV) (once, about a minute)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@ $(VENV)/.runtime
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,27 @@
+#!/bin/sh
+# Installs the programs that some tests run, where this user may; otherwise says what will be skipped.
+set -eu
+missing=""
+need() { command -v "$1" >/dev/null 2>&1 || missing="$missing $2"; }
+need promtool prometheus
+need systemd-analyze systemd
+need docker-registry docker-registry
+need htpasswd apache2-utils
+need node nodejs
+need npm npm
+if [ -n "$missing" ]; then
+  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+    echo "installing:$missing"
+    apt-get update -qq >/dev/null
+    # A package's own service must not start: the tests run these programs themselves.
+    policy=/usr/sbin/policy-rc.d
+    [ -e $policy ] || { printf '#!/bin/sh\nexit 101\n' > $policy; chmod +x $policy; trap 'rm -f $policy' EXIT; }
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
+  else
+    echo "not installed (their tests will be skipped):$missing"
+  fi
+fi
+cd "$(dirname "$0")/clients"
+if command -v npm >/dev/null 2>&1 && [ ! -d node_modules/openai ]; then
+  npm ci --silent --no-audit --no-fund || echo "npm ci failed (the Node client's test will be skipped)"
+fi
