@@ -1,6 +1,237 @@
-"""The one address where processes are started: engines, pip, the embedded plane.
+"""The one address where processes are started: engines, pip, whatever a room must run.
 
-A child gets its own session and dies with the agent's main thread (PR_SET_PDEATHSIG) when asked to.
+A child leads a session of its own, so that its whole group can be ended; on request it dies with the agent
+(PR_SET_PDEATHSIG) and takes resource limits. A process is named by pid *and* start time, because pids recur.
+It knows nothing of what it runs.
 """
 
 from __future__ import annotations
+
+import asyncio
+import codecs
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from signal import SIGKILL, Signals
+
+_EXEC = str(Path(__file__).with_name("launch_exec.py"))
+_KEPT_OUTPUT_CHARS = 256 * 1024
+_GONE_DEADLINE_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """How a program ended. `output` is its stdout and stderr in order, the last 256 Ki characters of it."""
+
+    returncode: int
+    output: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """One line of `/proc/<pid>/stat`; `started` is in clock ticks since boot."""
+
+    pid: int
+    state: str
+    parent: int
+    group: int
+    session: int
+    started: int
+
+
+def stat(pid: int) -> Stat | None:
+    """The kernel's word on a process, None when there is none."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    fields = text[text.rindex(")") + 2 :].split()  # the name before it may hold spaces and parentheses
+    return Stat(pid, fields[0], int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19]))
+
+
+def processes() -> Iterator[Stat]:
+    """Every process of the machine that is not a zombie."""
+    for entry in os.scandir("/proc"):
+        if entry.name.isdigit() and (found := stat(int(entry.name))) is not None and found.state not in "ZX":
+            yield found
+
+
+def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """What a child may inherit: the agent's environment without its own settings (they hold secrets), and `extra`."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PARETA_")}
+    return {**kept, **(extra or {})}
+
+
+class Process:
+    """A process that was started here, or adopted after a restart of the agent.
+
+    `started` with `pid` names it for ever. Where it leads its own session, `group` and `signal_group` reach
+    all its descendants that did not leave; signalling what is gone does nothing.
+    """
+
+    def __init__(self, pid: int, started: int, child: asyncio.subprocess.Process | None = None) -> None:
+        self.pid = pid
+        self.started = started
+        self._child = child
+
+    @property
+    def stdout(self) -> asyncio.StreamReader | None:
+        return self._child.stdout if self._child else None
+
+    @property
+    def alive(self) -> bool:
+        found = stat(self.pid)
+        return found is not None and found.started == self.started and found.state not in "ZX"
+
+    async def wait(self) -> int | None:
+        """Waits for the end: the exit status (negative: the signal), None for an adopted process."""
+        if self._child is not None:
+            return await self._child.wait()
+        await _pidfd_exit(self.pid, self.started)
+        return None
+
+    def signal(self, number: Signals) -> None:
+        if self.alive:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def group(self) -> list[Stat]:
+        """The living members of its process group."""
+        leader = stat(self.pid)
+        if leader is not None and leader.started != self.started:
+            return []  # the number went to a stranger, which happens only after our group was empty
+        return [found for found in processes() if found.group == self.pid]
+
+    def signal_group(self, number: Signals) -> None:
+        if self.group():
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, number)
+
+    async def kill_group(self, deadline_s: float = _GONE_DEADLINE_S) -> bool:
+        """SIGKILL to the group until it is empty; False when something survived the deadline."""
+        loop = asyncio.get_running_loop()
+        end_s = loop.time() + deadline_s
+        while self.group():
+            self.signal_group(SIGKILL)
+            if loop.time() > end_s:
+                return False
+            await asyncio.sleep(0.02)
+        if self._child is not None:
+            await self._child.wait()
+        return True
+
+
+async def _pidfd_exit(pid: int, started: int) -> None:
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        found = stat(pid)
+        if found is None or found.started != started:
+            return
+        loop, gone = asyncio.get_running_loop(), asyncio.Event()
+        loop.add_reader(descriptor, gone.set)
+        try:
+            await gone.wait()
+        finally:
+            loop.remove_reader(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def adopt(pid: int, started: int) -> Process | None:
+    """The living process of that name, or None: it ended, or the pid is somebody else's now."""
+    process = Process(pid, started)
+    return process if process.alive else None
+
+
+async def spawn(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    cwd: Path | None = None,
+    log_path: Path | None = None,
+    stdout_pipe: bool = False,
+    stdin_fd: int | None = None,
+    new_session: bool = True,
+    die_with_parent: bool = False,
+    rlimits: Mapping[str, int] | None = None,
+    cpus: Sequence[int] = (),
+) -> Process:
+    """Starts a program; stdout and stderr go to `log_path` (appended, 0600), to a pipe, or nowhere.
+
+    `env` is the whole environment. `rlimits` are soft limits by name (`core`, `nofile`), `cpus` the cores it
+    may run on. Raises OSError when the program cannot be started (with limits or `die_with_parent` the child
+    exits 126 or 127 instead).
+    """
+    if die_with_parent or rlimits or cpus:
+        options = json.dumps({"rlimits": dict(rlimits or {}), "cpus": list(cpus)})
+        parent = str(os.getpid() if die_with_parent else 0)
+        argv = [sys.executable, "-I", "-S", _EXEC, parent, options, "--", *argv]
+    with contextlib.ExitStack() as stack:
+        out: int = asyncio.subprocess.DEVNULL
+        if log_path is not None:
+            out = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            stack.callback(os.close, out)
+        elif stdout_pipe:
+            out = asyncio.subprocess.PIPE
+        child = await asyncio.create_subprocess_exec(
+            *argv,
+            env=dict(env),
+            cwd=cwd,
+            stdin=asyncio.subprocess.DEVNULL if stdin_fd is None else stdin_fd,
+            stdout=out,
+            stderr=asyncio.subprocess.STDOUT,
+            start_new_session=new_session,
+        )
+    found = stat(child.pid)
+    return Process(child.pid, found.started if found else 0, child)
+
+
+async def run(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    timeout_s: float,
+    on_line: Callable[[str], None] | None = None,
+) -> Completed:
+    """Runs a program to its end, line by line into `on_line`; it never outlives this call or the agent.
+
+    Raises TimeoutError past `timeout_s`; then, and when cancelled, the program's whole group is killed. A program
+    that cannot be started answers 127 (not found) or 126. `env` None: the agent's own, less its settings.
+    """
+    process = await spawn(
+        argv,
+        env=environment() if env is None else env,
+        cwd=cwd,
+        stdout_pipe=True,
+        die_with_parent=True,
+    )
+    try:
+        async with asyncio.timeout(timeout_s):
+            output = await _read_lines(process, on_line)
+            returncode = await process.wait()
+    finally:
+        await asyncio.shield(process.kill_group())
+    return Completed(-1 if returncode is None else returncode, output)
+
+
+async def _read_lines(process: Process, on_line: Callable[[str], None] | None) -> str:
+    stream, kept, partial = process.stdout, "", ""
+    decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+    while stream is not None and (chunk := await stream.read(65536)):
+        text = decode(chunk)
+        kept = (kept + text)[-_KEPT_OUTPUT_CHARS:]
+        *lines, partial = (partial + text).split("\n")
+        for line in lines:
+            if on_line:
+                on_line(line)
+    if partial and on_line:
+        on_line(partial)
+    return kept

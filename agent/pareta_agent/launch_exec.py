@@ -1,0 +1,38 @@
+"""What a child does between fork and its program: dies with its parent, takes its limits, then execs.
+
+Run as `python -I -S launch_exec.py PARENT_PID LIMITS -- argv…`, about 15 ms; a `preexec_fn` would run Python
+in a forked copy of a threaded process, which may deadlock. It imports nothing of the agent.
+"""
+
+import ctypes
+import json
+import os
+import resource
+import signal
+import sys
+
+PR_SET_PDEATHSIG = 1
+
+
+def main(argv: list[str]) -> int:
+    parent_pid, options = int(argv[1]), json.loads(argv[2])
+    program = argv[argv.index("--") + 1 :]
+    if parent_pid:
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent_pid:  # it died before we asked to be told
+            return 1
+    for name, soft in options.get("rlimits", {}).items():
+        kind = getattr(resource, f"RLIMIT_{name.upper()}")
+        hard = resource.getrlimit(kind)[1]
+        resource.setrlimit(kind, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))
+    if options.get("cpus"):
+        os.sched_setaffinity(0, options["cpus"])
+    try:
+        os.execvp(program[0], program)
+    except OSError as error:
+        sys.stderr.write(f"{program[0]}: {error.strerror}\n")
+        return 127 if isinstance(error, FileNotFoundError) else 126
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))
