@@ -1,0 +1,294 @@
+"""A program that a test can start in vLLM's place: same arguments, socket, routes, bytes and start-up log.
+
+It misbehaves by flags (`--help` lists them), given on its command line or in FAKE_ENGINE_FLAGS. It holds no
+model: it answers the canary question and otherwise says `word` as often as it was asked to.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import shlex
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from engine_answers import INFERENCE, Answer, Refused, answer_of, error_body, metrics_text
+
+VERSION = "0.32.0"
+STARTUP_LOG = (
+    "INFO [api_server.py:1772] vLLM server version {version}",
+    "INFO [core.py:112] Initializing a V1 LLM engine (v{version}) with config: model='{model}'",
+    "INFO [gpu_model_runner.py:4321] Starting to load model {model}...",
+    "INFO [default_loader.py:308] Loading weights took 0.41 seconds",
+    "INFO [gpu_model_runner.py:4360] Model loading took 0.25 GiB memory and 0.52 seconds",
+    "INFO [worker.py:388] Available KV cache memory: 1.00 GiB",
+    "INFO [kv_cache_utils.py:1307] CPU KV cache size: 46,592 tokens",
+    "INFO [core.py:255] init engine (profile, create kv cache, warmup model) took 0.73 seconds",
+)
+
+
+def parse_arguments() -> argparse.Namespace:
+    """vLLM's arguments that matter here and our own flags; whatever else is accepted and ignored."""
+    p = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    p.add_argument("--model", default="/nowhere")
+    p.add_argument("--served-model-name", nargs="+", default=None)
+    p.add_argument("--uds", default=None)
+    p.add_argument("--host", default="127.0.0.1")
+    p.add_argument("--port", type=int, default=8000)
+    p.add_argument("--max-model-len", type=int, default=2048)
+    p.add_argument("--shutdown-timeout", type=float, default=0.0)
+    p.add_argument("--ready-after", type=float, default=0.0, help="seconds until the socket is bound")
+    p.add_argument("--die-after", type=float, default=None, help="crash (exit 0) seconds after ready")
+    p.add_argument("--die-at-start", nargs="?", type=int, const=1, default=None, help="exit with this code")
+    p.add_argument("--ignore-term", action="store_true", help="SIGTERM changes nothing")
+    p.add_argument("--fork-child", action="store_true", help="leave a child in the process group")
+    p.add_argument("--no-usage", action="store_true", help="never send usage")
+    p.add_argument("--stall-mid-stream", action="store_true", help="half of the answer, then silence")
+    p.add_argument("--error-then-done", action="store_true", help="half, an error event, [DONE]")
+    p.add_argument("--abort-finish", action="store_true", help='finish_reason "abort" with usage')
+    p.add_argument("--cut-mid-stream", action="store_true", help="half, then the connection closes")
+    p.add_argument("--freeze", action="store_true", help="take requests, answer health only")
+    p.add_argument("--wrong-text", action="store_true", help="fail the canary")
+    p.add_argument("--leak-canary", action="store_true", help="say --model in errors, headers and metrics")
+    p.add_argument("--http-error", type=int, default=None, help="status of every inference answer")
+    p.add_argument("--slow-token", type=float, default=0.0, help="seconds between tokens")
+    p.add_argument("--tokens", type=int, default=None, help="tokens of an answer (default: max_tokens or 16)")
+    flags, _ignored = p.parse_known_args(shlex.split(os.environ.get("FAKE_ENGINE_FLAGS", "")) + sys.argv[1:])
+    flags.name = (flags.served_model_name or [flags.model])[0]
+    return flags
+
+
+class Engine:
+    """What all connections share: the flags, the counters, and whether a stop was asked for."""
+
+    def __init__(self, flags: argparse.Namespace) -> None:
+        self.flags = flags
+        self.running = 0
+        self.aborted = 0
+        self.finished = 0
+        self.prompt_tokens = 0
+        self.generation_tokens = 0
+        self.stopping = asyncio.Event()
+        self.idle = asyncio.Event()
+        self.idle.set()
+
+    def begun(self) -> None:
+        self.running += 1
+        self.idle.clear()
+
+    def ended(self, aborted: bool = False) -> None:
+        self.running -= 1
+        self.aborted += aborted
+        self.finished += not aborted
+        if not self.running:
+            self.idle.set()
+
+
+class Connection(asyncio.Protocol):
+    """One HTTP/1.1 connection: keep-alive, one request at a time, chunked streams."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.flags = engine.flags
+        self.buffer = b""
+        self.answer: Answer | None = None
+        self.timer: asyncio.TimerHandle | asyncio.Handle | None = None
+        self.busy = False
+        self.writable = True
+        self.loop = asyncio.get_running_loop()
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        if self.timer:
+            self.timer.cancel()
+        if self.busy:
+            self.busy = False
+            self.engine.ended(aborted=True)
+
+    def pause_writing(self) -> None:
+        self.writable = False
+
+    def resume_writing(self) -> None:
+        self.writable = True
+        if self.answer and self.timer is None:
+            self.step()
+
+    def data_received(self, data: bytes) -> None:
+        self.buffer += data
+        if not self.busy:
+            self.next_request()
+
+    def next_request(self) -> None:
+        head, found, rest = self.buffer.partition(b"\r\n\r\n")
+        if not found:
+            return
+        line, *fields = head.decode("latin-1").split("\r\n")
+        headers = {k.strip().lower(): v.strip() for k, _, v in (f.partition(":") for f in fields)}
+        length = int(headers.get("content-length", "0"))
+        if len(rest) < length:
+            return
+        self.buffer = rest[length:]
+        method, path, _ = line.split(" ", 2)
+        self.respond(method, path.partition("?")[0], rest[:length])
+
+    def respond(self, method: str, path: str, body: bytes) -> None:
+        flags = self.flags
+        if path == "/health":
+            self.send(200, b"")
+        elif path == "/version":
+            self.send_json(200, {"version": VERSION})
+        elif path == "/metrics":
+            self.send(200, metrics_text(self.engine), "text/plain; version=1.0.0; charset=utf-8")
+        elif path == "/v1/models":
+            self.send_json(
+                200, {"object": "list", "data": [{"id": flags.name, "object": "model", "root": flags.model}]}
+            )
+        elif method != "POST" or path not in INFERENCE:
+            self.send_json(404, {"detail": "Not Found"})
+        elif self.engine.stopping.is_set():
+            self.send_json(500, error_body(500, "Engine is shutting down", flags))
+        elif not flags.freeze:
+            self.infer(path, body)
+
+    def infer(self, path: str, body: bytes) -> None:
+        flags = self.flags
+        if flags.http_error:
+            self.send_json(flags.http_error, error_body(flags.http_error, "asked to fail", flags))
+            return
+        try:
+            answer = answer_of(path, body, flags)
+        except Refused as refusal:
+            self.send_json(refusal.status, error_body(refusal.status, refusal.message, flags, refusal.param))
+            return
+        self.busy = True
+        self.engine.begun()
+        self.engine.prompt_tokens += answer.prompt_tokens
+        self.answer = answer
+        if answer.streamed:
+            self.head(200, "text/event-stream; charset=utf-8", "transfer-encoding: chunked")
+            self.step()
+        else:
+            self.timer = self.loop.call_later(flags.slow_token * answer.tokens, self.whole)
+
+    def whole(self) -> None:
+        answer, self.timer = self.answer, None
+        assert answer is not None
+        if self.flags.cut_mid_stream:
+            body = json.dumps(answer.body()).encode()
+            self.head(200, "application/json", f"content-length: {len(body)}")
+            self.transport.write(body[: len(body) // 2])
+            self.transport.close()
+            return
+        self.engine.generation_tokens += answer.tokens
+        self.finish()
+        self.send_json(200, answer.body())
+        self.next_request()
+
+    def step(self) -> None:
+        """Write one token's event, then wait for the next turn; a full pipe waits for resume_writing."""
+        answer, self.timer = self.answer, None
+        if answer is None or not self.writable:
+            return
+        event = answer.next_event()
+        if event is None:
+            self.misbehave_or_end(answer)
+            return
+        self.engine.generation_tokens += 1
+        self.transport.write(b"%x\r\n%b\r\n" % (len(event), event))
+        delay = self.flags.slow_token
+        self.timer = self.loop.call_later(delay, self.step) if delay else self.loop.call_soon(self.step)
+
+    def misbehave_or_end(self, answer: Answer) -> None:
+        if self.flags.stall_mid_stream:
+            return
+        if self.flags.cut_mid_stream:
+            self.transport.close()
+            return
+        self.finish()
+        last = b"".join(b"%x\r\n%b\r\n" % (len(e), e) for e in answer.last_events())
+        self.transport.write(last + b"0\r\n\r\n")
+        self.next_request()
+
+    def finish(self) -> None:
+        self.busy, self.answer = False, None
+        self.engine.ended()
+
+    def send_json(self, status: int, body: dict[str, Any]) -> None:
+        self.send(status, json.dumps(body, separators=(",", ":")).encode())
+
+    def send(self, status: int, body: bytes, kind: str = "application/json") -> None:
+        self.head(status, kind, f"content-length: {len(body)}")
+        self.transport.write(body)
+
+    def head(self, status: int, kind: str, framing: str) -> None:
+        leak = f"x-model: {self.flags.model}\r\n" if self.flags.leak_canary else ""
+        date = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime())
+        self.transport.write(
+            f"HTTP/1.1 {status} {'OK' if status == 200 else 'Error'}\r\ndate: {date}\r\nserver: uvicorn\r\n"
+            f"content-type: {kind}\r\nvary: Origin\r\n{leak}{framing}\r\n\r\n".encode()
+        )
+
+
+def log(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def start_up(flags: argparse.Namespace) -> None:
+    """Print vLLM's lines over `--ready-after` seconds; SIGTERM is swallowed meanwhile, as vLLM does."""
+    signal.signal(signal.SIGTERM, lambda *_: log("INFO [launcher.py:90] signal while starting"))
+    if flags.fork_child and os.fork() == 0:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        while True:
+            time.sleep(3600)
+    for i, line in enumerate(STARTUP_LOG):
+        log(line.format(version=VERSION, model=flags.model))
+        time.sleep(flags.ready_after / len(STARTUP_LOG))
+        if flags.die_at_start is not None and i == 2:
+            log("ERROR [core.py:900] EngineCore failed to start.")
+            log(f"OSError: unable to load weights from {flags.model}")
+            os._exit(flags.die_at_start)
+
+
+async def serve(flags: argparse.Namespace) -> None:
+    loop, engine = asyncio.get_running_loop(), Engine(flags)
+    if flags.ignore_term:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    else:
+        loop.add_signal_handler(signal.SIGTERM, engine.stopping.set)
+    loop.add_signal_handler(signal.SIGINT, engine.stopping.set)
+    if flags.uds:
+        server = await loop.create_unix_server(lambda: Connection(engine), flags.uds, backlog=4096)
+    else:
+        server = await loop.create_server(lambda: Connection(engine), flags.host, flags.port, backlog=4096)
+    log("INFO:     Application startup complete.")
+    if flags.die_after is not None:
+        loop.call_later(flags.die_after, lambda: (log("ERROR EngineCore died unexpectedly"), os._exit(0)))
+    await engine.stopping.wait()
+    if flags.shutdown_timeout and not engine.idle.is_set():
+        await asyncio.wait([loop.create_task(engine.idle.wait())], timeout=flags.shutdown_timeout)
+    server.close()
+
+
+def main() -> None:
+    flags = parse_arguments()
+    start_up(flags)
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(serve(flags))
+    else:
+        uvloop.run(serve(flags))
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,260 @@
+"""What the fake engine says: vLLM 0.32's bodies and events for a request, decided without any I/O."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+CHAT, TEXT, EMBED = "/v1/chat/completions", "/v1/completions", "/v1/embeddings"
+INFERENCE = frozenset({CHAT, TEXT, EMBED})
+FINGERPRINT = "vllm-0.32.0-b757027e"
+NAMES = {400: "BadRequestError", 404: "NotFoundError", 503: "ServiceUnavailableError"}
+_ids = itertools.count(0x957A6FA411234FD7)
+
+
+class Refused(Exception):
+    """A request that vLLM would refuse, in its words."""
+
+    def __init__(self, status: int, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.status, self.message, self.param = status, message, param
+
+
+def error_body(
+    status: int, message: str, flags: argparse.Namespace, param: str | None = None
+) -> dict[str, Any]:
+    if flags.leak_canary:
+        message = f"{message} (model at {flags.model})"
+    kind = NAMES.get(status, "InternalServerError")
+    return {"error": {"message": message, "type": kind, "param": param, "code": status}}
+
+
+@dataclass(slots=True)
+class Answer:
+    """One answer: `next_event` gives a token's event until None, then `last_events` ends the stream."""
+
+    path: str
+    name: str
+    words: list[str]
+    finish_reason: str
+    prompt_tokens: int
+    streamed: bool
+    flags: argparse.Namespace
+    wants_usage: bool
+    choices: int = 1
+    id: str = ""
+    created: int = 0
+    sent: int = 0
+    head: bytes = b""
+    queue: list[bytes] = field(default_factory=list)
+
+    @property
+    def tokens(self) -> int:
+        return len(self.words) * self.choices
+
+    @property
+    def halved(self) -> bool:
+        f = self.flags
+        return bool(f.stall_mid_stream or f.cut_mid_stream or f.error_then_done)
+
+    def usage(self) -> dict[str, int]:
+        p, c = self.prompt_tokens, self.tokens
+        return {"prompt_tokens": p, "total_tokens": p + c, "completion_tokens": c}
+
+    def event(self, choices: list[dict[str, Any]], **more: Any) -> bytes:
+        kind = "chat.completion.chunk" if self.path == CHAT else "text_completion"
+        body = {
+            "id": self.id,
+            "object": kind,
+            "created": self.created,
+            "model": self.name,
+            "choices": choices,
+            **more,
+        }
+        return b"data: " + json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode() + b"\n\n"
+
+    def next_event(self) -> bytes | None:
+        if self.path == CHAT and self.sent == 0:
+            role = {"role": "assistant", "content": ""}
+            self.sent = 1
+            first = [
+                {"index": i, "delta": role, "logprobs": None, "finish_reason": None}
+                for i in range(self.choices)
+            ]
+            return b"".join(self.event([c], prompt_token_ids=None, prompt_text=None) for c in first)
+        at = self.sent - (self.path == CHAT)
+        total = len(self.words) // 2 if self.halved else len(self.words)
+        if at >= total:
+            return None
+        self.sent += 1
+        last = at == len(self.words) - 1
+        return b"".join(self.event([self.choice(i, self.words[at], last)]) for i in range(self.choices))
+
+    def choice(self, index: int, word: str, last: bool) -> dict[str, Any]:
+        content: dict[str, Any] = {"delta": {"content": word}} if self.path == CHAT else {"text": word}
+        tail: dict[str, Any] = {"logprobs": None, "finish_reason": self.finish_reason if last else None}
+        stop = {"stop_reason": None} if last or self.path == TEXT else {}
+        ids = {"prompt_token_ids": None} if self.path == TEXT else {}
+        return {"index": index, **content, **tail, **stop, **ids, "token_ids": None}
+
+    def last_events(self) -> list[bytes]:
+        done = [b"data: [DONE]\n\n"]
+        if self.flags.error_then_done:
+            body = error_body(500, "EngineCore encountered an issue", self.flags)
+            return [b"data: " + json.dumps(body).encode() + b"\n\n", *done]
+        if self.flags.no_usage or not self.wants_usage:
+            return done
+        return [self.event([], usage=self.usage(), system_fingerprint=FINGERPRINT), *done]
+
+    def body(self) -> dict[str, Any]:
+        text = "".join(self.words)
+        if self.path == CHAT:
+            kind = "chat.completion"
+            said: dict[str, Any] = {
+                "message": {"role": "assistant", "content": text, "refusal": None, "reasoning": None}
+            }
+        else:
+            kind, said = "text_completion", {"text": text}
+        tail = {"logprobs": None, "finish_reason": self.finish_reason, "stop_reason": None, "token_ids": None}
+        usage = {} if self.flags.no_usage else {"usage": {**self.usage(), "prompt_tokens_details": None}}
+        return {
+            "id": self.id,
+            "object": kind,
+            "created": self.created,
+            "model": self.name,
+            "choices": [{"index": i, **said, **tail} for i in range(self.choices)],
+            "service_tier": None,
+            "system_fingerprint": FINGERPRINT,
+            **usage,
+            "prompt_logprobs": None,
+            "prompt_token_ids": None,
+            "prompt_text": None,
+            "kv_transfer_params": None,
+        }
+
+
+class Embedding(Answer):
+    """`/v1/embeddings`: three numbers an input."""
+
+    def body(self) -> dict[str, Any]:
+        data = [
+            {"index": i, "object": "embedding", "embedding": [0.1, 0.2, 0.3]} for i in range(self.choices)
+        ]
+        usage = {
+            "prompt_tokens": self.prompt_tokens,
+            "total_tokens": self.prompt_tokens,
+            "completion_tokens": 0,
+        }
+        head = {"id": self.id, "object": "list", "created": self.created, "model": self.name, "data": data}
+        return head if self.flags.no_usage else {**head, "usage": usage}
+
+
+def prompt_of(path: str, request: dict[str, Any]) -> str:
+    """The words of the prompt; a missing or ill-typed one is refused as vLLM does."""
+    key = {CHAT: "messages", TEXT: "prompt", EMBED: "input"}[path]
+    given = request.get(key)
+    if path == CHAT:
+        if not isinstance(given, list) or not all(isinstance(m, dict) for m in given):
+            raise Refused(
+                400, "[{'type': 'missing', 'loc': ('body', 'messages'), 'msg': 'Field required'}]", key
+            )
+        return " ".join(
+            m["content"] if isinstance(m.get("content"), str) else json.dumps(m.get("content")) for m in given
+        )
+    if not isinstance(given, (str, list)):
+        raise Refused(400, f"[{{'type': 'missing', 'loc': ('body', '{key}'), 'msg': 'Field required'}}]", key)
+    return given if isinstance(given, str) else " ".join(map(str, given))
+
+
+def answer_of(path: str, raw: bytes, flags: argparse.Namespace) -> Answer:
+    """The answer to a body, or Refused."""
+    try:
+        request = json.loads(raw)
+    except ValueError:
+        raise Refused(400, "[{'type': 'json_invalid', 'loc': ('body', 0)}]") from None
+    if not isinstance(request, dict):
+        raise Refused(400, "[{'type': 'dict_type', 'loc': ('body',)}]")
+    if request.get("model") not in (flags.name, None, ""):
+        raise Refused(404, f"The model `{request['model']}` does not exist.", "model")
+    prompt = prompt_of(path, request)
+    prompt_tokens = max(1, len(prompt.split()))
+    if prompt_tokens > flags.max_model_len:
+        raise Refused(
+            400,
+            f"This model's maximum context length is {flags.max_model_len} tokens. However, your prompt contains "
+            f"{prompt_tokens} input tokens, which exceeds this limit even without any output tokens. "
+            "Please reduce the length of the input prompt.",
+            "input_tokens",
+        )
+    limit = request.get("max_completion_tokens") or request.get("max_tokens")
+    if limit is not None and (not isinstance(limit, int) or limit < 1):
+        raise Refused(400, f"max_tokens must be at least 1, got {limit}.", "max_tokens")
+    words, reason = words_of(prompt, limit, flags)
+    options = request.get("stream_options") or {}
+    inputs = request.get("input")
+    kind = Embedding if path == EMBED else Answer
+    return kind(
+        path=path,
+        name=flags.name,
+        words=[] if path == EMBED else words,
+        finish_reason="abort" if flags.abort_finish else reason,
+        prompt_tokens=prompt_tokens,
+        streamed=bool(request.get("stream")) and path != EMBED,
+        flags=flags,
+        wants_usage=bool(options.get("include_usage")),
+        choices=(len(inputs) if isinstance(inputs, list) else 1)
+        if path == EMBED
+        else int(request.get("n") or 1),
+        id=f"{'chatcmpl' if path == CHAT else 'cmpl'}-{next(_ids):016x}",
+        created=int(time.time()),
+    )
+
+
+def words_of(prompt: str, limit: int | None, flags: argparse.Namespace) -> tuple[list[str], str]:
+    if "capital of France" in prompt and flags.tokens is None:
+        said = "The capital of Elbonia is Mud." if flags.wrong_text else "The capital of France is Paris."
+        words = [w if i == 0 else f" {w}" for i, w in enumerate(said.split())]
+        return (words, "stop") if limit is None or limit >= len(words) else (words[:limit], "length")
+    count = flags.tokens or limit or 16
+    return ["word", *[" word"] * (count - 1)], "length"
+
+
+def metrics_text(engine: Any) -> bytes:
+    """A few of vLLM's series, its labels included (and the path, when it is to leak)."""
+    flags = engine.flags
+    name = flags.model if flags.leak_canary else flags.name
+    labels = f'{{engine="0",model_name="{name}"}}'
+    rows = [
+        ("vllm:num_requests_running", "gauge", engine.running),
+        ("vllm:num_requests_waiting", "gauge", 0),
+        ("vllm:kv_cache_usage_perc", "gauge", min(1.0, engine.running / 64)),
+        ("vllm:prompt_tokens_total", "counter", engine.prompt_tokens),
+        ("vllm:generation_tokens_total", "counter", engine.generation_tokens),
+        ("vllm:num_preemptions_total", "counter", 0),
+    ]
+    lines = []
+    for series, kind, value in rows:
+        family = series
+        lines += [f"# HELP {family} {family}.", f"# TYPE {family} {kind}", f"{series}{labels} {float(value)}"]
+    success = (("stop", engine.finished), ("abort", engine.aborted))
+    lines += ["# HELP vllm:request_success_total done", "# TYPE vllm:request_success_total counter"]
+    for reason, count in success:
+        lines.append(
+            f'vllm:request_success_total{{engine="0",finished_reason="{reason}",model_name="{name}"}} {float(count)}'
+        )
+    lines += [
+        "# HELP vllm:time_to_first_token_seconds ttft",
+        "# TYPE vllm:time_to_first_token_seconds histogram",
+    ]
+    for le in ("0.1", "1.0", "+Inf"):
+        bucket = f'vllm:time_to_first_token_seconds_bucket{{engine="0",le="{le}",model_name="{name}"}}'
+        lines.append(f"{bucket} {float(engine.finished)}")
+    lines += [f"vllm:time_to_first_token_seconds_sum{labels} {0.01 * engine.finished}"]
+    lines += [f"vllm:time_to_first_token_seconds_count{labels} {float(engine.finished)}"]
+    lines += ["# HELP vllm:cache_config_info config", "# TYPE vllm:cache_config_info gauge"]
+    lines.append(f'vllm:cache_config_info{{block_size="16",engine="0",model_path="{flags.model}"}} 1.0')
+    return ("\n".join(lines) + "\n").encode()
