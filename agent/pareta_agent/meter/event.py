@@ -1,0 +1,142 @@
+"""A spool entry as bytes: CloudEvents 1.0, canonical, chained by hash.
+
+The canonical bytes are the event's JSON without `prevhash` and `hash`, keys sorted at every depth, no spaces, UTF-8.
+A hash is sha256 over the previous hash (32 bytes; zeros before the first) and those bytes. Pure.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from pareta_agent.meter.record import Admission, Outcome, UsageRecord
+
+FINISHED = "ai.pareta.inference.finished.v1"
+COLDSTART = "ai.pareta.node.coldstart.v1"
+EPOCH_OPENED = "ai.pareta.node.epoch.opened.v1"
+EPOCH_CLOSED = "ai.pareta.node.epoch.closed.v1"
+QUARANTINED = "ai.pareta.node.spool.quarantined.v1"
+
+NO_HASH = bytes(32)
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """An event before it has a place in the sequence: `data` is canonical JSON."""
+
+    type: str
+    time: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An event in its place. `body` is canonical; `prev_hash` is what `hash` was chained to."""
+
+    epoch: int
+    sequence: int
+    prev_hash: bytes
+    hash: bytes
+    body: bytes
+
+    @property
+    def intact(self) -> bool:
+        return chain(self.prev_hash, self.body) == self.hash
+
+    def wire(self) -> bytes:
+        """The event as it travels: its canonical bytes with `prevhash` and `hash` added at the end."""
+        return b'%s,"prevhash":"%s","hash":"%s"}' % (
+            self.body[:-1],
+            self.prev_hash.hex().encode(),
+            self.hash.hex().encode(),
+        )
+
+
+def item(event_type: str, data: Mapping[str, Any], wall_s: float) -> Item:
+    return Item(event_type, timestamp(wall_s), orjson.dumps(data, option=orjson.OPT_SORT_KEYS))
+
+
+def canonical(entry: Item, source: str, epoch: int, sequence: int) -> bytes:
+    """The bytes that are hashed: what orjson makes of the whole event with sorted keys, without building it."""
+    return (
+        b'{"data":%s,"datacontenttype":"application/json","epoch":%d,"id":"%d-%d","sequence":%d,'
+        b'"source":"%s","specversion":"1.0","time":"%s","type":"%s"}'
+    ) % (
+        entry.data,
+        epoch,
+        epoch,
+        sequence,
+        sequence,
+        source.encode(),
+        entry.time.encode(),
+        entry.type.encode(),
+    )
+
+
+def chain(prev_hash: bytes, body: bytes) -> bytes:
+    return hashlib.sha256(prev_hash + body).digest()
+
+
+def parse_wire(event: dict[str, Any]) -> Entry:
+    """An event from the wire as an entry; raises KeyError, TypeError or ValueError when it is none."""
+    bare = {key: value for key, value in event.items() if key not in ("prevhash", "hash")}
+    return Entry(
+        int(event["epoch"]),
+        int(event["sequence"]),
+        bytes.fromhex(event["prevhash"]),
+        bytes.fromhex(event["hash"]),
+        orjson.dumps(bare, option=orjson.OPT_SORT_KEYS),
+    )
+
+
+def timestamp(wall_s: float) -> str:
+    return datetime.fromtimestamp(wall_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def finished(record: UsageRecord) -> Item:
+    """The usage record as an event. Offsets are microseconds' precision seconds after `t_admit`."""
+    admission = record.admission
+    first, end_s = record.t_first_token_s, round(record.t_end_s, 6)
+    data = {
+        "request_id": admission.request_id,
+        "org": admission.org,
+        "key_id": admission.key_id,
+        "endpoint": admission.endpoint,
+        "task": admission.task,
+        "alias": admission.alias,
+        "route": admission.route,
+        "streamed": admission.streamed,
+        "outcome": record.outcome,
+        "finish_reasons": record.finish_reasons,
+        "usage_source": record.usage_source,
+        "tokens": {
+            "input": record.tokens.input,
+            "input_cached": record.tokens.input_cached,
+            "output": record.tokens.output,
+            "output_reasoning": record.tokens.output_reasoning,
+            "input_multimodal": {},
+        },
+        "units": {"requests": 1, "audio_seconds": 0},
+        "choices": record.choices,
+        "retry_count": record.retry_count,
+        "t_admit": round(admission.t_admit_wall_s, 6),
+        "t_first_token": None if first is None else round(first, 6),
+        "t_end": end_s,
+        "engine": {
+            "replica": record.replica,
+            "generation": record.generation,
+            "vllm": record.engine_version,
+        },
+        "schema": 1,
+    }
+    return item(FINISHED, data, admission.t_admit_wall_s + end_s)
+
+
+def crashed(admission: Admission) -> Item:
+    """The record of a request that the agent's own death ended."""
+    return finished(UsageRecord(admission, Outcome.AGENT_CRASH, "none"))

@@ -1,0 +1,69 @@
+"""How an admitted request ended, decided by a table: the first row that applies wins.
+
+Pure. `[DONE]` proves nothing by itself (an error event may precede it), and a usage object proves nothing
+where a choice was aborted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pareta_agent.meter.record import Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the front saw of one admitted request.
+
+    `upstream_status` is None when the engine never answered. `ended` is true when its answer came whole: for a
+    stream `[DONE]` (or the last event of the route), for JSON the last byte. `choices` counts the answers asked
+    for (prompts × n; 0 for routes without choices), `finish_reasons` holds one reason a finished choice.
+    """
+
+    upstream_status: int | None
+    ended: bool = False
+    choices: int = 1
+    finish_reasons: tuple[str, ...] = ()
+    usage_seen: bool = False
+    error_event: bool = False
+    client_gone: bool = False
+    timed_out: bool = False
+    server_fault: bool = False
+
+    @property
+    def all_finished(self) -> bool:
+        return len(self.finish_reasons) >= self.choices
+
+    @property
+    def success(self) -> bool:
+        return self.upstream_status is not None and 200 <= self.upstream_status < 300
+
+
+Row = tuple[str, Callable[[Facts], bool], Outcome]
+
+TABLE: tuple[Row, ...] = (
+    ("the deadline passed", lambda f: f.timed_out, Outcome.FAILED_TIMEOUT),
+    ("the agent itself failed", lambda f: f.server_fault, Outcome.FAILED_SERVER),
+    ("an error event came", lambda f: f.error_event, Outcome.FAILED_ENGINE),
+    ("client left unanswered", lambda f: f.upstream_status is None and f.client_gone, Outcome.PARTIAL_CLIENT),
+    ("engine never answered", lambda f: f.upstream_status is None, Outcome.FAILED_ENGINE),
+    ("engine refused", lambda f: 400 <= (f.upstream_status or 0) < 500, Outcome.FAILED_SERVER),
+    ("engine failed", lambda f: not f.success, Outcome.FAILED_ENGINE),
+    ("aborted", lambda f: "abort" in f.finish_reasons and not f.client_gone, Outcome.FAILED_SERVER),
+    ("aborted after leaving", lambda f: "abort" in f.finish_reasons, Outcome.PARTIAL_CLIENT),
+    (
+        "client left after every choice had finished",
+        lambda f: f.client_gone and f.all_finished and (f.choices > 0 or f.ended),
+        Outcome.COMPLETED,
+    ),
+    ("client left midway", lambda f: f.client_gone, Outcome.PARTIAL_CLIENT),
+    ("the answer was cut", lambda f: not f.ended, Outcome.FAILED_ENGINE),
+    ("a choice never finished", lambda f: not f.all_finished, Outcome.FAILED_ENGINE),
+    ("whole", lambda f: f.ended, Outcome.COMPLETED),
+)
+
+
+def outcome(facts: Facts) -> Outcome:
+    """The one outcome of a request; total."""
+    return next(result for _, applies, result in TABLE if applies(facts))

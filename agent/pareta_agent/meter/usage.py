@@ -1,0 +1,112 @@
+"""What the engine says a request used, and whether that can be true.
+
+Reads the usage object of every answer shape (chat, completions, embeddings, responses, messages) and keeps the
+counts as told: an implausible count is marked `suspect`, never clamped. Pure; knows nothing of streams or prices.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from pareta_agent.meter.record import Tokens, UsageSource
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a request could use at most: `prompts` × `choices` answers; None where no limit is known.
+
+    `counts_output` is False for routes that generate nothing (embeddings, score), whose output must be 0.
+    """
+
+    prompts: int = 1
+    choices: int = 1
+    max_tokens: int | None = None
+    max_model_len: int | None = None
+    counts_output: bool = True
+
+
+def read_usage(document: bytes) -> Tokens | None:
+    """The token counts in a JSON document: a usage object itself, or one under `usage`, `response`, `message`.
+
+    None when there is none or it holds no counts; a negative or non-integer count reads as no usage at all.
+    """
+    try:
+        found = _usage_object(orjson.loads(document))
+    except orjson.JSONDecodeError:
+        return None
+    return tokens_of(found) if found is not None else None
+
+
+def tokens_of(usage: dict[str, Any]) -> Tokens | None:
+    """The counts of a parsed usage object; see `read_usage`."""
+    prompt_key, output_key = (
+        ("prompt_tokens", "completion_tokens")
+        if "prompt_tokens" in usage
+        else ("input_tokens", "output_tokens")
+    )
+    counts = (
+        _count(usage.get(prompt_key)),
+        _count(_detail(usage, f"{prompt_key}_details", "cached_tokens")),
+        _count(usage.get(output_key)),
+        _count(_detail(usage, f"{output_key}_details", "reasoning_tokens")),
+    )
+    if not (prompt_key in usage or output_key in usage) or any(count is None for count in counts):
+        return None
+    whole, cached, output, reasoning = (count or 0 for count in counts)
+    if "cache_read_input_tokens" in usage or "cache_creation_input_tokens" in usage:
+        read, created = (
+            _count(usage.get("cache_read_input_tokens")),
+            _count(usage.get("cache_creation_input_tokens")),
+        )
+        if read is None or created is None:
+            return None
+        return Tokens(
+            whole + read + created, read, output, reasoning
+        )  # messages: input leaves the cached out
+    return Tokens(whole, cached, output, reasoning)
+
+
+def judge(tokens: Tokens | None, bounds: Bounds, chunks: int = 0) -> tuple[Tokens, UsageSource]:
+    """The tokens to record and where they come from.
+
+    Without a usage object the content chunks seen (`chunks`) stand in for the output, which undercounts.
+    """
+    if tokens is None:
+        return (Tokens(output=chunks), "chunk_count") if chunks else (Tokens(), "none")
+    return tokens, "engine_final" if plausible(tokens, bounds) else "suspect"
+
+
+def plausible(tokens: Tokens, bounds: Bounds) -> bool:
+    """Whether these counts are possible: 0 ≤ cached ≤ input ≤ max_model_len · prompts, output within its limit."""
+    answers = bounds.prompts * bounds.choices
+    ordered = 0 <= tokens.input_cached <= tokens.input and 0 <= tokens.output_reasoning <= tokens.output
+    input_fits = bounds.max_model_len is None or tokens.input <= bounds.max_model_len * bounds.prompts
+    if not bounds.counts_output:
+        return ordered and input_fits and tokens.output == 0
+    limits = [limit for limit in (bounds.max_tokens, bounds.max_model_len) if limit is not None]
+    return ordered and input_fits and (not limits or tokens.output <= answers * (min(limits) + 1))
+
+
+def _usage_object(value: Any) -> dict[str, Any] | None:
+    if not isinstance(value, dict):
+        return None
+    for key in ("usage", "response", "message"):
+        if key in value:
+            inner = value[key]
+            return inner if key == "usage" and isinstance(inner, dict) else _usage_object(inner)
+    return value if "prompt_tokens" in value or "input_tokens" in value or "output_tokens" in value else None
+
+
+def _detail(usage: dict[str, Any], details: str, key: str) -> Any:
+    found = usage.get(details)
+    return found.get(key) if isinstance(found, dict) else None
+
+
+def _count(value: Any) -> int | None:
+    """0 for an absent count, None for one that is no count."""
+    if value is None:
+        return 0
+    return value if type(value) is int and value >= 0 else None
