@@ -1,0 +1,5 @@
+"""`python -m pareta_agent` is `pareta-agent`."""
+
+from pareta_agent.cli import main
+
+main()

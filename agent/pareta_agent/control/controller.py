@@ -1,0 +1,103 @@
+"""Keeps this node at what the control plane wants: long-polls, reconciles, carries out, reports.
+
+One task. It decides nothing itself (`reconcile` does) and starts nothing itself (`Deployer` and the fleet do).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from pareta_agent.clock import Clock
+from pareta_agent.control.reconcile import Action, Deploy, Forget, Stop, Wanted, reconcile
+from pareta_agent.errors import AgentError, PlaneError
+from pareta_agent.telemetry.events import Emit, Event
+
+POLL_S = 30.0
+RETRY_MAX_S = 60.0
+
+
+class Desired(Protocol):
+    """Where the wanted state comes from: (revision, endpoints) newer than `revision`, or None when nothing changed."""
+
+    async def __call__(self, revision: int, wait_s: float) -> tuple[int, Sequence[Wanted]] | None: ...
+
+
+class Hands(Protocol):
+    """What carries an action out. Each is idempotent and returns when it is under way, not when it is over."""
+
+    async def deploy(self, wanted: Wanted) -> None: ...
+    async def stop(self, wanted: Wanted) -> None: ...
+    async def forget(self, endpoint: str) -> None: ...
+
+
+class Controller:
+    def __init__(
+        self, desired: Desired, hands: Hands, on_revision: Callable[[int], None], clock: Clock, emit: Emit
+    ) -> None:
+        self._desired, self._hands, self._on_revision = desired, hands, on_revision
+        self._clock, self._emit = clock, emit
+        self._acted: dict[str, Wanted] = {}
+        self._failures: dict[str, AgentError] = {}
+        self.revision = 0
+
+    @property
+    def wanted(self) -> Mapping[str, Wanted]:
+        """What was last asked for, by endpoint id."""
+        return self._acted
+
+    @property
+    def failures(self) -> Mapping[str, AgentError]:
+        """Why an endpoint could not even be started, by endpoint id."""
+        return self._failures
+
+    async def run(self) -> None:
+        """Until cancelled. A plane that is away costs delay only: what runs goes on running."""
+        failures = 0
+        while True:
+            try:
+                answer = await self._desired(self.revision, POLL_S)
+            except PlaneError as error:
+                failures += 1
+                self._emit(Event("desired_unknown", "warning", {"code": error.code, "reason": error.message}))
+                await self._clock.sleep(random.uniform(0, min(RETRY_MAX_S, 2.0**failures)))
+                continue
+            failures = 0
+            if answer is not None:
+                revision, wanted = answer
+                await self.apply(wanted)
+                self.revision = revision
+                self._on_revision(revision)
+
+    async def apply(self, wanted: Sequence[Wanted]) -> None:
+        """Carries out the difference between `wanted`, the whole of it, and what was carried out before."""
+        for action in reconcile(wanted, self._acted):
+            await self._act(action)
+
+    async def _act(self, action: Action) -> None:
+        match action:
+            case Forget(endpoint):
+                del self._acted[endpoint]
+                self._failures.pop(endpoint, None)
+                await self._hands.forget(endpoint)
+            case Stop(wanted):
+                self._acted[wanted.id] = wanted
+                await self._hands.stop(wanted)
+            case Deploy(wanted):
+                self._acted[wanted.id] = wanted
+                await self._deploy(wanted)
+
+    async def _deploy(self, wanted: Wanted) -> None:
+        self._failures.pop(wanted.id, None)
+        try:
+            await self._hands.deploy(wanted)
+        except AgentError as error:
+            self._failures[wanted.id] = error
+            fields = {
+                "endpoint": wanted.id,
+                "code": error.code,
+                "reason": error.message,
+                "remedy": error.remedy,
+            }
+            self._emit(Event("deploy_refused", "error", fields))

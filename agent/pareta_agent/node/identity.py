@@ -1,0 +1,33 @@
+"""Who this node is: an id made once and kept, and the boot it runs in."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from ulid import ULID
+
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    node: str
+    boot_id: str
+
+
+def identify(home: Path, named: str | None) -> Identity:
+    """The identity of the node under `home`; its id is `named`, or one made at the first start."""
+    boot_id = BOOT_ID.read_text().strip()
+    if named:
+        return Identity(named, boot_id)
+    path = home / "node-id"
+    if not path.exists():
+        partial = path.with_suffix(".partial")
+        with partial.open("w") as file:
+            file.write(f"node-{str(ULID()).lower()}\n")
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    return Identity(path.read_text().strip(), boot_id)

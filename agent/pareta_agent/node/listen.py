@@ -1,0 +1,57 @@
+"""The one port: bound before anything slow begins, so that a taken port is known at once."""
+
+from __future__ import annotations
+
+import errno
+import socket
+
+from pareta_agent.errors import HostError
+
+BACKLOG = 2048
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening TCP socket; port 0 picks a free one. Raises HostError: port_taken, port_refused, host_unknown."""
+    try:
+        family, kind, proto, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except socket.gaierror as error:
+        raise HostError(
+            "host_unknown", f"cannot listen on {host!r}: {error.strerror}", "name an address of this machine"
+        ) from None
+    sock = socket.socket(family, kind, proto)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address)
+        sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise _refusal(host, port, error) from None
+    sock.setblocking(False)
+    return sock
+
+
+def url_host(host: str) -> str:
+    """How a caller on this machine names the address `host` in a URL."""
+    if host in ("0.0.0.0", ""):
+        return "127.0.0.1"
+    if host == "::":
+        return "[::1]"
+    return f"[{host}]" if ":" in host else host
+
+
+def _refusal(host: str, port: int, error: OSError) -> HostError:
+    if error.errno == errno.EADDRINUSE:
+        return HostError(
+            "port_taken",
+            f"port {port} on {host} is taken",
+            f"`--port 0` picks a free one; `ss -ltnp 'sport = :{port}'` names who has it",
+        )
+    if error.errno == errno.EACCES:
+        return HostError(
+            "port_refused", f"port {port} needs a privilege that this user has not", "use a port above 1023"
+        )
+    return HostError(
+        "port_refused", f"cannot listen on {host}:{port}: {error.strerror}", "name an address of this machine"
+    )

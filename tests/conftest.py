@@ -1,0 +1,52 @@
+"""Fixtures that more than one tier shares: a whole agent on the fake engine, an interpreter that has vLLM."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from harness import Agent, environment, fake_engine, processes_of
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def start(home: Path) -> Iterator[Callable[..., Agent]]:
+    """Starts agents on the fake engine (its flags are the arguments); ends them and what they left."""
+    agents: list[Agent] = []
+
+    def begin(*engine_flags: str, flags: tuple[str, ...] = (), **settings: str) -> Agent:
+        command = {"PARETA_ENGINE_COMMAND": fake_engine(*engine_flags)} | settings
+        agents.append(Agent(home, *flags, settings=command))
+        return agents[-1]
+
+    yield begin
+    for agent in agents:
+        agent.__exit__()
+    assert processes_of(home) == []
+
+
+@pytest.fixture(scope="session")
+def engine_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The interpreter of the pinned CPU engine, installed once into the shared cache."""
+    if given := os.environ.get("PARETA_ENGINE_PYTHON"):
+        return Path(given)
+    home = tmp_path_factory.mktemp("engine-home")
+    done = subprocess.run(
+        [sys.executable, "-m", "pareta_agent", "engine", "install", "--cpu", "--json"],
+        env=environment(home),
+        capture_output=True,
+        text=True,
+        timeout=1200,
+    )
+    assert done.returncode == 0, done.stderr
+    import json
+
+    return Path(json.loads(done.stdout.splitlines()[-1])["python"])

@@ -1,0 +1,54 @@
+"""The SDKs against a whole node on real vLLM, and the ledger that they leave."""
+
+import pytest
+from harness import Agent
+from sdk_suite import *  # noqa: F403
+from sdk_suite import Address
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def agent(tmp_path_factory, engine_python):
+    home = tmp_path_factory.mktemp("vllm") / "home"
+    with Agent(home, settings={"PARETA_ENGINE_PYTHON": str(engine_python)}) as agent:
+        yield agent
+
+
+@pytest.fixture(scope="module")
+def node(agent):
+    ready = agent.ready(timeout_s=400)
+    return Address(ready["base_url"], ready["api_key"], ready["endpoints"][0]["id"])
+
+
+def test_each_call_has_its_row_and_its_debit(agent, node, client):
+    """One completed row, the engine's own counts, one debit."""
+    answer = client.chat.completions.with_raw_response.create(**node.ask())
+    usage = answer.parse().usage
+    row = next(r for r in agent.usage() if r["request_id"] == answer.headers["x-request-id"])
+    assert (row["outcome"], row["endpoint"]) == ("completed", node.endpoint)
+    assert (row["input_tokens"], row["output_tokens"]) == (usage.prompt_tokens, usage.completion_tokens)
+    assert row["debit_micro_usd"] > 0
+
+
+def test_a_prompt_that_is_too_long_is_the_callers_error(node, client):
+    """The engine's limit comes back as a typed error with numbers, not its words."""
+    import openai
+
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.chat.completions.create(**node.ask(messages=[{"role": "user", "content": "word " * 20000}]))
+    assert caught.value.code == "context_length_exceeded"
+
+
+def test_nothing_of_the_weights_or_the_engine_is_told(agent, node, client):
+    """No path, weights id or engine version in answers, headers or metrics."""
+    import httpx
+
+    raw = client.chat.completions.with_raw_response.create(**node.ask())
+    metrics = httpx.get(node.root + "/metrics").text
+    told = (raw.text + str(raw.headers) + metrics).lower()
+    assert [
+        word
+        for word in ("smollm", str(agent.home).lower(), "sha256", "0.32.0", "safetensors")
+        if word in told
+    ] == []

@@ -1,0 +1,130 @@
+"""A whole agent as its users have it: the program, its JSON lines, its port. Nothing is reached from inside."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from queue import Empty, Queue
+from typing import Any
+
+TESTS = Path(__file__).parent
+AGENT = [sys.executable, "-m", "pareta_agent"]
+FAKE_ENGINE = TESTS / "fakes" / "engine.py"
+
+
+def fake_engine(*flags: str) -> str:
+    """A value for PARETA_ENGINE_COMMAND: the fake engine, misbehaving as told."""
+    return " ".join([sys.executable, str(FAKE_ENGINE), *flags])
+
+
+def environment(home: Path, **settings: str) -> dict[str, str]:
+    """This machine's environment without settings of ours, then `settings`."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("PARETA_")}
+    if cache := os.environ.get("PARETA_CACHE"):
+        clean["PARETA_CACHE"] = cache
+    return {**clean, "PARETA_HOME": str(home), **settings}
+
+
+class Agent:
+    """`pareta-agent serve --json --port 0` under `home`, until `stop`."""
+
+    def __init__(
+        self, home: Path, *flags: str, settings: dict[str, str] | None = None, port: int = 0
+    ) -> None:
+        self.home = home
+        self.env = environment(home, **(settings or {}))
+        self.events: list[dict[str, Any]] = []
+        self._queue: Queue[dict[str, Any]] = Queue()
+        self._stderr = (home.parent / f"{home.name}.stderr").open("ab")
+        self.process = subprocess.Popen(
+            [*AGENT, "serve", "--json", "--port", str(port), *flags],
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
+        )
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def wait_for(self, name: str, timeout_s: float = 60.0) -> dict[str, Any]:
+        """The next event called `name`; fails with what the agent said when it ends or the time is up."""
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            try:
+                event = self._queue.get(timeout=0.1)
+            except Empty:
+                if self.process.poll() is not None and self._queue.empty():
+                    break
+                continue
+            if event["event"] == name:
+                return event
+        raise AssertionError(
+            f"no {name!r} in {timeout_s} s (exit {self.process.poll()}):\n{self.stderr()[-4000:]}"
+        )
+
+    def ready(self, timeout_s: float = 60.0) -> dict[str, Any]:
+        return self.wait_for("ready", timeout_s)
+
+    def stderr(self) -> str:
+        return (self.home.parent / f"{self.home.name}.stderr").read_text(errors="replace")
+
+    def stop(self, number: signal.Signals = signal.SIGTERM, timeout_s: float = 60.0) -> int:
+        """Sends the signal and waits for the end; the exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        code = self.process.wait(timeout_s)
+        self._stderr.close()
+        return code
+
+    def kill(self) -> None:
+        """kill -9 of the agent alone, as the OOM killer would."""
+        self.stop(signal.SIGKILL)
+
+    def command(self, *argv: str, timeout_s: float = 30.0) -> subprocess.CompletedProcess[str]:
+        """Another `pareta-agent` command under the same home."""
+        return subprocess.run(
+            [*AGENT, *argv], env=self.env, capture_output=True, text=True, timeout=timeout_s
+        )
+
+    def usage(self) -> list[dict[str, Any]]:
+        done = self.command("usage", "--json")
+        assert done.returncode == 0, done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            event = json.loads(line)
+            self.events.append(event)
+            self._queue.put(event)
+
+    def __enter__(self) -> Agent:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            try:
+                self.stop(timeout_s=30)
+            except subprocess.TimeoutExpired:
+                self.kill()
+
+
+def processes_of(home: Path) -> list[str]:
+    """Command lines of living processes that belong to `home`: its engines, its plane, the agent itself."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            text = (entry / "environ").read_bytes() + (entry / "cmdline").read_bytes()
+            state = (entry / "stat").read_text().rsplit(")", 1)[1].split()[0]
+            if str(home).encode() in text and state not in "ZX":
+                found.append((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+        except OSError:
+            continue
+    return found

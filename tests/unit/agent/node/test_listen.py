@@ -1,0 +1,43 @@
+"""The port: free, taken, or not ours to take."""
+
+import socket
+
+import pytest
+
+from pareta_agent.errors import HostError
+from pareta_agent.node.listen import listen, url_host
+
+
+def test_port_zero_picks_a_free_port():
+    """The kernel's choice is bound and listening."""
+    with listen("127.0.0.1", 0) as sock:
+        port = sock.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port), timeout=1):
+            assert port > 0
+
+
+def test_a_taken_port_says_how_to_find_another():
+    """The error names the port and two ways on."""
+    with listen("127.0.0.1", 0) as sock:
+        port = sock.getsockname()[1]
+        with pytest.raises(HostError) as caught:
+            listen("127.0.0.1", port)
+    assert (caught.value.code, caught.value.exit_code) == ("port_taken", 4)
+    assert str(port) in caught.value.message
+    assert "--port 0" in caught.value.remedy
+
+
+def test_an_address_that_is_not_ours_is_refused():
+    """TEST-NET-1 is nobody's address."""
+    with pytest.raises(HostError) as caught:
+        listen("192.0.2.1", 0)
+    assert caught.value.code == "port_refused"
+
+
+@pytest.mark.parametrize(
+    ("host", "shown"),
+    [("0.0.0.0", "127.0.0.1"), ("::", "[::1]"), ("::1", "[::1]"), ("127.0.0.1", "127.0.0.1")],
+)
+def test_a_url_names_an_address_that_can_be_called(host, shown):
+    """A wildcard is no destination."""
+    assert url_host(host) == shown

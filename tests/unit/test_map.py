@@ -1,0 +1,43 @@
+"""The map cannot lie: ARCHITECTURE and README are compared with the code."""
+
+import re
+from pathlib import Path
+
+import docs
+
+ROOT = Path(__file__).parents[2]
+ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text()
+README = (ROOT / "README.md").read_text()
+
+
+def packages() -> set[str]:
+    agent = ROOT / "agent" / "pareta_agent"
+    return {f"pareta_agent.{p.parent.name}" for p in agent.glob("*/__init__.py")} | {"pareta_registry"}
+
+
+def test_the_codemap_names_every_package_and_no_other():
+    """One row a package."""
+    assert set(re.findall(r"^\| `(pareta_[a-z_.]+)` \|", ARCHITECTURE, re.M)) == packages()
+
+
+def test_the_codemap_sends_readers_to_files_that_exist():
+    """Each `Start reading at` is there."""
+    missing = []
+    for package, files in re.findall(r"^\| `(pareta_[a-z_.]+)` \|.*\| (.*) \|$", ARCHITECTURE, re.M):
+        folder = ROOT / ("registry" if package == "pareta_registry" else "agent") / package.replace(".", "/")
+        missing += [
+            f"{package}/{file}"
+            for file in re.findall(r"`([a-z_]+\.py)`", files)
+            if not (folder / file).exists()
+        ]
+    assert missing == []
+
+
+def test_the_architecture_fits_in_one_sitting():
+    """At most 200 lines."""
+    assert len(ARCHITECTURE.splitlines()) <= 200
+
+
+def test_the_readme_lists_every_setting_as_it_is():
+    """Key, environment name and default of each setting, as `python tests/docs.py` writes them."""
+    assert docs.settings_table() in README
