@@ -15,7 +15,7 @@ Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 
 
 class Document(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Architecture(Document):
@@ -23,11 +23,13 @@ class Architecture(Document):
 
     `moe_intermediate`, `num_experts`, `experts_per_tok` are set for mixtures of experts; `kv_lora_rank`
     and `qk_rope_head_dim` for MLA; `sliding_window` with `sliding_layers`, and `linear_layers` (no KV,
-    constant state) for hybrids. `full_layers` counts layers whose KV grows with the context
-    (None: all `layers`). `vision_heads` is set when a vision tower rides along.
+    constant state, `linear_state_bytes` a layer and request) for hybrids. `full_layers` counts layers
+    whose KV grows with the context (None: all `layers`). `vision_heads` is set when a vision tower rides
+    along. `model_type` is config.json's, where it decides what the engine accepts.
     """
 
     architecture: str
+    model_type: str | None = None
     params_b: float = Field(gt=0)
     layers: int = Field(gt=0)
     heads: int = Field(gt=0)
@@ -47,6 +49,7 @@ class Architecture(Document):
     sliding_window: int | None = None
     sliding_layers: int = 0
     linear_layers: int = 0
+    linear_state_bytes: int | None = None
     attention_sinks: bool = False
     tied_embeddings: bool = False
     vision_heads: int | None = None

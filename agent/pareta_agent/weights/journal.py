@@ -1,0 +1,57 @@
+"""Which parts of which files an interrupted fetch had finished: an append-only text file beside them.
+
+It is a hint, not a proof: the sha256 of the whole file decides. A torn last line is ignored, and a journal of
+another manifest or part size counts for nothing.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class Journal:
+    """`done` holds (file index, part index) pairs."""
+
+    def __init__(self, path: Path, head: str) -> None:
+        self._path = path
+        self._head = head
+        self.done: set[tuple[int, int]] = set()
+
+    def open(self) -> bool:
+        """Reads what is there; False when it belongs to another fetch and was started anew."""
+        try:
+            head, *lines = self._path.read_text().split("\n")
+        except (OSError, ValueError):
+            head, lines = "", []
+        if head != self._head:
+            self.reset()
+            return False
+        for line in lines[:-1]:
+            file, _, part = line.partition(" ")
+            if file.isdecimal() and part.isdecimal():
+                self.done.add((int(file), int(part)))
+        if lines and lines[-1]:
+            self._write(self._text())
+        return True
+
+    def add(self, file: int, part: int) -> None:
+        self.done.add((file, part))
+        with self._path.open("a") as out:
+            out.write(f"{file} {part}\n")
+
+    def forget(self, file: int) -> None:
+        """Takes a file's parts back: its bytes were wrong."""
+        self.done = {entry for entry in self.done if entry[0] != file}
+        self._write(self._text())
+
+    def reset(self) -> None:
+        self.done = set()
+        self._write(self._text())
+
+    def _text(self) -> str:
+        return "\n".join([self._head, *(f"{file} {part}" for file, part in sorted(self.done))]) + "\n"
+
+    def _write(self, text: str) -> None:
+        temporary = self._path.with_name(self._path.name + ".new")
+        temporary.write_text(text)
+        temporary.replace(self._path)

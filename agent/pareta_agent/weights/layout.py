@@ -1,0 +1,33 @@
+"""Names inside the weights root. Pure.
+
+<root>/sha256-<hex>/           a verified artifact with its manifest, never changed again
+<root>/sha256-<hex>.partial/   a fetch under way or cut off, with its journal
+<root>/sha256-<hex>.lock       flock: exclusive to fetch or remove, shared while in use; its mtime is the last use
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+JOURNAL_NAME = ".journal"
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    root: Path
+
+    def artifact(self, digest: str) -> Path:
+        return self.root / digest.replace(":", "-")
+
+    def partial(self, digest: str) -> Path:
+        return self.root / (digest.replace(":", "-") + ".partial")
+
+    def lock(self, digest: str) -> Path:
+        return self.root / (digest.replace(":", "-") + ".lock")
+
+    def digests(self) -> list[str]:
+        """The artifacts that are here, oldest use first."""
+        locks = [lock for lock in self.root.glob("sha256-*.lock") if lock.with_suffix("").is_dir()]
+        locks.sort(key=lambda lock: lock.stat().st_mtime_ns)
+        return [lock.stem.replace("-", ":", 1) for lock in locks]

@@ -1,0 +1,42 @@
+"""Counts what a fetch has written and hashed, and tells it on: not for every piece, but never wrongly."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pareta_agent.clock import Clock
+from pareta_agent.weights.settings import OnProgress, WeightsProgress
+
+_EVERY_S = 0.1
+
+
+class Meter:
+    """The true totals of one artifact; bytes that an earlier attempt left are counted when they are found."""
+
+    def __init__(self, total_bytes: int, clock: Clock, report: OnProgress) -> None:
+        self._total_bytes = total_bytes
+        self._clock = clock
+        self._report = report
+        self._fetched_bytes = 0
+        self._hashed_bytes = 0
+        self._reported_s = float("-inf")
+
+    def restart(self, done_bytes: int) -> None:
+        """Sets both counts: `done_bytes` are fetched and hashed."""
+        self._fetched_bytes = self._hashed_bytes = done_bytes
+
+    def fetched(self, count_bytes: int) -> None:
+        self._fetched_bytes += count_bytes
+        self._tell("fetch", self._fetched_bytes)
+
+    def hashed(self, count_bytes: int) -> None:
+        """Hashing runs along with fetching, and is worth telling once it is what is waited for."""
+        self._hashed_bytes += count_bytes
+        if self._fetched_bytes >= self._total_bytes:
+            self._tell("verify", self._hashed_bytes)
+
+    def _tell(self, phase: Literal["fetch", "verify"], done_bytes: int) -> None:
+        now_s = self._clock.mono_s()
+        if done_bytes >= self._total_bytes or now_s - self._reported_s >= _EVERY_S:
+            self._reported_s = now_s
+            self._report(WeightsProgress(phase, done_bytes, self._total_bytes))

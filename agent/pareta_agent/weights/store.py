@@ -1,0 +1,158 @@
+"""Are the bytes here? Brings a variant's artifact to this host, whole and verified or not at all.
+
+Decides nothing about where weights come from (the catalog does) or what runs them. Processes that share a
+root fetch an artifact once; whatever one of them uses, no other removes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections import Counter
+from pathlib import Path
+
+from pareta_agent.clock import Clock, SystemClock
+from pareta_agent.weights import builtin, disk
+from pareta_agent.weights.layout import Layout
+from pareta_agent.weights.lock import FileLock
+from pareta_agent.weights.progress import Meter
+from pareta_agent.weights.settings import OnProgress, WeightsProgress, WeightsSettings
+from pareta_agent.weights.transfer import Transfer
+from pareta_agent.weights.translate import registry_errors, short
+from pareta_agent.weights.verify import is_complete, verify_artifact
+from pareta_registry.catalog import Variant
+from pareta_registry.manifest import MANIFEST_NAME, Manifest
+from pareta_registry.source import read_manifest
+from pareta_registry.stores import Store, open_store
+
+
+class WeightsStore:
+    """The verified artifacts under `settings.root`. What `fetch` returned stays pinned until `unpin`."""
+
+    def __init__(self, settings: WeightsSettings, clock: Clock | None = None) -> None:
+        self._settings = settings
+        self._layout = Layout(settings.root)
+        self._clock: Clock = clock or SystemClock()
+        self._pins: Counter[str] = Counter()
+        self._locks: dict[str, FileLock] = {}
+
+    async def fetch(self, variant: Variant, progress: OnProgress) -> Path:
+        """The directory of the variant's artifact, fetched if need be and pinned.
+
+        RegistryError when the artifact is missing, altered or out of reach; HostError when this host has no
+        room or no access. Nothing half done ever stands under the final name; what was fetched resumes.
+        """
+        digest = variant.artifact
+        with disk.host_errors(self._settings.root, short(digest)):
+            await asyncio.to_thread(self._settings.root.mkdir, parents=True, exist_ok=True)
+            final = self._layout.artifact(digest)
+            lock = self._locks.get(digest) or FileLock(self._layout.lock(digest))
+            held = digest in self._locks
+            try:
+                if not (held or lock.try_acquire(exclusive=False)) or not await self._is_here(digest):
+                    await self._fetch_alone(variant, final, lock, progress)
+            except BaseException:
+                if not held:
+                    lock.release()
+                raise
+            lock.touch()
+            self._locks[digest] = lock
+            self._pins[digest] += 1
+            return final
+
+    def unpin(self, digest: str) -> None:
+        """One use less; at zero the artifact may be evicted, here or by another process."""
+        self._pins[digest] -= 1
+        if self._pins[digest] <= 0:
+            del self._pins[digest]
+            self._locks.pop(digest).release()
+
+    def has(self, digest: str) -> bool:
+        """Whether the artifact is here by the cheap check: every file with its declared size."""
+        return is_complete(self._layout.artifact(digest), digest)
+
+    def digests(self) -> list[str]:
+        """The artifacts that are here, least recently used first."""
+        return self._layout.digests()
+
+    async def verify(self, digest: str, progress: OnProgress) -> None:
+        """Hashes every byte again; RegistryError `digest_mismatch` names the first file that is wrong."""
+        with disk.host_errors(self._settings.root, short(digest)), registry_errors(digest):
+            await verify_artifact(self._layout.artifact(digest), digest, self._clock, progress)
+
+    async def remove(self, digest: str) -> bool:
+        """Removes an artifact and what an interrupted fetch left of it; False when somebody uses it."""
+        lock = FileLock(self._layout.lock(digest))
+        try:
+            if digest in self._pins or not lock.try_acquire(exclusive=True):
+                return False
+            await asyncio.to_thread(self._remove, digest)
+            return True
+        finally:
+            lock.release()
+
+    async def evict(self, need_bytes: int) -> None:
+        """Removes what nobody pins, least recently used first, until `need_bytes` are free beside the reserve."""
+        for digest in await asyncio.to_thread(self._layout.digests):
+            free = await asyncio.to_thread(disk.free_bytes, self._settings.root)
+            if free - self._settings.reserve_bytes >= need_bytes:
+                return
+            await self.remove(digest)
+
+    async def _is_here(self, digest: str) -> bool:
+        return await asyncio.to_thread(is_complete, self._layout.artifact(digest), digest)
+
+    async def _fetch_alone(self, variant: Variant, final: Path, lock: FileLock, progress: OnProgress) -> None:
+        """Fetches under the exclusive lock, unless whoever held it did; leaves the lock shared."""
+        digest = variant.artifact
+        lock.release()
+        waiting = WeightsProgress(
+            "fetch", 0, variant.weights_bytes, "another process fetches the same artifact"
+        )
+        await lock.acquire(
+            self._clock, self._settings.lock_timeout_s, lambda: progress(waiting), exclusive=True
+        )
+        if not await self._is_here(digest):
+            with registry_errors(digest):
+                store = await self._open(variant, progress)
+                try:
+                    await self._bring(store, digest, final, progress)
+                finally:
+                    await store.close()
+        lock.try_acquire(exclusive=False)
+
+    async def _open(self, variant: Variant, progress: OnProgress) -> Store:
+        if builtin.is_builtin(variant.source):
+            return await builtin.prepare(variant, self._settings, self._clock, progress)
+        return open_store(variant.source)
+
+    async def _bring(self, store: Store, digest: str, final: Path, progress: OnProgress) -> None:
+        manifest = await read_manifest(store, digest)
+        partial = self._layout.partial(digest)
+        await asyncio.to_thread(partial.mkdir, exist_ok=True)
+        transfer = Transfer(
+            store, manifest, partial, self._settings, self._clock,
+            Meter(manifest.total_bytes, self._clock, progress),
+        )  # fmt: skip
+        need_bytes = await transfer.prepare()
+        if need_bytes:
+            await self.evict(need_bytes)
+            await asyncio.to_thread(
+                disk.admit, self._settings.root, need_bytes, self._settings.reserve_bytes, short(digest)
+            )
+        await transfer.run()
+        await asyncio.to_thread(self._publish, manifest, partial, final)
+
+    def _publish(self, manifest: Manifest, partial: Path, final: Path) -> None:
+        (partial / MANIFEST_NAME).write_bytes(manifest.to_bytes())
+        disk.sync_tree(partial)
+        if final.exists():
+            shutil.rmtree(final)
+        disk.publish(partial, final)
+
+    def _remove(self, digest: str) -> None:
+        final, partial = self._layout.artifact(digest), self._layout.partial(digest)
+        if final.exists():
+            shutil.rmtree(partial, ignore_errors=True)
+            final.rename(partial)  # half removed, it must not stand under its final name
+        shutil.rmtree(partial, ignore_errors=True)

@@ -1,0 +1,159 @@
+"""Brings an artifact's files from a store into a directory: in parts, in parallel, hashed on the way, resumable.
+
+It trusts neither the store nor what an earlier attempt left: only a file whose sha256 is right passes.
+Giving the directory its final name is `store`'s business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from pareta_agent.clock import Clock
+from pareta_agent.weights.disk import share
+from pareta_agent.weights.journal import Journal
+from pareta_agent.weights.layout import JOURNAL_NAME
+from pareta_agent.weights.part import Part, PartFetcher
+from pareta_agent.weights.progress import Meter
+from pareta_agent.weights.settings import WeightsSettings
+from pareta_registry.errors import ArtifactError
+from pareta_registry.manifest import Manifest
+from pareta_registry.stores import Store
+
+_HASH_BYTES = 1 << 20
+
+
+class Transfer:
+    """One fetch of one artifact into `target`, which nobody else writes to."""
+
+    def __init__(
+        self,
+        store: Store,
+        manifest: Manifest,
+        target: Path,
+        settings: WeightsSettings,
+        clock: Clock,
+        meter: Meter,
+    ) -> None:
+        self._store = store
+        self._manifest = manifest
+        self._target = target
+        self._settings = settings
+        self._meter = meter
+        self._journal = Journal(target / JOURNAL_NAME, f"{manifest.digest} {settings.part_bytes}")
+        self._fetcher = PartFetcher(store, target, settings, clock, meter.fetched)
+        self._arrived: dict[Part, asyncio.Event] = {}
+        self._hashers = asyncio.Semaphore(max(2, os.cpu_count() or 2))
+
+    async def prepare(self) -> int:
+        """Looks at what an earlier attempt left; returns the bytes that are still to be written."""
+        await asyncio.to_thread(self._prepare)
+        return sum(
+            sum(part.size_bytes for part in self._parts(index) if not self._is_done(part))
+            for index, file in enumerate(self._manifest.files)
+            if not self._store.local_path(file.path)
+        )
+
+    async def run(self) -> None:
+        """All files, whole and verified; ArtifactError or OSError otherwise.
+
+        A file that is wrong is fetched once more from scratch: its first bytes may be an older attempt's,
+        from before a power cut.
+        """
+        wrong = await self._pass(range(len(self._manifest.files)))
+        for index in wrong:
+            await asyncio.to_thread(self._journal.forget, index)
+        if wrong:
+            wrong = await self._pass(wrong)
+        if wrong:
+            file = self._manifest.files[wrong[0]]
+            raise ArtifactError(
+                "digest_mismatch",
+                f"{file.path} from {self._store.where} is not what its manifest declares (sha256 {file.sha256})",
+                "publish the artifact again, and look for a proxy or a disk that alters bytes",
+            )
+        await asyncio.to_thread((self._target / JOURNAL_NAME).unlink)
+
+    def _prepare(self) -> None:
+        self._journal.open()
+        for index, file in enumerate(self._manifest.files):
+            path = self._target / file.path
+            path.parent.mkdir(parents=True, exist_ok=True)
+            size = path.stat().st_size if path.is_file() else -1
+            if size < max((part.stop for part in self._parts(index) if self._is_done(part)), default=0):
+                self._journal.forget(index)
+            if size < 0 and not self._store.local_path(file.path):
+                path.touch()
+
+    async def _pass(self, indexes: Sequence[int]) -> list[int]:
+        """Fetches and hashes the given files; returns those whose sha256 is wrong."""
+        files = self._manifest.files
+        self._meter.restart(self._manifest.total_bytes - sum(files[index].size_bytes for index in indexes))
+        self._arrived = {part: asyncio.Event() for index in indexes for part in self._parts(index)}
+        missing: list[Part] = []
+        for part, arrived in self._arrived.items():
+            if self._is_done(part):
+                arrived.set()
+                self._meter.fetched(part.size_bytes)
+            elif not self._store.local_path(part.path):
+                missing.append(part)
+        queue = iter(missing)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                verdicts = [tasks.create_task(self._verify(index)) for index in indexes]
+                for _ in range(min(self._settings.connections, len(missing))):
+                    tasks.create_task(self._work(queue))
+        except* (ArtifactError, OSError) as group:
+            raise _first(group) from None
+        return [index for index, verdict in zip(indexes, verdicts, strict=True) if not verdict.result()]
+
+    async def _work(self, queue: Iterator[Part]) -> None:
+        for part in queue:
+            await self._fetcher.fetch(part)
+            await asyncio.to_thread(self._journal.add, part.file, part.index)
+            self._arrived[part].set()
+
+    async def _verify(self, index: int) -> bool:
+        """Whether the file's sha256 is right; follows the parts as they arrive, in order."""
+        file = self._manifest.files[index]
+        path = self._target / file.path
+        local = self._store.local_path(file.path)
+        if local:
+            await asyncio.to_thread(share, local, path)
+            self._meter.fetched(file.size_bytes)
+        digest = hashlib.sha256()
+        for part in self._parts(index):
+            if not local:
+                await self._arrived[part].wait()
+            async with self._hashers:
+                await asyncio.to_thread(hash_range, path, part.start, part.stop, digest.update)
+            self._meter.hashed(part.size_bytes)
+        size = await asyncio.to_thread(os.path.getsize, path)
+        return digest.hexdigest() == file.sha256 and size == file.size_bytes
+
+    def _parts(self, index: int) -> Iterator[Part]:
+        file, step = self._manifest.files[index], self._settings.part_bytes
+        for number, start in enumerate(range(0, file.size_bytes, step)):
+            yield Part(index, number, file.path, start, min(start + step, file.size_bytes))
+
+    def _is_done(self, part: Part) -> bool:
+        return (part.file, part.index) in self._journal.done
+
+
+def hash_range(path: Path, start: int, stop: int, update: Callable[[bytes], None]) -> None:
+    """Feeds the bytes [start, stop) of a file to `update`."""
+    with path.open("rb") as file:
+        file.seek(start)
+        while start < stop and (piece := file.read(min(_HASH_BYTES, stop - start))):
+            update(piece)
+            start += len(piece)
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    failure: BaseException = group
+    while isinstance(failure, BaseExceptionGroup):
+        failure = failure.exceptions[0]
+    return failure

@@ -1,0 +1,62 @@
+"""Whether a directory is the artifact that its name claims: by sizes (cheap) or by every byte."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from pathlib import Path
+
+from pareta_agent.clock import Clock
+from pareta_agent.weights.progress import Meter
+from pareta_agent.weights.settings import OnProgress
+from pareta_agent.weights.transfer import hash_range
+from pareta_registry.errors import ArtifactError
+from pareta_registry.manifest import MANIFEST_NAME, Manifest, parse_manifest
+
+_STEP_BYTES = 64 << 20
+
+
+def is_complete(root: Path, digest: str) -> bool:
+    """Every file of the manifest is there with its size, and the manifest is the one of `digest`.
+
+    OSError when the directory is there but cannot be read.
+    """
+    try:
+        manifest = _manifest(root, digest)
+        return all((root / file.path).stat().st_size == file.size_bytes for file in manifest.files)
+    except (FileNotFoundError, ArtifactError):
+        return False
+
+
+async def verify_artifact(root: Path, digest: str, clock: Clock, progress: OnProgress) -> None:
+    """ArtifactError `digest_mismatch` or `artifact_missing` unless every byte is as published."""
+    try:
+        manifest = await asyncio.to_thread(_manifest, root, digest)
+    except FileNotFoundError:
+        raise ArtifactError("artifact_missing", f"there is nothing in {root}", "pull it first") from None
+    meter = Meter(manifest.total_bytes, clock, progress)
+    meter.fetched(manifest.total_bytes)
+    for file in manifest.files:
+        found = hashlib.sha256()
+        path = root / file.path
+        for start in range(0, file.size_bytes, _STEP_BYTES):
+            stop = min(start + _STEP_BYTES, file.size_bytes)
+            await asyncio.to_thread(hash_range, path, start, stop, found.update)
+            meter.hashed(stop - start)
+        if found.hexdigest() != file.sha256 or path.stat().st_size != file.size_bytes:
+            raise ArtifactError(
+                "digest_mismatch",
+                f"{path} is not what its manifest declares (sha256 {file.sha256})",
+                f"remove {root} and pull it again; look at that disk's health",
+            )
+
+
+def _manifest(root: Path, digest: str) -> Manifest:
+    manifest = parse_manifest((root / MANIFEST_NAME).read_bytes(), str(root))
+    if manifest.digest != digest:
+        raise ArtifactError(
+            "digest_mismatch",
+            f"the manifest in {root} is another artifact's",
+            f"remove {root} and pull it again",
+        )
+    return manifest

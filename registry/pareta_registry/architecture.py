@@ -1,0 +1,83 @@
+"""config.json and tensor shapes to the architecture facts of a catalog. Pure.
+
+Multimodal configs keep their language model under `text_config`; field names follow transformers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pareta_registry.errors import ArtifactError
+from pareta_registry.safetensors import TensorInfo
+
+_DTYPES = ("bfloat16", "float16", "float32")
+_REQUIRED = {
+    "layers": ("num_hidden_layers", "n_layer"),
+    "heads": ("num_attention_heads", "n_head"),
+    "hidden": ("hidden_size", "n_embd"),
+    "vocab": ("vocab_size",),
+    "max_position_embeddings": ("max_position_embeddings", "n_positions"),
+}
+
+
+def architecture_facts(config: Mapping[str, Any], tensors: Sequence[TensorInfo]) -> dict[str, Any]:
+    """The fields of `catalog.Architecture`, as far as the config says; ArtifactError when one is missing."""
+    text = config.get("text_config") or config
+    facts: dict[str, Any] = {
+        "architecture": (config.get("architectures") or ["unknown"])[0],
+        "params_b": round(sum(tensor.elements for tensor in tensors) / 1e9, 6),
+    }
+    for ours, theirs in _REQUIRED.items():
+        facts[ours] = next((text[name] for name in theirs if text.get(name)), None)
+        if facts[ours] is None:
+            raise ArtifactError(
+                "config_incomplete",
+                f"config.json has no {theirs[0]}",
+                "add it, as transformers would write it",
+            )
+    facts["kv_heads"] = text.get("num_key_value_heads") or facts["heads"]
+    facts["head_dim"] = text.get("head_dim") or facts["hidden"] // facts["heads"]
+    facts["intermediate"] = text.get("intermediate_size") or 4 * facts["hidden"]
+    facts["dtype"] = _dtype(config, text)
+    facts["tied_embeddings"] = bool(text.get("tie_word_embeddings", config.get("tie_word_embeddings", False)))
+    vision_heads = (config.get("vision_config") or {}).get("num_attention_heads")
+    return facts | _experts(text) | _attention(text, facts["layers"]) | _set(vision_heads=vision_heads)
+
+
+def _dtype(config: Mapping[str, Any], text: Mapping[str, Any]) -> str:
+    named = [part.get(key) for part in (text, config) for key in ("dtype", "torch_dtype")]
+    return next((str(name) for name in named if name in _DTYPES), "bfloat16")
+
+
+def _experts(text: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("num_experts", "num_local_experts", "n_routed_experts")
+    count = next((text[name] for name in names if text.get(name)), None)
+    if count is None:
+        return {}
+    return _set(
+        num_experts=count,
+        experts_per_tok=text.get("num_experts_per_tok") or text.get("experts_per_token"),
+        moe_intermediate=text.get("moe_intermediate_size") or text.get("intermediate_size"),
+    )
+
+
+def _attention(text: Mapping[str, Any], layers: int) -> dict[str, Any]:
+    """MLA, and hybrids whose layers are listed by kind."""
+    facts = _set(kv_lora_rank=text.get("kv_lora_rank"), qk_rope_head_dim=text.get("qk_rope_head_dim"))
+    kinds = text.get("layer_types")
+    if not isinstance(kinds, list) or len(kinds) != layers:
+        return facts
+    sliding, linear = kinds.count("sliding_attention"), kinds.count("linear_attention")
+    if sliding or linear:
+        facts |= {
+            "full_layers": layers - sliding - linear,
+            "sliding_layers": sliding,
+            "linear_layers": linear,
+        }
+        facts |= _set(sliding_window=text.get("sliding_window") if sliding else None)
+    return facts
+
+
+def _set(**facts: Any) -> dict[str, Any]:
+    return {name: value for name, value in facts.items() if value is not None}

@@ -1,0 +1,42 @@
+"""A directory of checkpoint files to its manifest: what an import or a publish starts from."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from pareta_registry.errors import ArtifactError
+from pareta_registry.manifest import MANIFEST_NAME, ArtifactFile, Manifest
+
+
+def build_manifest(root: Path) -> Manifest:
+    """Hashes every file under `root`; ArtifactError when one may not be part of an artifact."""
+    files = []
+    for path in sorted(root.rglob("*")):
+        name = path.relative_to(root).as_posix()
+        if path.is_symlink():
+            raise _refused(root, f"{name} is a link")
+        if path.is_dir() or name == MANIFEST_NAME:
+            continue
+        try:
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            files.append(ArtifactFile(path=name, sha256=digest, size_bytes=path.stat().st_size))
+        except ValidationError as error:
+            raise _refused(root, error.errors(include_url=False)[0]["msg"]) from None
+    if not files:
+        raise _refused(root, "it holds no files")
+    try:
+        return Manifest(files=tuple(files))
+    except ValidationError as error:
+        raise _refused(root, error.errors(include_url=False)[0]["msg"]) from None
+
+
+def _refused(root: Path, reason: str) -> ArtifactError:
+    return ArtifactError(
+        "artifact_refused",
+        f"{root} is no artifact: {reason}",
+        "keep safetensors, tokenizer and text files only",
+    )

@@ -1,0 +1,108 @@
+"""What no single document can know: whether the documents agree with each other. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from pareta_registry.catalog import Model, Task
+from pareta_registry.document import Located, Path
+from pareta_registry.engine_flags import ALLOWED, refusal
+from pareta_registry.errors import Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A valid document and where it was written."""
+
+    document: Task | Model
+    located: Located
+
+
+def cross_check(placed: Sequence[Placed]) -> list[Problem]:
+    """Every disagreement, each at the line to mend."""
+    models = {p.document.id: p.document for p in placed if isinstance(p.document, Model)}
+    problems: list[Problem] = []
+    for item in placed:
+        if isinstance(item.document, Task):
+            problems += _task(item.document, item.located, models)
+        else:
+            problems += _model(item.document, item.located)
+    return problems + list(_duplicates(placed))
+
+
+def _duplicates(placed: Sequence[Placed]) -> Iterator[Problem]:
+    first: dict[tuple[str, str], Located] = {}
+    for item in placed:
+        key = (item.document.kind, item.document.id)
+        other = first.setdefault(key, item.located)
+        if other is not item.located:
+            where = f"{other.file}:{other.line(('id',))}"
+            yield item.located.problem(("id",), f"{key[0]} {key[1]!r} is also in {where}", "keep one of them")
+
+
+def _task(task: Task, at: Located, models: Mapping[str, Model]) -> Iterator[Problem]:
+    ids = [alias.id for alias in task.aliases]
+    if task.recommended not in ids:
+        yield at.problem(
+            ("recommended",),
+            f"{task.recommended!r} is not among the aliases",
+            f"name one of {', '.join(ids)}{_close(task.recommended, ids)}",
+        )
+    for index, alias in enumerate(task.aliases):
+        here: Path = ("aliases", index)
+        if alias.id in ids[:index]:
+            yield at.problem((*here, "id"), f"alias {alias.id!r} is listed twice", "an alias has one rank")
+        if alias.id == "recommended":
+            yield at.problem((*here, "id"), "'recommended' is a reserved word", "choose another name")
+        yield from _flags(alias.engine, (*here, "engine"), at)
+        model = models.get(alias.model)
+        if model is None:
+            yield at.problem(
+                (*here, "model"),
+                f"no model {alias.model!r}",
+                f"add it or name one that exists{_close(alias.model, list(models))}",
+            )
+        elif alias.max_model_len is not None and alias.max_model_len > model.context:
+            yield at.problem(
+                (*here, "max_model_len"),
+                f"{alias.max_model_len} is more than the model's context",
+                f"use at most {model.context}",
+            )
+
+
+def _model(model: Model, at: Located) -> Iterator[Problem]:
+    yield from _flags(model.engine, ("engine",), at)
+    names = [variant.name for variant in model.variants]
+    for index, variant in enumerate(model.variants):
+        if variant.name in names[:index]:
+            yield at.problem(
+                ("variants", index, "name"), f"variant {variant.name!r} is listed twice", "keep one"
+            )
+    facts = model.architecture
+    if facts.heads % facts.kv_heads:
+        yield at.problem(
+            ("architecture", "kv_heads"),
+            f"{facts.heads} heads are no multiple of {facts.kv_heads} kv heads",
+            "copy both from config.json",
+        )
+    if (facts.num_experts is None) != (facts.experts_per_tok is None):
+        yield at.problem(
+            ("architecture", "num_experts"),
+            "num_experts and experts_per_tok come together",
+            "set both or neither",
+        )
+
+
+def _flags(settings: Mapping[str, Any], path: Path, at: Located) -> Iterator[Problem]:
+    for name, value in settings.items():
+        reason = refusal(name, value)
+        if reason:
+            yield at.problem((*path, name), reason, f"see the allowed settings{_close(name, list(ALLOWED))}")
+
+
+def _close(name: str, known: list[str]) -> str:
+    close = get_close_matches(name, known, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -1,0 +1,137 @@
+"""YAML or JSON text to plain values, each with the line it came from.
+
+Knows nothing of catalogs. Refuses what makes YAML dangerous or ambiguous: tags, anchors, duplicate keys,
+documents of unreasonable size or depth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from pareta_registry.errors import Problem
+
+MAX_BYTES = 4 << 20
+MAX_DEPTH = 32
+_SCALARS = ("str", "int", "float", "bool", "null")
+_TAG = "tag:yaml.org,2002:"
+
+Path = tuple[str | int, ...]
+
+
+@dataclass(slots=True)
+class Located:
+    """A document's value and the line of each of its keys; `problems` is what made it unusable."""
+
+    file: str
+    value: Any = None
+    lines: dict[Path, int] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+    def line(self, path: Path) -> int:
+        """The line of `path`, or of its nearest parent that was written."""
+        while path and path not in self.lines:
+            path = path[:-1]
+        return self.lines.get(path, 0)
+
+    def problem(self, path: Path, message: str, remedy: str = "") -> Problem:
+        return Problem(self.file, self.line(path), dotted(path), message, remedy)
+
+
+def dotted(path: Path) -> str:
+    """`("aliases", 0, "id")` as `aliases[0].id`."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
+def read_documents(text: str, file: str) -> Iterator[Located]:
+    """Every document in `text` (several by `---`, or the items of a top-level list)."""
+    if len(text.encode("utf-8", "replace")) > MAX_BYTES:
+        yield _broken(file, 0, f"larger than {MAX_BYTES} bytes", "split it")
+        return
+    loader = yaml.SafeLoader(text)
+    try:
+        while loader.check_node():
+            node = loader.get_node()
+            items = node.value if isinstance(node, yaml.SequenceNode) else [node]
+            for item in items:
+                located = Located(file)
+                located.value = _Reader(loader, located).read(item, ())
+                yield located
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 0
+        yield _broken(file, line, error.problem or "not YAML or JSON", "check quotes and indentation")
+    except (yaml.YAMLError, ValueError) as error:
+        yield _broken(file, 0, f"not YAML or JSON: {error}".splitlines()[0], "save it as UTF-8 text")
+    except RecursionError:
+        yield _broken(file, 0, "nested too deep", f"keep it under {MAX_DEPTH} levels")
+    finally:
+        loader.dispose()
+
+
+def _broken(file: str, line: int, message: str, remedy: str) -> Located:
+    return Located(file, problems=[Problem(file, line, "", message, remedy)])
+
+
+class _Reader:
+    """Turns nodes into values, noting lines and problems on the way."""
+
+    def __init__(self, loader: yaml.SafeLoader, located: Located) -> None:
+        self._loader = loader
+        self._located = located
+        self._seen: set[int] = set()
+
+    def read(self, node: Any, path: Path) -> Any:
+        self._located.lines.setdefault(path, node.start_mark.line + 1)
+        if len(path) > MAX_DEPTH:
+            return self._refuse(path, "nested too deep", f"keep it under {MAX_DEPTH} levels")
+        if id(node) in self._seen:
+            return self._refuse(path, "anchors and aliases are not allowed", "write the value out")
+        self._seen.add(id(node))
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, path)
+        if isinstance(node, yaml.SequenceNode):
+            return [self.read(item, (*path, index)) for index, item in enumerate(node.value)]
+        return self._scalar(node, path)
+
+    def _mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                self._refuse(path, "a key must be plain text", "quote it")
+                continue
+            key = key_node.value
+            here = (*path, key)
+            if key in values:
+                self._located.problems.append(
+                    Problem(
+                        self._located.file,
+                        key_node.start_mark.line + 1,
+                        dotted(here),
+                        "written twice",
+                        "keep one",
+                    )
+                )
+                continue
+            self._located.lines[here] = key_node.start_mark.line + 1
+            values[key] = self.read(value_node, here)
+        return values
+
+    def _scalar(self, node: yaml.ScalarNode, path: Path) -> Any:
+        kind = node.tag.removeprefix(_TAG)
+        if kind == "timestamp":
+            return node.value
+        if kind not in _SCALARS:
+            return self._refuse(path, f"the tag {node.tag} is not allowed", "remove it")
+        try:
+            return self._loader.construct_object(node)
+        except (ValueError, OverflowError):
+            return self._refuse(path, f"not a readable {kind}", "correct the value")
+
+    def _refuse(self, path: Path, message: str, remedy: str) -> None:
+        self._located.problems.append(self._located.problem(path, message, remedy))

@@ -1,0 +1,71 @@
+"""What the registry says no with: located problems of a catalog, and failures of an artifact.
+
+RegistryFailure
+├── CatalogError    documents that are wrong, every problem with its file, line and key
+└── ArtifactError   bytes that are missing, altered, refused or out of reach
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing to mend: `line` counts from 1 (0: the whole file), `key` is dotted, `remedy` says what to do."""
+
+    file: str
+    line: int
+    key: str
+    message: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        where = f"{self.file}:{self.line}" if self.line else self.file
+        head = f"{where}: {self.key}: {self.message}" if self.key else f"{where}: {self.message}"
+        return f"{head}; {self.remedy}" if self.remedy else head
+
+
+class RegistryFailure(Exception):
+    """`code` is stable and greppable; `remedy` is one imperative sentence or empty."""
+
+    def __init__(self, code: str, message: str, remedy: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.code})" + (f"\n  try: {self.remedy}" if self.remedy else "")
+
+
+class CatalogError(RegistryFailure):
+    """Carries all problems that were found, in file and line order."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(sorted(problems, key=lambda p: (p.file, p.line, p.key)))
+        lines = "\n".join(f"  {problem}" for problem in self.problems)
+        count = len(self.problems)
+        super().__init__(
+            "catalog_invalid",
+            f"the catalog has {count} problem{'s' if count != 1 else ''}:\n{lines}",
+            "mend the lines above and run `pareta-registry check DIR`",
+        )
+
+
+class ArtifactError(RegistryFailure):
+    """`retryable` says that the same request may succeed later; `retry_after_s` when the store named a delay."""
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        remedy: str = "",
+        *,
+        retryable: bool = False,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(code, message, remedy)
+        self.retryable = retryable
+        self.retry_after_s = retry_after_s

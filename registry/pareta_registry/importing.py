@@ -1,0 +1,100 @@
+"""A checkpoint somebody has to an artifact and the model document that describes it.
+
+Reads config.json and the safetensors headers, so that nobody types architecture facts or byte counts.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pareta_registry.architecture import architecture_facts
+from pareta_registry.build import build_manifest
+from pareta_registry.errors import ArtifactError
+from pareta_registry.gguf import import_gguf
+from pareta_registry.manifest import MANIFEST_NAME, path_refusal
+from pareta_registry.safetensors import TensorInfo, read_header
+
+
+def import_checkpoint(source: Path, target: Path) -> dict[str, Any]:
+    """Writes the artifact into the new directory `target`; returns its model document, ready for a catalog.
+
+    `id`, `license` and the canaries are the owner's to fill. ArtifactError when the checkpoint is refused.
+    """
+    if target.exists() and any(target.iterdir()):
+        raise ArtifactError("target_exists", f"{target} is not empty", "name a new directory")
+    target.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        _copy(source, target)
+    elif source.is_file():
+        import_gguf(source, target)
+    else:
+        raise ArtifactError(
+            "source_missing", f"there is no checkpoint {source}", "give a directory or a .gguf"
+        )
+    manifest = build_manifest(target)
+    (target / MANIFEST_NAME).write_bytes(manifest.to_bytes())
+    return describe(target, manifest.digest)
+
+
+def describe(root: Path, digest: str) -> dict[str, Any]:
+    """The model document of an artifact directory, as far as its files know it."""
+    config = _config(root)
+    tensors = [tensor for file in sorted(root.glob("*.safetensors")) for tensor in read_header(file)]
+    if not tensors:
+        raise ArtifactError(
+            "no_safetensors", f"{root} holds no safetensors", "convert the checkpoint to safetensors first"
+        )
+    facts = architecture_facts(config, tensors)
+    return {
+        "kind": "model",
+        "id": root.name.lower(),
+        "license": "unknown",
+        "context": facts["max_position_embeddings"],
+        "architecture": facts,
+        "variants": [
+            {
+                "name": _quantization(config) or _dtype_name(tensors),
+                "quant": _quantization(config) or "none",
+                "artifact": digest,
+                "source": root.resolve().as_uri(),
+                "weights_bytes": sum(tensor.end - tensor.begin for tensor in tensors),
+            }
+        ],
+    }
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Takes what an artifact may hold; a checkpoint usually brings more (pickles, pictures, caches)."""
+    for path in sorted(source.rglob("*")):
+        name = path.relative_to(source).as_posix()
+        if path.is_dir() or name == MANIFEST_NAME or path_refusal(name):
+            continue
+        into = target / name
+        into.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, into)
+
+
+def _config(root: Path) -> Mapping[str, Any]:
+    try:
+        config = json.loads((root / "config.json").read_bytes())
+    except (OSError, ValueError):
+        config = None
+    if not isinstance(config, dict):
+        raise ArtifactError(
+            "config_missing", f"{root} has no readable config.json", "give a complete checkpoint"
+        )
+    return config
+
+
+def _quantization(config: Mapping[str, Any]) -> str | None:
+    method = (config.get("quantization_config") or {}).get("quant_method")
+    return str(method).lower() if method else None
+
+
+def _dtype_name(tensors: list[TensorInfo]) -> str:
+    largest = max(tensors, key=lambda tensor: tensor.end - tensor.begin)
+    return largest.dtype.lower()

@@ -1,0 +1,121 @@
+"""A directory of documents to a checked catalog, or to every problem with its file, line and key.
+
+Reads files and nothing else; what a task resolves to is `resolve`'s business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from pareta_registry.canonical import canonical_json, sha256_digest
+from pareta_registry.catalog import Catalog, Model, Task
+from pareta_registry.check import Placed, cross_check
+from pareta_registry.document import Located, read_documents
+from pareta_registry.errors import CatalogError, Problem
+
+SUFFIXES = (".yaml", ".yml", ".json")
+_KINDS: dict[str, type[Task] | type[Model]] = {"task": Task, "model": Model}
+
+
+def builtin_catalog() -> Catalog:
+    """The demo catalog that ships with the package: a small open model that runs on a CPU."""
+    return load_catalog(Path(__file__).with_name("demo"))
+
+
+def load_catalog(path: Path) -> Catalog:
+    """The catalog in `path`, a file or a directory read recursively; CatalogError names every problem."""
+    files = sorted(_files(path))
+    if not files:
+        raise CatalogError(
+            [Problem(str(path), 0, "", "no documents here", f"put {', '.join(SUFFIXES)} files in it")]
+        )
+    texts, problems = _read(files, path if path.is_dir() else path.parent)
+    placed: list[Placed] = []
+    for name, text in texts:
+        for located in read_documents(text, name):
+            problems += located.problems
+            if not located.problems and located.value is not None:
+                problems += _validate(located, placed)
+    problems += cross_check(placed)
+    if problems:
+        raise CatalogError(problems)
+    return catalog_of(placed_documents(placed))
+
+
+def catalog_of(documents: Iterable[Task | Model]) -> Catalog:
+    """Checked documents as a catalog, sorted by id and versioned by their digest."""
+    in_order = sorted(documents, key=lambda document: document.id)
+    tasks = tuple(d for d in in_order if isinstance(d, Task))
+    models = tuple(d for d in in_order if isinstance(d, Model))
+    return Catalog(tasks=tasks, models=models, digest=catalog_digest(tasks, models))
+
+
+def catalog_digest(tasks: Sequence[Task], models: Sequence[Model]) -> str:
+    """sha256 over canonical JSON, defaults left out: a field added to the schema later changes no version."""
+    body = {
+        "tasks": [task.model_dump(mode="json", exclude_defaults=True) for task in tasks],
+        "models": [model.model_dump(mode="json", exclude_defaults=True) for model in models],
+    }
+    return sha256_digest(canonical_json(body))
+
+
+def placed_documents(placed: Sequence[Placed]) -> Iterator[Task | Model]:
+    return (item.document for item in placed)
+
+
+def _files(path: Path) -> Iterator[Path]:
+    if path.is_file():
+        yield path
+    elif path.is_dir():
+        yield from (p for p in path.rglob("*") if p.suffix in SUFFIXES and p.is_file())
+    else:
+        raise CatalogError([Problem(str(path), 0, "", "does not exist", "give a catalog file or directory")])
+
+
+def _read(files: Sequence[Path], base: Path) -> tuple[list[tuple[str, str]], list[Problem]]:
+    texts: list[tuple[str, str]] = []
+    problems: list[Problem] = []
+    for file in files:
+        name = str(file.relative_to(base))
+        try:
+            texts.append((name, file.read_text(encoding="utf-8")))
+        except UnicodeDecodeError:
+            problems.append(Problem(name, 0, "", "not UTF-8 text", "save it as UTF-8"))
+        except OSError as error:
+            problems.append(
+                Problem(name, 0, "", f"unreadable: {error.strerror}", "check its owner and permissions")
+            )
+    return texts, problems
+
+
+def _validate(located: Located, placed: list[Placed]) -> list[Problem]:
+    """Appends the document to `placed`, or returns why it is none."""
+    value = located.value
+    if not isinstance(value, dict):
+        return [located.problem((), "not a mapping", "start it with `kind: task` or `kind: model`")]
+    schema = _KINDS.get(str(value.get("kind")))
+    if schema is None:
+        return [
+            located.problem(
+                ("kind",), f"unknown kind {value.get('kind')!r}", "write `kind: task` or `kind: model`"
+            )
+        ]
+    try:
+        placed.append(Placed(schema.model_validate(value), located))
+    except ValidationError as error:
+        return [
+            located.problem(tuple(detail["loc"]), detail["msg"], _remedy(detail["type"]))
+            for detail in error.errors(include_url=False, include_context=False)
+        ]
+    return []
+
+
+def _remedy(kind: str) -> str:
+    return {
+        "missing": "add it",
+        "extra_forbidden": "remove it or correct its spelling",
+        "string_pattern_mismatch": "use the form that the schema names",
+    }.get(kind, "correct the value")

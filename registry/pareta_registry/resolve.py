@@ -1,0 +1,77 @@
+"""From a task and an alias to the model that answers it: pure, values in and values out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, Literal
+
+from pareta_registry.catalog import Alias, Catalog, Model, Task
+
+RECOMMENDED = "recommended"
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """What runs for (task, alias). `engine` is the model's settings with the alias's on top;
+    `max_model_len` is in tokens, never more than the model's context."""
+
+    task: Task
+    alias: Alias
+    model: Model
+    engine: Mapping[str, Any]
+    max_model_len: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unresolved:
+    """Nothing has that name. `available` are the names that exist there, `close` those spelled alike."""
+
+    reason: Literal["unknown_task", "unknown_alias"]
+    task: str
+    alias: str | None
+    available: tuple[str, ...]
+    close: tuple[str, ...]
+
+    @property
+    def message(self) -> str:
+        """One sentence for a person."""
+        if self.reason == "unknown_task":
+            what, kind = f"there is no task {self.task!r}", "tasks"
+        else:
+            what, kind = f"task {self.task!r} has no alias {self.alias!r}", "aliases"
+        hint = f"; did you mean {self.close[0]!r}?" if self.close else ""
+        names = ", ".join(self.available) if self.available else "none"
+        return f"{what}{hint} ({kind}: {names})"
+
+
+def resolve(catalog: Catalog, task: str, alias: str | None = None) -> Resolution | Unresolved:
+    """The model behind `alias` of `task`; None and "recommended" mean the one that the task recommends."""
+    tasks = {entry.id: entry for entry in catalog.tasks}
+    found = tasks.get(task)
+    if found is None:
+        return _unresolved("unknown_task", task, alias, task, list(tasks))
+    wanted = found.recommended if alias in (None, RECOMMENDED) else alias
+    aliases = {entry.id: entry for entry in found.aliases}
+    chosen = aliases.get(str(wanted))
+    if chosen is None:
+        return _unresolved("unknown_alias", task, wanted, str(wanted), [*aliases, RECOMMENDED])
+    model = next(entry for entry in catalog.models if entry.id == chosen.model)
+    return Resolution(
+        task=found,
+        alias=chosen,
+        model=model,
+        engine={**model.engine, **chosen.engine},
+        max_model_len=min(chosen.max_model_len or model.context, model.context),
+    )
+
+
+def _unresolved(
+    reason: Literal["unknown_task", "unknown_alias"],
+    task: str,
+    alias: str | None,
+    name: str,
+    known: list[str],
+) -> Unresolved:
+    return Unresolved(reason, task, alias, tuple(known), tuple(get_close_matches(name, known, n=3)))

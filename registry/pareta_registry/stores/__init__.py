@@ -1,0 +1,37 @@
+"""Where artifacts lie, behind one small interface: `open_store` picks by the source's scheme."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from pareta_registry.errors import ArtifactError
+from pareta_registry.stores.base import Entry, Store
+from pareta_registry.stores.file import FileStore
+
+__all__ = ["Entry", "FileStore", "Store", "open_store"]
+
+
+def open_store(source: str) -> Store:
+    """The store of an artifact's source; ArtifactError `source_unsupported` for an unknown scheme."""
+    scheme = urlsplit(source).scheme
+    opener = _OPENERS.get(scheme)
+    if opener is None:
+        raise ArtifactError(
+            "source_unsupported",
+            f"no store reads {scheme or 'a source without a scheme'!r}",
+            f"use one of {', '.join(f'{name}://' for name in _OPENERS)}",
+        )
+    return opener(source)
+
+
+def _file(source: str) -> Store:
+    parts = urlsplit(source)
+    path = Path(unquote(parts.path))
+    if parts.netloc not in ("", "localhost") or not path.is_absolute():
+        raise ArtifactError("source_invalid", f"{source} is not an absolute path", "write file:///folder")
+    return FileStore(path)
+
+
+_OPENERS: Mapping[str, Callable[[str], Store]] = {"file": _file}

@@ -1,0 +1,40 @@
+"""What a place that holds artifacts must be able to do, whatever it is made of."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One file of an artifact as its store knows it; `sha256` is 64 hex digits where the store keeps it."""
+
+    path: str
+    size_bytes: int
+    sha256: str | None = None
+
+
+class Store(Protocol):
+    """One artifact in one place. Every failure is an ArtifactError that names `where`.
+
+    Nothing here is trusted: whoever reads verifies.
+    """
+
+    where: str
+
+    async def list(self) -> tuple[Entry, ...]:
+        """The files of the artifact, sorted by path."""
+
+    async def stat(self, path: str) -> Entry:
+        """One file; ArtifactError `artifact_missing` when it is not there."""
+
+    def read(self, path: str, start: int, stop: int) -> AsyncGenerator[bytes]:
+        """The bytes [start, stop) in order, in pieces of at most a few MiB; may end early, never late."""
+
+    def local_path(self, path: str) -> Path | None:
+        """Where the file lies on this machine for sharing its blocks, None when it does not or may change."""
+
+    async def close(self) -> None: ...

@@ -1,0 +1,112 @@
+"""An artifact in a directory of this machine or of a mounted share. Links are refused, not followed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+from pareta_registry.errors import ArtifactError
+from pareta_registry.manifest import MANIFEST_NAME, path_refusal
+from pareta_registry.stores.base import Entry
+
+_PIECE_BYTES = 4 << 20
+
+
+class FileStore:
+    """`frozen` promises that nobody will change the files, so that their blocks may be shared."""
+
+    def __init__(self, root: Path, *, frozen: bool = False) -> None:
+        self.where = f"file://{root}"
+        self._root = root
+        self._frozen = frozen
+
+    async def list(self) -> tuple[Entry, ...]:
+        return await asyncio.to_thread(self._list)
+
+    async def stat(self, path: str) -> Entry:
+        return Entry(path, (await asyncio.to_thread(self._status, path)).st_size)
+
+    async def read(self, path: str, start: int, stop: int) -> AsyncGenerator[bytes]:
+        while start < stop:
+            piece = await asyncio.to_thread(self._piece, path, start, min(_PIECE_BYTES, stop - start))
+            if not piece:
+                return
+            start += len(piece)
+            yield piece
+
+    def local_path(self, path: str) -> Path | None:
+        return self._root / path if self._frozen else None
+
+    async def close(self) -> None:
+        """Nothing is held open."""
+
+    def _list(self) -> tuple[Entry, ...]:
+        if not self._root.is_dir():
+            raise ArtifactError(
+                "artifact_missing", f"there is no artifact directory {self._root}", "check the source's path"
+            )
+        entries = []
+        for folder, folders, names in os.walk(self._root, onerror=self._raise):
+            for name in (*folders, *names):
+                full = Path(folder, name)
+                path = full.relative_to(self._root).as_posix()
+                if full.is_symlink():
+                    raise self._refused(path, "it is a link")
+                if name in names:
+                    entries.append(Entry(path, self._status(path).st_size))
+        return tuple(sorted(entries, key=lambda entry: entry.path))
+
+    def _raise(self, error: OSError) -> None:
+        raise self._unreadable(str(error.filename), error) from error
+
+    def _status(self, path: str) -> os.stat_result:
+        descriptor = self._open(path)
+        try:
+            return os.fstat(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _piece(self, path: str, start: int, size: int) -> bytes:
+        descriptor = self._open(
+            path
+        )  # anew for each piece: a cancelled read must not leave it to a late thread
+        try:
+            return os.pread(descriptor, size, start)
+        except OSError as error:
+            raise self._unreadable(path, error) from error
+        finally:
+            os.close(descriptor)
+
+    def _open(self, path: str) -> int:
+        reason = path_refusal(path) if path != MANIFEST_NAME else None
+        if reason:
+            raise self._refused(path, reason)
+        try:
+            descriptor = os.open(
+                self._root / path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            )
+        except FileNotFoundError:
+            raise ArtifactError(
+                "artifact_missing", f"{self.where} has no {path}", "publish the artifact again"
+            ) from None
+        except OSError as error:
+            raise self._unreadable(path, error) from error
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise self._refused(path, "it is no regular file")
+        return descriptor
+
+    def _refused(self, path: str, reason: str) -> ArtifactError:
+        return ArtifactError(
+            "artifact_refused", f"{path} in {self.where} is refused: {reason}", "replace it by a plain file"
+        )
+
+    def _unreadable(self, path: str, error: OSError) -> ArtifactError:
+        return ArtifactError(
+            "artifact_unreadable",
+            f"{path} in {self.where} cannot be read: {error.strerror}",
+            "check the owner, the permissions and the disk",
+        )
