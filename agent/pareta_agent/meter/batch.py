@@ -1,0 +1,78 @@
+"""What one commit of the spool carries, and whom to wake after it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from pareta_agent.errors import AgentError
+from pareta_agent.meter.record import Admission, UsageRecord
+
+
+@dataclass(slots=True)
+class Call:
+    """Work inside the transaction. An AgentError it raises is its caller's answer and spares the transaction."""
+
+    apply: Callable[[], Any]
+    future: asyncio.Future[Any]
+    result: Any = None
+    refusal: AgentError | None = None
+
+    def run(self) -> None:
+        try:
+            self.result = self.apply()
+        except AgentError as error:
+            self.refusal = error
+
+
+@dataclass(slots=True)
+class Batch:
+    admissions: list[Admission] = field(default_factory=list)
+    records: list[tuple[UsageRecord, asyncio.Future[None]]] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.admissions) + len(self.records) + len(self.calls)
+
+    @property
+    def urgent(self) -> bool:
+        """Somebody waits for this commit."""
+        return bool(self.records or self.calls)
+
+    def add(self, job: Admission | tuple[UsageRecord, asyncio.Future[None]] | Call) -> None:
+        if isinstance(job, Admission):
+            self.admissions.append(job)
+        elif isinstance(job, Call):
+            self.calls.append(job)
+        else:
+            self.records.append(job)
+
+    def moves(self, already_open: Collection[str]) -> tuple[Sequence[tuple[str, bytes]], Sequence[str]]:
+        """Rows to add to the open requests and ids to drop; what opens and ends in this batch is neither."""
+        closed = {record.admission.request_id for record, _ in self.records}
+        opened = [
+            (each.request_id, orjson.dumps(each)) for each in self.admissions if each.request_id not in closed
+        ]
+        return opened, [request_id for request_id in closed if request_id in already_open]
+
+    def resolve(self, failure: AgentError | None, listeners: Sequence[Callable[[], None]]) -> None:
+        """Wakes everybody at once, on the loop."""
+        for _, future in self.records:
+            _answer(future, None, failure)
+        for call in self.calls:
+            _answer(call.future, call.result, failure or call.refusal)
+        for listener in listeners:
+            listener()
+
+
+def _answer(future: asyncio.Future[Any], result: Any, failure: AgentError | None) -> None:
+    if future.done():
+        return  # its waiter gave up
+    if failure is None:
+        future.set_result(result)
+    else:
+        future.set_exception(failure)

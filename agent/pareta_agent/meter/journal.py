@@ -1,0 +1,101 @@
+"""The state of the chains and what may be done to it inside one transaction; the spool's thread is its only user.
+
+It decides where events go (an epoch's chain, or staged until there is one) and what an ack or a rewind may move.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import orjson
+
+from pareta_agent.errors import PlaneError
+from pareta_agent.meter.event import EPOCH_CLOSED, EPOCH_OPENED, Item, crashed, item
+from pareta_agent.meter.record import Admission
+from pareta_agent.meter.store import Head, Store
+
+_UNSTAGED_AT_ONCE = 500
+
+
+class Journal:
+    """`last` and `acked` are the sequences by epoch; `head` is the running epoch's end, None before the first."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.head: Head | None = None
+        self.last = {epoch: head.sequence for epoch, head in store.heads().items()}
+        self.acked = store.acked()
+        self.staged, self.quarantined = store.staged(), store.quarantined()
+
+    @property
+    def unnumbered(self) -> bool:
+        """Staged events could take their places now."""
+        return self.head is not None and self.staged > 0
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """The file and this state change together or not at all."""
+        before = (self.head, dict(self.last), dict(self.acked), self.staged, self.quarantined)
+        try:
+            with self._store.transaction():
+                yield
+        except BaseException:
+            self.head, self.last, self.acked, self.staged, self.quarantined = before
+            raise
+
+    def move(self, opened: Sequence[tuple[str, bytes]], closed: Sequence[str]) -> None:
+        self._store.add_admitted(opened)
+        self._store.drop_admitted(closed)
+
+    def append(self, items: Sequence[Item], now_s: float) -> None:
+        self.head = self._store.append(self.head, items, int(now_s))
+        if self.head is None:
+            self.staged += len(items)
+        else:
+            self.last[self.head.epoch] = self.head.sequence
+
+    def adopt(self, now_s: float) -> None:
+        """Gives some staged events their places in the running epoch."""
+        items = self._store.unstage(_UNSTAGED_AT_ONCE)
+        self.staged -= len(items)
+        self.append(items, now_s)
+
+    def begin(self, epoch: int, now_s: float) -> None:
+        """Raises PlaneError `epoch_not_new`."""
+        if epoch <= max(self.last, default=0):
+            raise PlaneError(
+                "epoch_not_new", f"the plane gave epoch {epoch}, which this spool has already passed"
+            )
+        if self.head is not None:
+            self.append([item(EPOCH_CLOSED, {"epoch": self.head.epoch}, now_s)], now_s)
+        self.head, self.acked[epoch] = self._store.begin(epoch), 0
+        self.append([item(EPOCH_OPENED, {"epoch": epoch}, now_s)], now_s)
+
+    def ack(self, epoch: int, sequence: int, digest: bytes) -> bool:
+        if sequence > self.last.get(epoch, 0) or self._store.hash_of(epoch, sequence) != digest:
+            return False
+        if sequence > self.acked[epoch]:
+            self._store.set_acked(epoch, sequence, digest)
+            self.acked[epoch] = sequence
+        return True
+
+    def rewind(self, epoch: int, expected: int) -> bool:
+        first, digest = self._store.first_sequence(epoch), self._store.hash_of(epoch, expected - 1)
+        if first is None or digest is None or not first <= expected <= self.last[epoch] + 1:
+            return False
+        self._store.set_acked(epoch, expected - 1, digest)
+        self.acked[epoch] = expected - 1
+        return True
+
+    def quarantine(self, epoch: int, rejected: Sequence[tuple[int, str]], now_s: float) -> None:
+        self._store.quarantine(epoch, rejected, int(now_s))
+        self.quarantined = self._store.quarantined()
+
+    def recover(self, now_s: float) -> int:
+        """Turns the requests that a crash left open into records; returns how many."""
+        left = [Admission(**orjson.loads(body)) for body in self._store.admitted()]
+        with self.transaction():
+            self.append([crashed(admission) for admission in left], now_s)
+            self._store.drop_admitted([admission.request_id for admission in left])
+        return len(left)

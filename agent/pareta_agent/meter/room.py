@@ -1,0 +1,68 @@
+"""How much room the spool has left: its own limit, the disk's, and a reserve for what is already running."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+_ALARM_RATIO = 0.80
+_FULL_RATIO = 0.95
+_MEASURE_EVERY_S = 1.0
+
+
+class Room:
+    """Measured by the writer thread, read by anybody."""
+
+    def __init__(self, spool: Path, max_bytes: int, reserve_bytes: int, disk_reserve_bytes: int) -> None:
+        self._directory = spool.parent
+        self._reserve = spool.with_suffix(".reserve")
+        self._max_bytes, self._disk_reserve_bytes = max_bytes, disk_reserve_bytes
+        self._measured_s = float("-inf")
+        self._disk_full = False
+        self._reserve_spent = not _allocate(self._reserve, reserve_bytes)
+        self.used_bytes = 0
+
+    @property
+    def used_ratio(self) -> float:
+        return self.used_bytes / self._max_bytes
+
+    @property
+    def tight(self) -> bool:
+        """Past the alarm mark: what was delivered may go before its time."""
+        return self.used_ratio >= _ALARM_RATIO or self._disk_full
+
+    @property
+    def full(self) -> bool:
+        """No new admissions; what runs may still finish."""
+        return self.used_ratio >= _FULL_RATIO or self._disk_full or self._reserve_spent
+
+    def due(self, now_s: float) -> bool:
+        return now_s - self._measured_s >= _MEASURE_EVERY_S
+
+    def measure(self, used_bytes: int, now_s: float) -> None:
+        disk = os.statvfs(self._directory)
+        self.used_bytes, self._measured_s = used_bytes, now_s
+        self._disk_full = disk.f_bavail * disk.f_frsize < self._disk_reserve_bytes
+
+    def give_up_reserve(self) -> None:
+        """Frees the preallocated bytes so that running requests can be recorded; admission stays shut."""
+        self._reserve_spent = True
+        with contextlib.suppress(OSError):
+            self._reserve.unlink()
+
+
+def _allocate(path: Path, size_bytes: int) -> bool:
+    """Whether the file now holds `size_bytes` of real blocks."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError:
+        return False
+    try:
+        os.posix_fallocate(descriptor, 0, size_bytes)
+    except OSError:
+        path.unlink(missing_ok=True)
+        return False
+    finally:
+        os.close(descriptor)
+    return True

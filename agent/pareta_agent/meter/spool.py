@@ -1,0 +1,279 @@
+"""Where usage records are safe: durable before the caller hears the end, kept until the control plane has them.
+
+One thread writes. It commits as soon as its previous commit returned, so that load makes the groups; an admission
+alone may wait a few milliseconds for company. Records that come before the plane gave an epoch are staged, durable
+but unnumbered, and take their places in the next epoch's chain. It knows nothing of HTTP or prices.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
+
+from ulid import ULID
+
+from pareta_agent.clock import Clock
+from pareta_agent.errors import AgentError, HostError
+from pareta_agent.meter.batch import Batch, Call
+from pareta_agent.meter.event import Entry, finished, item
+from pareta_agent.meter.journal import Journal
+from pareta_agent.meter.lock import Lock
+from pareta_agent.meter.record import Admission, UsageRecord
+from pareta_agent.meter.room import Room
+from pareta_agent.meter.store import DiskFull, Store, StoreError
+
+T = TypeVar("T")
+Job = Admission | tuple[UsageRecord, asyncio.Future[None]] | Call | None
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolSettings:
+    """`node` names the source of the events. Sizes are bytes; `vfs` names an apsw VFS (tests)."""
+
+    node: str
+    max_bytes: int = 2 * 2**30
+    reserve_bytes: int = 8 * 2**20
+    disk_reserve_bytes: int = 64 * 2**20
+    admission_delay_s: float = 0.005
+    keep_acked_s: float = 7 * 86400.0
+    batch: int = 512
+    vfs: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolStats:
+    """`admitted = terminal + open` since the spool was opened; requests found open then count as admitted.
+
+    `epoch` is 0 and `last_seq` 0 while no epoch is known; `unacked` counts numbered and staged events.
+    """
+
+    epoch: int
+    last_seq: int
+    last_hash: str
+    acked_seq: int
+    admitted: int
+    terminal: int
+    open: int
+    unacked: int
+    quarantined: int
+    bytes: int
+    used_ratio: float
+    failed: bool
+
+
+class Spool:
+    """One node's spool; made by `open`. Every method is for the event loop's thread unless it says otherwise."""
+
+    def __init__(self, store: Store, lock: Lock, room: Room, settings: SpoolSettings, clock: Clock) -> None:
+        self._store, self._lock, self._room = store, lock, room
+        self._settings, self._clock = settings, clock
+        self._loop = asyncio.get_running_loop()
+        self._queue: SimpleQueue[Job] = SimpleQueue()
+        self._journal = Journal(store)
+        self._open: set[str] = set()
+        self._admitted = self._terminal = 0
+        self._error: BaseException | None = None
+        self._listeners: list[Callable[[], None]] = []
+        self._thread = threading.Thread(target=self._run, name="spool", daemon=True)
+
+    @classmethod
+    def open(cls, path: Path, settings: SpoolSettings, clock: Clock) -> Spool:
+        """Opens or makes the spool, within a running loop; requests that a crash left open become records.
+
+        Raises HostError: `spool_locked` (names the other agent's pid), `spool_format`, `spool_of_another_node`,
+        `spool_unusable` (the disk's error).
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = Lock.take(path.with_suffix(".lock"))
+        try:
+            store = Store(path, settings.node, str(ULID()), settings.vfs)
+            room = Room(path, settings.max_bytes, settings.reserve_bytes, settings.disk_reserve_bytes)
+            spool = cls(store, lock, room, settings, clock)
+            spool._admitted = spool._terminal = spool._journal.recover(clock.wall_s())
+            spool._keep_house()
+        except (StoreError, OSError) as error:
+            lock.release()
+            raise HostError(
+                "spool_unusable", f"the spool at {path} cannot be used: {error}", "check the disk"
+            ) from error
+        except AgentError:
+            lock.release()
+            raise
+        spool._thread.start()
+        return spool
+
+    # what the front and the fleet say
+
+    def can_admit(self) -> bool:
+        """False when a record might not find room or the writer has failed: admit nothing, answer 503."""
+        return self._error is None and not self._room.full
+
+    def admit(self, admission: Admission) -> None:
+        """Notes an open request; on disk within `admission_delay_s` and a commit. For any thread."""
+        self._queue.put(admission)
+
+    def finish(self, record: UsageRecord) -> asyncio.Future[None]:
+        """Closes an admission. Done once the record is on disk; raises HostError if it never will be."""
+        future: asyncio.Future[None] = self._loop.create_future()
+        self._queue.put((record, future))
+        return future
+
+    def append_event(self, event_type: str, data: Mapping[str, Any]) -> asyncio.Future[None]:
+        """Adds another kind of event to the same sequence; done once on disk."""
+        entry = item(event_type, data, self._clock.wall_s())
+        return self._call(lambda: self._journal.append([entry], self._clock.wall_s()))
+
+    # what the heartbeat and the uplink say
+
+    def begin_epoch(self, epoch: int) -> asyncio.Future[None]:
+        """Ends the running epoch's chain and starts one; staged records follow into it.
+
+        The future raises PlaneError `epoch_not_new` unless `epoch` is above every epoch this spool has seen.
+        """
+        return self._call(lambda: self._journal.begin(epoch, self._clock.wall_s()))
+
+    async def unacked(self, limit: int) -> list[Entry]:
+        """The oldest entries without an ack, all of one epoch."""
+        return await asyncio.to_thread(self._store.unacked, limit)
+
+    def ack(self, epoch: int, sequence: int, digest: bytes) -> asyncio.Future[bool]:
+        """Marks everything up to `sequence` delivered; False, and nothing done, unless `digest` is its hash here."""
+        return self._call(lambda: self._journal.ack(epoch, sequence, digest))
+
+    def rewind(self, epoch: int, expected: int) -> asyncio.Future[bool]:
+        """Makes `expected` the next to send again; False when that entry is not kept any more, or never was."""
+        return self._call(lambda: self._journal.rewind(epoch, expected))
+
+    def quarantine(self, epoch: int, rejected: list[tuple[int, str]]) -> asyncio.Future[None]:
+        """Notes events that the plane refused for good, with its reasons."""
+        return self._call(lambda: self._journal.quarantine(epoch, rejected, self._clock.wall_s()))
+
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Calls `listener` on the loop after each commit that added events."""
+        self._listeners.append(listener)
+
+    def epochs(self) -> dict[int, tuple[int, int]]:
+        """(last, acked) sequence by epoch, as of the last commit."""
+        return {epoch: (last, self._journal.acked[epoch]) for epoch, last in self._journal.last.items()}
+
+    def stats(self) -> SpoolStats:
+        journal, head = self._journal, self._journal.head
+        pending = sum(last - acked for last, acked in self.epochs().values())
+        return SpoolStats(
+            epoch=head.epoch if head else 0,
+            last_seq=head.sequence if head else 0,
+            last_hash=head.hash.hex() if head else "",
+            acked_seq=journal.acked[head.epoch] if head else 0,
+            admitted=self._admitted,
+            terminal=self._terminal,
+            open=len(self._open),
+            unacked=pending + journal.staged,
+            quarantined=journal.quarantined,
+            bytes=self._room.used_bytes,
+            used_ratio=self._room.used_ratio,
+            failed=self._error is not None,
+        )
+
+    async def flush(self, timeout_s: float) -> None:
+        """Waits until everything said so far is on disk; raises TimeoutError past `timeout_s`."""
+        async with asyncio.timeout(timeout_s):
+            await self._call(lambda: None)
+
+    def close(self) -> None:
+        """Writes what is queued, ends the thread and gives the lock back."""
+        self._queue.put(None)
+        self._thread.join()
+        with contextlib.suppress(StoreError):
+            self._store.close()
+        self._lock.release()
+
+    # the writer thread
+
+    def _call(self, apply: Callable[[], T]) -> asyncio.Future[T]:
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._queue.put(Call(apply, future))
+        return future
+
+    def _run(self) -> None:
+        more = True
+        while more:
+            batch = Batch()
+            more = self._collect(batch)
+            if self._error is None:
+                self._write(batch)
+            else:
+                self._wake(batch)
+
+    def _collect(self, batch: Batch) -> bool:
+        """Fills `batch` with what is queued; False at the end of the queue's life."""
+        wait_s = 0.0 if self._journal.unnumbered else 1.0
+        with contextlib.suppress(Empty):
+            while len(batch) < self._settings.batch:
+                job = self._queue.get_nowait() if batch.urgent else self._queue.get(timeout=wait_s)
+                if job is None:
+                    return False
+                batch.add(job)
+                wait_s = self._settings.admission_delay_s
+        return True
+
+    def _write(self, batch: Batch) -> None:
+        before = self._journal.head
+        try:
+            if batch or self._journal.unnumbered:
+                self._transact_or_use_reserve(batch)
+            if self._room.due(self._clock.mono_s()):
+                self._keep_house()
+        except (StoreError, OSError) as error:
+            self._error = error
+        else:
+            self._count(batch)
+        self._wake(batch, grew=self._journal.head != before)
+
+    def _transact_or_use_reserve(self, batch: Batch) -> None:
+        try:
+            self._transact(batch)
+        except DiskFull:
+            self._room.give_up_reserve()
+            self._transact(batch)
+
+    def _transact(self, batch: Batch) -> None:
+        opened, closed = batch.moves(self._open)
+        now_s = self._clock.wall_s()
+        with self._journal.transaction():
+            self._journal.move(opened, closed)
+            self._journal.append([finished(record) for record, _ in batch.records], now_s)
+            for call in batch.calls:
+                call.run()
+            if self._journal.unnumbered:
+                self._journal.adopt(now_s)
+
+    def _count(self, batch: Batch) -> None:
+        opened = {each.request_id for each in batch.admissions}
+        closed = {record.admission.request_id for record, _ in batch.records}
+        self._admitted += len((opened | closed) - self._open)
+        self._terminal += len(closed)
+        self._open |= opened
+        self._open -= closed
+
+    def _wake(self, batch: Batch, *, grew: bool = False) -> None:
+        if not (batch or grew):
+            return
+        failure = None
+        if (error := self._error) is not None:
+            failure = HostError(
+                "spool_failed", f"the spool cannot be written: {error}", "check the disk, restart"
+            )
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(batch.resolve, failure, tuple(self._listeners) if grew else ())
+
+    def _keep_house(self) -> None:
+        self._room.measure(self._store.used_bytes(), self._clock.mono_s())
+        now_s = self._clock.wall_s()
+        horizon_s = now_s + 1 if self._room.tight else now_s - self._settings.keep_acked_s
+        self._store.trim(int(horizon_s), limit=2000)

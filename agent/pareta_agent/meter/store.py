@@ -1,0 +1,254 @@
+"""The spool's file: SQLite in WAL mode, every commit on disk before it returns. The only address of apsw.
+
+One connection writes, one reads. It knows transactions and rows; threads, futures and policy are the spool's.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import apsw  # noqa: TID251
+
+from pareta_agent.errors import HostError
+from pareta_agent.meter.event import NO_HASH, Entry, Item, canonical, chain
+
+FORMAT = 1
+_SEQUENCE_BITS = 40  # an event's key holds its epoch and sequence, so that the table only grows at its end
+
+DiskFull = apsw.FullError
+DiskError = apsw.IOError
+Damaged = (apsw.CorruptError, apsw.NotADBError)
+StoreError = apsw.Error
+
+_SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
+CREATE TABLE epochs (epoch INTEGER PRIMARY KEY, acked_seq INTEGER NOT NULL, acked_hash BLOB NOT NULL);
+CREATE TABLE admitted (request_id TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE staged (id INTEGER PRIMARY KEY, type TEXT NOT NULL, time TEXT NOT NULL, data BLOB NOT NULL);
+CREATE TABLE events (
+  key INTEGER PRIMARY KEY, prev_hash BLOB NOT NULL, hash BLOB NOT NULL, body BLOB NOT NULL, at_s INTEGER NOT NULL
+);
+CREATE TABLE quarantine (key INTEGER PRIMARY KEY, reason TEXT NOT NULL, at_s INTEGER NOT NULL);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The end of an epoch's chain."""
+
+    epoch: int
+    sequence: int
+    hash: bytes
+
+
+class Store:
+    """One spool file. Not thread-safe, except `unacked` and `entry`, which read on a connection of their own."""
+
+    def __init__(self, path: Path, node: str, spool_id: str, vfs: str | None = None) -> None:
+        """Opens or makes the file. Raises HostError for another format or node, apsw errors for the disk's."""
+        self._writer = _connect(path, vfs)
+        self.spool_id = self._prepare(path, node, spool_id)
+        self.source = f"//pareta/node/{node}/spool/{self.spool_id}"
+        self._reader = _connect(path, vfs)
+        self._reader.execute("PRAGMA query_only=1")
+        self._reading = threading.Lock()
+
+    def _prepare(self, path: Path, node: str, spool_id: str) -> str:
+        if not self._writer.execute("SELECT 1 FROM sqlite_schema WHERE name = 'meta'").get:
+            with self.transaction():
+                self._writer.execute(_SCHEMA)
+                rows = {"format": FORMAT, "spool_id": spool_id, "node": node}
+                self._writer.executemany("INSERT INTO meta VALUES (?, ?)", rows.items())
+        meta = dict(self._writer.execute("SELECT key, value FROM meta"))
+        if meta.get("format") != FORMAT:
+            raise HostError(
+                "spool_format",
+                f"{path} was written by another version (format {meta.get('format')})",
+                "start the version that wrote it",
+            )
+        if meta["node"] != node:
+            raise HostError(
+                "spool_of_another_node",
+                f"{path} is the spool of node {meta['node']}, not of {node}",
+                "start with that node's id, or give this node a home of its own",
+            )
+        return str(meta["spool_id"])
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing, and on disk when it returns."""
+        self._writer.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._writer.execute("COMMIT")
+        except BaseException:
+            if self._writer.in_transaction:
+                self._writer.execute("ROLLBACK")
+            raise
+
+    def damage(self) -> str | None:
+        """The first thing wrong with the file's structure, None when it is sound."""
+        found = self._writer.execute("PRAGMA quick_check(1)").get
+        return None if found == "ok" else str(found)
+
+    # admissions
+
+    def add_admitted(self, rows: Sequence[tuple[str, bytes]]) -> None:
+        self._writer.executemany("INSERT OR REPLACE INTO admitted VALUES (?, ?)", rows)
+
+    def drop_admitted(self, request_ids: Sequence[str]) -> None:
+        self._writer.executemany(
+            "DELETE FROM admitted WHERE request_id = ?", [(each,) for each in request_ids]
+        )
+
+    def admitted(self) -> list[bytes]:
+        return [body for (body,) in self._writer.execute("SELECT body FROM admitted ORDER BY request_id")]
+
+    # the chain
+
+    def begin(self, epoch: int) -> Head:
+        self._writer.execute("INSERT INTO epochs VALUES (?, 0, ?)", (epoch, NO_HASH))
+        return Head(epoch, 0, NO_HASH)
+
+    def append(self, head: Head | None, items: Iterable[Item], at_s: int) -> Head | None:
+        """Adds items to the chain's end and returns the new end; without a chain they wait, staged, for one."""
+        if head is None:
+            rows = [(each.type, each.time, each.data) for each in items]
+            self._writer.executemany("INSERT INTO staged (type, time, data) VALUES (?, ?, ?)", rows)
+            return None
+        events = []
+        for each in items:
+            sequence = head.sequence + 1
+            body = canonical(each, self.source, head.epoch, sequence)
+            previous, head = head.hash, replace(head, sequence=sequence, hash=chain(head.hash, body))
+            events.append((_key(head.epoch, sequence), previous, head.hash, body, at_s))
+        self._writer.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?)", events)
+        return head
+
+    def unstage(self, limit: int) -> list[Item]:
+        """Takes the oldest staged items out."""
+        rows = list(
+            self._writer.execute("SELECT id, type, time, data FROM staged ORDER BY id LIMIT ?", (limit,))
+        )
+        self._writer.executemany("DELETE FROM staged WHERE id = ?", [(row[0],) for row in rows])
+        return [Item(*row[1:]) for row in rows]
+
+    def staged(self) -> int:
+        return int(self._writer.execute("SELECT count(*) FROM staged").get)
+
+    def heads(self) -> dict[int, Head]:
+        """The end of each epoch's chain, by epoch; what was trimmed ends where it was acked."""
+        found = {}
+        for epoch, acked_seq, acked_hash in self._writer.execute("SELECT * FROM epochs ORDER BY epoch"):
+            last = self._writer.execute(
+                "SELECT key, hash FROM events WHERE key BETWEEN ? AND ? ORDER BY key DESC LIMIT 1",
+                _span(epoch),
+            ).get
+            sequence, digest = (_place(last[0])[1], last[1]) if last else (acked_seq, acked_hash)
+            found[epoch] = Head(epoch, sequence, digest)
+        return found
+
+    # delivery
+
+    def acked(self) -> dict[int, int]:
+        return dict(self._writer.execute("SELECT epoch, acked_seq FROM epochs"))
+
+    def hash_of(self, epoch: int, sequence: int) -> bytes | None:
+        """The hash that the next entry chains to; None when neither this entry nor the next is kept."""
+        if sequence == 0:
+            return NO_HASH
+        found = self._writer.execute(
+            "SELECT CASE key WHEN ?1 THEN hash ELSE prev_hash END FROM events WHERE key IN (?1, ?1 + 1) ORDER BY key LIMIT 1",
+            (_key(epoch, sequence),),
+        ).get
+        return bytes(found) if isinstance(found, bytes) else None
+
+    def set_acked(self, epoch: int, sequence: int, digest: bytes) -> None:
+        self._writer.execute(
+            "UPDATE epochs SET acked_seq = ?, acked_hash = ? WHERE epoch = ?", (sequence, digest, epoch)
+        )
+
+    def first_sequence(self, epoch: int) -> int | None:
+        found = self._writer.execute(
+            "SELECT min(key) FROM events WHERE key BETWEEN ? AND ?", _span(epoch)
+        ).get
+        return None if found is None else _place(found)[1]
+
+    def quarantine(self, epoch: int, rejected: Iterable[tuple[int, str]], at_s: int) -> None:
+        rows = [(_key(epoch, sequence), reason[:200], at_s) for sequence, reason in rejected]
+        self._writer.executemany("INSERT OR IGNORE INTO quarantine VALUES (?, ?, ?)", rows)
+
+    def quarantined(self) -> int:
+        return int(self._writer.execute("SELECT count(*) FROM quarantine").get)
+
+    def trim(self, before_s: int, limit: int) -> int:
+        """Drops up to `limit` acked events written before `before_s`; returns how many went."""
+        gone = 0
+        for epoch, acked_seq in self.acked().items():
+            low, _ = _span(epoch)
+            self._writer.execute(
+                "DELETE FROM events WHERE key IN (SELECT key FROM events WHERE key BETWEEN ? AND ? AND at_s < ?"
+                " ORDER BY key LIMIT ?)",
+                (low, _key(epoch, acked_seq), before_s, limit - gone),
+            )
+            gone += self._writer.changes()
+        return gone
+
+    def unacked(self, limit: int) -> list[Entry]:
+        """The oldest entries without an ack, all of one epoch. For any thread."""
+        with self._reading:
+            for epoch, acked_seq in list(self._reader.execute("SELECT epoch, acked_seq FROM epochs")):
+                rows = self._reader.execute(
+                    "SELECT key, prev_hash, hash, body FROM events WHERE key BETWEEN ? AND ? ORDER BY key LIMIT ?",
+                    (_key(epoch, acked_seq + 1), _span(epoch)[1], limit),
+                )
+                if found := [_entry(row) for row in rows]:
+                    return found
+        return []
+
+    def every(self) -> Iterator[Entry]:
+        """All entries that are kept, in order. For any thread; holds a read snapshot while it lasts."""
+        with self._reading:
+            for row in self._reader.execute("SELECT key, prev_hash, hash, body FROM events ORDER BY key"):
+                yield _entry(row)
+
+    # room
+
+    def used_bytes(self) -> int:
+        pages, free, size = (
+            self._writer.execute(f"PRAGMA {name}").get
+            for name in ("page_count", "freelist_count", "page_size")
+        )
+        return int((pages - free) * size)
+
+    def close(self) -> None:
+        self._reader.close()
+        self._writer.close()
+
+
+def _connect(path: Path, vfs: str | None) -> apsw.Connection:
+    connection = apsw.Connection(str(path), vfs=vfs)
+    connection.set_busy_timeout(2000)
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+    return connection
+
+
+def _key(epoch: int, sequence: int) -> int:
+    return (epoch << _SEQUENCE_BITS) + sequence
+
+
+def _place(key: int) -> tuple[int, int]:
+    return key >> _SEQUENCE_BITS, key & ((1 << _SEQUENCE_BITS) - 1)
+
+
+def _span(epoch: int) -> tuple[int, int]:
+    return _key(epoch, 0), _key(epoch + 1, 0) - 1
+
+
+def _entry(row: tuple[int, bytes, bytes, bytes]) -> Entry:
+    return Entry(*_place(row[0]), *row[1:])
