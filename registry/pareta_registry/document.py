@@ -54,12 +54,11 @@ def read_documents(text: str, file: str) -> Iterator[Located]:
     if len(text.encode("utf-8", "replace")) > MAX_BYTES:
         yield _broken(file, 0, f"larger than {MAX_BYTES} bytes", "split it")
         return
-    loader = yaml.SafeLoader(text)
     try:
+        loader = yaml.SafeLoader(text)
         while loader.check_node():
             node = loader.get_node()
-            items = node.value if isinstance(node, yaml.SequenceNode) else [node]
-            for item in items:
+            for item in node.value if isinstance(node, yaml.SequenceNode) else [node]:
                 located = Located(file)
                 located.value = _Reader(loader, located).read(item, ())
                 yield located
@@ -70,8 +69,6 @@ def read_documents(text: str, file: str) -> Iterator[Located]:
         yield _broken(file, 0, f"not YAML or JSON: {error}".splitlines()[0], "save it as UTF-8 text")
     except RecursionError:
         yield _broken(file, 0, "nested too deep", f"keep it under {MAX_DEPTH} levels")
-    finally:
-        loader.dispose()
 
 
 def _broken(file: str, line: int, message: str, remedy: str) -> Located:

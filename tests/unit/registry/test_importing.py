@@ -1,0 +1,85 @@
+"""`import` fills in what the files know: architecture facts, byte counts, the artifact's digest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from fakes.tiny_gguf import HIDDEN, LAYERS, write_tiny_gguf
+
+from pareta_registry.architecture import architecture_facts
+from pareta_registry.catalog import Model
+from pareta_registry.errors import ArtifactError
+from pareta_registry.importing import import_checkpoint
+from pareta_registry.manifest import MANIFEST_NAME, parse_manifest
+from pareta_registry.safetensors import TensorInfo, read_header
+
+
+def test_a_gguf_becomes_an_artifact_and_a_valid_model(tmp_path: Path) -> None:
+    """The printed document is a Model as it stands, and names the manifest that lies beside the files."""
+    document = import_checkpoint(write_tiny_gguf(tmp_path / "tiny.gguf"), tmp_path / "tiny")
+    model = Model.model_validate(document)
+    manifest = parse_manifest((tmp_path / "tiny" / MANIFEST_NAME).read_bytes(), "x")
+    assert (manifest.digest, HIDDEN, LAYERS) == (
+        model.variants[0].artifact,
+        model.architecture.hidden,
+        model.architecture.layers,
+    )
+    assert model.variants[0].name == "bf16"
+
+
+def test_a_directory_leaves_its_pickles_behind(tmp_path: Path) -> None:
+    """Importing a Hugging Face directory takes the safe files only, and gives the same digest again."""
+    first = import_checkpoint(write_tiny_gguf(tmp_path / "tiny.gguf"), tmp_path / "tiny")
+    (tmp_path / "tiny" / "training_args.bin").write_bytes(b"pickle")
+    (tmp_path / "tiny" / ".cache").mkdir()
+    second = import_checkpoint(tmp_path / "tiny", tmp_path / "copy")
+    assert first["variants"][0]["artifact"] == second["variants"][0]["artifact"]
+    assert not (tmp_path / "copy" / "training_args.bin").exists()
+
+
+def test_a_target_in_use_is_refused(tmp_path: Path) -> None:
+    """Nothing is written over."""
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "y").touch()
+    with pytest.raises(ArtifactError, match="not empty"):
+        import_checkpoint(tmp_path, tmp_path / "x")
+
+
+def test_a_directory_without_weights_is_refused(tmp_path: Path) -> None:
+    """A checkpoint of pickles alone says what is missing."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "config.json").write_text("{}")
+    with pytest.raises(ArtifactError) as caught:
+        import_checkpoint(tmp_path / "in", tmp_path / "out")
+    assert caught.value.code == "no_safetensors"
+
+
+def test_hybrids_mixtures_and_towers_are_recognised() -> None:
+    """Facts come from the language part of a multimodal config, with experts, MLA and layer kinds."""
+    text = {
+        "num_hidden_layers": 4, "num_attention_heads": 8, "hidden_size": 64, "vocab_size": 10,
+        "max_position_embeddings": 99, "num_local_experts": 16, "num_experts_per_tok": 2, "moe_intermediate_size": 32,
+        "layer_types": ["sliding_attention", "full_attention", "linear_attention", "full_attention"],
+        "sliding_window": 12, "kv_lora_rank": 5, "qk_rope_head_dim": 6, "dtype": "float16",
+    }  # fmt: skip
+    config = {"architectures": ["X"], "text_config": text, "vision_config": {"num_attention_heads": 16}}
+    facts = architecture_facts(config, [TensorInfo("a", "BF16", (1000, 1000), 0, 2_000_000)])
+    expected = {
+        "full_layers": 2, "sliding_layers": 1, "linear_layers": 1, "sliding_window": 12, "num_experts": 16,
+        "experts_per_tok": 2, "moe_intermediate": 32, "kv_lora_rank": 5, "qk_rope_head_dim": 6, "vision_heads": 16,
+        "kv_heads": 8, "head_dim": 8, "params_b": 0.001, "dtype": "float16", "architecture": "X",
+    }  # fmt: skip
+    assert expected == {name: facts[name] for name in expected}
+
+
+@pytest.mark.parametrize(
+    "damage", [b"", b"\xff" * 8, b"\x08" + b"\0" * 7 + b"not json", b"\x02" + b"\0" * 7 + b"{}x"]
+)
+def test_broken_safetensors_are_refused(tmp_path: Path, damage: bytes) -> None:
+    """Short, huge, garbled and overlong files are one error that names the file."""
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(damage)
+    with pytest.raises(ArtifactError, match=r"model\.safetensors") as caught:
+        read_header(path)
+    assert caught.value.code == "safetensors_invalid"
