@@ -1,0 +1,136 @@
+"""What this node has, as values that survive a JSON file.
+
+Every field that a driver may not support is None when it said nothing. GPUs are named by uuid; a MIG
+instance is a GPU of its own with a parent. This module reads no hardware: `nvml.py` and `host.py` do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+from pydantic import ConfigDict, TypeAdapter
+
+GIB: Final = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class GpuProcess:
+    """A process that holds memory on a GPU; inside a container its pid may be another namespace's."""
+
+    pid: int
+    used_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Mig:
+    """What makes a GPU a MIG instance: `parent` is the physical GPU's uuid, `profile` e.g. `3g.40gb`."""
+
+    parent: str
+    profile: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What the driver said about a GPU's state. None: not supported there, which is normal on GeForce.
+
+    `recovery_action` is the driver's own word (`none`, `gpu_reset`, `node_reboot`, `drain_p2p`,
+    `drain_and_reset`); `xid` the last fatal XID seen; `lost` is set when the GPU fell off the bus.
+    """
+
+    lost: bool = False
+    ecc_enabled: bool | None = None
+    ecc_uncorrected: int | None = None
+    remapped_rows_pending: bool | None = None
+    remapped_rows_failure: bool | None = None
+    retired_pages_pending: bool | None = None
+    recovery_action: str | None = None
+    xid: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """One GPU or one MIG instance. `memory_reserved_bytes` is the driver's own share: torch never sees it.
+
+    `mig_enabled` marks a physical GPU whose memory is handed out as instances; it is no place itself.
+    """
+
+    uuid: str
+    name: str | None = None
+    compute_capability: tuple[int, int] | None = None
+    memory_total_bytes: int | None = None
+    memory_reserved_bytes: int | None = None
+    memory_free_bytes: int | None = None
+    nvlink_peers: tuple[str, ...] = ()
+    pci_bus_id: str | None = None
+    numa_node: int | None = None
+    mig: Mig | None = None
+    mig_enabled: bool = False
+    compute_mode: str | None = None
+    mps_clients: int | None = None
+    processes: tuple[GpuProcess, ...] | None = None
+    health: Health = Health()
+
+    @property
+    def usable_bytes(self) -> int | None:
+        """Bytes as torch reports them: total minus what the driver keeps."""
+        if self.memory_total_bytes is None:
+            return None
+        return self.memory_total_bytes - (self.memory_reserved_bytes or 0)
+
+    @property
+    def fault(self) -> str | None:
+        """Why nothing may start here, None while the GPU is sound. An absent field never faults."""
+        health = self.health
+        if health.lost:
+            return "fell off the bus"
+        if health.remapped_rows_failure:
+            return "row remapping failed"
+        if health.remapped_rows_pending:
+            return "row remapping pends a reset"
+        if health.retired_pages_pending:
+            return "page retirement pends a reset"
+        if health.recovery_action not in (None, "none"):
+            return f"the driver asks for {health.recovery_action}"
+        if health.xid is not None:
+            return f"fatal XID {health.xid}"
+        if self.compute_mode == "prohibited":
+            return "compute mode is prohibited"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """All that a plan may rest on. `cuda_driver` is e.g. 13000 for CUDA 13.0.
+
+    `unified_memory`: GPU and host share one memory, so free GPU memory is `memory_available_bytes`.
+    `nvml_error` says why there are no GPUs (or which part is missing), None when all was read.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    gpus: tuple[Gpu, ...] = ()
+    cpu_cores: int | None = None
+    memory_bytes: int | None = None
+    memory_available_bytes: int | None = None
+    driver: str | None = None
+    cuda_driver: int | None = None
+    unified_memory: bool = False
+    nvml_error: str | None = None
+
+    def without(self, uuids: frozenset[str]) -> Inventory:
+        """The same node with these GPUs taken away, for instance because another endpoint runs on them."""
+        return replace(self, gpus=tuple(gpu for gpu in self.gpus if gpu.uuid not in uuids))
+
+
+_DOCUMENT: Final = TypeAdapter(Inventory)
+
+
+def to_json(inventory: Inventory) -> bytes:
+    """The inventory as indented JSON; `from_json` gives the same value back."""
+    return _DOCUMENT.dump_json(inventory, indent=2)
+
+
+def from_json(document: bytes) -> Inventory:
+    """Reads what `to_json` wrote. Raises pydantic's ValidationError with the path of each wrong field."""
+    return _DOCUMENT.validate_json(document)

@@ -1,0 +1,107 @@
+"""The plan for a node without GPUs: one engine on the host's cores and memory. Pure.
+
+vLLM 0.32 on CPU runs eagerly here (its compiled mode gave wrong text), takes its KV cache as an explicit
+number of bytes, and keeps the weights once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from pareta_agent.hardware.inventory import GIB, Inventory
+from pareta_agent.planning.footprint import Caps, activation_bytes, weights_bytes
+from pareta_agent.planning.kv import kv_shape
+from pareta_agent.planning.layout import Layout
+from pareta_agent.planning.plan import Candidate, Footprint, Plan, PlanReport, Rejection
+from pareta_agent.planning.quant import parse_quant
+from pareta_agent.planning.request import PlanRequest
+from pareta_agent.planning.settings import Settings
+from pareta_registry.catalog import Architecture, Variant
+
+_PROCESSES_BYTES: Final = 4 * GIB
+_KEPT_FREE_BYTES: Final = 1 * GIB
+_MOST_KV_BYTES: Final = 1 * GIB
+_LEAST_TOKENS: Final = 2048
+_BLOCK_TOKENS: Final = 128
+_CAPS: Final = Caps(tokens=2048, seqs=16)
+_MB: Final = 1 << 20
+
+
+def plan_cpu(
+    arch: Architecture,
+    variants: Sequence[Variant],
+    inventory: Inventory,
+    request: PlanRequest,
+    settings: Settings,
+) -> PlanReport:
+    """One candidate a variant that fits, in the catalog's order, and a rejection for each that does not."""
+    candidates, rejections = list[Candidate](), list[Rejection]()
+    for variant in variants:
+        found = _on_host(arch, variant, inventory, request, settings)
+        if isinstance(found, Plan):
+            candidates.append(
+                Candidate(found, variant.quality, "no GPU here: one engine on the host's cores")
+            )
+        else:
+            rejections.append(found)
+    candidates.sort(key=lambda one: -one.score)
+    return PlanReport(tuple(candidates), tuple(rejections))
+
+
+def _on_host(
+    arch: Architecture, variant: Variant, inventory: Inventory, request: PlanRequest, settings: Settings
+) -> Plan | Rejection:
+    title = f"{variant.name} on the CPU"
+    if parse_quant(variant.quant).format != "none":
+        return Rejection(title, f"{variant.quant} weights need a GPU")
+    if inventory.memory_available_bytes is None:
+        return Rejection(title, "the host's free memory is unknown")
+    replicas = request.replicas or 1
+    limit = min(arch.max_position_embeddings, request.context or arch.max_position_embeddings)
+    wanted = min(request.max_model_len or limit, limit)
+    dtype = settings.dtype or arch.dtype
+    caps = Caps(
+        min(_CAPS.tokens, settings.max_num_batched_tokens or _CAPS.tokens),
+        min(_CAPS.seqs, settings.max_num_seqs or _CAPS.seqs),
+    )
+    layout = Layout()
+    weights = weights_bytes(arch, parse_quant(variant.quant), layout, variant.weights_bytes, dtype)
+    activation = activation_bytes(arch, layout, caps, wanted)
+    shape = kv_shape(arch, layout, settings.kv_cache_dtype or "auto", dtype, caps.tokens, _BLOCK_TOKENS)
+    each = inventory.memory_available_bytes // replicas - _KEPT_FREE_BYTES
+    fixed = weights + activation + _PROCESSES_BYTES
+    full = shape.block_bytes * (shape.request_blocks(wanted) + 1)
+    free = each - fixed
+    kv = request.kv_cache_bytes or min(max(_MOST_KV_BYTES, full), free) // _MB * _MB
+    context = shape.longest(max(kv, 0), wanted)
+    floor = wanted if request.max_model_len is not None else min(_LEAST_TOKENS, wanted)
+    if kv > free or context < floor:
+        need = fixed + shape.block_bytes * (shape.request_blocks(floor) + 1)
+        return Rejection(
+            title,
+            "the host's free memory does not hold weights, cache and the engine's processes",
+            need,
+            each,
+        )
+    return Plan(
+        variant=variant.name,
+        platform="cpu",
+        gpus=((),) * replicas,
+        tp=1,
+        pp=1,
+        dp=1,
+        expert_parallel=False,
+        replicas=replicas,
+        dtype=dtype,
+        kv_cache_dtype=settings.kv_cache_dtype or "auto",
+        max_model_len=context,
+        max_num_seqs=caps.seqs,
+        max_num_batched_tokens=caps.tokens,
+        gpu_memory_utilization=None,
+        kv_cache_bytes=kv,
+        enforce_eager=True,
+        footprint=Footprint(weights, activation, 0, _PROCESSES_BYTES, kv, shape.token_bytes),
+        kv_tokens=shape.tokens(kv, context),
+        flags=settings.flags,
+    )

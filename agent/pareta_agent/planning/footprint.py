@@ -1,0 +1,116 @@
+"""Bytes of one rank: what a replica's fullest GPU holds beside its KV cache. Integers, each term sourced.
+
+A prior that real starts correct (`measured.py`): vLLM profiles the same terms and logs what it found.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from pareta_agent.planning.kv import DTYPE_BYTES
+from pareta_agent.planning.layout import Layout, mlp_width, stage_layers
+from pareta_agent.planning.quant import Quant
+from pareta_agent.planning.shape import parameters
+from pareta_registry.catalog import Architecture
+
+_MIB: Final = 1 << 20
+_SAMPLER_BYTES: Final = 14
+_MLA_WORKSPACE_TOKENS: Final = 64 * 1024
+_VISION_PROFILE_BYTES: Final = 512 * _MIB
+_FLASHINFER_WORKSPACE_BYTES: Final = 394 * _MIB
+_LIBRARIES_BYTES: Final = 256 * _MIB
+_GRAPH_FLOOR_BYTES: Final = 128 * _MIB
+_SLACK_PER_MILLE: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Caps:
+    """How much one step may hold: `tokens` is max_num_batched_tokens, `seqs` is max_num_seqs."""
+
+    tokens: int
+    seqs: int
+
+
+def weights_bytes(arch: Architecture, quant: Quant, layout: Layout, checkpoint_bytes: int, dtype: str) -> int:
+    """The fullest rank's weights, from the checkpoint's real bytes.
+
+    Vocabulary tables stay at `dtype` and split over tp; they sit on the first and the last stage. The body
+    splits over tp and stages, but for what every rank repeats (shape.py); with dp only experts split. MLA keeps
+    unpacked copies of kv_b_proj for absorbed decoding (mla_attention.py, W_UK_T and W_UV).
+    5 per mille more is allocated than stored (2 MiB segments; Llama 8B and 70B log 0.1 to 0.3 %).
+    """
+    parts = parameters(arch)
+    width = DTYPE_BYTES[dtype]
+    stored = checkpoint_bytes * max(1, width * 8 // 16) if quant.format == "none" else checkpoint_bytes
+    tables = min((parts.embedding + parts.head) * width, stored // 2)
+    body = stored - tables
+    embedding = tables * parts.embedding // (parts.embedding + parts.head)
+    head = embedding if arch.tied_embeddings else tables - embedding
+    kept = parts.replicated * (width if quant.bits < 8 else max(1, quant.bits // 8))
+    experts = body * parts.experts // max(parts.body, 1)
+    if layout.dp > 1:
+        ranked = body - experts + experts // (layout.dp * layout.tp)
+    else:
+        kept += _repeated_kv_bytes(arch, layout.tp, parts.kv_projection * max(1, quant.bits // 8))
+        kept = min(kept, body)
+        ranked = (body - kept) // layout.tp + kept
+    ranked += _absorbed_bytes(arch, layout.tp, width)
+    stages = stage_layers(arch.layers, layout.pp)
+    held = [ranked * layers // arch.layers for layers in stages]
+    held[0] += embedding // layout.tp
+    if layout.pp > 1 or not arch.tied_embeddings:
+        held[-1] += head // layout.tp
+    return max(held) * (1000 + _SLACK_PER_MILLE) // 1000
+
+
+def activation_bytes(arch: Architecture, layout: Layout, caps: Caps, max_model_len: int) -> int:
+    """Peak transient bytes of the profiling run: the widest step or the sampler, whichever is more.
+
+    Step: residual and normed copy, and gate, up and product of the MLP (or what the routed tokens of a
+    mixture need: fused_moe's two workspaces). MLA adds its chunked-prefill workspace (mla_attention.py).
+    Sampler: 14 bytes a logit (float32 logits, a sorted copy, indices) for each of `max_num_seqs` dummies.
+    """
+    share = layout.tp * (layout.dp if layout.expert_parallel and layout.dp > 1 else 1)
+    if arch.num_experts:
+        routed = arch.experts_per_tok or 1
+        width = 2 * arch.hidden + routed * (arch.hidden + 2 * mlp_width(arch) // share)
+    else:
+        width = 2 * arch.hidden + 3 * arch.intermediate // layout.tp
+    step = caps.tokens * width * 2
+    if arch.kv_lora_rank is not None:
+        tokens = min(max(8 * max_model_len, 64 * caps.seqs), _MLA_WORKSPACE_TOKENS)
+        step += tokens * (arch.heads // layout.tp * 2 * arch.head_dim + arch.kv_lora_rank) * 2
+    if arch.vision_heads is not None:
+        step += _VISION_PROFILE_BYTES
+    return max(step, _SAMPLER_BYTES * caps.seqs * arch.vocab)
+
+
+def graphs_bytes(arch: Architecture, layout: Layout, caps: Caps) -> int:
+    """CUDA graphs up to 512 sequences: inputs and outputs of each captured size share a pool as large as the
+    largest, about 2 MiB a layer of launch parameters beside it. vLLM takes its estimate off the KV cache.
+    """
+    largest = min(512, 2 * caps.seqs)
+    pool = largest * (4 * arch.hidden + arch.vocab // layout.tp) * 2
+    return _GRAPH_FLOOR_BYTES + pool + 2 * _MIB * max(stage_layers(arch.layers, layout.pp))
+
+
+def overhead_bytes(flashinfer: bool) -> int:
+    """What libraries take after vLLM's first look at free memory: cuBLAS workspaces and lazily loaded
+    kernels; FlashInfer's workspace (394 MiB, VLLM_FLASHINFER_WORKSPACE_BUFFER_SIZE) where it is the backend.
+    CUDA's context and NCCL's buffers (350-400 MiB) are older than that look: they live in 1 - util.
+    """
+    return _LIBRARIES_BYTES + (_FLASHINFER_WORKSPACE_BYTES if flashinfer else 0)
+
+
+def _absorbed_bytes(arch: Architecture, tp: int, width: int) -> int:
+    if arch.kv_lora_rank is None:
+        return 0
+    return arch.layers * arch.heads // tp * arch.kv_lora_rank * 2 * arch.head_dim * width
+
+
+def _repeated_kv_bytes(arch: Architecture, tp: int, kv_projection_bytes: int) -> int:
+    """More ranks than KV heads: each rank holds a whole head, so the projections' sum exceeds the stored."""
+    if tp <= arch.kv_heads or arch.kv_lora_rank is not None:
+        return 0
+    return kv_projection_bytes * (tp - arch.kv_heads) // (arch.kv_heads * tp)

@@ -1,0 +1,108 @@
+"""Where replicas could sit: pools of identical, healthy, free GPUs, cut into groups along NVLink. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from pareta_agent.hardware.inventory import GIB, Gpu, Inventory
+from pareta_agent.hardware.islands import fully_linked, identical, islands
+from pareta_agent.planning.layout import Layout
+from pareta_agent.planning.plan import Rejection
+
+_LEVELS: Final = 32
+_ENGINE_HOST_BYTES: Final = 5 * GIB
+_UNIFIED_KEPT_PER_CENT: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """GPUs that may serve as equals. Bytes are the poorest member's: `total` as torch reports, `free` now."""
+
+    gpus: tuple[Gpu, ...]
+    name: str
+    capability: tuple[int, int]
+    total_bytes: int
+    free_bytes: int
+
+    @property
+    def mig(self) -> bool:
+        return self.gpus[0].mig is not None
+
+
+def pools(inventory: Inventory) -> tuple[list[Pool], list[Rejection]]:
+    """Every set worth planning on, the fullest first, and each GPU that is no place, with its reason.
+
+    GPUs of one kind with unlike free memory make one pool for each level of free memory: all of them at
+    the least level, or fewer with more.
+    """
+    rejections = [
+        Rejection(f"GPU {gpu.uuid}", reason)
+        for gpu in inventory.gpus
+        if (reason := _no_place(gpu, inventory))
+    ]
+    sound = [gpu for gpu in inventory.gpus if not _no_place(gpu, inventory)]
+    return [pool for kind in identical(sound) for pool in _levels(kind, inventory)], rejections
+
+
+def groups(pool: Pool, layout: Layout) -> tuple[list[tuple[Gpu, ...]], bool]:
+    """The replicas' GPUs in rank order, as many replicas as the pool holds, and whether each group of ranks
+    that talk in every layer has NVLink. Groups come from one island first; what is left pairs up by NUMA node.
+    """
+    size = layout.tp * layout.dp
+    if layout.gpus > 1 and pool.mig:
+        return [], False
+    inside, left = [], list[Gpu]()
+    for island in islands(pool.gpus):
+        whole = len(island) // size * size
+        inside += [island[i : i + size] for i in range(0, whole, size)]
+        left += island[whole:]
+    left.sort(key=lambda gpu: -1 if gpu.numa_node is None else gpu.numa_node)
+    across = [tuple(left[i : i + size]) for i in range(0, len(left) - size + 1, size)]
+    linked = inside if size > 1 and len(inside) >= layout.pp else [*inside, *across]
+    replicas = [
+        tuple(gpu for group in linked[i : i + layout.pp] for gpu in group)
+        for i in range(0, len(linked) - layout.pp + 1, layout.pp)
+    ]
+    return replicas, all(fully_linked(group) for group in linked)
+
+
+def _no_place(gpu: Gpu, inventory: Inventory) -> str | None:
+    if gpu.fault is not None:
+        return gpu.fault
+    if gpu.mig_enabled:
+        return "its memory is handed out as MIG instances"
+    if gpu.compute_capability is None:
+        return "its compute capability is unknown"
+    if _memory(gpu, inventory) is None:
+        return "its memory is unknown"
+    return None
+
+
+def _memory(gpu: Gpu, inventory: Inventory) -> tuple[int, int] | None:
+    """Total and free bytes. With unified memory the driver reports neither well: vLLM takes the host's
+    available bytes as free (mem_utils.py), and the engine's own processes and the system live there too.
+    """
+    if not inventory.unified_memory:
+        total = gpu.usable_bytes
+        return (
+            None
+            if total is None
+            else (total, total if gpu.memory_free_bytes is None else gpu.memory_free_bytes)
+        )
+    total = gpu.usable_bytes or inventory.memory_bytes
+    available = inventory.memory_available_bytes
+    if total is None or available is None:
+        return None
+    return total, available - _ENGINE_HOST_BYTES - total * _UNIFIED_KEPT_PER_CENT // 100
+
+
+def _levels(kind: tuple[Gpu, ...], inventory: Inventory) -> Iterable[Pool]:
+    memory = {gpu.uuid: found for gpu in kind if (found := _memory(gpu, inventory))}
+    total = min(found[0] for found in memory.values())
+    step = max(1, total // _LEVELS)
+    for level in sorted({found[1] // step for found in memory.values()}):
+        members = tuple(gpu for gpu in kind if memory[gpu.uuid][1] // step >= level)
+        free = min(memory[gpu.uuid][1] for gpu in members)
+        yield Pool(members, kind[0].name or "GPU", kind[0].compute_capability or (0, 0), total, free)

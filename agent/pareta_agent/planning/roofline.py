@@ -1,0 +1,152 @@
+"""How many tokens a second a layout gives, by a roofline over weights, KV cache, arithmetic and wires. Pure.
+
+A ranking, not a promise. The load is the one that published comparisons use (2,000 tokens in, 500 out); the
+efficiencies below reproduce the order of AIConfigurator's tables for Llama 8B and 70B on H100, H200 and A100.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+from pareta_agent.planning.devices import Device
+from pareta_agent.planning.layout import Layout, mlp_width
+from pareta_agent.planning.quant import Quant
+from pareta_agent.planning.shape import active_parameters, parameters
+from pareta_agent.planning.support import Kind
+from pareta_registry.catalog import Architecture
+
+_INPUT_TOKENS: Final = 2000
+_OUTPUT_TOKENS: Final = 500
+_MEMORY_EFFICIENCY: Final = 0.85
+_COMPUTE_EFFICIENCY: Final = 0.70
+_WEIGHT_ONLY_EFFICIENCY: Final = 0.75
+_SLOW_BLOCKS: Final = 0.4
+_EXPERT_HALF_WIDTH: Final = 512
+_NVLINK_EFFICIENCY: Final = 0.40
+_PCIE_BYTES: Final = 4e9
+_NVLINK_LATENCY_S: Final = 9e-6
+_PCIE_LATENCY_S: Final = 40e-6
+_LAYER_OVERHEAD_S: Final = 12e-6
+_STAGE_EFFICIENCY: Final = 0.75
+_LOCKSTEP_EFFICIENCY: Final = 0.65
+_RANK_EFFICIENCY: Final = 0.95
+_CUSTOM_ALL_REDUCE: Final = frozenset({1, 2, 4, 6, 8, 16})
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What the score needs to know of a place: the GPU's speed, and whether a replica's ranks have NVLink."""
+
+    device: Device
+    nvlink: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What one replica holds: bytes a rank of weights, bytes a token a rank of KV, how many tokens in all."""
+
+    weights_bytes: int
+    kv_token_bytes: int
+    kv_tokens: int
+    max_num_seqs: int
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """One replica at its best batch: tokens a second in all, and seconds between a caller's tokens."""
+
+    tokens_per_s: float
+    tpot_s: float
+
+
+def speed(
+    arch: Architecture,
+    quant: Quant,
+    kind: Kind,
+    layout: Layout,
+    machine: Machine,
+    load: Load,
+    target_s: float,
+    narrow: bool,
+) -> Speed:
+    """The largest batch that holds `target_s` and the KV cache. A step costs the weights' read once, and for
+    each sequence its KV's read, its arithmetic, its share of the prefills that keep the batch full, and wires.
+    """
+    flops = machine.device.bf16_flops * _COMPUTE_EFFICIENCY * _format_factor(quant, kind, machine.device)
+    if narrow:
+        flops *= _SLOW_BLOCKS
+    if arch.num_experts:
+        width = mlp_width(arch) / (1 if layout.expert_parallel else layout.tp)
+        flops *= width / (width + _EXPERT_HALF_WIDTH)
+    memory = machine.device.memory_bytes * _MEMORY_EFFICIENCY
+    ranks = layout.tp * layout.dp
+    operations = 2 * active_parameters(arch) / (ranks * layout.pp)
+    read_s = load.weights_bytes / memory
+    kv_s = (_INPUT_TOKENS + _OUTPUT_TOKENS / 2) * load.kv_token_bytes / layout.dp / memory
+    wire_token_s = _wire_token_s(arch, layout, machine)
+    prefill_s = _INPUT_TOKENS * (operations / flops + wire_token_s)
+    sequence_s = kv_s + operations / flops + wire_token_s + prefill_s / _OUTPUT_TOKENS
+    fixed_s = arch.layers / layout.pp * (_LAYER_OVERHEAD_S + _wire_fixed_s(layout, machine))
+    held = load.kv_tokens * layout.dp // (_INPUT_TOKENS + _OUTPUT_TOKENS)
+    cap = max(1, min(held, load.max_num_seqs * layout.dp))
+    return _best_batch(arch, layout, read_s, fixed_s, sequence_s, cap, target_s)
+
+
+def _best_batch(
+    arch: Architecture,
+    layout: Layout,
+    read_s: float,
+    fixed_s: float,
+    sequence_s: float,
+    cap: int,
+    target_s: float,
+) -> Speed:
+    """Stages work at once, each on its part of the batch; a token passes through all of them."""
+    stages = layout.pp
+    reach = (target_s / stages - fixed_s - read_s * _touched(arch, cap / stages)) / sequence_s
+    batch = max(1, min(cap, int(reach) * stages))
+    part = max(1.0, batch / stages)
+    tpot_s = stages * (read_s * _touched(arch, part) + fixed_s + sequence_s * part)
+    efficiency = (_STAGE_EFFICIENCY if stages > 1 else 1.0) * (_LOCKSTEP_EFFICIENCY if layout.dp > 1 else 1.0)
+    efficiency *= math.pow(_RANK_EFFICIENCY, math.log2(layout.gpus))
+    return Speed(batch / tpot_s * efficiency, tpot_s)
+
+
+def _touched(arch: Architecture, batch: float) -> float:
+    """The share of the weights that a step of this batch reads: of a mixture, the experts that were drawn."""
+    if not arch.num_experts:
+        return 1.0
+    parts = parameters(arch)
+    drawn = 1 - (1 - (arch.experts_per_tok or 1) / arch.num_experts) ** max(batch, 1)
+    return (parts.body - parts.experts * (1 - drawn)) / parts.body
+
+
+def _format_factor(quant: Quant, kind: Kind, device: Device) -> float:
+    if kind == "weight_only":
+        return _WEIGHT_ONLY_EFFICIENCY
+    if quant.format in ("fp8", "fp8_block", "int8", "mxfp8"):
+        return max(device.fp8, 2.0 if quant.format == "int8" else 1.0) * 0.8
+    if quant.format in ("nvfp4", "mxfp4"):
+        return device.fp4 * 0.6
+    return 1.0
+
+
+def _wire_token_s(arch: Architecture, layout: Layout, machine: Machine) -> float:
+    """Two all-reduces a layer of one hidden vector; with dp, dispatch and combine of the routed copies."""
+    vector = arch.hidden * 2
+    rate = machine.device.link_bytes * _NVLINK_EFFICIENCY if machine.nvlink else _PCIE_BYTES
+    seconds = 0.0
+    if layout.tp > 1:
+        seconds += 2 * arch.layers / layout.pp * vector * 2 * (layout.tp - 1) / layout.tp / rate
+    if layout.dp > 1:
+        seconds += 2 * arch.layers * vector * min(arch.experts_per_tok or 1, layout.dp) / layout.dp / rate
+    return seconds
+
+
+def _wire_fixed_s(layout: Layout, machine: Machine) -> float:
+    if layout.tp * layout.dp == 1:
+        return 0.0
+    quick = machine.nvlink and layout.tp in _CUSTOM_ALL_REDUCE
+    return 2 * (_NVLINK_LATENCY_S if quick else _PCIE_LATENCY_S) * (1 + layout.tp / 8)

@@ -1,0 +1,112 @@
+"""What the engine can run on which GPU: kernels by weight format, activations' dtype, KV cache dtype. Pure.
+
+Answers come from vLLM's own selectors (`probe.py`), or from a shipped snapshot of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from pareta_agent.planning.quant import Quant
+from pareta_agent.planning.support_snapshot import SNAPSHOTS, Answers
+from pareta_registry.catalog import Architecture
+
+Capability = tuple[int, int]
+Kind = Literal["native", "weight_only"]
+
+_OLDEST: Final[Capability] = (7, 5)
+_WEIGHT_ONLY_KERNELS: Final = frozenset({"marlin", "machete", "humming"})
+_REFUSES_FLOAT16: Final = frozenset({"gemma2", "gemma3", "gemma3_text", "glm4"})
+_REFUSES_FLOAT16_BY_CLASS: Final = ("Gemma2For", "Gemma3For", "Glm4For")
+_FLASHINFER_HEADS: Final = frozenset({64, 128, 256})
+_KV_FP8_SINKS_FROM: Final[Capability] = (8, 9)
+
+
+@dataclass(frozen=True, slots=True)
+class Support:
+    """What one version of the engine can do; `version` None means the newest snapshot."""
+
+    version: str
+    kernels: Answers
+
+    def kernel(self, quant: Quant, capability: Capability) -> str | None:
+        """The kernel that runs these weights there, None when there is none. A capability newer than the
+        table counts as the newest of its family.
+        """
+        answers = self.kernels.get(quant.format, {})
+        known = [(_parse(text), name) for text, name in answers.items()]
+        family = [entry for entry in known if entry[0][0] == capability[0] and entry[0] <= capability]
+        return max(family)[1] if family else None
+
+
+def snapshot(version: str | None = None) -> Support:
+    """The shipped table of this version, or of the newest one when this version has none."""
+    newest = max(SNAPSHOTS, key=lambda text: tuple(int(part) for part in text.split(".")))
+    found = version if version in SNAPSHOTS else newest
+    return Support(found, SNAPSHOTS[found])
+
+
+def kind(kernel: str) -> Kind:
+    """Weight-only kernels unpack to 16 bits before they multiply: memory is saved, arithmetic is not."""
+    return "weight_only" if kernel in _WEIGHT_ONLY_KERNELS else "native"
+
+
+def activation_dtype(arch: Architecture, capability: Capability) -> str:
+    """The dtype that `--dtype auto` becomes (config/model.py, _resolve_auto_dtype)."""
+    supported = ["bfloat16", "float16", "float32"] if capability >= (8, 0) else ["float16", "float32"]
+    if refuses_float16(arch):
+        supported.remove("float16")
+    wanted = supported[0] if arch.dtype == "float32" else arch.dtype
+    return wanted if wanted in supported else supported[0]
+
+
+def refuses_float16(arch: Architecture) -> bool:
+    """Models that overflow in float16 (config/model.py, _FLOAT16_NOT_SUPPORTED_MODELS)."""
+    if arch.model_type is not None:
+        return arch.model_type in _REFUSES_FLOAT16
+    return arch.architecture.startswith(_REFUSES_FLOAT16_BY_CLASS)
+
+
+def unsupported(support: Support, arch: Architecture, quant: Quant, capability: Capability) -> str | None:
+    """Why these weights cannot run on such a GPU at all, None when they can."""
+    here = f"compute capability {capability[0]}.{capability[1]}"
+    if capability < _OLDEST:
+        return f"{here} is older than the {_OLDEST[0]}.{_OLDEST[1]} that the engine is built for"
+    if quant.format == "gone":
+        return "the engine no longer reads bitsandbytes and GGUF weights"
+    if quant.format == "unknown":
+        return "the catalog's quantization is not known here"
+    if quant.desc_act and quant.group is not None:
+        return "GPTQ with desc_act and groups has no kernel"
+    if support.kernel(quant, capability) is None:
+        return f"vLLM {support.version} has no {quant.format} kernel for {here}"
+    dtype = activation_dtype(arch, capability)
+    if quant.format != "none" and dtype == "float32":
+        return f"{here} leaves float32 for this model, which {quant.format} weights refuse"
+    if quant.format == "mxfp4" and dtype != "bfloat16":
+        return "mxfp4 needs bfloat16"
+    return None
+
+
+def kv_fp8(arch: Architecture, capability: Capability) -> bool:
+    """Whether an attention backend keeps its cache in fp8 there: FlashAttention 3/4 (9.0, 10.x) or FlashInfer
+    (8.0 to 12.1, these head sizes); sinks go to Triton, which has fp8 from 8.9. MLA has its own format.
+    """
+    if arch.kv_lora_rank is not None:
+        return capability >= (9, 0)
+    if arch.attention_sinks:
+        return capability >= _KV_FP8_SINKS_FROM
+    return capability >= (8, 0) and arch.head_dim in _FLASHINFER_HEADS
+
+
+def uses_flashinfer(arch: Architecture, capability: Capability, kv_dtype: str) -> bool:
+    """Whether the attention backend is FlashInfer, whose workspace then counts."""
+    if arch.kv_lora_rank is not None or arch.attention_sinks:
+        return False
+    return capability >= (10, 0) or (kv_dtype == "fp8" and capability < (9, 0))
+
+
+def _parse(text: str) -> Capability:
+    major, minor = text.split(".")
+    return int(major), int(minor)

@@ -1,0 +1,51 @@
+"""Layouts that published recipes, simulations and vLLM's own rules agree on."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from pareta_agent.planning.choose import plan
+
+_DEFAULT = Path(__file__).parents[3] / "data" / "golden.json"
+_FULL_RATIO = 0.95
+
+
+def _cases_module() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("golden_cases", Path(__file__).with_name("golden_cases.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+golden = _cases_module()
+
+
+def test_golden_plans(capsys: pytest.CaptureFixture[str]) -> None:
+    """Every case is rightly feasible or refused, and 95 % have the expected variant, layout and context."""
+    cases = golden.load_cases(Path(os.environ.get("PARETA_GOLDEN_PLANS", _DEFAULT)))
+    full = feasible = 0
+    lines = []
+    for case in cases:
+        report = plan(
+            golden.architecture(case["model"]),
+            golden.variants(case),
+            golden.inventory(case["hardware"]),
+            golden.request(case),
+        )
+        score = golden.score(case, report.best)
+        full, feasible = full + score.full, feasible + score.feasible
+        if score.wrong:
+            lines.append(f"{case['id']}: {score.wrong}")
+    total = len(cases)
+    with capsys.disabled():
+        print("\n".join(["", *lines, f"golden: {full}/{total} full, {feasible}/{total} feasible"]))
+    assert feasible == total
+    assert full >= _FULL_RATIO * total
