@@ -1,0 +1,76 @@
+"""May this request run, and where? Pure: the key's worth, the fleet and the load go in, a choice comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pareta_agent.access.grant import KeyGrant, Price
+from pareta_agent.access.price import estimate_micro_usd
+from pareta_agent.engine.view import EndpointView, FleetView, ReplicaView
+from pareta_agent.front.body import Ask
+from pareta_agent.front.envelope import Problem
+
+DEFAULT_CONTEXT_TOKENS = 4096
+_NOT_LIVE = {"stopped": "endpoint_stopped", "failed": "endpoint_failed"}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    endpoint: EndpointView
+    replica: ReplicaView
+
+
+def bearer_of(authorization: bytes) -> str | Problem:
+    """The bearer token of an Authorization header; its absence, another scheme or a non-ASCII one is a 401."""
+    scheme, _, token = authorization.strip().partition(b" ")
+    token = token.strip()
+    if scheme.lower() != b"bearer" or not token or not token.isascii() or b" " in token:
+        return Problem("invalid_api_key")
+    return token.decode("ascii")
+
+
+def authorize(grant: KeyGrant | None) -> Problem | None:
+    """None when the key may call at all."""
+    if grant is None or grant.state == "revoked":
+        return Problem("invalid_api_key")
+    if grant.state == "no_credit":
+        return Problem("insufficient_credit", retry=False)
+    return None
+
+
+def find(model: str, grant: KeyGrant, fleet: FleetView) -> EndpointView | Problem:
+    """The endpoint named `model`, if this key may call it."""
+    endpoint = fleet.endpoints.get(model)
+    if endpoint is None:
+        return Problem("endpoint_not_found", "There is no endpoint with that id.", "model")
+    if endpoint.org != grant.org or (grant.endpoints is not None and model not in grant.endpoints):
+        return Problem("endpoint_forbidden", param="model")
+    return endpoint
+
+
+def place(endpoint: EndpointView, load: Mapping[str, int], max_in_flight: int) -> Target | Problem:
+    """The least loaded replica, or why there is none; ties go to the first."""
+    if endpoint.status != "live" or not endpoint.replicas:
+        return unavailable(endpoint)
+    replica = min(endpoint.replicas, key=lambda r: load.get(r.name, 0))
+    if load.get(replica.name, 0) >= max_in_flight:
+        return Problem("endpoint_busy")
+    return Target(endpoint, replica)
+
+
+def worst_case(ask: Ask, endpoint: EndpointView, price: Price | None) -> int:
+    """What the request may cost at most, in micro-USD, by a rough count of its prompt (three bytes a token)."""
+    if price is None:
+        return 0
+    context = endpoint.max_model_len or DEFAULT_CONTEXT_TOKENS
+    prompt_tokens = min(ask.body_bytes // 3, context * ask.prompts)
+    output_tokens = min(ask.max_tokens or context, context) * ask.choices
+    return estimate_micro_usd(price, prompt_tokens, output_tokens)
+
+
+def unavailable(endpoint: EndpointView) -> Problem:
+    """The 503 of an endpoint that is not live; a client is told not to retry what waiting will not mend."""
+    code = _NOT_LIVE.get(endpoint.status, "endpoint_cold")
+    hopeless = endpoint.status in _NOT_LIVE and endpoint.retry_after_s is None
+    return Problem(code, retry_after_s=endpoint.retry_after_s, retry=False if hopeless else None)

@@ -1,0 +1,95 @@
+"""The routes that are not inference: health, metrics, models, and an envelope for every other path."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from starlette.exceptions import HTTPException
+
+from pareta_agent.errors import AgentError
+from pareta_agent.front import admission
+from pareta_agent.front.desk import Desk
+from pareta_agent.front.envelope import Problem, body_of, headers_of
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+def build(
+    desk: Desk, not_ready: Callable[[], list[str]], exposition: Callable[[], Awaitable[bytes]]
+) -> FastAPI:
+    """The ASGI app. `not_ready` gives reasons, none when ready; `exposition` the metrics' text."""
+    app = FastAPI(title="Pareta", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
+
+    async def livez(_: Request) -> Response:
+        return _json({"status": "ok"})
+
+    async def readyz(_: Request) -> Response:
+        reasons = not_ready()
+        return _json(
+            {"status": "not ready" if reasons else "ok", "reasons": reasons}, 503 if reasons else 200
+        )
+
+    async def metrics(_: Request) -> Response:
+        return Response(await exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    async def models(request: Request) -> Response:
+        return await _models(desk, request)
+
+    for path, handler in (
+        ("/livez", livez),
+        ("/readyz", readyz),
+        ("/metrics", metrics),
+        ("/v1/models", models),
+    ):
+        app.add_route(path, handler, methods=["GET"], include_in_schema=False)
+    app.add_exception_handler(HTTPException, _refused)
+    app.add_exception_handler(Exception, _broke)
+    app.middleware("http")(_with_request_id(desk))
+    return app
+
+
+async def _models(desk: Desk, request: Request) -> Response:
+    grant = admission.bearer_of(request.headers.get("authorization", "").encode("latin-1"))
+    if isinstance(grant, Problem):
+        return respond(grant)
+    try:
+        known = desk.deps.keys.peek(grant) or await desk.deps.keys.grant(grant)
+    except AgentError:
+        return respond(Problem("auth_unavailable"))
+    if known is None or known.state == "revoked":
+        return respond(Problem("invalid_api_key"))
+    rows = [
+        {"id": e.id, "object": "model", "created": e.created_s, "owned_by": e.org}
+        for e in desk.deps.fleet_view().endpoints.values()
+        if e.status == "live" and not isinstance(admission.find(e.id, known, desk.deps.fleet_view()), Problem)
+    ]
+    return _json({"object": "list", "data": rows})
+
+
+def respond(problem: Problem) -> Response:
+    headers = {name.decode(): value.decode() for name, value in headers_of(problem)}
+    return Response(body_of(problem), problem.status, headers, media_type="application/json")
+
+
+def _json(body: object, status: int = 200) -> Response:
+    return Response(orjson.dumps(body), status, media_type="application/json")
+
+
+async def _refused(_: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    return respond(Problem("method_not_allowed" if status == 405 else "route_not_found"))
+
+
+async def _broke(_: Request, __: Exception) -> Response:
+    return respond(Problem("internal"))
+
+
+def _with_request_id(desk: Desk) -> Callable[[Request, Handler], Awaitable[Response]]:
+    async def add(request: Request, call_next: Handler) -> Response:
+        response = await call_next(request)
+        response.headers["x-request-id"] = desk.new_request_id()
+        return response
+
+    return add

@@ -1,0 +1,174 @@
+"""Reads what must be read of a caller's body and builds the one the engine gets, from allowed fields only.
+
+Pure. Values of the right shape pass as they came; the engine judges them and its refusal is mapped. What a
+caller may never set (priority, templates, cache salts, transfer parameters) is left out because it is not
+in the route's list.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from pareta_agent.front.envelope import Problem
+from pareta_agent.front.routes import CHAT, COMPLETIONS, Route
+
+MAX_DEPTH: Final = 64
+MAX_CHOICES: Final = 128
+_MEDIA: Final = ("image_url", "audio_url", "video_url")
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What the front knows of a request. `fields` is the parsed object; `choices` counts prompts × n.
+
+    `max_tokens` is per choice, None when the caller gave no usable one.
+    """
+
+    model: str
+    fields: dict[str, Any]
+    body_bytes: int
+    stream: bool = False
+    wants_usage: bool = False
+    prompts: int = 1
+    n: int = 1
+    max_tokens: int | None = None
+
+    @property
+    def choices(self) -> int:
+        return self.prompts * self.n
+
+
+def read(route: Route, body: bytes | bytearray) -> Ask | Problem:
+    """Parse a body for a route; a Problem names the first thing that is wrong with it."""
+    if _maybe_deep(body) and depth_of(body) > MAX_DEPTH:
+        return Problem("too_deep")
+    try:
+        fields = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return Problem("invalid_json")
+    if not isinstance(fields, dict):
+        return Problem("not_an_object")
+    return _wrong(route, fields) or _ask(route, fields, len(body))
+
+
+def rebuild(route: Route, ask: Ask, system_prompt: str | None) -> bytes:
+    """The body for the engine: allowed fields, usage always asked for, the task's system prompt if none came."""
+    allowed = route.fields
+    fields = {key: value for key, value in ask.fields.items() if key in allowed and value is not None}
+    fields["model"] = ask.model
+    if ask.stream:
+        fields["stream"] = True
+        fields["stream_options"] = {"include_usage": True}
+    if system_prompt and route is CHAT and not any(_is_system(m) for m in fields["messages"]):
+        fields["messages"] = [{"role": "system", "content": system_prompt}, *fields["messages"]]
+    return orjson.dumps(fields)
+
+
+def depth_of(body: bytes | bytearray) -> int:
+    """The deepest nesting of brackets outside strings; an upper bound for text that is not JSON."""
+    deepest = depth = 0
+    quoted = escaped = False
+    for byte in body:
+        if quoted:
+            if escaped:
+                escaped = False
+            elif byte == 0x5C:
+                escaped = True
+            elif byte == 0x22:
+                quoted = False
+        elif byte == 0x22:
+            quoted = True
+        elif byte in b"[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif byte in b"]}":
+            depth -= 1
+    return deepest
+
+
+def _maybe_deep(body: bytes | bytearray) -> bool:
+    # Two counts in C spare the walk above for all but bodies with many brackets.
+    return body.count(b"[") + body.count(b"{") > MAX_DEPTH
+
+
+def _wrong(route: Route, fields: dict[str, Any]) -> Problem | None:
+    model, prompt = fields.get("model"), fields.get(route.prompt)
+    if model is None:
+        return _missing("model")
+    if not isinstance(model, str) or not model:
+        return _ill_typed("model", "a non-empty string")
+    if prompt is None:
+        return _missing(route.prompt)
+    if not isinstance(fields.get("stream"), (bool, type(None))):
+        return _ill_typed("stream", "a boolean")
+    if not isinstance(fields.get("stream_options"), (dict, type(None))):
+        return _ill_typed("stream_options", "an object")
+    n = fields.get("n")
+    if n is not None and (type(n) is not int or not 1 <= n <= MAX_CHOICES):
+        return Problem("invalid_value", f"n must be an integer from 1 to {MAX_CHOICES}.", "n")
+    if route is CHAT:
+        return _wrong_messages(prompt)
+    return None
+
+
+def _wrong_messages(messages: Any) -> Problem | None:
+    if not isinstance(messages, list) or not messages:
+        return _ill_typed("messages", "a non-empty array")
+    for message in messages:
+        if not isinstance(message, dict):
+            return _ill_typed("messages", "an array of objects")
+        content = message.get("content")
+        if isinstance(content, list) and any(map(_is_remote, content)):
+            return Problem("remote_media", param="messages")
+    return None
+
+
+def _is_remote(part: Any) -> bool:
+    """Whether a content part points anywhere but into itself."""
+    if not isinstance(part, dict):
+        return False
+    for key in _MEDIA:
+        media = part.get(key)
+        url = media.get("url") if isinstance(media, dict) else media
+        if isinstance(url, str) and not url.startswith("data:"):
+            return True
+    return False
+
+
+def _ask(route: Route, fields: dict[str, Any], body_bytes: int) -> Ask:
+    options = fields.get("stream_options")
+    limit = fields.get("max_completion_tokens") or fields.get("max_tokens")
+    if route is COMPLETIONS and fields.get("max_tokens") is None:
+        limit = 16  # the engine's own default on this route
+    return Ask(
+        model=fields["model"],
+        fields=fields,
+        body_bytes=body_bytes,
+        stream=route.streams and fields.get("stream") is True,
+        wants_usage=isinstance(options, dict) and options.get("include_usage") is True,
+        prompts=_prompts(route, fields[route.prompt]),
+        n=(fields.get("n") or 1) if route.generates else 1,
+        max_tokens=limit if type(limit) is int and limit > 0 else None,
+    )
+
+
+def _prompts(route: Route, prompt: Any) -> int:
+    """How many prompts one call carries: a list of strings or of token lists is a batch."""
+    if route is CHAT or not isinstance(prompt, list) or not prompt or isinstance(prompt[0], int):
+        return 1
+    return len(prompt)
+
+
+def _is_system(message: Any) -> bool:
+    return isinstance(message, dict) and message.get("role") in ("system", "developer")
+
+
+def _missing(field: str) -> Problem:
+    return Problem("missing_field", f"The field '{field}' is required.", field)
+
+
+def _ill_typed(field: str, wanted: str) -> Problem:
+    return Problem("invalid_type", f"The field '{field}' must be {wanted}.", field)

@@ -1,0 +1,305 @@
+"""One inference request, from its head to its last byte: uvicorn's request cycle, without ASGI.
+
+A caller's side and a lifecycle: authorize, admit, run, settle, end. An admitted call ends in exactly one usage
+record, and its last success bytes leave only when that record is durable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from pareta_agent.access.credit import Reservation
+from pareta_agent.access.grant import KeyGrant
+from pareta_agent.errors import AgentError
+from pareta_agent.front import admission, body
+from pareta_agent.front.chunked import LAST_CHUNK, chunk
+from pareta_agent.front.desk import Desk
+from pareta_agent.front.envelope import Problem, body_of, event_of, headers_of
+from pareta_agent.front.routes import Route
+from pareta_agent.front.run import Bill, Run
+from pareta_agent.front.sse import DONE_EVENT
+from pareta_agent.front.wire import Request, response_head
+from pareta_agent.meter.record import Admission
+
+if TYPE_CHECKING:
+    from pareta_agent.front.protocol import FrontProtocol
+
+STREAM_HEADERS: Final = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"transfer-encoding", b"chunked"),
+)
+
+
+class Call:
+    """Stands in for uvicorn's RequestResponseCycle: the attributes without underscore up to `body` are its."""
+
+    def __init__(self, desk: Desk, protocol: FrontProtocol, route: Route, request: Request) -> None:
+        self.response_complete = False
+        self.disconnected = False
+        self.keep_alive = request.keep_alive
+        self.more_body = True
+        self.message_event = _Deaf()
+        self.body = bytearray()
+        self.id = desk.new_request_id()
+        self.route = route
+        self._desk = desk
+        self._protocol = protocol
+        self._request = request
+        self._transport = protocol.transport
+        self._bearer = ""
+        self._grant: KeyGrant | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._run: Run | None = None
+        self._started = False
+        self._head_sent = False
+        self._deadline_s = desk.deps.clock.mono_s() + desk.settings.body_timeout_s
+        self._endpoint = ""
+
+    # the connection's side
+
+    def start(self) -> None:
+        """It is this request's turn on its connection."""
+        self._started = True
+        self._desk.enter(self)
+        problem = self._request.problem or self._refusal_at_the_door()
+        if problem is not None:
+            self._refuse(problem)
+            return
+        if self.more_body and self._request.expects_continue:
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if not self.more_body:
+            self._proceed()
+
+    def take_body(self, data: bytes) -> None:
+        self.body += data
+        if len(self.body) > self._desk.settings.max_body_bytes and not self.response_complete:
+            self._request = self._request.with_problem(Problem("body_too_large"))
+            self.body.clear()
+            if self._started:
+                self._refuse(Problem("body_too_large"))
+
+    def body_complete(self) -> None:
+        self.more_body = False
+        if self._started and not self.response_complete:
+            self._proceed()
+
+    def caller_gone(self) -> None:
+        self.disconnected = True
+        if self._run is not None:
+            self._run.caller_gone()
+        elif not self.response_complete:
+            self._count("partial_client", 499)
+            self._leave()
+
+    def pause(self) -> None:
+        if self._run is not None:
+            self._run.pause()
+
+    def resume(self) -> None:
+        if self._run is not None:
+            self._run.resume()
+
+    # the desk's side
+
+    def tick(self, now_s: float) -> None:
+        if self._run is not None:
+            self._run.tick(now_s)
+        elif now_s > self._deadline_s and self._task is None:
+            self._refuse(Problem("request_timeout"))
+
+    def cut(self) -> None:
+        if self._run is not None:
+            self._run.fail("node_draining", server_fault=True)
+        else:
+            self._refuse(Problem("node_draining"))
+
+    # deciding
+
+    def _refusal_at_the_door(self) -> Problem | None:
+        """What can be told from the head alone."""
+        if self._desk.draining:
+            self.keep_alive = False
+            return Problem("node_draining")
+        bearer = admission.bearer_of(self._request.authorization)
+        if isinstance(bearer, Problem):
+            return bearer
+        self._bearer = bearer
+        self._grant = self._desk.deps.keys.peek(bearer)
+        return admission.authorize(self._grant) if self._grant is not None else None
+
+    def _proceed(self) -> None:
+        if self._grant is not None and len(self.body) <= self._desk.settings.off_loop_body_bytes:
+            self._admit(self._grant, body.read(self.route, self.body))
+        else:
+            self._task = asyncio.get_running_loop().create_task(self._proceed_slowly())
+
+    async def _proceed_slowly(self) -> None:
+        """The way of a key that must be asked for, or of a body too large to parse on the loop."""
+        try:
+            grant = self._grant or await self._desk.deps.keys.grant(self._bearer)
+            ask: body.Ask | Problem = Problem("invalid_api_key")
+            if (problem := admission.authorize(grant)) is not None:
+                ask = problem
+            else:
+                ask = await asyncio.to_thread(body.read, self.route, bytes(self.body))
+        except AgentError:
+            grant, ask = None, Problem("auth_unavailable")
+        except Exception:
+            self._refuse(Problem("internal"))
+            raise
+        if not self._over:
+            self._admit(grant, ask)
+
+    def _admit(
+        self, grant: KeyGrant | None, ask: body.Ask | Problem, reservation: Reservation | None = None
+    ) -> None:
+        """Chooses a replica, reserves the price and begins; every no is said here."""
+        if grant is None or isinstance(ask, Problem):
+            self._refuse(ask if isinstance(ask, Problem) else Problem("invalid_api_key"))
+            return
+        target = self._choose(grant, ask)
+        if isinstance(target, Problem):
+            if reservation is not None:
+                self._desk.deps.credit.release(reservation, 0)
+            self._refuse(target)
+            return
+        price = self._desk.deps.price_of(target.endpoint.id)
+        worst = admission.worst_case(ask, target.endpoint, price)
+        reservation = reservation or self._desk.deps.credit.reserve(grant.org, worst)
+        if reservation is None:
+            self._task = asyncio.get_running_loop().create_task(self._lease(grant, ask, worst))
+            return
+        self._run = Run(
+            self._desk, self, self._admission(grant, ask, target), ask, target, Bill(reservation, price)
+        )
+        request = body.rebuild(self.route, ask, target.endpoint.system_prompt)
+        self.body = bytearray()
+        self._run.begin(request)
+
+    async def _lease(self, grant: KeyGrant, ask: body.Ask, worst_micro_usd: int) -> None:
+        """Asks the plane for credit when the lease at hand has no room."""
+        reservation = None
+        try:
+            reservation = await self._desk.deps.credit.top_up(grant.org, worst_micro_usd)
+            problem = Problem("insufficient_credit", retry=False)
+        except AgentError:
+            problem = Problem("auth_unavailable")
+        if self._over:
+            if reservation is not None:
+                self._desk.deps.credit.release(reservation, 0)
+        elif reservation is None:
+            self._refuse(problem)
+        else:
+            self._admit(grant, ask, reservation)
+
+    @property
+    def _over(self) -> bool:
+        return self.disconnected or self.response_complete
+
+    def _choose(self, grant: KeyGrant, ask: body.Ask) -> admission.Target | Problem:
+        deps, settings = self._desk.deps, self._desk.settings
+        endpoint = admission.find(ask.model, grant, deps.fleet_view())
+        if isinstance(endpoint, Problem):
+            return endpoint
+        self._endpoint = endpoint.id
+        target = admission.place(endpoint, self._desk.load, settings.max_in_flight_per_replica)
+        if isinstance(target, admission.Target) and not deps.spool.can_admit():
+            return Problem("metering_unavailable")
+        return target
+
+    def _admission(self, grant: KeyGrant, ask: body.Ask, target: admission.Target) -> Admission:
+        return Admission(
+            request_id=self.id,
+            org=grant.org,
+            key_id=grant.key_id,
+            endpoint=target.endpoint.id,
+            task=target.endpoint.task,
+            alias=target.endpoint.alias,
+            route=self.route.path,
+            streamed=ask.stream,
+            t_admit_wall_s=self._desk.deps.clock.wall_s(),
+        )
+
+    # the caller's side of a run
+
+    def stream_gave(self, payload: bytes) -> None:
+        if not self._head_sent:
+            self._send_head(200, STREAM_HEADERS)
+        self._transport.write(chunk(payload) if self._request.http11 else payload)
+
+    def verbatim(self) -> Callable[[bytes], None] | None:
+        return self._transport.write if self._request.http11 else None
+
+    def finish_stream(self) -> None:
+        self.stream_gave(DONE_EVENT)
+        if self._request.http11:
+            self._transport.write(LAST_CHUNK)
+        self._complete()
+
+    def finish_document(self, document: bytes) -> None:
+        length = b"%d" % len(document)
+        self._send_head(200, ((b"content-type", b"application/json"), (b"content-length", length)))
+        self._transport.write(document)
+        self._complete()
+
+    def finish_badly(self, problem: Problem) -> int:
+        """Says that the run failed, in the way that is left; gives the status that counts."""
+        if self.disconnected:
+            self._leave()
+            return 499
+        if not self._head_sent:
+            self._send_problem(problem)
+            return problem.status
+        # An event for clients that read it, then a body that does not end, for those that only read HTTP.
+        self.stream_gave(event_of(problem))
+        self.keep_alive = False
+        self._complete()
+        return problem.status
+
+    def end_unheard(self) -> None:
+        """The run is settled and nobody listens any more."""
+        self._leave()
+
+    def _refuse(self, problem: Problem) -> None:
+        if self._over:
+            return
+        self._count("refused", problem.status)
+        if self.more_body:
+            self.keep_alive = False
+        self._send_problem(problem)
+
+    def _send_problem(self, problem: Problem) -> None:
+        document = body_of(problem)
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(document))]
+        self._send_head(problem.status, [*headers, *headers_of(problem)])
+        self._transport.write(document)
+        self._complete()
+
+    def _send_head(self, status: int, headers: Any) -> None:
+        self._head_sent = True
+        if not self._request.http11:
+            headers = [h for h in headers if h[0] != b"transfer-encoding"]
+            self.keep_alive = False
+        common = [*self._protocol.server_state.default_headers, (b"x-request-id", self.id.encode())]
+        self._transport.write(response_head(status, [*common, *headers], self.keep_alive))
+
+    def _complete(self) -> None:
+        self.response_complete = True
+        self._leave()
+        self._protocol.call_complete(self)
+
+    def _leave(self) -> None:
+        self._desk.leave(self)
+
+    def _count(self, outcome: str, status: int) -> None:
+        labels = (self._endpoint, self.route.path, outcome, str(status))
+        self._desk.deps.metrics.inc("pareta_requests_total", *labels)
+
+
+class _Deaf:
+    """uvicorn tells its cycles of a lost connection by an event; a call is told directly."""
+
+    def set(self) -> None: ...

@@ -1,0 +1,111 @@
+"""HTTP/1.1 chunked framing, read strictly. Pure: bytes in, payload out; it knows no sockets and no events."""
+
+from __future__ import annotations
+
+from typing import Final
+
+_HEX: Final = frozenset(b"0123456789abcdefABCDEF")
+MAX_SIZE_LINE: Final = 64
+
+
+class BadFraming(ValueError):
+    """The engine sent something that is not chunked framing."""
+
+
+def whole_events(data: bytes) -> int:
+    """How many chunks `data` is, if it is a run of whole ones that each end an event; else 0.
+
+    Such bytes may go to the caller untouched: nothing in them is half of something, and the last chunk of a
+    body is not among them.
+    """
+    at = chunks = 0
+    size = len(data)
+    while at < size:
+        line_end = data.find(b"\r\n", at, at + 18)
+        if line_end < 0:
+            return 0
+        digits = data[at:line_end]
+        # int() would also take signs, blanks and underscores, which the caller's parser reads otherwise.
+        if not digits.isalnum():
+            return 0
+        try:
+            length = int(digits, 16)
+        except ValueError:
+            return 0
+        at = line_end + length + 4
+        if length < 2 or data[at - 4 : at] != b"\n\n\r\n":
+            return 0
+        chunks += 1
+    return chunks if at == size else 0
+
+
+class ChunkReader:
+    """Takes chunk framing off, piece by piece, split anywhere. `ended` once the last chunk came whole."""
+
+    __slots__ = ("_left", "_line", "_stage", "ended")
+
+    def __init__(self) -> None:
+        self._stage = "size"
+        self._line = bytearray()
+        self._left = 0
+        self.ended = False
+
+    @property
+    def at_boundary(self) -> bool:
+        """Whether no chunk is half read."""
+        return self._stage == "size" and not self._line
+
+    def feed(self, data: bytes) -> bytes:
+        """The payload in `data`; raises BadFraming. Bytes after the last chunk are an error too."""
+        payload: list[bytes] = []
+        at = 0
+        while at < len(data):
+            if self.ended:
+                raise BadFraming("bytes after the last chunk")
+            if self._stage == "data":
+                piece = data[at : at + self._left]
+                payload.append(piece)
+                at += len(piece)
+                self._left -= len(piece)
+                if not self._left:
+                    self._stage = "crlf"
+            else:
+                at = self._line_to(data, at)
+        return b"".join(payload)
+
+    def _line_to(self, data: bytes, at: int) -> int:
+        """Collect a line up to its LF and act on it; the position after what was taken."""
+        end = data.find(b"\n", at)
+        stop = len(data) if end < 0 else end + 1
+        self._line += data[at:stop]
+        if len(self._line) > MAX_SIZE_LINE:
+            raise BadFraming("a line of the framing is too long")
+        if end >= 0:
+            line = bytes(self._line)
+            self._line.clear()
+            self._take_line(line)
+        return stop
+
+    def _take_line(self, line: bytes) -> None:
+        if not line.endswith(b"\r\n"):
+            raise BadFraming("a bare line feed in the framing")
+        if self._stage == "size":
+            digits = line[:-2]
+            if not digits or len(digits) > 16 or not _HEX.issuperset(digits):
+                raise BadFraming("not a chunk size")
+            self._left = int(digits, 16)
+            self._stage = "data" if self._left else "trailer"
+        elif line != b"\r\n":
+            raise BadFraming("no end of line where one belongs")
+        elif self._stage == "trailer":
+            self.ended = True
+        else:
+            self._stage = "size"
+
+
+def chunk(payload: bytes) -> bytes:
+    """One chunk that carries `payload`, which must not be empty."""
+    return b"%x\r\n%b\r\n" % (len(payload), payload)
+
+
+LAST_CHUNK: Final = b"0\r\n\r\n"

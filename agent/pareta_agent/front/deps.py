@@ -1,0 +1,60 @@
+"""What the front asks of the other rooms, and its settings. The shapes are theirs; tests bring stand-ins."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from pareta_agent.access.credit import CreditBook
+from pareta_agent.access.grant import Price
+from pareta_agent.access.keys import KeyCache
+from pareta_agent.clock import Clock
+from pareta_agent.engine.view import FleetView
+from pareta_agent.meter.record import Admission, UsageRecord
+from pareta_agent.telemetry.events import Emit
+from pareta_agent.telemetry.metrics import Metrics
+
+
+class Spool(Protocol):
+    """The meter's spool; benchmarks and tests of durability bring another one."""
+
+    def can_admit(self) -> bool: ...
+
+    def admit(self, admission: Admission) -> None: ...
+
+    def finish(self, record: UsageRecord) -> asyncio.Future[None]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class FrontSettings:
+    """Limits of the front. Bytes, seconds, counts; each is enforced before the thing it limits is read."""
+
+    max_body_bytes: int = 10 * 2**20
+    max_answer_bytes: int = 64 * 2**20
+    max_header_bytes: int = 32 * 2**10
+    max_headers: int = 100
+    header_timeout_s: float = 15.0
+    body_timeout_s: float = 60.0
+    request_timeout_s: float = 600.0
+    stall_timeout_s: float = 120.0
+    keep_alive_s: float = 75.0
+    connect_timeout_s: float = 2.0
+    pool_idle_s: float = 30.0
+    max_in_flight_per_replica: int = 4096
+    off_loop_body_bytes: int = 256 * 2**10
+
+
+@dataclass(frozen=True, slots=True)
+class FrontDeps:
+    """The rooms that the front works with. `price_of` an endpoint is None where nothing is charged."""
+
+    keys: KeyCache
+    credit: CreditBook
+    spool: Spool
+    fleet_view: Callable[[], FleetView]
+    price_of: Callable[[str], Price | None]
+    metrics: Metrics
+    clock: Clock
+    emit: Emit

@@ -1,0 +1,57 @@
+"""What all requests of the front share: limits, the other rooms, connections, the load, and who is being served."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import Counter
+from typing import Protocol
+
+from pareta_agent.front.deps import FrontDeps, FrontSettings
+from pareta_agent.front.upstream import Pools
+
+
+class Served(Protocol):
+    """A request that the desk watches over."""
+
+    def tick(self, now_s: float) -> None:
+        """A moment passed: end what is overdue."""
+
+    def cut(self) -> None:
+        """The drain's deadline passed: end now."""
+
+
+class Desk:
+    """Shared by all connections of one process; everything happens on its event loop."""
+
+    def __init__(self, settings: FrontSettings, deps: FrontDeps) -> None:
+        self.settings = settings
+        self.deps = deps
+        self.pools = Pools(deps.clock)
+        self.load: Counter[str] = Counter()
+        self.open: set[Served] = set()
+        self.idle = asyncio.Event()
+        self.idle.set()
+        self.draining = False
+
+    def new_request_id(self) -> str:
+        """Sorts by time, says nothing else."""
+        return f"req_{int(self.deps.clock.wall_s() * 1000):012x}{os.urandom(10).hex()}"
+
+    def enter(self, served: Served) -> None:
+        self.open.add(served)
+        self.idle.clear()
+
+    def leave(self, served: Served) -> None:
+        self.open.discard(served)
+        if not self.open:
+            self.idle.set()
+
+    def tick(self) -> None:
+        """Once a second or so: deadlines, stale connections, engines that are gone."""
+        now_s = self.deps.clock.mono_s()
+        for served in list(self.open):
+            served.tick(now_s)
+        fleet = self.deps.fleet_view()
+        sockets = (replica.socket for e in fleet.endpoints.values() for replica in e.replicas)
+        self.pools.keep(sockets, self.settings.pool_idle_s)

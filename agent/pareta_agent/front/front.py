@@ -1,0 +1,121 @@
+"""The front as the node sees it: starts on a socket, drains, stops."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Iterator
+from functools import partial
+
+import uvicorn
+
+from pareta_agent.front import app, engine_metrics
+from pareta_agent.front.deps import FrontDeps, FrontSettings
+from pareta_agent.front.desk import Desk
+from pareta_agent.front.protocol import FrontProtocol
+from pareta_agent.telemetry.events import Event
+
+TICK_S = 0.5
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.up = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.up.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals belong to the node."""
+        yield
+
+
+class Front:
+    """One process's HTTP side. `start` once, then `set_ready`, `drain`, `stop`."""
+
+    def __init__(self, settings: FrontSettings, deps: FrontDeps) -> None:
+        self._settings = settings
+        self._deps = deps
+        self._desk = Desk(settings, deps)
+        self._reasons: list[str] = ["starting"]
+        self._tasks: list[asyncio.Task[None]] = []
+        config = uvicorn.Config(
+            app.build(self._desk, self._not_ready, self._exposition),
+            http=partial(FrontProtocol, self._desk),  # type: ignore[arg-type]
+            ws="none",
+            lifespan="off",
+            interface="asgi3",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=int(settings.keep_alive_s),
+            timeout_graceful_shutdown=1,
+            backlog=4096,
+        )
+        self._server = _Server(config)
+
+    @property
+    def in_flight(self) -> int:
+        """Requests of callers that are not answered yet."""
+        return len(self._desk.open)
+
+    def set_ready(self, *reasons: str) -> None:
+        """Ready when no reason against it is given; `/readyz` shows them, inference goes on regardless."""
+        self._reasons = list(reasons)
+        self._deps.metrics.set("pareta_ready", 0 if self._not_ready() else 1)
+
+    async def start(self, sock: socket.socket) -> None:
+        """Listens; returns once connections are taken."""
+        loop = asyncio.get_running_loop()
+        serving = loop.create_task(self._server.serve(sockets=[sock]))
+        up = loop.create_task(self._server.up.wait())
+        await asyncio.wait([serving, up], return_when=asyncio.FIRST_COMPLETED)
+        if serving.done():
+            up.cancel()
+            await serving
+        self._tasks = [serving, loop.create_task(self._watch())]
+
+    async def drain(self, deadline_s: float) -> int:
+        """Admits nothing more and lets what runs finish; gives how many had to be cut at the deadline."""
+        self._desk.draining = True
+        self.set_ready("draining")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(deadline_s):
+                await self._desk.idle.wait()
+        cut = list(self._desk.open)
+        for served in cut:
+            served.cut()
+        return len(cut)
+
+    async def stop(self) -> None:
+        """Ends every connection and the listener."""
+        if not self._desk.draining:
+            await self.drain(0.0)
+        self._server.should_exit = True
+        for task in self._tasks[1:]:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._desk.pools.close()
+        self._deps.emit(Event("front_stopped"))
+
+    def _not_ready(self) -> list[str]:
+        return self._reasons
+
+    async def _exposition(self) -> bytes:
+        self._deps.metrics.set("pareta_front_connections", len(self._server.server_state.connections))
+        engines = await engine_metrics.scrape(self._desk.pools, self._deps.fleet_view(), self._deps.metrics)
+        return self._deps.metrics.render() + engines
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            self._desk.tick()
+            now_s = self._deps.clock.mono_s()
+            for connection in list(self._server.server_state.connections):
+                if isinstance(connection, FrontProtocol):
+                    connection.overdue(now_s)

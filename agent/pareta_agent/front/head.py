@@ -1,0 +1,44 @@
+"""The head of an engine's answer: what a reader must know to find its end. Pure and strict."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+MAX_HEAD_BYTES: Final = 32 * 2**10
+_STATUS: Final = re.compile(rb"HTTP/1\.[01] (\d{3})(?: |\r\n|$)")
+_LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d{1,18}) *(?:\r\n|$)")
+_CHUNKED: Final = re.compile(rb"\r\ntransfer-encoding: *chunked *(?:\r\n|$)")
+_CLOSE: Final = re.compile(rb"\r\nconnection: *close *(?:\r\n|$)")
+
+
+class BadHead(ValueError):
+    """The engine's answer does not start like HTTP."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """`length` is None for a chunked body."""
+
+    status: int
+    length: int | None
+    keep_alive: bool
+    event_stream: bool
+
+
+def parse_head(head: bytes) -> Head:
+    """Reads a head without its empty line; raises BadHead where the body's end could not be told."""
+    status = _STATUS.match(head)
+    if status is None:
+        raise BadHead("no status line")
+    lower = head.lower()
+    chunked, length = _CHUNKED.search(lower), _LENGTH.findall(lower)
+    if len(length) > 1 or bool(chunked) == bool(length):
+        raise BadHead("no single framing of the body")
+    return Head(
+        status=int(status.group(1)),
+        length=None if chunked else int(length[0]),
+        keep_alive=not _CLOSE.search(lower),
+        event_stream=b"\r\ncontent-type: text/event-stream" in lower,
+    )

@@ -1,0 +1,177 @@
+"""uvicorn's HTTP protocol, with a door of its own for inference: same port, same parser, no ASGI on that path.
+
+Everything else goes on to the ASGI app. Broken or ambiguous HTTP is answered once and the connection ends.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from pareta_agent.front.call import Call
+from pareta_agent.front.desk import Desk
+from pareta_agent.front.envelope import Problem, body_of
+from pareta_agent.front.routes import INFERENCE
+from pareta_agent.front.wire import broken_framing, request_of, response_head
+
+LINGER_S = 1.0
+
+
+class FrontProtocol(HttpToolsProtocol):
+    """One connection of a caller."""
+
+    cycle: Any
+    pipeline: deque[Any]
+
+    def __init__(self, desk: Desk, **uvicorn: Any) -> None:
+        super().__init__(**uvicorn)
+        self._desk = desk
+        self._header_bytes = 0
+        self._broken = False
+        self.waiting_since_s: float | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self.waiting_since_s = self._desk.deps.clock.mono_s()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        calls = [cycle for cycle, _ in self.pipeline if isinstance(cycle, Call)]
+        if isinstance(self.cycle, Call):
+            calls.append(self.cycle)
+        super().connection_lost(exc)
+        for call in calls:
+            if not call.disconnected:
+                call.caller_gone()
+
+    def data_received(self, data: bytes) -> None:
+        if self._broken:
+            return
+        super().data_received(data)
+
+    # the parser's side
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._header_bytes = 0
+        self.waiting_since_s = self._desk.deps.clock.mono_s()
+
+    def on_url(self, url: bytes) -> None:
+        super().on_url(url)
+        self._limit_head(len(url))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        super().on_header(name, value)
+        self._limit_head(len(name) + len(value))
+
+    def on_headers_complete(self) -> None:
+        self.waiting_since_s = None
+        if self._broken:
+            return
+        if reason := broken_framing(self.headers):
+            self._refuse_connection(reason, Problem("bad_http"))
+            return
+        route = INFERENCE.get((self.parser.get_method(), self.url))
+        if route is None:
+            super().on_headers_complete()
+            return
+        http11 = self.parser.get_http_version() == "1.1"
+        keep_alive = http11 and self.parser.should_keep_alive()
+        request = request_of(self.headers, keep_alive, http11, self._desk.settings.max_body_bytes)
+        call = Call(self._desk, self, route, request)
+        previous, self.cycle = self.cycle, call
+        if previous is None or previous.response_complete:
+            call.start()
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((call, self.app))
+
+    def on_body(self, body: bytes) -> None:
+        if self._broken:
+            return
+        if isinstance(self.cycle, Call):
+            if not self.cycle.response_complete:
+                self.cycle.take_body(body)
+        else:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if self._broken:
+            return
+        if isinstance(self.cycle, Call):
+            self.cycle.body_complete()
+        else:
+            super().on_message_complete()
+
+    # uvicorn's side
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        if isinstance(cycle, Call):
+            cycle.start()
+        else:
+            super()._start_asgi_task(cycle, app)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if isinstance(self.cycle, Call):
+            self.cycle.pause()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if isinstance(self.cycle, Call):
+            self.cycle.resume()
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse_connection(msg, Problem("bad_http"))
+
+    def _should_upgrade(self) -> bool:
+        return False
+
+    # ours
+
+    def call_complete(self, call: Call) -> None:
+        """A call said its last byte."""
+        if not call.keep_alive:
+            self._broken = self._broken or call.more_body
+            self._hang_up()
+        self.on_response_complete()
+
+    def _limit_head(self, size: int) -> None:
+        self._header_bytes += size
+        settings = self._desk.settings
+        if self._header_bytes > settings.max_header_bytes or len(self.headers) > settings.max_headers:
+            self._refuse_connection("headers too large", Problem("headers_too_large"))
+
+    def overdue(self, now_s: float) -> None:
+        """Ends a connection whose request head has been coming for too long."""
+        since = self.waiting_since_s
+        if since is not None and now_s - since > self._desk.settings.header_timeout_s:
+            self.waiting_since_s = None
+            self._refuse_connection("slow head", Problem("request_timeout"))
+
+    def _refuse_connection(self, reason: str, problem: Problem) -> None:
+        """Answers broken HTTP once; what else arrives on this connection is not read."""
+        if self._broken:
+            return
+        self._broken = True
+        self._desk.deps.metrics.inc("pareta_front_bad_http_total", reason)
+        busy = self.cycle is not None and not self.cycle.response_complete
+        if not busy:
+            document = body_of(problem)
+            headers = [
+                *self.server_state.default_headers,
+                (b"x-request-id", self._desk.new_request_id().encode()),
+                (b"content-type", b"application/json"),
+                (b"content-length", b"%d" % len(document)),
+            ]
+            self.transport.write(response_head(problem.status, headers, keep_alive=False) + document)
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        """Closes; where the caller still sends, after a while, so that the answer is not lost to a reset."""
+        if self._broken and self.transport.can_write_eof():
+            self.transport.write_eof()
+            self.loop.call_later(LINGER_S, self.transport.close)
+        else:
+            self.transport.close()

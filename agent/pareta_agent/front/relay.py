@@ -1,0 +1,158 @@
+"""Reads one engine answer and hands the caller's side what it may have.
+
+The hot path of the node: a read that is whole events without news goes to the caller's transport as it came,
+without a task, a copy or a parse. Everything else takes the careful way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from pareta_agent.front.chunked import BadFraming, ChunkReader, whole_events
+from pareta_agent.front.head import MAX_HEAD_BYTES, BadHead, Head, parse_head
+from pareta_agent.front.sse import EventTooLarge, Listener, dull
+from pareta_agent.front.upstream import Connection
+
+
+class Sink(Protocol):
+    """The caller's side of a relay; one of the last four ends it."""
+
+    def stream_gave(self, payload: bytes) -> None:
+        """Payload for the caller, its framing taken off."""
+
+    def verbatim(self) -> Callable[[bytes], None] | None:
+        """Takes bytes that are framed already; None for a caller who does not read chunks."""
+
+    def stream_ended(self) -> None: ...
+
+    def document_came(self, status: int, body: bytes) -> None: ...
+
+    def engine_lost(self) -> None: ...
+
+    def relay_failed(self, error: Exception) -> None: ...
+
+
+class Relay:
+    """One request's reader. `alive` is set by every read, for whoever watches over stalls."""
+
+    __slots__ = (
+        "_body",
+        "_buffer",
+        "_chunks",
+        "_connection",
+        "_head",
+        "_max_bytes",
+        "_sink",
+        "_write",
+        "alive",
+        "listener",
+        "status",
+    )
+
+    def __init__(self, connection: Connection, sink: Sink, wants_usage: bool, max_bytes: int) -> None:
+        self._connection: Connection | None = connection
+        self._sink = sink
+        self._max_bytes = max_bytes
+        self._buffer = b""
+        self._body = bytearray()
+        self._head: Head | None = None
+        self._chunks = ChunkReader()
+        self._write: Callable[[bytes], None] | None = None
+        self.listener = Listener(wants_usage)
+        self.alive = True
+        self.status: int | None = None
+
+    def feed(self, data: bytes) -> None:
+        self.alive = True
+        write = self._write
+        try:
+            if write is not None and (events := whole_events(data)) and dull(data):
+                self.listener.events += events
+                write(data)
+            else:
+                self._feed_carefully(data)
+        except (BadHead, BadFraming, EventTooLarge) as error:
+            self.close()
+            self._sink.relay_failed(error)
+        except Exception as error:  # the loop would swallow it and leave the request open for ever
+            self.close()
+            self._sink.relay_failed(error)
+
+    def lost(self) -> None:
+        self._connection = None
+        self._sink.engine_lost()
+
+    def pause(self) -> None:
+        if self._connection is not None:
+            self._connection.transport.pause_reading()
+
+    def resume(self) -> None:
+        if self._connection is not None:
+            self._connection.transport.resume_reading()
+
+    def close(self) -> None:
+        """Ends an answer that was not read whole: the engine stops working on it."""
+        connection, self._connection = self._connection, None
+        self._write = None
+        if connection is not None:
+            connection.abort()
+
+    def _feed_carefully(self, data: bytes) -> None:
+        self._write = None
+        if self._head is None:
+            data = self._feed_head(data)
+            if self._head is None:
+                return
+        if self.status == 200 and self._head.event_stream:
+            self._feed_stream(data)
+        else:
+            self._feed_document(data)
+
+    def _feed_head(self, data: bytes) -> bytes:
+        self._buffer += data
+        head, found, rest = self._buffer.partition(b"\r\n\r\n")
+        if not found:
+            if len(self._buffer) > MAX_HEAD_BYTES:
+                raise BadHead("the head does not end")
+            return b""
+        self._buffer = b""
+        self._head = parse_head(head)
+        self.status = self._head.status
+        return rest
+
+    def _feed_stream(self, data: bytes) -> None:
+        if self._head and self._head.length is not None:
+            raise BadHead("a stream without chunks")
+        listener = self.listener
+        was_over = listener.done or listener.failed
+        payload = listener.feed(self._chunks.feed(data))
+        if payload:
+            self._sink.stream_gave(payload)
+        if self._chunks.ended:
+            self._give_back()
+        if not was_over and (listener.done or listener.failed or self._chunks.ended):
+            self._sink.stream_ended()
+        elif listener.events and self._chunks.at_boundary and listener.at_boundary and not was_over:
+            self._write = self._sink.verbatim()
+
+    def _feed_document(self, data: bytes) -> None:
+        head = self._head
+        assert head is not None
+        self._body += data if head.length is not None else self._chunks.feed(data)
+        if len(self._body) > self._max_bytes or (head.length or 0) > self._max_bytes:
+            raise BadFraming("the answer is too large")
+        if head.length is not None and len(self._body) > head.length:
+            raise BadFraming("more bytes than announced")
+        if self._chunks.ended or len(self._body) == head.length:
+            self._give_back()
+            self._sink.document_came(head.status, bytes(self._body))
+
+    def _give_back(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        if self._head is not None and self._head.keep_alive:
+            connection.give_back()
+        else:
+            connection.abort()

@@ -1,0 +1,62 @@
+"""Which requests are inference, by exact method and raw target: everything else is not for the engine.
+
+The table is the allowlist. A target with a query, an escape, a doubled slash or an absolute form is simply
+another string, so it is not in the table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_SAMPLING: Final = _names(
+    "temperature top_p top_k min_p n seed stop stop_token_ids frequency_penalty presence_penalty"
+    " repetition_penalty length_penalty logit_bias min_tokens ignore_eos skip_special_tokens"
+    " spaces_between_special_tokens include_stop_str_in_output bad_words allowed_token_ids"
+    " truncate_prompt_tokens response_format structured_outputs max_tokens logprobs user"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One inference route. `fields` may reach the engine; `prompt` is the field that must be there.
+
+    `streams` says whether `stream` is understood; `generates` whether output tokens are expected.
+    """
+
+    path: str
+    prompt: str
+    fields: frozenset[str]
+    streams: bool = True
+    generates: bool = True
+
+
+CHAT: Final = Route(
+    "/v1/chat/completions",
+    "messages",
+    _SAMPLING
+    | _names(
+        "messages max_completion_tokens top_logprobs tools tool_choice parallel_tool_calls"
+        " reasoning_effort include_reasoning thinking_token_budget chat_template_kwargs"
+        " add_generation_prompt continue_final_message"
+    ),
+)
+COMPLETIONS: Final = Route(
+    "/v1/completions", "prompt", _SAMPLING | _names("prompt suffix echo add_special_tokens")
+)
+EMBEDDINGS: Final = Route(
+    "/v1/embeddings",
+    "input",
+    _names("input encoding_format dimensions user truncate_prompt_tokens"),
+    streams=False,
+    generates=False,
+)
+
+INFERENCE: Final[dict[tuple[bytes, bytes], Route]] = {
+    (b"POST", route.path.encode()): route for route in (CHAT, COMPLETIONS, EMBEDDINGS)
+}

@@ -1,0 +1,297 @@
+"""An admitted request at work: sent to a replica, relayed, settled in one record, whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import orjson
+
+from pareta_agent.access.credit import Reservation
+from pareta_agent.access.grant import Price
+from pareta_agent.access.price import cost_micro_usd
+from pareta_agent.front.admission import Target
+from pareta_agent.front.body import Ask
+from pareta_agent.front.desk import Desk
+from pareta_agent.front.engine_errors import problem_of
+from pareta_agent.front.envelope import Problem
+from pareta_agent.front.relay import Relay
+from pareta_agent.front.routes import Route
+from pareta_agent.front.settle import Times, settle
+from pareta_agent.front.upstream import Connection
+from pareta_agent.meter.outcome import Facts
+from pareta_agent.meter.record import Admission, Outcome, Tokens, UsageRecord
+from pareta_agent.meter.usage import Bounds, tokens_of
+
+LAST_WORDS_S: Final = 2.0
+
+
+class Caller(Protocol):
+    """Who asked; each `finish_` and `end_unheard` is the last that is said."""
+
+    id: str
+    route: Route
+    disconnected: bool
+
+    def stream_gave(self, payload: bytes) -> None: ...
+
+    def verbatim(self) -> Callable[[bytes], None] | None: ...
+
+    def finish_stream(self) -> None: ...
+
+    def finish_document(self, document: bytes) -> None: ...
+
+    def finish_badly(self, problem: Problem) -> int: ...
+
+    def end_unheard(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """The credit held for a run, and the price it is settled by; None where nothing is charged."""
+
+    held: Reservation
+    price: Price | None
+
+    def used_micro_usd(self, record: UsageRecord) -> int:
+        """What the record will be debited."""
+        if self.price is None or record.outcome is not Outcome.COMPLETED:
+            return 0
+        tokens = record.tokens
+        return cost_micro_usd(self.price, tokens.input, tokens.input_cached, tokens.output)
+
+
+class Run:
+    """Opens the admission in the spool at `begin`, closes it in `_settle`, once."""
+
+    def __init__(
+        self, desk: Desk, caller: Caller, admission: Admission, ask: Ask, target: Target, bill: Bill
+    ) -> None:
+        self._desk = desk
+        self._caller = caller
+        self._admission = admission
+        self._ask = ask
+        self._target = target
+        self._bill = bill
+        self._relay: Relay | None = None
+        self._connecting: asyncio.Task[None] | None = None
+        self._request: list[bytes] = []
+        self._fresh = False
+        self._retries = 0
+        self._settled = False
+        self._document: bytes | None = None
+        self._tokens: Tokens | None = None
+        self._finish_reasons: tuple[str, ...] = ()
+        self._admitted_s = desk.deps.clock.mono_s()
+        self._first_s: float | None = None
+        self._deadline_s = self._admitted_s + desk.settings.request_timeout_s
+        self._quiet_since_s = self._admitted_s
+
+    def begin(self, body: bytes) -> None:
+        """Admits and sends; `body` is the engine's."""
+        head = (
+            f"POST {self._caller.route.path} HTTP/1.1\r\nhost: engine\r\ncontent-type: application/json\r\n"
+            f"x-request-id: {self._caller.id}\r\ncontent-length: {len(body)}\r\n\r\n"
+        )
+        self._request = [head.encode(), body]
+        self._desk.load[self._target.replica.name] += 1
+        self._desk.deps.metrics.inc("pareta_requests_in_flight", self._admission.endpoint)
+        self._desk.deps.spool.admit(self._admission)
+        connection = self._desk.pools.of(self._target.replica.socket).take()
+        if connection is not None:
+            self._send(connection)
+        else:
+            self._connecting = asyncio.get_running_loop().create_task(self._connect())
+
+    # the caller's side
+
+    def caller_gone(self) -> None:
+        """Ends the engine's work, unless every choice has finished: then its last words are awaited."""
+        if self._settled:
+            self._caller.end_unheard()
+            return
+        reasons = self._relay.listener.finish_reasons if self._relay else []
+        if self._ask.stream and len(reasons) >= self._ask.choices:
+            self._deadline_s = min(self._deadline_s, self._desk.deps.clock.mono_s() + LAST_WORDS_S)
+        else:
+            self._fail(Problem("internal"))
+
+    def pause(self) -> None:
+        if self._relay is not None:
+            self._relay.pause()
+
+    def resume(self) -> None:
+        if self._relay is not None:
+            self._relay.resume()
+
+    # the desk's side
+
+    def tick(self, now_s: float) -> None:
+        if self._settled:
+            return
+        if self._relay is not None and self._relay.alive:
+            self._relay.alive, self._quiet_since_s = False, now_s
+        stalled = now_s - self._quiet_since_s > self._desk.settings.stall_timeout_s
+        if now_s > self._deadline_s and self._caller.disconnected:
+            self._fail(Problem("internal"))
+        elif now_s > self._deadline_s or stalled:
+            self._fail(Problem("engine_timeout"), timed_out=True)
+
+    def fail(self, code: str, server_fault: bool = False) -> None:
+        """Ends the run from outside."""
+        if not self._settled:
+            self._fail(Problem(code), server_fault=server_fault)
+
+    # the relay's side
+
+    def stream_gave(self, payload: bytes) -> None:
+        if self._first_s is None:
+            self._first_s = self._desk.deps.clock.mono_s()
+        if not self._caller.disconnected:
+            self._caller.stream_gave(payload)
+
+    def verbatim(self) -> Callable[[bytes], None] | None:
+        return self._caller.verbatim()
+
+    def stream_ended(self) -> None:
+        assert self._relay is not None
+        listener = self._relay.listener
+        self._tokens, self._finish_reasons = listener.tokens, tuple(listener.finish_reasons)
+        self._settle(self._facts(ended=listener.done, error_event=listener.failed))
+
+    def document_came(self, status: int, body: bytes) -> None:
+        if status != 200:
+            self._settle(self._facts(ended=True), problem_of(status, body, self._caller.route))
+            return
+        try:
+            self._read_document(body)
+        except (orjson.JSONDecodeError, TypeError):
+            self._settle(self._facts(ended=False))
+            return
+        self._settle(self._facts(ended=True))
+
+    def engine_lost(self) -> None:
+        relay = self._relay
+        untouched = relay is not None and relay.status is None and not self._fresh
+        if untouched and not self._caller.disconnected and not self._settled:
+            # An idle connection that the engine had closed meanwhile: it never saw the request.
+            self._retries += 1
+            self._desk.deps.metrics.inc("pareta_upstream_retries_total", self._admission.endpoint)
+            self._connecting = asyncio.get_running_loop().create_task(self._connect())
+        elif not self._settled:
+            self._fail(Problem("engine_failed" if relay and relay.status else "engine_unreachable"))
+
+    def relay_failed(self, error: Exception) -> None:  # noqa: ARG002
+        if not self._settled:
+            self._fail(Problem("engine_failed"))
+
+    # inside
+
+    async def _connect(self) -> None:
+        pool = self._desk.pools.of(self._target.replica.socket)
+        try:
+            connection = await pool.connect(self._desk.settings.connect_timeout_s)
+        except (OSError, TimeoutError):
+            self._connecting = None
+            self.fail("engine_unreachable")
+            return
+        self._connecting = None
+        if self._settled:
+            connection.give_back()
+        else:
+            self._fresh = True
+            self._send(connection)
+
+    def _send(self, connection: Connection) -> None:
+        relay = Relay(connection, self, self._ask.wants_usage, self._desk.settings.max_answer_bytes)
+        self._relay = relay
+        connection.send(self._request, relay)
+
+    def _read_document(self, body: bytes) -> None:
+        document = orjson.loads(body)
+        choices, usage = document.get("choices") or (), document.get("usage")
+        self._finish_reasons = tuple(c["finish_reason"] for c in choices if c.get("finish_reason"))
+        self._tokens = tokens_of(usage) if isinstance(usage, dict) else None
+        told = document.pop("system_fingerprint", None) is not None
+        self._document = orjson.dumps(document) if told else body
+
+    def _facts(self, **seen: bool) -> Facts:
+        return Facts(
+            upstream_status=self._relay.status if self._relay else None,
+            choices=self._ask.choices if self._caller.route.generates else 0,
+            finish_reasons=self._finish_reasons,
+            usage_seen=self._tokens is not None,
+            client_gone=self._caller.disconnected,
+            **seen,
+        )
+
+    def _fail(self, problem: Problem, timed_out: bool = False, server_fault: bool = False) -> None:
+        if self._relay is not None:
+            listener = self._relay.listener
+            self._tokens, self._finish_reasons = listener.tokens, tuple(listener.finish_reasons)
+            self._relay.close()
+        self._settle(self._facts(timed_out=timed_out, server_fault=server_fault), problem)
+
+    def _settle(self, facts: Facts, problem: Problem | None = None) -> None:
+        """Closes the admission; success waits for the record to be durable, failure is told at once."""
+        self._settled = True
+        self._request = []
+        record = self._record(facts)
+        done = record.outcome is Outcome.COMPLETED
+        self._desk.load[self._target.replica.name] -= 1
+        self._desk.deps.credit.release(self._bill.held, self._bill.used_micro_usd(record))
+        durable = self._desk.deps.spool.finish(record)
+        if done:
+            durable.add_done_callback(lambda saved: self._say_success(saved, record))
+        else:
+            durable.add_done_callback(_look_at)
+            self._count(record, self._caller.finish_badly(problem or Problem("engine_failed")))
+
+    def _record(self, facts: Facts) -> UsageRecord:
+        listener = self._relay.listener if self._relay else None
+        chunks = max(0, listener.events - listener.done - self._ask.choices) if listener else 0
+        bounds = Bounds(
+            prompts=self._ask.prompts,
+            choices=self._ask.n,
+            max_tokens=self._ask.max_tokens,
+            max_model_len=self._target.endpoint.max_model_len,
+            counts_output=self._caller.route.generates,
+        )
+        times = Times(self._admitted_s, self._desk.deps.clock.mono_s(), self._first_s)
+        target = self._target.replica
+        return settle(self._admission, facts, self._tokens, bounds, chunks, times, target, self._retries)
+
+    def _say_success(self, saved: asyncio.Future[None], record: UsageRecord) -> None:
+        if _look_at(saved) is not None:
+            self._count(record, self._caller.finish_badly(Problem("metering_unavailable")))
+            return
+        if self._caller.disconnected:
+            self._caller.end_unheard()
+        elif self._document is not None:
+            self._caller.finish_document(self._document)
+        else:
+            self._caller.finish_stream()
+        if self._relay is not None:
+            self._relay.close()
+        self._count(record, 200)
+
+    def _count(self, record: UsageRecord, status: int) -> None:
+        metrics, endpoint, route = self._desk.deps.metrics, self._admission.endpoint, self._admission.route
+        metrics.inc("pareta_requests_total", endpoint, route, record.outcome.value, str(status))
+        metrics.inc("pareta_requests_in_flight", endpoint, by=-1)
+        metrics.inc("pareta_tokens_total", endpoint, "input", by=record.tokens.input)
+        metrics.inc("pareta_tokens_total", endpoint, "input_cached", by=record.tokens.input_cached)
+        metrics.inc("pareta_tokens_total", endpoint, "output", by=record.tokens.output)
+        metrics.observe("pareta_request_duration_seconds", record.t_end_s, endpoint, route)
+        if record.t_first_token_s is not None:
+            metrics.observe("pareta_time_to_first_token_seconds", record.t_first_token_s, endpoint)
+            if record.tokens.output > 1:
+                mean_s = (record.t_end_s - record.t_first_token_s) / (record.tokens.output - 1)
+                metrics.observe("pareta_inter_token_seconds", mean_s, endpoint)
+
+
+def _look_at(saved: asyncio.Future[None]) -> BaseException | None:
+    """The error of a future, which asyncio would otherwise call unretrieved."""
+    return asyncio.CancelledError() if saved.cancelled() else saved.exception()

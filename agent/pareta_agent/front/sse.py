@@ -1,0 +1,122 @@
+"""What a stream of server-sent events says that matters to a meter, and which of it the caller gets.
+
+Pure. Most chunks of a stream say nothing of interest, and a search for a few needles proves it: a needle holds
+a bare quote, which JSON escapes inside strings, so it cannot be part of generated text. Whatever may be
+interesting is read properly, event by event.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+import orjson
+
+from pareta_agent.meter.record import Tokens
+from pareta_agent.meter.usage import tokens_of
+
+NEEDLES: Final = (b'"usage":{', b'"finish_reason":"', b'{"error":', b"[DONE]")
+DONE_EVENT: Final = b"data: [DONE]\n\n"
+MAX_EVENT_BYTES: Final = 8 * 2**20
+_EVENT_END: Final = re.compile(rb"\r?\n\r?\n")
+_FINGERPRINT: Final = b'"system_fingerprint":"'
+
+
+class EventTooLarge(ValueError):
+    """The engine sent an event beyond `MAX_EVENT_BYTES`."""
+
+
+def dull(data: bytes) -> bool:
+    """Whether whole events hold nothing but content (or look like it: false only costs a closer look)."""
+    usage, finish, error, done = NEEDLES
+    return data.find(finish) < 0 and data.find(usage) < 0 and data.find(done) < 0 and data.find(error) < 0
+
+
+def data_of(event: bytes) -> bytes:
+    """The data of one event: its `data:` lines joined; empty for a comment."""
+    lines = [line[5:].lstrip(b" ") for line in event.splitlines() if line.startswith(b"data:")]
+    return b"\n".join(lines)
+
+
+class Listener:
+    """Follows one stream: `feed` takes payload split anywhere and gives what the caller may have now.
+
+    `done` turns true at `[DONE]`, which is never given out: the relay says it once the record is durable.
+    `failed` turns true at an error event, which is not given out either.
+    """
+
+    __slots__ = (
+        "_rest",
+        "_wants_usage",
+        "done",
+        "events",
+        "failed",
+        "finish_reasons",
+        "tokens",
+        "usage_seen",
+    )
+
+    def __init__(self, wants_usage: bool) -> None:
+        self._wants_usage = wants_usage
+        self._rest = b""
+        self.done = self.failed = self.usage_seen = False
+        self.finish_reasons: list[str] = []
+        self.tokens: Tokens | None = None
+        self.events = 0
+
+    @property
+    def at_boundary(self) -> bool:
+        """Whether no event is half read."""
+        return not self._rest
+
+    def feed(self, payload: bytes) -> bytes:
+        """Reads payload; raises EventTooLarge."""
+        self._rest += payload
+        given: list[bytes] = []
+        at = 0
+        for end in _EVENT_END.finditer(self._rest):
+            if self.done or self.failed:
+                break
+            event = self._rest[at : end.end()]
+            at = end.end()
+            given.append(self._take(event))
+        self._rest = b"" if self.done or self.failed else self._rest[at:]
+        if len(self._rest) > MAX_EVENT_BYTES:
+            raise EventTooLarge
+        return b"".join(given)
+
+    def _take(self, event: bytes) -> bytes:
+        """One whole event: what of it goes to the caller."""
+        self.events += 1
+        if dull(event) and _FINGERPRINT not in event:
+            return event
+        data = data_of(event)
+        if data == b"[DONE]":
+            self.done = True
+            return b""
+        try:
+            body = orjson.loads(data)
+        except orjson.JSONDecodeError:
+            return event
+        return self._take_body(event, body) if isinstance(body, dict) else event
+
+    def _take_body(self, event: bytes, body: dict[str, Any]) -> bytes:
+        if body.get("error"):
+            self.failed = True
+            return b""
+        choices = body.get("choices")
+        for choice in choices if isinstance(choices, list) else ():
+            reason = choice.get("finish_reason") if isinstance(choice, dict) else None
+            if isinstance(reason, str):
+                self.finish_reasons.append(reason)
+        usage = body.get("usage")
+        if isinstance(usage, dict):
+            self.usage_seen, self.tokens = True, tokens_of(usage)
+            if not self._wants_usage:
+                if not choices:
+                    return b""
+                body.pop("usage")
+                return b"data: " + orjson.dumps(body) + b"\n\n"
+        if body.pop("system_fingerprint", None) is None:
+            return event
+        return b"data: " + orjson.dumps(body) + b"\n\n"

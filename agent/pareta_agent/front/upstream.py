@@ -1,0 +1,130 @@
+"""Connections to the engines: keep-alive HTTP/1.1 over unix sockets, one request on each at a time.
+
+It knows sockets and nothing of requests: a reader gets every byte that comes back, or that none will come.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Protocol, cast
+
+from pareta_agent.clock import Clock
+
+
+class Reader(Protocol):
+    """Who waits for an answer. `feed` must not raise."""
+
+    def feed(self, data: bytes) -> None: ...
+
+    def lost(self) -> None:
+        """The connection ended; no more bytes will come."""
+
+
+class Connection(asyncio.Protocol):
+    """One connection. While a reader holds it, bytes go there; bytes nobody asked for end it."""
+
+    __slots__ = ("_pool", "idle_since_s", "reader", "transport")
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self.reader: Reader | None = None
+        self.idle_since_s = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        if self.reader is None:
+            self.transport.abort()
+        else:
+            self.reader.feed(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        self._pool.forget(self)
+        reader, self.reader = self.reader, None
+        if reader is not None:
+            reader.lost()
+
+    def send(self, request: list[bytes], reader: Reader) -> None:
+        self.reader = reader
+        self.transport.writelines(request)
+
+    def give_back(self) -> None:
+        """The answer was read whole: the next request may have this connection."""
+        self.reader = None
+        self._pool.put(self)
+
+    def abort(self) -> None:
+        """Ends the request at once; the engine sees its caller gone and stops working."""
+        self.reader = None
+        self.transport.abort()
+
+
+class Pool:
+    """The idle connections to one engine's socket."""
+
+    def __init__(self, socket: Path, clock: Clock) -> None:
+        self._socket = str(socket)
+        self._clock = clock
+        self._idle: list[Connection] = []
+        self._closed = False
+
+    def take(self) -> Connection | None:
+        """The most recently used idle connection, or None."""
+        return self._idle.pop() if self._idle else None
+
+    async def connect(self, timeout_s: float) -> Connection:
+        """A new connection; raises OSError or TimeoutError."""
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(timeout_s):
+            _, connection = await loop.create_unix_connection(lambda: Connection(self), self._socket)
+        return connection
+
+    def put(self, connection: Connection) -> None:
+        if self._closed or connection.transport.is_closing():
+            connection.transport.abort()
+            return
+        connection.idle_since_s = self._clock.mono_s()
+        self._idle.append(connection)
+
+    def forget(self, connection: Connection) -> None:
+        if connection in self._idle:
+            self._idle.remove(connection)
+
+    def close_idle(self, before_s: float) -> None:
+        """Closes connections that were put back before that moment."""
+        stale = [c for c in self._idle if c.idle_since_s < before_s]
+        self._idle = [c for c in self._idle if c.idle_since_s >= before_s]
+        for connection in stale:
+            connection.transport.abort()
+
+    def close(self) -> None:
+        self._closed = True
+        self.close_idle(float("inf"))
+
+
+class Pools:
+    """One pool an engine socket; those of engines that are gone are closed."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._pools: dict[Path, Pool] = {}
+
+    def of(self, socket: Path) -> Pool:
+        pool = self._pools.get(socket)
+        if pool is None:
+            pool = self._pools[socket] = Pool(socket, self._clock)
+        return pool
+
+    def keep(self, sockets: Iterable[Path], idle_s: float) -> None:
+        """Closes the pools of other sockets, and what has idled longer than `idle_s`."""
+        kept = set(sockets)
+        for socket in [s for s in self._pools if s not in kept]:
+            self._pools.pop(socket).close()
+        for pool in self._pools.values():
+            pool.close_idle(self._clock.mono_s() - idle_s)
+
+    def close(self) -> None:
+        self.keep((), 0.0)

@@ -1,0 +1,74 @@
+"""The caller's HTTP: what of a request's head matters, and how a response's head is written. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from http import HTTPStatus
+from typing import Final
+
+from pareta_agent.front.envelope import Problem
+
+Headers = list[tuple[bytes, bytes]]
+
+_STATUS_LINES: Final = {s.value: b"HTTP/1.1 %d %b\r\n" % (s.value, s.phrase.encode()) for s in HTTPStatus}
+_ONCE: Final = (b"content-length", b"host", b"authorization", b"content-type", b"transfer-encoding")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The head of an inference request. `problem` is what already forbids it, told when its turn comes."""
+
+    authorization: bytes
+    keep_alive: bool
+    http11: bool
+    expects_continue: bool
+    problem: Problem | None = None
+
+    def with_problem(self, problem: Problem) -> Request:
+        return replace(self, problem=self.problem or problem)
+
+
+def broken_framing(headers: Headers) -> str | None:
+    """What makes a request's framing ambiguous, which ends the connection; None when nothing does."""
+    names = Counter(name for name, _ in headers)
+    for name in _ONCE:
+        if names[name] > 1:
+            return f"duplicate {name.decode()}"
+    if names[b"content-length"] and names[b"transfer-encoding"]:
+        return "both content-length and transfer-encoding"
+    coding = dict(headers).get(b"transfer-encoding")
+    if coding is not None and coding.strip().lower() != b"chunked":
+        return "unknown transfer-encoding"
+    if not names[b"host"]:
+        return "no host"
+    return None
+
+
+def request_of(headers: Headers, keep_alive: bool, http11: bool, max_body_bytes: int) -> Request:
+    """Reads the head of an inference request whose framing is sound."""
+    fields = dict(headers)
+    kind = fields.get(b"content-type", b"application/json").partition(b";")[0].strip().lower()
+    encoding = fields.get(b"content-encoding", b"identity").strip().lower()
+    length = fields.get(b"content-length", b"0")
+    problem = None
+    if kind != b"application/json" or encoding not in (b"identity", b""):
+        problem = Problem("unsupported_media_type")
+    elif length.isdigit() and int(length) > max_body_bytes:
+        problem = Problem("body_too_large", f"The request body is larger than {max_body_bytes} bytes.")
+    return Request(
+        authorization=fields.get(b"authorization", b""),
+        keep_alive=keep_alive,
+        http11=http11,
+        expects_continue=fields.get(b"expect", b"").lower() == b"100-continue",
+        problem=problem,
+    )
+
+
+def response_head(status: int, headers: Iterable[tuple[bytes, bytes]], keep_alive: bool) -> bytes:
+    """A response's head with its empty line."""
+    lines = [_STATUS_LINES.get(status, b"HTTP/1.1 %d \r\n" % status)]
+    lines += [b"%b: %b\r\n" % header for header in headers]
+    lines.append(b"\r\n" if keep_alive else b"connection: close\r\n\r\n")
+    return b"".join(lines)

@@ -1,0 +1,147 @@
+"""Every series the agent exposes, declared once: the table is what docs and tests check.
+
+Names start with `pareta_`, units are base units, counters end in `_total`. Label values are ids and closed sets,
+never a prompt, a key, a path or a weights id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+LATENCY_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+TOKEN_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0, 2.5)
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One declared series; `labels` in the order in which values are given."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    meaning: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+
+TABLE: Final[tuple[Series, ...]] = (
+    Series("pareta_build_info", "gauge", "Always 1; the agent's version.", ("version",)),
+    Series("pareta_ready", "gauge", "1 while the node is ready for new requests."),
+    Series(
+        "pareta_requests_total",
+        "counter",
+        "Answered requests; endpoint is empty when none was reached, outcome is refused when not admitted.",
+        ("endpoint", "route", "outcome", "code"),
+    ),
+    Series("pareta_tokens_total", "counter", "Tokens of admitted requests by kind.", ("endpoint", "kind")),
+    Series(
+        "pareta_time_to_first_token_seconds",
+        "histogram",
+        "From admission to the first bytes of an answer that streams.",
+        ("endpoint",),
+        LATENCY_S,
+    ),
+    Series(
+        "pareta_inter_token_seconds",
+        "histogram",
+        "Mean time between the output tokens of one streamed request.",
+        ("endpoint",),
+        TOKEN_S,
+    ),
+    Series(
+        "pareta_request_duration_seconds",
+        "histogram",
+        "From admission to the end of the answer.",
+        ("endpoint", "route"),
+        LATENCY_S,
+    ),
+    Series("pareta_requests_in_flight", "gauge", "Admitted requests not yet ended.", ("endpoint",)),
+    Series("pareta_requests_queued", "gauge", "Requests held until an endpoint is live.", ("endpoint",)),
+    Series("pareta_upstream_retries_total", "counter", "Requests sent to an engine again.", ("endpoint",)),
+    Series("pareta_front_connections", "gauge", "Open connections of callers."),
+    Series("pareta_front_bad_http_total", "counter", "Connections refused for broken HTTP.", ("reason",)),
+    Series("pareta_scrape_errors_total", "counter", "Engines that did not answer a scrape.", ("endpoint",)),
+    Series("pareta_endpoint_state", "gauge", "1 for the state an endpoint is in.", ("endpoint", "state")),
+    Series("pareta_endpoint_replicas", "gauge", "Replicas that take requests.", ("endpoint",)),
+    Series(
+        "pareta_cold_start_phase_seconds",
+        "gauge",
+        "How long each phase of the latest start took.",
+        ("endpoint", "phase"),
+    ),
+    Series(
+        "pareta_cold_starts_total", "counter", "Engine starts by cause.", ("endpoint", "cause", "outcome")
+    ),
+    Series("pareta_cold_start_seconds", "gauge", "The latest start of an endpoint, whole.", ("endpoint",)),
+    Series("pareta_engine_exits_total", "counter", "Engines that ended, by reason.", ("endpoint", "reason")),
+    Series("pareta_spool_last_sequence", "gauge", "Newest sequence number in the spool."),
+    Series("pareta_spool_acked_sequence", "gauge", "Newest sequence number that the plane acknowledged."),
+    Series("pareta_spool_unacked_events", "gauge", "Events that the plane has not acknowledged."),
+    Series("pareta_spool_open_requests", "gauge", "Admitted requests without a terminal record."),
+    Series("pareta_spool_bytes", "gauge", "Size of the spool on disk."),
+    Series("pareta_spool_quarantined_events", "gauge", "Events that the plane refused for good."),
+    Series("pareta_heartbeats_total", "counter", "Heartbeats sent, by result.", ("result",)),
+    Series("pareta_plane_up", "gauge", "1 while the lease with the control plane holds."),
+    Series("pareta_plan_candidates", "gauge", "Legal plans that the planner found.", ("endpoint",)),
+    Series("pareta_plan_rejections", "gauge", "Plans that the planner rejected.", ("endpoint",)),
+    Series("pareta_gpu_memory_bytes", "gauge", "GPU memory.", ("gpu", "kind")),
+)
+
+
+class Metrics:
+    """The registry. Series are named as in `TABLE`; label values are given in the declared order."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._series = {s.name: _build(s, self._registry) for s in TABLE}
+        self._children: dict[tuple[str, tuple[str, ...]], Counter | Gauge | Histogram] = {}
+        self._before_render: list[Callable[[], None]] = []
+
+    def inc(self, name: str, *labels: str, by: float = 1) -> None:
+        """Adds to a counter or a gauge."""
+        self._child(name, labels).inc(by)  # type: ignore[union-attr]
+
+    def set(self, name: str, value: float, *labels: str) -> None:
+        """Sets a gauge."""
+        self._child(name, labels).set(value)  # type: ignore[union-attr]
+
+    def observe(self, name: str, value: float, *labels: str) -> None:
+        """Adds an observation to a histogram."""
+        self._child(name, labels).observe(value)  # type: ignore[union-attr]
+
+    def drop(self, name: str, *labels: str) -> None:
+        """Forgets one labelled child, as when an endpoint is gone; one that never was is no error."""
+        if self._children.pop((name, labels), None) is not None:
+            self._series[name].remove(*labels)
+
+    def before_render(self, update: Callable[[], None]) -> None:
+        """Calls `update` ahead of each scrape, to set what is read rather than counted."""
+        self._before_render.append(update)
+
+    def render(self) -> bytes:
+        """The text exposition; an update that raises costs only its own series."""
+        for update in self._before_render:
+            try:
+                update()
+            except Exception:
+                self.inc("pareta_scrape_errors_total", "")
+        return generate_latest(self._registry)
+
+    def _child(self, name: str, labels: tuple[str, ...]) -> Counter | Gauge | Histogram:
+        child = self._children.get((name, labels))
+        if child is None:
+            series = self._series[name]
+            child = series.labels(*labels) if labels else series
+            self._children[name, labels] = child
+        return child
+
+
+def _build(series: Series, registry: CollectorRegistry) -> Counter | Gauge | Histogram:
+    if series.kind == "counter":
+        return Counter(series.name, series.meaning, series.labels, registry=registry)
+    if series.kind == "gauge":
+        return Gauge(series.name, series.meaning, series.labels, registry=registry)
+    return Histogram(series.name, series.meaning, series.labels, registry=registry, buckets=series.buckets)

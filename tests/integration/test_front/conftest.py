@@ -1,0 +1,200 @@
+"""A front on a real port, before fake engines on real sockets, with a spool whose durability a test can hold."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from pareta_agent.access.credit import CreditBook, CreditLease
+from pareta_agent.access.grant import KeyGrant, Price
+from pareta_agent.access.keys import KeyCache
+from pareta_agent.clock import SystemClock
+from pareta_agent.engine.view import EndpointView, FleetView, ReplicaView
+from pareta_agent.front import Front, FrontDeps, FrontSettings
+from pareta_agent.meter.record import Admission, UsageRecord
+from pareta_agent.telemetry.events import Event, Phase
+from pareta_agent.telemetry.metrics import Metrics
+
+FAKE_ENGINE = Path(__file__).parents[2] / "fakes" / "engine.py"
+WEIGHTS = "/weights/CANARY-secret-weights-1b2f"
+KEY = "pareta_sk_" + "a" * 32
+GRANTS = {
+    KEY: KeyGrant("org_a", "key_a", "active"),
+    "pareta_sk_other": KeyGrant("org_b", "key_b", "active"),
+    "pareta_sk_revoked": KeyGrant("org_a", "key_r", "revoked"),
+    "pareta_sk_poor": KeyGrant("org_a", "key_p", "no_credit"),
+    "pareta_sk_narrow": KeyGrant("org_a", "key_n", "active", frozenset({"ep_elsewhere"})),
+}
+
+
+@dataclass
+class HeldSpool:
+    """Keeps what it is told; a record is durable at once, or when `release` says so while `hold` is set."""
+
+    hold: bool = False
+    full: bool = False
+    broken: bool = False
+    admitted: list[Admission] = field(default_factory=list)
+    records: list[UsageRecord] = field(default_factory=list)
+    waiting: list[asyncio.Future[None]] = field(default_factory=list)
+
+    def can_admit(self) -> bool:
+        return not self.full
+
+    def admit(self, admission: Admission) -> None:
+        self.admitted.append(admission)
+
+    def finish(self, record: UsageRecord) -> asyncio.Future[None]:
+        self.records.append(record)
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if self.broken:
+            future.set_exception(OSError("disk gone"))
+        elif self.hold:
+            self.waiting.append(future)
+        else:
+            future.set_result(None)
+        return future
+
+    def release(self) -> None:
+        for future in self.waiting:
+            future.set_result(None)
+        self.waiting.clear()
+
+
+@dataclass
+class Rig:
+    """What a test holds: the front's address and the stand-ins behind it."""
+
+    front: Front
+    port: int
+    spool: HeldSpool
+    metrics: Metrics
+    sockets: Path
+    endpoints: dict[str, EndpointView] = field(default_factory=dict)
+    events: list[Event | Phase] = field(default_factory=list)
+    balance_micro_usd: int = 10**9
+    price: Price | None = None
+    engines: list[asyncio.subprocess.Process] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def endpoint(self, **changes: object) -> EndpointView:
+        view = EndpointView(
+            "ep_x", "org_a", "task", "alias-1", "live", max_model_len=2048, created_s=1_700_000_000
+        )
+        view = replace(view, **changes)  # type: ignore[arg-type]
+        self.endpoints[view.id] = view
+        return view
+
+    async def engine(self, *flags: str, index: int = 0, endpoint: str = "ep_x") -> ReplicaView:
+        """A fake engine, up; the endpoint gains its replica."""
+        path = self.sockets / f"{endpoint}-{index}.sock"
+        base = ["--model", WEIGHTS, "--served-model-name", endpoint, "--uds", str(path)]
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            str(FAKE_ENGINE),
+            *base,
+            *flags,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )
+        self.engines.append(process)
+        assert process.stderr is not None
+        async for line in process.stderr:
+            if b"startup complete" in line:
+                break
+        replica = ReplicaView(f"{endpoint}/{index}", 1, path, "0.32.0")
+        view = self.endpoints.get(endpoint) or self.endpoint(id=endpoint)
+        self.endpoints[endpoint] = replace(view, replicas=(*view.replicas, replica))
+        return replica
+
+    async def raw(self, request: bytes) -> bytes:
+        """Sends bytes on a fresh connection and reads to its end."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        writer.write(request)
+        try:
+            async with asyncio.timeout(5):
+                return await reader.read()
+        finally:
+            writer.close()
+
+    def post(self, body: bytes, path: str = "/v1/chat/completions", extra: str = "", key: str = KEY) -> bytes:
+        """The bytes of a request that closes its connection."""
+        head = (
+            f"POST {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\nconnection: close\r\n{extra}"
+        )
+        return f"{head}content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(5):
+            while not condition():
+                await asyncio.sleep(0.005)
+
+
+@asynccontextmanager
+async def running_rig(sockets: Path, settings: FrontSettings) -> AsyncIterator[Rig]:
+    hashes = {hashlib.sha256(key.encode()).hexdigest(): grant for key, grant in GRANTS.items()}
+
+    async def introspect(digest: str) -> KeyGrant | None:
+        return hashes.get(digest)
+
+    async def lease(_org: str, micro_usd: int) -> CreditLease:
+        granted = min(micro_usd, rig.balance_micro_usd)
+        rig.balance_micro_usd -= granted
+        return CreditLease(granted, 60.0)
+
+    clock, metrics, spool = SystemClock(), Metrics(), HeldSpool()
+    deps = FrontDeps(
+        keys=KeyCache(introspect, clock),
+        credit=CreditBook(lease, clock),
+        spool=spool,
+        fleet_view=lambda: FleetView(rig.endpoints),
+        price_of=lambda _endpoint: rig.price,
+        metrics=metrics,
+        clock=clock,
+        emit=lambda event: rig.events.append(event),
+    )
+    front = Front(settings, deps)
+    sock = socket.create_server(("127.0.0.1", 0), backlog=4096)
+    rig = Rig(front, sock.getsockname()[1], spool, metrics, sockets)
+    await front.start(sock)
+    front.set_ready()
+    try:
+        yield rig
+    finally:
+        await front.stop()
+        for process in rig.engines:
+            if process.returncode is None:
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.communicate()
+
+
+StartRig = Callable[..., Awaitable[Rig]]
+
+
+@pytest.fixture
+async def start_rig(tmp_path: Path) -> AsyncIterator[StartRig]:
+    """Starts rigs with settings of the test's choice."""
+    async with AsyncExitStack() as stack:
+
+        async def start(**settings: object) -> Rig:
+            return await stack.enter_async_context(running_rig(tmp_path, FrontSettings(**settings)))  # type: ignore[arg-type]
+
+        yield start
+
+
+@pytest.fixture
+async def rig(start_rig: StartRig) -> Rig:
+    return await start_rig()
