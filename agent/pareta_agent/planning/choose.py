@@ -8,44 +8,38 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Final
 
-from pareta_agent.hardware.inventory import Inventory
+from pareta_agent.hardware.inventory import Gpu, Inventory
 from pareta_agent.planning.cpu import plan_cpu
 from pareta_agent.planning.devices import device
 from pareta_agent.planning.fit import Fit, Trial, fit, kv_dtypes
 from pareta_agent.planning.layout import Layout, illegal, narrow_blocks
+from pareta_agent.planning.measured import NOTHING, Measured
 from pareta_agent.planning.place import Pool, groups, pools
-from pareta_agent.planning.plan import Candidate, Plan, PlanReport, Rejection
+from pareta_agent.planning.plan import Plan, PlanReport, Rejection
 from pareta_agent.planning.quant import Quant, parse_quant
+from pareta_agent.planning.rank import Scored, ranked
 from pareta_agent.planning.request import PlanRequest
 from pareta_agent.planning.roofline import Load, Machine, Speed, speed
 from pareta_agent.planning.settings import Settings, read_settings
 from pareta_agent.planning.support import Kind, Support, kind, snapshot, unsupported
 from pareta_registry.catalog import Architecture, Variant
 
-_TP_OVER_PCIE: Final = 2
-_QUALITY_SLACK: Final = 0.02
-
-
-@dataclass(frozen=True, slots=True)
-class _Scored:
-    fit: Fit
-    plan: Plan
-    tier: int
-    speed: Speed
-    score: float
-    natural_kv: bool
-    nvlink: bool
-
 
 def plan(
-    architecture: Architecture, variants: Sequence[Variant], inventory: Inventory, request: PlanRequest
+    architecture: Architecture,
+    variants: Sequence[Variant],
+    inventory: Inventory,
+    request: PlanRequest,
+    *,
+    support: Support | None = None,
+    measured: Measured = NOTHING,
 ) -> PlanReport:
     """The best plan first, then the runners-up; every rejection with its arithmetic.
 
     No GPU in the inventory: a CPU plan. Variants are tried from the least lossy down, and a tier is left only
-    where no layout of it reaches a 32k context; within a tier the roofline decides.
+    where no layout of it reaches a 32k context; within a tier the roofline decides. `measured` corrects the
+    closed form where the same thing has started before, and leaves out what failed here for good.
     """
     settings = read_settings(request.settings)
     if settings.refused:
@@ -54,70 +48,33 @@ def plan(
         return plan_cpu(architecture, variants, inventory, request, settings)
     if (driver := _driver_too_old(inventory, request)) is not None:
         return PlanReport((), (driver,))
-    support = snapshot(request.engine_version)
     places, rejections = pools(inventory)
-    scored: list[_Scored] = []
+    question = _Question(
+        architecture, request, settings, support or snapshot(request.engine_version), measured
+    )
+    scored: list[Scored] = []
     for pool, variant in product(places, variants):
-        found, refused = _on_pool(architecture, variant, pool, request, settings, support)
+        found, refused = _on_pool(question, variant, pool)
         scored += found
         rejections += refused
-    return PlanReport(_ranked(scored, request, variants), _without_repeats(rejections))
+    return PlanReport(ranked(scored, variants), tuple(dict.fromkeys(rejections)))
 
 
-def _driver_too_old(inventory: Inventory, request: PlanRequest) -> Rejection | None:
-    """A CUDA build runs on any driver of its own major version or newer."""
-    have, build = inventory.cuda_driver, request.cuda_build
-    if have is None or build is None or have // 1000 >= build // 1000:
-        return None
-    text = f"driver {inventory.driver or ''} speaks CUDA {have // 1000}.{have % 1000 // 10}"
-    return Rejection(
-        "driver",
-        f"{text}, the engine is built for CUDA {build // 1000}",
-        nearest=f"a driver for CUDA {build // 1000}, or an engine built for CUDA {have // 1000}",
-    )
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """What stays the same over all candidates of one plan."""
 
+    arch: Architecture
+    request: PlanRequest
+    settings: Settings
+    support: Support
+    measured: Measured
 
-def _on_pool(
-    arch: Architecture,
-    variant: Variant,
-    pool: Pool,
-    request: PlanRequest,
-    settings: Settings,
-    support: Support,
-) -> tuple[list[_Scored], list[Rejection]]:
-    quant = parse_quant(variant.quant)
-    title = f"{variant.name} on {pool.name}"
-    least = variant.min_compute_capability
-    have = pool.capability[0] + pool.capability[1] / 10
-    if least is not None and have < least:
-        return [], [Rejection(title, f"the catalog asks for compute capability {least}, this is {have}")]
-    if (reason := unsupported(support, arch, quant, pool.capability)) is not None:
-        return [], [Rejection(title, reason)]
-    kernel_kind = kind(support.kernel(quant, pool.capability) or "")
-    limit = min(arch.max_position_embeddings, request.context or arch.max_position_embeddings)
-    wanted = min(request.max_model_len or limit, limit)
-    scored, rejections = list[_Scored](), list[Rejection]()
-    for layout in layouts(arch, pool):
-        reason = illegal(arch, quant, layout)
-        members, nvlink = ([], False) if reason else groups(pool, layout)
-        if reason is None and not members:
-            reason = "MIG instances cannot work together" if pool.mig else "too few GPUs"
-        if reason is None and request.replicas is not None and len(members) < request.replicas:
-            reason = f"{request.replicas} replicas do not fit, {len(members)} do"
-        if reason is not None:
-            rejections.append(Rejection(f"{variant.name} {layout} on {pool.name}", reason))
-            continue
-        members = members[: request.replicas]
-        for kv_dtype in kv_dtypes(arch, pool, settings):
-            trial = Trial(arch, variant, quant, layout, pool, kv_dtype, settings, request, wanted)
-            found = fit(trial)
-            if isinstance(found, Rejection):
-                rejections.append(found)
-                continue
-            uuids = tuple(tuple(gpu.uuid for gpu in group) for group in members)
-            machine = Machine(device(pool.name, pool.capability), nvlink)
-            scored.append(_score(arch, found, uuids, kernel_kind, machine, request, settings))
-    return scored, rejections
+    @property
+    def wanted(self) -> int:
+        """Tokens of context that would be best: what was asked for, within the model's and the catalog's."""
+        limit = self.arch.max_position_embeddings
+        return min(limit, self.request.context or limit, self.request.max_model_len or limit)
 
 
 def layouts(arch: Architecture, pool: Pool) -> Iterator[Layout]:
@@ -131,35 +88,114 @@ def layouts(arch: Architecture, pool: Pool) -> Iterator[Layout]:
             yield Layout(1, 1, dp, expert_parallel=True)
 
 
-def _score(
-    arch: Architecture,
-    found: Fit,
-    uuids: tuple[tuple[str, ...], ...],
-    kernel_kind: Kind,
-    machine: Machine,
-    request: PlanRequest,
-    settings: Settings,
-) -> _Scored:
-    load = Load(
-        found.footprint.weights_bytes, found.footprint.kv_bytes_per_token, found.kv_tokens, found.caps.seqs
+def _driver_too_old(inventory: Inventory, request: PlanRequest) -> Rejection | None:
+    """A CUDA build runs on any driver of its own major version or newer."""
+    have, build = inventory.cuda_driver, request.cuda_build
+    if have is None or build is None or have // 1000 >= build // 1000:
+        return None
+    return Rejection(
+        "driver",
+        f"driver {inventory.driver or 'unknown'} speaks CUDA {have // 1000}.{have % 1000 // 10}, "
+        f"the engine is built for CUDA {build // 1000}",
+        nearest=f"a driver for CUDA {build // 1000}, or an engine built for CUDA {have // 1000}",
     )
-    narrow = narrow_blocks(arch, found.quant, found.layout)
-    result = speed(arch, found.quant, kernel_kind, found.layout, machine, load, request.target_s, narrow)
-    per_replica = (
-        result.tokens_per_s
-        if result.tpot_s <= request.target_s * 1.05
-        else result.tokens_per_s * (request.target_s / result.tpot_s) ** 2
+
+
+def _on_pool(question: _Question, variant: Variant, pool: Pool) -> tuple[list[Scored], list[Rejection]]:
+    quant = parse_quant(variant.quant)
+    if (reason := _impossible_there(question, variant, quant, pool)) is not None:
+        return [], [Rejection(f"{variant.name} on {pool.name}", reason)]
+    scored, rejections = list[Scored](), list[Rejection]()
+    for layout in layouts(question.arch, pool):
+        members, nvlink, reason = _seats(question, quant, layout, pool)
+        if reason is not None:
+            rejections.append(Rejection(f"{variant.name} {layout} on {pool.name}", reason))
+            continue
+        for kv_dtype in kv_dtypes(question.arch, pool, question.settings):
+            found = fit(_trial(question, variant, quant, layout, pool, kv_dtype))
+            if isinstance(found, Rejection):
+                rejections.append(found)
+            else:
+                scored.append(_scored(question, found, members, nvlink))
+    return scored, rejections
+
+
+def _impossible_there(question: _Question, variant: Variant, quant: Quant, pool: Pool) -> str | None:
+    least, have = variant.min_compute_capability, pool.capability
+    if least is not None and have[0] + have[1] / 10 < least:
+        return f"the catalog asks for compute capability {least}, this is {have[0]}.{have[1]}"
+    if question.measured.refused(variant.artifact, have):
+        return "it failed to start on such a GPU before, for a reason that a retry does not change"
+    return unsupported(question.support, question.arch, quant, have)
+
+
+def _seats(
+    question: _Question, quant: Quant, layout: Layout, pool: Pool
+) -> tuple[list[tuple[Gpu, ...]], bool, str | None]:
+    if (reason := illegal(question.arch, quant, layout)) is not None:
+        return [], False, reason
+    members, nvlink = groups(pool, layout)
+    wanted = question.request.replicas
+    if not members:
+        return [], False, "too few GPUs that may work together"
+    if wanted is not None and len(members) < wanted:
+        return [], False, f"{wanted} replicas do not fit, {len(members)} do"
+    return members[:wanted], nvlink, None
+
+
+def _trial(
+    question: _Question, variant: Variant, quant: Quant, layout: Layout, pool: Pool, kv_dtype: str
+) -> Trial:
+    return Trial(
+        arch=question.arch,
+        variant=variant,
+        quant=quant,
+        layout=layout,
+        pool=pool,
+        kv_dtype=kv_dtype,
+        settings=question.settings,
+        request=question.request,
+        measured=question.measured,
+        wanted=question.wanted,
     )
-    score = per_replica * len(uuids) if request.replicas is None else per_replica / found.layout.gpus
-    natural = found.kv_dtype == "auto" or settings.kv_cache_dtype is not None or found.quant.format == "nvfp4"
-    return _Scored(
-        found,
-        _plan(found, uuids, settings),
-        _tier(found.quant, kernel_kind),
-        result,
-        score,
-        natural,
-        machine.nvlink,
+
+
+def _scored(question: _Question, found: Fit, members: list[tuple[Gpu, ...]], nvlink: bool) -> Scored:
+    """Node-wide tokens a second where replicas fill the node, a GPU's where their number is given. A layout
+    that misses the time a token loses with the square of the miss.
+    """
+    pool, request = found.pool, question.request
+    kernel = question.support.kernel(found.quant, pool.capability) or ""
+    kernel_kind = kind(kernel)
+    uuids = tuple(tuple(gpu.uuid for gpu in group) for group in members)
+    result = _speed(question, found, kernel_kind, nvlink)
+    per_replica = result.tokens_per_s * min(1.0, request.target_s / result.tpot_s * 1.05) ** 2
+    count = len(uuids) if request.replicas is None else 1 / found.layout.gpus
+    fixed_kv = question.settings.kv_cache_dtype is not None
+    return Scored(
+        fit=found,
+        plan=_plan(found, uuids, question.settings),
+        kernel=kernel,
+        kind=kernel_kind,
+        nvlink=nvlink,
+        natural_kv=found.kv_dtype == "auto" or fixed_kv or found.quant.format == "nvfp4",
+        filled=request.replicas is None,
+        speed=result,
+        score=per_replica * count,
+    )
+
+
+def _speed(question: _Question, found: Fit, kernel_kind: Kind, nvlink: bool) -> Speed:
+    footprint = found.footprint
+    return speed(
+        question.arch,
+        found.quant,
+        kernel_kind,
+        found.layout,
+        Machine(device(found.pool.name, found.pool.capability), nvlink),
+        Load(footprint.weights_bytes, footprint.kv_bytes_per_token, found.kv_tokens, found.caps.seqs),
+        question.request,
+        narrow_blocks(question.arch, found.quant, found.layout),
     )
 
 
@@ -185,55 +221,3 @@ def _plan(found: Fit, uuids: tuple[tuple[str, ...], ...], settings: Settings) ->
         kv_tokens=found.kv_tokens,
         flags=settings.flags,
     )
-
-
-def _tier(quant: Quant, kernel_kind: Kind) -> int:
-    """How much a format is preferred, 0 best: native 8-bit floats, then what was trained, then what loses more."""
-    if quant.format in ("fp8", "fp8_block", "mxfp8"):
-        return 0 if kernel_kind == "native" else 2
-    if quant.format == "none":
-        return 1
-    if quant.format in ("int8", "w8a16"):
-        return 3
-    if quant.format in ("nvfp4", "mxfp4"):
-        return 4 if kernel_kind == "native" or quant.format == "mxfp4" else 6
-    return 5
-
-
-def _ranked(
-    scored: list[_Scored], request: PlanRequest, variants: Sequence[Variant]
-) -> tuple[Candidate, ...]:
-    """Comfortable ones first, plain KV before fp8 KV, then by tier and score; tight ones by their context."""
-    best_quality = max((variant.quality for variant in variants), default=1.0)
-
-    def key(one: _Scored) -> tuple[float, ...]:
-        lossy = one.fit.variant.quality < best_quality - _QUALITY_SLACK
-        if one.fit.comfortable:
-            staged = _needless_stages(one, scored, request)
-            return (0 if one.natural_kv else 1, lossy, one.tier, staged, -one.score)
-        return (2, -one.fit.max_model_len, lossy, one.tier, -one.score)
-
-    return tuple(Candidate(one.plan, one.score, "") for one in sorted(scored, key=key))
-
-
-def _needless_stages(one: _Scored, scored: list[_Scored], request: PlanRequest) -> bool:
-    """Pipeline stages double a token's way: only where tensor parallelism (two ranks over PCIe) would not
-    fit, or would leave GPUs idle.
-    """
-    if one.plan.pp == 1:
-        return False
-
-    def replaces(other: _Scored) -> bool:
-        if other.plan.pp > 1 or not other.fit.comfortable or other.fit.variant is not one.fit.variant:
-            return False
-        if other.plan.tp > _TP_OVER_PCIE and not other.nvlink:
-            return False
-        if request.replicas is None:
-            return sum(map(len, other.plan.gpus)) >= sum(map(len, one.plan.gpus))
-        return other.fit.layout.gpus <= one.fit.layout.gpus
-
-    return any(replaces(other) for other in scored)
-
-
-def _without_repeats(rejections: list[Rejection]) -> tuple[Rejection, ...]:
-    return tuple(dict.fromkeys(rejections))

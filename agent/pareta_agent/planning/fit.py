@@ -19,6 +19,7 @@ from pareta_agent.planning.footprint import (
 )
 from pareta_agent.planning.kv import KvShape, kv_shape
 from pareta_agent.planning.layout import Layout
+from pareta_agent.planning.measured import Key, Measured
 from pareta_agent.planning.place import Pool
 from pareta_agent.planning.plan import Footprint, Rejection
 from pareta_agent.planning.quant import Quant
@@ -67,7 +68,30 @@ class Trial:
     kv_dtype: str
     settings: Settings
     request: PlanRequest
+    measured: Measured
     wanted: int
+
+    @property
+    def dtype(self) -> str:
+        """Of activations, and of weights that are not quantized."""
+        return self.settings.dtype or activation_dtype(self.arch, self.pool.capability)
+
+    @property
+    def utilization(self) -> float:
+        return self.request.gpu_memory_utilization or utilization(self.pool)
+
+    def key(self, eager: bool) -> Key:
+        """Under which a start of this would have been recorded."""
+        return Key(
+            artifact=self.variant.artifact,
+            variant=self.variant.name,
+            gpu=self.pool.name,
+            layout=self.layout,
+            dtype=self.dtype,
+            kv_dtype=self.kv_dtype,
+            eager=eager,
+            flags=self.settings.flags,
+        )
 
     @property
     def exact(self) -> bool:
@@ -123,55 +147,74 @@ def fit(trial: Trial) -> Fit | Rejection:
 
 
 def _with_caps(trial: Trial, caps: Caps) -> Fit | Rejection:
-    """A cache under a percent of the GPU is within the estimate's own error: no plan rests on it."""
-    arch, layout, pool = trial.arch, trial.layout, trial.pool
-    dtype = trial.settings.dtype or activation_dtype(arch, pool.capability)
-    share = trial.request.gpu_memory_utilization or utilization(pool)
-    budget = math.ceil(pool.total_bytes * share)
-    weights = weights_bytes(arch, trial.quant, layout, trial.variant.weights_bytes, dtype)
-    activation = activation_bytes(arch, layout, caps, trial.wanted)
-    overhead = overhead_bytes(uses_flashinfer(arch, pool.capability, trial.kv_dtype))
-    shape = kv_shape(arch, layout, trial.kv_dtype, dtype, caps.tokens * (layout.pp + 1))
-    for eager in _eager_options(trial.request.enforce_eager):
-        graphs = 0 if eager else graphs_bytes(arch, layout, caps)
-        kv = budget - weights - activation - graphs - overhead
-        context = _context(shape, kv, trial) if kv * 1000 >= pool.total_bytes * _NOISE_PER_MILLE else 0
+    """With CUDA graphs, else without; a cache that is only reached without them is a tight fit."""
+    budget = math.ceil(trial.pool.total_bytes * trial.utilization)
+    for eager in (False, True) if trial.request.enforce_eager is None else (trial.request.enforce_eager,):
+        footprint, shape = _footprint(trial, caps, eager, budget)
+        context = _context(shape, footprint.kv_bytes, trial)
         if context:
             break
     if not context:
-        need = weights + activation + overhead + shape.block_bytes * (shape.request_blocks(trial.wanted) + 1)
-        return Rejection(_title(trial), _shortage(trial, kv), need, budget)
-    footprint = Footprint(weights, activation, graphs, overhead, kv, shape.token_bytes)
-    tokens = shape.tokens(kv, context)
-    comfortable = context >= min(COMFORTABLE_TOKENS, trial.wanted)
-    seqs = _seqs(shape, kv, caps, tokens)
-    caps = Caps(caps.tokens, seqs)
+        needed = shape.block_bytes * (shape.request_blocks(_floor(trial)) + 1)
+        return Rejection(
+            _title(trial), _shortage(trial, footprint), budget - footprint.kv_bytes + needed, budget, None
+        )
+    tokens = shape.tokens(footprint.kv_bytes, context)
     return Fit(
-        trial.variant,
-        trial.quant,
-        layout,
-        pool,
-        dtype,
-        trial.kv_dtype,
-        eager,
-        caps,
-        share,
-        footprint,
-        context,
-        tokens,
-        comfortable,
+        variant=trial.variant,
+        quant=trial.quant,
+        layout=trial.layout,
+        pool=trial.pool,
+        dtype=trial.dtype,
+        kv_dtype=trial.kv_dtype,
+        eager=eager,
+        caps=Caps(caps.tokens, _seqs(shape, footprint.kv_bytes, caps, tokens)),
+        utilization=trial.utilization,
+        footprint=footprint,
+        max_model_len=context,
+        kv_tokens=tokens,
+        comfortable=context >= min(COMFORTABLE_TOKENS, trial.wanted),
     )
 
 
+def _footprint(trial: Trial, caps: Caps, eager: bool, budget: int) -> tuple[Footprint, KvShape]:
+    """The closed form, with measured bytes in the place of estimated ones where there are any."""
+    arch, layout = trial.arch, trial.layout
+    weights = weights_bytes(arch, trial.quant, layout, trial.variant.weights_bytes, trial.dtype)
+    activation = activation_bytes(arch, layout, caps, trial.wanted)
+    graphs = 0 if eager else graphs_bytes(arch, layout, caps)
+    overhead = overhead_bytes(uses_flashinfer(arch, trial.pool.capability, trial.kv_dtype))
+    known = trial.measured.numbers(trial.key(eager))
+    if known is not None:
+        weights = known.weights_bytes or weights
+        other = known.other_within(caps)
+        if other is not None:
+            activation, graphs, overhead = other, 0, 0
+    kv = budget - weights - activation - graphs - overhead
+    shape = kv_shape(arch, layout, trial.kv_dtype, trial.dtype, caps.tokens * (layout.pp + 1))
+    if known is not None and known.kv_per_mille and kv > 0:
+        kv = kv * min(known.kv_per_mille, 1000) // 1000
+    return Footprint(weights, activation, graphs, overhead, kv, shape.token_bytes), shape
+
+
 def _context(shape: KvShape, kv_bytes: int, trial: Trial) -> int:
-    """The context to serve, 0 when too short. Under the model's own limit a margin is kept for the estimate."""
+    """The context to serve, 0 when too short. Short of what is wanted, a margin is kept for the estimate; a
+    cache under a percent of the GPU is within the estimate's own error, and no plan rests on it.
+    """
+    if kv_bytes * 1000 < trial.pool.total_bytes * _NOISE_PER_MILLE:
+        return 0
     longest = shape.longest(kv_bytes, trial.wanted)
     if longest == trial.wanted:
         return longest
     if trial.exact:
         return 0
     context = int(longest * _ESTIMATE_ERROR) // _CONTEXT_STEP * _CONTEXT_STEP
-    return context if context >= min(LEAST_TOKENS, trial.wanted) else 0
+    return context if context >= _floor(trial) else 0
+
+
+def _floor(trial: Trial) -> int:
+    """The shortest context that is an answer."""
+    return trial.wanted if trial.exact else min(LEAST_TOKENS, trial.wanted)
 
 
 def _seqs(shape: KvShape, kv_bytes: int, caps: Caps, kv_tokens: int) -> int:
@@ -184,10 +227,6 @@ def _seqs(shape: KvShape, kv_bytes: int, caps: Caps, kv_tokens: int) -> int:
     return seqs
 
 
-def _eager_options(fixed: bool | None) -> tuple[bool, ...]:
-    return (False, True) if fixed is None else (fixed,)
-
-
 def _least(value: int, limit: int | None) -> int:
     return value if limit is None else min(value, limit)
 
@@ -197,9 +236,7 @@ def _title(trial: Trial) -> str:
     return f"{trial.variant.name} {trial.layout} on {trial.layout.gpus} × {trial.pool.name}{kv}"
 
 
-def _shortage(trial: Trial, kv_bytes: int) -> str:
-    if kv_bytes <= 0:
+def _shortage(trial: Trial, footprint: Footprint) -> str:
+    if footprint.kv_bytes <= 0:
         return "weights and activations leave nothing for the KV cache"
-    if trial.exact:
-        return f"the KV cache cannot hold one request of {trial.wanted:,} tokens"
-    return f"the KV cache cannot hold one request of {min(LEAST_TOKENS, trial.wanted):,} tokens"
+    return f"the KV cache cannot hold one request of {_floor(trial):,} tokens"

@@ -62,11 +62,15 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A legal plan with its score (higher is better, comparable within one report only)."""
+    """A legal plan with its score (higher is better, comparable within one report only).
+
+    `tight`: it starts, but its context is shorter than 32k tokens and shorter than what was asked for.
+    """
 
     plan: Plan
     score: float
     why: str = ""
+    tight: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,13 @@ class PlanReport:
 
     candidates: tuple[Candidate, ...]
     rejections: tuple[Rejection, ...]
+
+    @property
+    def verdict(self) -> Literal["compatible", "tight", "impossible"]:
+        """One word for the whole report."""
+        if not self.candidates:
+            return "impossible"
+        return "tight" if self.candidates[0].tight else "compatible"
 
     @property
     def best(self) -> Plan | None:

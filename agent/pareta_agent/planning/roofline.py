@@ -13,6 +13,7 @@ from typing import Final
 from pareta_agent.planning.devices import Device
 from pareta_agent.planning.layout import Layout, mlp_width
 from pareta_agent.planning.quant import Quant
+from pareta_agent.planning.request import PlanRequest
 from pareta_agent.planning.shape import active_parameters, parameters
 from pareta_agent.planning.support import Kind
 from pareta_registry.catalog import Architecture
@@ -31,6 +32,7 @@ _PCIE_LATENCY_S: Final = 40e-6
 _LAYER_OVERHEAD_S: Final = 12e-6
 _STAGE_EFFICIENCY: Final = 0.75
 _LOCKSTEP_EFFICIENCY: Final = 0.65
+_BUSY_LOCKSTEP_EFFICIENCY: Final = 0.90
 _RANK_EFFICIENCY: Final = 0.95
 _CUSTOM_ALL_REDUCE: Final = frozenset({1, 2, 4, 6, 8, 16})
 
@@ -68,10 +70,10 @@ def speed(
     layout: Layout,
     machine: Machine,
     load: Load,
-    target_s: float,
+    request: PlanRequest,
     narrow: bool,
 ) -> Speed:
-    """The largest batch that holds `target_s` and the KV cache. A step costs the weights' read once, and for
+    """The largest batch that holds the time a token and the KV cache. A step costs the weights' read once, and for
     each sequence its KV's read, its arithmetic, its share of the prefills that keep the batch full, and wires.
     """
     flops = machine.device.bf16_flops * _COMPUTE_EFFICIENCY * _format_factor(quant, kind, machine.device)
@@ -91,27 +93,41 @@ def speed(
     fixed_s = arch.layers / layout.pp * (_LAYER_OVERHEAD_S + _wire_fixed_s(layout, machine))
     held = load.kv_tokens * layout.dp // (_INPUT_TOKENS + _OUTPUT_TOKENS)
     cap = max(1, min(held, load.max_num_seqs * layout.dp))
-    return _best_batch(arch, layout, read_s, fixed_s, sequence_s, cap, target_s)
+    step = _Step(read_s, fixed_s, sequence_s)
+    best = _best_batch(arch, layout, step, cap, request.target_s)
+    efficiency = _efficiency(layout, request)
+    return Speed(best.tokens_per_s * efficiency, best.tpot_s)
 
 
-def _best_batch(
-    arch: Architecture,
-    layout: Layout,
-    read_s: float,
-    fixed_s: float,
-    sequence_s: float,
-    cap: int,
-    target_s: float,
-) -> Speed:
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """One stage's step: the read of all its weights, what any step costs, and what each sequence adds."""
+
+    read_s: float
+    fixed_s: float
+    sequence_s: float
+
+
+def _best_batch(arch: Architecture, layout: Layout, step: _Step, cap: int, target_s: float) -> Speed:
     """Stages work at once, each on its part of the batch; a token passes through all of them."""
     stages = layout.pp
-    reach = (target_s / stages - fixed_s - read_s * _touched(arch, cap / stages)) / sequence_s
-    batch = max(1, min(cap, int(reach) * stages))
+    floor_s = step.fixed_s + step.read_s * _touched(arch, cap / stages)
+    batch = max(1, min(cap, int((target_s / stages - floor_s) / step.sequence_s) * stages))
     part = max(1.0, batch / stages)
-    tpot_s = stages * (read_s * _touched(arch, part) + fixed_s + sequence_s * part)
-    efficiency = (_STAGE_EFFICIENCY if stages > 1 else 1.0) * (_LOCKSTEP_EFFICIENCY if layout.dp > 1 else 1.0)
-    efficiency *= math.pow(_RANK_EFFICIENCY, math.log2(layout.gpus))
-    return Speed(batch / tpot_s * efficiency, tpot_s)
+    tpot_s = stages * (step.read_s * _touched(arch, part) + step.fixed_s + step.sequence_s * part)
+    return Speed(batch / tpot_s, tpot_s)
+
+
+def _efficiency(layout: Layout, request: PlanRequest) -> float:
+    """What is lost outside the step: bubbles of stages, ranks that wait for the slowest (a full node of
+    requests, `throughput`, hides most of that), and a little for each doubling of what fails together.
+    """
+    efficiency = math.pow(_RANK_EFFICIENCY, math.log2(layout.gpus))
+    if layout.pp > 1:
+        efficiency *= _STAGE_EFFICIENCY
+    if layout.dp > 1:
+        efficiency *= _BUSY_LOCKSTEP_EFFICIENCY if request.objective == "throughput" else _LOCKSTEP_EFFICIENCY
+    return efficiency
 
 
 def _touched(arch: Architecture, batch: float) -> float:
@@ -119,7 +135,7 @@ def _touched(arch: Architecture, batch: float) -> float:
     if not arch.num_experts:
         return 1.0
     parts = parameters(arch)
-    drawn = 1 - (1 - (arch.experts_per_tok or 1) / arch.num_experts) ** max(batch, 1)
+    drawn = 1 - math.pow(1 - (arch.experts_per_tok or 1) / arch.num_experts, max(batch, 1))
     return (parts.body - parts.experts * (1 - drawn)) / parts.body
 
 

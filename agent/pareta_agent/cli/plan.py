@@ -1,0 +1,113 @@
+"""`pareta-agent plan TASK[/ALIAS]`: what would run here, with the arithmetic, and nothing started."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+
+from pareta_agent import config
+from pareta_agent.cli.plan_view import render
+from pareta_agent.errors import ConfigError, NothingFits, RegistryError
+from pareta_agent.hardware.inventory import Inventory, from_json
+from pareta_agent.hardware.nvml import read_inventory
+from pareta_agent.planning.nearest import plan_or_nearest
+from pareta_agent.planning.plan import Objective, PlanReport
+from pareta_agent.planning.request import for_resolution
+from pareta_registry.errors import CatalogError
+from pareta_registry.load import builtin_catalog, load_catalog
+from pareta_registry.resolve import Resolution, Unresolved, resolve
+
+
+def command(
+    task: Annotated[str, typer.Argument(help="TASK, or TASK/ALIAS; without an alias, the recommended one.")],
+    objective: Annotated[
+        str | None, typer.Option(help="balanced, latency or throughput; unset: the setting `objective`.")
+    ] = None,
+    inventory: Annotated[
+        Path | None,
+        typer.Option(help="Plan for the node in this file (from `inventory --json`), not this one."),
+    ] = None,
+    max_model_len: Annotated[int | None, typer.Option(help="Tokens of context that must fit.")] = None,
+    replicas: Annotated[
+        int | None, typer.Option(min=1, help="Exactly so many; unset: as many as fit.")
+    ] = None,
+    catalog: Annotated[Path | None, typer.Option(help="Catalog directory.")] = None,
+    private: Annotated[
+        bool, typer.Option("--private", help="Name the model and its artifacts, too.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The whole report as one JSON object.")] = False,
+) -> None:
+    """Show the best layout of a task's model on this node, the runners-up, and why the others are not possible."""
+    settings, _ = config.load({"objective": objective, "registry.catalog": catalog})
+    resolution = _resolved(task, settings.registry.catalog)
+    node = read_inventory() if inventory is None else load_inventory(inventory)
+    aim: Objective = settings.objective
+    request = replace(
+        for_resolution(resolution, objective=aim, replicas=replicas),
+        max_model_len=max_model_len or settings.max_model_len,
+    )
+    report = plan_or_nearest(resolution.model.architecture, resolution.model.variants, node, request)
+    title = f"{resolution.task.id}/{resolution.alias.id}"
+    if as_json:
+        typer.echo(json.dumps(_document(report, resolution, private), indent=2))
+    else:
+        console = Console()
+        console.print(render(report, title), highlight=False)
+        if private:
+            console.print(f"model {resolution.model.id}", highlight=False)
+    if not report.candidates:
+        raise typer.Exit(NothingFits.exit_code)
+
+
+def load_inventory(path: Path) -> Inventory:
+    """An inventory file; ConfigError where it is none."""
+    try:
+        return from_json(path.read_bytes())
+    except OSError as error:
+        raise ConfigError(
+            "inventory_unreadable",
+            f"{path}: {error.strerror}",
+            "write one with `pareta-agent inventory --json`",
+        ) from error
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(
+            "inventory_invalid",
+            f"{path}: {where}: {first['msg']}",
+            "write one with `pareta-agent inventory --json`",
+        ) from error
+
+
+def _resolved(name: str, directory: Path | None) -> Resolution:
+    task, _, alias = name.partition("/")
+    try:
+        found = resolve(
+            builtin_catalog() if directory is None else load_catalog(directory), task, alias or None
+        )
+    except CatalogError as error:
+        raise RegistryError(
+            "catalog_invalid", str(error), "`pareta-registry check` names every line"
+        ) from error
+    if isinstance(found, Unresolved):
+        raise RegistryError(found.reason, found.message, "`pareta-registry tasks` lists what there is")
+    return found
+
+
+def _document(report: PlanReport, resolution: Resolution, private: bool) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "task": resolution.task.id,
+        "alias": resolution.alias.id,
+        "verdict": report.verdict,
+        **asdict(report),
+    }
+    if private:
+        artifacts = {variant.name: variant.artifact for variant in resolution.model.variants}
+        document["private"] = {"model": resolution.model.id, "artifacts": artifacts}
+    return document

@@ -1,0 +1,104 @@
+"""What real starts taught: bytes that the engine logged, and what will never start here. Values only.
+
+Records are keyed by what made them, the closed form asks them for corrections. Who keeps the file decides
+where it lies (`to_json`, `from_json`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from pydantic import ConfigDict, TypeAdapter
+
+from pareta_agent.planning.footprint import Caps
+from pareta_agent.planning.layout import Layout
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """What a record holds for: these bytes in this layout on such a GPU, with flags that move memory."""
+
+    artifact: str
+    variant: str
+    gpu: str
+    layout: Layout
+    dtype: str
+    kv_dtype: str
+    eager: bool
+    flags: tuple[str, ...]
+
+    def text(self, engine_version: str) -> str:
+        """The key as one line of a file."""
+        flags = hashlib.sha256("\0".join(self.flags).encode()).hexdigest()[:12] if self.flags else "-"
+        graphs = "eager" if self.eager else "graphs"
+        words = (
+            self.variant,
+            self.gpu,
+            str(self.layout),
+            self.dtype,
+            self.kv_dtype,
+            graphs,
+            flags,
+            engine_version,
+        )
+        return "|".join((self.artifact, *words))
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """One rank's start, as logged under `caps`. `other_bytes`: neither weights nor KV cache (activations,
+    graphs, libraries). `kv_per_mille`: KV tokens found for each thousand that the closed form expects of
+    the same bytes. None is what the log did not say.
+    """
+
+    caps: Caps
+    weights_bytes: int | None = None
+    other_bytes: int | None = None
+    kv_per_mille: int | None = None
+
+    def other_within(self, caps: Caps) -> int | None:
+        """The measured rest where it bounds these caps too: a smaller step never holds more."""
+        small = caps.tokens <= self.caps.tokens and caps.seqs <= self.caps.seqs
+        return self.other_bytes if small else None
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """All records of a node for one engine version; a newer one replaces an older one of the same key."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    engine_version: str = ""
+    starts: dict[str, Numbers] = field(default_factory=dict)
+    refusals: frozenset[str] = frozenset()
+
+    def numbers(self, key: Key) -> Numbers | None:
+        return self.starts.get(key.text(self.engine_version)) if self.starts else None
+
+    def refused(self, artifact: str, capability: tuple[int, int]) -> bool:
+        """Whether these weights failed for good on GPUs of this compute capability."""
+        return self._refusal(artifact, capability) in self.refusals
+
+    def learned(self, key: Key, numbers: Numbers) -> Measured:
+        return replace(self, starts={**self.starts, key.text(self.engine_version): numbers})
+
+    def blacklisted(self, artifact: str, capability: tuple[int, int]) -> Measured:
+        return replace(self, refusals=self.refusals | {self._refusal(artifact, capability)})
+
+    def _refusal(self, artifact: str, capability: tuple[int, int]) -> str:
+        return f"{artifact}|{capability[0]}.{capability[1]}|{self.engine_version}"
+
+
+NOTHING: Final = Measured()
+_DOCUMENT: Final = TypeAdapter(Measured)
+
+
+def to_json(measured: Measured) -> bytes:
+    return _DOCUMENT.dump_json(measured, indent=2)
+
+
+def from_json(document: bytes) -> Measured:
+    """Reads what `to_json` wrote. Raises pydantic's ValidationError where it is something else."""
+    return _DOCUMENT.validate_json(document)

@@ -1,0 +1,126 @@
+"""Which of several fits is best, and in words why: preference first, speed second. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from pareta_agent.planning.fit import Fit
+from pareta_agent.planning.plan import Candidate, Plan
+from pareta_agent.planning.quant import Quant
+from pareta_agent.planning.roofline import Speed
+from pareta_agent.planning.support import Kind
+from pareta_registry.catalog import Variant
+
+_TP_OVER_PCIE: Final = 2
+_QUALITY_SLACK: Final = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A fit with all that ranking looks at. `natural_kv`: its KV dtype costs no quality that the weights kept;
+    `filled`: replicas take every GPU they can, so GPUs left idle count against a layout.
+    """
+
+    fit: Fit
+    plan: Plan
+    kernel: str
+    kind: Kind
+    nvlink: bool
+    natural_kv: bool
+    filled: bool
+    speed: Speed
+    score: float
+
+
+def ranked(scored: Sequence[Scored], variants: Sequence[Variant]) -> tuple[Candidate, ...]:
+    """Comfortable fits first, plain KV before fp8 KV, then by tier and score; tight ones by their context.
+
+    A tier is left only where none of its layouts is comfortable. A variant whose measured quality is two
+    points below the best one's comes after all that are not.
+    """
+    best_quality = max((variant.quality for variant in variants), default=1.0)
+
+    def key(one: Scored) -> tuple[float, ...]:
+        lossy = one.fit.variant.quality < best_quality - _QUALITY_SLACK
+        preference = tier(one.fit.quant, one.kind)
+        if one.fit.comfortable:
+            staged = _needless_stages(one, scored)
+            return (0 if one.natural_kv else 1, lossy, preference, staged, -one.score)
+        return (2, -one.fit.max_model_len, lossy, preference, -one.score)
+
+    ordered = sorted(scored, key=key)
+    return tuple(
+        Candidate(one.plan, one.score, _why(one, ordered[0], scored), not one.fit.comfortable)
+        for one in ordered
+    )
+
+
+def tier(quant: Quant, kernel_kind: Kind) -> int:
+    """How much a format is preferred, 0 best: 8-bit floats that the GPU multiplies natively, then what was
+    trained, then unpacked 8 bits, native 4 bits, and 4 bits that are unpacked.
+    """
+    if quant.format in ("fp8", "fp8_block", "mxfp8"):
+        return 0 if kernel_kind == "native" else 2
+    if quant.format == "none":
+        return 1
+    if quant.format in ("int8", "w8a16"):
+        return 3
+    if quant.format == "nvfp4":
+        return 4 if kernel_kind == "native" else 6
+    return 4 if quant.format == "mxfp4" else 5
+
+
+def _needless_stages(one: Scored, scored: Sequence[Scored]) -> bool:
+    """Pipeline stages lengthen every token's way: only where tensor parallelism (two ranks over PCIe) would
+    not fit, or would leave GPUs idle that stages use.
+    """
+    if one.plan.pp == 1:
+        return False
+
+    def replaces(other: Scored) -> bool:
+        if other.plan.pp > 1 or not other.fit.comfortable or other.fit.variant is not one.fit.variant:
+            return False
+        if other.plan.tp > _TP_OVER_PCIE and not other.nvlink:
+            return False
+        if one.filled:
+            return _gpus(other.plan) >= _gpus(one.plan)
+        return other.fit.layout.gpus <= one.fit.layout.gpus
+
+    return any(replaces(other) for other in scored)
+
+
+def _gpus(plan: Plan) -> int:
+    return sum(map(len, plan.gpus))
+
+
+def _why(one: Scored, best: Scored, scored: Sequence[Scored]) -> str:
+    plain = one.fit.quant.format == "none"
+    weights = (
+        "weights as trained"
+        if plain
+        else f"{one.kind.replace('_', '-')} {one.fit.quant.format} ({one.kernel})"
+    )
+    fact = (
+        f"{weights}, {one.fit.max_model_len:,} tokens of context, about {one.speed.tokens_per_s / one.fit.layout.gpus:,.0f} tokens/s a GPU at "
+        f"{one.speed.tpot_s * 1000:.0f} ms a token"
+    )
+    if one is best:
+        return fact
+    return f"{fact}; {_loss(one, best, scored)}"
+
+
+def _loss(one: Scored, best: Scored, scored: Sequence[Scored]) -> str:
+    """Why `one` is not the plan."""
+    if best.fit.comfortable and not one.fit.comfortable:
+        return "its context is short of 32k tokens"
+    if not best.fit.comfortable and one.fit.max_model_len < best.fit.max_model_len:
+        return "its context is shorter"
+    if best.natural_kv and not one.natural_kv:
+        return "fp8 KV is not needed"
+    if tier(one.fit.quant, one.kind) > tier(best.fit.quant, best.kind):
+        return f"its weights are less preferred than {best.plan.variant}"
+    if _needless_stages(one, scored):
+        return "tensor parallelism makes its stages needless"
+    return f"its score is {100 - 100 * one.score / max(best.score, 1e-9):.0f} % lower"
