@@ -1,1 +1,82 @@
-"""The commands an operator types; each module is one command, and the composition is here."""
+"""The commands an operator types; each module is one command, and the composition is here.
+
+Data goes to standard output, talk to standard error. An `AgentError` ends a command with its own exit code.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from pareta_agent import __version__
+from pareta_agent.errors import AgentError
+
+COMMANDS = (
+    "serve",
+    "status",
+    "plan",
+    "doctor",
+    "inventory",
+    "usage",
+    "keys",
+    "org",
+    "spool",
+    "engine",
+    "plane",
+)
+
+
+class Lazy(TyperGroup):
+    """Commands by module: each is imported when it is called, so that `status` does not wait for `serve`'s imports.
+
+    `command` in a module is a function, or a Typer app with commands of its own.
+    """
+
+    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
+        return list(COMMANDS)
+
+    def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:  # type: ignore[override]
+        if cmd_name not in COMMANDS:
+            return None
+        found = importlib.import_module(f"pareta_agent.cli.{cmd_name}").command
+        app = found
+        if not isinstance(found, typer.Typer):
+            app = typer.Typer(add_completion=False)
+            app.command()(found)
+        command = typer.main.get_command(app)
+        command.name = cmd_name
+        return command
+
+
+app = typer.Typer(cls=Lazy, no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"pareta-agent {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def pareta_agent(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """The node agent of Pareta: resolves a task to open weights, plans, runs vLLM, fronts it, meters every call."""
+
+
+def main() -> None:
+    """The script `pareta-agent`. Exit codes are those of `errors.py`; 130 after Ctrl-C."""
+    try:
+        app()
+    except AgentError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output left; nothing is wrong
+        sys.exit(0)

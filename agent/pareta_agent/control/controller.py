@@ -6,7 +6,7 @@ One task. It decides nothing itself (`reconcile` does) and starts nothing itself
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from pareta_agent.clock import Clock
@@ -19,9 +19,9 @@ RETRY_MAX_S = 60.0
 
 
 class Desired(Protocol):
-    """Where the wanted state comes from: (revision, endpoints) newer than `revision`, or None when nothing changed."""
+    """The whole wanted state and its revision: at once when that is not `revision`, else after at most `wait_s`."""
 
-    async def __call__(self, revision: int, wait_s: float) -> tuple[int, Sequence[Wanted]] | None: ...
+    async def __call__(self, revision: int, wait_s: float) -> tuple[int, Sequence[Wanted]]: ...
 
 
 class Hands(Protocol):
@@ -33,10 +33,8 @@ class Hands(Protocol):
 
 
 class Controller:
-    def __init__(
-        self, desired: Desired, hands: Hands, on_revision: Callable[[int], None], clock: Clock, emit: Emit
-    ) -> None:
-        self._desired, self._hands, self._on_revision = desired, hands, on_revision
+    def __init__(self, desired: Desired, hands: Hands, clock: Clock, emit: Emit) -> None:
+        self._desired, self._hands = desired, hands
         self._clock, self._emit = clock, emit
         self._acted: dict[str, Wanted] = {}
         self._failures: dict[str, AgentError] = {}
@@ -57,18 +55,15 @@ class Controller:
         failures = 0
         while True:
             try:
-                answer = await self._desired(self.revision, POLL_S)
+                revision, wanted = await self._desired(self.revision, POLL_S)
             except PlaneError as error:
                 failures += 1
                 self._emit(Event("desired_unknown", "warning", {"code": error.code, "reason": error.message}))
                 await self._clock.sleep(random.uniform(0, min(RETRY_MAX_S, 2.0**failures)))
                 continue
             failures = 0
-            if answer is not None:
-                revision, wanted = answer
-                await self.apply(wanted)
-                self.revision = revision
-                self._on_revision(revision)
+            await self.apply(wanted)
+            self.revision = revision
 
     async def apply(self, wanted: Sequence[Wanted]) -> None:
         """Carries out the difference between `wanted`, the whole of it, and what was carried out before."""

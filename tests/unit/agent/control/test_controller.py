@@ -51,7 +51,7 @@ async def run(answers, hands, clock=None):
             raise answer
         return answer
 
-    controller = Controller(desired, hands, lambda revision: None, clock or Clock(), events.append)
+    controller = Controller(desired, hands, clock or Clock(), events.append)
     task = asyncio.create_task(controller.run())
     for _ in range(50):
         await asyncio.sleep(0)
@@ -64,7 +64,7 @@ async def run(answers, hands, clock=None):
 async def test_each_revision_is_carried_out_once_and_asked_past():
     """The next poll names the revision that was applied."""
     hands = Hands()
-    _, _, asked = await run([(3, [A]), None, (4, [A])], hands)
+    _, _, asked = await run([(3, [A]), (3, [A]), (4, [A])], hands)
     assert hands.done == [("deploy", "ep_a")]
     assert asked == [0, 3, 3, 4]
 

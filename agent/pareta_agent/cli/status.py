@@ -1,0 +1,49 @@
+"""`pareta-agent status`: what the running node says of itself."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from pareta_agent import config
+from pareta_agent.node.admin import ask
+
+
+def command(
+    home: Annotated[Path | None, typer.Option(help="Where the node keeps everything.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """What the running node does: endpoints, cold starts, records, lease. Exit 1 when no node runs."""
+    settings, _ = config.load({"home": home})
+    status = asyncio.run(ask(config.run_dir(settings.home) / "agent.sock", "GET", "/status"))
+    if status is None:
+        typer.echo(f"no node runs under {settings.home} (`pareta-agent serve` starts one)", err=True)
+        raise typer.Exit(1)
+    if as_json:
+        typer.echo(orjson.dumps(status).decode())
+    else:
+        _show(status, Console())
+
+
+def _show(status: dict[str, Any], console: Console) -> None:
+    console.print(
+        f"{status['node']}  [bold]{status['state']}[/]  {status['base_url']}  up {status['uptime_s']:.0f} s"
+    )
+    table = Table(box=None, pad_edge=False)
+    for column in ("endpoint", "task", "alias", "status", "replicas", "reason"):
+        table.add_column(column)
+    for entry in status["endpoints"]:
+        reason = entry["reason"] or ""
+        table.add_row(
+            entry["id"], entry["task"], entry["alias"], entry["status"], str(entry["replicas"]), reason
+        )
+    console.print(table)
+    for name in ("spool", "plane", "cold_starts"):
+        facts = "  ".join(f"{key} {value}" for key, value in status[name].items() if value is not None)
+        console.print(f"[dim]{name.replace('_', ' ')}[/]  {facts}")

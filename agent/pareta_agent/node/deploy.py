@@ -1,0 +1,170 @@
+"""Carries out what the controller decided: resolve, plan, and hand the engine room its specification."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from pareta_agent.control.reconcile import Wanted
+from pareta_agent.engine.fleet import Fleet
+from pareta_agent.engine.spec import EngineSpec, Fetch, FetchProgress
+from pareta_agent.engine.view import EndpointStatus, EndpointView
+from pareta_agent.errors import AgentError, NothingFits, RegistryError
+from pareta_agent.hardware.inventory import Inventory
+from pareta_agent.planning.choose import plan
+from pareta_agent.planning.plan import Objective, Plan, PlanReport
+from pareta_agent.planning.request import PlanRequest
+from pareta_agent.telemetry.events import Emit, Phase
+from pareta_agent.weights.settings import WeightsProgress
+from pareta_agent.weights.store import WeightsStore
+from pareta_registry.catalog import Catalog, Variant
+from pareta_registry.resolve import Resolution, Unresolved, resolve
+
+GIB = 2**30
+
+
+class Deployment:
+    """The controller's hands. `interpreter` makes the engine's interpreter once, before the first engine."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        inventory: Callable[[], Inventory],
+        weights: WeightsStore,
+        fleet: Fleet,
+        interpreter: Callable[[], Awaitable[None]],
+        request: PlanRequest,
+        emit: Emit,
+    ) -> None:
+        self._catalog, self._inventory, self._weights, self._fleet = catalog, inventory, weights, fleet
+        self._interpreter, self._request, self._emit = interpreter, request, emit
+        self.reports: dict[str, PlanReport] = {}
+
+    async def deploy(self, wanted: Wanted) -> None:
+        """Returns once the engines are under way; raises AgentError when they cannot even be started."""
+        try:
+            self._show(wanted, "deploying")
+            await self._interpreter()
+            await self._start(wanted)
+        except AgentError as error:
+            self._show(wanted, "failed", f"it could not be started ({error.code})")
+            raise
+
+    async def stop(self, wanted: Wanted) -> None:
+        await self._fleet.unwant(wanted.id)
+        self._show(wanted, "stopped", "stopped by its owner")
+
+    async def forget(self, endpoint: str) -> None:
+        await self._fleet.unwant(endpoint)
+        self._fleet.forget(endpoint)
+        self.reports.pop(endpoint, None)
+
+    async def _start(self, wanted: Wanted) -> None:
+        resolution = self._resolve(wanted)
+        chosen = await self._plan(wanted, resolution)
+        variant = next(v for v in resolution.model.variants if v.name == chosen.variant)
+        await self._fleet.want(
+            EngineSpec(
+                endpoint=wanted.id,
+                org=wanted.org,
+                task=wanted.task,
+                alias=resolution.alias.id,
+                plan=chosen,
+                fetch=self._fetch(variant),
+                revision=variant.artifact,
+                canaries=resolution.model.canaries,
+                system_prompt=resolution.task.system_prompt if wanted.inject_system_prompt else None,
+                created_s=wanted.created_s,
+            )
+        )
+
+    def _resolve(self, wanted: Wanted) -> Resolution:
+        self._emit(Phase(wanted.id, "resolve", "started"))
+        found = resolve(self._catalog, wanted.task, wanted.alias)
+        if isinstance(found, Unresolved):
+            self._emit(Phase(wanted.id, "resolve", "failed", detail=found.message))
+            raise RegistryError(
+                "unresolved", found.message, "`pareta-registry ls` shows what the catalog has"
+            )
+        self._emit(Phase(wanted.id, "resolve", "done", 0.0, detail=f"{found.task.id} → {found.alias.id}"))
+        return found
+
+    async def _plan(self, wanted: Wanted, resolution: Resolution) -> Plan:
+        self._emit(Phase(wanted.id, "plan", "started"))
+        begun_s = time.perf_counter()
+        inventory = (await asyncio.to_thread(self._inventory)).without(self._taken(wanted.id))
+        request = _request(self._request, wanted, resolution)
+        report = plan(resolution.model.architecture, resolution.model.variants, inventory, request)
+        self.reports[wanted.id] = report
+        seconds = time.perf_counter() - begun_s
+        if report.best is None:
+            said = refusal(report)
+            self._emit(Phase(wanted.id, "plan", "failed", seconds, detail=said))
+            raise NothingFits(
+                "nothing_fits", said, f"`pareta-agent plan {wanted.task}/{wanted.alias}` shows all of it"
+            )
+        self._emit(Phase(wanted.id, "plan", "done", seconds, detail=summary(report.best)))
+        return report.best
+
+    def _taken(self, endpoint: str) -> frozenset[str]:
+        """GPUs that other endpoints run on."""
+        running = self._fleet.view().endpoints
+        plans = (r.best for e, r in self.reports.items() if e != endpoint and e in running)
+        return frozenset(uuid for found in plans if found for group in found.gpus for uuid in group)
+
+    def _fetch(self, variant: Variant) -> Fetch:
+        async def fetch(progress: FetchProgress) -> Path:
+            def told(step: WeightsProgress) -> None:
+                progress(step.phase, step.done_bytes, step.total_bytes)
+
+            return await self._weights.fetch(variant, told)
+
+        return fetch
+
+    def _show(self, wanted: Wanted, status: EndpointStatus, reason: str | None = None) -> None:
+        resolution = resolve(self._catalog, wanted.task, wanted.alias)
+        alias = resolution.alias.id if isinstance(resolution, Resolution) else wanted.alias
+        self._fleet.set_status(
+            EndpointView(
+                wanted.id, wanted.org, wanted.task, alias, status, reason=reason, created_s=wanted.created_s
+            )
+        )
+
+
+def refusal(report: PlanReport) -> str:
+    """The nearest miss of a report, with its arithmetic."""
+    if not report.rejections:
+        return "nothing fits here: the catalog offers no variant for this hardware"
+    told = []
+    for rejection in report.rejections[:3]:
+        sums = ""
+        if rejection.need_bytes is not None and rejection.have_bytes is not None:
+            sums = f" (needs {rejection.need_bytes / GIB:.1f} GiB, has {rejection.have_bytes / GIB:.1f} GiB)"
+        nearest = f"; fits: {rejection.nearest}" if rejection.nearest else ""
+        told.append(f"{rejection.candidate}: {rejection.reason}{sums}{nearest}")
+    return "nothing fits here: " + "; ".join(told)
+
+
+def summary(chosen: Plan) -> str:
+    """A plan in one line for people: no weights id, no path."""
+    where = "CPU" if chosen.platform == "cpu" else f"{sum(len(g) for g in chosen.gpus)} GPU"
+    layout = (
+        "" if chosen.platform == "cpu" else f", tp {chosen.tp} × pp {chosen.pp} × {chosen.replicas} replicas"
+    )
+    return (
+        f"{where}, {chosen.variant}{layout}, context {chosen.max_model_len:,}, {chosen.kv_tokens:,} KV tokens"
+    )
+
+
+def _request(base: PlanRequest, wanted: Wanted, resolution: Resolution) -> PlanRequest:
+    objective: Objective = wanted.objective or base.objective
+    return PlanRequest(
+        objective=objective,
+        max_model_len=base.max_model_len,
+        replicas=wanted.replicas,
+        context=resolution.max_model_len,
+        settings=resolution.engine,
+        engine_version=base.engine_version,
+    )

@@ -1,0 +1,46 @@
+"""The settings as each room takes them: the one place that knows both shapes."""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+from pathlib import Path
+
+from pareta_agent import config
+from pareta_agent.config import Settings
+from pareta_agent.engine.spec import EngineSettings
+from pareta_agent.front.deps import FrontSettings
+from pareta_agent.meter.spool import SpoolSettings
+from pareta_agent.weights.settings import WeightsSettings
+
+
+def front_settings(settings: Settings) -> FrontSettings:
+    return FrontSettings(
+        max_body_bytes=settings.front.max_body_bytes, request_timeout_s=settings.front.request_timeout_s
+    )
+
+
+def spool_settings(settings: Settings, node: str) -> SpoolSettings:
+    return SpoolSettings(node=node, max_bytes=settings.spool.max_bytes)
+
+
+def weights_settings(settings: Settings) -> WeightsSettings:
+    return WeightsSettings(root=settings.home / "weights", cache_dir=settings.cache / "artifacts")
+
+
+def engine_settings(settings: Settings, python: Path | None, version: str) -> EngineSettings:
+    home = settings.home
+    return EngineSettings(
+        home_id=hashlib.sha256(str(home).encode()).hexdigest()[:12],
+        run_dir=config.run_dir(home),
+        state_dir=home / "engines",
+        log_dir=home / "log",
+        cache_dir=home / "engine-cache",
+        python=python,
+        version=version,
+        command=tuple(shlex.split(settings.engine.command)) if settings.engine.command else None,
+        canary=settings.canary,
+        drain_s=settings.drain_timeout_s,
+        threads=settings.engine.threads,
+        standby=settings.engine.standby,
+    )

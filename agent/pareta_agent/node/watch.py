@@ -1,0 +1,37 @@
+"""When a start is over: everything wanted is live, or nothing of it ever will be. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import Enum
+
+from pareta_agent.control.reconcile import Wanted
+from pareta_agent.engine.view import FleetView
+
+
+class Start(Enum):
+    UNDER_WAY = "under way"
+    LIVE = "live"
+    FAILED = "failed"
+
+
+def judge(wanted: Iterable[Wanted], view: FleetView) -> Start:
+    """LIVE once no wanted endpoint is on its way and one is live; FAILED once all that run were given up."""
+    running = [entry.id for entry in wanted if entry.state == "running"]
+    states = [view.endpoints[name].status if name in view.endpoints else "deploying" for name in running]
+    if not states or "deploying" in states or "cold" in states:
+        return Start.UNDER_WAY
+    return Start.LIVE if "live" in states else Start.FAILED
+
+
+def not_ready(wanted: Iterable[Wanted], view: FleetView, *, lease: bool, metering: bool) -> list[str]:
+    """Why this node should get no traffic, in words for `/readyz`; empty when it should."""
+    reasons = []
+    if not lease:
+        reasons.append("no lease with the control plane")
+    if not metering:
+        reasons.append("usage cannot be recorded")
+    running = [entry.id for entry in wanted if entry.state == "running"]
+    if running and not any(view.endpoints[n].status == "live" for n in running if n in view.endpoints):
+        reasons.append("no endpoint is live yet")
+    return reasons

@@ -1,0 +1,329 @@
+"""`pareta-agent serve` as scripts and operators meet it: the contract, the start, the stop, and bad input."""
+
+import json
+import signal
+import socket
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import openai
+import pytest
+from harness import AGENT, Agent, environment, fake_engine, processes_of
+
+pytestmark = pytest.mark.slow
+
+QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
+
+
+def ask(ready: dict, key: str, **more) -> httpx.Response:
+    body = {"model": ready["endpoints"][0]["id"], "messages": QUESTION, "max_tokens": 8, **more}
+    headers = {"Authorization": f"Bearer {key}"}
+    return httpx.post(ready["base_url"] + "/chat/completions", json=body, headers=headers, timeout=20)
+
+
+def serve(home: Path, *flags: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """A start that is expected to fail: what it printed and its exit code."""
+    env = environment(home, **({"PARETA_ENGINE_COMMAND": fake_engine()} | settings))
+    argv = [*AGENT, "serve", "--port", "0", *flags]
+    return subprocess.run(argv, env=env, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+
+
+def test_the_ready_line_is_the_contract(start):
+    """Names and shapes that other people's scripts use."""
+    agent = start()
+    ready = agent.ready()
+    assert set(ready) == {"event", "base_url", "api_key", "endpoints", "metrics_url", "pid"}
+    assert ready["endpoints"] == [
+        {"id": "ep_contract_kie", "task": "contract-key-fields", "alias": "contract-kie-1", "status": "live"}
+    ]
+    assert ready["api_key"].startswith("pareta_sk_")
+    assert ready["pid"] == agent.process.pid
+    assert httpx.get(ready["metrics_url"]).status_code == 200
+    phases = [e["phase"] for e in agent.events if e["event"] == "phase" and e["state"] == "done"]
+    assert [p for p in ("resolve", "plan", "fetch", "verify", "spawn", "probe") if p not in phases] == []
+
+
+def test_a_call_is_answered_metered_and_debited_once(start):
+    """Each answer has one row with its own request id, in sequence."""
+    agent = start()
+    ready = agent.ready()
+    ids = [ask(ready, ready["api_key"]).headers["x-request-id"] for _ in range(3)]
+    rows = agent.usage()
+    assert {row["request_id"] for row in rows} == set(ids)
+    assert [row["outcome"] for row in rows] == ["completed"] * 3
+    assert all(row["debit_micro_usd"] > 0 for row in rows)
+    assert set(rows[0]) == {
+        *("request_id", "endpoint", "org", "outcome", "input_tokens", "output_tokens"),
+        *("debit_micro_usd", "epoch", "sequence"),
+    }
+    assert agent.stop() == 0
+    assert agent.usage() == rows
+
+
+def test_a_refused_call_leaves_no_row(start):
+    """Neither a wrong key nor a wrong body costs anything."""
+    agent = start()
+    ready = agent.ready()
+    assert ask(ready, "pareta_sk_wrong").status_code == 401
+    assert ask(ready, ready["api_key"], model="ep_none").status_code == 404
+    assert agent.usage() == []
+
+
+def test_a_call_that_fails_upstream_debits_nothing(start):
+    """The row says how it ended; the balance does not move."""
+    agent = start("--error-then-done")
+    ready = agent.ready()
+    client = openai.OpenAI(base_url=ready["base_url"], api_key=ready["api_key"], max_retries=0)
+    with pytest.raises(openai.APIError):
+        list(
+            client.chat.completions.create(model=ready["endpoints"][0]["id"], messages=QUESTION, stream=True)
+        )
+    (row,) = agent.usage()
+    assert (row["outcome"], row["debit_micro_usd"]) == ("failed_engine", 0)
+
+
+def test_a_second_start_shows_no_key_and_the_old_one_works(start):
+    """The key is shown once; everything else of the home is as it was."""
+    first = start()
+    key = first.ready()["api_key"]
+    first.stop()
+    second = start()
+    ready = second.ready()
+    assert ready["api_key"] is None
+    assert ask(ready, key).status_code == 200
+
+
+def test_while_the_engine_loads_the_port_answers(start):
+    """Alive, not ready, and a call is told to come back."""
+    first = start()
+    key = first.ready()["api_key"]
+    first.stop()
+    port = _free_port()
+    loading = Agent(
+        first.home, settings={"PARETA_ENGINE_COMMAND": fake_engine("--ready-after", "6")}, port=port
+    )
+    with loading:
+        loading.wait_for("port_opened")
+        root = f"http://127.0.0.1:{port}"
+        _until(
+            lambda: (
+                ask({"base_url": root + "/v1", "endpoints": [{"id": "ep_contract_kie"}]}, key).status_code
+                == 503
+            )
+        )
+        answer = ask({"base_url": root + "/v1", "endpoints": [{"id": "ep_contract_kie"}]}, key)
+        assert (httpx.get(root + "/livez").status_code, httpx.get(root + "/readyz").status_code) == (200, 503)
+        assert (answer.status_code, int(answer.headers["retry-after"]) > 0) == (503, True)
+        loading.ready()
+        assert httpx.get(root + "/readyz").status_code == 200
+
+
+def test_sigterm_lets_an_admitted_stream_finish(start):
+    """Readiness goes, the stream comes whole, its record is kept, nothing is left."""
+    agent = start("--slow-token", "0.1", "--tokens", "20")
+    ready = agent.ready()
+    client = openai.OpenAI(base_url=ready["base_url"], api_key=ready["api_key"], max_retries=0)
+    stream = client.chat.completions.create(
+        model="ep_contract_kie", messages=[{"role": "user", "content": "Go on."}], max_tokens=20, stream=True
+    )
+    chunks = [next(stream)]
+    stopping = threading.Thread(target=agent.stop)
+    stopping.start()
+    chunks += list(stream)
+    stopping.join(30)
+    assert chunks[-1].choices[0].finish_reason in ("stop", "length")
+    assert agent.process.returncode == 0
+    assert [row["outcome"] for row in agent.usage()] == ["completed"]
+    assert processes_of(agent.home) == []
+
+
+def test_a_second_sigterm_hurries(start):
+    """The drain is cut short; what was admitted is recorded as not completed."""
+    agent = start("--slow-token", "1", "--tokens", "60", flags=("--drain-timeout", "60"))
+    ready = agent.ready()
+    with httpx.stream(
+        "POST",
+        ready["base_url"] + "/chat/completions",
+        json={
+            "model": "ep_contract_kie",
+            "messages": [{"role": "user", "content": "x"}],
+            "max_tokens": 60,
+            "stream": True,
+        },
+        headers={"Authorization": f"Bearer {ready['api_key']}"},
+        timeout=30,
+    ) as response:
+        next(response.iter_raw())
+        began = time.monotonic()
+        agent.process.send_signal(signal.SIGTERM)
+        time.sleep(1)
+        assert agent.process.poll() is None
+        agent.stop(timeout_s=30)
+        assert time.monotonic() - began < 30
+    (row,) = agent.usage()
+    assert (row["outcome"], row["debit_micro_usd"]) == ("failed_server", 0)
+
+
+def test_after_kill_9_the_next_start_cleans_up_and_loses_no_record(start):
+    """The orphaned engine goes, the open request is recorded, nothing is debited twice."""
+    agent = start("--slow-token", "0.2", "--tokens", "50")
+    ready = agent.ready()
+    done = ask(ready, ready["api_key"], max_tokens=2)
+    with httpx.stream(
+        "POST",
+        ready["base_url"] + "/chat/completions",
+        json={
+            "model": "ep_contract_kie",
+            "messages": [{"role": "user", "content": "x"}],
+            "max_tokens": 50,
+            "stream": True,
+        },
+        headers={"Authorization": f"Bearer {ready['api_key']}"},
+        timeout=30,
+    ) as response:
+        next(response.iter_raw())
+        time.sleep(0.2)
+        agent.kill()
+    orphans = processes_of(agent.home)
+    assert any("engine.py" in orphan for orphan in orphans)
+    second = start()
+    second.ready()
+    rows = second.usage()
+    assert sorted(row["outcome"] for row in rows) == ["agent_crash", "completed"]
+    completed = next(row for row in rows if row["outcome"] == "completed")
+    assert completed["request_id"] == done.headers["x-request-id"]
+    assert [o for o in processes_of(agent.home) if "--slow-token" in o] == []
+
+
+@pytest.mark.parametrize("after_s", [0.3, 0.8, 1.2, 1.6, 2.2, 3.0])
+def test_ctrl_c_at_any_moment_of_the_start_leaves_nothing(home, after_s):
+    """No process, no half file, a quick end."""
+    settings = {"PARETA_ENGINE_COMMAND": fake_engine("--ready-after", "2")}
+    agent = Agent(home, settings=settings)
+    time.sleep(after_s)
+    agent.stop(signal.SIGINT, timeout_s=20)
+    assert processes_of(home) == []
+    assert [str(p) for p in home.rglob("*.partial*")] == []
+
+
+def test_several_endpoints_on_one_node(start, home):
+    """Two tasks, two engines, one port; each call is metered under its own endpoint."""
+    home.mkdir()
+    (home / "config.toml").write_text(
+        '[[endpoints]]\ntask = "contract-key-fields"\n[[endpoints]]\ntask = "clause-summary"\n'
+    )
+    agent = start()
+    ready = agent.ready()
+    names = [endpoint["id"] for endpoint in ready["endpoints"]]
+    assert len(set(names)) == 2
+    for name in names:
+        assert ask(ready, ready["api_key"], model=name).json()["model"] == name
+    assert sorted(row["endpoint"] for row in agent.usage()) == sorted(names)
+
+
+def test_an_empty_balance_is_402(start):
+    """Calls are refused before they run, by both limits: typed, unmetered."""
+    agent = start()
+    ready = agent.ready()
+    done = agent.command("org", "topup", "--micro-usd", "-10000000", "--json")
+    assert done.returncode == 0, done.stderr
+    _until(lambda: ask(ready, ready["api_key"]).status_code == 402, 15)
+    before = len(agent.usage())
+    answer = ask(ready, ready["api_key"])
+    assert (answer.status_code, answer.json()["error"]["code"]) == (402, "insufficient_credits")
+    assert len(agent.usage()) == before
+
+
+def test_a_wrong_answer_to_the_canary_keeps_an_endpoint_from_going_live(home):
+    """Health alone would have called it live."""
+    done = serve(home, PARETA_ENGINE_COMMAND=fake_engine("--wrong-text"))
+    assert done.returncode == 6
+    assert "canary" in done.stderr
+
+
+def test_no_canary_goes_live_on_health_alone(start):
+    """For engines that hold no such knowledge."""
+    agent = start("--wrong-text", flags=("--no-canary",))
+    assert agent.ready()["endpoints"][0]["status"] == "live"
+
+
+def test_a_taken_port_is_told_before_anything_slow(home):
+    """Exit 4, the port, and two ways on."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.listen()
+        port = sock.getsockname()[1]
+        done = serve(home, "--port", str(port))
+    assert done.returncode == 4
+    assert "port_taken" in done.stderr
+    assert "--port 0" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "settings", "code", "said"),
+    [
+        (["--config", "/nowhere.toml"], {}, 2, "config_unreadable"),
+        ([], {"PARETA_ENGINE_PYTON": "x"}, 2, "did you mean engine.python?"),
+        (["--task", "contract-key-field"], {}, 5, "did you mean 'contract-key-fields'?"),
+        (["--alias", "none-1"], {}, 5, "contract-kie-1"),
+        (["--catalog", "/nowhere"], {}, 5, "/nowhere"),
+        ([], {"PARETA_ENGINE_COMMAND": fake_engine("--die-at-start", "3")}, 6, "ended"),
+        ([], {"PARETA_ENGINE_COMMAND": "/nowhere/engine"}, 6, "/nowhere/engine"),
+        ([], {"PARETA_ENGINE_COMMAND": "", "PARETA_ENGINE_PYTHON": "/nowhere/python"}, 4, "/nowhere/python"),
+    ],
+)
+def test_bad_input_says_what_to_do(home, flags, settings, code, said):
+    """Each with its own exit code and a message that names what is wrong."""
+    done = serve(home, *flags, **settings)
+    assert said in done.stderr
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    assert processes_of(home) == []
+
+
+def test_a_catalog_that_is_broken_names_file_line_and_key(home, tmp_path):
+    """Every problem is located."""
+    catalog = tmp_path / "catalog"
+    catalog.mkdir()
+    (catalog / "task.yaml").write_text(
+        "kind: task\nid: t\ntitle: T\naliases:\n  - id: a-1\n    model: gone\nrecommended: a-1\n"
+    )
+    done = serve(home, "--catalog", str(catalog))
+    assert done.returncode == 5
+    assert "task.yaml:6" in done.stderr
+    assert "gone" in done.stderr
+
+
+def test_status_of_a_running_node_and_of_none(start, home):
+    """A node that does not run is an answer, not a traceback."""
+    agent = start()
+    agent.ready()
+    done = agent.command("status", "--json")
+    assert done.returncode == 0
+    status = json.loads(done.stdout)
+    assert status["endpoints"][0]["status"] == "live"
+    agent.stop()
+    down = agent.command("status")
+    assert down.returncode == 1
+    assert "no node runs" in down.stderr
+
+
+def _free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
+
+
+def _until(condition, timeout_s: float = 10.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            if condition():
+                return
+        except httpx.HTTPError:
+            pass
+        assert time.monotonic() < deadline, "it did not come to pass"
+        time.sleep(0.1)

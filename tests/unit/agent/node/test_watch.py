@@ -1,0 +1,50 @@
+"""When a start is over, and whether the node should get traffic."""
+
+import pytest
+
+from pareta_agent.control.reconcile import Wanted
+from pareta_agent.engine.view import EndpointView, FleetView
+from pareta_agent.node.watch import Start, judge, not_ready
+
+
+def wanted(*names, state="running"):
+    return [Wanted(name, "org", "task", "alias-1", state) for name in names]
+
+
+def view(**states):
+    return FleetView({n: EndpointView(n, "org", "task", "alias-1", s) for n, s in states.items()})
+
+
+@pytest.mark.parametrize(
+    ("states", "expected"),
+    [
+        ({}, Start.UNDER_WAY),
+        ({"a": "deploying"}, Start.UNDER_WAY),
+        ({"a": "live"}, Start.UNDER_WAY),
+        ({"a": "live", "b": "deploying"}, Start.UNDER_WAY),
+        ({"a": "live", "b": "live"}, Start.LIVE),
+        ({"a": "live", "b": "failed"}, Start.LIVE),
+        ({"a": "failed", "b": "failed"}, Start.FAILED),
+        ({"a": "failed", "b": "deploying"}, Start.UNDER_WAY),
+    ],
+)
+def test_a_start_is_over_when_nothing_is_on_its_way(states, expected):
+    """An endpoint that the fleet has not heard of yet is on its way."""
+    assert judge(wanted("a", "b"), view(**states)) == expected
+
+
+def test_a_node_of_which_nothing_is_wanted_never_ends_its_start():
+    """It waits for its plane to want something."""
+    assert judge([], view()) == Start.UNDER_WAY
+    assert judge(wanted("a", state="stopped"), view(a="stopped")) == Start.UNDER_WAY
+
+
+def test_a_node_is_ready_with_a_lease_a_meter_and_a_live_endpoint():
+    """Each lack is named."""
+    assert not_ready(wanted("a"), view(a="live"), lease=True, metering=True) == []
+    assert not_ready([], view(), lease=True, metering=True) == []
+    assert not_ready(wanted("a"), view(a="deploying"), lease=False, metering=False) == [
+        "no lease with the control plane",
+        "usage cannot be recorded",
+        "no endpoint is live yet",
+    ]
