@@ -7,6 +7,15 @@ from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
+class KeyLimits:
+    """What a key may do at most; None is unlimited."""
+
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    concurrency: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class KeyGrant:
     """The answer of an introspection. `endpoints` is None when the key reaches all of its org's."""
 
@@ -15,6 +24,7 @@ class KeyGrant:
     state: Literal["active", "revoked", "no_credit"]
     endpoints: frozenset[str] | None = None
     ttl_s: float = 60.0
+    limits: KeyLimits = KeyLimits()
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,6 +108,11 @@ class Spool:
         spool._thread.start()
         return spool
 
+    @property
+    def id(self) -> str:
+        """Names this file for ever; part of its events' source."""
+        return self._store.spool_id
+
     # what the front and the fleet say
 
     def can_admit(self) -> bool:

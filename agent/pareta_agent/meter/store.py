@@ -162,7 +162,8 @@ class Store:
         if sequence == 0:
             return NO_HASH
         found = self._writer.execute(
-            "SELECT CASE key WHEN ?1 THEN hash ELSE prev_hash END FROM events WHERE key IN (?1, ?1 + 1) ORDER BY key LIMIT 1",
+            "SELECT CASE key WHEN ?1 THEN hash ELSE prev_hash END FROM events"
+            " WHERE key IN (?1, ?1 + 1) ORDER BY key LIMIT 1",
             (_key(epoch, sequence),),
         ).get
         return bytes(found) if isinstance(found, bytes) else None

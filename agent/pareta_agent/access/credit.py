@@ -1,0 +1,119 @@
+"""How much an org may still spend here: a lease from the plane, reserved at admission, settled at the end.
+
+What a request really used is kept out of the lease for good, because its debit is on the way to the plane; only the
+difference to the reservation returns. So a node can't spend more than it was granted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from pareta_agent.clock import Clock
+from pareta_agent.errors import PlaneError
+
+
+@dataclass(frozen=True, slots=True)
+class CreditLease:
+    """The plane's answer: `granted_micro_usd` more may be spent, within `expires_s` from now; 0 is a refusal."""
+
+    granted_micro_usd: int
+    expires_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class CreditSettings:
+    """A lease is asked for in chunks, so that the plane is not asked for each request."""
+
+    chunk_micro_usd: int = 100_000
+    lease_timeout_s: float = 5.0
+    refusal_ttl_s: float = 1.0
+
+
+@dataclass(slots=True)
+class Reservation:
+    """Credit held for one request; settle it once with `CreditBook.release`."""
+
+    org: str
+    micro_usd: int
+    open: bool = True
+
+
+@dataclass(slots=True)
+class _Account:
+    room_micro_usd: int = 0
+    until_s: float = 0.0
+    refused_until_s: float = float("-inf")
+    asking: asyncio.Task[None] | None = None
+
+
+class CreditBook:
+    """Reservations by org; `lease(org, micro_usd)` asks the plane, raising PlaneError when it is away."""
+
+    def __init__(
+        self,
+        lease: Callable[[str, int], Awaitable[CreditLease]],
+        clock: Clock,
+        settings: CreditSettings = CreditSettings(),
+    ) -> None:
+        self._lease, self._clock, self._settings = lease, clock, settings
+        self._accounts: dict[str, _Account] = {}
+
+    def reserve(self, org: str, micro_usd: int) -> Reservation | None:
+        """A reservation from the lease at hand, without asking anybody; None when it has no room."""
+        if micro_usd == 0:
+            return Reservation(org, 0)
+        account = self._accounts.get(org)
+        if account is None or account.room_micro_usd < micro_usd or self._clock.boot_s() >= account.until_s:
+            return None
+        account.room_micro_usd -= micro_usd
+        return Reservation(org, micro_usd)
+
+    async def top_up(self, org: str, micro_usd: int) -> Reservation | None:
+        """A reservation, leasing more where needed; None when the plane grants too little: the caller's 402.
+
+        Raises PlaneError when the plane is away and the lease at hand has no room.
+        """
+        account = self._accounts.setdefault(org, _Account())
+        for _ in range(3):  # others may take what was leased for us
+            if (found := self.reserve(org, micro_usd)) is not None:
+                return found
+            if self._clock.mono_s() < account.refused_until_s:
+                return None
+            if account.asking is None:
+                account.asking = asyncio.ensure_future(self._ask(org, account, micro_usd))
+            await asyncio.shield(account.asking)
+        return self.reserve(org, micro_usd)
+
+    def release(self, reservation: Reservation, used_micro_usd: int) -> None:
+        """Settles a reservation: what was not used returns to the lease, an overrun is taken from it."""
+        if reservation.open:
+            reservation.open = False
+            if (account := self._accounts.get(reservation.org)) is not None:
+                account.room_micro_usd += reservation.micro_usd - used_micro_usd
+
+    def extend(self, org: str, expires_s: float) -> None:
+        """The plane renewed what is left of the org's lease (heartbeat)."""
+        if (account := self._accounts.get(org)) is not None:
+            account.until_s = max(account.until_s, self._clock.boot_s() + expires_s)
+
+    def drop(self) -> None:
+        """Forgets every lease: a new epoch begins without any. Open reservations settle into nothing."""
+        self._accounts.clear()
+
+    async def _ask(self, org: str, account: _Account, micro_usd: int) -> None:
+        sent_s = self._clock.boot_s()
+        try:
+            async with asyncio.timeout(self._settings.lease_timeout_s):
+                lease = await self._lease(org, max(micro_usd, self._settings.chunk_micro_usd))
+        except TimeoutError:
+            raise PlaneError("plane_slow", "the control plane did not grant credit in time") from None
+        finally:
+            account.asking = None
+        if sent_s >= account.until_s:
+            account.room_micro_usd = min(account.room_micro_usd, 0)
+        account.room_micro_usd += lease.granted_micro_usd
+        account.until_s = sent_s + lease.expires_s
+        if account.room_micro_usd < micro_usd:
+            account.refused_until_s = self._clock.mono_s() + self._settings.refusal_ttl_s

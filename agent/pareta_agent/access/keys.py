@@ -1,0 +1,109 @@
+"""What the plane said of each caller's key, remembered for as long as it allowed.
+
+The hot path is one sha256 and one dict. Keys themselves are never kept, only their hashes. Where the answers come
+from is the constructor's business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from pareta_agent.access.grant import KeyGrant
+from pareta_agent.clock import Clock
+from pareta_agent.errors import PlaneError
+
+
+@dataclass(frozen=True, slots=True)
+class KeySettings:
+    """`negative_ttl_s` bounds how long an unknown key stays unknown, `no_credit_ttl_s` how long a top-up may wait.
+
+    `offline_grace_s` is how long past its ttl a known key is believed while the plane is away.
+    """
+
+    max_keys: int = 10_000
+    negative_ttl_s: float = 5.0
+    no_credit_ttl_s: float = 2.0
+    offline_grace_s: float = 300.0
+    introspect_timeout_s: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    grant: KeyGrant | None
+    until_s: float
+
+
+class KeyCache:
+    """Grants by key hash; `introspect` maps a sha256 in hex to a grant, None for no such key, PlaneError when away."""
+
+    def __init__(
+        self,
+        introspect: Callable[[str], Awaitable[KeyGrant | None]],
+        clock: Clock,
+        settings: KeySettings = KeySettings(),
+    ) -> None:
+        self._introspect, self._clock, self._settings = introspect, clock, settings
+        self._known: dict[bytes, _Known] = {}
+        self._asking: dict[bytes, asyncio.Task[KeyGrant | None]] = {}
+        self._revision: int | None = None
+
+    def peek(self, bearer: bytes | str) -> KeyGrant | None:
+        """The grant if it is known and fresh; None says only that `grant` must be asked."""
+        known = self._known.get(_digest(bearer))
+        return known.grant if known is not None and self._clock.mono_s() < known.until_s else None
+
+    async def grant(self, bearer: bytes | str) -> KeyGrant | None:
+        """The grant, None for a key that does not exist. One question at a time is asked per key.
+
+        Raises PlaneError when the plane is away and nothing recent enough is known.
+        """
+        digest = _digest(bearer)
+        known = self._known.get(digest)
+        if known is not None and self._clock.mono_s() < known.until_s:
+            return known.grant
+        asking = self._asking.get(digest)
+        if asking is None:
+            asking = self._asking[digest] = asyncio.ensure_future(self._ask(digest))
+            asking.add_done_callback(lambda _: self._asking.pop(digest, None))
+        try:
+            return await asyncio.shield(asking)
+        except PlaneError:
+            if known is None or self._clock.mono_s() > known.until_s + self._settings.offline_grace_s:
+                raise
+            return known.grant
+
+    def revise(self, revision: int) -> None:
+        """Forgets everything when the plane's key set has changed; takes the revision of any answer."""
+        if revision != self._revision:
+            self._revision = revision
+            self._known.clear()
+
+    async def _ask(self, digest: bytes) -> KeyGrant | None:
+        revision = self._revision
+        try:
+            async with asyncio.timeout(self._settings.introspect_timeout_s):
+                grant = await self._introspect(digest.hex())
+        except TimeoutError:
+            raise PlaneError(
+                "plane_slow", "the control plane did not say whose key this is in time"
+            ) from None
+        if revision == self._revision:
+            self._remember(digest, grant)
+        return grant
+
+    def _remember(self, digest: bytes, grant: KeyGrant | None) -> None:
+        if len(self._known) >= self._settings.max_keys:
+            del self._known[next(iter(self._known))]
+        self._known[digest] = _Known(grant, self._clock.mono_s() + self._ttl_s(grant))
+
+    def _ttl_s(self, grant: KeyGrant | None) -> float:
+        if grant is None:
+            return self._settings.negative_ttl_s
+        return min(grant.ttl_s, self._settings.no_credit_ttl_s) if grant.state == "no_credit" else grant.ttl_s
+
+
+def _digest(bearer: bytes | str) -> bytes:
+    return hashlib.sha256(bearer if isinstance(bearer, bytes) else bearer.encode()).digest()

@@ -1,0 +1,24 @@
+"""What tokens cost, in integer micro-USD. Pure; the node reserves by it and the plane debits by it."""
+
+from __future__ import annotations
+
+from pareta_agent.access.grant import Price
+
+_MTOK = 1_000_000
+
+
+def cost_micro_usd(price: Price, input_tokens: int, cached_tokens: int, output_tokens: int) -> int:
+    """The price of one request, rounded half to even once, on the whole; `input_tokens` includes the cached."""
+    total = (
+        (input_tokens - cached_tokens) * price.input_micro_usd_per_mtok
+        + cached_tokens * price.cached_input_micro_usd_per_mtok
+        + output_tokens * price.output_micro_usd_per_mtok
+    )
+    whole, rest = divmod(total, _MTOK)
+    return whole + (rest * 2 > _MTOK or (rest * 2 == _MTOK and whole % 2 == 1))
+
+
+def estimate_micro_usd(price: Price, prompt_tokens: int, max_tokens: int) -> int:
+    """An upper bound of the price before the request runs: nothing cached, all of `max_tokens` used, rounded up."""
+    dearest = max(price.input_micro_usd_per_mtok, price.cached_input_micro_usd_per_mtok)
+    return -(-(prompt_tokens * dearest + max_tokens * price.output_micro_usd_per_mtok) // _MTOK)

@@ -1,0 +1,277 @@
+"""The node's lease on life: registers, beats, and knows when it may no longer admit.
+
+The lease runs from the moment a renewal was *sent*, on the clock that counts sleep, so that a node which was
+suspended or cut off stops before the plane gives its work away. It never reads what it reports.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from pareta_agent.clock import Clock
+from pareta_agent.control import wire
+from pareta_agent.control.client import FENCED, UNAUTHORIZED
+from pareta_agent.errors import PlaneError
+from pareta_agent.meter.spool import Spool
+from pareta_agent.telemetry.events import Emit, Event
+
+
+class Registry(Protocol):
+    """The two calls of the plane's client that keep a lease."""
+
+    async def register(self, body: wire.Register) -> wire.Registered: ...
+
+    async def heartbeat(
+        self, body: wire.Heartbeat, timeout_s: float | None = None
+    ) -> wire.HeartbeatAnswer: ...
+
+
+@dataclass(frozen=True, slots=True)
+class HeartbeatSettings:
+    """`admit_for_s` is how long after the send time of the last renewal new requests are admitted.
+
+    `offline_grace_s` is added to it where the owner allows serving without a plane.
+    """
+
+    admit_for_s: float = 30.0
+    offline_grace_s: float = 0.0
+    jitter_ratio: float = 0.1
+    backoff_s: float = 1.0
+    backoff_max_s: float = 60.0
+    call_timeout_s: float = 8.0
+    steady_epoch_s: float = 60.0
+    inventory_every_s: float = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who this node is, for as long as it runs."""
+
+    node: str
+    boot_id: str
+    agent_version: str
+    capabilities: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """What a beat says of the node, beside the spool."""
+
+    state: wire.NodeState
+    engines_ready: int = 0
+    engines_starting: int = 0
+    engines_failed: int = 0
+    running: int = 0
+    waiting: int = 0
+    disk_free_bytes: int = 0
+    config_digest: str = ""
+    desired_revision: int = 0
+    keys_revision: int = 0
+    inventory: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Listeners:
+    """Who hears of what an answer carries; each is called on the loop and must not block."""
+
+    epoch: Callable[[int], None] = lambda _: None
+    keys_revision: Callable[[int], None] = lambda _: None
+    credit_lease: Callable[[wire.CreditLease], None] = lambda _: None
+    directive: Callable[[str], None] = lambda _: None
+
+
+@dataclass(frozen=True, slots=True)
+class HeartbeatView:
+    """`epoch` 0: not registered yet. `renewed_boot_s` is the send time of the last renewal."""
+
+    epoch: int = 0
+    fenced: bool = False
+    renewed_boot_s: float | None = None
+    sent: int = 0
+    failed: int = 0
+    clock_offset_s: float | None = None
+    desired_revision: int = 0
+    trouble: str = ""
+
+
+class Heart:
+    """Beats for one node. `vitals` is asked at each beat."""
+
+    def __init__(
+        self,
+        plane: Registry,
+        spool: Spool,
+        identity: Identity,
+        vitals: Callable[[], Vitals],
+        clock: Clock,
+        emit: Emit,
+        listeners: Listeners | None = None,
+        settings: HeartbeatSettings | None = None,
+    ) -> None:
+        self._plane, self._spool, self._identity, self._vitals = plane, spool, identity, vitals
+        self._clock, self._emit = clock, emit
+        self._listeners, self._settings = listeners or Listeners(), settings or HeartbeatSettings()
+        self._interval_s = 10.0
+        self._inventory: tuple[Mapping[str, Any], float] | None = None
+        self.view = HeartbeatView()
+
+    def may_admit(self) -> bool:
+        """Whether the lease lets new requests in: registered, not fenced, renewed recently enough."""
+        renewed_s = self.view.renewed_boot_s
+        if self.view.fenced or renewed_s is None:
+            return False
+        allowed_s = self._settings.admit_for_s + self._settings.offline_grace_s
+        return self._clock.boot_s() - renewed_s < allowed_s
+
+    async def run(self) -> None:
+        """Until cancelled: registers, beats, and registers anew when a newer epoch fenced this one."""
+        quick_fences = 0
+        while True:
+            await self._register()
+            since_s = self._clock.mono_s()
+            await self._clock.sleep(random.uniform(0, self._interval_s))
+            while not self.view.fenced:
+                await self._beat()
+                if not self.view.fenced:
+                    await self._clock.sleep(self._next_s())
+            # Two agents under one name would fence each other for ever: each time after a longer wait.
+            quick_fences = (
+                quick_fences + 1 if self._clock.mono_s() - since_s < self._settings.steady_epoch_s else 0
+            )
+            await self._clock.sleep(self._backoff_s(quick_fences) if quick_fences else 0)
+
+    async def _register(self) -> None:
+        """Until it succeeds."""
+        attempt = 0
+        while True:
+            sent_s = self._clock.boot_s()
+            try:
+                answer = await self._plane.register(self._registration())
+                for epoch, expected in answer.expected.items():
+                    await self._spool.rewind(epoch, expected)
+                await self._spool.begin_epoch(answer.epoch)
+            except PlaneError as error:
+                attempt += 1
+                self._failed("register_failed", error)
+                await self._clock.sleep(
+                    self._backoff_s(attempt + 3 if error.code == UNAUTHORIZED else attempt)
+                )
+                continue
+            self._interval_s = answer.heartbeat_s
+            self.view = replace(
+                self.view,
+                epoch=answer.epoch,
+                fenced=False,
+                renewed_boot_s=sent_s,
+                desired_revision=answer.desired_revision,
+                trouble="",
+            )
+            self._emit(Event("registered", "info", {"epoch": answer.epoch}))
+            self._listeners.epoch(answer.epoch)
+            self._listeners.keys_revision(answer.keys_revision)
+            self._hear_leases(answer.credit_leases)
+            return
+
+    async def _beat(self) -> None:
+        sent_boot_s, sent_wall_s = self._clock.boot_s(), self._clock.wall_s()
+        try:
+            answer = await self._plane.heartbeat(self._body(), self._settings.call_timeout_s)
+        except PlaneError as error:
+            if error.code == FENCED:
+                self.view = replace(self.view, fenced=True)
+                self._emit(Event("fenced", "warning", {"epoch": self.view.epoch}))
+                return
+            self._failed("heartbeat_failed", error)
+            return
+        if self.view.trouble:
+            self._emit(Event("heartbeat_recovered"))
+        self._interval_s = answer.heartbeat_s
+        self.view = replace(
+            self.view,
+            renewed_boot_s=sent_boot_s,
+            sent=self.view.sent + 1,
+            clock_offset_s=answer.server_time - (sent_wall_s + self._clock.wall_s()) / 2,
+            desired_revision=answer.desired_revision,
+            trouble="",
+        )
+        self._listeners.keys_revision(answer.keys_revision)
+        self._hear_leases(answer.credit_leases)
+        for directive in answer.directives:
+            self._listeners.directive(directive)
+        if answer.expected_seq is not None:
+            await self._spool.rewind(self.view.epoch, answer.expected_seq)
+
+    def _registration(self) -> wire.Register:
+        inventory = self._vitals().inventory
+        self._inventory = (inventory, self._clock.mono_s())
+        return wire.Register(
+            node=self._identity.node,
+            boot_id=self._identity.boot_id,
+            agent_version=self._identity.agent_version,
+            capabilities=list(self._identity.capabilities),
+            inventory=dict(inventory),
+            spool_id=self._spool.id,
+            epochs=[
+                wire.EpochMark(epoch=epoch, last_seq=last, acked_seq=acked)
+                for epoch, (last, acked) in self._spool.epochs().items()
+            ],
+        )
+
+    def _body(self) -> wire.Heartbeat:
+        vitals, spool = self._vitals(), self._spool.stats()
+        return wire.Heartbeat(
+            node=self._identity.node,
+            epoch=self.view.epoch,
+            hb_seq=self.view.sent + self.view.failed,
+            boot_id=self._identity.boot_id,
+            state=vitals.state,
+            engines=wire.EngineCounts(
+                ready=vitals.engines_ready, starting=vitals.engines_starting, failed=vitals.engines_failed
+            ),
+            metering_ok=self._spool.can_admit(),
+            running=vitals.running,
+            waiting=vitals.waiting,
+            spool=wire.SpoolReport(
+                last_seq=spool.last_seq,
+                last_hash=spool.last_hash,
+                acked_seq=spool.acked_seq,
+                admitted=spool.admitted,
+                terminal=spool.terminal,
+                quarantined=spool.quarantined,
+                bytes=spool.bytes,
+            ),
+            disk_free_bytes=vitals.disk_free_bytes,
+            clock_offset_s=self.view.clock_offset_s,
+            config_digest=vitals.config_digest,
+            revisions=wire.Revisions(desired=vitals.desired_revision, keys=vitals.keys_revision),
+            inventory=self._changed_inventory(vitals.inventory),
+        )
+
+    def _changed_inventory(self, inventory: Mapping[str, Any]) -> dict[str, Any] | None:
+        now_s = self._clock.mono_s()
+        if self._inventory is not None:
+            before, told_s = self._inventory
+            if before == inventory and now_s - told_s < self._settings.inventory_every_s:
+                return None
+        self._inventory = (inventory, now_s)
+        return dict(inventory)
+
+    def _hear_leases(self, leases: list[wire.CreditLease]) -> None:
+        for lease in leases:
+            self._listeners.credit_lease(lease)
+
+    def _failed(self, name: str, error: PlaneError) -> None:
+        if error.code != self.view.trouble:
+            self._emit(Event(name, "warning", {"code": error.code, "reason": error.message}))
+        self.view = replace(self.view, failed=self.view.failed + 1, trouble=error.code)
+
+    def _next_s(self) -> float:
+        spread_s = self._interval_s * self._settings.jitter_ratio
+        return random.uniform(self._interval_s - spread_s, self._interval_s + spread_s)
+
+    def _backoff_s(self, attempt: int) -> float:
+        most_s = min(self._settings.backoff_max_s, self._settings.backoff_s * 2 ** min(attempt - 1, 16))
+        return random.uniform(0, most_s)

@@ -1,0 +1,214 @@
+"""The control-plane wire, v1: every body that a node and its plane exchange.
+
+Unknown members are ignored on both sides, so that either may be newer. Money is integer micro-USD.
+Times named `server_time` are Unix seconds; `expires_s` counts from the answer.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+VERSION = 1
+MAX_EVENTS = 500
+MAX_EVENTS_BYTES = 2**20
+EVENTS_CONTENT_TYPE = "application/cloudevents-batch+json"
+
+Natural = Annotated[int, Field(ge=0)]
+NodeState = Literal["starting", "ready", "draining", "fenced"]
+
+
+class Wire(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Answer(Wire):
+    server_time: float
+
+
+class EpochMark(Wire):
+    """How far an epoch's chain goes on the node, so that a restored plane can ask for what it lost."""
+
+    epoch: Natural
+    last_seq: Natural
+    acked_seq: Natural
+
+
+class CreditLease(Wire):
+    """`granted_micro_usd` of this org may be spent by the node within `expires_s`; 0 is a refusal."""
+
+    org: str
+    granted_micro_usd: Natural
+    expires_s: float
+
+
+class Register(Wire):
+    """`epochs` are those the spool keeps; the plane's next epoch is above all of them."""
+
+    node: str
+    boot_id: str
+    agent_version: str
+    inventory: dict[str, Any] = {}
+    capabilities: list[str] = []
+    spool_id: str = ""
+    epochs: list[EpochMark] = []
+
+
+class Registered(Answer):
+    """`expected` is the next sequence the plane takes, for epochs that the node named and the plane is behind in."""
+
+    epoch: Annotated[int, Field(ge=1)]
+    heartbeat_s: float
+    lease_ttl_s: float
+    keys_revision: Natural
+    desired_revision: Natural
+    credit_leases: list[CreditLease] = []
+    expected: dict[int, int] = {}
+
+
+class EngineCounts(Wire):
+    ready: Natural = 0
+    starting: Natural = 0
+    failed: Natural = 0
+
+
+class SpoolReport(Wire):
+    last_seq: Natural = 0
+    last_hash: str = ""
+    acked_seq: Natural = 0
+    admitted: Natural = 0
+    terminal: Natural = 0
+    quarantined: Natural = 0
+    bytes: Natural = 0
+
+
+class Revisions(Wire):
+    desired: Natural = 0
+    keys: Natural = 0
+
+
+class Heartbeat(Wire):
+    node: str
+    epoch: Annotated[int, Field(ge=1)]
+    hb_seq: Natural
+    boot_id: str
+    state: NodeState
+    process_alive: bool = True
+    engines: EngineCounts = EngineCounts()
+    metering_ok: bool = True
+    running: Natural = 0
+    waiting: Natural = 0
+    spool: SpoolReport = SpoolReport()
+    disk_free_bytes: Natural = 0
+    clock_offset_s: float | None = None
+    config_digest: str = ""
+    revisions: Revisions = Revisions()
+    inventory: dict[str, Any] | None = None
+
+
+class HeartbeatAnswer(Answer):
+    """`expected_seq` is set when the plane is behind what the node calls acked: the node rewinds."""
+
+    heartbeat_s: float
+    lease_ttl_s: float
+    desired_revision: Natural
+    keys_revision: Natural
+    directives: list[Literal["drain"]] = []
+    credit_leases: list[CreditLease] = []
+    expected_seq: int | None = None
+
+
+class WirePrice(Wire):
+    """Per million tokens."""
+
+    input_micro_usd_per_mtok: Natural = 0
+    cached_input_micro_usd_per_mtok: Natural = 0
+    output_micro_usd_per_mtok: Natural = 0
+
+
+class DesiredEndpoint(Wire):
+    """`price` lets the node reserve credit; what is debited, the plane decides. `system_prompt` is its policy."""
+
+    id: str
+    org: str
+    task: str
+    alias: str
+    state: Literal["running", "stopped"] = "running"
+    objective: Literal["balanced", "latency", "throughput"] | None = None
+    replicas: Annotated[int, Field(ge=1)] | None = None
+    system_prompt: Literal["task", "none"] = "task"
+    price: WirePrice = WirePrice()
+    created_s: Natural = 0
+
+
+class Desired(Answer):
+    revision: Natural
+    endpoints: list[DesiredEndpoint]
+
+
+class ObservedEndpoint(Wire):
+    """`plan` is a summary for people: layout, precision, limits; never a weights id or a path."""
+
+    id: str
+    status: Literal["deploying", "live", "stopped", "failed", "cold"]
+    reason: str | None = None
+    plan: dict[str, Any] = {}
+
+
+class Observed(Wire):
+    epoch: Annotated[int, Field(ge=1)]
+    desired_revision: Natural
+    endpoints: list[ObservedEndpoint]
+
+
+class Rejected(Wire):
+    sequence: Natural
+    reason: str
+
+
+class Ack(Answer):
+    epoch: Natural
+    acked_seq: Natural
+    hash: str
+    duplicates: Natural = 0
+    rejected: list[Rejected] = []
+
+
+class Gap(Answer):
+    """The body of a 409: the next sequence the plane takes."""
+
+    expected_seq: Annotated[int, Field(ge=1)]
+
+
+class Introspect(Wire):
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class KeyLimits(Wire):
+    """None is unlimited."""
+
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    concurrency: int | None = None
+
+
+class KeyAnswer(Answer):
+    """`endpoints` null: all of the org's."""
+
+    org: str
+    key_id: str
+    state: Literal["active", "revoked", "no_credit"]
+    endpoints: list[str] | None = None
+    limits: KeyLimits = KeyLimits()
+    ttl_s: float
+
+
+class CreditRequest(Wire):
+    org: str
+    epoch: Annotated[int, Field(ge=1)]
+    micro_usd: Annotated[int, Field(ge=1)]
+
+
+class CreditAnswer(Answer):
+    lease: CreditLease

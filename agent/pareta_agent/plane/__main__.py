@@ -1,0 +1,25 @@
+"""The plane as a process: `python -m pareta_agent.plane`. Says where it listens in one line of JSON on stdout."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from pareta_agent.plane.seed import Seed
+from pareta_agent.plane.serve import serve
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m pareta_agent.plane")
+    parser.add_argument("--home", type=Path, required=True)
+    parser.add_argument("--seed", type=Seed.model_validate_json, default=None)
+    parser.add_argument("--database", default=None, help="SQLAlchemy URL; default: SQLite under the home")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=0)
+    options = parser.parse_args()
+    sys.exit(serve(options.home, options.seed, options.database, options.host, options.port))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""A control plane of the node's own: a child process on loopback, spoken to over the same wire as any other.
+
+It is a process so that its disk and its JSON never delay the agent's event loop; it dies with the agent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from pareta_agent import launch
+from pareta_agent.errors import PlaneError
+from pareta_agent.plane.seed import Seed, SeedEndpoint, node_token
+
+__all__ = ["EmbeddedPlane", "Seed", "SeedEndpoint", "start"]
+
+_READY_WITHIN_S = 30.0
+_STOP_WITHIN_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedPlane:
+    """A running plane. `api_key` is the secret of the first key, only when it was minted by this start."""
+
+    url: str
+    node_token: str
+    api_key: str | None
+    process: launch.Process
+
+    async def stop(self) -> None:
+        """Ends it, gently at first."""
+        self.process.signal(signal.SIGTERM)
+        try:
+            async with asyncio.timeout(_STOP_WITHIN_S):
+                await self.process.wait()
+        except TimeoutError:
+            await self.process.kill_group()
+
+
+async def start(home: Path, seed: Seed, port: int = 0) -> EmbeddedPlane:
+    """Starts the plane on the database under `home` and waits until it answers; raises PlaneError."""
+    argv = [sys.executable, "-m", "pareta_agent.plane", "--home", str(home), "--port", str(port)]
+    process = await launch.spawn(
+        [*argv, "--seed", seed.model_dump_json()],
+        env=launch.environment(),
+        stdout_pipe=True,
+        new_session=True,
+        die_with_parent=True,
+    )
+    said: list[str] = []
+    try:
+        async with asyncio.timeout(_READY_WITHIN_S):
+            ready = await _ready_line(process, said)
+    except TimeoutError:
+        ready = None
+    if ready is None:
+        await process.kill_group()
+        message = "the embedded control plane did not start: " + (" ".join(said)[-500:] or "it said nothing")
+        raise PlaneError("plane_not_started", message, "run `pareta-agent plane serve` to see why")
+    return EmbeddedPlane(f"http://127.0.0.1:{ready['port']}", node_token(home), ready["api_key"], process)
+
+
+async def _ready_line(process: launch.Process, said: list[str]) -> dict[str, Any] | None:
+    """The first line that is JSON; what came before it goes to `said`. None at the end of its output."""
+    while process.stdout is not None and (line := await process.stdout.readline()):
+        try:
+            return dict(orjson.loads(line))
+        except (orjson.JSONDecodeError, TypeError, ValueError):
+            said.append(line.decode("utf-8", "replace").strip())
+    return None

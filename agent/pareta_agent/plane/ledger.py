@@ -1,0 +1,217 @@
+"""Where usage becomes money: rows, debits and the sequence commit in one transaction, once per identity.
+
+It takes a chain's next entry only, and only with an unbroken hash; it knows nothing of HTTP.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from sqlalchemy import Connection, case, select, update
+
+from pareta_agent.access.grant import Price
+from pareta_agent.access.price import cost_micro_usd
+from pareta_agent.clock import Clock
+from pareta_agent.meter.event import FINISHED, NO_HASH, Entry, parse_wire
+from pareta_agent.meter.record import Outcome
+from pareta_agent.plane.schema import Database, chains, endpoints, events, leases, ledger, orgs, rejections
+
+_DEBITED_SOURCES = ("engine_final", "chunk_count")
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The batch is in: everything up to `acked_seq` is committed."""
+
+    epoch: int
+    acked_seq: int
+    hash: str
+    duplicates: int
+    rejected: tuple[tuple[int, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Nothing was taken. With `expected_seq` the sender rewinds to it; without, the batch itself is wrong."""
+
+    reason: str
+    expected_seq: int | None = None
+
+
+class _Tokens(BaseModel):
+    model_config = ConfigDict(strict=True)
+    input: int = Field(ge=0)
+    input_cached: int = Field(ge=0)
+    output: int = Field(ge=0)
+    output_reasoning: int = Field(ge=0)
+
+
+class _Finished(BaseModel):
+    """What the ledger needs of `inference.finished` data."""
+
+    request_id: str = Field(min_length=1, max_length=128)
+    org: str
+    key_id: str
+    endpoint: str
+    outcome: Outcome
+    usage_source: Literal["engine_final", "chunk_count", "none", "suspect"]
+    tokens: _Tokens
+
+
+@dataclass(slots=True)
+class _Work:
+    """What one batch will change."""
+
+    ledger: list[dict[str, Any]] = field(default_factory=list)
+    events: list[dict[str, Any]] = field(default_factory=list)
+    rejections: list[dict[str, Any]] = field(default_factory=list)
+    debits: Counter[str] = field(default_factory=Counter)
+
+
+class Ledger:
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database, self._clock = database, clock
+
+    def take(self, node: str, batch: list[dict[str, Any]]) -> Taken | Refused:
+        """Commits a batch of events of one source and epoch, in order; a repeat of what is in counts as duplicate."""
+        try:
+            entries = [parse_wire(event) for event in batch]
+            sources = {(event["source"], entry.epoch) for event, entry in zip(batch, entries, strict=True)}
+        except (KeyError, TypeError, ValueError) as error:
+            return Refused(f"not a batch of spool events: {type(error).__name__}")
+        if len(sources) != 1:
+            return Refused("a batch holds the events of one source and epoch")
+        source, epoch = sources.pop()
+        if not str(source).startswith(f"//pareta/node/{node}/spool/"):
+            return Refused("the source is not this node's")
+        with self._database.write() as connection:
+            return self._take(connection, node, source, epoch, list(zip(entries, batch, strict=True)))
+
+    def _take(
+        self,
+        connection: Connection,
+        node: str,
+        source: str,
+        epoch: int,
+        batch: list[tuple[Entry, dict[str, Any]]],
+    ) -> Taken | Refused:
+        mine = (chains.c.source == source) & (chains.c.epoch == epoch)
+        found = connection.execute(select(chains).where(mine).with_for_update()).first()
+        last, digest = (found.last_seq, found.last_hash) if found else (0, NO_HASH.hex())
+        fresh = [pair for pair in batch if pair[0].sequence > last]
+        reached, broken = last, None
+        for entry, _ in fresh:
+            if entry.sequence != reached + 1:
+                return Refused("gap", expected_seq=last + 1)
+            if entry.prev_hash.hex() != digest or not entry.intact:
+                broken = f"the chain is broken at {entry.sequence}"
+                break
+            reached, digest = entry.sequence, entry.hash.hex()
+        if broken:
+            return Refused(broken)
+        work = self._work(connection, source, fresh)
+        self._commit(connection, node, work)
+        row = {"node": node, "last_seq": reached, "last_hash": digest}
+        if found:
+            connection.execute(update(chains).where(mine).values(**row))
+        else:
+            connection.execute(chains.insert().values(source=source, epoch=epoch, **row))
+        rejected = tuple((row["sequence"], row["reason"]) for row in work.rejections)
+        return Taken(epoch, reached, digest, len(batch) - len(fresh), rejected)
+
+    def _work(self, connection: Connection, source: str, fresh: list[tuple[Entry, dict[str, Any]]]) -> _Work:
+        work, now_s = _Work(), self._clock.wall_s()
+        prices, known_orgs = _prices(connection), set(connection.execute(select(orgs.c.id)).scalars())
+        asked = [event["data"].get("request_id") for _, event in fresh if event["type"] == FINISHED]
+        seen = set(
+            connection.execute(select(ledger.c.request_id).where(ledger.c.request_id.in_(asked))).scalars()
+        )
+        for entry, event in fresh:
+            place = {
+                "source": source,
+                "epoch": entry.epoch,
+                "sequence": entry.sequence,
+                "received_s": now_s,
+            }
+            if event["type"] != FINISHED:
+                work.events.append({**place, "type": event["type"], "data": event["data"]})
+                continue
+            row = _ledger_row(event["data"], prices, known_orgs, seen)
+            if isinstance(row, str):
+                work.rejections.append({**place, "reason": row, "event": event})
+                continue
+            seen.add(row["request_id"])
+            work.ledger.append({**place, **row})
+            work.debits[row["org"]] += row["debit_micro_usd"]
+        return work
+
+    def _commit(self, connection: Connection, node: str, work: _Work) -> None:
+        for table, rows in ((ledger, work.ledger), (events, work.events), (rejections, work.rejections)):
+            if rows:
+                connection.execute(table.insert(), rows)
+        for org, debit in work.debits.items():
+            if debit:
+                balance = {"balance_micro_usd": orgs.c.balance_micro_usd - debit}
+                connection.execute(update(orgs).where(orgs.c.id == org).values(**balance))
+                left = leases.c.remaining_micro_usd - debit
+                connection.execute(
+                    update(leases)
+                    .where((leases.c.node == node) & (leases.c.org == org))
+                    .values(remaining_micro_usd=case((left > 0, left), else_=0))
+                )
+
+    def rows(self, *, endpoint: str | None = None, limit: int | None = None) -> list[dict[str, Any]]:
+        """The newest `limit` ledger rows (all when None), oldest first."""
+        query = select(ledger).order_by(
+            ledger.c.received_s.desc(), ledger.c.epoch.desc(), ledger.c.sequence.desc()
+        )
+        if endpoint is not None:
+            query = query.where(ledger.c.endpoint == endpoint)
+        with self._database.read() as connection:
+            return [dict(row._mapping) for row in connection.execute(query.limit(limit))][::-1]
+
+
+def _ledger_row(
+    data: dict[str, Any], prices: dict[str, Price], known_orgs: set[str], seen: set[str]
+) -> dict[str, Any] | str:
+    """The row, or why there can be none."""
+    try:
+        usage = _Finished.model_validate(data)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        return f"invalid data: {'.'.join(map(str, first['loc']))}: {first['type']}"
+    if usage.request_id in seen:
+        return "this request is in the ledger already"
+    if usage.org not in known_orgs:
+        return "unknown org"
+    if (price := prices.get(usage.endpoint)) is None:
+        return "unknown endpoint"
+    tokens = usage.tokens
+    debited = usage.outcome is Outcome.COMPLETED and usage.usage_source in _DEBITED_SOURCES
+    cost = cost_micro_usd(price, tokens.input, tokens.input_cached, tokens.output)
+    return {
+        "request_id": usage.request_id,
+        "org": usage.org,
+        "key_id": usage.key_id,
+        "endpoint": usage.endpoint,
+        "outcome": usage.outcome.value,
+        "usage_source": usage.usage_source,
+        "input_tokens": tokens.input,
+        "cached_tokens": tokens.input_cached,
+        "output_tokens": tokens.output,
+        "reasoning_tokens": tokens.output_reasoning,
+        "debit_micro_usd": cost if debited else 0,
+    }
+
+
+def _prices(connection: Connection) -> dict[str, Price]:
+    rows = connection.execute(select(endpoints)).all()
+    return {
+        row.id: Price(
+            row.input_micro_usd_per_mtok, row.cached_input_micro_usd_per_mtok, row.output_micro_usd_per_mtok
+        )
+        for row in rows
+    }

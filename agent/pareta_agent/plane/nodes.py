@@ -1,0 +1,151 @@
+"""The nodes that the plane knows: tokens, epochs (the fencing token), heartbeats, and gaps in what they report."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, select, update
+
+from pareta_agent.clock import Clock
+from pareta_agent.control.wire import Heartbeat, HeartbeatAnswer, Observed, Register, Registered
+from pareta_agent.plane import credit
+from pareta_agent.plane.schema import Database, chains, gaps, nodes
+from pareta_agent.plane.state import revision_of, sha256_hex
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSettings:
+    """What the plane asks of its nodes; `suspect_s` and `lost_s` are ages of the last heartbeat."""
+
+    heartbeat_s: float = 10.0
+    lease_ttl_s: float = 40.0
+    suspect_s: float = 25.0
+    lost_s: float = 50.0
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRow:
+    id: str
+    epoch: int
+    state: str
+    heartbeat_age_s: float | None
+
+
+class Nodes:
+    def __init__(self, database: Database, clock: Clock, settings: NodeSettings | None = None) -> None:
+        self._database, self._clock = database, clock
+        self._settings = settings or NodeSettings()
+
+    def ensure(self, node: str, token: str) -> None:
+        """Makes the node known by that token, in place of an older one."""
+        with self._database.write() as connection:
+            known = update(nodes).where(nodes.c.id == node).values(token_sha256=sha256_hex(token))
+            if not connection.execute(known).rowcount:
+                blank: dict[str, Any] = {
+                    "epoch": 0,
+                    "boot_id": "",
+                    "state": "lost",
+                    "report": {},
+                    "observed": {},
+                }
+                connection.execute(nodes.insert().values(id=node, token_sha256=sha256_hex(token), **blank))
+
+    def mint(self, node: str) -> str:
+        """A new token for the node; it is kept hashed."""
+        token = f"pareta_nt_{secrets.token_urlsafe(32)}"
+        self.ensure(node, token)
+        return token
+
+    def of_token(self, token: str) -> str | None:
+        with self._database.read() as connection:
+            return connection.execute(
+                select(nodes.c.id).where(nodes.c.token_sha256 == sha256_hex(token))
+            ).scalar()
+
+    def register(self, request: Register) -> Registered:
+        """A new epoch, above every one that the plane or the node's spool has seen; older ones are fenced."""
+        now_s = self._clock.wall_s()
+        with self._database.write() as connection:
+            held = connection.execute(
+                select(nodes.c.epoch).where(nodes.c.id == request.node).with_for_update()
+            )
+            epoch = max([held.scalar_one(), *(mark.epoch for mark in request.epochs)]) + 1
+            report = {"inventory": request.inventory, "agent_version": request.agent_version}
+            row = {"epoch": epoch, "boot_id": request.boot_id, "state": "starting", "report": report}
+            times = {"registered_s": now_s, "heartbeat_s": now_s}
+            connection.execute(update(nodes).where(nodes.c.id == request.node).values(**row, **times))
+            credit.drop(connection, request.node)
+            source = f"//pareta/node/{request.node}/spool/{request.spool_id}"
+            expected = {}
+            for mark in request.epochs:
+                last = self._compare(connection, request.node, source, mark.epoch, mark.last_seq)
+                if last < mark.acked_seq:
+                    expected[mark.epoch] = last + 1
+            return Registered(
+                server_time=now_s,
+                epoch=epoch,
+                heartbeat_s=self._settings.heartbeat_s,
+                lease_ttl_s=self._settings.lease_ttl_s,
+                keys_revision=revision_of(connection, "keys"),
+                desired_revision=revision_of(connection, "desired"),
+                expected=expected,
+            )
+
+    def heartbeat(self, beat: Heartbeat, spool_source: str | None = None) -> HeartbeatAnswer | None:
+        """Renews the lease; None when the node's epoch is not the current one (410)."""
+        now_s = self._clock.wall_s()
+        with self._database.write() as connection:
+            row = connection.execute(select(nodes).where(nodes.c.id == beat.node).with_for_update()).one()
+            if row.epoch != beat.epoch:
+                return None
+            report = {**row.report, **beat.model_dump(exclude_none=True)}
+            values = {"heartbeat_s": now_s, "state": beat.state, "report": report}
+            connection.execute(update(nodes).where(nodes.c.id == beat.node).values(**values))
+            mine = (chains.c.node == beat.node) & (chains.c.epoch == beat.epoch)
+            source = spool_source or connection.execute(select(chains.c.source).where(mine)).scalar() or ""
+            last = self._compare(connection, beat.node, source, beat.epoch, beat.spool.last_seq)
+            return HeartbeatAnswer(
+                server_time=now_s,
+                heartbeat_s=self._settings.heartbeat_s,
+                lease_ttl_s=self._settings.lease_ttl_s,
+                desired_revision=revision_of(connection, "desired"),
+                keys_revision=revision_of(connection, "keys"),
+                credit_leases=credit.renew(connection, beat.node, now_s),
+                expected_seq=last + 1 if last < beat.spool.acked_seq else None,
+            )
+
+    def observed(self, node: str, observed: Observed) -> bool:
+        """Keeps what the node sees of its endpoints; False for an epoch that is not the current one."""
+        mine = (nodes.c.id == node) & (nodes.c.epoch == observed.epoch)
+        with self._database.write() as connection:
+            values = {"observed": observed.model_dump()}
+            return bool(connection.execute(update(nodes).where(mine).values(**values)).rowcount)
+
+    def current(self, node: str, epoch: int) -> bool:
+        with self._database.read() as connection:
+            return connection.execute(select(nodes.c.epoch).where(nodes.c.id == node)).scalar() == epoch
+
+    def rows(self) -> list[NodeRow]:
+        """Every node; its state is what it last said, unless its lease ran out: then suspect or lost."""
+        now_s = self._clock.wall_s()
+        with self._database.read() as connection:
+            found = connection.execute(select(nodes).order_by(nodes.c.id)).all()
+        return [self._row(row.id, row.epoch, row.state, row.heartbeat_s, now_s) for row in found]
+
+    def _row(self, node: str, epoch: int, state: str, heartbeat_s: float | None, now_s: float) -> NodeRow:
+        age_s = None if heartbeat_s is None else now_s - heartbeat_s
+        if age_s is None or age_s >= self._settings.lost_s:
+            return NodeRow(node, epoch, "lost", age_s)
+        return NodeRow(node, epoch, "suspect" if age_s >= self._settings.suspect_s else state, age_s)
+
+    def _compare(self, connection: Connection, node: str, source: str, epoch: int, reported_seq: int) -> int:
+        """The chain's last sequence here. A node that reports less than it has sent lost records: a gap, noted once."""
+        mine = (chains.c.source == source) & (chains.c.epoch == epoch)
+        last = connection.execute(select(chains.c.last_seq).where(mine)).scalar() or 0
+        known = (gaps.c.node == node) & (gaps.c.epoch == epoch) & (gaps.c.expected_seq == last)
+        if reported_seq < last and not connection.execute(select(gaps.c.id).where(known)).first():
+            row = {"node": node, "epoch": epoch, "expected_seq": last, "reported_seq": reported_seq}
+            connection.execute(gaps.insert().values(**row, found_s=self._clock.wall_s()))
+        return last

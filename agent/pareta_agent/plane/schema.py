@@ -1,0 +1,193 @@
+"""The plane's tables, in SQL that SQLite and PostgreSQL both speak, and how a connection behaves."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Connection,
+    Engine,
+    Float,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    create_engine,
+    event,
+)
+
+_WAL_IS_SAFE_FROM = (3, 51, 3)  # before, two connections could corrupt a WAL that is being reset
+
+metadata = MetaData()
+
+orgs = Table(
+    "orgs",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("balance_micro_usd", BigInteger, nullable=False),
+)
+keys = Table(
+    "keys",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("org", String(64), nullable=False),
+    Column("sha256", String(64), nullable=False, unique=True),
+    Column("prefix", String(24), nullable=False),
+    Column("revoked", Boolean, nullable=False),
+    Column("endpoints", JSON, nullable=True),
+    Column("limits", JSON, nullable=False),
+    Column("created_s", BigInteger, nullable=False),
+)
+endpoints = Table(
+    "endpoints",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("org", String(64), nullable=False),
+    Column("task", String(128), nullable=False),
+    Column("alias", String(128), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("input_micro_usd_per_mtok", BigInteger, nullable=False),
+    Column("cached_input_micro_usd_per_mtok", BigInteger, nullable=False),
+    Column("output_micro_usd_per_mtok", BigInteger, nullable=False),
+    Column("created_s", BigInteger, nullable=False),
+)
+revisions = Table(
+    "revisions",
+    metadata,
+    Column("name", String(16), primary_key=True),
+    Column("value", BigInteger, nullable=False),
+)
+nodes = Table(
+    "nodes",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("token_sha256", String(64), nullable=False, unique=True),
+    Column("epoch", BigInteger, nullable=False),
+    Column("boot_id", String(64), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("registered_s", Float, nullable=True),
+    Column("heartbeat_s", Float, nullable=True),
+    Column("report", JSON, nullable=False),
+    Column("observed", JSON, nullable=False),
+)
+leases = Table(
+    "leases",
+    metadata,
+    Column("node", String(64), primary_key=True),
+    Column("org", String(64), primary_key=True),
+    Column("remaining_micro_usd", BigInteger, nullable=False),
+    Column("expires_s", Float, nullable=False),
+)
+chains = Table(
+    "chains",
+    metadata,
+    Column("source", String(255), primary_key=True),
+    Column("epoch", BigInteger, primary_key=True),
+    Column("node", String(64), nullable=False),
+    Column("last_seq", BigInteger, nullable=False),
+    Column("last_hash", String(64), nullable=False),
+)
+ledger = Table(
+    "ledger",
+    metadata,
+    Column("source", String(255), primary_key=True),
+    Column("epoch", BigInteger, primary_key=True),
+    Column("sequence", BigInteger, primary_key=True),
+    Column("request_id", String(128), nullable=False, unique=True),
+    Column("org", String(64), nullable=False),
+    Column("key_id", String(64), nullable=False),
+    Column("endpoint", String(64), nullable=False),
+    Column("outcome", String(32), nullable=False),
+    Column("usage_source", String(16), nullable=False),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("cached_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("reasoning_tokens", BigInteger, nullable=False),
+    Column("debit_micro_usd", BigInteger, nullable=False),
+    Column("received_s", Float, nullable=False),
+)
+Index("ledger_received", ledger.c.received_s)
+events = Table(
+    "events",
+    metadata,
+    Column("source", String(255), primary_key=True),
+    Column("epoch", BigInteger, primary_key=True),
+    Column("sequence", BigInteger, primary_key=True),
+    Column("type", String(64), nullable=False),
+    Column("data", JSON, nullable=False),
+    Column("received_s", Float, nullable=False),
+)
+rejections = Table(
+    "rejections",
+    metadata,
+    Column("source", String(255), primary_key=True),
+    Column("epoch", BigInteger, primary_key=True),
+    Column("sequence", BigInteger, primary_key=True),
+    Column("reason", Text, nullable=False),
+    Column("event", JSON, nullable=False),
+    Column("received_s", Float, nullable=False),
+)
+gaps = Table(
+    "gaps",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("node", String(64), nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("expected_seq", BigInteger, nullable=False),
+    Column("reported_seq", BigInteger, nullable=False),
+    Column("found_s", Float, nullable=False),
+)
+
+
+class Database:
+    """One database by URL. A write transaction holds the write lock from its first statement."""
+
+    def __init__(self, url: str) -> None:
+        self.engine = create_engine(url, pool_pre_ping=not url.startswith("sqlite"))
+        self.sqlite = self.engine.dialect.name == "sqlite"
+        if self.sqlite:
+            _serialise(self.engine)
+
+    def create(self) -> None:
+        metadata.create_all(self.engine)
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """One transaction: committed at the end, rolled back by an exception."""
+        with self.engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            yield connection
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def _serialise(engine: Engine) -> None:
+    @event.listens_for(engine, "connect")
+    def configure(connection: Any, _record: object) -> None:
+        connection.isolation_level = None  # the driver must not open transactions of its own
+        journal = "WAL" if sqlite3.sqlite_version_info >= _WAL_IS_SAFE_FROM else "TRUNCATE"
+        for pragma in (
+            f"journal_mode={journal}",
+            "synchronous=FULL",
+            "busy_timeout=10000",
+            "foreign_keys=ON",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -1,0 +1,64 @@
+"""What an embedded plane starts with; applying it again changes nothing that was changed since by hand."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from pareta_agent.control.wire import DesiredEndpoint, WirePrice
+
+DATABASE = "plane.db"
+TOKEN = "node.token"
+
+
+class SeedEndpoint(BaseModel):
+    model_config = ConfigDict(frozen=True)
+    id: str
+    task: str
+    alias: str
+    price: WirePrice = WirePrice(
+        input_micro_usd_per_mtok=100_000,
+        cached_input_micro_usd_per_mtok=50_000,
+        output_micro_usd_per_mtok=400_000,
+    )
+
+    def wanted(self, org: str) -> DesiredEndpoint:
+        return DesiredEndpoint(id=self.id, org=org, task=self.task, alias=self.alias, price=self.price)
+
+
+class Seed(BaseModel):
+    """One org with a balance, its first key, one node and the endpoints that should run on it."""
+
+    model_config = ConfigDict(frozen=True)
+    node: str
+    endpoints: tuple[SeedEndpoint, ...]
+    org: str = "org_local"
+    balance_micro_usd: int = 10_000_000
+
+
+def plane_home(home: Path) -> Path:
+    """Where an agent's home keeps its embedded plane."""
+    return home / "plane"
+
+
+def database_url(home: Path) -> str:
+    return f"sqlite:///{plane_home(home) / DATABASE}"
+
+
+def node_token(home: Path) -> str:
+    """The embedded node's token: made once, readable by its owner only."""
+    path = plane_home(home) / TOKEN
+    if path.exists():
+        return path.read_text().strip()
+    token = f"pareta_nt_{secrets.token_urlsafe(32)}"
+    partial = path.with_suffix(".partial")
+    partial.unlink(missing_ok=True)
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(token + "\n")
+        os.fsync(file.fileno())
+    partial.rename(path)
+    return token

@@ -1,0 +1,72 @@
+"""Runs the plane: database, seed, server; one ready line on stdout, then until SIGTERM."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from pathlib import Path
+
+import orjson
+import uvicorn
+
+from pareta_agent.clock import SystemClock
+from pareta_agent.plane.node_api import Plane, create_app
+from pareta_agent.plane.schema import Database
+from pareta_agent.plane.seed import Seed, database_url, node_token, plane_home
+
+
+def open_plane(home: Path, url: str | None = None) -> tuple[Plane, Database]:
+    """The plane on its database, made where it is missing (files for their owner only)."""
+    directory = plane_home(home)
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    database = Database(url or database_url(home))
+    database.create()
+    return Plane.on(database, SystemClock()), database
+
+
+def sow(plane: Plane, home: Path, seed: Seed) -> str | None:
+    """Applies the seed; the key's secret when one was minted now."""
+    plane.state.ensure_org(seed.org, seed.balance_micro_usd)
+    plane.nodes.ensure(seed.node, node_token(home))
+    plane.state.want([each.wanted(seed.org) for each in seed.endpoints])
+    return None if plane.state.key_rows(seed.org) else plane.state.mint_key(seed.org).secret
+
+
+def serve(home: Path, seed: Seed | None, url: str | None, host: str, port: int) -> int:
+    """The exit status; 4 when the address is taken."""
+    os.umask(0o077)
+    try:
+        listener = socket.create_server((host, port))
+    except OSError as error:
+        print(f"the plane cannot listen on {host}:{port}: {error.strerror}", file=sys.stderr)  # noqa: T201
+        return 4
+    plane, database = open_plane(home, url)
+    api_key = sow(plane, home, seed) if seed else None
+    config = uvicorn.Config(
+        create_app(plane),
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        timeout_graceful_shutdown=1,
+        server_header=False,
+    )
+    ready = {"port": listener.getsockname()[1], "api_key": api_key}
+    try:
+        _Server(config, ready).run(sockets=[listener])
+    finally:
+        database.close()
+    return 0
+
+
+class _Server(uvicorn.Server):
+    """Says on stdout when it listens: whoever started it waits for that line."""
+
+    def __init__(self, config: uvicorn.Config, ready: dict[str, object]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        sys.stdout.write(orjson.dumps(self._ready).decode() + "\n")
+        sys.stdout.flush()

@@ -1,0 +1,218 @@
+"""What the plane knows and wants: orgs, keys, endpoints, and the revisions by which nodes notice a change.
+
+Every public function is one transaction or one read. Keys are kept as sha256 only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, select, update
+from ulid import ULID
+
+from pareta_agent.clock import Clock
+from pareta_agent.control.wire import (
+    Desired,
+    DesiredEndpoint,
+    KeyAnswer,
+    KeyLimits,
+    WirePrice,
+)
+from pareta_agent.errors import ConfigError
+from pareta_agent.plane.schema import Database, endpoints, keys, orgs, revisions
+
+KEY_PREFIX = "pareta_sk_"
+_KEY_TTL_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class MintedKey:
+    """`secret` exists only here, once."""
+
+    id: str
+    org: str
+    secret: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRow:
+    id: str
+    org: str
+    prefix: str
+    revoked: bool
+    endpoints: tuple[str, ...] | None
+    created_s: int
+
+
+class State:
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database, self._clock = database, clock
+
+    # orgs and keys
+
+    def ensure_org(self, org: str, balance_micro_usd: int) -> bool:
+        """Makes the org with that balance unless it exists."""
+        with self._database.write() as connection:
+            if connection.execute(select(orgs.c.id).where(orgs.c.id == org)).first():
+                return False
+            connection.execute(orgs.insert().values(id=org, balance_micro_usd=balance_micro_usd))
+            return True
+
+    def balance(self, org: str) -> int | None:
+        with self._database.read() as connection:
+            return connection.execute(select(orgs.c.balance_micro_usd).where(orgs.c.id == org)).scalar()
+
+    def top_up(self, org: str, micro_usd: int) -> int:
+        """The balance after adding; raises ConfigError `org_unknown`."""
+        with self._database.write() as connection:
+            changed = connection.execute(
+                update(orgs)
+                .where(orgs.c.id == org)
+                .values(balance_micro_usd=orgs.c.balance_micro_usd + micro_usd)
+                .returning(orgs.c.balance_micro_usd)
+            ).scalar()
+            if changed is None:
+                raise ConfigError("org_unknown", f"there is no org {org}", "see `pareta-agent org ls`")
+            bump(connection, "keys")
+            return int(changed)
+
+    def org_rows(self) -> list[tuple[str, int]]:
+        with self._database.read() as connection:
+            return [
+                (row.id, row.balance_micro_usd)
+                for row in connection.execute(select(orgs).order_by(orgs.c.id))
+            ]
+
+    def mint_key(self, org: str, only: list[str] | None = None, limits: KeyLimits | None = None) -> MintedKey:
+        """A new key of 256 random bits; only its hash is kept. Raises ConfigError `org_unknown`."""
+        minted = MintedKey(f"key_{str(ULID()).lower()}", org, KEY_PREFIX + secrets.token_urlsafe(32))
+        with self._database.write() as connection:
+            if not connection.execute(select(orgs.c.id).where(orgs.c.id == org)).first():
+                raise ConfigError("org_unknown", f"there is no org {org}", "see `pareta-agent org ls`")
+            connection.execute(
+                keys.insert().values(
+                    id=minted.id,
+                    org=org,
+                    sha256=sha256_hex(minted.secret),
+                    prefix=minted.secret[: len(KEY_PREFIX) + 4],
+                    revoked=False,
+                    endpoints=only,
+                    limits=(limits or KeyLimits()).model_dump(),
+                    created_s=int(self._clock.wall_s()),
+                )
+            )
+            bump(connection, "keys")
+        return minted
+
+    def revoke_key(self, key_id: str) -> None:
+        """Raises ConfigError `key_unknown`."""
+        with self._database.write() as connection:
+            if connection.execute(update(keys).where(keys.c.id == key_id).values(revoked=True)).rowcount == 0:
+                raise ConfigError("key_unknown", f"there is no key {key_id}", "see `pareta-agent keys ls`")
+            bump(connection, "keys")
+
+    def key_rows(self, org: str | None = None) -> list[KeyRow]:
+        query = select(keys).order_by(keys.c.created_s, keys.c.id)
+        with self._database.read() as connection:
+            rows = connection.execute(query if org is None else query.where(keys.c.org == org)).all()
+        return [
+            KeyRow(
+                row.id,
+                row.org,
+                row.prefix,
+                row.revoked,
+                None if row.endpoints is None else tuple(row.endpoints),
+                row.created_s,
+            )
+            for row in rows
+        ]
+
+    def introspect(self, sha256: str) -> KeyAnswer | None:
+        """What the key of that hash is worth; None for no such key."""
+        query = (
+            select(keys, orgs.c.balance_micro_usd)
+            .join(orgs, orgs.c.id == keys.c.org)
+            .where(keys.c.sha256 == sha256)
+        )
+        with self._database.read() as connection:
+            row = connection.execute(query).first()
+        if row is None:
+            return None
+        return KeyAnswer(
+            server_time=self._clock.wall_s(),
+            org=row.org,
+            key_id=row.id,
+            state="revoked" if row.revoked else "active" if row.balance_micro_usd > 0 else "no_credit",
+            endpoints=row.endpoints,
+            limits=KeyLimits(**row.limits),
+            ttl_s=_KEY_TTL_S,
+        )
+
+    # endpoints
+
+    def want(self, wanted: list[DesiredEndpoint]) -> None:
+        """Makes `wanted` all that runs; what runs and is not in it is stopped. A repeat changes nothing."""
+        with self._database.write() as connection:
+            before = _endpoint_rows(connection)
+            for each in wanted:
+                row = {
+                    "org": each.org,
+                    "task": each.task,
+                    "alias": each.alias,
+                    "state": each.state,
+                    **each.price.model_dump(),
+                }
+                if each.id in before:
+                    connection.execute(update(endpoints).where(endpoints.c.id == each.id).values(**row))
+                else:
+                    created = {"id": each.id, "created_s": int(self._clock.wall_s())}
+                    connection.execute(endpoints.insert().values(**row, **created))
+            kept = [each.id for each in wanted]
+            connection.execute(update(endpoints).where(endpoints.c.id.not_in(kept)).values(state="stopped"))
+            if _endpoint_rows(connection) != before:
+                bump(connection, "desired")
+
+    def desired(self) -> Desired:
+        with self._database.read() as connection:
+            revision = revision_of(connection, "desired")
+            rows = _endpoint_rows(connection)
+        return Desired(
+            server_time=self._clock.wall_s(),
+            revision=revision,
+            endpoints=[
+                DesiredEndpoint(
+                    **{name: row[name] for name in ("id", "org", "task", "alias", "state", "created_s")},
+                    price=WirePrice(**{name: row[name] for name in WirePrice.model_fields}),
+                )
+                for row in rows.values()
+            ],
+        )
+
+    def revision(self, name: str) -> int:
+        with self._database.read() as connection:
+            return revision_of(connection, name)
+
+
+def sha256_hex(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def bump(connection: Connection, name: str) -> None:
+    """Moves a revision on; part of the caller's transaction."""
+    if not connection.execute(
+        update(revisions).where(revisions.c.name == name).values(value=revisions.c.value + 1)
+    ).rowcount:
+        connection.execute(revisions.insert().values(name=name, value=1))
+
+
+def revision_of(connection: Connection, name: str) -> int:
+    return connection.execute(select(revisions.c.value).where(revisions.c.name == name)).scalar() or 0
+
+
+def _endpoint_rows(connection: Connection) -> dict[str, dict[str, Any]]:
+    return {
+        row.id: dict(row._mapping) for row in connection.execute(select(endpoints).order_by(endpoints.c.id))
+    }

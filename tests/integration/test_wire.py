@@ -1,0 +1,132 @@
+"""Node and plane over real sockets: the embedded plane's process, the client, heart and uplink."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from pareta_agent.clock import SystemClock
+from pareta_agent.control.client import PlaneClient
+from pareta_agent.control.heartbeat import Heart, Identity, Listeners, Vitals
+from pareta_agent.control.uplink import Uplink
+from pareta_agent.errors import PlaneError
+from pareta_agent.meter.record import Admission, Outcome, Tokens, UsageRecord
+from pareta_agent.meter.spool import Spool, SpoolSettings
+from pareta_agent.plane import embedded
+from pareta_agent.plane.serve import open_plane
+from pareta_agent.telemetry.events import Bus
+
+SEED = embedded.Seed(
+    node="node-1", endpoints=(embedded.SeedEndpoint(id="ep_a", task="task-a", alias="alias-1"),)
+)
+
+
+def record(request_id: str, outcome: Outcome = Outcome.COMPLETED) -> UsageRecord:
+    admission = Admission(
+        request_id, SEED.org, "key_a", "ep_a", "task-a", "alias-1", "/v1/chat/completions", True, 1.7e9
+    )
+    return UsageRecord(admission, outcome, "engine_final", Tokens(1000, 0, 500), ("stop",))
+
+
+@asynccontextmanager
+async def running(home: Path) -> AsyncIterator[tuple[embedded.EmbeddedPlane, PlaneClient]]:
+    plane = await embedded.start(home, SEED)
+    try:
+        async with PlaneClient(plane.url, plane.node_token, SEED.node) as client:
+            yield plane, client
+    finally:
+        await plane.stop()
+
+
+@asynccontextmanager
+async def node(home: Path, client: PlaneClient) -> AsyncIterator[tuple[Spool, Heart, Uplink]]:
+    clock, emit = SystemClock(), Bus()
+    spool = Spool.open(home / "spool.db", SpoolSettings(SEED.node, reserve_bytes=4096), clock)
+    registered = asyncio.Event()
+    identity = Identity(SEED.node, "boot-1", "0.1.0")
+    vitals = Vitals("ready", inventory={"cpus": 2})
+    listeners = Listeners(epoch=lambda _: registered.set())
+    heart = Heart(client, spool, identity, lambda: vitals, clock, emit, listeners)
+    uplink = Uplink(client, spool, clock, emit)
+    tasks = [asyncio.create_task(heart.run()), asyncio.create_task(uplink.run())]
+    try:
+        async with asyncio.timeout(10):
+            await registered.wait()
+        yield spool, heart, uplink
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        spool.close()
+
+
+async def test_a_record_becomes_a_debited_row(tmp_path: Path) -> None:
+    """A completed record is a ledger row and a debit soon after; a failed one a row without a debit."""
+    async with running(tmp_path) as (_, client), node(tmp_path, client) as (spool, heart, uplink):
+        assert heart.may_admit()
+        await spool.finish(record("a"))
+        await spool.finish(record("b", Outcome.FAILED_ENGINE))
+        assert await uplink.drained(5)
+    plane, database = open_plane(tmp_path)
+    rows = [(row["request_id"], row["outcome"], row["debit_micro_usd"]) for row in plane.ledger.rows()]
+    assert rows == [("a", "completed", 300), ("b", "failed_engine", 0)]
+    assert plane.state.balance(SEED.org) == SEED.balance_micro_usd - 300
+    database.close()
+
+
+async def test_the_first_key_is_minted_once(tmp_path: Path) -> None:
+    """The secret is shown by the first start only, and introspects to its org."""
+    async with running(tmp_path) as (plane, client):
+        assert plane.api_key is not None
+        grant = await client.introspect(hashlib.sha256(plane.api_key.encode()).hexdigest())
+        assert grant is not None
+        assert (grant.org, grant.state) == (SEED.org, "active")
+        assert await client.introspect("0" * 64) is None
+    async with running(tmp_path) as (plane, _):
+        assert plane.api_key is None
+
+
+async def test_the_desired_state_is_polled_long(tmp_path: Path) -> None:
+    """The seed's endpoints are wanted with their prices; the same revision waits."""
+    async with running(tmp_path) as (_, client):
+        desired = await client.desired(-1, 0)
+        assert [
+            (each.id, each.state, each.price.output_micro_usd_per_mtok) for each in desired.endpoints
+        ] == [("ep_a", "running", 400_000)]
+        assert (await client.desired(desired.revision, 0.3)).revision == desired.revision
+
+
+async def test_a_newer_epoch_fences_the_older(tmp_path: Path) -> None:
+    """Two registrations of one node: the first gets 410 for heartbeats and credit."""
+    async with running(tmp_path) as (_, client), node(tmp_path, client) as (spool, heart, uplink):
+        old = heart.view.epoch
+        newer = await client.register(heart._registration())
+        assert newer.epoch > old
+        with pytest.raises(PlaneError) as fenced:
+            await client.credit_lease(old, SEED.org, 100)
+        assert fenced.value.code == "plane_fenced"
+        await spool.finish(record("late"))
+        assert await uplink.drained(5)
+
+
+async def test_credit_is_leased_down_to_zero(tmp_path: Path) -> None:
+    """What is leased can't be leased again."""
+    async with running(tmp_path) as (_, client), node(tmp_path, client) as (_, heart, _):
+        first = await client.credit_lease(heart.view.epoch, SEED.org, 9_999_000)
+        second = await client.credit_lease(heart.view.epoch, SEED.org, 9_999_000)
+        third = await client.credit_lease(heart.view.epoch, SEED.org, 1)
+        granted = [each.granted_micro_usd for each in (first, second, third)]
+        assert granted == [9_999_000, 1_000, 0]
+
+
+async def test_a_wrong_token_is_refused(tmp_path: Path) -> None:
+    """401 is not a plane that is away."""
+    async with running(tmp_path) as (plane, _), PlaneClient(plane.url, "wrong", SEED.node) as stranger:
+        with pytest.raises(PlaneError) as refused:
+            await stranger.desired(-1, 0)
+        assert refused.value.code == "plane_unauthorized"
