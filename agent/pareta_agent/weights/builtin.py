@@ -23,7 +23,7 @@ from pareta_agent.clock import Clock
 from pareta_agent.errors import HostError
 from pareta_agent.weights import disk
 from pareta_agent.weights.layout import Layout
-from pareta_agent.weights.lock import FileLock
+from pareta_agent.weights.lock import FileLock, patiently
 from pareta_agent.weights.settings import OnProgress, WeightsProgress, WeightsSettings
 from pareta_agent.weights.translate import short
 from pareta_agent.weights.verify import is_complete
@@ -88,7 +88,13 @@ async def prepare(variant: Variant, settings: WeightsSettings, clock: Clock, pro
                 "fetch", 0, variant.weights_bytes, "another process converts the same model"
             )
             lock = FileLock(layout.lock(digest))
-            await lock.acquire(clock, settings.lock_timeout_s, lambda: progress(waiting), exclusive=True)
+            await patiently(
+                lambda: lock.try_acquire(exclusive=True),
+                layout.lock(digest),
+                clock,
+                settings.lock_timeout_s,
+                lambda: progress(waiting),
+            )
             try:
                 if not await asyncio.to_thread(is_complete, final, digest):
                     await _make(variant, settings, clock, progress, layout)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
+import random
 from collections.abc import Callable
 from pathlib import Path
 
@@ -40,18 +42,18 @@ class FileLock:
             os.close(self._descriptor)
             self._descriptor = None
 
-    async def acquire(
-        self, clock: Clock, timeout_s: float, on_wait: Callable[[], None], *, exclusive: bool
-    ) -> None:
-        """Waits for the lock, telling `on_wait` at each look; HostError `weights_locked` past the deadline."""
-        deadline = clock.mono_s() + timeout_s
-        while not self.try_acquire(exclusive=exclusive):
-            if clock.mono_s() >= deadline:
-                self.release()
-                raise HostError(
-                    "weights_locked",
-                    f"another process has held {self._path} for more than {timeout_s:.0f} s",
-                    "end that process, or give this agent a weights root of its own",
-                )
-            on_wait()
-            await clock.sleep(_POLL_S)
+
+async def patiently(
+    attempt: Callable[[], bool], path: Path, clock: Clock, timeout_s: float, on_wait: Callable[[], None]
+) -> None:
+    """Tries until it works, telling `on_wait` each time it does not; HostError `weights_locked` past the deadline."""
+    deadline_s = clock.mono_s() + timeout_s
+    while not await asyncio.to_thread(attempt):
+        if clock.mono_s() >= deadline_s:
+            raise HostError(
+                "weights_locked",
+                f"another process has held {path} for more than {timeout_s:.0f} s",
+                "end that process, or give this agent a weights root of its own",
+            )
+        on_wait()
+        await clock.sleep(random.uniform(0.5, 1.5) * _POLL_S)

@@ -21,9 +21,10 @@ class Meter:
         self._hashed_bytes = 0
         self._reported_s = float("-inf")
 
-    def restart(self, done_bytes: int) -> None:
-        """Sets both counts: `done_bytes` are fetched and hashed."""
-        self._fetched_bytes = self._hashed_bytes = done_bytes
+    def restart(self, fetched_bytes: int, hashed_bytes: int) -> None:
+        """Sets both counts: what an earlier attempt had left, or what a second pass has not to do again."""
+        self._fetched_bytes, self._hashed_bytes = fetched_bytes, hashed_bytes
+        self._tell("fetch", fetched_bytes)
 
     def fetched(self, count_bytes: int) -> None:
         self._fetched_bytes += count_bytes

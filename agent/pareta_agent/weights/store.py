@@ -14,7 +14,7 @@ from pathlib import Path
 from pareta_agent.clock import Clock, SystemClock
 from pareta_agent.weights import builtin, disk
 from pareta_agent.weights.layout import Layout
-from pareta_agent.weights.lock import FileLock
+from pareta_agent.weights.lock import FileLock, patiently
 from pareta_agent.weights.progress import Meter
 from pareta_agent.weights.settings import OnProgress, WeightsProgress, WeightsSettings
 from pareta_agent.weights.transfer import Transfer
@@ -49,7 +49,8 @@ class WeightsStore:
             lock = self._locks.get(digest) or FileLock(self._layout.lock(digest))
             held = digest in self._locks
             try:
-                if not (held or lock.try_acquire(exclusive=False)) or not await self._is_here(digest):
+                here = held or lock.try_acquire(exclusive=False)
+                if not here or not await asyncio.to_thread(is_complete, final, digest):
                     await self._fetch_alone(variant, final, lock, progress)
             except BaseException:
                 if not held:
@@ -99,20 +100,26 @@ class WeightsStore:
                 return
             await self.remove(digest)
 
-    async def _is_here(self, digest: str) -> bool:
-        return await asyncio.to_thread(is_complete, self._layout.artifact(digest), digest)
-
     async def _fetch_alone(self, variant: Variant, final: Path, lock: FileLock, progress: OnProgress) -> None:
-        """Fetches under the exclusive lock, unless whoever held it did; leaves the lock shared."""
+        """Fetches under the exclusive lock, unless another process did meanwhile; leaves the lock shared."""
         digest = variant.artifact
-        lock.release()
+
+        def is_mine_or_here() -> bool:
+            if lock.try_acquire(exclusive=True):
+                return True
+            if lock.try_acquire(exclusive=False) and is_complete(final, digest):
+                return True
+            lock.release()
+            return False
+
         waiting = WeightsProgress(
             "fetch", 0, variant.weights_bytes, "another process fetches the same artifact"
         )
-        await lock.acquire(
-            self._clock, self._settings.lock_timeout_s, lambda: progress(waiting), exclusive=True
+        path = self._layout.lock(digest)
+        await patiently(
+            is_mine_or_here, path, self._clock, self._settings.lock_timeout_s, lambda: progress(waiting)
         )
-        if not await self._is_here(digest):
+        if not await asyncio.to_thread(is_complete, final, digest):
             with registry_errors(digest):
                 store = await self._open(variant, progress)
                 try:

@@ -39,6 +39,7 @@ class Transfer:
         meter: Meter,
     ) -> None:
         self._store = store
+        self._local = store.local_path
         self._manifest = manifest
         self._target = target
         self._settings = settings
@@ -54,7 +55,7 @@ class Transfer:
         return sum(
             sum(part.size_bytes for part in self._parts(index) if not self._is_done(part))
             for index, file in enumerate(self._manifest.files)
-            if not self._store.local_path(file.path)
+            if not self._local(file.path)
         )
 
     async def run(self) -> None:
@@ -64,8 +65,6 @@ class Transfer:
         from before a power cut.
         """
         wrong = await self._pass(range(len(self._manifest.files)))
-        for index in wrong:
-            await asyncio.to_thread(self._journal.forget, index)
         if wrong:
             wrong = await self._pass(wrong)
         if wrong:
@@ -85,21 +84,21 @@ class Transfer:
             size = path.stat().st_size if path.is_file() else -1
             if size < max((part.stop for part in self._parts(index) if self._is_done(part)), default=0):
                 self._journal.forget(index)
-            if size < 0 and not self._store.local_path(file.path):
+            if size < 0 and not self._local(file.path):
                 path.touch()
 
     async def _pass(self, indexes: Sequence[int]) -> list[int]:
-        """Fetches and hashes the given files; returns those whose sha256 is wrong."""
+        """Fetches and hashes the given files; returns, and forgets, those whose sha256 is wrong."""
         files = self._manifest.files
-        self._meter.restart(self._manifest.total_bytes - sum(files[index].size_bytes for index in indexes))
         self._arrived = {part: asyncio.Event() for index in indexes for part in self._parts(index)}
-        missing: list[Part] = []
+        kept_bytes = 0
         for part, arrived in self._arrived.items():
             if self._is_done(part):
                 arrived.set()
-                self._meter.fetched(part.size_bytes)
-            elif not self._store.local_path(part.path):
-                missing.append(part)
+                kept_bytes += part.size_bytes
+        settled_bytes = self._manifest.total_bytes - sum(files[index].size_bytes for index in indexes)
+        self._meter.restart(settled_bytes + kept_bytes, settled_bytes)
+        missing = [p for p, arrived in self._arrived.items() if not (arrived.is_set() or self._local(p.path))]
         queue = iter(missing)
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -108,7 +107,10 @@ class Transfer:
                     tasks.create_task(self._work(queue))
         except* (ArtifactError, OSError) as group:
             raise _first(group) from None
-        return [index for index, verdict in zip(indexes, verdicts, strict=True) if not verdict.result()]
+        wrong = [index for index, verdict in zip(indexes, verdicts, strict=True) if not verdict.result()]
+        for index in wrong:
+            await asyncio.to_thread(self._journal.forget, index)
+        return wrong
 
     async def _work(self, queue: Iterator[Part]) -> None:
         for part in queue:
@@ -120,7 +122,7 @@ class Transfer:
         """Whether the file's sha256 is right; follows the parts as they arrive, in order."""
         file = self._manifest.files[index]
         path = self._target / file.path
-        local = self._store.local_path(file.path)
+        local = self._local(file.path)
         if local:
             await asyncio.to_thread(share, local, path)
             self._meter.fetched(file.size_bytes)
