@@ -1,0 +1,121 @@
+"""One endpoint's engines: as many slots as its plan has replicas, made to match what is wanted, one wish at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+
+from pareta_agent.engine import eta
+from pareta_agent.engine.phases import Cause
+from pareta_agent.engine.replica import Drain
+from pareta_agent.engine.slot import Slot, Surroundings
+from pareta_agent.engine.spec import EngineSpec
+from pareta_agent.engine.view import EndpointStatus, EndpointView
+
+
+class Endpoint:
+    """Level-based: `want` and `unwant` say what should be; one task makes it so and nobody else touches the slots."""
+
+    def __init__(self, spec: EngineSpec, around: Surroundings, history: eta.History) -> None:
+        self._spec = spec
+        self._wanted: EngineSpec | None = None
+        self._around = around
+        self._history = history
+        self._slots: list[Slot] = []
+        self._drain: Drain | None = None
+        self._drain_s = around.settings.drain_s
+        self._wake = asyncio.Event()
+        self._settled = asyncio.Event()
+        self._task = asyncio.create_task(self._reconcile())
+
+    def want(self, spec: EngineSpec) -> None:
+        if spec != self._wanted:
+            self._wish(spec)
+
+    def unwant(self, drain: Drain | None, drain_s: float) -> None:
+        if self._wanted is not None or not self._settled.is_set():
+            self._drain, self._drain_s = drain, drain_s
+            self._wish(None)
+
+    def retry(self) -> None:
+        """Starts again what was given up; a running engine is left alone."""
+        if any(slot.gave_up for slot in self._slots):
+            self._wake.set()
+
+    def kill(self) -> None:
+        for slot in self._slots:
+            slot.kill()
+
+    async def settled(self) -> None:
+        """Waits until what runs is what is wanted (for a start: that it was begun)."""
+        await self._settled.wait()
+
+    async def close(self) -> None:
+        """Ends the task that owns the slots; they must have been unwanted and settled."""
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    def _wish(self, spec: EngineSpec | None) -> None:
+        self._wanted = spec
+        self._settled.clear()
+        self._wake.set()
+        self._around.changed()
+
+    async def _reconcile(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            wanted, running = self._wanted, bool(self._slots)
+            if running:
+                stops = [slot.stop(self._drain, self._drain_s) for slot in self._slots]
+                await asyncio.gather(*stops)
+                self._slots = []
+            if wanted is not None and wanted is self._wanted:
+                self._spec = wanted
+                cause: Cause = "replan" if running else "deploy"
+                self._slots = [
+                    Slot(wanted, index, self._around, cause) for index in range(wanted.plan.replicas)
+                ]
+            if not self._wake.is_set():
+                self._settled.set()
+            self._around.changed()
+
+    def view(self) -> EndpointView:
+        spec = self._wanted or self._spec
+        ready = tuple(view for slot in self._slots if (view := slot.view()) is not None)
+        status, reason = self._status(bool(ready))
+        return EndpointView(
+            id=spec.endpoint,
+            org=spec.org,
+            task=spec.task,
+            alias=spec.alias,
+            status=status,
+            replicas=ready if self._wanted is not None else (),
+            max_model_len=spec.plan.max_model_len,
+            system_prompt=spec.system_prompt,
+            retry_after_s=self._retry_after_s() if status == "deploying" else None,
+            reason=reason,
+            created_s=spec.created_s,
+        )
+
+    def _status(self, ready: bool) -> tuple[EndpointStatus, str | None]:
+        if self._wanted is None:
+            return "stopped", "stopped as asked"
+        if ready:
+            return "live", None
+        given_up = [slot.gave_up for slot in self._slots if slot.gave_up]
+        if given_up and len(given_up) == len(self._slots):
+            return "failed", given_up[0].reason
+        return "deploying", None
+
+    def _retry_after_s(self) -> int:
+        waits = [self._slot_wait_s(slot) for slot in self._slots if not slot.gave_up]
+        return min(waits, default=eta.remaining_s(self._history.of(self._spec.endpoint), {}, None))
+
+    def _slot_wait_s(self, slot: Slot) -> int:
+        past = self._history.of(self._spec.endpoint)
+        if slot.retry_at_s is not None or slot.replica is None:
+            pause_s = max(0.0, (slot.retry_at_s or 0.0) - self._around.clock.mono_s())
+            return math.ceil(pause_s) + eta.remaining_s(past, {}, None)
+        phases = slot.replica.phases
+        return eta.remaining_s(past, phases.spent(), phases.current)

@@ -1,0 +1,103 @@
+"""All engines of this node, as the rest of the agent meets them: say what is wanted, read a frozen view."""
+
+from __future__ import annotations
+
+import asyncio
+
+from pareta_agent.clock import Clock
+from pareta_agent.engine import eta, orphans
+from pareta_agent.engine.endpoint import Endpoint
+from pareta_agent.engine.intent import Intents
+from pareta_agent.engine.phases import ColdStart, OnColdStart
+from pareta_agent.engine.replica import Drain
+from pareta_agent.engine.slot import Changed, Surroundings
+from pareta_agent.engine.spec import EngineSettings, EngineSpec
+from pareta_agent.engine.view import EndpointView, FleetView
+from pareta_agent.telemetry.events import Emit
+
+_KILL_MARGIN_S = 20.0
+
+
+class Fleet:
+    """Must be made on the event loop that it runs on, by the only agent that uses `settings.state_dir`."""
+
+    def __init__(
+        self, settings: EngineSettings, clock: Clock, emit: Emit, on_cold_start: OnColdStart
+    ) -> None:
+        self.settings = settings
+        self._emit = emit
+        self._report = on_cold_start
+        self._history = eta.History()
+        self._changed = Changed()
+        self._intents = Intents(settings.state_dir)
+        self._around = Surroundings(settings, self._intents, clock, emit, self._cold_started, self._changed)
+        self._endpoints: dict[str, Endpoint] = {}
+        self._shown: dict[str, EndpointView] = {}
+
+    async def want(self, spec: EngineSpec) -> None:
+        """This endpoint shall run so; the same wish again changes nothing. Returns at once: watch the view."""
+        self._shown.pop(spec.endpoint, None)
+        endpoint = self._endpoints.get(spec.endpoint)
+        if endpoint is None:
+            endpoint = self._endpoints[spec.endpoint] = Endpoint(spec, self._around, self._history)
+        endpoint.want(spec)
+
+    async def unwant(self, endpoint: str, drain: Drain | None = None, drain_s: float | None = None) -> None:
+        """Takes the endpoint out of the view's replicas, waits for `drain` at most `drain_s`, ends its engines.
+
+        Returns when nothing of it runs. An unknown endpoint is already as wanted.
+        """
+        if found := self._endpoints.get(endpoint):
+            found.unwant(drain, self.settings.drain_s if drain_s is None else drain_s)
+            await found.settled()
+
+    def retry(self, endpoint: str) -> None:
+        """Starts again an endpoint that was given up."""
+        if found := self._endpoints.get(endpoint):
+            found.retry()
+
+    def set_status(self, view: EndpointView) -> None:
+        """Shows an endpoint that has no engine (stopped, or failed before there could be one)."""
+        self._shown[view.id] = view
+        self._changed()
+
+    def forget(self, endpoint: str) -> None:
+        """Drops from the view an endpoint that no longer exists; its engines must have been unwanted."""
+        self._shown.pop(endpoint, None)
+        self._endpoints.pop(endpoint, None)
+        self._changed()
+
+    def view(self) -> FleetView:
+        return FleetView({**{name: found.view() for name, found in self._endpoints.items()}, **self._shown})
+
+    @property
+    def revision(self) -> int:
+        return self._changed.revision
+
+    async def changed(self, since: int) -> int:
+        """Waits until the fleet's revision is past `since`, and answers it: no change can be missed."""
+        return await self._changed.since(since)
+
+    async def reap_orphans(self) -> int:
+        """Ends what an earlier agent of this home left running, and sweeps its files; how many processes."""
+        return await orphans.reap(self.settings, self._intents, self._emit)
+
+    def hurry(self) -> None:
+        """Ends all patience: engines that drain or stop are killed now."""
+        for endpoint in self._endpoints.values():
+            endpoint.kill()
+
+    async def close(self, deadline_s: float, drain: Drain | None = None) -> None:
+        """Drains and ends every engine; past `deadline_s` their groups are killed. Nothing runs afterwards."""
+        stops = asyncio.gather(*(self.unwant(name, drain, deadline_s) for name in self._endpoints))
+        done, _ = await asyncio.wait({stops}, timeout=deadline_s + _KILL_MARGIN_S)
+        if not done:
+            self.hurry()
+            await asyncio.wait({stops}, timeout=_KILL_MARGIN_S)
+        for endpoint in self._endpoints.values():
+            await endpoint.close()
+
+    def _cold_started(self, report: ColdStart) -> None:
+        if report.outcome == "ready":
+            self._history.add(report.endpoint, report.phases)
+        self._report(report)

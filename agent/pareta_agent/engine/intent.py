@@ -1,0 +1,76 @@
+"""What this node meant to run, written durably before it runs: one small file a replica.
+
+After a crash the next agent reads here which generation is the last, and which process it was.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """`pid` and `started` are None until the process runs; `segments` are its files in /dev/shm; `ready`: it served."""
+
+    endpoint: str
+    index: int
+    generation: int
+    marker: str
+    boot_id: str
+    spec: str = ""
+    pid: int | None = None
+    started: int | None = None
+    ready: bool = False
+    ended: bool = False
+    version: str | None = None
+    segments: tuple[str, ...] = ()
+
+
+class Intents:
+    """The intents of this node, in one directory that only this agent writes."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def write(self, intent: Intent) -> None:
+        """Durable on return: a crash leaves the old record or the new one. Raises OSError."""
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = self._path(intent.endpoint, intent.index)
+        partial = path.with_suffix(".partial")
+        with partial.open("w") as file:
+            json.dump(asdict(intent), file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+        descriptor = os.open(self._directory, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def read(self, endpoint: str, index: int) -> Intent | None:
+        return _load(self._path(endpoint, index))
+
+    def all(self) -> list[Intent]:
+        """Every record that can be read; a broken one cannot have been written by `write` and is left out."""
+        found = (_load(path) for path in sorted(self._directory.glob("*.intent")))
+        return [intent for intent in found if intent is not None]
+
+    def _path(self, endpoint: str, index: int) -> Path:
+        return self._directory / f"{endpoint}-{index}.intent"
+
+
+def _load(path: Path) -> Intent | None:
+    try:
+        fields = json.loads(path.read_text())
+        return Intent(**{**fields, "segments": tuple(fields["segments"])})
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def boot_id() -> str:
+    """This boot of the machine: pids and start times of another one mean nothing."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()

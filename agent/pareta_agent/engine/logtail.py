@@ -1,0 +1,44 @@
+"""The end of a file that another process appends to: whole new lines since the last look."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from pathlib import Path
+
+_MAX_READ_BYTES = 1024 * 1024
+_BREAK = re.compile(r"[\r\n]+")
+
+
+class LogTail:
+    """Reads what is new; `last` keeps the last lines for a verdict. A missing file has no lines."""
+
+    def __init__(self, path: Path, keep: int = 60) -> None:
+        self._path = path
+        self._offset = 0
+        self._partial = ""
+        self.last: deque[str] = deque(maxlen=keep)
+
+    def read(self) -> list[str]:
+        """New whole lines; a progress bar's carriage return ends a line too."""
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                data = file.read(_MAX_READ_BYTES)
+        except FileNotFoundError:
+            return []
+        self._offset += len(data)
+        *lines, self._partial = _BREAK.split(self._partial + data.decode("utf-8", "replace"))
+        self.last.extend(line for line in lines if line.strip())
+        return lines
+
+    def read_to_end(self) -> list[str]:
+        """The same, up to the end, with the last line though it has no newline."""
+        lines = []
+        while new := self.read():
+            lines += new
+        if self._partial.strip():
+            lines.append(self._partial)
+            self.last.append(self._partial)
+            self._partial = ""
+        return lines

@@ -1,0 +1,80 @@
+"""Where one generation of a replica lives on disk: its private directory, its socket, its log.
+
+Paths are short by design: a unix socket's holds 107 bytes, and vLLM appends a uuid to ours.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pareta_agent.engine.spec import EngineSettings
+from pareta_agent.errors import HostError
+
+LOGS_KEPT = 3
+_SOCKET_PATH_BYTES = 107
+_UUID_CHARS = 37
+_SHM = Path("/dev/shm")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    name: str
+    generation: int
+    directory: Path
+    log: Path
+    marker: str
+
+    @property
+    def socket(self) -> Path:
+        return self.directory / "s"
+
+    @property
+    def tmp(self) -> Path:
+        return self.directory / "t"
+
+    def make(self) -> None:
+        """Creates the private directories (0700) and turns the logs over. Raises HostError, OSError."""
+        if len(str(self.tmp)) + _UUID_CHARS > _SOCKET_PATH_BYTES:
+            raise HostError(
+                "run_dir_too_long",
+                f"the run directory's path is too long for unix sockets ({len(str(self.directory))} bytes)",
+                "set a shorter run directory (engine.run_dir), such as /run/pareta",
+            )
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.directory.chmod(0o700)
+        self.tmp.mkdir(mode=0o700, exist_ok=True)
+        self.log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        turn_over(self.log)
+
+    def sweep(self, segments: Iterable[str] = ()) -> None:
+        """Removes the socket, the temporary files and these segments of /dev/shm; idempotent."""
+        for segment in segments:
+            with contextlib.suppress(OSError):
+                (_SHM / Path(segment).name).unlink()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def place(settings: EngineSettings, endpoint: str, index: int, generation: int) -> Place:
+    """The place of that generation; a function of its arguments alone."""
+    short = hashlib.sha256(endpoint.encode()).hexdigest()[:6]
+    return Place(
+        name=f"{endpoint}/{index}",
+        generation=generation,
+        directory=settings.run_dir / f"{short}.{index}.{generation}",
+        log=settings.log_dir / f"{endpoint}-{index}.log",
+        marker=f"{settings.home_id}/{endpoint}/{index}/{generation}",
+    )
+
+
+def turn_over(log: Path) -> None:
+    """`log` becomes `log.1`, that `log.2`; older ones go."""
+    for age in range(LOGS_KEPT - 1, 0, -1):
+        older = log.with_name(f"{log.name}.{age}")
+        newer = log if age == 1 else log.with_name(f"{log.name}.{age - 1}")
+        with contextlib.suppress(FileNotFoundError):
+            newer.replace(older)

@@ -1,0 +1,134 @@
+"""One engine as a process group: started with its intent on disk, ended whole, and nothing left behind.
+
+It does not know what an engine answers; only that it runs, writes a log, and must be gone at the end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Awaitable, Iterable
+from pathlib import Path
+from signal import SIGKILL, SIGTERM
+
+from pareta_agent import launch
+from pareta_agent.engine.intent import Intent, Intents
+from pareta_agent.engine.place import Place
+
+_KILL_DEADLINE_S = 15.0
+
+
+class EngineProcess:
+    """A running engine and the record of it. `wait` ends when its leader does, whatever became of the others."""
+
+    def __init__(self, process: launch.Process, place: Place, intents: Intents, intent: Intent) -> None:
+        self._process = process
+        self._place = place
+        self._intents = intents
+        self.intent = intent
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        return self._process.alive
+
+    async def wait(self) -> int | None:
+        return await self._process.wait()
+
+    def mark_ready(self, version: str | None) -> None:
+        """Records that it served, and which segments of shared memory it uses, for whoever cleans up after us."""
+        self._record(ready=True, version=version, segments=tuple(sorted(self._segments())))
+
+    async def stop(self, *, term_s: float, hurry: asyncio.Event) -> bool:
+        """SIGTERM to the leader, up to `term_s` (0: none) or `hurry`, then SIGKILL until nobody is left; then sweeps.
+
+        False when something survived SIGKILL (a process stuck in a driver); what it holds is then kept on record.
+        """
+        segments = {*self.intent.segments, *self._segments()}
+        if term_s > 0:
+            self._process.signal(SIGTERM)
+            await first(self._process.wait(), hurry.wait(), timeout_s=term_s)
+        segments |= self._segments()
+        gone = await self._process.kill_group(_KILL_DEADLINE_S)
+        gone = await end_strays(marked(self._place.marker), _KILL_DEADLINE_S) and gone
+        if gone:
+            self._place.sweep(segments)
+            self._record(ended=True)
+        return gone
+
+    def kill(self) -> None:
+        """SIGKILL to the group, without waiting."""
+        self._process.signal_group(SIGKILL)
+
+    def _segments(self) -> set[str]:
+        return {segment for member in self._process.group() for segment in shared_memory(member.pid)}
+
+    def _record(self, **changes: object) -> None:
+        self.intent = dataclasses.replace(self.intent, **changes)  # type: ignore[arg-type]
+        self._intents.write(self.intent)
+
+
+async def start(
+    place: Place, argv: list[str], env: dict[str, str], intents: Intents, intent: Intent
+) -> EngineProcess:
+    """Writes the intent, starts the program in a session of its own, and names it in the record.
+
+    Raises OSError when the program cannot be started or the record cannot be written.
+    """
+    place.make()
+    intents.write(intent)
+    process = await launch.spawn(argv, env=env, log_path=place.log, rlimits={"core": 0, "nofile": 65536})
+    engine = EngineProcess(process, place, intents, intent)
+    engine._record(pid=process.pid, started=process.started)
+    return engine
+
+
+def marked(prefix: str) -> list[launch.Stat]:
+    """Living processes whose environment carries a marker with this prefix (whole parts of it)."""
+    wanted = f"PARETA_MARKER={prefix}".encode()
+    return [found for found in launch.processes() if _carries(found.pid, wanted)]
+
+
+def _carries(pid: int, wanted: bytes) -> bool:
+    try:
+        environment = Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return False  # gone, or somebody else's
+    return any(entry == wanted or entry.startswith(wanted + b"/") for entry in environment.split(b"\0"))
+
+
+def shared_memory(pid: int) -> set[str]:
+    """Files in /dev/shm that a process maps."""
+    try:
+        lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
+    except OSError:
+        return set()
+    paths = (line.split(maxsplit=5)[5] for line in lines if "/dev/shm/" in line)
+    return {Path(path).name for path in paths if not path.endswith("(deleted)")}
+
+
+async def end_strays(strays: Iterable[launch.Stat], deadline_s: float) -> bool:
+    """SIGKILL to each until it is gone; False when one outlived the deadline."""
+    handles = [launch.Process(stray.pid, stray.started) for stray in strays]
+    for handle in handles:
+        handle.signal(SIGKILL)
+    end_s = asyncio.get_running_loop().time() + deadline_s
+    while any(handle.alive for handle in handles):
+        if asyncio.get_running_loop().time() > end_s:
+            return False
+        await asyncio.sleep(0.02)
+    return True
+
+
+async def first(*waits: Awaitable[object], timeout_s: float) -> None:
+    """Until one of them ends, or `timeout_s`; the others are cancelled."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    try:
+        await asyncio.wait(tasks, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

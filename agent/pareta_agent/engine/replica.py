@@ -1,0 +1,207 @@
+"""One engine's single life, owned by one task: fetch, start, prove, serve, drain, end.
+
+The state decides which activity runs; the activity's outcome, or an event that somebody posts, decides the next
+state (`lifecycle`). It never starts itself again: that is `endpoint`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+from pareta_agent.clock import Clock
+from pareta_agent.engine import verdict as verdicts
+from pareta_agent.engine.lifecycle import Event, State, advance
+from pareta_agent.engine.phases import Cause, ColdStart, OnColdStart, PhaseClock
+from pareta_agent.engine.process import EngineProcess, first
+from pareta_agent.engine.spec import EngineSettings, EngineSpec
+from pareta_agent.engine.starter import Start, Starter
+from pareta_agent.engine.verdict import Verdict
+from pareta_agent.engine.vllm.log import Measures
+from pareta_agent.telemetry.events import Emit
+from pareta_agent.telemetry.events import Event as Told
+
+Drain = Callable[[], Awaitable[None]]
+_TERM_GRACE_S = 5.0
+
+
+class Replica:
+    """`run` lives it and answers why it ended; `post` sends it an event; the rest may be read at any time."""
+
+    def __init__(
+        self,
+        spec: EngineSpec,
+        starter: Starter,
+        settings: EngineSettings,
+        clock: Clock,
+        emit: Emit,
+        on_change: Callable[[], None],
+        on_cold_start: OnColdStart,
+        cause: Cause,
+    ) -> None:
+        self.spec = spec
+        self.state = State.PENDING
+        self.verdict = verdicts.STOPPED
+        self.measures = Measures()
+        self.ready_at_s: float | None = None
+        self.late_events = 0
+        self.drain: Drain | None = None
+        self.drain_s = settings.drain_s
+        self.phases = PhaseClock(spec.endpoint, clock, emit)
+        self.starter = starter
+        self._settings = settings
+        self._clock = clock
+        self._emit = emit
+        self._on_change = on_change
+        self._on_cold_start = on_cold_start
+        self._cause = cause
+        self._mail: deque[Event] = deque()
+        self._mailed = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._weights = Path()
+        self._start: Start | None = None
+        self._reported = False
+        self._stop_by_s = 0.0
+        self._activities: dict[State, Callable[[], Coroutine[Any, Any, Event]]] = {
+            State.PENDING: self._begin,
+            State.FETCHING: self._fetch,
+            State.STARTING: self._bring_up,
+            State.READY: self._serve,
+            State.DRAINING: self._drain,
+            State.STOPPING: self._stop,
+        }
+
+    def post(self, event: Event) -> None:
+        """Asks the owner task; whether it moves anything is the table's to say."""
+        if event is Event.KILL:
+            self._hurry.set()
+        self._mail.append(event)
+        self._mailed.set()
+
+    async def run(self) -> Verdict:
+        """Lives until ENDED; cancelled, it takes the engine's group with it and raises."""
+        try:
+            while self.state is not State.ENDED:
+                self._move(await self._next_event(self._activities[self.state]))
+        finally:
+            if self.state is not State.ENDED and (engine := self._engine):
+                engine.kill()
+        if not self._reported:
+            self._report("stopped" if self.verdict.wanted else "failed")
+        return self.verdict
+
+    @property
+    def _engine(self) -> EngineProcess | None:
+        return self._start.engine if self._start else None
+
+    def _move(self, event: Event) -> None:
+        state = advance(self.state, event)
+        if state is None:
+            self.late_events += 1
+            return
+        moved = {"replica": self.starter.name, "event": event.value, "state": state.value}
+        self._emit(Told("replica_moved", "debug", moved))
+        self.state = state
+        self._on_change()
+
+    async def _next_event(self, activity: Callable[[], Coroutine[Any, Any, Event]]) -> Event:
+        """The first event that moves: what the activity found, or what was posted meanwhile."""
+        task = asyncio.create_task(self._guarded(activity))
+        try:
+            while True:
+                while self._mail:
+                    event = self._mail.popleft()
+                    if advance(self.state, event) is not None:
+                        return event
+                    self.late_events += 1
+                self._mailed.clear()
+                mailed = asyncio.create_task(self._mailed.wait())
+                await asyncio.wait({task, mailed}, return_when=asyncio.FIRST_COMPLETED)
+                mailed.cancel()
+                if task.done():
+                    return task.result()
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def _guarded(self, activity: Callable[[], Coroutine[Any, Any, Event]]) -> Event:
+        during = self.state
+        try:
+            return await activity()
+        except Exception as error:
+            if during is State.STOPPING:
+                raise
+            self.verdict = verdicts.of_error(error, during=f"the engine's {during.value} step")
+            return Event.FAILED
+
+    async def _begin(self) -> Event:
+        return Event.BEGIN
+
+    async def _fetch(self) -> Event:
+        def progress(phase: str, done: int, total: int | None) -> None:
+            self.phases.begin(phase)
+            self.phases.progress(done, total)
+
+        self.phases.begin("fetch")
+        self._weights = await self.spec.fetch(progress)
+        return Event.FETCHED
+
+    async def _bring_up(self) -> Event:
+        self._start = self.starter.start(self._weights, self.phases)
+        event, verdict = await self._start.run()
+        self.measures = self._start.measures
+        if event is not Event.PASSED:
+            self.verdict = verdict
+            return event
+        self.ready_at_s = self._clock.mono_s()
+        self._report("ready")
+        return event
+
+    async def _serve(self) -> Event:
+        assert self._start is not None
+        assert self._start.engine is not None
+        status = await self._start.engine.wait()
+        self.verdict = verdicts.of_exit(status, self._start.last_lines(), ready=True)
+        return Event.EXITED
+
+    async def _drain(self) -> Event:
+        """Waits for what it still answers, at most `drain_s`; an engine that dies meanwhile was stopping anyway."""
+        assert self._engine is not None
+        self._stop_by_s = self._clock.mono_s() + self.drain_s
+        if self.drain is not None:
+            await first(self._engine.wait(), self.drain(), timeout_s=self.drain_s)
+        return Event.DRAINED
+
+    async def _stop(self) -> Event:
+        if self._start is not None and (engine := await self._start.settled()):
+            served = self.ready_at_s is not None and self.verdict.wanted and not self._hurry.is_set()
+            term_s = max(0.0, self._stop_by_s - self._clock.mono_s()) + _TERM_GRACE_S if served else 0.0
+            gone = await engine.stop(term_s=term_s, hurry=self._hurry)
+            if not gone:
+                survived = {"replica": self.starter.name, "pid": engine.pid}
+                self._emit(Told("engine_survived_kill", "error", survived))
+        return Event.GONE
+
+    def _report(self, outcome: str) -> None:
+        self._reported = True
+        failed = outcome == "failed"
+        self.phases.end("failed" if outcome != "ready" else "done", self.verdict.reason if failed else "")
+        self._on_cold_start(
+            ColdStart(
+                self.spec.endpoint,
+                self.starter.name,
+                self.starter.generation,
+                self._cause,
+                self.phases.spent(),
+                self.phases.total_s,
+                outcome,  # type: ignore[arg-type]
+                self.verdict.reason if failed else None,
+                self.measures,
+                self._start.warm if self._start else False,
+            )
+        )

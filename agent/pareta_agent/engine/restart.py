@@ -1,0 +1,52 @@
+"""Whether and when an engine that ended is started again: pure arithmetic over how its lives went.
+
+It knows no clock and draws no random number: both come in as values.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class RestartSettings:
+    """`budget` counts failures in a row; a life of `healthy_s` or more clears the count."""
+
+    first_delay_s: float = 1.0
+    max_delay_s: float = 60.0
+    jitter_ratio: float = 0.2
+    budget: int = 5
+    healthy_s: float = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class RestartAfter:
+    delay_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """The terminal verdict: `reason` is a sentence that a person can act on."""
+
+    reason: str
+
+
+def failures_after(failures: int, ready_s: float, settings: RestartSettings) -> int:
+    """Failures in a row, this one included, after a life that was ready for `ready_s`."""
+    return 1 if ready_s >= settings.healthy_s else failures + 1
+
+
+def decide(
+    failures: int, reason: str, *, permanent: bool, draw: float, settings: RestartSettings
+) -> RestartAfter | GiveUp:
+    """What follows the `failures`th failure in a row; `draw` in [0, 1) places the jitter.
+
+    The delay doubles from `first_delay_s` to `max_delay_s`, give or take `jitter_ratio`. A `permanent` failure
+    (wrong answer, bad flag, nothing to run) ends at once: repeating it costs minutes and changes nothing.
+    """
+    if permanent:
+        return GiveUp(reason)
+    if failures > settings.budget:
+        return GiveUp(f"{reason}; gave up after {failures} failures in a row")
+    delay_s = min(settings.max_delay_s, settings.first_delay_s * 2 ** min(failures - 1, 30))
+    return RestartAfter(min(settings.max_delay_s, delay_s * (1 + settings.jitter_ratio * (2 * draw - 1))))

@@ -1,0 +1,192 @@
+"""One place in an endpoint that is kept filled: replica after replica, by the restart policy, until told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from dataclasses import dataclass
+
+from pareta_agent.clock import Clock
+from pareta_agent.engine import restart
+from pareta_agent.engine import verdict as verdicts
+from pareta_agent.engine.intent import Intents
+from pareta_agent.engine.lifecycle import Event, State
+from pareta_agent.engine.phases import Cause, OnColdStart
+from pareta_agent.engine.replica import Drain, Replica
+from pareta_agent.engine.spec import EngineSettings, EngineSpec
+from pareta_agent.engine.starter import Starter
+from pareta_agent.engine.verdict import Verdict
+from pareta_agent.engine.view import ReplicaView
+from pareta_agent.telemetry.events import Emit
+from pareta_agent.telemetry.events import Event as Told
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What every slot of the fleet shares. `changed` is called after any change that a view can show."""
+
+    settings: EngineSettings
+    intents: Intents
+    clock: Clock
+    emit: Emit
+    on_cold_start: OnColdStart
+    changed: Changed
+
+
+class Changed:
+    """A counter that grows with every change, and wakes who waits for it."""
+
+    def __init__(self) -> None:
+        self.revision = 0
+        self._woken = asyncio.Event()
+
+    def __call__(self) -> None:
+        self.revision += 1
+        self._woken.set()
+        self._woken = asyncio.Event()
+
+    async def since(self, revision: int) -> int:
+        """Waits until the revision is past this one, and answers it."""
+        while self.revision <= revision:
+            await self._woken.wait()
+        return self.revision
+
+
+class Slot:
+    """Keeps one replica of `spec` running. `gave_up` is the terminal verdict, None while there is hope."""
+
+    def __init__(self, spec: EngineSpec, index: int, around: Surroundings, cause: Cause) -> None:
+        self.spec = spec
+        self.index = index
+        self.replica: Replica | None = None
+        self.gave_up: Verdict | None = None
+        self.retry_at_s: float | None = None
+        self._around = around
+        self._cause: Cause = cause
+        self._stopping = False
+        self._pause: asyncio.Task[None] | None = None
+        self._task = asyncio.create_task(self._guard())
+
+    @property
+    def name(self) -> str:
+        return f"{self.spec.endpoint}/{self.index}"
+
+    def view(self) -> ReplicaView | None:
+        """The replica, while it takes requests."""
+        replica = self.replica
+        if replica is None or replica.state is not State.READY:
+            return None
+        where = replica.starter.place
+        return ReplicaView(self.name, where.generation, where.socket, replica.measures.version)
+
+    def kill(self) -> None:
+        """No more patience: the engine's group is killed now."""
+        if self.replica:
+            self.replica.post(Event.KILL)
+
+    async def stop(self, drain: Drain | None, drain_s: float) -> None:
+        """Drains and ends the replica and keeps no other; returns when nothing of it runs."""
+        self._stopping = True
+        if self._pause:
+            self._pause.cancel()
+        if self.replica:
+            self.replica.drain, self.replica.drain_s = drain, drain_s
+            self.replica.post(Event.STOP)
+        await asyncio.wait({self._task})
+
+    async def _guard(self) -> None:
+        """A bug of ours must not leave an endpoint that says `deploying` for ever."""
+        try:
+            await self._keep()
+        except Exception as error:
+            self._give_up(
+                verdicts.of_error(error, during="the agent's own work"), "the agent failed: see its log"
+            )
+            raise
+
+    async def _keep(self) -> None:
+        failures = 0
+        while not self._stopping:
+            self.replica = replica = self._next_replica()
+            verdict = await replica.run()
+            self._around.changed()
+            if self._stopping or verdict.wanted:
+                return
+            self._tell(replica, verdict)
+            settings = self._around.settings.restart
+            failures = restart.failures_after(failures, self._ready_s(replica), settings)
+            decision = restart.decide(
+                failures, verdict.reason, permanent=verdict.permanent, draw=random.random(), settings=settings
+            )
+            if isinstance(decision, restart.GiveUp):
+                self._give_up(verdict, decision.reason)
+                return
+            await self._wait(decision.delay_s)
+            self._cause = "restart"
+
+    def _next_replica(self) -> Replica:
+        around = self._around
+        last = around.intents.read(self.spec.endpoint, self.index)
+        starter = Starter(
+            self.spec,
+            self.index,
+            last.generation + 1 if last else 1,
+            around.settings,
+            around.intents,
+            around.clock,
+        )
+        return Replica(
+            self.spec,
+            starter,
+            around.settings,
+            around.clock,
+            around.emit,
+            around.changed,
+            around.on_cold_start,
+            self._cause,
+        )
+
+    def _ready_s(self, replica: Replica) -> float:
+        return self._around.clock.mono_s() - replica.ready_at_s if replica.ready_at_s is not None else 0.0
+
+    async def _wait(self, delay_s: float) -> None:
+        self.retry_at_s = self._around.clock.mono_s() + delay_s
+        self._pause = asyncio.create_task(self._around.clock.sleep(delay_s))
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait({self._pause})
+        self.retry_at_s = None
+
+    def _tell(self, replica: Replica, verdict: Verdict) -> None:
+        self._around.emit(
+            Told(
+                "engine_ended",
+                "error",
+                {
+                    "endpoint": self.spec.endpoint,
+                    "replica": self.name,
+                    "generation": replica.starter.generation,
+                    "code": verdict.code,
+                    "reason": verdict.reason,
+                    "detail": verdict.detail,
+                    "log": "\n".join(verdict.log),
+                    "log_path": str(replica.starter.place.log),
+                },
+            )
+        )
+
+    def _give_up(self, verdict: Verdict, reason: str) -> None:
+        self.gave_up = Verdict(verdict.code, reason, verdict.detail, True, verdict.log)
+        self._around.emit(
+            Told(
+                "engine_given_up",
+                "error",
+                {
+                    "endpoint": self.spec.endpoint,
+                    "replica": self.name,
+                    "code": verdict.code,
+                    "reason": reason,
+                },
+            )
+        )
+        self._around.changed()

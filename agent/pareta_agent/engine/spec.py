@@ -1,0 +1,75 @@
+"""What the engine room is told: how this node runs engines, and what one endpoint wants to run.
+
+Values only. Defaults of the room are written here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pareta_agent.engine.restart import RestartSettings
+from pareta_agent.planning.plan import Plan
+from pareta_registry.catalog import Canary
+
+FetchProgress = Callable[[str, int, int | None], None]
+"""Told of (`fetch` or `verify`, bytes done, bytes in all or None)."""
+
+Fetch = Callable[[FetchProgress], Awaitable[Path]]
+"""Brings the weights here and answers their directory; idempotent. Raises AgentError."""
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseLimits:
+    """Seconds without any progress after which a phase counts as hung; a slow phase that moves is never cut."""
+
+    fetch_s: float = 900.0
+    spawn_s: float = 60.0
+    import_s: float = 300.0
+    load_s: float = 600.0
+    profile_s: float = 600.0
+    compile_s: float = 1200.0
+    capture_s: float = 600.0
+    probe_s: float = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """`home_id` marks our processes among all others; `run_dir` must be short (sockets hold 107 bytes of path).
+
+    `python` is the engine's interpreter; `command` replaces `python -m vllm…` by a program that takes the same
+    arguments. `drain_s` is what a request may still take once a stop was asked for. `threads` None: all cores
+    but one.
+    """
+
+    home_id: str
+    run_dir: Path
+    state_dir: Path
+    log_dir: Path
+    cache_dir: Path
+    python: Path | None = None
+    version: str = "0.32.0"
+    command: tuple[str, ...] | None = None
+    canary: bool = True
+    drain_s: float = 30.0
+    threads: int | None = None
+    standby: int = 0
+    limits: PhaseLimits = field(default_factory=PhaseLimits)
+    restart: RestartSettings = field(default_factory=RestartSettings)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSpec:
+    """What one endpoint wants: equal specs want the same engines; `revision` names the weights' bytes."""
+
+    endpoint: str
+    org: str
+    task: str
+    alias: str
+    plan: Plan
+    fetch: Fetch = field(compare=False)
+    revision: str = ""
+    canaries: tuple[Canary, ...] = ()
+    system_prompt: str | None = None
+    created_s: int = field(default=0, compare=False)

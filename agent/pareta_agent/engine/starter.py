@@ -1,0 +1,179 @@
+"""Brings one engine up: command, process, log, health, canary, each under its own deadline.
+
+It knows how to start and how to tell that a start went wrong; what happens then is the replica's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from pareta_agent import launch
+from pareta_agent.clock import Clock
+from pareta_agent.engine import probe, process
+from pareta_agent.engine import verdict as verdicts
+from pareta_agent.engine.intent import Intent, Intents, boot_id
+from pareta_agent.engine.lifecycle import Event
+from pareta_agent.engine.logtail import LogTail
+from pareta_agent.engine.phases import PhaseClock
+from pareta_agent.engine.place import Place, place
+from pareta_agent.engine.process import EngineProcess
+from pareta_agent.engine.spec import EngineSettings, EngineSpec
+from pareta_agent.engine.verdict import Verdict
+from pareta_agent.engine.vllm import command
+from pareta_agent.engine.vllm import log as vllm_log
+from pareta_agent.errors import HostError
+
+_POLL_S = 0.1
+_LAST_WORDS_S = 2.0
+Outcome = tuple[Event, Verdict]
+
+
+@dataclass(frozen=True, slots=True)
+class Starter:
+    """Everything one generation needs to start, but the weights."""
+
+    spec: EngineSpec
+    index: int
+    generation: int
+    settings: EngineSettings
+    intents: Intents
+    clock: Clock
+
+    @property
+    def name(self) -> str:
+        return f"{self.spec.endpoint}/{self.index}"
+
+    @property
+    def place(self) -> Place:
+        return place(self.settings, self.spec.endpoint, self.index, self.generation)
+
+    def start(self, weights: Path, phases: PhaseClock) -> Start:
+        return Start(self, weights, phases)
+
+    def command_line(self, weights: Path) -> tuple[list[str], dict[str, str]]:
+        """The program, its arguments and its environment. Raises HostError, EngineError."""
+        settings, where, plan = self.settings, self.place, self.spec.plan
+        told = command.Launch(
+            endpoint=self.spec.endpoint,
+            model=weights,
+            socket=where.socket,
+            tmp_dir=where.tmp,
+            cache_dir=settings.cache_dir,
+            marker=where.marker,
+            gpus=plan.gpus[self.index] if self.index < len(plan.gpus) else (),
+            shutdown_s=max(1, round(settings.drain_s)),
+            threads=settings.threads or max(1, (os.cpu_count() or 2) - 1),
+        )
+        env = command.environment(plan, told, settings.version, launch.environment())
+        return [*self._program(), *command.arguments(plan, told, settings.version)], env
+
+    def _program(self) -> list[str]:
+        if self.settings.command:
+            return list(self.settings.command)
+        if self.settings.python is None:
+            raise HostError("engine_missing", "no engine is installed", "run `pareta-agent engine install`")
+        return [str(self.settings.python), "-m", command.MODULE]
+
+
+class Start:
+    """One attempt. `run` tells how it went; afterwards `engine` is the process, if there came to be one."""
+
+    def __init__(self, starter: Starter, weights: Path, phases: PhaseClock) -> None:
+        self.engine: EngineProcess | None = None
+        self.measures = vllm_log.Measures()
+        self.warm = False
+        self._starter = starter
+        self._weights = weights
+        self._phases = phases
+        self._tail = LogTail(starter.place.log)
+        self._spawning: asyncio.Task[EngineProcess] | None = None
+
+    async def run(self) -> Outcome:
+        """(PASSED, …), or (FAILED | EXITED | HUNG, why). Raises OSError, AgentError when it cannot begin."""
+        self._phases.begin("spawn")
+        self._spawning = asyncio.create_task(self._spawn())
+        self.engine = await asyncio.shield(self._spawning)  # a stop must find the process that it has to end
+        self._phases.begin("import")
+        exited = asyncio.create_task(self.engine.wait())
+        try:
+            return await self._until_healthy(exited) or await self._canaries(exited)
+        finally:
+            exited.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await exited
+
+    async def settled(self) -> EngineProcess | None:
+        """The process, once it is certain whether there is one."""
+        if self._spawning is not None:
+            with contextlib.suppress(Exception):
+                self.engine = await asyncio.shield(self._spawning)
+        return self.engine
+
+    def last_lines(self) -> list[str]:
+        self._tail.read_to_end()
+        return list(self._tail.last)
+
+    async def _spawn(self) -> EngineProcess:
+        starter = self._starter
+        argv, env = starter.command_line(self._weights)
+        where = starter.place
+        intent = Intent(
+            starter.spec.endpoint,
+            starter.index,
+            starter.generation,
+            where.marker,
+            boot_id(),
+            starter.spec.revision,
+        )
+        return await process.start(where, argv, env, starter.intents, intent)
+
+    async def _until_healthy(self, exited: asyncio.Task[int | None]) -> Outcome | None:
+        """None once it is healthy; the last phase then is `probe`."""
+        socket, clock = self._starter.place.socket, self._starter.clock
+        while True:
+            self._read_log()
+            if exited.done():
+                return self._exit(exited)
+            if socket.exists() and await probe.healthy(socket):
+                self._phases.begin("probe")
+                return None
+            limit_s: float = getattr(self._starter.settings.limits, f"{self._phases.current}_s")
+            if clock.mono_s() - self._phases.moved_s > limit_s:
+                return Event.HUNG, verdicts.of_hang(self._phases.current, limit_s, self.last_lines())
+            await clock.sleep(_POLL_S)
+
+    async def _canaries(self, exited: asyncio.Task[int | None]) -> Outcome:
+        starter = self._starter
+        for canary in starter.spec.canaries if starter.settings.canary else ():
+            answer = await probe.ask(
+                starter.place.socket, starter.spec.endpoint, canary, starter.settings.limits.probe_s
+            )
+            if not answer.passed:
+                if answer.text is None:  # it may be dying of the question: its end says more than its silence
+                    await asyncio.wait({exited}, timeout=_LAST_WORDS_S)
+                    if exited.done():
+                        return self._exit(exited)
+                return Event.FAILED, verdicts.of_canary(canary, answer)
+        self._read_log()
+        assert self.engine is not None
+        self.engine.mark_ready(self.measures.version)
+        return Event.PASSED, verdicts.STOPPED
+
+    def _exit(self, exited: asyncio.Task[int | None]) -> Outcome:
+        return Event.EXITED, verdicts.of_exit(exited.result(), self.last_lines(), ready=False)
+
+    def _read_log(self) -> None:
+        lines = self._tail.read()
+        if not lines:
+            return
+        self._phases.touch()
+        self.measures = vllm_log.merge(self.measures, vllm_log.measures_of(lines))
+        for line in lines:
+            if phase := vllm_log.phase_of(line):
+                self._phases.begin(phase)
+            elif shards := vllm_log.shards_of(line):
+                self._phases.progress(*shards, "shards")

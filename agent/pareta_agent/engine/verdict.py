@@ -1,0 +1,84 @@
+"""Why a replica ended: a sentence for anybody, and the engine's own words for the node's owner only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pareta_agent.engine.probe import Answer
+from pareta_agent.engine.vllm.log import Failure, classify
+from pareta_agent.errors import AgentError
+from pareta_registry.catalog import Canary
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`reason` is safe for callers. `detail` and `log` (its last lines) may name paths: the owner's terminal only.
+
+    `permanent`: the same would happen again, so it is not tried again.
+    """
+
+    code: str
+    reason: str
+    detail: str = ""
+    permanent: bool = False
+    log: tuple[str, ...] = ()
+
+    @property
+    def wanted(self) -> bool:
+        return self.code == "stopped"
+
+
+STOPPED = Verdict("stopped", "stopped as asked")
+
+_SAYS = {
+    "memory": "the engine ran out of memory",
+    "kv_cache": "there is no memory left for the KV cache",
+    "context": "the context is longer than the KV cache can hold",
+    "flag": "the engine does not know one of its settings",
+    "model": "the engine cannot run this model",
+    "device": "the engine found no usable GPU",
+    "import": "the engine's installation is broken",
+    "engine_core": "the engine's core died",
+    "unknown": "the engine ended",
+}
+
+
+def of_exit(status: int | None, lines: Sequence[str], *, ready: bool) -> Verdict:
+    """The engine ended by itself; any exit that was not asked for is a crash, whatever its status."""
+    failure: Failure = classify(lines)
+    when = "while it served" if ready else "while it started"
+    if status is not None and status < 0:
+        said = f"killed by signal {-status}"
+        reason = f"the engine was killed by signal {-status} {when}"
+    else:
+        said = f"exit status {status}" if status is not None else "exit status unknown"
+        reason = f"{_SAYS[failure.cause]} {when}"
+    detail = f"{said}: {failure.said}" if failure.said else said
+    code = f"engine_{failure.cause}" if failure.cause != "unknown" else "engine_died"
+    log = () if ready else tuple(lines)[-20:]  # a serving engine's log may quote a request
+    return Verdict(code, reason, detail, failure.permanent and not ready, log)
+
+
+def of_hang(phase: str | None, limit_s: float, lines: Sequence[str]) -> Verdict:
+    reason = f"the engine made no progress for {limit_s:.0f} s in phase {phase or 'start'}"
+    return Verdict("engine_hung", reason, log=tuple(lines)[-20:])
+
+
+def of_canary(canary: Canary, answer: Answer, *, again: bool = False) -> Verdict:
+    """A wrong answer is permanent: the same weights on the same engine will be wrong again."""
+    if answer.text is None:
+        status = f"status {answer.status}" if answer.status else "no answer"
+        return Verdict("canary_silent", f"the engine did not answer the canary ({status})")
+    detail = f"asked {canary.prompt!r}, expected {canary.contains!r} in the answer, got {answer.text!r}"
+    return Verdict(
+        "canary_wrong", "the engine answers, but wrongly: the canary failed", detail, permanent=not again
+    )
+
+
+def of_error(error: Exception, *, during: str) -> Verdict:
+    """Something on our side: an error of the agent's tree keeps its code and remedy, others are the host's."""
+    if isinstance(error, AgentError):
+        detail = f"{error.message}; {error.remedy}" if error.remedy else error.message
+        return Verdict(error.code, f"{during} failed ({error.code})", detail, permanent=not error.retryable)
+    return Verdict("host_error", f"{during} failed on this host", f"{type(error).__name__}: {error}")

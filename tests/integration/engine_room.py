@@ -1,0 +1,114 @@
+"""What the engine room's tests share: a fleet over the fake engine, and a look at what is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pareta_agent.clock import SystemClock
+from pareta_agent.engine.fleet import Fleet
+from pareta_agent.engine.phases import ColdStart
+from pareta_agent.engine.process import marked
+from pareta_agent.engine.restart import RestartSettings
+from pareta_agent.engine.spec import EngineSettings, EngineSpec, FetchProgress, PhaseLimits
+from pareta_agent.engine.view import EndpointView
+from pareta_agent.planning.plan import Footprint, Plan
+from pareta_agent.telemetry.events import Event, Phase
+from pareta_registry.catalog import Canary
+
+FAKE = Path(__file__).resolve().parents[1] / "fakes" / "engine.py"
+CANARY = Canary(prompt="What is the capital of France?", contains="Paris", max_tokens=16)
+PLAN = Plan(
+    variant="bf16",
+    platform="cpu",
+    gpus=((),),
+    tp=1,
+    pp=1,
+    dp=1,
+    expert_parallel=False,
+    replicas=1,
+    dtype="bfloat16",
+    kv_cache_dtype="auto",
+    max_model_len=1024,
+    max_num_seqs=4,
+    max_num_batched_tokens=1024,
+    gpu_memory_utilization=None,
+    kv_cache_bytes=256 * 1024**2,
+    enforce_eager=True,
+    footprint=Footprint(0, 0, 0, 0, 0, 0),
+    kv_tokens=4096,
+)
+QUICK = RestartSettings(first_delay_s=0.05, max_delay_s=0.2, budget=2, healthy_s=3600)
+
+
+@dataclass
+class Room:
+    """A fleet with what it told: phases and events in order, and one report a start."""
+
+    fleet: Fleet
+    settings: EngineSettings
+    told: list[Phase | Event] = field(default_factory=list)
+    reports: list[ColdStart] = field(default_factory=list)
+
+    async def until(self, done: Callable[[EndpointView], bool], endpoint: str = "ep_x") -> EndpointView:
+        async with asyncio.timeout(20):
+            while True:
+                revision = self.fleet.revision
+                view = self.fleet.view().endpoints.get(endpoint)
+                if view is not None and done(view):
+                    return view
+                await self.fleet.changed(revision)
+
+    def events(self, name: str) -> list[Event]:
+        return [event for event in self.told if isinstance(event, Event) and event.name == name]
+
+    def left_behind(self) -> tuple[list[int], list[str]]:
+        """Pids of marked processes, and what is in the run directory."""
+        run_dir = self.settings.run_dir
+        files = [str(path.relative_to(run_dir)) for path in run_dir.rglob("*")] if run_dir.exists() else []
+        return [found.pid for found in marked(self.settings.home_id)], files
+
+
+def settings(tmp_path: Path, flags: Sequence[str] = (), **changes: object) -> EngineSettings:
+    home_id = f"test{abs(hash(tmp_path)):x}"
+    fields: dict[str, object] = {
+        "home_id": home_id,
+        "run_dir": Path(tempfile.gettempdir()) / f"pe-{home_id[-10:]}",
+        "state_dir": tmp_path / "state",
+        "log_dir": tmp_path / "logs",
+        "cache_dir": tmp_path / "cache",
+        "command": (sys.executable, str(FAKE), *flags),
+        "drain_s": 5.0,
+        "limits": PhaseLimits(),
+        "restart": QUICK,
+    }
+    return EngineSettings(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+def room(told_settings: EngineSettings) -> Room:
+    told: list[Phase | Event] = []
+    reports: list[ColdStart] = []
+    fleet = Fleet(told_settings, SystemClock(), told.append, reports.append)
+    return Room(fleet, told_settings, told, reports)
+
+
+async def no_fetch(progress: FetchProgress) -> Path:
+    progress("fetch", 10, 10)
+    return Path("/weights/nowhere")
+
+
+def spec(endpoint: str = "ep_x", **changes: object) -> EngineSpec:
+    fields: dict[str, object] = {
+        "endpoint": endpoint,
+        "org": "org_a",
+        "task": "t",
+        "alias": "t-a-1",
+        "plan": PLAN,
+        "fetch": no_fetch,
+        "canaries": (CANARY,),
+    }
+    return EngineSpec(**{**fields, **changes})  # type: ignore[arg-type]

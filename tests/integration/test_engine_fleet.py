@@ -1,0 +1,201 @@
+"""The fleet over the fake engine: real processes, sockets and signals."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from engine_room import PLAN, Room, room, settings, spec
+
+from pareta_agent.engine.process import marked
+
+Make = Callable[..., Room]
+
+
+@pytest.fixture
+async def make(tmp_path: Path) -> AsyncIterator[Make]:
+    rooms: list[Room] = []
+
+    def make_room(*flags: str, **changes: object) -> Room:
+        rooms.append(room(settings(tmp_path, flags, **changes)))
+        return rooms[-1]
+
+    yield make_room
+    for made in rooms:
+        made.fleet.hurry()
+        await made.fleet.close(1)
+    for made in rooms:
+        assert made.left_behind() == ([], [])
+        shutil.rmtree(made.settings.run_dir, ignore_errors=True)
+
+
+async def test_endpoint_goes_live_and_ends_without_a_trace(make: Make) -> None:
+    """Phases in order, one report, a private socket; afterwards no process and no file."""
+    made = make()
+    await made.fleet.want(spec())
+    view = await made.until(lambda view: view.status == "live")
+    replica = view.replicas[0]
+    assert (replica.name, replica.generation, replica.engine_version) == ("ep_x/0", 1, "0.32.0")
+    assert replica.socket.parent.stat().st_mode & 0o777 == 0o700
+    assert [report.outcome for report in made.reports] == ["ready"]
+    assert list(made.reports[0].phases)[:3] == ["fetch", "spawn", "import"]
+    assert made.reports[0].measures.kv_tokens == 46_592
+    await made.fleet.unwant("ep_x")
+    assert made.fleet.view().endpoints["ep_x"].status == "stopped"
+    assert made.left_behind() == ([], [])
+
+
+async def test_same_wish_changes_nothing_and_a_new_one_replaces(make: Make) -> None:
+    """`want` is level-based: the equal spec keeps the engine, another plan starts the next generation."""
+    made = make()
+    await made.fleet.want(spec())
+    first = await made.until(lambda view: view.status == "live")
+    await made.fleet.want(spec())
+    assert made.fleet.view().endpoints["ep_x"] == first
+    await made.fleet.want(spec(revision="sha256:other"))
+    await made.until(lambda view: view.status == "live" and view.replicas[0].generation == 2)
+    assert [report.cause for report in made.reports] == ["deploy", "replan"]
+
+
+async def test_crash_is_restarted_as_the_next_generation(make: Make) -> None:
+    """kill -9 of a serving engine: the view drops it at once, and generation 2 comes up."""
+    made = make()
+    await made.fleet.want(spec())
+    await made.until(lambda view: view.status == "live")
+    for found in marked(made.settings.home_id):
+        os.kill(found.pid, signal.SIGKILL)
+    await made.until(lambda view: view.status == "deploying" and view.replicas == ())
+    view = await made.until(lambda view: view.status == "live")
+    assert view.replicas[0].generation == 2
+    assert (
+        made.events("engine_ended")[0].fields["reason"] == "the engine was killed by signal 9 while it served"
+    )
+    assert [report.cause for report in made.reports] == ["deploy", "restart"]
+
+
+async def test_engine_that_dies_at_start_ends_in_a_verdict(make: Make) -> None:
+    """After its budget the endpoint is failed, with a reason for callers and the log's last lines for the owner."""
+    made = make("--die-at-start")
+    await made.fleet.want(spec())
+    view = await made.until(lambda view: view.status == "failed")
+    assert view.reason is not None
+    assert view.reason.endswith("; gave up after 3 failures in a row")
+    assert view.retry_after_s is None
+    assert [report.outcome for report in made.reports] == ["failed"] * 3
+    assert len(made.events("engine_given_up")) == 1
+    assert "nowhere" not in view.reason
+
+
+async def test_wrong_answer_never_goes_live(make: Make) -> None:
+    """A healthy engine that fails the canary is ended at once, and not tried again."""
+    made = make("--wrong-text")
+    await made.fleet.want(spec())
+    view = await made.until(lambda view: view.status == "failed")
+    assert view.reason == "the engine answers, but wrongly: the canary failed"
+    assert [report.outcome for report in made.reports] == ["failed"]
+    assert "expected 'Paris'" in made.events("engine_ended")[0].fields["detail"]
+
+
+async def test_without_canary_health_is_enough(make: Make) -> None:
+    """`canary=False` goes live on health alone."""
+    made = make("--wrong-text", canary=False)
+    await made.fleet.want(spec())
+    assert (await made.until(lambda view: view.status == "live")).reason is None
+
+
+async def test_stop_while_starting_kills_at_once(make: Make) -> None:
+    """An engine that swallows SIGTERM and would need a minute is gone within seconds of the wish."""
+    made = make("--ready-after", "60", "--ignore-term", "--fork-child")
+    await made.fleet.want(spec())
+    while len(marked(made.settings.home_id)) < 2:
+        await asyncio.sleep(0.02)
+    async with asyncio.timeout(3):
+        await made.fleet.unwant("ep_x")
+    assert made.left_behind() == ([], [])
+    assert [report.outcome for report in made.reports] == ["stopped"]
+
+
+async def test_stop_waits_for_the_drain_then_kills_what_ignores_it(make: Make) -> None:
+    """Routing stops first, `drain` is awaited, and an engine deaf to SIGTERM is killed with its children."""
+    made = make("--ignore-term", "--fork-child")
+    await made.fleet.want(spec())
+    await made.until(lambda view: view.status == "live")
+    seen: list[tuple[str, int]] = []
+
+    async def drain() -> None:
+        view = made.fleet.view().endpoints["ep_x"]
+        seen.append((view.status, len(view.replicas)))
+
+    stopping = asyncio.create_task(made.fleet.unwant("ep_x", drain, 0.2))
+    await asyncio.sleep(0.5)
+    made.fleet.hurry()
+    async with asyncio.timeout(3):
+        await stopping
+    assert seen == [("stopped", 0)]
+    assert made.left_behind() == ([], [])
+
+
+async def test_retry_after_counts_down_from_history(make: Make) -> None:
+    """A second start of the same endpoint expects what the first one took."""
+    made = make("--ready-after", "0.5")
+    await made.fleet.want(spec())
+    first = await made.until(lambda view: view.status == "deploying")
+    assert first.retry_after_s is not None
+    assert first.retry_after_s > 10
+    await made.until(lambda view: view.status == "live")
+    await made.fleet.unwant("ep_x")
+    await made.fleet.want(spec())
+    again = await made.until(lambda view: view.status == "deploying")
+    assert again.retry_after_s is not None
+    assert 1 <= again.retry_after_s <= 3
+
+
+async def test_orphans_of_a_killed_agent_are_found_by_marker(make: Make) -> None:
+    """A new fleet of the same home ends what the old one left, sweeps its files and starts the next generation."""
+    old = make("--fork-child")
+    await old.fleet.want(spec())
+    await old.until(lambda view: view.status == "live")
+    running = len(marked(old.settings.home_id))
+    new = make("--fork-child")
+    assert await new.fleet.reap_orphans() == running
+    assert new.left_behind() == ([], [])
+    old.fleet.hurry()
+    await old.fleet.unwant("ep_x")
+    await new.fleet.want(spec())
+    assert (await new.until(lambda view: view.status == "live")).replicas[0].generation >= 2
+
+
+async def test_two_endpoints_run_side_by_side(make: Make) -> None:
+    """Each has its own process, socket and canary; one failing start does not hold up the other."""
+    made = make()
+    await asyncio.gather(made.fleet.want(spec("ep_a")), made.fleet.want(spec("ep_b")))
+    a = await made.until(lambda view: view.status == "live", "ep_a")
+    b = await made.until(lambda view: view.status == "live", "ep_b")
+    assert a.replicas[0].socket != b.replicas[0].socket
+
+
+async def test_missing_interpreter_is_a_verdict_not_a_crash(make: Make) -> None:
+    """Without a command and without an interpreter the endpoint fails with what to do."""
+    made = make(command=None, python=None)
+    await made.fleet.want(spec())
+    view = await made.until(lambda view: view.status == "failed")
+    assert view.reason == "the engine's starting step failed (engine_missing)"
+    assert "pareta-agent engine install" in made.events("engine_ended")[0].fields["detail"]
+
+
+async def test_replicas_of_one_endpoint_are_separate_engines(make: Make) -> None:
+    """A plan with two replicas shows both when both are ready."""
+    made = make()
+    await made.fleet.want(spec(plan=replace(PLAN, replicas=2, gpus=((), ()))))
+    view = await made.until(lambda view: len(view.replicas) == 2)
+    assert [replica.name for replica in view.replicas] == ["ep_x/0", "ep_x/1"]
