@@ -34,7 +34,7 @@ STARTUP_LOG = (
 )
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     """vLLM's arguments that matter here and our own flags; whatever else is accepted and ignored."""
     p = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     p.add_argument("--model", default="/nowhere")
@@ -55,12 +55,13 @@ def parse_arguments() -> argparse.Namespace:
     p.add_argument("--abort-finish", action="store_true", help='finish_reason "abort" with usage')
     p.add_argument("--cut-mid-stream", action="store_true", help="half, then the connection closes")
     p.add_argument("--freeze", action="store_true", help="take requests, answer health only")
+    p.add_argument("--hang-up-next", action="store_true", help="close instead of the next answer")
     p.add_argument("--wrong-text", action="store_true", help="fail the canary")
     p.add_argument("--leak-canary", action="store_true", help="say --model in errors, headers and metrics")
     p.add_argument("--http-error", type=int, default=None, help="status of every inference answer")
     p.add_argument("--slow-token", type=float, default=0.0, help="seconds between tokens")
     p.add_argument("--tokens", type=int, default=None, help="tokens of an answer (default: max_tokens or 16)")
-    flags, _ignored = p.parse_known_args(shlex.split(os.environ.get("FAKE_ENGINE_FLAGS", "")) + sys.argv[1:])
+    flags, _ignored = p.parse_known_args(shlex.split(os.environ.get("FAKE_ENGINE_FLAGS", "")) + arguments)
     flags.name = (flags.served_model_name or [flags.model])[0]
     return flags
 
@@ -139,6 +140,8 @@ class Connection(asyncio.Protocol):
         self.buffer = rest[length:]
         method, path, _ = line.split(" ", 2)
         self.respond(method, path.partition("?")[0], rest[:length])
+        if headers.get("connection") == "close" and not self.busy:
+            self.transport.close()
 
     def respond(self, method: str, path: str, body: bytes) -> None:
         flags = self.flags
@@ -161,6 +164,10 @@ class Connection(asyncio.Protocol):
 
     def infer(self, path: str, body: bytes) -> None:
         flags = self.flags
+        if flags.hang_up_next:
+            flags.hang_up_next = False
+            self.transport.close()
+            return
         if flags.http_error:
             self.send_json(flags.http_error, error_body(flags.http_error, "asked to fail", flags))
             return
@@ -202,7 +209,7 @@ class Connection(asyncio.Protocol):
         if event is None:
             self.misbehave_or_end(answer)
             return
-        self.engine.generation_tokens += 1
+        self.engine.generation_tokens += answer.speaking * answer.choices
         self.transport.write(b"%x\r\n%b\r\n" % (len(event), event))
         delay = self.flags.slow_token
         self.timer = self.loop.call_later(delay, self.step) if delay else self.loop.call_soon(self.step)
@@ -279,7 +286,7 @@ async def serve(flags: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    flags = parse_arguments()
+    flags = parse_arguments(sys.argv[1:])
     start_up(flags)
     try:
         import uvloop

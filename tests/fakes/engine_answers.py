@@ -57,6 +57,11 @@ class Answer:
         return len(self.words) * self.choices
 
     @property
+    def speaking(self) -> bool:
+        """Whether the latest event carried words: a chat opens with one that does not."""
+        return self.path != CHAT or self.sent > 1
+
+    @property
     def halved(self) -> bool:
         f = self.flags
         return bool(f.stall_mid_stream or f.cut_mid_stream or f.error_then_done)

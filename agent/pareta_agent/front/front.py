@@ -20,18 +20,35 @@ TICK_S = 0.5
 
 
 class _Server(uvicorn.Server):
+    """uvicorn's server, told to stop by an event; signals and drains are the node's and the front's business."""
+
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.up = asyncio.Event()
+        self.leaving = asyncio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.up.set()
 
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Signals belong to the node."""
-        yield
+    async def main_loop(self) -> None:
+        while not self.leaving.is_set():
+            await self.on_tick(0)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.leaving.wait(), 1.0)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        for sock in sockets or []:
+            sock.close()
+        for connection in list(self.server_state.connections):
+            if (transport := connection.transport) is not None:
+                transport.close()
 
 
 class Front:
@@ -96,7 +113,7 @@ class Front:
         """Ends every connection and the listener."""
         if not self._desk.draining:
             await self.drain(0.0)
-        self._server.should_exit = True
+        self._server.leaving.set()
         for task in self._tasks[1:]:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -42,7 +42,7 @@ class FrontProtocol(HttpToolsProtocol):
             calls.append(self.cycle)
         super().connection_lost(exc)
         for call in calls:
-            if not call.disconnected:
+            if not call.response_complete:
                 call.caller_gone()
 
     def data_received(self, data: bytes) -> None:

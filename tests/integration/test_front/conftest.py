@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
-import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -14,6 +12,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "fakes"))
+
+import engine as fake
 
 from pareta_agent.access.credit import CreditBook, CreditLease
 from pareta_agent.access.grant import KeyGrant, Price
@@ -25,7 +27,6 @@ from pareta_agent.meter.record import Admission, UsageRecord
 from pareta_agent.telemetry.events import Event, Phase
 from pareta_agent.telemetry.metrics import Metrics
 
-FAKE_ENGINE = Path(__file__).parents[2] / "fakes" / "engine.py"
 WEIGHTS = "/weights/CANARY-secret-weights-1b2f"
 KEY = "pareta_sk_" + "a" * 32
 GRANTS = {
@@ -84,7 +85,8 @@ class Rig:
     events: list[Event | Phase] = field(default_factory=list)
     balance_micro_usd: int = 10**9
     price: Price | None = None
-    engines: list[asyncio.subprocess.Process] = field(default_factory=list)
+    engines: list[fake.Engine] = field(default_factory=list)
+    servers: list[asyncio.Server] = field(default_factory=list)
 
     @property
     def url(self) -> str:
@@ -99,22 +101,13 @@ class Rig:
         return view
 
     async def engine(self, *flags: str, index: int = 0, endpoint: str = "ep_x") -> ReplicaView:
-        """A fake engine, up; the endpoint gains its replica."""
+        """A fake engine on this loop, up; the endpoint gains its replica."""
         path = self.sockets / f"{endpoint}-{index}.sock"
         base = ["--model", WEIGHTS, "--served-model-name", endpoint, "--uds", str(path)]
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            str(FAKE_ENGINE),
-            *base,
-            *flags,
-            stderr=asyncio.subprocess.PIPE,
-            start_new_session=True,
-        )
-        self.engines.append(process)
-        assert process.stderr is not None
-        async for line in process.stderr:
-            if b"startup complete" in line:
-                break
+        engine = fake.Engine(fake.parse_arguments([*base, *flags]))
+        loop = asyncio.get_running_loop()
+        self.servers.append(await loop.create_unix_server(lambda: fake.Connection(engine), path))
+        self.engines.append(engine)
         replica = ReplicaView(f"{endpoint}/{index}", 1, path, "0.32.0")
         view = self.endpoints.get(endpoint) or self.endpoint(id=endpoint)
         self.endpoints[endpoint] = replace(view, replicas=(*view.replicas, replica))
@@ -175,10 +168,8 @@ async def running_rig(sockets: Path, settings: FrontSettings) -> AsyncIterator[R
         yield rig
     finally:
         await front.stop()
-        for process in rig.engines:
-            if process.returncode is None:
-                os.killpg(process.pid, signal.SIGKILL)
-            await process.communicate()
+        for server in rig.servers:
+            server.close()
 
 
 StartRig = Callable[..., Awaitable[Rig]]
