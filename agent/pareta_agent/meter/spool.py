@@ -24,12 +24,18 @@ from pareta_agent.meter.batch import Batch, Call
 from pareta_agent.meter.event import Entry, finished, item
 from pareta_agent.meter.journal import Journal
 from pareta_agent.meter.lock import Lock
+from pareta_agent.meter.reader import Reader
 from pareta_agent.meter.record import Admission, UsageRecord
 from pareta_agent.meter.room import Room
 from pareta_agent.meter.store import DiskFull, Store, StoreError
 
 T = TypeVar("T")
 Job = Admission | tuple[UsageRecord, asyncio.Future[None]] | Call | None
+
+
+def spool_path(home: Path) -> Path:
+    """Where an agent's home keeps its spool."""
+    return home / "spool" / "spool.db"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +76,10 @@ class SpoolStats:
 class Spool:
     """One node's spool; made by `open`. Every method is for the event loop's thread unless it says otherwise."""
 
-    def __init__(self, store: Store, lock: Lock, room: Room, settings: SpoolSettings, clock: Clock) -> None:
-        self._store, self._lock, self._room = store, lock, room
+    def __init__(
+        self, store: Store, reader: Reader, lock: Lock, room: Room, settings: SpoolSettings, clock: Clock
+    ) -> None:
+        self._store, self._reader, self._lock, self._room = store, reader, lock, room
         self._settings, self._clock = settings, clock
         self._loop = asyncio.get_running_loop()
         self._queue: SimpleQueue[Job] = SimpleQueue()
@@ -94,7 +102,7 @@ class Spool:
         try:
             store = Store(path, settings.node, str(ULID()), settings.vfs)
             room = Room(path, settings.max_bytes, settings.reserve_bytes, settings.disk_reserve_bytes)
-            spool = cls(store, lock, room, settings, clock)
+            spool = cls(store, Reader(path, settings.vfs), lock, room, settings, clock)
             spool._admitted = spool._terminal = spool._journal.recover(clock.wall_s())
             spool._keep_house()
         except (StoreError, OSError) as error:
@@ -145,7 +153,7 @@ class Spool:
 
     async def unacked(self, limit: int) -> list[Entry]:
         """The oldest entries without an ack, all of one epoch."""
-        return await asyncio.to_thread(self._store.unacked, limit)
+        return await asyncio.to_thread(self._reader.unacked, limit)
 
     def ack(self, epoch: int, sequence: int, digest: bytes) -> asyncio.Future[bool]:
         """Marks everything up to `sequence` delivered; False, and nothing done, unless `digest` is its hash here."""
@@ -195,6 +203,7 @@ class Spool:
         self._queue.put(None)
         self._thread.join()
         with contextlib.suppress(StoreError):
+            self._reader.close()
             self._store.close()
         self._lock.release()
 

@@ -1,11 +1,10 @@
 """The spool's file: SQLite in WAL mode, every commit on disk before it returns. The only address of apsw.
 
-One connection writes, one reads. It knows transactions and rows; threads, futures and policy are the spool's.
+It knows transactions and rows; threads, futures and policy are the spool's.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -14,7 +13,7 @@ from pathlib import Path
 import apsw  # noqa: TID251
 
 from pareta_agent.errors import HostError
-from pareta_agent.meter.event import NO_HASH, Entry, Item, canonical, chain
+from pareta_agent.meter.event import NO_HASH, Item, canonical, chain
 
 FORMAT = 1
 _SEQUENCE_BITS = 40  # an event's key holds its epoch and sequence, so that the table only grows at its end
@@ -23,6 +22,7 @@ DiskFull = apsw.FullError
 DiskError = apsw.IOError
 Damaged = (apsw.CorruptError, apsw.NotADBError)
 StoreError = apsw.Error
+Connection = apsw.Connection
 
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
@@ -46,16 +46,13 @@ class Head:
 
 
 class Store:
-    """One spool file. Not thread-safe, except `unacked` and `entry`, which read on a connection of their own."""
+    """One spool file, for one thread at a time."""
 
     def __init__(self, path: Path, node: str, spool_id: str, vfs: str | None = None) -> None:
         """Opens or makes the file. Raises HostError for another format or node, apsw errors for the disk's."""
-        self._writer = _connect(path, vfs)
+        self._writer = connect(path, vfs)
         self.spool_id = self._prepare(path, node, spool_id)
         self.source = f"//pareta/node/{node}/spool/{self.spool_id}"
-        self._reader = _connect(path, vfs)
-        self._reader.execute("PRAGMA query_only=1")
-        self._reading = threading.Lock()
 
     def _prepare(self, path: Path, node: str, spool_id: str) -> str:
         if not self._writer.execute("SELECT 1 FROM sqlite_schema WHERE name = 'meta'").get:
@@ -125,7 +122,7 @@ class Store:
             sequence = head.sequence + 1
             body = canonical(each, self.source, head.epoch, sequence)
             previous, head = head.hash, replace(head, sequence=sequence, hash=chain(head.hash, body))
-            events.append((_key(head.epoch, sequence), previous, head.hash, body, at_s))
+            events.append((key_of(head.epoch, sequence), previous, head.hash, body, at_s))
         self._writer.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?)", events)
         return head
 
@@ -146,9 +143,9 @@ class Store:
         for epoch, acked_seq, acked_hash in self._writer.execute("SELECT * FROM epochs ORDER BY epoch"):
             last = self._writer.execute(
                 "SELECT key, hash FROM events WHERE key BETWEEN ? AND ? ORDER BY key DESC LIMIT 1",
-                _span(epoch),
+                span_of(epoch),
             ).get
-            sequence, digest = (_place(last[0])[1], last[1]) if last else (acked_seq, acked_hash)
+            sequence, digest = (place_of(last[0])[1], last[1]) if last else (acked_seq, acked_hash)
             found[epoch] = Head(epoch, sequence, digest)
         return found
 
@@ -164,7 +161,7 @@ class Store:
         found = self._writer.execute(
             "SELECT CASE key WHEN ?1 THEN hash ELSE prev_hash END FROM events"
             " WHERE key IN (?1, ?1 + 1) ORDER BY key LIMIT 1",
-            (_key(epoch, sequence),),
+            (key_of(epoch, sequence),),
         ).get
         return bytes(found) if isinstance(found, bytes) else None
 
@@ -175,12 +172,12 @@ class Store:
 
     def first_sequence(self, epoch: int) -> int | None:
         found = self._writer.execute(
-            "SELECT min(key) FROM events WHERE key BETWEEN ? AND ?", _span(epoch)
+            "SELECT min(key) FROM events WHERE key BETWEEN ? AND ?", span_of(epoch)
         ).get
-        return None if found is None else _place(found)[1]
+        return None if found is None else place_of(found)[1]
 
     def quarantine(self, epoch: int, rejected: Iterable[tuple[int, str]], at_s: int) -> None:
-        rows = [(_key(epoch, sequence), reason[:200], at_s) for sequence, reason in rejected]
+        rows = [(key_of(epoch, sequence), reason[:200], at_s) for sequence, reason in rejected]
         self._writer.executemany("INSERT OR IGNORE INTO quarantine VALUES (?, ?, ?)", rows)
 
     def quarantined(self) -> int:
@@ -190,32 +187,14 @@ class Store:
         """Drops up to `limit` acked events written before `before_s`; returns how many went."""
         gone = 0
         for epoch, acked_seq in self.acked().items():
-            low, _ = _span(epoch)
+            low, _ = span_of(epoch)
             self._writer.execute(
                 "DELETE FROM events WHERE key IN (SELECT key FROM events WHERE key BETWEEN ? AND ? AND at_s < ?"
                 " ORDER BY key LIMIT ?)",
-                (low, _key(epoch, acked_seq), before_s, limit - gone),
+                (low, key_of(epoch, acked_seq), before_s, limit - gone),
             )
             gone += self._writer.changes()
         return gone
-
-    def unacked(self, limit: int) -> list[Entry]:
-        """The oldest entries without an ack, all of one epoch. For any thread."""
-        with self._reading:
-            for epoch, acked_seq in list(self._reader.execute("SELECT epoch, acked_seq FROM epochs")):
-                rows = self._reader.execute(
-                    "SELECT key, prev_hash, hash, body FROM events WHERE key BETWEEN ? AND ? ORDER BY key LIMIT ?",
-                    (_key(epoch, acked_seq + 1), _span(epoch)[1], limit),
-                )
-                if found := [_entry(row) for row in rows]:
-                    return found
-        return []
-
-    def every(self) -> Iterator[Entry]:
-        """All entries that are kept, in order. For any thread; holds a read snapshot while it lasts."""
-        with self._reading:
-            for row in self._reader.execute("SELECT key, prev_hash, hash, body FROM events ORDER BY key"):
-                yield _entry(row)
 
     # room
 
@@ -227,11 +206,10 @@ class Store:
         return int((pages - free) * size)
 
     def close(self) -> None:
-        self._reader.close()
         self._writer.close()
 
 
-def _connect(path: Path, vfs: str | None) -> apsw.Connection:
+def connect(path: Path, vfs: str | None) -> apsw.Connection:
     connection = apsw.Connection(str(path), vfs=vfs)
     connection.set_busy_timeout(2000)
     connection.execute("PRAGMA journal_mode=WAL")
@@ -239,17 +217,13 @@ def _connect(path: Path, vfs: str | None) -> apsw.Connection:
     return connection
 
 
-def _key(epoch: int, sequence: int) -> int:
+def key_of(epoch: int, sequence: int) -> int:
     return (epoch << _SEQUENCE_BITS) + sequence
 
 
-def _place(key: int) -> tuple[int, int]:
+def place_of(key: int) -> tuple[int, int]:
     return key >> _SEQUENCE_BITS, key & ((1 << _SEQUENCE_BITS) - 1)
 
 
-def _span(epoch: int) -> tuple[int, int]:
-    return _key(epoch, 0), _key(epoch + 1, 0) - 1
-
-
-def _entry(row: tuple[int, bytes, bytes, bytes]) -> Entry:
-    return Entry(*_place(row[0]), *row[1:])
+def span_of(epoch: int) -> tuple[int, int]:
+    return key_of(epoch, 0), key_of(epoch + 1, 0) - 1

@@ -136,7 +136,7 @@ async def test_a_second_agent_is_refused_by_pid(spool_at: Open) -> None:
 
 async def test_a_full_spool_stops_admission_and_still_records(spool_at: Open) -> None:
     """At 95 % of its limit nothing more is admitted, and what runs is still written."""
-    spool = spool_at(max_bytes=40_000)
+    spool = spool_at(max_bytes=10_000)
     assert spool.can_admit() is False
     await spool.finish(record("a"))
     assert spool.stats().terminal == 1

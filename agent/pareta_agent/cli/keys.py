@@ -1,0 +1,82 @@
+"""`pareta-agent keys`: callers' keys on the embedded plane."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import orjson
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from pareta_agent import config
+from pareta_agent.cli.local_plane import open_local
+from pareta_agent.control.wire import KeyLimits
+from pareta_agent.errors import ConfigError
+
+command = typer.Typer(help="Make, list and revoke callers' keys (embedded plane).", no_args_is_help=True)
+
+Home = Annotated[Path | None, typer.Option(help="Where the node keeps everything.")]
+AsJson = Annotated[bool, typer.Option("--json", help="JSON, one object a line.")]
+
+
+@command.command()
+def create(
+    home: Home = None,
+    org: Annotated[str | None, typer.Option(help="Whose key; the only org if there is one.")] = None,
+    endpoint: Annotated[list[str] | None, typer.Option(help="Reach only this endpoint (repeatable).")] = None,
+    requests_per_minute: Annotated[int | None, typer.Option(min=1)] = None,
+    tokens_per_minute: Annotated[int | None, typer.Option(min=1)] = None,
+    concurrency: Annotated[int | None, typer.Option(min=1)] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a key; its secret is printed now and never again."""
+    settings, _ = config.load({"home": home})
+    limits = KeyLimits(
+        requests_per_minute=requests_per_minute, tokens_per_minute=tokens_per_minute, concurrency=concurrency
+    )
+    with open_local(settings) as plane:
+        minted = plane.state.mint_key(org or only_org(plane.state.org_rows()), endpoint or None, limits)
+    if as_json:
+        typer.echo(orjson.dumps({"id": minted.id, "org": minted.org, "api_key": minted.secret}).decode())
+    else:
+        typer.echo(f"{minted.id} of {minted.org}; its secret is shown only now:", err=True)
+        typer.echo(minted.secret)
+
+
+@command.command()
+def ls(home: Home = None, as_json: AsJson = False) -> None:
+    """List keys, without their secrets."""
+    settings, _ = config.load({"home": home})
+    with open_local(settings) as plane:
+        rows = plane.state.key_rows()
+    if as_json:
+        for row in rows:
+            typer.echo(orjson.dumps(row).decode())
+        return
+    table = Table("id", "org", "key", "state", "endpoints", box=None, pad_edge=False)
+    for row in rows:
+        scope = "all" if row.endpoints is None else ", ".join(row.endpoints)
+        table.add_row(row.id, row.org, f"{row.prefix}…", "revoked" if row.revoked else "active", scope)
+    Console().print(table)
+
+
+@command.command()
+def revoke(key_id: str, home: Home = None) -> None:
+    """Revoke a key by its id; nodes forget it within a heartbeat."""
+    settings, _ = config.load({"home": home})
+    with open_local(settings) as plane:
+        plane.state.revoke_key(key_id)
+    typer.echo(f"{key_id} revoked", err=True)
+
+
+def only_org(rows: list[tuple[str, int]]) -> str:
+    """The one org there is; raises ConfigError when it must be named."""
+    if len(rows) != 1:
+        raise ConfigError(
+            "org_not_named",
+            "there are several orgs" if rows else "there is no org yet",
+            "name one with --org" if rows else "start the node once, or `pareta-agent org create`",
+        )
+    return rows[0][0]

@@ -1,0 +1,73 @@
+"""`pareta-agent org`: balances on the embedded plane."""
+
+from __future__ import annotations
+
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Annotated
+
+import orjson
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from pareta_agent import config
+from pareta_agent.cli.keys import only_org
+from pareta_agent.cli.local_plane import open_local
+from pareta_agent.cli.usage import dollars
+from pareta_agent.errors import ConfigError
+
+command = typer.Typer(help="Orgs and their balances (embedded plane).", no_args_is_help=True)
+
+Home = Annotated[Path | None, typer.Option(help="Where the node keeps everything.")]
+AsJson = Annotated[bool, typer.Option("--json", help="JSON, one object a line.")]
+
+
+@command.command()
+def ls(home: Home = None, as_json: AsJson = False) -> None:
+    """List orgs and balances."""
+    settings, _ = config.load({"home": home})
+    with open_local(settings) as plane:
+        rows = plane.state.org_rows()
+    if as_json:
+        for org, balance in rows:
+            typer.echo(orjson.dumps({"org": org, "balance_micro_usd": balance}).decode())
+        return
+    table = Table("org", "balance USD", box=None, pad_edge=False)
+    for org, balance in rows:
+        table.add_row(org, dollars(balance))
+    Console().print(table, highlight=False)
+
+
+@command.command()
+def topup(
+    usd: Annotated[str, typer.Argument(help="Dollars to add, at most six decimals.")],
+    home: Home = None,
+    org: Annotated[str | None, typer.Option(help="Which org; the only one if there is one.")] = None,
+) -> None:
+    """Add to an org's balance and print the new one."""
+    settings, _ = config.load({"home": home})
+    amount = _micro_usd(usd)
+    with open_local(settings) as plane:
+        balance = plane.state.top_up(org or only_org(plane.state.org_rows()), amount)
+    typer.echo(dollars(balance))
+
+
+@command.command()
+def create(org: str, home: Home = None) -> None:
+    """Make an org with an empty balance."""
+    settings, _ = config.load({"home": home})
+    with open_local(settings) as plane:
+        made = plane.state.ensure_org(org, 0)
+    typer.echo(f"{org} made" if made else f"{org} exists already", err=True)
+
+
+def _micro_usd(usd: str) -> int:
+    """Raises ConfigError unless it is a positive amount of whole micro-dollars."""
+    try:
+        micro = Decimal(usd) * 1_000_000
+    except InvalidOperation:
+        micro = Decimal(0)
+    if not micro.is_finite() or micro <= 0 or micro != micro.to_integral_value():
+        raise ConfigError("amount_invalid", f"{usd!r} is no amount in dollars", "write it like 5 or 0.25")
+    return int(micro)

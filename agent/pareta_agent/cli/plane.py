@@ -1,0 +1,62 @@
+"""`pareta-agent plane`: the control plane in a box, by itself, for several nodes."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Annotated
+
+import orjson
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from pareta_agent import config
+from pareta_agent.cli.local_plane import open_local
+from pareta_agent.plane.serve import serve as serve_plane
+
+command = typer.Typer(help="Run a control plane for several nodes, and see them.", no_args_is_help=True)
+
+Home = Annotated[Path | None, typer.Option(help="Where the plane keeps everything.")]
+
+
+@command.command()
+def serve(
+    home: Home = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535)] = 8700,
+    database: Annotated[
+        str | None, typer.Option(help="SQLAlchemy URL; unset: SQLite under the home.")
+    ] = None,
+) -> None:
+    """Serve the wire until SIGTERM; one line of JSON on stdout when it listens."""
+    settings, _ = config.load({"home": home})
+    raise typer.Exit(serve_plane(settings.home, None, database, host, port))
+
+
+@command.command()
+def token(
+    node: Annotated[str, typer.Argument(help="Node id.")] = socket.gethostname(), home: Home = None
+) -> None:
+    """Make a token for a node (its older one stops working) and print it once."""
+    settings, _ = config.load({"home": home})
+    with open_local(settings) as plane:
+        minted = plane.nodes.mint(node)
+    typer.echo(minted)
+
+
+@command.command()
+def nodes(home: Home = None, as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
+    """List the nodes and how they are."""
+    settings, _ = config.load({"home": home})
+    with open_local(settings) as plane:
+        rows = plane.nodes.rows()
+    if as_json:
+        for row in rows:
+            typer.echo(orjson.dumps(row).decode())
+        return
+    table = Table("node", "epoch", "state", "last heartbeat", box=None, pad_edge=False)
+    for row in rows:
+        age = "never" if row.heartbeat_age_s is None else f"{row.heartbeat_age_s:.0f} s ago"
+        table.add_row(row.id, str(row.epoch), row.state, age)
+    Console().print(table, highlight=False)

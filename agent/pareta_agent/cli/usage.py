@@ -1,0 +1,79 @@
+"""`pareta-agent usage`: the ledger of the embedded plane, and what has not reached it yet."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from pareta_agent import config
+from pareta_agent.cli.local_plane import open_local
+from pareta_agent.config import Settings
+from pareta_agent.meter.reader import Reader
+from pareta_agent.meter.spool import spool_path
+from pareta_agent.node.admin import ask
+
+_FIELDS = (
+    "request_id",
+    "endpoint",
+    "org",
+    "outcome",
+    "input_tokens",
+    "output_tokens",
+    "debit_micro_usd",
+    "epoch",
+    "sequence",
+)
+
+
+def command(
+    home: Annotated[Path | None, typer.Option(help="Where the node keeps everything.")] = None,
+    endpoint: Annotated[str | None, typer.Option(help="Only this endpoint.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the newest rows.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+) -> None:
+    """What was used and debited, oldest first; from the running node or, when it is down, from its files."""
+    settings, _ = config.load({"home": home})
+    asyncio.run(ask(config.run_dir(settings.home) / "agent.sock", "POST", "/flush"))
+    with open_local(settings) as plane:
+        rows = plane.ledger.rows(endpoint=endpoint, limit=limit)
+    if as_json:
+        for row in rows:
+            typer.echo(orjson.dumps({name: row[name] for name in _FIELDS}).decode())
+    else:
+        _show(rows, Console())
+    _say_what_is_missing(settings)
+
+
+def _show(rows: list[dict[str, Any]], console: Console) -> None:
+    table = Table(box=None, pad_edge=False)
+    for column in ("request", "endpoint", "outcome", "input", "output", "debit USD"):
+        table.add_column(column, justify="right" if column in ("input", "output", "debit USD") else "left")
+    for row in rows:
+        counts = (str(row["input_tokens"]), str(row["output_tokens"]), dollars(row["debit_micro_usd"]))
+        table.add_row(row["request_id"], row["endpoint"], row["outcome"], *counts)
+    console.print(table)
+    total = sum(row["debit_micro_usd"] for row in rows)
+    console.print(f"[dim]{len(rows)} requests, {dollars(total)} USD debited[/]", highlight=False)
+
+
+def _say_what_is_missing(settings: Settings) -> None:
+    path = spool_path(settings.home)
+    if not path.exists():
+        return
+    reader = Reader(path)
+    undelivered, left_open = reader.undelivered(), reader.open_requests()
+    reader.close()
+    if undelivered or left_open:
+        typer.echo(
+            f"in the spool, not in the ledger yet: {undelivered} records, {left_open} open requests", err=True
+        )
+
+
+def dollars(micro_usd: int) -> str:
+    return f"{micro_usd / 1e6:.6f}"

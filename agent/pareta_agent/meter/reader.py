@@ -1,0 +1,89 @@
+"""Reads a spool on a connection of its own: for the uplink beside the writer, and for commands beside an agent."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pareta_agent.meter.event import Entry
+from pareta_agent.meter.store import connect, key_of, place_of, span_of
+
+_COLUMNS = "key, prev_hash, hash, body"
+
+
+@dataclass(frozen=True, slots=True)
+class EpochRow:
+    epoch: int
+    first_kept: int | None
+    last_seq: int
+    acked_seq: int
+
+
+class Reader:
+    """For any thread, one at a time; it never writes."""
+
+    def __init__(self, path: Path, vfs: str | None = None) -> None:
+        self._connection = connect(path, vfs)
+        self._connection.execute("PRAGMA query_only=1")
+        self._lock = threading.Lock()
+
+    def unacked(self, limit: int) -> list[Entry]:
+        """The oldest entries without an ack, all of one epoch."""
+        with self._lock:
+            for epoch, acked_seq in list(self._connection.execute("SELECT epoch, acked_seq FROM epochs")):
+                rows = self._connection.execute(
+                    f"SELECT {_COLUMNS} FROM events WHERE key BETWEEN ? AND ? ORDER BY key LIMIT ?",
+                    (key_of(epoch, acked_seq + 1), span_of(epoch)[1], limit),
+                )
+                if found := [_entry(row) for row in rows]:
+                    return found
+        return []
+
+    def every(self) -> Iterator[Entry]:
+        """All entries that are kept, in order; holds a snapshot while it lasts."""
+        with self._lock:
+            for row in self._connection.execute(f"SELECT {_COLUMNS} FROM events ORDER BY key"):
+                yield _entry(row)
+
+    def epochs(self) -> list[EpochRow]:
+        with self._lock:
+            return [
+                self._epoch(*row)
+                for row in list(self._connection.execute("SELECT epoch, acked_seq FROM epochs"))
+            ]
+
+    def undelivered(self) -> int:
+        """Records that the plane has not acked, numbered or not."""
+        with self._lock:
+            staged = self._count("staged")
+        return staged + sum(max(0, row.last_seq - row.acked_seq) for row in self.epochs())
+
+    def open_requests(self) -> int:
+        with self._lock:
+            return self._count("admitted")
+
+    def quarantined(self) -> list[tuple[int, int, str]]:
+        """(epoch, sequence, reason) of what the plane refused or what was found damaged."""
+        with self._lock:
+            rows = self._connection.execute("SELECT key, reason FROM quarantine ORDER BY key")
+            return [(*place_of(key), reason) for key, reason in rows]
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _count(self, table: str) -> int:
+        (found,) = next(self._connection.execute(f"SELECT count(*) FROM {table}"))
+        return int(found)
+
+    def _epoch(self, epoch: int, acked_seq: int) -> EpochRow:
+        query = "SELECT min(key), max(key) FROM events WHERE key BETWEEN ? AND ?"
+        first, last = next(self._connection.execute(query, span_of(epoch)))
+        if first is None:
+            return EpochRow(epoch, None, acked_seq, acked_seq)
+        return EpochRow(epoch, place_of(first)[1], place_of(last)[1], acked_seq)
+
+
+def _entry(row: tuple[int, bytes, bytes, bytes]) -> Entry:
+    return Entry(*place_of(row[0]), *row[1:])

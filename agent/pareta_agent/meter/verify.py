@@ -1,0 +1,38 @@
+"""Is a chain whole? Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from pareta_agent.meter.event import NO_HASH, Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Flaw:
+    epoch: int
+    sequence: int
+    what: str
+
+
+def verify(entries: Iterable[Entry]) -> Iterator[Flaw]:
+    """What is wrong with entries that come in order; an epoch's first kept entry may follow trimmed ones."""
+    previous: Entry | None = None
+    for entry in entries:
+        before = previous if previous is not None and previous.epoch == entry.epoch else None
+        for what in _flaws(before, entry):
+            yield Flaw(entry.epoch, entry.sequence, what)
+        previous = entry
+
+
+def _flaws(before: Entry | None, entry: Entry) -> Iterator[str]:
+    if not entry.intact:
+        yield "its bytes do not match its hash"
+    if before is None:
+        if entry.sequence == 1 and entry.prev_hash != NO_HASH:
+            yield "it is first and chains to something"
+        return
+    if entry.sequence != before.sequence + 1:
+        yield f"{before.sequence + 1} is missing before it"
+    elif entry.prev_hash != before.hash:
+        yield "it does not chain to the one before"
