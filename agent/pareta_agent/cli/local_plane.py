@@ -8,20 +8,31 @@ from contextlib import contextmanager
 from pareta_agent.config import Settings
 from pareta_agent.errors import ConfigError
 from pareta_agent.plane.node_api import Plane
+from pareta_agent.plane.seed import DATABASE, plane_home
 from pareta_agent.plane.serve import open_plane
 
 
 @contextmanager
 def open_local(settings: Settings) -> Iterator[Plane]:
-    """The plane whose files are under this home; raises ConfigError where the node has another control plane."""
+    """The plane whose files are under this home; raises ConfigError where there is none."""
     if settings.plane.url is not None:
         raise ConfigError(
             "plane_elsewhere",
             f"this node reports to {settings.plane.url}, which keeps the ledger and the keys",
             "ask that control plane",
         )
+    if not (plane_home(settings.home) / DATABASE).exists():
+        raise ConfigError(
+            "plane_missing",
+            f"there is no control plane under {settings.home}",
+            "start the node (or `pareta-agent plane serve`) once, or name its --home",
+        )
     plane, database = open_plane(settings.home)
     try:
         yield plane
     finally:
         database.close()
+
+
+def dollars(micro_usd: int) -> str:
+    return f"{micro_usd / 1e6:.6f}"

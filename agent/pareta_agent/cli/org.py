@@ -13,8 +13,7 @@ from rich.table import Table
 
 from pareta_agent import config
 from pareta_agent.cli.keys import only_org
-from pareta_agent.cli.local_plane import open_local
-from pareta_agent.cli.usage import dollars
+from pareta_agent.cli.local_plane import dollars, open_local
 from pareta_agent.errors import ConfigError
 
 command = typer.Typer(help="Orgs and their balances (embedded plane).", no_args_is_help=True)

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pareta_agent import config
-from pareta_agent.cli.local_plane import open_local
+from pareta_agent.cli.local_plane import dollars, open_local
 from pareta_agent.config import Settings
 from pareta_agent.meter.reader import Reader
 from pareta_agent.meter.spool import spool_path
@@ -73,7 +73,3 @@ def _say_what_is_missing(settings: Settings) -> None:
         typer.echo(
             f"in the spool, not in the ledger yet: {undelivered} records, {left_open} open requests", err=True
         )
-
-
-def dollars(micro_usd: int) -> str:
-    return f"{micro_usd / 1e6:.6f}"
