@@ -81,6 +81,10 @@ class Front:
         """Requests of callers that are not answered yet."""
         return len(self._desk.open)
 
+    @property
+    def draining(self) -> bool:
+        return self._desk.draining
+
     def set_ready(self, *reasons: str) -> None:
         """Ready when no reason against it is given; `/readyz` shows them, inference goes on regardless."""
         self._reasons = list(reasons)

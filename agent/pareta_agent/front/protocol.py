@@ -69,6 +69,9 @@ class FrontProtocol(HttpToolsProtocol):
         self.waiting_since_s = None
         if self._broken:
             return
+        if self.parser.should_upgrade():
+            self._refuse_connection("upgrade", Problem("bad_http", "Upgrades are not spoken; use HTTP/1.1."))
+            return
         if reason := broken_framing(self.headers):
             self._refuse_connection(reason, Problem("bad_http"))
             return
@@ -127,6 +130,9 @@ class FrontProtocol(HttpToolsProtocol):
 
     def _should_upgrade(self) -> bool:
         return False
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Refused and counted already."""
 
     # ours
 
