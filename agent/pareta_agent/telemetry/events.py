@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 PHASES = (
+    "install",
     "resolve",
     "plan",
     "fetch",

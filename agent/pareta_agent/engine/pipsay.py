@@ -1,0 +1,69 @@
+"""What pip says, as progress and as errors that a person can act on. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from pareta_agent.errors import HostError
+
+_COLLECTING = re.compile(r"^(?:Collecting|Processing|Requirement already satisfied:) (\S+)")
+_CPU_TORCH = re.compile(r"No matching distribution found for torch==\S+\+cpu")
+_MISSING = re.compile(r"No matching distribution found for (\S+)")
+_NETWORK = re.compile(
+    r"NewConnectionError|NameResolutionError|Max retries exceeded|Connection (?:refused|reset)|ReadTimeout"
+)
+
+
+class Progress:
+    """Counts packages as pip names them; `tell(done, what)` hears each."""
+
+    def __init__(self, total: int, tell: Callable[[int, str], None]) -> None:
+        self._total = total
+        self._tell = tell
+        self._seen: set[str] = set()
+
+    def line(self, line: str) -> None:
+        if found := _COLLECTING.match(line):
+            self._seen.add(found[1])
+            self.say(found[1])
+        elif line.startswith("Installing collected packages"):
+            self._tell(self._total, "unpacking")
+
+    def say(self, what: str) -> None:
+        self._tell(min(len(self._seen), self._total), what)
+
+
+def lacks_cpu_torch(output: str) -> bool:
+    """The index serves no `+cpu` build of torch: it stands in PyTorch's own."""
+    return _CPU_TORCH.search(output) is not None
+
+
+def explain(output: str, what: str) -> HostError:
+    """The error behind pip's (or venv's) output, most telling first."""
+    if "No space left on device" in output or "Errno 28" in output:
+        return HostError(
+            "disk_full",
+            f"{what}: the disk is full",
+            "free some space and run it again; it goes on where it was",
+        )
+    if _NETWORK.search(output):
+        return HostError(
+            "no_network",
+            f"{what}: the package index cannot be reached",
+            "check the network, the proxy, or pip's index-url",
+        )
+    if missing := _MISSING.search(output):
+        return HostError(
+            "engine_package_missing",
+            f"{what}: the package index has no {missing[1]} for this Python and machine",
+            "use Python 3.11 or 3.12 on Linux x86-64, or an index that has it (pip config set global.index-url …)",
+        )
+    if "Permission denied" in output:
+        return HostError(
+            "engine_install_failed", f"{what}: permission denied", "set PARETA_CACHE to a directory of yours"
+        )
+    last = next((line for line in reversed(output.splitlines()) if line.strip()), "no output")
+    return HostError(
+        "engine_install_failed", f"{what}: {last.strip()}", "run it again; it goes on where it was"
+    )
