@@ -31,6 +31,11 @@ class AgentError(Exception):
         self.message = message
         self.remedy = remedy
 
+    @staticmethod
+    def of_exit(exit_code: int) -> type[AgentError]:
+        """The class that ends a command with this code; AgentError itself for an unknown one."""
+        return next((c for c in AgentError.__subclasses__() if c.exit_code == exit_code), AgentError)
+
     def __str__(self) -> str:
         return f"{self.message} ({self.code})" + (f"\n  try: {self.remedy}" if self.remedy else "")
 

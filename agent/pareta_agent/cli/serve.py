@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
-import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -14,13 +14,17 @@ from rich.console import Console
 
 from pareta_agent import config
 from pareta_agent.cli.terminal import JsonLines, Terminal, ready_block, ready_fields
-from pareta_agent.clock import SystemClock
-from pareta_agent.config import Settings
+from pareta_agent.config import EndpointEntry, Settings
+from pareta_agent.control.offer import find, open_catalog
 from pareta_agent.errors import ConfigError
 from pareta_agent.node import Node, PlaneAddress, Ready
+from pareta_agent.node.identity import Identity, identify, prepare
+from pareta_agent.node.signals import Signals
 from pareta_agent.plane import embedded
 from pareta_agent.telemetry import log
 from pareta_agent.telemetry.events import Bus, Event
+
+FirstKey = Callable[[], str | None]
 
 
 def command(
@@ -70,3 +74,84 @@ def command(
     }
     settings, warnings = config.load(flags, config_file)
     raise typer.Exit(uvloop.run(_serve(settings, warnings, json_lines)))
+
+
+async def _serve(settings: Settings, warnings: list[str], json_lines: bool) -> int:
+    """Joins plane, node and listeners; the exit code."""
+    bus, signals = Bus(), Signals()
+    log.configure(settings.log_level)
+    show = JsonLines(_write) if json_lines else Terminal(Console(stderr=True))
+    bus.listen(show)
+    if json_lines:
+        bus.listen(log.listener())
+    for warning in warnings:
+        bus(Event("setting_ignored", "warning", {"reason": warning}))
+    prepare(settings.home)
+    identity = identify(settings.home, settings.node)
+    async with _plane(settings, identity) as (address, first_key):
+
+        def tell(ready: Ready) -> None:
+            _tell_ready(show, ready, first_key())
+
+        try:
+            return await Node(settings, identity, address, bus, signals, tell).run()
+        finally:
+            show.close()
+
+
+@asynccontextmanager
+async def _plane(settings: Settings, identity: Identity) -> AsyncIterator[tuple[PlaneAddress, FirstKey]]:
+    """The plane that the settings name, or an embedded one for as long as the node runs; and how to get its key."""
+    if settings.plane.url:
+        if settings.plane.token_file is None:
+            raise ConfigError(
+                "token_missing", "plane.url needs plane.token_file", "name the file with the node's token"
+            )
+        yield PlaneAddress(settings.plane.url, _token(settings.plane.token_file)), lambda: None
+        return
+    plane = await embedded.start(settings.home, _seed(settings, identity))
+    try:
+        yield PlaneAddress(plane.url, plane.node_token, embedded=True), lambda: plane.api_key
+    finally:
+        await plane.stop()
+
+
+def _seed(settings: Settings, identity: Identity) -> embedded.Seed:
+    """What the embedded plane wants of this node: the settings' endpoints, resolved to their aliases' names."""
+    catalog = open_catalog(settings.registry.catalog)
+    entries = settings.endpoints or (
+        EndpointEntry(id=settings.endpoint, task=settings.task, alias=settings.alias),
+    )
+    seeds = []
+    for entry in entries:
+        alias = find(catalog, entry.task, entry.alias).alias.id
+        seeds.append(embedded.SeedEndpoint(id=entry.id or endpoint_id(alias), task=entry.task, alias=alias))
+    return embedded.Seed(node=identity.node, endpoints=tuple(seeds))
+
+
+def endpoint_id(alias: str) -> str:
+    """An endpoint's default id: its alias's family, `contract-kie-1` → `ep_contract_kie`."""
+    family, _, rank = alias.rpartition("-")
+    return "ep_" + (family if rank.isdigit() and family else alias).replace("-", "_").replace(".", "_")
+
+
+def _token(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError as error:
+        raise ConfigError(
+            "token_unreadable", f"{path}: {error.strerror}", "make it readable for this user"
+        ) from None
+
+
+def _tell_ready(show: JsonLines | Terminal, ready: Ready, key: str | None) -> None:
+    if isinstance(show, JsonLines):
+        show.line("ready", ready_fields(ready, key))
+    else:
+        show.close()
+        _write(ready_block(ready, key))
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()

@@ -6,6 +6,7 @@ Talk goes to standard error, the Ready block and JSON lines to standard output. 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -72,7 +73,8 @@ class Terminal:
         self._console.print(markup, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
-        self._bars.stop()
+        if self._tasks:
+            self._bars.stop()
 
     def _phase(self, event: Phase) -> None:
         key = (event.endpoint, event.phase)
@@ -87,8 +89,8 @@ class Terminal:
     def _finish(self, key: tuple[str, str], event: Phase) -> None:
         if (task := self._tasks.pop(key, None)) is not None:
             self._bars.remove_task(task)
-        if not self._tasks:
-            self._bars.stop()
+            if not self._tasks:
+                self._bars.stop()
         mark = "[green]✓[/]" if event.state == "done" else "[red]✗[/]"
         took = "" if event.seconds is None else f" [dim]{event.seconds:.1f} s[/]"
         detail = f"  {escape(event.detail)}" if event.detail else ""
@@ -108,7 +110,7 @@ class Terminal:
 class JsonLines:
     """A bus listener for scripts: one JSON object a line, `event` first."""
 
-    def __init__(self, write: Any) -> None:
+    def __init__(self, write: Callable[[str], None]) -> None:
         self._write = write
 
     def __call__(self, event: Phase | Event) -> None:
@@ -117,6 +119,9 @@ class JsonLines:
             self.line("phase", fields)
         else:
             self.line(event.name, {"level": event.level, **event.fields})
+
+    def close(self) -> None:
+        """Lines need no end."""
 
     def line(self, name: str, fields: dict[str, Any]) -> None:
         self._write(orjson.dumps({"event": name, **fields}, default=str).decode() + "\n")

@@ -7,20 +7,21 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from pareta_agent.control.offer import find
 from pareta_agent.control.reconcile import Wanted
 from pareta_agent.engine.fleet import Fleet
 from pareta_agent.engine.spec import EngineSpec, Fetch, FetchProgress
 from pareta_agent.engine.view import EndpointStatus, EndpointView
 from pareta_agent.errors import AgentError, NothingFits, RegistryError
 from pareta_agent.hardware.inventory import Inventory
-from pareta_agent.planning.choose import plan
-from pareta_agent.planning.plan import Objective, Plan, PlanReport
+from pareta_agent.planning.nearest import plan_or_nearest
+from pareta_agent.planning.plan import Plan, PlanReport
 from pareta_agent.planning.request import PlanRequest
 from pareta_agent.telemetry.events import Emit, Phase
 from pareta_agent.weights.settings import WeightsProgress
 from pareta_agent.weights.store import WeightsStore
 from pareta_registry.catalog import Catalog, Variant
-from pareta_registry.resolve import Resolution, Unresolved, resolve
+from pareta_registry.resolve import Resolution, resolve
 
 GIB = 2**30
 
@@ -35,7 +36,7 @@ class Deployment:
         weights: WeightsStore,
         fleet: Fleet,
         interpreter: Callable[[], Awaitable[None]],
-        request: PlanRequest,
+        request: Callable[[Resolution, Wanted], PlanRequest],
         emit: Emit,
     ) -> None:
         self._catalog, self._inventory, self._weights, self._fleet = catalog, inventory, weights, fleet
@@ -54,6 +55,7 @@ class Deployment:
 
     async def stop(self, wanted: Wanted) -> None:
         await self._fleet.unwant(wanted.id)
+        self.reports.pop(wanted.id, None)
         self._show(wanted, "stopped", "stopped by its owner")
 
     async def forget(self, endpoint: str) -> None:
@@ -82,12 +84,11 @@ class Deployment:
 
     def _resolve(self, wanted: Wanted) -> Resolution:
         self._emit(Phase(wanted.id, "resolve", "started"))
-        found = resolve(self._catalog, wanted.task, wanted.alias)
-        if isinstance(found, Unresolved):
-            self._emit(Phase(wanted.id, "resolve", "failed", detail=found.message))
-            raise RegistryError(
-                "unresolved", found.message, "`pareta-registry ls` shows what the catalog has"
-            )
+        try:
+            found = find(self._catalog, wanted.task, wanted.alias)
+        except RegistryError as error:
+            self._emit(Phase(wanted.id, "resolve", "failed", detail=error.message))
+            raise
         self._emit(Phase(wanted.id, "resolve", "done", 0.0, detail=f"{found.task.id} → {found.alias.id}"))
         return found
 
@@ -95,8 +96,8 @@ class Deployment:
         self._emit(Phase(wanted.id, "plan", "started"))
         begun_s = time.perf_counter()
         inventory = (await asyncio.to_thread(self._inventory)).without(self._taken(wanted.id))
-        request = _request(self._request, wanted, resolution)
-        report = plan(resolution.model.architecture, resolution.model.variants, inventory, request)
+        model, request = resolution.model, self._request(resolution, wanted)
+        report = plan_or_nearest(model.architecture, model.variants, inventory, request)
         self.reports[wanted.id] = report
         seconds = time.perf_counter() - begun_s
         if report.best is None:
@@ -155,16 +156,4 @@ def summary(chosen: Plan) -> str:
     )
     return (
         f"{where}, {chosen.variant}{layout}, context {chosen.max_model_len:,}, {chosen.kv_tokens:,} KV tokens"
-    )
-
-
-def _request(base: PlanRequest, wanted: Wanted, resolution: Resolution) -> PlanRequest:
-    objective: Objective = wanted.objective or base.objective
-    return PlanRequest(
-        objective=objective,
-        max_model_len=base.max_model_len,
-        replicas=wanted.replicas,
-        context=resolution.max_model_len,
-        settings=resolution.engine,
-        engine_version=base.engine_version,
     )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import get_args
 
 from pareta_agent.engine.phases import ColdStart
 from pareta_agent.engine.view import EndpointStatus, FleetView
 from pareta_agent.meter.spool import SpoolStats
+from pareta_agent.planning.plan import PlanReport
 from pareta_agent.telemetry.metrics import Metrics
 
 STATES: tuple[str, ...] = get_args(EndpointStatus)
@@ -48,3 +50,9 @@ def show_cold_start(metrics: Metrics, report: ColdStart) -> None:
         metrics.set("pareta_cold_start_seconds", report.total_s, report.endpoint)
         for phase, seconds in report.phases.items():
             metrics.set("pareta_cold_start_phase_seconds", seconds, report.endpoint, phase)
+
+
+def show_plans(metrics: Metrics, reports: Mapping[str, PlanReport]) -> None:
+    for endpoint, report in reports.items():
+        metrics.set("pareta_plan_candidates", len(report.candidates), endpoint)
+        metrics.set("pareta_plan_rejections", len(report.rejections), endpoint)

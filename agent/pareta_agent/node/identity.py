@@ -8,6 +8,9 @@ from pathlib import Path
 
 from ulid import ULID
 
+from pareta_agent import config
+from pareta_agent.errors import HostError
+
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -15,6 +18,19 @@ BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 class Identity:
     node: str
     boot_id: str
+
+
+def prepare(home: Path) -> None:
+    """Makes the node's directories, for its user only. Raises HostError when it may not."""
+    try:
+        for directory in (home, config.run_dir(home)):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise HostError(
+            "home_unwritable",
+            f"cannot make {error.filename}: {error.strerror}",
+            "set PARETA_HOME to a directory you own",
+        ) from None
 
 
 def identify(home: Path, named: str | None) -> Identity:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import TextIO
+from collections.abc import Mapping
+from typing import Any, TextIO
 
 import structlog
 
 from pareta_agent.telemetry.events import Emit, Event, Phase
 
 
-def listener(level: str, stream: TextIO = sys.stderr) -> Emit:
-    """A bus listener that writes events at `level` and above to `stream`."""
-    least = logging.getLevelNamesMapping()[level.upper()]
-    logger = structlog.wrap_logger(
-        structlog.PrintLogger(stream),
-        wrapper_class=structlog.make_filtering_bound_logger(least),
+def configure(level: str, stream: TextIO = sys.stderr) -> None:
+    """Where every structlog logger of the process writes, from `level` upward."""
+    structlog.configure(
+        logger_factory=structlog.PrintLoggerFactory(stream),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -24,16 +24,33 @@ def listener(level: str, stream: TextIO = sys.stderr) -> Emit:
         ],
     )
 
+
+def listener() -> Emit:
+    """A bus listener that logs each event; progress is left out."""
+    logger = structlog.get_logger()
+
     def write(event: Phase | Event) -> None:
         if isinstance(event, Event):
-            getattr(logger, event.level)(event.name, **event.fields)
+            getattr(logger, event.level)(event.name, **_plain(event.fields))
         elif event.state != "progress":
             logger.info(
                 f"phase_{event.state}",
                 endpoint=event.endpoint,
                 phase=event.phase,
-                seconds=None if event.seconds is None else round(event.seconds, 3),
-                detail=event.detail or None,
+                **_plain(
+                    {"seconds": event.seconds and round(event.seconds, 3), "detail": event.detail or None}
+                ),
             )
 
     return write
+
+
+def _plain(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """What logfmt can hold on one line; a field named as one of the line's own gets an underscore."""
+    return {
+        f"{key}_" if key in ("event", "level", "timestamp") else key: value.replace("\n", " | ")
+        if isinstance(value, str)
+        else value
+        for key, value in fields.items()
+        if value is not None
+    }

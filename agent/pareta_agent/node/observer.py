@@ -1,0 +1,60 @@
+"""Tells the plane what this node observes: endpoint states with reasons and plan summaries, whenever they change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pareta_agent.clock import Clock
+from pareta_agent.control import wire
+from pareta_agent.control.client import PlaneClient
+from pareta_agent.engine.fleet import Fleet
+from pareta_agent.engine.view import FleetView
+from pareta_agent.errors import PlaneError
+
+SETTLE_S = 0.2
+RETRY_S = 5.0
+
+
+class Observer:
+    """Level-based: what is sent is the whole of it, so a lost message costs delay only."""
+
+    def __init__(
+        self,
+        client: PlaneClient,
+        fleet: Fleet,
+        plans: Callable[[], Mapping[str, dict[str, Any]]],
+        place: Callable[[], tuple[int, int]],
+        clock: Clock,
+    ) -> None:
+        """`place` answers (epoch, desired revision); epoch 0 means that there is nobody to tell yet."""
+        self._client, self._fleet, self._plans, self._place, self._clock = client, fleet, plans, place, clock
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        revision = 0
+        told: wire.Observed | None = None
+        while True:
+            revision = await self._fleet.changed(revision)
+            await self._clock.sleep(SETTLE_S)
+            epoch, desired = self._place()
+            body = observed(self._fleet.view(), self._plans(), epoch, desired) if epoch else None
+            if body is None or body == told:
+                continue
+            try:
+                await self._client.observed(body)
+                told = body
+            except PlaneError:
+                await self._clock.sleep(RETRY_S)
+                revision -= 1
+
+
+def observed(
+    view: FleetView, plans: Mapping[str, dict[str, Any]], epoch: int, desired_revision: int
+) -> wire.Observed:
+    """The wire's picture of the fleet: reasons and layouts, never a weights id or a path."""
+    endpoints = [
+        wire.ObservedEndpoint(id=e.id, status=e.status, reason=e.reason, plan=plans.get(e.id, {}))
+        for e in view.endpoints.values()
+    ]
+    return wire.Observed(epoch=epoch, desired_revision=desired_revision, endpoints=endpoints)
