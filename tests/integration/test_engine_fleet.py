@@ -190,7 +190,8 @@ async def test_missing_interpreter_is_a_verdict_not_a_crash(make: Make) -> None:
     await made.fleet.want(spec())
     view = await made.until(lambda view: view.status == "failed")
     assert view.reason == "the engine's starting step failed (engine_missing)"
-    assert "pareta-agent engine install" in made.events("engine_ended")[0].fields["detail"]
+    assert made.events("engine_given_up")[0].fields["remedy"] == "run `pareta-agent engine install`"
+    assert made.events("engine_given_up")[0].fields["exit_code"] == 4
 
 
 async def test_replicas_of_one_endpoint_are_separate_engines(make: Make) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
+from pathlib import Path
 
 from pareta_agent.clock import Clock
 from pareta_agent.engine import eta, orphans
@@ -24,7 +26,6 @@ class Fleet:
     def __init__(
         self, settings: EngineSettings, clock: Clock, emit: Emit, on_cold_start: OnColdStart
     ) -> None:
-        self.settings = settings
         self._emit = emit
         self._report = on_cold_start
         self._history = eta.History()
@@ -50,6 +51,14 @@ class Fleet:
         if found := self._endpoints.get(endpoint):
             found.unwant(drain, self.settings.drain_s if drain_s is None else drain_s)
             await found.settled()
+
+    @property
+    def settings(self) -> EngineSettings:
+        return self._around.settings
+
+    def use_interpreter(self, python: Path, version: str) -> None:
+        """Starts from now on run in this interpreter; what runs already keeps its own."""
+        self._around.settings = replace(self._around.settings, python=python, version=version)
 
     def retry(self, endpoint: str) -> None:
         """Starts again an endpoint that was given up."""

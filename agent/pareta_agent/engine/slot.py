@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pareta_agent.clock import Clock
 from pareta_agent.engine import restart
@@ -22,9 +22,12 @@ from pareta_agent.telemetry.events import Emit
 from pareta_agent.telemetry.events import Event as Told
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Surroundings:
-    """What every slot of the fleet shares. `changed` is called after any change that a view can show."""
+    """What every slot of the fleet shares. `changed` is called after any change that a view can show.
+
+    Only the fleet replaces `settings` (when the interpreter becomes known); a running engine keeps its own.
+    """
 
     settings: EngineSettings
     intents: Intents
@@ -169,6 +172,7 @@ class Slot:
                     "code": verdict.code,
                     "reason": verdict.reason,
                     "detail": verdict.detail,
+                    "remedy": verdict.remedy,
                     "log": "\n".join(verdict.log),
                     "log_path": str(replica.starter.place.log),
                 },
@@ -176,7 +180,7 @@ class Slot:
         )
 
     def _give_up(self, verdict: Verdict, reason: str) -> None:
-        self.gave_up = Verdict(verdict.code, reason, verdict.detail, True, verdict.log)
+        self.gave_up = replace(verdict, reason=reason, permanent=True)
         self._around.emit(
             Told(
                 "engine_given_up",
@@ -186,6 +190,9 @@ class Slot:
                     "replica": self.name,
                     "code": verdict.code,
                     "reason": reason,
+                    "detail": verdict.detail,
+                    "remedy": verdict.remedy,
+                    "exit_code": verdict.exit_code,
                 },
             )
         )

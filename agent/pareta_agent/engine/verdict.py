@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pareta_agent.engine.probe import Answer
 from pareta_agent.engine.vllm.log import Failure, classify
-from pareta_agent.errors import AgentError
+from pareta_agent.errors import AgentError, EngineError
 from pareta_registry.catalog import Canary
 
 
@@ -23,6 +23,8 @@ class Verdict:
     detail: str = ""
     permanent: bool = False
     log: tuple[str, ...] = ()
+    remedy: str = ""
+    exit_code: int = EngineError.exit_code
 
     @property
     def wanted(self) -> bool:
@@ -55,9 +57,10 @@ def of_exit(status: int | None, lines: Sequence[str], *, ready: bool) -> Verdict
         said = f"exit status {status}" if status is not None else "exit status unknown"
         reason = f"{_SAYS[failure.cause]} {when}"
     detail = f"{said}: {failure.said}" if failure.said else said
+    remedy = "" if ready else "read the last lines of the engine's log"
     code = f"engine_{failure.cause}" if failure.cause != "unknown" else "engine_died"
     log = () if ready else tuple(lines)[-20:]  # a serving engine's log may quote a request
-    return Verdict(code, reason, detail, failure.permanent and not ready, log)
+    return Verdict(code, reason, detail, failure.permanent and not ready, log, remedy)
 
 
 def of_hang(phase: str | None, limit_s: float, lines: Sequence[str]) -> Verdict:
@@ -79,6 +82,12 @@ def of_canary(canary: Canary, answer: Answer, *, again: bool = False) -> Verdict
 def of_error(error: Exception, *, during: str) -> Verdict:
     """Something on our side: an error of the agent's tree keeps its code and remedy, others are the host's."""
     if isinstance(error, AgentError):
-        detail = f"{error.message}; {error.remedy}" if error.remedy else error.message
-        return Verdict(error.code, f"{during} failed ({error.code})", detail, permanent=not error.retryable)
+        return Verdict(
+            error.code,
+            f"{during} failed ({error.code})",
+            error.message,
+            permanent=not error.retryable,
+            remedy=error.remedy,
+            exit_code=error.exit_code,
+        )
     return Verdict("host_error", f"{during} failed on this host", f"{type(error).__name__}: {error}")
