@@ -85,6 +85,11 @@ class Front:
     def draining(self) -> bool:
         return self._desk.draining
 
+    @property
+    def draining(self) -> bool:
+        """Whether new requests are refused because the node is going away."""
+        return self._desk.draining
+
     def set_ready(self, *reasons: str) -> None:
         """Ready when no reason against it is given; `/readyz` shows them, inference goes on regardless."""
         self._reasons = list(reasons)
