@@ -1,0 +1,115 @@
+"""A node spends what it was leased, and not a micro-dollar more."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pareta_agent.access.credit import CreditBook, CreditLease, CreditSettings
+from pareta_agent.clock import SystemClock
+from pareta_agent.errors import PlaneError
+
+ALWAYS = CreditSettings(chunk_micro_usd=100, refusal_ttl_s=1.0)
+
+
+class Purse:
+    """A plane that grants from a balance."""
+
+    def __init__(self, balance: int) -> None:
+        self.balance, self.granted, self.asked, self.away = balance, 0, 0, False
+
+    async def __call__(self, _org: str, micro_usd: int) -> CreditLease:
+        self.asked += 1
+        await asyncio.sleep(0)
+        if self.away:
+            raise PlaneError("plane_away", "away")
+        granted = min(micro_usd, self.balance - self.granted)
+        self.granted += granted
+        return CreditLease(granted, 60.0)
+
+
+async def test_a_reservation_comes_from_the_lease_at_hand(clock: Any) -> None:
+    """The first asks the plane for a chunk, the next takes from it."""
+    purse = Purse(1000)
+    book = CreditBook(purse, clock, ALWAYS)
+    assert book.reserve("org", 30) is None
+    assert await book.top_up("org", 30) is not None
+    assert book.reserve("org", 70) is not None
+    assert book.reserve("org", 1) is None
+    assert purse.asked == 1
+
+
+async def test_what_was_not_used_returns(clock: Any) -> None:
+    """The use stays out of the lease, the rest goes back; settling twice changes nothing."""
+    book = CreditBook(Purse(100), clock, ALWAYS)
+    held = await book.top_up("org", 100)
+    assert held is not None
+    book.release(held, 40)
+    book.release(held, 0)
+    assert book.reserve("org", 61) is None
+    assert book.reserve("org", 60) is not None
+
+
+async def test_an_empty_balance_refuses_and_is_not_asked_again_at_once(clock: Any) -> None:
+    """The refusal stands for a moment, then the plane is asked again."""
+    purse = Purse(10)
+    book = CreditBook(purse, clock, ALWAYS)
+    assert await book.top_up("org", 20) is None
+    assert await book.top_up("org", 20) is None
+    assert purse.asked == 1
+    clock.now_s += 1.0
+    purse.balance += 100
+    assert await book.top_up("org", 20) is not None
+
+
+async def test_a_lease_ends_with_its_time(clock: Any) -> None:
+    """Past its end a lease lends nothing; a heartbeat extends it."""
+    book = CreditBook(Purse(1000), clock, ALWAYS)
+    await book.top_up("org", 10)
+    clock.now_s += 50.0
+    book.extend("org", 60.0)
+    clock.now_s += 50.0
+    assert book.reserve("org", 10) is not None
+    clock.now_s += 11.0
+    assert book.reserve("org", 10) is None
+
+
+async def test_a_plane_that_is_away_is_no_refusal(clock: Any) -> None:
+    """The caller gets a 503, not a 402; what is at hand is still lent."""
+    purse = Purse(1000)
+    book = CreditBook(purse, clock, ALWAYS)
+    await book.top_up("org", 10)
+    purse.away = True
+    assert book.reserve("org", 90) is not None
+    with pytest.raises(PlaneError):
+        await book.top_up("org", 10)
+
+
+async def test_a_free_request_needs_no_lease(clock: Any) -> None:
+    """A price of nothing asks nobody."""
+    assert CreditBook(Purse(0), clock).reserve("org", 0) is not None
+
+
+@given(st.lists(st.tuples(st.integers(1, 60), st.floats(0, 1)), min_size=1, max_size=40), st.integers(0, 500))
+def test_a_crowd_never_spends_more_than_the_balance(requests: list[tuple[int, float]], balance: int) -> None:
+    """However requests interleave, what they used stays within what was granted."""
+
+    async def crowd() -> int:
+        book, used = CreditBook(Purse(balance), SystemClock(), ALWAYS), 0
+
+        async def one(worst: int, share: float) -> None:
+            nonlocal used
+            if (held := await book.top_up("org", worst)) is not None:
+                await asyncio.sleep(0)
+                spent = int(worst * share)
+                used += spent
+                book.release(held, spent)
+
+        await asyncio.gather(*(one(*request) for request in requests))
+        return used
+
+    assert asyncio.run(crowd()) <= balance

@@ -1,0 +1,84 @@
+"""One case a row of the outcome table, and that each row can be reached."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from pareta_agent.meter.outcome import TABLE, Facts, outcome
+from pareta_agent.meter.record import Outcome
+
+WHOLE = {"upstream_status": 200, "ended": True, "finish_reasons": ("stop",), "usage_seen": True}
+
+CASES = [
+    ("whole answer", Facts(**WHOLE), Outcome.COMPLETED),
+    ("no choices to finish", Facts(200, ended=True, choices=0), Outcome.COMPLETED),
+    (
+        "every one of n choices",
+        Facts(200, ended=True, choices=2, finish_reasons=("stop", "length")),
+        Outcome.COMPLETED,
+    ),
+    ("usage missing", Facts(200, ended=True, finish_reasons=("stop",)), Outcome.COMPLETED),
+    ("deadline", Facts(**WHOLE, timed_out=True), Outcome.FAILED_TIMEOUT),
+    ("agent's fault", Facts(**WHOLE, server_fault=True), Outcome.FAILED_SERVER),
+    ("error event then [DONE]", Facts(**WHOLE, error_event=True), Outcome.FAILED_ENGINE),
+    (
+        "error event after the client left",
+        Facts(**WHOLE, error_event=True, client_gone=True),
+        Outcome.FAILED_ENGINE,
+    ),
+    ("client left before an answer", Facts(None, client_gone=True), Outcome.PARTIAL_CLIENT),
+    ("engine gone before an answer", Facts(None), Outcome.FAILED_ENGINE),
+    ("engine refused", Facts(400, ended=True, choices=0), Outcome.FAILED_SERVER),
+    ("engine dead", Facts(500, ended=True, choices=0), Outcome.FAILED_ENGINE),
+    ("engine moved", Facts(302, ended=True, choices=0), Outcome.FAILED_ENGINE),
+    ("abort with usage", Facts(**{**WHOLE, "finish_reasons": ("abort",)}), Outcome.FAILED_SERVER),
+    (
+        "one of two aborted",
+        Facts(200, ended=True, choices=2, finish_reasons=("stop", "abort")),
+        Outcome.FAILED_SERVER,
+    ),
+    (
+        "aborted since the client left",
+        Facts(200, finish_reasons=("abort",), client_gone=True),
+        Outcome.PARTIAL_CLIENT,
+    ),
+    (
+        "client left after the last choice",
+        Facts(200, finish_reasons=("stop",), client_gone=True),
+        Outcome.COMPLETED,
+    ),
+    (
+        "client left after one of two",
+        Facts(200, choices=2, finish_reasons=("stop",), client_gone=True),
+        Outcome.PARTIAL_CLIENT,
+    ),
+    ("client left midway", Facts(200, client_gone=True), Outcome.PARTIAL_CLIENT),
+    ("client left an embedding", Facts(200, choices=0, client_gone=True), Outcome.PARTIAL_CLIENT),
+    ("cut after a finish", Facts(200, finish_reasons=("stop",), usage_seen=True), Outcome.FAILED_ENGINE),
+    ("cut midway", Facts(200), Outcome.FAILED_ENGINE),
+    ("[DONE] without a finish", Facts(200, ended=True), Outcome.FAILED_ENGINE),
+]
+
+
+@pytest.mark.parametrize(("facts", "expected"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
+def test_outcome(facts: Facts, expected: Outcome) -> None:
+    """Facts decide the outcome."""
+    assert outcome(facts) == expected
+
+
+def test_every_row_decides_some_case() -> None:
+    """A row that no case reaches would be dead or untested."""
+    deciding = {next(name for name, applies, _ in TABLE if applies(facts)) for _, facts, _ in CASES}
+    assert deciding == {name for name, _, _ in TABLE}
+
+
+def test_the_table_is_total() -> None:
+    """Any combination of facts has an outcome."""
+    flags = itertools.product([False, True], repeat=6)
+    for status, choices, reasons in itertools.product(
+        [None, 200, 404, 503], [0, 1, 2], [(), ("stop",), ("abort",)]
+    ):
+        for ended, usage, error, gone, late, fault in flags:
+            assert outcome(Facts(status, ended, choices, reasons, usage, error, gone, late, fault)) in Outcome

@@ -1,0 +1,82 @@
+"""Usage objects of every answer shape, and which counts are believed."""
+
+from __future__ import annotations
+
+import pytest
+
+from pareta_agent.meter.record import Tokens
+from pareta_agent.meter.usage import Bounds, judge, plausible, read_usage
+
+SHAPES = {
+    "chat": (
+        (
+            b'{"id":"x","choices":[],"usage":{"prompt_tokens":37,"total_tokens":45,"completion_tokens":8,'
+            b'"prompt_tokens_details":{"cached_tokens":32},"completion_tokens_details":{"reasoning_tokens":3}}}'
+        ),
+        Tokens(37, 32, 8, 3),
+    ),
+    "bare object": (b'{"prompt_tokens":1,"completion_tokens":2,"total_tokens":3}', Tokens(1, 0, 2, 0)),
+    "null details": (
+        b'{"usage":{"prompt_tokens":5,"completion_tokens":0,"prompt_tokens_details":null}}',
+        Tokens(5),
+    ),
+    "embeddings": (
+        b'{"data":[],"usage":{"prompt_tokens":6,"total_tokens":6,"completion_tokens":0}}',
+        Tokens(6),
+    ),
+    "responses": (
+        (
+            b'{"type":"response.completed","response":{"usage":{"input_tokens":9,"input_tokens_details":'
+            b'{"cached_tokens":4},"output_tokens":7,"output_tokens_details":{"reasoning_tokens":2}}}}'
+        ),
+        Tokens(9, 4, 7, 2),
+    ),
+    "messages": (
+        b'{"type":"message_start","message":{"usage":{"input_tokens":5,"output_tokens":0,"cache_read_input_tokens":16}}}',
+        Tokens(21, 16, 0, 0),
+    ),
+    "message_delta": (b'{"type":"message_delta","usage":{"output_tokens":12}}', Tokens(0, 0, 12, 0)),
+    "no usage": (b'{"choices":[]}', None),
+    "usage null": (b'{"choices":[],"usage":null}', None),
+    "negative": (b'{"usage":{"prompt_tokens":-1,"completion_tokens":2}}', None),
+    "a float": (b'{"usage":{"prompt_tokens":1.5,"completion_tokens":2}}', None),
+    "a bool": (b'{"usage":{"prompt_tokens":true,"completion_tokens":2}}', None),
+    "a list": (b"[1]", None),
+    "not JSON": (b"{", None),
+}
+
+
+@pytest.mark.parametrize(("document", "expected"), SHAPES.values(), ids=SHAPES.keys())
+def test_read_usage(document: bytes, expected: Tokens | None) -> None:
+    """Each shape gives its counts, with the cached part of the input included; anything odd gives none."""
+    assert read_usage(document) == expected
+
+
+@pytest.mark.parametrize(
+    ("tokens", "bounds", "expected"),
+    [
+        (Tokens(10, 10, 5, 5), Bounds(max_tokens=5, max_model_len=100), True),
+        (Tokens(10, 11, 5), Bounds(), False),
+        (Tokens(10, 0, 5, 6), Bounds(), False),
+        (Tokens(10, 0, 6), Bounds(max_tokens=5), True),
+        (Tokens(10, 0, 7), Bounds(max_tokens=5), False),
+        (Tokens(10, 0, 12), Bounds(choices=2, max_tokens=5), True),
+        (Tokens(10, 0, 13), Bounds(choices=2, max_tokens=5), False),
+        (Tokens(101), Bounds(max_model_len=100), False),
+        (Tokens(200), Bounds(prompts=2, max_model_len=100), True),
+        (Tokens(10, 0, 102), Bounds(max_model_len=100), False),
+        (Tokens(10, 0, 1), Bounds(counts_output=False), False),
+        (Tokens(10), Bounds(counts_output=False), True),
+    ],
+)
+def test_plausible(tokens: Tokens, bounds: Bounds, expected: bool) -> None:
+    """Counts stand within what the request could use, to the token."""
+    assert plausible(tokens, bounds) is expected
+
+
+def test_judge_keeps_what_it_suspects() -> None:
+    """An implausible count is marked, not changed; without usage the chunks count."""
+    assert judge(Tokens(1, 2), Bounds()) == (Tokens(1, 2), "suspect")
+    assert judge(Tokens(2, 1), Bounds()) == (Tokens(2, 1), "engine_final")
+    assert judge(None, Bounds(), chunks=4) == (Tokens(output=4), "chunk_count")
+    assert judge(None, Bounds()) == (Tokens(), "none")
