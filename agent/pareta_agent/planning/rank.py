@@ -96,15 +96,13 @@ def _gpus(plan: Plan) -> int:
 
 
 def _why(one: Scored, best: Scored, scored: Sequence[Scored]) -> str:
-    plain = one.fit.quant.format == "none"
-    weights = (
-        "weights as trained"
-        if plain
-        else f"{one.kind.replace('_', '-')} {one.fit.quant.format} ({one.kernel})"
-    )
+    quant, speed = one.fit.quant, one.speed
+    weights = f"{one.kind.replace('_', '-')} {quant.format} ({one.kernel})"
+    if quant.format == "none":
+        weights = "weights as trained"
     fact = (
-        f"{weights}, {one.fit.max_model_len:,} tokens of context, about {one.speed.tokens_per_s / one.fit.layout.gpus:,.0f} tokens/s a GPU at "
-        f"{one.speed.tpot_s * 1000:.0f} ms a token"
+        f"{weights}, {one.fit.max_model_len:,} tokens of context, about "
+        f"{speed.tokens_per_s / one.fit.layout.gpus:,.0f} tokens/s a GPU at {speed.tpot_s * 1000:.0f} ms a token"
     )
     if one is best:
         return fact

