@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from contextlib import aclosing
 
+from pydantic import ValidationError
+
 from pareta_registry.errors import ArtifactError
-from pareta_registry.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest, parse_manifest
+from pareta_registry.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, ArtifactFile, Manifest, parse_manifest
 from pareta_registry.stores.base import Store
 
 
 async def read_manifest(store: Store, digest: str) -> Manifest:
-    """The artifact's manifest; ArtifactError `digest_mismatch` when it is not the one of `digest`."""
-    entry = await store.stat(MANIFEST_NAME)
-    data = bytearray()
-    async with aclosing(
-        store.read(MANIFEST_NAME, 0, min(entry.size_bytes, MAX_MANIFEST_BYTES + 1))
-    ) as pieces:
-        async for piece in pieces:
-            data += piece
-    manifest = parse_manifest(bytes(data), store.where)
+    """The artifact's manifest; ArtifactError `digest_mismatch` when it is not the one of `digest`.
+
+    A store that keeps hashes (an OCI registry) needs no manifest file: the artifact's name follows from them.
+    """
+    manifest = await _listed(store) or await _written(store)
     if manifest.digest != digest:
         raise ArtifactError(
             "digest_mismatch",
@@ -26,3 +24,32 @@ async def read_manifest(store: Store, digest: str) -> Manifest:
             "publish the artifact again, or correct the variant's `artifact` in the catalog",
         )
     return manifest
+
+
+async def _listed(store: Store) -> Manifest | None:
+    entries = await store.list()
+    if not entries or any(entry.sha256 is None for entry in entries):
+        return None
+    try:
+        return Manifest(
+            files=tuple(
+                ArtifactFile(path=entry.path, sha256=entry.sha256 or "", size_bytes=entry.size_bytes)
+                for entry in entries
+            )
+        )
+    except ValidationError as error:
+        reason = error.errors(include_url=False, include_context=False)[0]["msg"]
+        raise ArtifactError(
+            "manifest_invalid", f"the artifact at {store.where} is refused: {reason}", "publish it again"
+        ) from None
+
+
+async def _written(store: Store) -> Manifest:
+    entry = await store.stat(MANIFEST_NAME)
+    data = bytearray()
+    async with aclosing(
+        store.read(MANIFEST_NAME, 0, min(entry.size_bytes, MAX_MANIFEST_BYTES + 1))
+    ) as pieces:
+        async for piece in pieces:
+            data += piece
+    return parse_manifest(bytes(data), store.where)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
+
+from pareta_registry.stores import StoreSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +18,7 @@ class WeightsSettings:
     `reserve_bytes` of the disk are never used. A fetch uses `connections` at a time, each a part of
     `part_bytes`; a connection that brings nothing for `stall_timeout_s` is cut; a part is tried
     `part_attempts` times. `lock_timeout_s` bounds the wait for another process that fetches the same.
-    `pip` is the command that downloads packages.
+    `pip` is the command that downloads packages; `stores` says how remote stores are reached.
     """
 
     root: Path
@@ -29,6 +31,7 @@ class WeightsSettings:
     lock_timeout_s: float = 6 * 3600.0
     pip: tuple[str, ...] = (sys.executable, "-m", "pip")
     pip_timeout_s: float = 1800.0
+    stores: StoreSettings = field(default_factory=StoreSettings)
 
 
 @dataclass(frozen=True, slots=True)

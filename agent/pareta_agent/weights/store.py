@@ -131,7 +131,7 @@ class WeightsStore:
     async def _open(self, variant: Variant, progress: OnProgress) -> Store:
         if builtin.is_builtin(variant.source):
             return await builtin.prepare(variant, self._settings, self._clock, progress)
-        return open_store(variant.source)
+        return open_store(variant.source, self._settings.stores)
 
     async def _bring(self, store: Store, digest: str, final: Path, progress: OnProgress) -> None:
         manifest = await read_manifest(store, digest)

@@ -9,11 +9,12 @@ from urllib.parse import unquote, urlsplit
 from pareta_registry.errors import ArtifactError
 from pareta_registry.stores.base import Entry, Store
 from pareta_registry.stores.file import FileStore
+from pareta_registry.stores.settings import StoreSettings
 
-__all__ = ["Entry", "FileStore", "Store", "open_store"]
+__all__ = ["Entry", "FileStore", "Store", "StoreSettings", "open_store"]
 
 
-def open_store(source: str) -> Store:
+def open_store(source: str, settings: StoreSettings | None = None) -> Store:
     """The store of an artifact's source; ArtifactError `source_unsupported` for an unknown scheme."""
     scheme = urlsplit(source).scheme
     opener = _OPENERS.get(scheme)
@@ -23,10 +24,10 @@ def open_store(source: str) -> Store:
             f"no store reads {scheme or 'a source without a scheme'!r}",
             f"use one of {', '.join(f'{name}://' for name in _OPENERS)}",
         )
-    return opener(source)
+    return opener(source, settings or StoreSettings())
 
 
-def _file(source: str) -> Store:
+def _file(source: str, _: StoreSettings) -> Store:
     parts = urlsplit(source)
     path = Path(unquote(parts.path))
     if parts.netloc not in ("", "localhost") or not path.is_absolute():
@@ -34,4 +35,10 @@ def _file(source: str) -> Store:
     return FileStore(path)
 
 
-_OPENERS: Mapping[str, Callable[[str], Store]] = {"file": _file}
+def _oci(source: str, settings: StoreSettings) -> Store:
+    from pareta_registry.stores.oci import OciStore
+
+    return OciStore(source, settings)
+
+
+_OPENERS: Mapping[str, Callable[[str, StoreSettings], Store]] = {"file": _file, "oci": _oci}

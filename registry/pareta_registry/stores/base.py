@@ -34,7 +34,7 @@ class Store(Protocol):
     def read(self, path: str, start: int, stop: int) -> AsyncGenerator[bytes]:
         """The bytes [start, stop) in order, in pieces of at most a few MiB; may end early, never late."""
 
-    def local_path(self, path: str) -> Path | None:
+    def local_path(self, path: str, /) -> Path | None:
         """Where the file lies on this machine for sharing its blocks, None when it does not or may change."""
 
     async def close(self) -> None: ...

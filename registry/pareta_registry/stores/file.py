@@ -37,7 +37,7 @@ class FileStore:
             start += len(piece)
             yield piece
 
-    def local_path(self, path: str) -> Path | None:
+    def local_path(self, path: str, /) -> Path | None:
         return self._root / path if self._frozen else None
 
     async def close(self) -> None:

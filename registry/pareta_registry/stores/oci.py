@@ -1,0 +1,52 @@
+"""An artifact in any CNCF distribution registry, as a ModelPack manifest with one blob a file."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+from pareta_registry.errors import ArtifactError
+from pareta_registry.manifest import ArtifactFile, Manifest
+from pareta_registry.modelpack import unpack
+from pareta_registry.stores.base import Entry
+from pareta_registry.stores.oci_reference import parse_reference
+from pareta_registry.stores.oci_repository import OciRepository
+from pareta_registry.stores.settings import StoreSettings
+
+
+class OciStore:
+    """Reads by ranges of blobs; which file is which blob, the manifest says."""
+
+    def __init__(self, source: str, settings: StoreSettings) -> None:
+        self.where = source
+        self._repository = OciRepository(parse_reference(source), settings)
+        self._manifest: Manifest | None = None
+
+    async def list(self) -> tuple[Entry, ...]:
+        if self._manifest is None:
+            self._manifest = unpack(await self._repository.manifest(), self.where)
+        return tuple(Entry(file.path, file.size_bytes, file.sha256) for file in self._manifest.files)
+
+    async def stat(self, path: str) -> Entry:
+        file = await self._file(path)
+        return Entry(file.path, file.size_bytes, file.sha256)
+
+    async def read(self, path: str, start: int, stop: int) -> AsyncGenerator[bytes]:
+        file = await self._file(path)
+        url = self._repository.url("blobs", f"sha256:{file.sha256}")
+        async with self._repository.request("GET", url, {"Range": f"bytes={start}-{stop - 1}"}) as response:
+            async for piece in self._repository.http.pieces(response, url, start, stop):
+                yield piece
+
+    def local_path(self, _path: str, /) -> Path | None:
+        return None
+
+    async def close(self) -> None:
+        await self._repository.close()
+
+    async def _file(self, path: str) -> ArtifactFile:
+        await self.list()
+        for file in self._manifest.files if self._manifest else ():
+            if file.path == path:
+                return file
+        raise ArtifactError("artifact_missing", f"{self.where} has no {path}", "publish the artifact again")

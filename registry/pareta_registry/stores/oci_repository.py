@@ -1,0 +1,80 @@
+"""Authorized requests to one repository of an OCI registry. What the blobs mean is known elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+from yarl import URL
+
+from pareta_registry.canonical import sha256_digest
+from pareta_registry.errors import ArtifactError
+from pareta_registry.manifest import MAX_MANIFEST_BYTES
+from pareta_registry.modelpack import MANIFEST_TYPE
+from pareta_registry.stores.credentials import docker_credentials
+from pareta_registry.stores.http import HttpClient
+from pareta_registry.stores.oci_auth import Authorizer
+from pareta_registry.stores.oci_reference import OciReference
+from pareta_registry.stores.settings import StoreSettings
+
+
+class OciRepository:
+    """`actions` is `pull` or `pull,push`: what a bearer token is asked for."""
+
+    def __init__(self, reference: OciReference, settings: StoreSettings, actions: str = "pull") -> None:
+        self.reference = reference
+        self._origin = reference.origin(settings.plain_http)
+        self.http = HttpClient(settings, f"oci://{reference.host}/{reference.name}")
+        self._authorizer = Authorizer(
+            self.http,
+            self._origin,
+            f"repository:{reference.name}:{actions}",
+            docker_credentials(settings.docker_config, reference.host),
+        )
+
+    def url(self, kind: str, reference: str) -> URL:
+        """`kind` is `blobs` or `manifests`."""
+        return URL(f"{self._origin}/v2/{self.reference.name}/{kind}/{reference}", encoded=True)
+
+    @asynccontextmanager
+    async def request(
+        self, method: str, url: URL, headers: Mapping[str, str] | None = None, data: Any = None
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The answer; credentials that are refused are renewed once, so `data` must be readable twice."""
+        sent = self._authorizer.headers
+        async with self.http.request(method, url, {**(headers or {}), **sent}, data) as response:
+            challenge = response.headers.get("WWW-Authenticate", "")
+            if response.status != 401 or not challenge:
+                yield response
+                return
+        await self._authorizer.renew(challenge, sent)
+        async with self.http.request(
+            method, url, {**(headers or {}), **self._authorizer.headers}, data
+        ) as response:
+            yield response
+
+    async def manifest(self) -> bytes:
+        """The manifest as the registry keeps it, checked against the digest when it was asked by one."""
+        wanted = self.reference.reference
+        url = self.url("manifests", wanted)
+        data = bytearray()
+        async with self.request("GET", url, {"Accept": MANIFEST_TYPE}) as response:
+            self.http.check(response, url)
+            async for piece in response.content.iter_any():
+                data += piece
+                if len(data) > MAX_MANIFEST_BYTES:
+                    raise ArtifactError(
+                        "manifest_invalid", f"the manifest of {url} is too large", "publish it again"
+                    )
+        if wanted.startswith("sha256:") and sha256_digest(bytes(data)) != wanted:
+            raise ArtifactError(
+                "digest_mismatch",
+                f"{self.reference.host} sent another manifest than {wanted}",
+                "ask another mirror",
+            )
+        return bytes(data)
+
+    async def close(self) -> None:
+        await self.http.close()

@@ -1,0 +1,61 @@
+"""A real `docker-registry` on a free loopback port, in a temporary directory."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+import time
+from pathlib import Path
+from types import TracebackType
+
+import pytest
+
+BINARY = shutil.which("docker-registry")
+needs_registry = pytest.mark.skipif(BINARY is None, reason="needs Debian's docker-registry")
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+class Registry:
+    """`extra` is merged into its configuration (`auth`, `http.tls` …)."""
+
+    def __init__(
+        self, root: Path, extra: dict[str, object] | None = None, tls: dict[str, str] | None = None
+    ) -> None:
+        root.mkdir(parents=True, exist_ok=True)
+        self.host = f"127.0.0.1:{free_port()}"
+        http: dict[str, object] = {"addr": self.host, "secret": "test", "debug": {}}
+        if tls:
+            http["tls"] = tls
+        storage = {"filesystem": {"rootdirectory": str(root / "data")}, "delete": {"enabled": True}}
+        config = {"version": 0.1, "log": {"level": "error"}, "storage": storage, "http": http} | (extra or {})
+        path = root / "config.json"
+        path.write_text(json.dumps(config))
+        self.data = root / "data"
+        self._log = (root / "log").open("wb")
+        self._process = subprocess.Popen(
+            [str(BINARY), "serve", str(path)], stdout=self._log, stderr=subprocess.STDOUT, cwd=root
+        )
+
+    def __enter__(self) -> Registry:
+        host, port = self.host.split(":")
+        for _ in range(400):
+            with socket.socket() as probe:
+                if probe.connect_ex((host, int(port))) == 0:
+                    return self
+            assert self._process.poll() is None, Path(self._log.name).read_text()
+            time.sleep(0.02)
+        raise AssertionError("docker-registry did not start")
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._log.close()
