@@ -12,6 +12,7 @@ import orjson
 
 from pareta_agent.errors import PlaneError
 from pareta_agent.meter.event import EPOCH_CLOSED, EPOCH_OPENED, Item, crashed, item
+from pareta_agent.meter.inspect import inspect
 from pareta_agent.meter.record import Admission
 from pareta_agent.meter.store import Head, Store
 
@@ -92,10 +93,27 @@ class Journal:
         self._store.quarantine(epoch, rejected, int(now_s))
         self.quarantined = self._store.quarantined()
 
-    def recover(self, now_s: float) -> int:
-        """Turns the requests that a crash left open into records; returns how many."""
+    def recover(self, now_s: float, salvaged: Sequence[Item] = ()) -> int:
+        """Mends what rot changed, and turns the requests that a crash left open into records; returns how many."""
         left = [Admission(**orjson.loads(body)) for body in self._store.admitted()]
         with self.transaction():
-            self.append([crashed(admission) for admission in left], now_s)
+            for epoch in self.acked:
+                self._mend(epoch, now_s)
+            self.append([*salvaged, *(crashed(admission) for admission in left)], now_s)
             self._store.drop_admitted([admission.request_id for admission in left])
         return len(left)
+
+    def trim(self, before_s: float) -> None:
+        """Drops some delivered events written before then, and epochs of which nothing is left."""
+        if self._store.trim(int(before_s), limit=2000):
+            self._store.forget_epochs()
+            self.acked = self._store.acked()
+            self.last = {epoch: last for epoch, last in self.last.items() if epoch in self.acked}
+
+    def _mend(self, epoch: int, now_s: float) -> None:
+        entries = self._store.unacked_entries(epoch)
+        repairs = list(inspect(self._store.acked_hash(epoch), entries, self._store.source, now_s))
+        for repair in repairs:
+            self._store.repair(repair.entry)
+        if lost := [(repair.entry.sequence, "damaged on disk") for repair in repairs if repair.lost]:
+            self.quarantine(epoch, lost, now_s)

@@ -8,9 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pareta_agent.meter.event import Entry
-from pareta_agent.meter.store import connect, key_of, place_of, span_of
+from pareta_agent.meter.store import SEQUENCE_BITS, connect, key_of, place_of, span_of
 
 _COLUMNS = "key, prev_hash, hash, body"
+_FIRST_UNACKED = """
+SELECT epoch, acked_seq FROM epochs
+WHERE EXISTS (SELECT 1 FROM events WHERE key > (epoch << ?1) + acked_seq AND key < (epoch + 1) << ?1)
+ORDER BY epoch LIMIT 1
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +37,14 @@ class Reader:
     def unacked(self, limit: int) -> list[Entry]:
         """The oldest entries without an ack, all of one epoch."""
         with self._lock:
-            for epoch, acked_seq in list(self._connection.execute("SELECT epoch, acked_seq FROM epochs")):
-                rows = self._connection.execute(
-                    f"SELECT {_COLUMNS} FROM events WHERE key BETWEEN ? AND ? ORDER BY key LIMIT ?",
-                    (key_of(epoch, acked_seq + 1), span_of(epoch)[1], limit),
-                )
-                if found := [_entry(row) for row in rows]:
-                    return found
-        return []
+            first = list(self._connection.execute(_FIRST_UNACKED, (SEQUENCE_BITS,)))
+            if not first:
+                return []
+            rows = self._connection.execute(
+                f"SELECT {_COLUMNS} FROM events WHERE key BETWEEN ? AND ? ORDER BY key LIMIT ?",
+                (key_of(first[0][0], first[0][1] + 1), span_of(first[0][0])[1], limit),
+            )
+            return [_entry(row) for row in rows]
 
     def every(self) -> Iterator[Entry]:
         """All entries that are kept, in order; holds a snapshot while it lasts."""

@@ -21,35 +21,20 @@ from ulid import ULID
 from pareta_agent.clock import Clock
 from pareta_agent.errors import AgentError, HostError
 from pareta_agent.meter.batch import Batch, Call
-from pareta_agent.meter.event import Entry, finished, item
+from pareta_agent.meter.event import QUARANTINED, Entry, Item, finished, item
 from pareta_agent.meter.journal import Journal
 from pareta_agent.meter.lock import Lock
 from pareta_agent.meter.reader import Reader
 from pareta_agent.meter.record import Admission, UsageRecord
 from pareta_agent.meter.room import Room
-from pareta_agent.meter.store import DiskFull, Store, StoreError
+from pareta_agent.meter.salvage import salvage
+from pareta_agent.meter.settings import SpoolSettings, spool_path
+from pareta_agent.meter.store import Damaged, DiskFull, Store, StoreError
+
+__all__ = ["Spool", "SpoolSettings", "SpoolStats", "spool_path"]
 
 T = TypeVar("T")
 Job = Admission | tuple[UsageRecord, asyncio.Future[None]] | Call | None
-
-
-def spool_path(home: Path) -> Path:
-    """Where an agent's home keeps its spool."""
-    return home / "spool" / "spool.db"
-
-
-@dataclass(frozen=True, slots=True)
-class SpoolSettings:
-    """`node` names the source of the events. Sizes are bytes; `vfs` names an apsw VFS (tests)."""
-
-    node: str
-    max_bytes: int = 2 * 2**30
-    reserve_bytes: int = 8 * 2**20
-    disk_reserve_bytes: int = 64 * 2**20
-    admission_delay_s: float = 0.005
-    keep_acked_s: float = 7 * 86400.0
-    batch: int = 512
-    vfs: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +58,10 @@ class SpoolStats:
     failed: bool
 
 
+class SpoolDamaged(Exception):
+    """SQLite finds the file's structure broken."""
+
+
 class Spool:
     """One node's spool; made by `open`. Every method is for the event loop's thread unless it says otherwise."""
 
@@ -87,6 +76,7 @@ class Spool:
         self._open: set[str] = set()
         self._admitted = self._terminal = 0
         self._error: BaseException | None = None
+        self._broken = asyncio.Event()
         self._listeners: list[Callable[[], None]] = []
         self._thread = threading.Thread(target=self._run, name="spool", daemon=True)
 
@@ -100,20 +90,35 @@ class Spool:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = Lock.take(path.with_suffix(".lock"))
         try:
-            store = Store(path, settings.node, str(ULID()), settings.vfs)
-            room = Room(path, settings.max_bytes, settings.reserve_bytes, settings.disk_reserve_bytes)
-            spool = cls(store, Reader(path, settings.vfs), lock, room, settings, clock)
-            spool._admitted = spool._terminal = spool._journal.recover(clock.wall_s())
-            spool._keep_house()
+            spool = cls._open_sound(path, lock, settings, clock)
         except (StoreError, OSError) as error:
             lock.release()
-            raise HostError(
-                "spool_unusable", f"the spool at {path} cannot be used: {error}", "check the disk"
-            ) from error
+            message = f"the spool at {path} cannot be used: {error}"
+            raise HostError("spool_unusable", message, "check the disk") from error
         except AgentError:
             lock.release()
             raise
         spool._thread.start()
+        return spool
+
+    @classmethod
+    def _open_sound(cls, path: Path, lock: Lock, settings: SpoolSettings, clock: Clock) -> Spool:
+        """A damaged file is put aside; what could be read of it goes into a new one."""
+        salvaged: tuple[Item, ...] = ()
+        try:
+            store = Store(path, settings.node, str(ULID()), settings.vfs)
+            if (damage := store.damage()) is not None:
+                store.close()
+                raise SpoolDamaged(damage)
+        except (*Damaged, SpoolDamaged) as error:
+            found = salvage(path, settings.vfs, int(clock.wall_s()))
+            notice = {"replaces": False, "reason": str(error), "salvaged": len(found.items)}
+            salvaged = (*found.items, item(QUARANTINED, notice, clock.wall_s()))
+            store = Store(path, settings.node, str(ULID()), settings.vfs)
+        room = Room(path, settings.max_bytes, settings.reserve_bytes, settings.disk_reserve_bytes)
+        spool = cls(store, Reader(path, settings.vfs), lock, room, settings, clock)
+        spool._admitted = spool._terminal = spool._journal.recover(clock.wall_s(), salvaged)
+        spool._keep_house()
         return spool
 
     @property
@@ -198,6 +203,11 @@ class Spool:
         async with asyncio.timeout(timeout_s):
             await self._call(lambda: None)
 
+    async def guard(self) -> None:
+        """Raises HostError `spool_failed` once the disk has failed: the node must end, for it cannot meter."""
+        await self._broken.wait()
+        raise self._failure()
+
     def close(self) -> None:
         """Writes what is queued, ends the thread and gives the lock back."""
         self._queue.put(None)
@@ -276,18 +286,19 @@ class Spool:
         self._open -= closed
 
     def _wake(self, batch: Batch, *, grew: bool = False) -> None:
-        if not (batch or grew):
+        if not (batch or grew or self._error):
             return
-        failure = None
-        if (error := self._error) is not None:
-            failure = HostError(
-                "spool_failed", f"the spool cannot be written: {error}", "check the disk, restart"
-            )
+        failure = None if self._error is None else self._failure()
+        listeners = (self._broken.set,) if failure else tuple(self._listeners) if grew else ()
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            self._loop.call_soon_threadsafe(batch.resolve, failure, tuple(self._listeners) if grew else ())
+            self._loop.call_soon_threadsafe(batch.resolve, failure, listeners)
+
+    def _failure(self) -> HostError:
+        message = f"the spool cannot be written: {self._error}"
+        return HostError("spool_failed", message, "check the disk, then restart")
 
     def _keep_house(self) -> None:
         self._room.measure(self._store.used_bytes(), self._clock.mono_s())
         now_s = self._clock.wall_s()
         horizon_s = now_s + 1 if self._room.tight else now_s - self._settings.keep_acked_s
-        self._store.trim(int(horizon_s), limit=2000)
+        self._journal.trim(horizon_s)

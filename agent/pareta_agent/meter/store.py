@@ -13,10 +13,10 @@ from pathlib import Path
 import apsw  # noqa: TID251
 
 from pareta_agent.errors import HostError
-from pareta_agent.meter.event import NO_HASH, Item, canonical, chain
+from pareta_agent.meter.event import NO_HASH, Entry, Item, canonical, chain
 
 FORMAT = 1
-_SEQUENCE_BITS = 40  # an event's key holds its epoch and sequence, so that the table only grows at its end
+SEQUENCE_BITS = 40  # an event's key holds its epoch and sequence, so that the table only grows at its end
 
 DiskFull = apsw.FullError
 DiskError = apsw.IOError
@@ -149,6 +149,23 @@ class Store:
             found[epoch] = Head(epoch, sequence, digest)
         return found
 
+    def unacked_entries(self, epoch: int) -> Iterator[Entry]:
+        rows = self._writer.execute(
+            "SELECT key, prev_hash, hash, body FROM events WHERE key > ? AND key <= ? ORDER BY key",
+            (key_of(epoch, self.acked()[epoch]), span_of(epoch)[1]),
+        )
+        return (Entry(*place_of(row[0]), *row[1:]) for row in rows)
+
+    def acked_hash(self, epoch: int) -> bytes:
+        found = self._writer.execute("SELECT acked_hash FROM epochs WHERE epoch = ?", (epoch,)).get
+        return bytes(found)
+
+    def repair(self, entry: Entry) -> None:
+        self._writer.execute(
+            "UPDATE events SET prev_hash = ?, hash = ?, body = ? WHERE key = ?",
+            (entry.prev_hash, entry.hash, entry.body, key_of(entry.epoch, entry.sequence)),
+        )
+
     # delivery
 
     def acked(self) -> dict[int, int]:
@@ -196,6 +213,14 @@ class Store:
             gone += self._writer.changes()
         return gone
 
+    def forget_epochs(self) -> None:
+        """Drops epochs of which nothing is kept, except the newest."""
+        self._writer.execute(
+            "DELETE FROM epochs WHERE epoch < (SELECT max(epoch) FROM epochs) AND NOT EXISTS"
+            " (SELECT 1 FROM events WHERE key BETWEEN epoch << ?1 AND ((epoch + 1) << ?1) - 1)",
+            (SEQUENCE_BITS,),
+        )
+
     # room
 
     def used_bytes(self) -> int:
@@ -218,11 +243,11 @@ def connect(path: Path, vfs: str | None) -> apsw.Connection:
 
 
 def key_of(epoch: int, sequence: int) -> int:
-    return (epoch << _SEQUENCE_BITS) + sequence
+    return (epoch << SEQUENCE_BITS) + sequence
 
 
 def place_of(key: int) -> tuple[int, int]:
-    return key >> _SEQUENCE_BITS, key & ((1 << _SEQUENCE_BITS) - 1)
+    return key >> SEQUENCE_BITS, key & ((1 << SEQUENCE_BITS) - 1)
 
 
 def span_of(epoch: int) -> tuple[int, int]:

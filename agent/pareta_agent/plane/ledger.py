@@ -15,7 +15,7 @@ from sqlalchemy import Connection, case, select, update
 from pareta_agent.access.grant import Price
 from pareta_agent.access.price import cost_micro_usd
 from pareta_agent.clock import Clock
-from pareta_agent.meter.event import FINISHED, NO_HASH, Entry, parse_wire
+from pareta_agent.meter.event import FINISHED, NO_HASH, QUARANTINED, Entry, parse_wire
 from pareta_agent.meter.record import Outcome
 from pareta_agent.plane.schema import Database, chains, endpoints, events, leases, ledger, orgs, rejections
 
@@ -80,6 +80,8 @@ class Ledger:
         try:
             entries = [parse_wire(event) for event in batch]
             sources = {(event["source"], entry.epoch) for event, entry in zip(batch, entries, strict=True)}
+            if not all(isinstance(event["data"], dict) and isinstance(event["type"], str) for event in batch):
+                raise TypeError("data")
         except (KeyError, TypeError, ValueError) as error:
             return Refused(f"not a batch of spool events: {type(error).__name__}")
         if len(sources) != 1:
@@ -103,10 +105,10 @@ class Ledger:
         last, digest = (found.last_seq, found.last_hash) if found else (0, NO_HASH.hex())
         fresh = [pair for pair in batch if pair[0].sequence > last]
         reached, broken = last, None
-        for entry, _ in fresh:
+        for entry, event in fresh:
             if entry.sequence != reached + 1:
                 return Refused("gap", expected_seq=last + 1)
-            if entry.prev_hash.hex() != digest or not entry.intact:
+            if entry.prev_hash.hex() != digest or not (entry.intact or _tombstone(event)):
                 broken = f"the chain is broken at {entry.sequence}"
                 break
             reached, digest = entry.sequence, entry.hash.hex()
@@ -136,6 +138,9 @@ class Ledger:
                 "sequence": entry.sequence,
                 "received_s": now_s,
             }
+            if _tombstone(event):
+                work.rejections.append({**place, "reason": "damaged on the node", "event": event})
+                continue
             if event["type"] != FINISHED:
                 work.events.append({**place, "type": event["type"], "data": event["data"]})
                 continue
@@ -205,6 +210,11 @@ def _ledger_row(
         "reasoning_tokens": tokens.output_reasoning,
         "debit_micro_usd": cost if debited else 0,
     }
+
+
+def _tombstone(event: dict[str, Any]) -> bool:
+    """The node says that the event in this place is lost: its hash stands for bytes that nobody has."""
+    return bool(event["type"] == QUARANTINED and event["data"].get("replaces"))
 
 
 def _prices(connection: Connection) -> dict[str, Price]:

@@ -1,0 +1,67 @@
+"""Takes what can be read out of a spool file that SQLite calls damaged, and puts the file aside for a person."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+
+from pareta_agent.meter.event import FINISHED, Entry, Item, crashed
+from pareta_agent.meter.record import Admission
+from pareta_agent.meter.store import Damaged, StoreError, connect, place_of
+
+
+@dataclass(frozen=True, slots=True)
+class Salvage:
+    """`items` are usage records to send anew: the plane knows each request and counts none twice."""
+
+    items: tuple[Item, ...]
+    aside: Path
+
+
+def salvage(path: Path, vfs: str | None, stamp: int) -> Salvage:
+    """Reads, then renames the file and its write-ahead log to `….damaged-<stamp>`."""
+    items: list[Item] = []
+    with contextlib.suppress(StoreError):
+        items.extend(_read(path, vfs))
+    aside = path.with_name(f"{path.name}.damaged-{stamp}")
+    for suffix in ("", "-wal"):
+        source = path.with_name(path.name + suffix)
+        if source.exists():
+            source.rename(aside.with_name(aside.name + suffix))
+    path.with_name(path.name + "-shm").unlink(missing_ok=True)
+    return Salvage(tuple(items), aside)
+
+
+def _read(path: Path, vfs: str | None) -> Iterator[Item]:
+    connection = connect(path, vfs)
+    try:
+        acked: dict[int, int] = {}
+        with contextlib.suppress(*Damaged):
+            acked = dict(connection.execute("SELECT epoch, acked_seq FROM epochs"))
+        with contextlib.suppress(*Damaged):
+            for kind, time, data in connection.execute("SELECT type, time, data FROM staged ORDER BY id"):
+                yield Item(kind, time, data)
+        with contextlib.suppress(*Damaged):
+            for key, previous, digest, body in connection.execute(
+                "SELECT key, prev_hash, hash, body FROM events ORDER BY key"
+            ):
+                epoch, sequence = place_of(key)
+                entry = Entry(epoch, sequence, previous, digest, body)
+                if sequence > acked.get(epoch, 0) and entry.intact and (found := _usage(entry)):
+                    yield found
+        with contextlib.suppress(*Damaged):
+            for (body,) in connection.execute("SELECT body FROM admitted"):
+                yield crashed(Admission(**orjson.loads(body)))
+    finally:
+        connection.close()
+
+
+def _usage(entry: Entry) -> Item | None:
+    event = orjson.loads(entry.body)
+    if event["type"] != FINISHED:
+        return None
+    return Item(FINISHED, event["time"], orjson.dumps(event["data"], option=orjson.OPT_SORT_KEYS))
