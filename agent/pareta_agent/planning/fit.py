@@ -117,10 +117,8 @@ def caps_ladder(pool: Pool, settings: Settings) -> list[Caps]:
     else:
         default = Caps(2048, 256)
     ladder = [default, Caps(min(default.tokens, 8192), 256), Caps(2048, 256), Caps(2048, 64), Caps(1024, 16)]
-    most_tokens, most_seqs = settings.max_num_batched_tokens, settings.max_num_seqs
-    return list(
-        dict.fromkeys(Caps(_least(caps.tokens, most_tokens), _least(caps.seqs, most_seqs)) for caps in ladder)
-    )
+    most = Caps(settings.max_num_batched_tokens or default.tokens, settings.max_num_seqs or default.seqs)
+    return list(dict.fromkeys(caps.within(most) for caps in ladder))
 
 
 def kv_dtypes(arch: Architecture, pool: Pool, settings: Settings) -> list[str]:
@@ -147,18 +145,23 @@ def fit(trial: Trial) -> Fit | Rejection:
 
 
 def _with_caps(trial: Trial, caps: Caps) -> Fit | Rejection:
-    """With CUDA graphs, else without; a cache that is only reached without them is a tight fit."""
+    """With CUDA graphs, else without; what failed on this node before is not tried again."""
     budget = math.ceil(trial.pool.total_bytes * trial.utilization)
+    rejection = Rejection(_title(trial), "just this failed to start here before")
     for eager in (False, True) if trial.request.enforce_eager is None else (trial.request.enforce_eager,):
-        footprint, shape = _footprint(trial, caps, eager, budget)
-        context = _context(shape, footprint.kv_bytes, trial)
-        if context:
-            break
-    if not context:
-        needed = shape.block_bytes * (shape.request_blocks(_floor(trial)) + 1)
-        return Rejection(
-            _title(trial), _shortage(trial, footprint), budget - footprint.kv_bytes + needed, budget, None
-        )
+        key = trial.key(eager)
+        if trial.measured.failed(key):
+            continue
+        held = caps.within(trial.measured.ceiling(key))
+        footprint, shape = _footprint(trial, held, eager, budget)
+        if context := _context(shape, footprint.kv_bytes, trial):
+            return _fit(trial, held, eager, footprint, shape, context)
+        needed = budget - footprint.kv_bytes + shape.block_bytes * (shape.request_blocks(_floor(trial)) + 1)
+        rejection = Rejection(_title(trial), _shortage(trial, footprint), needed, budget)
+    return rejection
+
+
+def _fit(trial: Trial, caps: Caps, eager: bool, footprint: Footprint, shape: KvShape, context: int) -> Fit:
     tokens = shape.tokens(footprint.kv_bytes, context)
     return Fit(
         variant=trial.variant,
@@ -225,10 +228,6 @@ def _seqs(shape: KvShape, kv_bytes: int, caps: Caps, kv_tokens: int) -> int:
     if shape.linear_groups:
         seqs = min(seqs, max(1, kv_bytes // shape.block_bytes // 2 // shape.linear_groups))
     return seqs
-
-
-def _least(value: int, limit: int | None) -> int:
-    return value if limit is None else min(value, limit)
 
 
 def _title(trial: Trial) -> str:

@@ -31,6 +31,10 @@ class Caps:
     tokens: int
     seqs: int
 
+    def within(self, limit: Caps | None) -> Caps:
+        """These caps, cut to a limit."""
+        return self if limit is None else Caps(min(self.tokens, limit.tokens), min(self.seqs, limit.seqs))
+
 
 def weights_bytes(arch: Architecture, quant: Quant, layout: Layout, checkpoint_bytes: int, dtype: str) -> int:
     """The fullest rank's weights, from the checkpoint's real bytes.

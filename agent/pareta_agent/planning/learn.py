@@ -6,12 +6,13 @@ The lines are vLLM's own (gpu_worker.py, kv_cache_utils.py); on CPU the cache li
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Final
 
 from pareta_agent.hardware.inventory import GIB
 from pareta_agent.planning.footprint import Caps
 from pareta_agent.planning.layout import Layout
-from pareta_agent.planning.measured import Key, Numbers
+from pareta_agent.planning.measured import Key, Measured, Numbers
 from pareta_agent.planning.plan import Plan
 
 _WEIGHTS: Final = re.compile(r"Model loading took ([\d.]+) GiB")
@@ -53,6 +54,23 @@ def key_of(plan: Plan, artifact: str, gpu_name: str) -> Key:
         eager=plan.enforce_eager,
         flags=plan.flags,
     )
+
+
+def remember(measured: Measured, failed: Plan, worked: Plan, artifact: str, gpu_name: str) -> Measured:
+    """What made a start work after `failed` did not: no graphs, another cache dtype, or smaller caps.
+
+    A shorter context and a smaller share of the GPU are not kept: the measured bytes say the one, the free
+    memory of another day the other.
+    """
+    before, after = key_of(failed, artifact, gpu_name), key_of(worked, artifact, gpu_name)
+    if before.kv_dtype != after.kv_dtype:
+        return measured.avoiding(replace(before, eager=False), replace(before, eager=True))
+    if before.eager != after.eager:
+        return measured.avoiding(before)
+    caps = Caps(worked.max_num_batched_tokens, worked.max_num_seqs)
+    if caps != Caps(failed.max_num_batched_tokens, failed.max_num_seqs):
+        return measured.capped(after, caps)
+    return measured
 
 
 def _gib(pattern: re.Pattern[str], log: str) -> int | None:

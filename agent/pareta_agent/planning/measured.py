@@ -72,10 +72,20 @@ class Measured:
 
     engine_version: str = ""
     starts: dict[str, Numbers] = field(default_factory=dict)
+    ceilings: dict[str, Caps] = field(default_factory=dict)
+    failures: frozenset[str] = frozenset()
     refusals: frozenset[str] = frozenset()
 
     def numbers(self, key: Key) -> Numbers | None:
         return self.starts.get(key.text(self.engine_version)) if self.starts else None
+
+    def failed(self, key: Key) -> bool:
+        """Whether a start of just this failed here, and one with another cache or without graphs worked."""
+        return key.text(self.engine_version) in self.failures
+
+    def ceiling(self, key: Key) -> Caps | None:
+        """The caps that worked where larger ones ran out of memory."""
+        return self.ceilings.get(key.text(self.engine_version)) if self.ceilings else None
 
     def refused(self, artifact: str, capability: tuple[int, int]) -> bool:
         """Whether these weights failed for good on GPUs of this compute capability."""
@@ -83,6 +93,12 @@ class Measured:
 
     def learned(self, key: Key, numbers: Numbers) -> Measured:
         return replace(self, starts={**self.starts, key.text(self.engine_version): numbers})
+
+    def capped(self, key: Key, caps: Caps) -> Measured:
+        return replace(self, ceilings={**self.ceilings, key.text(self.engine_version): caps})
+
+    def avoiding(self, *keys: Key) -> Measured:
+        return replace(self, failures=self.failures | {key.text(self.engine_version) for key in keys})
 
     def blacklisted(self, artifact: str, capability: tuple[int, int]) -> Measured:
         return replace(self, refusals=self.refusals | {self._refusal(artifact, capability)})
