@@ -16,6 +16,7 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from pareta_agent import launch
 from pareta_agent.engine.interpreter import Interpreter, inspect
@@ -48,13 +49,13 @@ class InstallSettings:
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """An engine on this disk. `python` is None where an installation was cut short."""
+    """An engine on this disk, or one that could be. `python` is set where it is `installed`."""
 
     name: str
     platform: str
     version: str
     python: Path | None
-    bytes_used: int | None = None
+    state: Literal["installed", "unfinished", "available"] = "unfinished"
 
 
 async def ensure(settings: InstallSettings, emit: Emit) -> Path:
@@ -90,7 +91,9 @@ def installed(cache_dir: Path) -> list[Installed]:
         if target.is_dir():
             platform, version, _ = target.name.split("-", 2)
             python = python_of(target) if complete(target) else None
-            found.append(Installed(target.name, platform, version, python))
+            found.append(
+                Installed(target.name, platform, version, python, "installed" if python else "unfinished")
+            )
     return found
 
 
@@ -153,7 +156,8 @@ async def _pip(target: Path, pins: Pins, progress: Progress) -> None:
 
 async def _verify(settings: InstallSettings, target: Path) -> Interpreter:
     found = await inspect(python_of(target))
-    done = await launch.run([str(python_of(target)), "-c", settings.verify], timeout_s=_IMPORT_TIMEOUT_S)
+    argv = [str(python_of(target)), "-P", "-c", settings.verify]
+    done = await launch.run(argv, timeout_s=_IMPORT_TIMEOUT_S)
     if done.returncode != 0:
         last = next((line for line in reversed(done.output.splitlines()) if line.strip()), "no output")
         raise HostError(

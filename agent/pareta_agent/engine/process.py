@@ -72,7 +72,7 @@ class EngineProcess:
 
 
 async def start(
-    place: Place, argv: list[str], env: dict[str, str], intents: Intents, intent: Intent
+    place: Place, argv: list[str], env: dict[str, str], cwd: Path | None, intents: Intents, intent: Intent
 ) -> EngineProcess:
     """Writes the intent, starts the program in a session of its own, and names it in the record.
 
@@ -80,7 +80,9 @@ async def start(
     """
     place.make()
     intents.write(intent)
-    process = await launch.spawn(argv, env=env, log_path=place.log, rlimits={"core": 0, "nofile": 65536})
+    process = await launch.spawn(
+        argv, env=env, cwd=cwd, log_path=place.log, rlimits={"core": 0, "nofile": 65536}
+    )
     engine = EngineProcess(process, place, intents, intent)
     engine._record(pid=process.pid, started=process.started)
     return engine

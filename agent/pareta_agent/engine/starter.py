@@ -129,7 +129,9 @@ class Start:
             boot_id(),
             starter.spec.revision,
         )
-        return await process.start(where, argv, env, starter.intents, intent)
+        # `python -m` imports from the working directory first: it must be one that holds nothing to import
+        cwd = None if starter.settings.command else where.directory
+        return await process.start(where, argv, env, cwd, starter.intents, intent)
 
     async def _until_healthy(self, exited: asyncio.Task[int | None]) -> Outcome | None:
         """None once it is healthy; the last phase then is `probe`."""

@@ -100,6 +100,8 @@ def environment(plan: Plan, launch: Launch, version: str, inherited: Mapping[str
     }
     if plan.platform == "cpu":
         env |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": str(launch.threads)}
+        if "uni" in _layout(plan):  # else the CPU platform turns `uni` back into a worker process
+            env["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
         if plan.kv_cache_bytes is not None and not _sizes_kv_by_flag(plan, versions.parse(version)):
             env["VLLM_CPU_KVCACHE_SPACE"] = str(-(-plan.kv_cache_bytes // _GIB))
     else:

@@ -27,7 +27,7 @@ class Measures:
 
 _PHASES: tuple[tuple[str, str], ...] = (
     (r"Starting to load model", "load"),
-    (r"Model loading took [\d.]+ GiB", "profile"),
+    (r"Loading weights took|Model loading took [\d.]+ GiB", "profile"),
     (r"Start compiling function|Dynamo bytecode transform time", "compile"),
     (r"Compiling a graph for compile range .* takes [\d.]+ s", "compile"),
     (r"torch\.compile took|Initial profiling/warmup run took", "profile"),
@@ -37,7 +37,7 @@ _PHASES: tuple[tuple[str, str], ...] = (
     (r"Application startup complete", "probe"),
 )
 _MEASURES: tuple[tuple[str, str, Callable[[str], float | int | str]], ...] = (
-    (r"vLLM server version (\S+)", "version", str),
+    (r"vLLM server version ([^\s,]+)", "version", str),
     (r"Model loading took ([\d.]+) GiB", "weights_gib", float),
     (r"Loading weights took ([\d.]+) seconds", "load_s", float),
     (r"Available KV cache memory: ([\d.]+) GiB", "kv_gib", float),

@@ -1,0 +1,101 @@
+"""`pareta-agent engine`: install the engine's own interpreter, and list those that are there."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pareta_agent import config
+from pareta_agent.engine import install as installing
+from pareta_agent.engine.install import Installed, InstallSettings
+from pareta_agent.engine.pins import Platform, committed
+from pareta_agent.errors import ConfigError
+from pareta_agent.hardware.nvml import read_inventory
+from pareta_agent.telemetry.events import Event, Phase
+
+command = typer.Typer(
+    name="engine", help="The engine's own interpreter: install it, list what is there.", no_args_is_help=True
+)
+
+
+@dataclass(slots=True)
+class _Talk:
+    """Progress on standard error: one line a tenth of the packages, never a spinner."""
+
+    as_json: bool
+    told: int = -1
+
+    def __call__(self, event: Phase | Event) -> None:
+        if self.as_json:
+            return
+        if isinstance(event, Event):
+            typer.echo(f"{event.name}: {', '.join(str(value) for value in event.fields.values())}", err=True)
+        elif event.state == "progress" and event.total:
+            tenth = 10 * (event.done or 0) // event.total
+            if tenth != self.told or event.done == event.total:
+                typer.echo(f"  {event.done}/{event.total} packages  {event.detail}", err=True)
+            self.told = tenth
+        elif event.state in ("started", "failed"):
+            typer.echo(f"{event.state}: {event.detail}", err=True)
+        elif event.seconds is not None:
+            typer.echo(f"done in {event.seconds:.0f} s: {event.detail}", err=True)
+
+
+@command.command()
+def install(
+    cpu: Annotated[bool, typer.Option("--cpu", help="The CPU build.")] = False,
+    cuda: Annotated[bool, typer.Option("--cuda", help="The CUDA build.")] = False,
+    version: Annotated[str | None, typer.Option(help="A pinned version; else the newest.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+    config_file: Annotated[Path | None, typer.Option("--config", help="TOML file.")] = None,
+) -> None:
+    """Make the engine's interpreter from the committed pins; run again, it goes on or has nothing to do."""
+    if cpu and cuda:
+        raise ConfigError("usage", "--cpu and --cuda exclude each other", "give one of them")
+    settings, _ = config.load({}, config_file)
+    platform: Platform = "cuda" if cuda else "cpu" if cpu else _platform(settings.engine.platform)
+    wanted = InstallSettings(settings.cache, platform, version or settings.engine.version)
+    python = asyncio.run(installing.ensure(wanted, _Talk(as_json)))
+    found = next(engine for engine in installing.installed(settings.cache) if engine.python == python)
+    typer.echo(json.dumps(_row(found)) if as_json else str(python))
+
+
+@command.command()
+def ls(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    config_file: Annotated[Path | None, typer.Option("--config", help="TOML file.")] = None,
+) -> None:
+    """List the engines that are installed, and those that could be."""
+    settings, _ = config.load({}, config_file)
+    found = installing.installed(settings.cache)
+    there = {(engine.platform, engine.version) for engine in found}
+    found += [
+        Installed(pins.name, pins.platform, pins.version, None, state="available")
+        for pins in committed()
+        if (pins.platform, pins.version) not in there
+    ]
+    for engine in found:
+        line = f"{engine.platform:5} {engine.version:10} {engine.state:10} {engine.python or ''}".rstrip()
+        typer.echo(json.dumps(_row(engine)) if as_json else line)
+
+
+def _row(engine: Installed) -> dict[str, str | None]:
+    return {
+        "name": engine.name,
+        "platform": engine.platform,
+        "version": engine.version,
+        "state": engine.state,
+        "python": str(engine.python) if engine.python else None,
+    }
+
+
+def _platform(configured: str) -> Platform:
+    """`auto` asks NVML: a node with a GPU wants the CUDA build."""
+    if configured in ("cpu", "cuda"):
+        return configured  # type: ignore[return-value]
+    return "cuda" if read_inventory().gpus else "cpu"

@@ -1,0 +1,46 @@
+"""The lifecycle under any order of events: no illegal state, no resurrection, always an end."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pareta_agent.engine.lifecycle import TABLE, Event, IllegalEvent, Refusal, State, advance
+
+ORDER = list(State)
+events = st.lists(st.sampled_from(Event), max_size=40)
+
+
+def live(sequence: list[Event]) -> list[State]:
+    """The states that are passed through; illegal events are refused and change nothing."""
+    states = [State.PENDING]
+    for event in sequence:
+        try:
+            states.append(advance(states[-1], event) or states[-1])
+        except IllegalEvent:
+            states.append(states[-1])
+    return states
+
+
+@given(events)
+def test_no_sequence_moves_backwards(sequence: list[Event]) -> None:
+    """States only ever advance, so nothing is resurrected and ENDED stays ENDED."""
+    places = [ORDER.index(state) for state in live(sequence)]
+    assert places == sorted(places)
+
+
+@given(events)
+def test_every_life_can_be_ended_by_those_who_may(sequence: list[Event]) -> None:
+    """Whatever came before, a kill and the confirmation that all is gone lead to the end."""
+    state = live(sequence)[-1]
+    for event in (Event.KILL, Event.GONE):
+        if TABLE[state, event] is not Refusal.ILLEGAL:
+            state = advance(state, event) or state
+    assert state is State.ENDED
+
+
+@given(events)
+def test_wishes_of_others_are_never_illegal(sequence: list[Event]) -> None:
+    """Stop and kill may be posted at any moment by anybody: they move, or they are late."""
+    state = live(sequence)[-1]
+    assert Refusal.ILLEGAL not in (TABLE[state, Event.STOP], TABLE[state, Event.KILL])
