@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 
 from pareta_agent import config
 from pareta_agent.cli.plan_view import render
-from pareta_agent.errors import ConfigError, NothingFits, RegistryError
+from pareta_agent.config import Settings
+from pareta_agent.errors import ConfigError, HostError, NothingFits, RegistryError
 from pareta_agent.hardware.inventory import Inventory, from_json
 from pareta_agent.hardware.nvml import read_inventory
+from pareta_agent.node.admin import ask
+from pareta_agent.planning.diff import Change
+from pareta_agent.planning.diff import diff as compare
 from pareta_agent.planning.nearest import plan_or_nearest
-from pareta_agent.planning.plan import Objective, PlanReport
+from pareta_agent.planning.plan import Objective, Plan, PlanReport
 from pareta_agent.planning.request import for_resolution
 from pareta_registry.errors import CatalogError
 from pareta_registry.load import builtin_catalog, load_catalog
@@ -38,6 +43,9 @@ def command(
         int | None, typer.Option(min=1, help="Exactly so many; unset: as many as fit.")
     ] = None,
     catalog: Annotated[Path | None, typer.Option(help="Catalog directory.")] = None,
+    diff: Annotated[
+        bool, typer.Option("--diff", help="Compare with what the running node has for it.")
+    ] = False,
     private: Annotated[
         bool, typer.Option("--private", help="Name the model and its artifacts, too.")
     ] = False,
@@ -54,11 +62,12 @@ def command(
     )
     report = plan_or_nearest(resolution.model.architecture, resolution.model.variants, node, request)
     title = f"{resolution.task.id}/{resolution.alias.id}"
+    changes = _changes(settings, resolution, report) if diff else None
     if as_json:
-        typer.echo(json.dumps(_document(report, resolution, private), indent=2))
+        typer.echo(json.dumps(_document(report, resolution, changes, private), indent=2))
     else:
         console = Console()
-        console.print(render(report, title), highlight=False)
+        console.print(render(report, title, changes), highlight=False)
         if private:
             console.print(f"model {resolution.model.id}", highlight=False)
     if not report.candidates:
@@ -100,13 +109,36 @@ def _resolved(name: str, directory: Path | None) -> Resolution:
     return found
 
 
-def _document(report: PlanReport, resolution: Resolution, private: bool) -> dict[str, Any]:
+def _changes(settings: Settings, resolution: Resolution, report: PlanReport) -> dict[str, list[Change]]:
+    """By endpoint of the running node that serves this task and alias: what the plan would change there.
+
+    Raises HostError when no node runs.
+    """
+    status = asyncio.run(ask(config.run_dir(settings.home) / "agent.sock", "GET", "/status"))
+    if status is None:
+        raise HostError("no_node", f"no node runs under {settings.home}", "`pareta-agent serve` starts one")
+    name = (resolution.task.id, resolution.alias.id)
+    running = {
+        entry["id"]: TypeAdapter(Plan).validate_python(entry["plan"])
+        for entry in status["endpoints"]
+        if (entry["task"], entry["alias"]) == name and entry.get("plan")
+    }
+    if report.best is None:
+        return {}
+    return {endpoint: list(compare(plan, report.best)) for endpoint, plan in running.items()}
+
+
+def _document(
+    report: PlanReport, resolution: Resolution, changes: dict[str, list[Change]] | None, private: bool
+) -> dict[str, Any]:
     document: dict[str, Any] = {
         "task": resolution.task.id,
         "alias": resolution.alias.id,
         "verdict": report.verdict,
         **asdict(report),
     }
+    if changes is not None:
+        document["diff"] = {endpoint: [asdict(one) for one in found] for endpoint, found in changes.items()}
     if private:
         artifacts = {variant.name: variant.artifact for variant in resolution.model.variants}
         document["private"] = {"model": resolution.model.id, "artifacts": artifacts}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich.console import Group, RenderableType
 from rich.markup import escape
@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pareta_agent.hardware.inventory import GIB
+from pareta_agent.planning.diff import Change
 from pareta_agent.planning.plan import Candidate, Footprint, Plan, PlanReport, Rejection
 
 _BAR_CELLS = 40
@@ -25,18 +26,29 @@ _PARTS = (
 )
 
 
-def render(report: PlanReport, title: str, diff: str | None = None) -> RenderableType:
+def render(
+    report: PlanReport, title: str, changes: Mapping[str, Sequence[Change]] | None = None
+) -> RenderableType:
     """Everything that `pareta-agent plan` prints, widest 110 columns. Holds no weights id and no path."""
     lines: list[RenderableType] = [Text.assemble(f"{title}: ", (report.verdict, _STYLES[report.verdict]))]
     if report.candidates:
         best = report.candidates[0]
         lines += [_settings(best.plan), *_bars(best.plan.footprint), Text(f"why  {best.why}")]
         lines += [Text(""), *_runners_up(report.candidates[1:])]
-    if diff is not None:
-        lines += [Text(""), Text(diff)]
+    if changes is not None:
+        lines += [Text(""), *_diff(changes)]
     if report.rejections:
         lines += [Text(""), *_rejections(report.rejections)]
     return Group(*lines)
+
+
+def _diff(changes: Mapping[str, Sequence[Change]]) -> Iterator[Text]:
+    if not changes:
+        yield Text("no endpoint of the running node serves this")
+    for endpoint, found in changes.items():
+        yield Text(f"{endpoint}: {'a new start is needed' if found else 'runs as planned'}", "bold")
+        for one in found:
+            yield Text.assemble(f"  {one.field:<24}", (one.running, "red"), " → ", (one.planned, "green"))
 
 
 def layout_words(plan: Plan) -> str:

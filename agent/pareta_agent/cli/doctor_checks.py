@@ -1,0 +1,225 @@
+"""The judgements of `pareta-agent doctor`: facts in, one line each out. Pure; nothing here looks at the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from pareta_agent.hardware.inventory import GIB, Inventory
+
+Level = Literal["ok", "warn", "fail"]
+_NEEDED_SHM_BYTES: Final = GIB
+_NEEDED_FILES: Final = 65536
+_LEAST_FILES: Final = 4096
+_LEAST_DISK_BYTES: Final = 2 * GIB
+_COMFORTABLE_DISK_BYTES: Final = 20 * GIB
+_SMALL_OFFSET_S: Final = 2.0
+_LARGE_OFFSET_S: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What was read. None is what could not be read; an `…_error` says why in one sentence."""
+
+    inventory: Inventory
+    nvidia_device: bool
+    shm_free_bytes: int | None
+    open_files: int
+    disk_path: str
+    disk_free_bytes: int | None
+    host: str
+    port: int
+    port_error: str | None
+    own_node_listens: bool
+    clock_synchronized: bool | None
+    clock_offset_s: float | None
+    catalog_tasks: int | None
+    catalog_error: str | None
+    plane_url: str | None
+    plane_error: str | None
+    engine_command: str | None
+    engine_path: str | None
+    engine_version: str | None
+    engine_platform: str | None
+    engine_error: str | None
+    engine_cuda: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line: what was looked at, how it is, and what to do (empty when all is well)."""
+
+    check: str
+    level: Level
+    message: str
+    remedy: str = ""
+
+
+def findings(facts: Facts) -> tuple[Finding, ...]:
+    """Every check, in the order in which a cold start meets them."""
+    return tuple(_all(facts))
+
+
+def _all(facts: Facts) -> Iterator[Finding]:
+    yield nvml(facts)
+    yield driver(facts)
+    yield from gpus(facts)
+    yield shared_memory(facts)
+    yield open_files(facts)
+    yield disk(facts)
+    yield port(facts)
+    yield clock(facts)
+    yield registry(facts)
+    yield plane(facts)
+    yield engine(facts)
+
+
+def nvml(facts: Facts) -> Finding:
+    inventory = facts.inventory
+    if inventory.nvml_error is None:
+        return Finding("nvml", "ok", f"{len(inventory.gpus)} GPUs")
+    if facts.nvidia_device:
+        return Finding(
+            "nvml",
+            "fail",
+            f"there is an NVIDIA device, and NVML says: {inventory.nvml_error}",
+            "load the driver, and give a container the `utility` capability (NVIDIA_DRIVER_CAPABILITIES)",
+        )
+    return Finding("nvml", "ok", "no NVIDIA device here: engines run on the CPU")
+
+
+def driver(facts: Facts) -> Finding:
+    """A CUDA build needs a driver of its own major version or newer."""
+    have, build = facts.inventory.cuda_driver, facts.engine_cuda
+    if have is None:
+        return Finding("driver", "ok", "no driver is needed without a GPU")
+    said = f"driver {facts.inventory.driver} speaks CUDA {have // 1000}.{have % 1000 // 10}"
+    if build is None or facts.engine_platform != "cuda":
+        return Finding("driver", "ok", said)
+    if have // 1000 < build // 1000:
+        return Finding(
+            "driver",
+            "fail",
+            f"{said}, the engine is built for CUDA {build // 1000}",
+            f"install a driver for CUDA {build // 1000}, or an engine built for CUDA {have // 1000}",
+        )
+    return Finding("driver", "ok", f"{said}, the engine is built for CUDA {build // 1000}")
+
+
+def gpus(facts: Facts) -> Iterator[Finding]:
+    """One line for each GPU that must not be used."""
+    for gpu in facts.inventory.gpus:
+        if gpu.fault is not None:
+            yield Finding(
+                "gpu", "fail", f"{gpu.uuid}: {gpu.fault}", "reset it (`nvidia-smi --gpu-reset`) or replace it"
+            )
+
+
+def shared_memory(facts: Facts) -> Finding:
+    """Ranks of one engine talk through /dev/shm; Docker gives 64 MiB where nobody asks for more."""
+    free = facts.shm_free_bytes
+    if free is None:
+        return Finding("shm", "warn", "/dev/shm cannot be read", "mount a tmpfs there")
+    if free >= _NEEDED_SHM_BYTES:
+        return Finding("shm", "ok", f"{free / GIB:.1f} GiB free in /dev/shm")
+    level: Level = "fail" if len(facts.inventory.gpus) > 1 else "warn"
+    return Finding(
+        "shm", level, f"only {free / 2**20:.0f} MiB free in /dev/shm", "run the container with --shm-size 8g"
+    )
+
+
+def open_files(facts: Facts) -> Finding:
+    if facts.open_files >= _NEEDED_FILES:
+        return Finding("ulimits", "ok", f"{facts.open_files:,} open files allowed")
+    level: Level = "warn" if facts.open_files >= _LEAST_FILES else "fail"
+    return Finding(
+        "ulimits",
+        level,
+        f"{facts.open_files:,} open files allowed, each stream takes two",
+        f"raise the limit to {_NEEDED_FILES} (LimitNOFILE= in systemd, --ulimit nofile in Docker)",
+    )
+
+
+def disk(facts: Facts) -> Finding:
+    free = facts.disk_free_bytes
+    if free is None:
+        return Finding(
+            "disk", "fail", f"{facts.disk_path} cannot be written", "set PARETA_HOME to a place that can"
+        )
+    said = f"{free / GIB:.1f} GiB free under {facts.disk_path}"
+    if free >= _COMFORTABLE_DISK_BYTES:
+        return Finding("disk", "ok", said)
+    level: Level = "warn" if free >= _LEAST_DISK_BYTES else "fail"
+    return Finding(
+        "disk", level, said, "free some space, or set PARETA_HOME and PARETA_CACHE to a larger disk"
+    )
+
+
+def port(facts: Facts) -> Finding:
+    where = f"{facts.host}:{facts.port}"
+    if facts.own_node_listens:
+        return Finding("port", "ok", f"this home's node listens on {where}")
+    if facts.port_error is None:
+        return Finding("port", "ok", f"{where} is free")
+    return Finding(
+        "port", "fail", f"{where}: {facts.port_error}", "choose another with --port, or stop who holds it"
+    )
+
+
+def clock(facts: Facts) -> Finding:
+    """Records carry wall time, leases do not; a plane far away in time refuses tokens."""
+    offset = facts.clock_offset_s
+    if offset is not None and abs(offset) > _SMALL_OFFSET_S:
+        level: Level = "fail" if abs(offset) > _LARGE_OFFSET_S else "warn"
+        return Finding("clock", level, f"{offset:+.0f} s from the plane's clock", "run an NTP client")
+    if facts.clock_synchronized is False:
+        return Finding("clock", "warn", "the kernel's clock is not synchronized", "run an NTP client")
+    return Finding("clock", "ok", "synchronized" if facts.clock_synchronized else "no plane to compare with")
+
+
+def registry(facts: Facts) -> Finding:
+    if facts.catalog_error is not None:
+        return Finding(
+            "registry", "fail", facts.catalog_error, "`pareta-registry check` names every line to mend"
+        )
+    return Finding("registry", "ok", f"{facts.catalog_tasks} tasks in the catalog")
+
+
+def plane(facts: Facts) -> Finding:
+    if facts.plane_url is None:
+        return Finding("plane", "ok", "none is set: one is embedded")
+    if facts.plane_error is not None:
+        return Finding(
+            "plane",
+            "fail",
+            f"{facts.plane_url}: {facts.plane_error}",
+            "check the address, the network and the token",
+        )
+    return Finding("plane", "ok", f"{facts.plane_url} answers")
+
+
+def engine(facts: Facts) -> Finding:
+    if facts.engine_command is not None:
+        return Finding("engine", "ok", f"{facts.engine_command} runs in vLLM's place")
+    if facts.engine_error is not None:
+        return Finding(
+            "engine",
+            "fail",
+            facts.engine_error,
+            "`pareta-agent engine install`, or --engine-python at one that has vLLM",
+        )
+    if facts.engine_path is None:
+        return Finding(
+            "engine", "warn", "none is installed yet", "`pareta-agent engine install` (serve does it, too)"
+        )
+    said = f"vLLM {facts.engine_version} for {facts.engine_platform}"
+    if facts.engine_platform == "cpu" and facts.inventory.gpus:
+        return Finding(
+            "engine", "warn", f"{said}, and there are GPUs", "`pareta-agent engine install --cuda`"
+        )
+    if facts.engine_platform == "cuda" and not facts.inventory.gpus:
+        return Finding(
+            "engine", "fail", f"{said}, and there is no GPU", "`pareta-agent engine install --cpu`"
+        )
+    return Finding("engine", "ok", said)

@@ -1,0 +1,161 @@
+"""Reads what `pareta-agent doctor` judges: each reading stands alone, none of them raises, all have a deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import json
+import os
+import resource
+import shutil
+import socket
+import time
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Final
+
+import aiohttp
+
+from pareta_agent import config, launch
+from pareta_agent.cli.doctor_checks import Facts
+from pareta_agent.config import Settings
+from pareta_agent.engine.install import installed
+from pareta_agent.engine.interpreter import inspect
+from pareta_agent.errors import HostError
+from pareta_agent.hardware.nvml import read_inventory
+from pareta_agent.node.admin import ask
+from pareta_registry.errors import CatalogError
+from pareta_registry.load import builtin_catalog, load_catalog
+
+_PLANE_DEADLINE_S: Final = 5.0
+_CUDA_DEADLINE_S: Final = 30.0
+_TIMEX_BYTES: Final = 256
+_TIME_ERROR: Final = 5
+_CUDA_OF_TORCH: Final = """
+import importlib.util, json, pathlib
+spec = importlib.util.find_spec("torch")
+found = {}
+if spec and spec.origin:
+    exec(pathlib.Path(spec.origin).with_name("version.py").read_text(), found)
+print(json.dumps(found.get("cuda")))
+"""
+
+
+async def read_facts(settings: Settings) -> Facts:
+    """Everything, with the slow readings side by side; about as long as the slowest of them."""
+    inventory, engine, plane, node = await asyncio.gather(
+        asyncio.to_thread(read_inventory), _engine(settings), _plane(settings.plane.url), _node(settings)
+    )
+    tasks, catalog_error = _catalog(settings)
+    path, version, platform, engine_error, cuda = engine
+    return Facts(
+        inventory=inventory,
+        nvidia_device=Path("/dev/nvidiactl").exists() or Path("/proc/driver/nvidia/version").exists(),
+        shm_free_bytes=_free(Path("/dev/shm")),
+        open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
+        disk_path=str(settings.home),
+        disk_free_bytes=_free(settings.home),
+        host=settings.host,
+        port=settings.port,
+        port_error=None if node else _port_error(settings.host, settings.port),
+        own_node_listens=node,
+        clock_synchronized=_clock_synchronized(),
+        clock_offset_s=plane[1],
+        catalog_tasks=tasks,
+        catalog_error=catalog_error,
+        plane_url=settings.plane.url,
+        plane_error=plane[0],
+        engine_command=settings.engine.command,
+        engine_path=path,
+        engine_version=version,
+        engine_platform=platform,
+        engine_error=engine_error,
+        engine_cuda=cuda,
+    )
+
+
+async def _engine(settings: Settings) -> tuple[str | None, str | None, str | None, str | None, int | None]:
+    """Path, version, platform, error, and the CUDA that its torch is built for."""
+    path = settings.engine.python
+    if path is None:
+        whole = [engine.python for engine in installed(settings.cache) if engine.python is not None]
+        path = whole[-1] if whole else None
+    if path is None:
+        return None, None, None, None, None
+    try:
+        found = await inspect(path)
+    except HostError as error:
+        return str(path), None, None, error.message, None
+    return str(path), found.version, found.platform, None, await _cuda_of_torch(path)
+
+
+async def _cuda_of_torch(path: Path) -> int | None:
+    """E.g. 13000, from torch's version file: importing torch would take seconds and a gigabyte."""
+    try:
+        done = await launch.run([str(path), "-I", "-c", _CUDA_OF_TORCH], timeout_s=_CUDA_DEADLINE_S)
+        text = json.loads(done.output.splitlines()[-1])
+        major, minor = str(text).split(".")[:2]
+        return int(major) * 1000 + int(minor) * 10
+    except (TimeoutError, OSError, ValueError, IndexError):
+        return None
+
+
+async def _plane(url: str | None) -> tuple[str | None, float | None]:
+    """Why the plane does not answer, and how far this clock is ahead of its clock in seconds."""
+    if url is None:
+        return None, None
+    try:
+        timeout = aiohttp.ClientTimeout(total=_PLANE_DEADLINE_S)
+        async with (
+            aiohttp.ClientSession(timeout=timeout) as session,
+            session.get(f"{url.rstrip('/')}/livez") as said,
+        ):
+            date = said.headers.get("Date")
+            offset = time.time() - parsedate_to_datetime(date).timestamp() if date else None
+            return (f"answers {said.status}" if said.status >= 500 else None), offset
+    except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+        return str(error) or type(error).__name__, None
+
+
+async def _node(settings: Settings) -> bool:
+    """Whether this home's own node is up: then the port is rightly taken."""
+    try:
+        return await ask(config.run_dir(settings.home) / "agent.sock", "GET", "/status") is not None
+    except HostError:
+        return False
+
+
+def _catalog(settings: Settings) -> tuple[int | None, str | None]:
+    directory = settings.registry.catalog
+    try:
+        return len((builtin_catalog() if directory is None else load_catalog(directory)).tasks), None
+    except CatalogError as error:
+        return None, str(error).splitlines()[0]
+
+
+def _free(path: Path) -> int | None:
+    """Bytes free where `path` is, or where it would be made."""
+    place = next((one for one in (path, *path.parents) if one.exists()), path)
+    if not os.access(place, os.W_OK):
+        return None
+    try:
+        return shutil.disk_usage(place).free
+    except OSError:
+        return None
+
+
+def _port_error(host: str, port: int) -> str | None:
+    try:
+        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
+            return None
+    except OSError as error:
+        return os.strerror(error.errno) if error.errno else str(error)
+
+
+def _clock_synchronized() -> bool | None:
+    """The kernel's own word (adjtimex with no modes only reads); None where it may not be asked."""
+    try:
+        state = ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.create_string_buffer(_TIMEX_BYTES))
+    except (OSError, AttributeError):
+        return None
+    return None if state < 0 else state != _TIME_ERROR
