@@ -77,7 +77,7 @@ class ScriptedStore:
         if deed == "stall":
             await asyncio.Event().wait()
 
-    def local_path(self, path: str) -> Path | None:
+    def local_path(self, _path: str, /) -> Path | None:
         return None
 
     async def close(self) -> None: ...

@@ -76,6 +76,6 @@ class Authorizer:
         )
         return ArtifactError(
             "unauthorized",
-            f"{self._origin.host} does not let {who} do {self._scope}",
+            f"{self._origin.authority} does not let {who} do {self._scope}",
             f"put credentials for {self._origin.authority} into the docker config that this host uses",
         )

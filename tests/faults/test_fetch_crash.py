@@ -1,0 +1,80 @@
+"""A fetch that is killed leaves nothing wrong behind: never a partial artifact under its final name."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sys
+from pathlib import Path
+
+import pytest
+from fakes import fetcher
+from fakes.artifact import random_files
+from fakes.flaky_registry import FlakyRegistry
+
+from pareta_registry.build import build_manifest
+
+FILES = random_files({"model-1.safetensors": 900_000, "model-2.safetensors": 600_000, "config.json": 77})
+KILLS = 50
+
+
+async def run_fetcher(root: Path, registry: FlakyRegistry, die_at: int = -1) -> tuple[int, int]:
+    """The exit status and the number of steps."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        str(Path(fetcher.__file__)),
+        str(root),
+        registry.source,
+        registry.manifest.digest,
+        str(die_at),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    out, _ = await process.communicate()
+    return process.returncode or 0, int(out or b"0")
+
+
+def final(root: Path, registry: FlakyRegistry) -> Path:
+    return root / "weights" / registry.manifest.digest.replace(":", "-")
+
+
+@pytest.mark.slow
+async def test_kill_at_any_step(tmp_path: Path) -> None:
+    """Killed at fifty random steps from the first lock to the last rename, some twice in a row: what stands under
+    the final name is always the whole artifact, and the next start completes it."""
+    dice = random.Random(11)
+    killed = 0
+    async with FlakyRegistry(FILES) as registry:
+        _, steps = await run_fetcher(tmp_path / "measure", registry)
+        assert steps > 50
+        for number in range(KILLS):
+            root = tmp_path / str(number)
+            path = final(root, registry)
+            for die_at in dice.choice([(steps,), (steps,), (steps, steps // 2)]):
+                killed += (await run_fetcher(root, registry, dice.randint(1, die_at)))[0] == -9
+                assert not path.exists() or build_manifest(path) == registry.manifest
+            if number % 5 == 0:
+                assert (await run_fetcher(root, registry))[0] == 0
+                assert build_manifest(path) == registry.manifest
+                assert [p.name for p in (root / "weights").iterdir() if p.suffix == ".partial"] == []
+    assert killed >= KILLS
+
+
+async def test_a_killed_fetch_resumes(tmp_path: Path) -> None:
+    """After a kill in the middle at most one part for each connection is downloaded again."""
+    async with FlakyRegistry(FILES) as registry:
+        _, steps = await run_fetcher(tmp_path / "measure", registry)
+        total, registry.served_bytes = registry.served_bytes, 0
+        assert (await run_fetcher(tmp_path, registry, steps // 2))[0] == -9
+        first, registry.served_bytes = registry.served_bytes, 0
+        assert first > 0
+        assert (await run_fetcher(tmp_path, registry))[0] == 0
+    assert first + registry.served_bytes <= total + 2 * 3 * 65_536
+
+
+async def test_two_processes_fetch_once(tmp_path: Path) -> None:
+    """Two agents on one root at the same time: the bytes come once, both end well."""
+    async with FlakyRegistry(FILES) as registry:
+        results = await asyncio.gather(run_fetcher(tmp_path, registry), run_fetcher(tmp_path, registry))
+        assert [status for status, _ in results] == [0, 0]
+        assert registry.served_bytes == registry.manifest.total_bytes
+        assert build_manifest(final(tmp_path, registry)) == registry.manifest
