@@ -35,7 +35,7 @@ def docker_credentials(path: Path | None, host: str) -> Credentials | None:
         if entry is None:
             return None
         if "auth" not in entry:
-            return Credentials(entry["username"], entry["password"])
+            return Credentials(str(entry["username"]), str(entry["password"]))
         user, separator, password = base64.b64decode(entry["auth"], validate=True).decode().partition(":")
     except (OSError, ValueError, KeyError, AttributeError, TypeError, binascii.Error):
         separator = ""
