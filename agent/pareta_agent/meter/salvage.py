@@ -11,7 +11,7 @@ import orjson
 
 from pareta_agent.meter.event import FINISHED, Entry, Item, crashed
 from pareta_agent.meter.record import Admission
-from pareta_agent.meter.store import Damaged, StoreError, connect, place_of
+from pareta_agent.meter.store import Connection, Damaged, StoreError, connect, place_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,19 +45,29 @@ def _read(path: Path, vfs: str | None) -> Iterator[Item]:
         with contextlib.suppress(*Damaged):
             for kind, time, data in connection.execute("SELECT type, time, data FROM staged ORDER BY id"):
                 yield Item(kind, time, data)
-        with contextlib.suppress(*Damaged):
-            for key, previous, digest, body in connection.execute(
-                "SELECT key, prev_hash, hash, body FROM events ORDER BY key"
-            ):
-                epoch, sequence = place_of(key)
-                entry = Entry(epoch, sequence, previous, digest, body)
-                if sequence > acked.get(epoch, 0) and entry.intact and (found := _usage(entry)):
-                    yield found
+        yield from _usage_records(connection, acked)
         with contextlib.suppress(*Damaged):
             for (body,) in connection.execute("SELECT body FROM admitted"):
                 yield crashed(Admission(**orjson.loads(body)))
     finally:
         connection.close()
+
+
+def _usage_records(connection: Connection, acked: dict[int, int]) -> Iterator[Item]:
+    """From both ends, for a broken page ends a walk from either side."""
+    seen: set[int] = set()
+    for direction in ("ASC", "DESC"):
+        with contextlib.suppress(*Damaged):
+            for key, previous, digest, body in connection.execute(
+                f"SELECT key, prev_hash, hash, body FROM events ORDER BY key {direction}"
+            ):
+                if key in seen:
+                    break
+                seen.add(key)
+                epoch, sequence = place_of(key)
+                entry = Entry(epoch, sequence, previous, digest, body)
+                if sequence > acked.get(epoch, 0) and entry.intact and (found := _usage(entry)):
+                    yield found
 
 
 def _usage(entry: Entry) -> Item | None:

@@ -6,7 +6,7 @@ import secrets
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import ColumnElement, Connection, select, update
 
 from pareta_agent.clock import Clock
 from pareta_agent.control.wire import Heartbeat, HeartbeatAnswer, Observed, Register, Registered
@@ -78,9 +78,14 @@ class Nodes:
             connection.execute(update(nodes).where(nodes.c.id == request.node).values(**row, **times))
             credit.drop(connection, request.node)
             source = f"//pareta/node/{request.node}/spool/{request.spool_id}"
+            held_here = _last_sequences(connection, chains.c.source == source)
+            newest = max((mark.epoch for mark in request.epochs), default=0)
+            for vanished in (each for each in held_here if each > newest):
+                self._note_gap(connection, request.node, vanished, held_here[vanished], 0)
             expected = {}
             for mark in request.epochs:
-                last = self._compare(connection, request.node, source, mark.epoch, mark.last_seq)
+                last = held_here.get(mark.epoch, 0)
+                self._note_gap(connection, request.node, mark.epoch, last, mark.last_seq)
                 if last < mark.acked_seq:
                     expected[mark.epoch] = last + 1
             return Registered(
@@ -93,7 +98,7 @@ class Nodes:
                 expected=expected,
             )
 
-    def heartbeat(self, beat: Heartbeat, spool_source: str | None = None) -> HeartbeatAnswer | None:
+    def heartbeat(self, beat: Heartbeat) -> HeartbeatAnswer | None:
         """Renews the lease; None when the node's epoch is not the current one (410)."""
         now_s = self._clock.wall_s()
         with self._database.write() as connection:
@@ -104,8 +109,8 @@ class Nodes:
             values = {"heartbeat_s": now_s, "state": beat.state, "report": report}
             connection.execute(update(nodes).where(nodes.c.id == beat.node).values(**values))
             mine = (chains.c.node == beat.node) & (chains.c.epoch == beat.epoch)
-            source = spool_source or connection.execute(select(chains.c.source).where(mine)).scalar() or ""
-            last = self._compare(connection, beat.node, source, beat.epoch, beat.spool.last_seq)
+            last = _last_sequences(connection, mine).get(beat.epoch, 0)
+            self._note_gap(connection, beat.node, beat.epoch, last, beat.spool.last_seq)
             return HeartbeatAnswer(
                 server_time=now_s,
                 heartbeat_s=self._settings.heartbeat_s,
@@ -122,6 +127,12 @@ class Nodes:
         with self._database.write() as connection:
             values = {"observed": observed.model_dump()}
             return bool(connection.execute(update(nodes).where(mine).values(**values)).rowcount)
+
+    def gaps(self, node: str) -> list[tuple[int, int, int]]:
+        """(epoch, last sequence here, last sequence reported) of each loss that was noticed."""
+        query = select(gaps).where(gaps.c.node == node).order_by(gaps.c.id)
+        with self._database.read() as connection:
+            return [(row.epoch, row.expected_seq, row.reported_seq) for row in connection.execute(query)]
 
     def current(self, node: str, epoch: int) -> bool:
         with self._database.read() as connection:
@@ -140,12 +151,14 @@ class Nodes:
             return NodeRow(node, epoch, "lost", age_s)
         return NodeRow(node, epoch, "suspect" if age_s >= self._settings.suspect_s else state, age_s)
 
-    def _compare(self, connection: Connection, node: str, source: str, epoch: int, reported_seq: int) -> int:
-        """The chain's last sequence here. A node that reports less than it has sent lost records: a gap, noted once."""
-        mine = (chains.c.source == source) & (chains.c.epoch == epoch)
-        last = connection.execute(select(chains.c.last_seq).where(mine)).scalar() or 0
+    def _note_gap(self, connection: Connection, node: str, epoch: int, last: int, reported_seq: int) -> None:
+        """A node that reports less than it has sent has lost records (a rolled back disk): noted once."""
         known = (gaps.c.node == node) & (gaps.c.epoch == epoch) & (gaps.c.expected_seq == last)
         if reported_seq < last and not connection.execute(select(gaps.c.id).where(known)).first():
             row = {"node": node, "epoch": epoch, "expected_seq": last, "reported_seq": reported_seq}
             connection.execute(gaps.insert().values(**row, found_s=self._clock.wall_s()))
-        return last
+
+
+def _last_sequences(connection: Connection, where: ColumnElement[bool]) -> dict[int, int]:
+    rows = connection.execute(select(chains.c.epoch, chains.c.last_seq).where(where))
+    return {row.epoch: row.last_seq for row in rows}

@@ -1,0 +1,31 @@
+"""kill -9 under load, at random moments and at every named point; the verdict is an oracle's outside the node."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from moneylab.kills import POINTS, attack, pointed_lives, random_lives
+
+
+def test_random_deaths_lose_nothing(tmp_path: Path) -> None:
+    """A dozen lives of 64 clients each, ended at any moment."""
+    verdict, counts = attack(tmp_path, random_lives(12))
+    assert counts["kills"] == 12
+    assert verdict.completions_seen > 100
+    assert verdict.sound, verdict
+
+
+@pytest.mark.slow
+def test_deaths_at_every_named_point_lose_nothing(tmp_path: Path) -> None:
+    """Before and after each write, commit, send, ack and trim."""
+    verdict, counts = attack(tmp_path, pointed_lives(1))
+    assert (counts["kills_at_a_named_point"], counts["points_missed"]) == (len(POINTS), [])
+    assert verdict.sound, verdict
+
+
+@pytest.mark.slow
+def test_two_hundred_deaths_lose_nothing(tmp_path: Path) -> None:
+    """The long run is `python -m moneylab.kills --lives 1000`; its figures are in benchmarks/results/faults.json."""
+    verdict, _ = attack(tmp_path, random_lives(200))
+    assert verdict.sound, verdict

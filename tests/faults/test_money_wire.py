@@ -1,0 +1,185 @@
+"""Planes that lose answers, lie, repeat and refuse: every record is ledgered once, whatever the wire does."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from moneylab import plane as lab
+from moneylab.plane import BALANCE, ENDPOINT, NODE, ORG, LabPlane
+
+from pareta_agent.clock import SystemClock
+from pareta_agent.control import wire
+from pareta_agent.control.heartbeat import Heart, Identity, Listeners, Vitals
+from pareta_agent.control.uplink import Uplink, UplinkSettings
+from pareta_agent.meter.record import Admission, Outcome, Tokens, UsageRecord
+from pareta_agent.meter.settings import SpoolSettings
+from pareta_agent.meter.spool import Spool
+
+FAST = UplinkSettings(linger_s=0.0, backoff_s=0.002, backoff_max_s=0.01, paused_s=0.005, max_events=8)
+PRICE_OF_ONE = 103  # 1000 input, 7 output tokens at the seed's price, rounded half to even
+
+
+def record(request_id: str, *, endpoint: str = ENDPOINT) -> UsageRecord:
+    admission = Admission(request_id, ORG, "key", endpoint, "t", "a", "/v1/completions", False, 1.7e9)
+    return UsageRecord(admission, Outcome.COMPLETED, "engine_final", Tokens(1000, 0, 7), ("stop",))
+
+
+def quiet(_event: object) -> None:
+    """Nobody listens."""
+
+
+@asynccontextmanager
+async def node(home: Path, plane: LabPlane) -> AsyncIterator[tuple[Spool, Uplink]]:
+    """A registered node with a running uplink."""
+    clock, registered = SystemClock(), asyncio.Event()
+    spool = Spool.open(
+        home / "spool.db", SpoolSettings(NODE, reserve_bytes=4096, disk_reserve_bytes=0), clock
+    )
+    heard = Listeners(epoch=lambda _: registered.set())
+    heart = Heart(plane, spool, Identity(NODE, "b", "0"), lambda: Vitals("ready"), clock, quiet, heard)
+    uplink = Uplink(plane, spool, clock, quiet, FAST)
+    tasks = [asyncio.create_task(heart.run()), asyncio.create_task(uplink.run())]
+    try:
+        await asyncio.wait_for(registered.wait(), 5)
+        yield spool, uplink
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        spool.close()
+
+
+@pytest.fixture
+def plane(tmp_path: Path):
+    found = LabPlane(tmp_path / "plane.db", SystemClock())
+    yield found
+    found.close()
+
+
+def ledgered(plane: LabPlane) -> list[str]:
+    return sorted(row["request_id"] for row in plane.plane.ledger.rows())
+
+
+def spent(plane: LabPlane) -> int:
+    return BALANCE - (plane.plane.state.balance(ORG) or 0)
+
+
+@pytest.mark.parametrize("fault", lab.ALL, ids=lambda fault: fault.__name__)
+async def test_each_fault_costs_delay_only(tmp_path: Path, plane: LabPlane, fault: lab.Fault) -> None:
+    """Three calls in a row go wrong in one way; then every record is there, once, and debited once."""
+    async with node(tmp_path, plane) as (spool, uplink):
+        await spool.finish(record("first"))
+        assert await uplink.drained(5)
+        plane.faults.extend([fault] * 3)
+        await asyncio.gather(*(spool.finish(record(str(n))) for n in range(20)))
+        assert await uplink.drained(10)
+        assert spool.stats().quarantined == 0
+    assert ledgered(plane) == sorted(["first", *map(str, range(20))])
+    assert spent(plane) == 21 * PRICE_OF_ONE
+
+
+async def test_a_storm_of_faults_costs_delay_only(tmp_path: Path, plane: LabPlane) -> None:
+    """Two hundred faults of all kinds in random order under load."""
+    odds = random.Random(11)
+    plane.faults.extend(odds.choice(lab.ALL) for _ in range(200))
+    async with node(tmp_path, plane) as (spool, uplink):
+        for batch in range(40):
+            await asyncio.gather(*(spool.finish(record(f"{batch}-{n}")) for n in range(5)))
+        more = 0
+        while plane.faults:
+            more += 1
+            await spool.finish(record(f"more-{more}"))
+            await uplink.drained(0.01)
+        assert await uplink.drained(20)
+        assert spool.stats().quarantined == 0
+    assert len(ledgered(plane)) == 200 + more
+    assert spent(plane) == (200 + more) * PRICE_OF_ONE
+
+
+async def test_a_poison_event_blocks_nothing(tmp_path: Path, plane: LabPlane) -> None:
+    """What the ledger can't take is quarantined with its reason, and what follows is taken."""
+    async with node(tmp_path, plane) as (spool, uplink):
+        await spool.finish(record("good"))
+        await spool.finish(record("poison", endpoint="ep_nowhere"))
+        await spool.finish(record("fine"))
+        assert await uplink.drained(5)
+        assert (spool.stats().quarantined, uplink.view.rejected) == (1, 1)
+    assert ledgered(plane) == ["fine", "good"]
+
+
+async def test_a_plane_restored_from_a_backup_gets_everything_again(tmp_path: Path, plane: LabPlane) -> None:
+    """Rows newer than the backup come back from the spool's acked entries, and are debited once."""
+    async with node(tmp_path, plane) as (spool, uplink):
+        await spool.finish(record("before"))
+        assert await uplink.drained(5)
+        plane.close()
+        shutil.copy(plane.path, tmp_path / "backup.db")
+        plane = LabPlane(plane.path, SystemClock())
+    async with node(tmp_path, plane) as (spool, uplink):
+        await asyncio.gather(*(spool.finish(record(f"after-{n}")) for n in range(10)))
+        assert await uplink.drained(5)
+    plane.close()
+    shutil.copy(tmp_path / "backup.db", plane.path)
+    plane = LabPlane(plane.path, SystemClock())
+    assert ledgered(plane) == ["before"]
+    async with node(tmp_path, plane) as (_, uplink):
+        assert await uplink.drained(5)
+    assert ledgered(plane) == sorted(["before", *(f"after-{n}" for n in range(10))])
+    assert spent(plane) == 11 * PRICE_OF_ONE
+    plane.close()
+
+
+async def test_a_spool_rolled_back_is_noticed_and_debits_nothing_twice(
+    tmp_path: Path, plane: LabPlane
+) -> None:
+    """An older copy of the spool sends again what the plane has: no second debit, and the gap is on record."""
+    home = tmp_path / "node"
+    async with node(home, plane) as (spool, uplink):
+        await spool.finish(record("old"))
+        assert await uplink.drained(5)
+    shutil.copytree(home, tmp_path / "snapshot")
+    async with node(home, plane) as (spool, uplink):
+        await spool.finish(record("new"))
+        assert await uplink.drained(5)
+        last = spool.stats()
+    assert plane.plane.nodes.gaps(NODE) == []
+    async with node(tmp_path / "snapshot", plane) as (spool, uplink):
+        await spool.finish(record("newest"))
+        assert await uplink.drained(5)
+    assert plane.plane.nodes.gaps(NODE) == [(last.epoch, last.last_seq, 0)]
+    assert ledgered(plane) == ["new", "newest", "old"]
+    assert spent(plane) == 3 * PRICE_OF_ONE
+
+
+async def test_a_copied_spool_can_not_debit_twice(tmp_path: Path, plane: LabPlane) -> None:
+    """Two disks with the same undelivered records: each request is ledgered once."""
+    home = tmp_path / "node"
+    async with node(home, plane) as (spool, _):
+        plane.faults.extend([lab.away] * 1000)
+        await asyncio.gather(*(spool.finish(record(str(n))) for n in range(10)))
+    plane.faults.clear()
+    shutil.copytree(home, tmp_path / "copy")
+    for place in (home, tmp_path / "copy"):
+        async with node(place, plane) as (_, uplink):
+            assert await uplink.drained(5)
+    assert ledgered(plane) == sorted(map(str, range(10)))
+    assert spent(plane) == 10 * PRICE_OF_ONE
+
+
+async def test_a_fenced_node_still_delivers_what_it_earned(tmp_path: Path, plane: LabPlane) -> None:
+    """A newer epoch takes the lease; the older one's records are taken all the same."""
+    async with node(tmp_path, plane) as (spool, uplink):
+        epoch = spool.stats().epoch
+        newer = plane.plane.nodes.register(
+            wire.Register(node=NODE, boot_id="b2", agent_version="0", epochs=[])
+        )
+        assert newer.epoch > epoch
+        await spool.finish(record("earned"))
+        assert await uplink.drained(5)
+    assert ledgered(plane) == ["earned"]
