@@ -49,7 +49,8 @@ class Agent:
             stdout=subprocess.PIPE,
             stderr=self._stderr,
         )
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     def wait_for(self, name: str, timeout_s: float = 60.0) -> dict[str, Any]:
         """The next event called `name`; fails with what the agent said when it ends or the time is up."""
@@ -78,6 +79,7 @@ class Agent:
         if self.process.poll() is None:
             self.process.send_signal(number)
         code = self.process.wait(timeout_s)
+        self._reader.join(5)
         self._stderr.close()
         return code
 
@@ -98,10 +100,11 @@ class Agent:
 
     def _read(self) -> None:
         assert self.process.stdout is not None
-        for line in self.process.stdout:
-            event = json.loads(line)
-            self.events.append(event)
-            self._queue.put(event)
+        with self.process.stdout as lines:
+            for line in lines:
+                event = json.loads(line)
+                self.events.append(event)
+                self._queue.put(event)
 
     def __enter__(self) -> Agent:
         return self

@@ -119,7 +119,6 @@ def test_every_response_has_a_request_id(node, client):
         ({"messages": 7}, openai.BadRequestError, 400),
         ({"messages": []}, openai.BadRequestError, 400),
         ({"max_tokens": -1}, openai.BadRequestError, 400),
-        ({"temperature": "warm"}, openai.BadRequestError, 400),
     ],
 )
 def test_openai_raises_its_typed_errors(node, client, change, error, status):
@@ -164,7 +163,7 @@ def test_pareta_raises_its_typed_errors(node, pareta_client):
     """`detail` is read, so the message is a sentence and not `HTTP 404`."""
     with pytest.raises(pareta.NotFoundError) as caught:
         pareta_client.chat.completions.create(**node.ask(model="ep_none"))
-    assert "ep_none" in str(caught.value)
+    assert "no endpoint" in str(caught.value)
     with pytest.raises(pareta.BadRequestError):
         pareta_client.chat.completions.create(**node.ask(max_tokens=-1))
 

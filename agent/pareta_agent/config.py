@@ -58,6 +58,8 @@ class PlaneSection(Section):
         None, description="File that holds the node token for `plane.url`."
     )
 
+    balance_usd: float = Field(10.0, ge=0, le=1e9, description="What the embedded plane's org starts with.")
+
 
 class RegistrySection(Section):
     catalog: AbsolutePath | None = Field(

@@ -31,6 +31,14 @@ def test_each_call_has_its_row_and_its_debit(agent, node, client):
     assert row["debit_micro_usd"] > 0
 
 
+def test_a_value_that_the_engine_refuses_is_the_callers_error(node, client):
+    """What only the engine can judge comes back typed all the same."""
+    import openai
+
+    with pytest.raises(openai.BadRequestError):
+        client.chat.completions.create(**node.ask(temperature="warm"))
+
+
 def test_a_prompt_that_is_too_long_is_the_callers_error(node, client):
     """The engine's limit comes back as a typed error with numbers, not its words."""
     import openai

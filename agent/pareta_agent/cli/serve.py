@@ -126,7 +126,8 @@ def _seed(settings: Settings, identity: Identity) -> embedded.Seed:
     for entry in entries:
         alias = find(catalog, entry.task, entry.alias).alias.id
         seeds.append(embedded.SeedEndpoint(id=entry.id or endpoint_id(alias), task=entry.task, alias=alias))
-    return embedded.Seed(node=identity.node, endpoints=tuple(seeds))
+    balance = round(settings.plane.balance_usd * 1_000_000)
+    return embedded.Seed(node=identity.node, endpoints=tuple(seeds), balance_micro_usd=balance)
 
 
 def endpoint_id(alias: str) -> str:

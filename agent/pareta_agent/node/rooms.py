@@ -79,13 +79,17 @@ class Rooms:
         self.registered = asyncio.Event()
         self.metrics = Metrics()
         self.metrics.set("pareta_build_info", 1, __version__)
-        self.interpreter = Interpreter(settings, bus)
-        self.fleet = Fleet(self.interpreter.engine_settings(), clock, bus, self._cold_started)
+        inventory = read_inventory()
+        self._inventory: dict[str, Any] = orjson.loads(to_json(inventory))
+        self.interpreter = Interpreter(settings, inventory, bus)
+        self.fleet = Fleet(
+            slices.engine_settings(settings, self.interpreter.version), clock, bus, self._cold_started
+        )
+        self.interpreter.use = self.fleet.use_interpreter
         self.weights = WeightsStore(slices.weights_settings(settings), clock)
         self.keys = KeyCache(client.introspect, clock)
         self.book = CreditBook(self._lease, clock)
         self._prices: Mapping[str, Price] = {}
-        self._inventory: dict[str, Any] = orjson.loads(to_json(read_inventory()))
         who = heartbeat.Identity(identity.node, identity.boot_id, __version__)
         listeners = Listeners(self._new_epoch, self.keys.revise, self._credit_renewed)
         self.heart = Heart(client, spool, who, self._vitals, clock, bus, listeners)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import shlex
-from pathlib import Path
 
 from pareta_agent import config
 from pareta_agent.config import Settings
@@ -28,7 +27,7 @@ def weights_settings(settings: Settings) -> WeightsSettings:
     return WeightsSettings(root=settings.home / "weights", cache_dir=settings.cache / "artifacts")
 
 
-def engine_settings(settings: Settings, python: Path | None, version: str) -> EngineSettings:
+def engine_settings(settings: Settings, version: str) -> EngineSettings:
     home = settings.home
     return EngineSettings(
         home_id=hashlib.sha256(str(home).encode()).hexdigest()[:12],
@@ -36,7 +35,6 @@ def engine_settings(settings: Settings, python: Path | None, version: str) -> En
         state_dir=home / "engines",
         log_dir=home / "log",
         cache_dir=home / "engine-cache",
-        python=python,
         version=version,
         command=tuple(shlex.split(settings.engine.command)) if settings.engine.command else None,
         canary=settings.canary,
