@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 from rich.console import Console
 
 from pareta_agent import config
@@ -22,7 +22,7 @@ from pareta_agent.node.admin import ask
 from pareta_agent.planning.diff import Change
 from pareta_agent.planning.diff import diff as compare
 from pareta_agent.planning.nearest import plan_or_nearest
-from pareta_agent.planning.plan import Objective, Plan, PlanReport
+from pareta_agent.planning.plan import Objective, PlanReport
 from pareta_agent.planning.request import for_resolution
 from pareta_registry.errors import CatalogError
 from pareta_registry.load import builtin_catalog, load_catalog
@@ -119,7 +119,7 @@ def _changes(settings: Settings, resolution: Resolution, report: PlanReport) -> 
         raise HostError("no_node", f"no node runs under {settings.home}", "`pareta-agent serve` starts one")
     name = (resolution.task.id, resolution.alias.id)
     running = {
-        entry["id"]: TypeAdapter(Plan).validate_python(entry["plan"])
+        entry["id"]: entry["plan"]
         for entry in status["endpoints"]
         if (entry["task"], entry["alias"]) == name and entry.get("plan")
     }

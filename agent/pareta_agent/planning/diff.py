@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Final
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final
 
 from pareta_agent.planning.plan import Plan
 
@@ -19,11 +21,14 @@ class Change:
     planned: str
 
 
-def diff(running: Plan, planned: Plan) -> tuple[Change, ...]:
-    """Every knob that differs, in the plan's own order; empty when the engine may stay as it is."""
-    pairs = [
-        (field.name, getattr(running, field.name), getattr(planned, field.name))
-        for field in fields(Plan)
-        if field.name not in _DERIVED
-    ]
-    return tuple(Change(name, str(old), str(new)) for name, old, new in pairs if old != new)
+def diff(running: Mapping[str, Any], planned: Plan) -> tuple[Change, ...]:
+    """Every knob that differs, in the plan's own order; empty when the engine may stay as it is.
+
+    `running` is a plan as JSON gives it back; fields that it does not hold are not compared.
+    """
+    wanted: dict[str, Any] = json.loads(json.dumps(asdict(planned)))
+    return tuple(
+        Change(name, str(running[name]), str(value))
+        for name, value in wanted.items()
+        if name in running and name not in _DERIVED and running[name] != value
+    )

@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import sys
 from pathlib import Path
-from types import ModuleType
 
+import golden_cases as golden
 import pytest
 
 from pareta_agent.planning.choose import plan
 
 _DEFAULT = Path(__file__).parents[3] / "data" / "golden.json"
 _FULL_RATIO = 0.95
-
-
-def _cases_module() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("golden_cases", Path(__file__).with_name("golden_cases.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-golden = _cases_module()
 
 
 def test_golden_plans(capsys: pytest.CaptureFixture[str]) -> None:
