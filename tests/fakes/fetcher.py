@@ -1,7 +1,7 @@
-"""A process that fetches one artifact and may die on the way: `fetcher.py ROOT SOURCE DIGEST [DIE_AT]`.
+"""Processes that fetch one artifact and may die on the way, forked from one that has everything imported.
 
-DIE_AT counts the steps that touch the file system (audit events): at that one the process kills itself with
-SIGKILL. Prints the number of steps that it took.
+For each line `ROOT SOURCE DIGEST DIE_AT` on stdin a child fetches, and `STATUS STEPS` is printed when it ended.
+DIE_AT counts the steps that touch the weights (audit events): at that one the child kills itself with SIGKILL.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from pareta_agent.weights.settings import WeightsSettings
 from pareta_agent.weights.store import WeightsStore
 from pareta_registry.catalog import Variant
+from pareta_registry.stores import oci  # noqa: F401  (else every child imports it)
 
 STEPS = {
     "open",
@@ -29,9 +30,8 @@ STEPS = {
 }
 
 
-def main() -> None:
-    root, source, digest = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
-    die_at = int(sys.argv[4]) if len(sys.argv) > 4 else -1
+def fetch(root: Path, source: str, digest: str, die_at: int) -> int:
+    """Returns the number of steps, if it lives to see the last one."""
     taken = 0
 
     def on_event(event: str, arguments: tuple[object, ...]) -> None:
@@ -45,10 +45,25 @@ def main() -> None:
         root / "weights", root / "cache", reserve_bytes=0, part_bytes=65_536, connections=3
     )
     variant = Variant(name="bf16", quant="none", artifact=digest, source=source, weights_bytes=1)
-    store = WeightsStore(settings)
     sys.addaudithook(on_event)
-    asyncio.run(store.fetch(variant, lambda _: None))
-    sys.stdout.write(f"{taken}\n")
+    asyncio.run(WeightsStore(settings).fetch(variant, lambda _: None))
+    return taken
+
+
+def main() -> None:
+    for line in sys.stdin:
+        root, source, digest, die_at = line.split()
+        reader, writer = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.write(writer, str(fetch(Path(root), source, digest, int(die_at))).encode())
+            os._exit(0)
+        os.close(writer)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        steps = int(os.read(reader, 20) or b"0")
+        os.close(reader)
+        sys.stdout.write(f"{status} {steps}\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":
