@@ -13,6 +13,7 @@ import uvloop
 from rich.console import Console
 
 from pareta_agent import config
+from pareta_agent.cli.local_plane import open_local
 from pareta_agent.cli.terminal import JsonLines, Terminal, ready_block, ready_fields
 from pareta_agent.config import EndpointEntry, Settings
 from pareta_agent.control.offer import find, open_catalog
@@ -21,6 +22,7 @@ from pareta_agent.node import Node, PlaneAddress, Ready
 from pareta_agent.node.identity import Identity, identify, prepare
 from pareta_agent.node.signals import Signals
 from pareta_agent.plane import embedded
+from pareta_agent.plane.serve import first_key
 from pareta_agent.telemetry import log
 from pareta_agent.telemetry.events import Bus, Event
 
@@ -109,11 +111,18 @@ async def _plane(settings: Settings, identity: Identity) -> AsyncIterator[tuple[
             )
         yield PlaneAddress(settings.plane.url, _token(settings.plane.token_file)), lambda: None
         return
-    plane = await embedded.start(settings.home, _seed(settings, identity))
+    seed = _seed(settings, identity)
+    plane = await embedded.start(settings.home, seed)
     try:
-        yield PlaneAddress(plane.url, plane.node_token, embedded=True), lambda: plane.api_key
+        yield PlaneAddress(plane.url, plane.node_token, embedded=True), lambda: _first_key(settings, seed.org)
     finally:
         await plane.stop()
+
+
+def _first_key(settings: Settings, org: str) -> str | None:
+    """Minted only now that it can be shown: a start that came to nothing must not have used up the one showing."""
+    with open_local(settings) as plane:
+        return first_key(plane, org)
 
 
 def _seed(settings: Settings, identity: Identity) -> embedded.Seed:
@@ -127,7 +136,9 @@ def _seed(settings: Settings, identity: Identity) -> embedded.Seed:
         alias = find(catalog, entry.task, entry.alias).alias.id
         seeds.append(embedded.SeedEndpoint(id=entry.id or endpoint_id(alias), task=entry.task, alias=alias))
     balance = round(settings.plane.balance_usd * 1_000_000)
-    return embedded.Seed(node=identity.node, endpoints=tuple(seeds), balance_micro_usd=balance)
+    return embedded.Seed(
+        node=identity.node, endpoints=tuple(seeds), balance_micro_usd=balance, first_key=False
+    )
 
 
 def endpoint_id(alias: str) -> str:

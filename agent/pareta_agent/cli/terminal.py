@@ -65,9 +65,7 @@ class Terminal:
         if isinstance(event, Phase):
             self._phase(event)
         elif event.level in ("warning", "error"):
-            fields = " ".join(f"{key}={value}" for key, value in event.fields.items() if value is not None)
-            style = "yellow" if event.level == "warning" else "bold red"
-            self.say(f"[{style}]{event.name.replace('_', ' ')}[/] {escape(fields)}")
+            self._problem(event)
 
     def say(self, markup: str) -> None:
         self._console.print(markup, highlight=False, soft_wrap=True)
@@ -75,6 +73,22 @@ class Terminal:
     def close(self) -> None:
         if self._tasks:
             self._bars.stop()
+
+    def _problem(self, event: Event) -> None:
+        """What happened and why on one line; what else is known, and what to do, below it."""
+        fields = {key: str(value) for key, value in event.fields.items() if value not in (None, "")}
+        style = "yellow" if event.level == "warning" else "bold red"
+        what = [fields.pop(key) for key in ("endpoint", "reason") if key in fields]
+        code = fields.pop("code", "")
+        self.say(
+            f"[{style}]{event.name.replace('_', ' ')}[/] {escape(': '.join(what))}{f' ({code})' if code else ''}"
+        )
+        remedy = fields.pop("remedy", "")
+        for key, value in fields.items():
+            for line in value.splitlines():
+                self.say(f"    [dim]{key}[/] {escape(line)}")
+        if remedy:
+            self.say(f"    [bold]try[/] {escape(remedy)}")
 
     def _phase(self, event: Phase) -> None:
         key = (event.endpoint, event.phase)

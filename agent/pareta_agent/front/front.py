@@ -83,10 +83,6 @@ class Front:
 
     @property
     def draining(self) -> bool:
-        return self._desk.draining
-
-    @property
-    def draining(self) -> bool:
         """Whether new requests are refused because the node is going away."""
         return self._desk.draining
 

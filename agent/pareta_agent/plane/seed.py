@@ -30,13 +30,14 @@ class SeedEndpoint(BaseModel):
 
 
 class Seed(BaseModel):
-    """One org with a balance, its first key, one node and the endpoints that should run on it."""
+    """One org with a balance, one node and the endpoints that should run on it; `first_key` mints a key at once."""
 
     model_config = ConfigDict(frozen=True)
     node: str
     endpoints: tuple[SeedEndpoint, ...]
     org: str = "org_local"
     balance_micro_usd: int = 10_000_000
+    first_key: bool = True
 
 
 def plane_home(home: Path) -> Path:

@@ -30,7 +30,12 @@ def sow(plane: Plane, home: Path, seed: Seed) -> str | None:
     plane.state.ensure_org(seed.org, seed.balance_micro_usd)
     plane.nodes.ensure(seed.node, node_token(home))
     plane.state.want([each.wanted(seed.org) for each in seed.endpoints])
-    return None if plane.state.key_rows(seed.org) else plane.state.mint_key(seed.org).secret
+    return first_key(plane, seed.org) if seed.first_key else None
+
+
+def first_key(plane: Plane, org: str) -> str | None:
+    """The secret of the org's first key, minted now; None when it has one already."""
+    return None if plane.state.key_rows(org) else plane.state.mint_key(org).secret
 
 
 def serve(home: Path, seed: Seed | None, url: str | None, host: str, port: int) -> int:
