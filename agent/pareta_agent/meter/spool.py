@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
@@ -29,46 +28,24 @@ from pareta_agent.meter.record import Admission, UsageRecord
 from pareta_agent.meter.room import Room
 from pareta_agent.meter.salvage import salvage
 from pareta_agent.meter.settings import SpoolSettings, spool_path
+from pareta_agent.meter.stats import SpoolStats
 from pareta_agent.meter.store import Damaged, DiskFull, Store, StoreError
 
 __all__ = ["Spool", "SpoolSettings", "SpoolStats", "spool_path"]
 
 T = TypeVar("T")
+_CHECKED_AT_OPEN_BYTES = 16 * 2**20  # a larger file is checked when a read or a write found it broken
 Job = Admission | tuple[UsageRecord, asyncio.Future[None]] | Call | None
-
-
-@dataclass(frozen=True, slots=True)
-class SpoolStats:
-    """`admitted = terminal + open` since the spool was opened; requests found open then count as admitted.
-
-    `epoch` is 0 and `last_seq` 0 while no epoch is known; `unacked` counts numbered and staged events.
-    """
-
-    epoch: int
-    last_seq: int
-    last_hash: str
-    acked_seq: int
-    admitted: int
-    terminal: int
-    open: int
-    unacked: int
-    quarantined: int
-    bytes: int
-    used_ratio: float
-    failed: bool
-
-
-class SpoolDamaged(Exception):
-    """SQLite finds the file's structure broken."""
 
 
 class Spool:
     """One node's spool; made by `open`. Every method is for the event loop's thread unless it says otherwise."""
 
     def __init__(
-        self, store: Store, reader: Reader, lock: Lock, room: Room, settings: SpoolSettings, clock: Clock
+        self, path: Path, store: Store, lock: Lock, room: Room, settings: SpoolSettings, clock: Clock
     ) -> None:
-        self._store, self._reader, self._lock, self._room = store, reader, lock, room
+        self._path, self._store, self._lock, self._room = path, store, lock, room
+        self._reader = Reader(path, settings.vfs)
         self._settings, self._clock = settings, clock
         self._loop = asyncio.get_running_loop()
         self._queue: SimpleQueue[Job] = SimpleQueue()
@@ -105,18 +82,19 @@ class Spool:
     def _open_sound(cls, path: Path, lock: Lock, settings: SpoolSettings, clock: Clock) -> Spool:
         """A damaged file is put aside; what could be read of it goes into a new one."""
         salvaged: tuple[Item, ...] = ()
+        suspect = path.with_suffix(".suspect")
         try:
             store = Store(path, settings.node, str(ULID()), settings.vfs)
-            if (damage := store.damage()) is not None:
-                store.close()
-                raise SpoolDamaged(damage)
-        except (*Damaged, SpoolDamaged) as error:
+            if suspect.exists() or store.used_bytes() <= _CHECKED_AT_OPEN_BYTES:
+                store.check()
+        except Damaged as error:
             found = salvage(path, settings.vfs, int(clock.wall_s()))
             notice = {"replaces": False, "reason": str(error), "salvaged": len(found.items)}
             salvaged = (*found.items, item(QUARANTINED, notice, clock.wall_s()))
             store = Store(path, settings.node, str(ULID()), settings.vfs)
+        suspect.unlink(missing_ok=True)
         room = Room(path, settings.max_bytes, settings.reserve_bytes, settings.disk_reserve_bytes)
-        spool = cls(store, Reader(path, settings.vfs), lock, room, settings, clock)
+        spool = cls(path, store, lock, room, settings, clock)
         spool._admitted = spool._terminal = spool._journal.recover(clock.wall_s(), salvaged)
         spool._keep_house()
         return spool
@@ -255,6 +233,8 @@ class Spool:
                 self._keep_house()
         except (StoreError, OSError) as error:
             self._error = error
+            if isinstance(error, Damaged):
+                self._path.with_suffix(".suspect").touch()
         else:
             self._count(batch)
         self._wake(batch, grew=self._journal.head != before)

@@ -87,10 +87,12 @@ class Store:
                 self._writer.execute("ROLLBACK")
             raise
 
-    def damage(self) -> str | None:
-        """The first thing wrong with the file's structure, None when it is sound."""
+    def check(self) -> None:
+        """Walks the whole file; closes it and raises one of `Damaged` when its structure is broken."""
         found = self._writer.execute("PRAGMA quick_check(1)").get
-        return None if found == "ok" else str(found)
+        if found != "ok":
+            self.close()
+            raise apsw.CorruptError(str(found))
 
     # admissions
 

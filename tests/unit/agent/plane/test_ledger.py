@@ -1,0 +1,158 @@
+"""The ledger: next entry only, once per identity and per request, and money in the same transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from pareta_agent.clock import SystemClock
+from pareta_agent.control.wire import DesiredEndpoint, WirePrice
+from pareta_agent.meter.event import NO_HASH, Entry, Item, canonical, chain, finished, item
+from pareta_agent.meter.record import Admission, Outcome, Tokens, UsageRecord
+from pareta_agent.plane.ledger import Refused, Taken
+from pareta_agent.plane.node_api import Plane
+from pareta_agent.plane.schema import Database
+
+SOURCE = "//pareta/node/n/spool/s"
+
+
+@pytest.fixture
+def plane(tmp_path: Path) -> Iterator[Plane]:
+    database = Database(f"sqlite:///{tmp_path / 'plane.db'}")
+    database.create()
+    plane = Plane.on(database, SystemClock())
+    plane.state.ensure_org("org", 1_000_000)
+    price = WirePrice(
+        input_micro_usd_per_mtok=1_000_000,
+        cached_input_micro_usd_per_mtok=500_000,
+        output_micro_usd_per_mtok=2_000_000,
+    )
+    plane.state.want([DesiredEndpoint(id="ep", org="org", task="t", alias="a", price=price)])
+    yield plane
+    database.close()
+
+
+def usage(
+    request_id: str, outcome: Outcome = Outcome.COMPLETED, source: Any = "engine_final", **changed: Any
+) -> Item:
+    values = {"org": "org", "endpoint": "ep", **changed}
+    admission = Admission(
+        request_id, key_id="k", task="t", alias="a", route="/r", streamed=False, t_admit_wall_s=0, **values
+    )
+    return finished(UsageRecord(admission, outcome, source, Tokens(100, 40, 10)))
+
+
+def chained(items: list[Item], epoch: int = 1) -> list[dict[str, Any]]:
+    events, previous = [], NO_HASH
+    for sequence, each in enumerate(items, 1):
+        body = canonical(each, SOURCE, epoch, sequence)
+        entry = Entry(epoch, sequence, previous, chain(previous, body), body)
+        previous = entry.hash
+        events.append(orjson.loads(entry.wire()))
+    return events
+
+
+def test_rows_debits_and_the_sequence_move_together(plane: Plane) -> None:
+    """60 fresh and 40 cached input, 10 output: 60 + 20 + 20 micro-dollars."""
+    events = chained([usage("a"), usage("b", Outcome.FAILED_ENGINE)])
+    taken = plane.ledger.take("n", events)
+    assert taken == Taken(1, 2, events[-1]["hash"], 0, ())
+    assert [(row["request_id"], row["debit_micro_usd"]) for row in plane.ledger.rows()] == [
+        ("a", 100),
+        ("b", 0),
+    ]
+    assert plane.state.balance("org") == 1_000_000 - 100
+
+
+@pytest.mark.parametrize("outcome", [each for each in Outcome if each is not Outcome.COMPLETED])
+def test_only_a_completed_request_is_debited(plane: Plane, outcome: Outcome) -> None:
+    """Any other outcome is a row without a debit."""
+    plane.ledger.take("n", chained([usage("a", outcome)]))
+    assert [row["debit_micro_usd"] for row in plane.ledger.rows()] == [0]
+    assert plane.state.balance("org") == 1_000_000
+
+
+def test_a_suspect_count_is_not_debited(plane: Plane) -> None:
+    """Nobody pays for a number that can't be true."""
+    plane.ledger.take("n", chained([usage("a", source="suspect")]))
+    assert [(row["usage_source"], row["debit_micro_usd"]) for row in plane.ledger.rows()] == [("suspect", 0)]
+
+
+def test_a_repeat_is_a_duplicate(plane: Plane) -> None:
+    """The same batch again changes nothing and is acked again."""
+    events = chained([usage("a"), usage("b")])
+    plane.ledger.take("n", events)
+    assert plane.ledger.take("n", events) == Taken(1, 2, events[-1]["hash"], 2, ())
+    assert plane.state.balance("org") == 1_000_000 - 200
+
+
+def test_a_gap_is_refused_with_what_is_expected(plane: Plane) -> None:
+    """Nothing is taken out of order."""
+    events = chained([usage(str(n)) for n in range(4)])
+    plane.ledger.take("n", events[:1])
+    assert plane.ledger.take("n", events[2:]) == Refused("gap", expected_seq=2)
+    assert plane.ledger.take("n", [events[1], events[3]]) == Refused("gap", expected_seq=2)
+    assert len(plane.ledger.rows()) == 1
+
+
+def test_a_changed_event_breaks_the_chain(plane: Plane) -> None:
+    """One count altered on the way: nothing of the batch is taken."""
+    events = chained([usage("a"), usage("b")])
+    events[1]["data"]["tokens"]["output"] = 11
+    assert plane.ledger.take("n", events) == Refused("the chain is broken at 2")
+    assert plane.ledger.rows() == []
+
+
+def test_a_forked_chain_is_refused(plane: Plane) -> None:
+    """Another history for the same epoch can't continue this one."""
+    plane.ledger.take("n", chained([usage("a")]))
+    assert plane.ledger.take("n", chained([usage("x"), usage("y")])) == Refused("the chain is broken at 2")
+
+
+def test_a_request_is_ledgered_once_whatever_its_identity(plane: Plane) -> None:
+    """The same request in another epoch is rejected, and does not block what follows."""
+    plane.ledger.take("n", chained([usage("a")]))
+    taken = plane.ledger.take("n", chained([usage("a"), usage("b")], epoch=2))
+    assert isinstance(taken, Taken)
+    assert taken.rejected == ((1, "this request is in the ledger already"),)
+    assert [row["request_id"] for row in plane.ledger.rows()] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("poison", "reason"),
+    [
+        (usage("a", endpoint="nowhere"), "unknown endpoint"),
+        (usage("a", org="nobody"), "unknown org"),
+        (item("ai.pareta.inference.finished.v1", {}, 0), "invalid data: request_id: missing"),
+        (usage(""), "invalid data: request_id: string_too_short"),
+    ],
+)
+def test_a_poison_event_is_rejected_and_passed(plane: Plane, poison: Item, reason: str) -> None:
+    """It keeps its place in the sequence, so that the rest can follow."""
+    taken = plane.ledger.take("n", chained([poison, usage("b")]))
+    assert isinstance(taken, Taken)
+    assert (taken.acked_seq, taken.rejected) == (2, ((1, reason),))
+
+
+@pytest.mark.parametrize("batch", [[{}], [{"epoch": 1}], [{**chained([usage("a")])[0], "data": 1}]])
+def test_what_is_no_event_is_refused(plane: Plane, batch: list[dict[str, Any]]) -> None:
+    """A malformed batch is an answer, not a crash."""
+    assert isinstance(plane.ledger.take("n", batch), Refused)
+
+
+def test_another_nodes_source_is_refused(plane: Plane) -> None:
+    """A node writes its own chain only."""
+    assert plane.ledger.take("m", chained([usage("a")])) == Refused("the source is not this node's")
+
+
+def test_a_debit_uses_up_the_lease_that_covered_it(plane: Plane) -> None:
+    """What was leased and spent is not held twice."""
+    plane.nodes.ensure("n", "token")
+    assert plane.credit.lease("n", "org", 1_000_000).granted_micro_usd == 1_000_000
+    plane.ledger.take("n", chained([usage("a")]))
+    plane.state.top_up("org", 50)
+    assert plane.credit.lease("n", "org", 1_000).granted_micro_usd == 50
