@@ -14,6 +14,7 @@ from pareta_agent.engine.phases import ColdStart, OnColdStart
 from pareta_agent.engine.replica import Drain
 from pareta_agent.engine.slot import Changed, Surroundings
 from pareta_agent.engine.spec import EngineSettings, EngineSpec
+from pareta_agent.engine.standby import StandbyPool
 from pareta_agent.engine.view import EndpointView, FleetView
 from pareta_agent.telemetry.events import Emit
 
@@ -31,7 +32,10 @@ class Fleet:
         self._history = eta.History()
         self._changed = Changed()
         self._intents = Intents(settings.state_dir)
-        self._around = Surroundings(settings, self._intents, clock, emit, self._cold_started, self._changed)
+        self._pool = StandbyPool(emit)
+        self._around = Surroundings(
+            settings, self._intents, clock, emit, self._cold_started, self._changed, self._pool
+        )
         self._endpoints: dict[str, Endpoint] = {}
         self._shown: dict[str, EndpointView] = {}
 
@@ -105,6 +109,7 @@ class Fleet:
             await asyncio.wait({stops}, timeout=_KILL_MARGIN_S)
         for endpoint in self._endpoints.values():
             await endpoint.close()
+        await self._pool.close()
 
     def _cold_started(self, report: ColdStart) -> None:
         if report.outcome == "ready":

@@ -53,7 +53,7 @@ class EngineProcess:
             await first(self._process.wait(), hurry.wait(), timeout_s=term_s)
         segments |= self._segments()
         gone = await self._process.kill_group(_KILL_DEADLINE_S)
-        gone = await end_strays(marked(self._place.marker), _KILL_DEADLINE_S) and gone
+        gone = await end_strays(marked(self.intent.marker), _KILL_DEADLINE_S) and gone
         if gone:
             self._place.sweep(segments)
             self._record(ended=True)
@@ -78,11 +78,15 @@ async def start(
 
     Raises OSError when the program cannot be started or the record cannot be written.
     """
-    place.make()
     intents.write(intent)
     process = await launch.spawn(
         argv, env=env, cwd=cwd, log_path=place.log, rlimits={"core": 0, "nofile": 65536}
     )
+    return record(process, place, intents, intent)
+
+
+def record(process: launch.Process, place: Place, intents: Intents, intent: Intent) -> EngineProcess:
+    """Names the process in the durable record."""
     engine = EngineProcess(process, place, intents, intent)
     engine._record(pid=process.pid, started=process.started)
     return engine

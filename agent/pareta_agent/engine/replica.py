@@ -148,12 +148,18 @@ class Replica:
             self.phases.progress(done, total)
 
         self.phases.begin("fetch")
+        await self.starter.pool.warm(self._settings, self.spec.plan)
         self._weights = await self.spec.fetch(progress)
         return Event.FETCHED
 
     async def _bring_up(self) -> Event:
         self._start = self.starter.start(self._weights, self.phases)
-        event, verdict = await self._start.run()
+        pool = self.starter.pool
+        pool.start_begins()
+        try:
+            event, verdict = await self._start.run()
+        finally:
+            pool.start_ended(self._settings, self.spec.plan)
         self.measures = self._start.measures
         if event is not Event.PASSED:
             self.verdict = verdict

@@ -15,6 +15,7 @@ from pareta_agent.engine.lifecycle import Event, State
 from pareta_agent.engine.phases import Cause, OnColdStart
 from pareta_agent.engine.replica import Drain, Replica
 from pareta_agent.engine.spec import EngineSettings, EngineSpec
+from pareta_agent.engine.standby import StandbyPool
 from pareta_agent.engine.starter import Starter
 from pareta_agent.engine.verdict import Verdict
 from pareta_agent.engine.view import ReplicaView
@@ -35,6 +36,7 @@ class Surroundings:
     emit: Emit
     on_cold_start: OnColdStart
     changed: Changed
+    pool: StandbyPool
 
 
 class Changed:
@@ -137,6 +139,7 @@ class Slot:
             last.generation + 1 if last else 1,
             around.settings,
             around.intents,
+            around.pool,
             around.clock,
         )
         return Replica(

@@ -40,7 +40,7 @@ class EngineSettings:
 
     `python` is the engine's interpreter; `command` replaces `python -m vllm…` by a program that takes the same
     arguments. `drain_s` is what a request may still take once a stop was asked for. `threads` None: all cores
-    but one.
+    but one. `standby` is how many warm interpreters wait for the next start (about 500 MB each; 0: none).
     """
 
     home_id: str
@@ -54,7 +54,7 @@ class EngineSettings:
     canary: bool = True
     drain_s: float = 30.0
     threads: int | None = None
-    standby: int = 0
+    standby: int = 1
     limits: PhaseLimits = field(default_factory=PhaseLimits)
     restart: RestartSettings = field(default_factory=RestartSettings)
 

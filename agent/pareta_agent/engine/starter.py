@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pareta_agent import launch
@@ -22,6 +21,7 @@ from pareta_agent.engine.phases import PhaseClock
 from pareta_agent.engine.place import Place, place
 from pareta_agent.engine.process import EngineProcess
 from pareta_agent.engine.spec import EngineSettings, EngineSpec
+from pareta_agent.engine.standby import Order, StandbyPool, suits
 from pareta_agent.engine.verdict import Verdict
 from pareta_agent.engine.vllm import command
 from pareta_agent.engine.vllm import log as vllm_log
@@ -41,6 +41,7 @@ class Starter:
     generation: int
     settings: EngineSettings
     intents: Intents
+    pool: StandbyPool
     clock: Clock
 
     @property
@@ -54,7 +55,7 @@ class Starter:
     def start(self, weights: Path, phases: PhaseClock) -> Start:
         return Start(self, weights, phases)
 
-    def command_line(self, weights: Path) -> tuple[list[str], dict[str, str]]:
+    def command_line(self, weights: Path) -> tuple[list[str], list[str], dict[str, str]]:
         """The program, its arguments and its environment. Raises HostError, EngineError."""
         settings, where, plan = self.settings, self.place, self.spec.plan
         told = command.Launch(
@@ -66,10 +67,10 @@ class Starter:
             marker=where.marker,
             gpus=plan.gpus[self.index] if self.index < len(plan.gpus) else (),
             shutdown_s=max(1, round(settings.drain_s)),
-            threads=settings.threads or max(1, (os.cpu_count() or 2) - 1),
+            threads=command.threads(settings.threads),
         )
         env = command.environment(plan, told, settings.version, launch.environment())
-        return [*self._program(), *command.arguments(plan, told, settings.version)], env
+        return self._program(), command.arguments(plan, told, settings.version), env
 
     def _program(self) -> list[str]:
         if self.settings.command:
@@ -118,9 +119,9 @@ class Start:
         return list(self._tail.last)
 
     async def _spawn(self) -> EngineProcess:
-        starter = self._starter
-        argv, env = starter.command_line(self._weights)
-        where = starter.place
+        starter, where = self._starter, self._starter.place
+        program, argv, env = starter.command_line(self._weights)
+        where.make()
         intent = Intent(
             starter.spec.endpoint,
             starter.index,
@@ -129,9 +130,24 @@ class Start:
             boot_id(),
             starter.spec.revision,
         )
+        if engine := await self._from_standby(Order(argv, env, where.log, where.directory), intent):
+            return engine
         # `python -m` imports from the working directory first: it must be one that holds nothing to import
         cwd = None if starter.settings.command else where.directory
-        return await process.start(where, argv, env, cwd, starter.intents, intent)
+        return await process.start(where, [*program, *argv], env, cwd, starter.intents, intent)
+
+    async def _from_standby(self, order: Order, intent: Intent) -> EngineProcess | None:
+        starter = self._starter
+        if suits(starter.settings, starter.spec.plan) is None:
+            self._phases.begin("import")  # what is waited for now is a standby that still imports
+        standby = await starter.pool.take(starter.settings, starter.spec.plan)
+        if standby is None:
+            return None
+        engine = process.record(
+            standby.process, starter.place, starter.intents, replace(intent, marker=standby.marker)
+        )
+        self.warm = await standby.become(order)
+        return engine if self.warm else None
 
     async def _until_healthy(self, exited: asyncio.Task[int | None]) -> Outcome | None:
         """None once it is healthy; the last phase then is `probe`."""

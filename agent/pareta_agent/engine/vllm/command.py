@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,14 +79,17 @@ def _sizes_kv_by_flag(plan: Plan, known: versions.Version) -> bool:
     return plan.platform == "cuda" or known >= versions.CPU_KV_BYTES_SINCE
 
 
-def environment(plan: Plan, launch: Launch, version: str, inherited: Mapping[str, str]) -> dict[str, str]:
-    """The engine's whole environment: what is inherited less every variable that steers vLLM, and ours."""
+def base_environment(
+    platform: str, tmp_dir: Path, cache_dir: Path, marker: str, threads: int, inherited: Mapping[str, str]
+) -> dict[str, str]:
+    """What is the same for every engine, and read as early as vLLM's import: all that is inherited less what
+    steers vLLM or is ours, and our own settings of it."""
     env = {name: value for name, value in inherited.items() if not name.startswith(_OURS_TO_SET)}
     env |= {
-        "PARETA_MARKER": launch.marker,
-        "TMPDIR": str(launch.tmp_dir),
-        "VLLM_RPC_BASE_PATH": str(launch.tmp_dir),
-        "VLLM_CACHE_ROOT": str(launch.cache_dir),
+        "PARETA_MARKER": marker,
+        "TMPDIR": str(tmp_dir),
+        "VLLM_RPC_BASE_PATH": str(tmp_dir),
+        "VLLM_CACHE_ROOT": str(cache_dir),
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_DO_NOT_TRACK": "1",
         "VLLM_HOST_IP": "127.0.0.1",
@@ -98,12 +102,25 @@ def environment(plan: Plan, launch: Launch, version: str, inherited: Mapping[str
         "TRANSFORMERS_OFFLINE": "1",
         "PYTHONUNBUFFERED": "1",
     }
-    if plan.platform == "cpu":
-        env |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": str(launch.threads)}
-        if "uni" in _layout(plan):  # else the CPU platform turns `uni` back into a worker process
-            env["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-        if plan.kv_cache_bytes is not None and not _sizes_kv_by_flag(plan, versions.parse(version)):
-            env["VLLM_CPU_KVCACHE_SPACE"] = str(-(-plan.kv_cache_bytes // _GIB))
-    else:
-        env["CUDA_VISIBLE_DEVICES"] = ",".join(launch.gpus)
+    if platform == "cpu":
+        env |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": str(threads)}
     return env
+
+
+def environment(plan: Plan, launch: Launch, version: str, inherited: Mapping[str, str]) -> dict[str, str]:
+    """The engine's whole environment."""
+    env = base_environment(
+        plan.platform, launch.tmp_dir, launch.cache_dir, launch.marker, launch.threads, inherited
+    )
+    if plan.platform == "cuda":
+        return {**env, "CUDA_VISIBLE_DEVICES": ",".join(launch.gpus)}
+    if "uni" in _layout(plan):  # else the CPU platform turns `uni` back into a worker process
+        env["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+    if plan.kv_cache_bytes is not None and not _sizes_kv_by_flag(plan, versions.parse(version)):
+        env["VLLM_CPU_KVCACHE_SPACE"] = str(-(-plan.kv_cache_bytes // _GIB))
+    return env
+
+
+def threads(wanted: int | None) -> int:
+    """CPU threads of one engine: as told, else all cores but one (the server's, or a token takes seconds)."""
+    return wanted or max(1, (os.cpu_count() or 2) - 1)

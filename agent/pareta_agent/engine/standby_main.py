@@ -1,0 +1,206 @@
+"""Runs in the engine's interpreter: imports vLLM once, waits, then becomes an API server that forks its children.
+
+Standard input is a socket to the agent, spoken to in JSON lines: it says `ready`, is told how to start, says
+`starting` and is from then on that server, under the same pid. It imports nothing of the agent; when the agent
+goes away before the start, it ends. vLLM's CPU platform forces `spawn`, which imports everything again in each
+child: here `get_mp_context` answers `fork` instead, which is safe only before CUDA and with no busy threads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import importlib
+import json
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+PR_SET_PDEATHSIG = 1
+PRELOAD = (
+    "vllm.entrypoints.launchers.api_server.entry",
+    "vllm.v1.engine.async_llm",
+    "vllm.v1.engine.core",
+    "vllm.v1.engine.core_client",
+    "vllm.v1.engine.coordinator",
+    "vllm.v1.executor.multiproc_executor",
+    "vllm.v1.executor.uniproc_executor",
+    "vllm.model_executor.models.registry",
+    "vllm.model_executor.model_loader.default_loader",
+    "vllm.model_executor.models.llama",
+    "vllm.model_executor.models.qwen2",
+    "vllm.model_executor.models.qwen3",
+    "vllm.entrypoints.serve.instrumentator",
+    "vllm.entrypoints.serve.tokenize.api_router",
+    "vllm.entrypoints.serve.lora.api_router",
+    "vllm.entrypoints.openai.models.api_router",
+    "vllm.entrypoints.generate.api_router",
+    "vllm.entrypoints.scale_out.factories",
+    "vllm.entrypoints.pooling.factories",
+    "vllm.entrypoints.openai.chat_completion.api_router",
+    "vllm.entrypoints.openai.completion.api_router",
+    "vllm.entrypoints.openai.responses.api_router",
+    "vllm.entrypoints.anthropic.api_router",
+    "vllm.entrypoints.serve.sagemaker.api_router",
+    "vllm.entrypoints.serve.elastic_ep.api_router",
+    "vllm.v1.structured_output.backend_xgrammar",
+    "vllm.v1.structured_output.backend_guidance",
+    "vllm.tokenizers.hf",
+    "vllm.renderers.hf",
+    "transformers.models.auto.tokenization_auto",
+    "transformers.tokenization_utils_tokenizers",
+    "transformers.models.llama.configuration_llama",
+    "uvicorn.protocols.http.httptools_impl",
+    "uvicorn.protocols.websockets.auto",
+    "uvicorn.lifespan.on",
+    "uvicorn.loops.auto",
+    "prometheus_fastapi_instrumentator",
+    "setproctitle",
+    "vllm.lora.worker_manager",
+    "vllm.compilation.backends",
+    "vllm.v1.worker.cpu_worker",
+    "vllm.v1.worker.cpu_model_runner",
+    "vllm.v1.attention.backends.cpu_attn",
+)
+
+
+def preload() -> list[str]:
+    """Imports what a server and its core will need; answers the modules that this version does not have."""
+    missing = []
+    for name in PRELOAD:
+        try:
+            importlib.import_module(name)
+        except Exception as error:
+            missing.append(f"{name}: {type(error).__name__}")
+    with contextlib.suppress(Exception):  # building the parser reads every config class's source once
+        cli_args = importlib.import_module("vllm.entrypoints.launchers.cli_args")
+        cli_args.make_arg_parser(
+            importlib.import_module("vllm.utils.argparse_utils").FlexibleArgumentParser()
+        )
+    return missing
+
+
+def unsafe() -> str | None:
+    """Why forking would be wrong here, or None."""
+    torch = sys.modules.get("torch")
+    if torch is None or "vllm.entrypoints.launchers.api_server.entry" not in sys.modules:
+        return "vLLM could not be imported"
+    if torch.cuda.is_initialized():
+        return "CUDA is initialised"
+    if threading.active_count() > 1:
+        return "threads are running: " + ", ".join(thread.name for thread in threading.enumerate()[1:])
+    return None
+
+
+def fork_children() -> None:
+    """From here on vLLM's children are forks of this process; they die with it and hold none of its sockets."""
+    system_utils = importlib.import_module("vllm.utils.system_utils")
+    spawning = system_utils.get_mp_context
+
+    def get_mp_context() -> Any:
+        return (
+            multiprocessing.get_context("fork")
+            if not sys.modules["torch"].cuda.is_initialized()
+            else spawning()
+        )
+
+    for name, module in list(sys.modules.items()):
+        if name.startswith("vllm.") and vars(module).get("get_mp_context") is spawning:
+            vars(module)["get_mp_context"] = get_mp_context
+    listening: list[int] = []
+    _remember_sockets(listening)
+    libc = ctypes.CDLL(None)
+
+    def in_child() -> None:
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        with contextlib.suppress(ValueError):
+            signal.set_wakeup_fd(-1)  # else a signal to the child wakes the parent's event loop
+        for descriptor in listening:
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+
+    os.register_at_fork(after_in_child=in_child)
+
+
+def _remember_sockets(listening: list[int]) -> None:
+    for name in ("vllm.entrypoints.launchers.launcher", "vllm.entrypoints.launchers.api_server.entry"):
+        module = sys.modules.get(name)
+        for function in ("create_server_socket", "create_server_unix_socket"):
+            if hasattr(module, function):
+                setattr(module, function, _remembering(getattr(module, function), listening))
+
+
+def _remembering(create: Callable[..., Any], listening: list[int]) -> Callable[..., Any]:
+    def remembering(*args: Any, **kwargs: Any) -> Any:
+        made = create(*args, **kwargs)
+        listening.append(made.fileno())
+        return made
+
+    return remembering
+
+
+def status(begun_s: float, missing: list[str]) -> dict[str, Any]:
+    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+    pss = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
+    return {
+        "ready": True,
+        "unsafe": unsafe(),
+        "preload_s": round(time.monotonic() - begun_s, 2),
+        "missing": missing,
+        "memory_bytes": pss,
+        "version": getattr(sys.modules.get("vllm"), "__version__", None),
+    }
+
+
+def become(order: dict[str, Any]) -> None:
+    """Takes on the environment, the log and the arguments of the order, and serves."""
+    marker = os.environ.get("PARETA_MARKER", "")
+    os.environ.clear()
+    os.environ.update(order["env"], PARETA_MARKER=marker)
+    tempfile.tempdir = None  # it was cached when something first asked
+    log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    null = os.open(os.devnull, os.O_RDONLY)
+    for source, target in ((null, 0), (log, 1), (log, 2)):
+        os.dup2(source, target)
+    os.close(log)
+    os.close(null)
+    os.chdir(order["cwd"])
+    sys.argv = ["vllm", *order["argv"]]
+    sys.modules["vllm.entrypoints.launchers.api_server.entry"].main()
+
+
+def main() -> int:
+    begun_s = time.monotonic()
+    control = socket.socket(fileno=os.dup(0))
+    missing = preload()
+    gc.collect()
+    gc.freeze()  # what was imported is never collected, so forks share its pages
+    control.sendall(json.dumps(status(begun_s, missing)).encode() + b"\n")
+    with control.makefile("rb") as orders:
+        line = orders.readline()
+    if not line:
+        return 0
+    try:
+        reason = unsafe()
+        if reason is None:
+            fork_children()
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+    control.sendall(json.dumps({"refused": reason} if reason else {"starting": True}).encode() + b"\n")
+    control.close()
+    if reason is None:
+        become(json.loads(line))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
