@@ -180,6 +180,7 @@ def _scored(question: _Question, found: Fit, members: list[tuple[Gpu, ...]], nvl
         nvlink=nvlink,
         natural_kv=found.kv_dtype == "auto" or fixed_kv or found.quant.format == "nvfp4",
         filled=request.replicas is None,
+        busy=request.objective == "throughput",
         speed=result,
         score=per_replica * count,
     )
@@ -194,7 +195,7 @@ def _speed(question: _Question, found: Fit, kernel_kind: Kind, nvlink: bool) -> 
         found.layout,
         Machine(device(found.pool.name, found.pool.capability), nvlink),
         Load(footprint.weights_bytes, footprint.kv_bytes_per_token, found.kv_tokens, found.caps.seqs),
-        question.request,
+        question.request.target_s,
         narrow_blocks(question.arch, found.quant, found.layout),
     )
 

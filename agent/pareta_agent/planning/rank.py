@@ -20,7 +20,8 @@ _QUALITY_SLACK: Final = 0.02
 @dataclass(frozen=True, slots=True)
 class Scored:
     """A fit with all that ranking looks at. `natural_kv`: its KV dtype costs no quality that the weights kept;
-    `filled`: replicas take every GPU they can, so GPUs left idle count against a layout.
+    `filled`: replicas take every GPU they can, so GPUs left idle count against a layout; `busy`: the node is
+    planned for throughput alone.
     """
 
     fit: Fit
@@ -30,6 +31,7 @@ class Scored:
     nvlink: bool
     natural_kv: bool
     filled: bool
+    busy: bool
     speed: Speed
     score: float
 
@@ -46,8 +48,8 @@ def ranked(scored: Sequence[Scored], variants: Sequence[Variant]) -> tuple[Candi
         lossy = one.fit.variant.quality < best_quality - _QUALITY_SLACK
         preference = tier(one.fit.quant, one.kind)
         if one.fit.comfortable:
-            staged = _needless_stages(one, scored)
-            return (0 if one.natural_kv else 1, lossy, preference, staged, -one.score)
+            needless = _needless(one, scored) is not None
+            return (0 if one.natural_kv else 1, lossy, preference, needless, -one.score)
         return (2, -one.fit.max_model_len, lossy, preference, -one.score)
 
     ordered = sorted(scored, key=key)
@@ -72,23 +74,29 @@ def tier(quant: Quant, kernel_kind: Kind) -> int:
     return 4 if quant.format == "mxfp4" else 5
 
 
-def _needless_stages(one: Scored, scored: Sequence[Scored]) -> bool:
-    """Pipeline stages lengthen every token's way: only where tensor parallelism (two ranks over PCIe) would
-    not fit, or would leave GPUs idle that stages use.
+def _needless(one: Scored, scored: Sequence[Scored]) -> str | None:
+    """Why tensor parallelism (two ranks over PCIe) is preferred to this layout, None where it does not replace it.
+
+    Stages lengthen every token's way, ranks of experts step together and wait for the slowest: both only where
+    tensor parallelism would not fit, or would leave GPUs idle; ranks of experts also on a busy node.
     """
-    if one.plan.pp == 1:
-        return False
+    plan = one.plan
+    if plan.pp == 1 and (plan.dp == 1 or one.busy):
+        return None
 
     def replaces(other: Scored) -> bool:
-        if other.plan.pp > 1 or not other.fit.comfortable or other.fit.variant is not one.fit.variant:
+        plain = other.plan.pp == other.plan.dp == 1
+        if not plain or not other.fit.comfortable or other.fit.variant is not one.fit.variant:
             return False
         if other.plan.tp > _TP_OVER_PCIE and not other.nvlink:
             return False
         if one.filled:
-            return _gpus(other.plan) >= _gpus(one.plan)
+            return _gpus(other.plan) >= _gpus(plan)
         return other.fit.layout.gpus <= one.fit.layout.gpus
 
-    return any(replaces(other) for other in scored)
+    if not any(replaces(other) for other in scored):
+        return None
+    return f"tensor parallelism makes its {'stages' if plan.pp > 1 else 'expert ranks'} needless"
 
 
 def _gpus(plan: Plan) -> int:
@@ -119,6 +127,6 @@ def _loss(one: Scored, best: Scored, scored: Sequence[Scored]) -> str:
         return "fp8 KV is not needed"
     if tier(one.fit.quant, one.kind) > tier(best.fit.quant, best.kind):
         return f"its weights are less preferred than {best.plan.variant}"
-    if _needless_stages(one, scored):
-        return "tensor parallelism makes its stages needless"
+    if (needless := _needless(one, scored)) is not None:
+        return needless
     return f"its score is {100 - 100 * one.score / max(best.score, 1e-9):.0f} % lower"

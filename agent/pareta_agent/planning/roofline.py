@@ -13,7 +13,6 @@ from typing import Final
 from pareta_agent.planning.devices import Device
 from pareta_agent.planning.layout import Layout, mlp_width
 from pareta_agent.planning.quant import Quant
-from pareta_agent.planning.request import PlanRequest
 from pareta_agent.planning.shape import active_parameters, parameters
 from pareta_agent.planning.support import Kind
 from pareta_registry.catalog import Architecture
@@ -31,8 +30,7 @@ _NVLINK_LATENCY_S: Final = 9e-6
 _PCIE_LATENCY_S: Final = 40e-6
 _LAYER_OVERHEAD_S: Final = 12e-6
 _STAGE_EFFICIENCY: Final = 0.75
-_LOCKSTEP_EFFICIENCY: Final = 0.65
-_BUSY_LOCKSTEP_EFFICIENCY: Final = 0.90
+_LOCKSTEP_EFFICIENCY: Final = 0.90
 _RANK_EFFICIENCY: Final = 0.95
 _CUSTOM_ALL_REDUCE: Final = frozenset({1, 2, 4, 6, 8, 16})
 
@@ -70,7 +68,7 @@ def speed(
     layout: Layout,
     machine: Machine,
     load: Load,
-    request: PlanRequest,
+    target_s: float,
     narrow: bool,
 ) -> Speed:
     """The largest batch that holds the time a token and the KV cache. A step costs the weights' read once, and for
@@ -94,8 +92,8 @@ def speed(
     held = load.kv_tokens * layout.dp // (_INPUT_TOKENS + _OUTPUT_TOKENS)
     cap = max(1, min(held, load.max_num_seqs * layout.dp))
     step = _Step(read_s, fixed_s, sequence_s)
-    best = _best_batch(arch, layout, step, cap, request.target_s)
-    efficiency = _efficiency(layout, request)
+    best = _best_batch(arch, layout, step, cap, target_s)
+    efficiency = _efficiency(layout)
     return Speed(best.tokens_per_s * efficiency, best.tpot_s)
 
 
@@ -109,25 +107,29 @@ class _Step:
 
 
 def _best_batch(arch: Architecture, layout: Layout, step: _Step, cap: int, target_s: float) -> Speed:
+    """The largest batch whose tokens come in time, found by halving: a token's time grows with the batch."""
+    low, high = 1, cap
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if _tpot_s(arch, layout, step, middle) <= target_s else (low, middle - 1)
+    tpot_s = _tpot_s(arch, layout, step, low)
+    return Speed(low / tpot_s, tpot_s)
+
+
+def _tpot_s(arch: Architecture, layout: Layout, step: _Step, batch: int) -> float:
     """Stages work at once, each on its part of the batch; a token passes through all of them."""
-    stages = layout.pp
-    floor_s = step.fixed_s + step.read_s * _touched(arch, cap / stages)
-    batch = max(1, min(cap, int((target_s / stages - floor_s) / step.sequence_s) * stages))
-    part = max(1.0, batch / stages)
-    tpot_s = stages * (step.read_s * _touched(arch, part) + step.fixed_s + step.sequence_s * part)
-    return Speed(batch / tpot_s, tpot_s)
+    part = max(1.0, batch / layout.pp)
+    return layout.pp * (step.read_s * _touched(arch, part) + step.fixed_s + step.sequence_s * part)
 
 
-def _efficiency(layout: Layout, request: PlanRequest) -> float:
-    """What is lost outside the step: bubbles of stages, ranks that wait for the slowest (a full node of
-    requests, `throughput`, hides most of that), and a little for each doubling of what fails together.
+def _efficiency(layout: Layout) -> float:
+    """What is lost outside the step: bubbles of stages, ranks that wait for the slowest, and a little for each
+    doubling of what fails together.
     """
     efficiency = math.pow(_RANK_EFFICIENCY, math.log2(layout.gpus))
     if layout.pp > 1:
         efficiency *= _STAGE_EFFICIENCY
-    if layout.dp > 1:
-        efficiency *= _BUSY_LOCKSTEP_EFFICIENCY if request.objective == "throughput" else _LOCKSTEP_EFFICIENCY
-    return efficiency
+    return efficiency * (_LOCKSTEP_EFFICIENCY if layout.dp > 1 else 1.0)
 
 
 def _touched(arch: Architecture, batch: float) -> float:

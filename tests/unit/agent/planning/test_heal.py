@@ -1,0 +1,197 @@
+"""Each string that vLLM ends a start with, its cause, and the one knob that is turned."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+
+import pytest
+
+from pareta_agent.hardware.inventory import GIB
+from pareta_agent.planning.heal import MAX_ATTEMPTS, Failure, Kind, classify, remedy
+from pareta_agent.planning.plan import Footprint, Plan, Rejection
+
+PLAN = Plan(
+    variant="bf16",
+    platform="cuda",
+    gpus=(("GPU-0",),),
+    tp=1,
+    pp=1,
+    dp=1,
+    expert_parallel=False,
+    replicas=1,
+    dtype="bfloat16",
+    kv_cache_dtype="auto",
+    max_model_len=131072,
+    max_num_seqs=256,
+    max_num_batched_tokens=8192,
+    gpu_memory_utilization=0.92,
+    kv_cache_bytes=None,
+    enforce_eager=False,
+    footprint=Footprint(15 * GIB, GIB, GIB // 2, GIB // 4, 56 * GIB, 131072),
+    kv_tokens=458752,
+)
+CPU = replace(PLAN, platform="cpu", gpu_memory_utilization=None, kv_cache_bytes=GIB, enforce_eager=True)
+WRAPPER = "RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}"
+LOADED = "INFO Model loading took 14.99 GiB memory and 4.2 seconds\n"
+
+LINES: list[tuple[str, Kind]] = [
+    (
+        (
+            "ValueError: Free memory on device cuda:0 (30.0/79.1 GiB) on startup is less than desired GPU memory "
+            "utilization (0.92, 72.77 GiB). Decrease GPU memory utilization"
+        ),
+        "memory_busy",
+    ),
+    (
+        (
+            "ValueError: Available memory on node 0 (0.5/23.5 GiB) on kv cache allocation is less than requested "
+            "memory for kv (1.0 GiB)."
+        ),
+        "cpu_memory",
+    ),
+    ("ValueError: No available memory for the cache blocks. Try increasing", "no_cache"),
+    (
+        (
+            "ValueError: To serve at least one request with the model's max seq len (131072), (16.0 GiB KV cache is "
+            "needed, which is larger than the available KV cache memory (12.0 GiB). Based on the available memory, "
+            "the estimated maximum model length is 98304. Try increasing"
+        ),
+        "context",
+    ),
+    ("ERROR Failed to load model - not enough GPU memory. Try lowering", "load_oom"),
+    ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.", "load_oom"),
+    (LOADED + "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.", "profile_oom"),
+    (
+        LOADED + "INFO Available KV cache memory: 50.1 GiB\nCapturing CUDA graphs: 40%\n"
+        "torch.OutOfMemoryError: CUDA out of memory.",
+        "capture_oom",
+    ),
+    (
+        LOADED + "RuntimeError: CUDA out of memory occurred when warming up sampler with 256 dummy requests.",
+        "sampler_oom",
+    ),
+    ("AssertionError: Error in memory profiling. Initial free memory 70.1 GiB", "memory_moved"),
+    (
+        "ValueError: Total number of attention heads (28) must be divisible by tensor parallel size (8).",
+        "indivisible",
+    ),
+    ("AssertionError: 1001 is not divisible by 2", "indivisible"),
+    ("ValueError: Minimum capability: 80. Current capability: 75.", "kernel"),
+    ("ValueError: Failed to find a kernel that can implement the ScaledMM linear layer.", "kernel"),
+    ("ValueError: No valid attention backend found for cuda with AttentionSelectorConfig", "attention"),
+    ("ValueError: World size (8) is larger than the number of available GPUs (4)", "visibility"),
+    ("ImportError: something else entirely", "unknown"),
+]
+
+
+@pytest.mark.parametrize(("text", "kind"), LINES)
+def test_every_known_end_has_its_cause(text: str, kind: Kind) -> None:
+    """Found above the lines that only wrap it."""
+    log = f"INFO vLLM server version 0.32.0\n{text}\nTraceback (most recent call last):\n{WRAPPER}\n"
+    assert classify(log).kind == kind
+
+
+def changed(failure: Failure, plan: Plan = PLAN, attempt: int = 1, **more: bool) -> dict[str, object]:
+    """The knobs that the remedy turned."""
+    found = remedy(failure, plan, attempt, **more)
+    assert isinstance(found, Plan), found
+    before = asdict(plan)
+    return {name: value for name, value in asdict(found).items() if value != before[name]}
+
+
+def refused(failure: Failure, plan: Plan = PLAN, attempt: int = 1) -> Rejection:
+    found = remedy(failure, plan, attempt)
+    assert isinstance(found, Rejection), found
+    return found
+
+
+def test_a_busy_gpu_lowers_the_share_to_what_is_free() -> None:
+    """(30 - 0.5) / 79.1, and the context that its cache then holds."""
+    turned = changed(classify(LINES[0][0]))
+    assert turned["gpu_memory_utilization"] == 0.372
+    assert set(turned) <= {"gpu_memory_utilization", "max_model_len"}
+
+
+def test_a_gpu_that_others_fill_is_left() -> None:
+    """Less free than the weights need: no share helps."""
+    found = refused(Failure("memory_busy", (10.0, 79.1)))
+    assert (found.need_bytes or 0) > (found.have_bytes or 0)
+
+
+def test_the_hosts_memory_is_taken_in_smaller_bites() -> None:
+    """80 % of what is free becomes the cache."""
+    turned = changed(classify(LINES[1][0]), CPU)
+    assert turned["kv_cache_bytes"] == int(0.5 * GIB * 0.8)
+
+
+def test_a_context_too_long_takes_fp8_then_the_length_that_fits() -> None:
+    """Twice the tokens where the GPU has such a cache; else vLLM's own number."""
+    failure = classify(LINES[3][0])
+    assert failure.numbers == (131072.0, 98304.0)
+    assert changed(failure, kv_fp8=True) == {"kv_cache_dtype": "fp8"}
+    assert changed(failure) == {"max_model_len": 98304}
+    assert changed(failure, replace(PLAN, kv_cache_dtype="fp8"), kv_fp8=True) == {"max_model_len": 98304}
+
+
+def test_a_context_that_does_not_fit_at_all_ends_the_candidate() -> None:
+    """vLLM names no length when not one token fits."""
+    log = "ValueError: To serve at least one request with the model's max seq len (8192), (1.0 GiB KV cache is needed"
+    assert refused(classify(log)).reason == "the cache holds 0 tokens of context"
+
+
+def test_out_of_memory_by_stage() -> None:
+    """Profiling: a smaller step. Sampler: fewer sequences. Graphs: none."""
+    assert changed(Failure("profile_oom")) == {"max_num_batched_tokens": 4096}
+    assert changed(Failure("sampler_oom", (256.0,))) == {"max_num_seqs": 128}
+    assert changed(Failure("capture_oom")) == {"enforce_eager": True}
+
+
+def test_knobs_have_ends() -> None:
+    """What cannot be turned further ends the candidate."""
+    assert "no step" in refused(Failure("profile_oom"), replace(PLAN, max_num_batched_tokens=512)).reason
+    assert "one sequence" in refused(Failure("sampler_oom"), replace(PLAN, max_num_seqs=1)).reason
+    assert "without graphs" in refused(Failure("capture_oom"), replace(PLAN, enforce_eager=True)).reason
+    assert "backend" in refused(Failure("attention")).reason
+
+
+def test_memory_that_moved_is_tried_again_as_it_was() -> None:
+    """Another process let go during profiling: nothing is wrong with the plan."""
+    assert changed(Failure("memory_moved")) == {}
+
+
+def test_an_attention_backend_that_lacks_the_cache_dtype_gets_the_plain_one() -> None:
+    """fp8 KV was a wish."""
+    assert changed(Failure("attention"), replace(PLAN, kv_cache_dtype="fp8")) == {"kv_cache_dtype": "auto"}
+
+
+def test_a_planners_mistake_is_never_retried() -> None:
+    """Divisibility is ours to know; the first failure ends the candidate and asks for a report."""
+    assert "please report" in refused(classify(LINES[10][0])).reason
+
+
+@pytest.mark.parametrize("kind", ["no_cache", "load_oom"])
+def test_weights_that_do_not_fit_point_to_what_would(kind: Kind) -> None:
+    """A smaller variant or more GPUs; the same plan would fail again."""
+    assert refused(Failure(kind)).nearest == "a smaller variant, or more GPUs a replica"
+
+
+def test_a_missing_kernel_is_for_good() -> None:
+    """So that it can be blacklisted for such GPUs."""
+    failure = classify(LINES[12][0])
+    assert failure.permanent
+    assert "no kernel" in refused(failure).reason
+
+
+def test_hidden_gpus_are_the_nodes_matter() -> None:
+    """Retrying does not make them visible."""
+    assert "fewer GPUs" in refused(classify(LINES[15][0])).reason
+
+
+def test_retries_have_a_budget() -> None:
+    """After the fourth failed start the candidate is over, whatever the knob."""
+    assert f"{MAX_ATTEMPTS} starts failed" in refused(Failure("sampler_oom"), attempt=MAX_ATTEMPTS).reason
+
+
+def test_what_is_not_known_is_not_guessed_at() -> None:
+    """The engine's own restarts deal with it."""
+    assert "not known" in refused(Failure("unknown")).reason

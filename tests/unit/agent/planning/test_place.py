@@ -1,0 +1,77 @@
+"""Which GPUs a replica's ranks sit on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from planner_values import gpus, node
+
+from pareta_agent.hardware.inventory import GIB, Gpu
+from pareta_agent.planning.layout import Layout
+from pareta_agent.planning.place import groups, pools
+
+
+def seats(inventory_gpus: tuple[Gpu, ...], layout: Layout) -> tuple[list[list[str]], bool]:
+    found, _ = pools(node(inventory_gpus))
+    members, nvlink = groups(found[0], layout)
+    return [[gpu.uuid for gpu in group] for group in members], nvlink
+
+
+def bridged(*pairs: tuple[int, int]) -> tuple[Gpu, ...]:
+    peers = {a: b for pair in pairs for a, b in (pair, pair[::-1])}
+    return tuple(
+        replace(gpu, nvlink_peers=(f"GPU-{peers[index]}",) if index in peers else ())
+        for index, gpu in enumerate(gpus(4, linked=False))
+    )
+
+
+def test_ranks_follow_the_bridges() -> None:
+    """Pairs of tensor ranks are bridged pairs."""
+    assert seats(bridged((0, 3), (1, 2)), Layout(2)) == ([["GPU-0", "GPU-3"], ["GPU-1", "GPU-2"]], True)
+
+
+def test_an_island_is_preferred_to_a_pair_over_pcie() -> None:
+    """One bridged pair among four: the replica takes it, the rest would be slow."""
+    assert seats(bridged((1, 3)), Layout(2)) == ([["GPU-1", "GPU-3"]], True)
+
+
+def test_without_bridges_numa_nodes_pair_up() -> None:
+    """Ranks that share a socket do not cross it."""
+    four = tuple(replace(gpu, numa_node=index % 2) for index, gpu in enumerate(gpus(4, linked=False)))
+    assert seats(four, Layout(2)) == ([["GPU-0", "GPU-2"], ["GPU-1", "GPU-3"]], False)
+
+
+def test_stages_take_whole_groups() -> None:
+    """tp 2 × pp 2: ranks of a stage together, stages in order."""
+    assert seats(gpus(4), Layout(2, 2)) == ([["GPU-0", "GPU-1", "GPU-2", "GPU-3"]], True)
+
+
+def test_leftovers_make_no_replica() -> None:
+    """Seven GPUs are three pairs."""
+    members, _ = seats(gpus(7), Layout(2))
+    assert len(members) == 3
+
+
+def test_unlike_free_memory_makes_several_pools() -> None:
+    """All GPUs at the poorest level, and fewer at richer ones."""
+    four = gpus(4)
+    uneven = (replace(four[0], memory_free_bytes=20 * GIB), *four[1:])
+    found, _ = pools(node(uneven))
+    assert sorted((len(pool.gpus), pool.free_bytes // GIB) for pool in found) == [(3, 79), (4, 20)]
+
+
+def test_what_is_unknown_is_no_place() -> None:
+    """No capability, no memory, or a GPU that is split: each with its reason."""
+    one = gpus(1)[0]
+    odd = (
+        replace(one, uuid="blind", compute_capability=None),
+        replace(one, uuid="bare", memory_total_bytes=None),
+        replace(one, uuid="split", mig_enabled=True),
+    )
+    found, rejections = pools(node(odd))
+    assert found == []
+    assert [one.reason for one in rejections] == [
+        "its compute capability is unknown",
+        "its memory is unknown",
+        "its memory is handed out as MIG instances",
+    ]
