@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from pareta_registry.manifest import ArtifactFile
+
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]{0,62}$")]
 Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 
@@ -56,7 +58,10 @@ class Architecture(Document):
 
 
 class Variant(Document):
-    """One checkpoint of a model. `artifact` is the digest of its manifest, `source` where it is fetched."""
+    """One checkpoint of a model. `artifact` is the digest of its manifest, `source` where it is fetched.
+
+    `files` is that manifest, for a store that keeps none beside the files (a hub mirror).
+    """
 
     name: Slug
     quant: str
@@ -65,6 +70,7 @@ class Variant(Document):
     weights_bytes: int = Field(gt=0)
     min_compute_capability: float | None = None
     quality: float = Field(default=1.0, ge=0, le=1)
+    files: tuple[ArtifactFile, ...] = ()
 
 
 class Canary(Document):

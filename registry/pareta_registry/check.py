@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
-from pareta_registry.catalog import Model, Task
+from pydantic import ValidationError
+
+from pareta_registry.catalog import Model, Task, Variant
 from pareta_registry.document import Located, Path
 from pareta_registry.engine_flags import ALLOWED, refusal
 from pareta_registry.errors import Problem
+from pareta_registry.manifest import Manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,8 @@ def _model(model: Model, at: Located) -> Iterator[Problem]:
             yield at.problem(
                 ("variants", index, "name"), f"variant {variant.name!r} is listed twice", "keep one"
             )
+        if variant.files:
+            yield from _files(variant, ("variants", index), at)
     facts = model.architecture
     if facts.heads % facts.kv_heads:
         yield at.problem(
@@ -93,6 +98,18 @@ def _model(model: Model, at: Located) -> Iterator[Problem]:
             ("architecture", "num_experts"),
             "num_experts and experts_per_tok come together",
             "set both or neither",
+        )
+
+
+def _files(variant: Variant, path: Path, at: Located) -> Iterator[Problem]:
+    try:
+        digest = Manifest(files=variant.files).digest
+    except ValidationError as error:
+        yield at.problem((*path, "files"), error.errors(include_url=False)[0]["msg"], "list each file once")
+        return
+    if digest != variant.artifact:
+        yield at.problem(
+            (*path, "artifact"), "is not the digest of the files that are listed", f"write {digest}"
         )
 
 

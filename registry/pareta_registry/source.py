@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import aclosing
 
 from pydantic import ValidationError
@@ -11,12 +12,13 @@ from pareta_registry.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Artifact
 from pareta_registry.stores.base import Store
 
 
-async def read_manifest(store: Store, digest: str) -> Manifest:
+async def read_manifest(store: Store, digest: str, files: Sequence[ArtifactFile] = ()) -> Manifest:
     """The artifact's manifest; ArtifactError `digest_mismatch` when it is not the one of `digest`.
 
-    A store that keeps hashes (an OCI registry) needs no manifest file: the artifact's name follows from them.
+    It is `files` where the catalog lists them. A store that keeps all hashes (an OCI registry) needs no manifest
+    file either: the artifact's name follows from them.
     """
-    manifest = await _listed(store) or await _written(store)
+    manifest = Manifest(files=tuple(files)) if files else await _listed(store) or await _written(store)
     if manifest.digest != digest:
         raise ArtifactError(
             "digest_mismatch",

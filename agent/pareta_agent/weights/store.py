@@ -123,7 +123,7 @@ class WeightsStore:
             with registry_errors(digest):
                 store = await self._open(variant, progress)
                 try:
-                    await self._bring(store, digest, final, progress)
+                    await self._bring(store, variant, final, progress)
                 finally:
                     await store.close()
         lock.try_acquire(exclusive=False)
@@ -133,8 +133,9 @@ class WeightsStore:
             return await builtin.prepare(variant, self._settings, self._clock, progress)
         return open_store(variant.source, self._settings.stores)
 
-    async def _bring(self, store: Store, digest: str, final: Path, progress: OnProgress) -> None:
-        manifest = await read_manifest(store, digest)
+    async def _bring(self, store: Store, variant: Variant, final: Path, progress: OnProgress) -> None:
+        digest = variant.artifact
+        manifest = await read_manifest(store, digest, variant.files)
         partial = self._layout.partial(digest)
         await asyncio.to_thread(partial.mkdir, exist_ok=True)
         transfer = Transfer(

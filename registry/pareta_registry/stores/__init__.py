@@ -41,4 +41,24 @@ def _oci(source: str, settings: StoreSettings) -> Store:
     return OciStore(source, settings)
 
 
-_OPENERS: Mapping[str, Callable[[str, StoreSettings], Store]] = {"file": _file, "oci": _oci}
+def _hf(source: str, settings: StoreSettings) -> Store:
+    from pareta_registry.stores.hf import HfStore
+
+    return HfStore(source, settings)
+
+
+def _bucket(source: str, settings: StoreSettings) -> Store:
+    from pareta_registry.stores.bucket import BucketStore
+
+    return BucketStore(source, settings)
+
+
+# Each is imported when it is first used: a node that reads one kind does not load the others' libraries.
+_OPENERS: Mapping[str, Callable[[str, StoreSettings], Store]] = {
+    "file": _file,
+    "oci": _oci,
+    "hf": _hf,
+    "s3": _bucket,
+    "gs": _bucket,
+    "az": _bucket,
+}
