@@ -25,6 +25,7 @@ class Disk:
     sync_fails: bool = False
     sync_takes_s: float = 0.0
     drops_sync: bool = False
+    keeps_images: bool = True  # False: no power cuts, for benchmarks
     watch: Callable[[], None] | None = None
     syncs: int = 0
     durable: dict[str, bytes] = field(default_factory=dict)
@@ -89,7 +90,8 @@ class _File(apsw.VFSFile):
         if self.disk.full or (beside is not None and beside.exists()):
             raise apsw.FullError("no space left")
         super().xWrite(data, offset)
-        self.disk.pending.setdefault(self.path, []).append((offset, bytes(data)))
+        if self.disk.keeps_images:
+            self.disk.pending.setdefault(self.path, []).append((offset, bytes(data)))
 
     def xTruncate(self, size: int) -> None:
         super().xTruncate(size)
@@ -104,7 +106,8 @@ class _File(apsw.VFSFile):
         if self.disk.drops_sync:
             return
         super().xSync(flags)
-        self.disk.durable[self.path] = Path(self.path).read_bytes()
-        self.disk.pending[self.path] = []
+        if self.disk.keeps_images:
+            self.disk.durable[self.path] = Path(self.path).read_bytes()
+            self.disk.pending[self.path] = []
         if self.disk.watch is not None:
             self.disk.watch()

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -95,46 +96,55 @@ def parse_wire(event: dict[str, Any]) -> Entry:
 
 
 def timestamp(wall_s: float) -> str:
-    return datetime.fromtimestamp(wall_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    seconds, milliseconds = divmod(int(wall_s * 1000), 1000)
+    return f"{_second(seconds)}.{milliseconds:03}Z"
+
+
+@lru_cache(maxsize=64)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def finished(record: UsageRecord) -> Item:
-    """The usage record as an event. Offsets are microseconds' precision seconds after `t_admit`."""
-    admission = record.admission
+    """The usage record as an event. Offsets are seconds after `t_admit`, to the microsecond.
+
+    Its keys are written in order, which spares sorting them for every request.
+    """
+    admission, tokens = record.admission, record.tokens
     first, end_s = record.t_first_token_s, round(record.t_end_s, 6)
     data = {
-        "request_id": admission.request_id,
-        "org": admission.org,
-        "key_id": admission.key_id,
-        "endpoint": admission.endpoint,
-        "task": admission.task,
         "alias": admission.alias,
-        "route": admission.route,
-        "streamed": admission.streamed,
-        "outcome": record.outcome,
-        "finish_reasons": record.finish_reasons,
-        "usage_source": record.usage_source,
-        "tokens": {
-            "input": record.tokens.input,
-            "input_cached": record.tokens.input_cached,
-            "output": record.tokens.output,
-            "output_reasoning": record.tokens.output_reasoning,
-            "input_multimodal": {},
-        },
-        "units": {"requests": 1, "audio_seconds": 0},
         "choices": record.choices,
-        "retry_count": record.retry_count,
-        "t_admit": round(admission.t_admit_wall_s, 6),
-        "t_first_token": None if first is None else round(first, 6),
-        "t_end": end_s,
+        "endpoint": admission.endpoint,
         "engine": {
-            "replica": record.replica,
             "generation": record.generation,
+            "replica": record.replica,
             "vllm": record.engine_version,
         },
+        "finish_reasons": record.finish_reasons,
+        "key_id": admission.key_id,
+        "org": admission.org,
+        "outcome": record.outcome,
+        "request_id": admission.request_id,
+        "retry_count": record.retry_count,
+        "route": admission.route,
         "schema": 1,
+        "streamed": admission.streamed,
+        "t_admit": round(admission.t_admit_wall_s, 6),
+        "t_end": end_s,
+        "t_first_token": None if first is None else round(first, 6),
+        "task": admission.task,
+        "tokens": {
+            "input": tokens.input,
+            "input_cached": tokens.input_cached,
+            "input_multimodal": {},
+            "output": tokens.output,
+            "output_reasoning": tokens.output_reasoning,
+        },
+        "units": {"audio_seconds": 0, "requests": 1},
+        "usage_source": record.usage_source,
     }
-    return item(FINISHED, data, admission.t_admit_wall_s + end_s)
+    return Item(FINISHED, timestamp(admission.t_admit_wall_s + end_s), orjson.dumps(data))
 
 
 def crashed(admission: Admission) -> Item:

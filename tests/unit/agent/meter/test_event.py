@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 
 import orjson
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pareta_agent.meter.event import NO_HASH, Entry, canonical, chain, finished, item, parse_wire
+from pareta_agent.meter.event import NO_HASH, Entry, canonical, chain, finished, item, parse_wire, timestamp
 from pareta_agent.meter.record import Admission, Outcome, Tokens, UsageRecord
 from pareta_agent.meter.verify import Flaw, verify
 
@@ -59,6 +60,28 @@ def test_a_usage_record_says_all_that_the_wire_asks_and_nothing_more() -> None:
         "output": 2,
         "output_reasoning": 0,
     }
+
+
+def test_a_usage_record_is_canonical_as_it_is_written() -> None:
+    """Written in order at every depth: sorting changes nothing."""
+    admission = Admission("r1", "org", "key", "ep", "task", "alias", "/v1/completions", False, 1.7e9)
+    data = finished(
+        UsageRecord(admission, Outcome.COMPLETED, "engine_final", Tokens(3, 1, 2), ("stop",))
+    ).data
+    assert orjson.dumps(orjson.loads(data), option=orjson.OPT_SORT_KEYS) == data
+
+
+@pytest.mark.parametrize(
+    ("wall_s", "expected"),
+    [
+        (0, "1970-01-01T00:00:00.000Z"),
+        (1.7e9 + 0.0625, "2023-11-14T22:13:20.062Z"),
+        (2.0**33, "2242-03-16T12:56:32.000Z"),
+    ],
+)
+def test_timestamps_are_rfc3339_in_utc(wall_s: float, expected: str) -> None:
+    """Milliseconds, cut off."""
+    assert timestamp(wall_s) == expected
 
 
 def test_verify_names_each_flaw() -> None:
