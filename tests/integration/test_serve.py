@@ -125,15 +125,18 @@ def test_sigterm_lets_an_admitted_stream_finish(start):
     """Readiness goes, the stream comes whole, its record is kept, nothing is left."""
     agent = start("--slow-token", "0.1", flags=("--no-canary",))
     ready = agent.ready()
-    client = openai.OpenAI(base_url=ready["base_url"], api_key=ready["api_key"], max_retries=0)
-    stream = client.chat.completions.create(
-        model="ep_contract_kie", messages=[{"role": "user", "content": "Go on."}], max_tokens=20, stream=True
-    )
-    chunks = [next(stream)]
-    stopping = threading.Thread(target=agent.stop)
-    stopping.start()
-    chunks += list(stream)
-    stopping.join(30)
+    with openai.OpenAI(base_url=ready["base_url"], api_key=ready["api_key"], max_retries=0) as client:
+        stream = client.chat.completions.create(
+            model="ep_contract_kie",
+            messages=[{"role": "user", "content": "Go on."}],
+            max_tokens=20,
+            stream=True,
+        )
+        chunks = [next(stream)]
+        stopping = threading.Thread(target=agent.stop)
+        stopping.start()
+        chunks += list(stream)
+        stopping.join(30)
     assert chunks[-1].choices[0].finish_reason in ("stop", "length")
     assert agent.process.returncode == 0
     assert [row["outcome"] for row in agent.usage()] == ["completed"]

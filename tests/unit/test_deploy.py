@@ -43,6 +43,11 @@ def test_prometheus_reads_the_scrape_config():
     check(program("promtool"), "check", "config", str(DEPLOY / "prometheus" / "prometheus.yml"))
 
 
+def test_the_alert_rules_fire_when_they_should():
+    """promtool runs the rules' own tests."""
+    check(program("promtool"), "test", "rules", str(DEPLOY / "prometheus" / "rules_test.yml"))
+
+
 def test_the_dockerfile_is_clean():
     """hadolint has nothing to say."""
     assert check(program("hadolint"), str(ROOT / "Dockerfile.cuda")).strip() == ""

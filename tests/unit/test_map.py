@@ -4,6 +4,10 @@ import re
 from pathlib import Path
 
 import docs
+import pytest
+
+from pareta_agent.cli import COMMANDS
+from pareta_agent.telemetry.metrics import TABLE
 
 ROOT = Path(__file__).parents[2]
 ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text()
@@ -38,6 +42,22 @@ def test_the_architecture_fits_in_one_sitting():
     assert len(ARCHITECTURE.splitlines()) <= 200
 
 
-def test_the_readme_lists_every_setting_as_it_is():
-    """Key, environment name and default of each setting, as `python tests/docs.py` writes them."""
-    assert docs.settings_table() in README
+@pytest.mark.parametrize(("name", "mark"), docs.PARTS)
+def test_generated_parts_are_current(name, mark):
+    """`python tests/docs.py` would change nothing."""
+    text = (ROOT / name).read_text()
+    assert f"<!-- {mark} -->" in text
+    assert docs.filled(text, mark, docs.PARTS[name, mark]()) == text
+
+
+def test_every_alert_reads_series_that_exist():
+    """A rule on a series that nobody exposes can never fire."""
+    rules = (ROOT / "deploy" / "prometheus" / "rules.yml").read_text()
+    assert set(re.findall(r"pareta_[a-z_]+", rules)) - {series.name for series in TABLE} == set()
+
+
+def test_the_readme_names_every_command():
+    """What the program offers is in the guide."""
+    assert [
+        name for name in COMMANDS if f"`pareta-agent {name}" not in README and f"`{name}`" not in README
+    ] == []
