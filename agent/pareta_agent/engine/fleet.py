@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,10 +23,18 @@ _KILL_MARGIN_S = 20.0
 
 
 class Fleet:
-    """Must be made on the event loop that it runs on, by the only agent that uses `settings.state_dir`."""
+    """Must be made on the event loop that it runs on, by the only agent that uses `settings.state_dir`.
+
+    `in_flight` tells how many requests a replica (by name) holds at the front: what the watchdog judges by.
+    """
 
     def __init__(
-        self, settings: EngineSettings, clock: Clock, emit: Emit, on_cold_start: OnColdStart
+        self,
+        settings: EngineSettings,
+        clock: Clock,
+        emit: Emit,
+        on_cold_start: OnColdStart,
+        in_flight: Callable[[str], int] | None = None,
     ) -> None:
         self._emit = emit
         self._report = on_cold_start
@@ -33,8 +42,17 @@ class Fleet:
         self._changed = Changed()
         self._intents = Intents(settings.state_dir)
         self._pool = StandbyPool(emit)
+        self._survivors = orphans.Survivors()
         self._around = Surroundings(
-            settings, self._intents, clock, emit, self._cold_started, self._changed, self._pool
+            settings,
+            self._intents,
+            clock,
+            emit,
+            self._cold_started,
+            self._changed,
+            self._pool,
+            in_flight or (lambda _replica: 0),
+            self._survivors,
         )
         self._endpoints: dict[str, Endpoint] = {}
         self._shown: dict[str, EndpointView] = {}
@@ -92,8 +110,16 @@ class Fleet:
         return await self._changed.since(since)
 
     async def reap_orphans(self) -> int:
-        """Ends what an earlier agent of this home left running, and sweeps its files; how many processes."""
-        return await orphans.reap(self.settings, self._intents, self._emit)
+        """Ends what an earlier agent of this home left running, and sweeps its files; how many processes.
+
+        With `settings.adopt`, engines that still serve are spared: `want` takes them over, `end_survivors` ends
+        those that nobody wanted.
+        """
+        return await orphans.reap(self.settings, self._intents, self._survivors, self._emit)
+
+    async def end_survivors(self) -> int:
+        """Ends the spared engines that no wish has claimed; how many."""
+        return await self._survivors.end(self.settings)
 
     def hurry(self) -> None:
         """Ends all patience: engines that drain or stop are killed now."""
@@ -110,6 +136,7 @@ class Fleet:
         for endpoint in self._endpoints.values():
             await endpoint.close()
         await self._pool.close()
+        await self.end_survivors()
 
     def _cold_started(self, report: ColdStart) -> None:
         if report.outcome == "ready":

@@ -1,26 +1,88 @@
 """What an earlier agent of this home left behind: processes by our marker, files by their intents.
 
-Only what carries this home's marker is touched. It may run only before anything of ours was started.
+Only what carries this home's marker is touched. What still serves may be adopted: same boot, pid, start time and
+marker, and it was ready; the rest is ended. It may run only before anything of ours was started.
 """
 
 from __future__ import annotations
 
-from pareta_agent.engine.intent import Intents
+from pareta_agent import launch
+from pareta_agent.engine import probe
+from pareta_agent.engine.intent import Intent, Intents, boot_id
 from pareta_agent.engine.place import place
 from pareta_agent.engine.process import end_strays, marked
-from pareta_agent.engine.spec import EngineSettings
+from pareta_agent.engine.spec import EngineSettings, EngineSpec, digest
 from pareta_agent.telemetry.events import Emit, Event
 
 _KILL_DEADLINE_S = 15.0
 
 
-async def reap(settings: EngineSettings, intents: Intents, emit: Emit) -> int:
-    """Ends every process of this home and sweeps what the intents name; answers how many were ended."""
-    found = marked(settings.home_id)
-    gone = await end_strays(found, _KILL_DEADLINE_S)
+class Survivors:
+    """Engines that outlived their agent and wait to be claimed by what is wanted now."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[str, int], tuple[Intent, launch.Process]] = {}
+
+    def add(self, intent: Intent, process: launch.Process) -> None:
+        self._found[intent.endpoint, intent.index] = (intent, process)
+
+    async def claim(self, spec: EngineSpec, index: int, settings: EngineSettings) -> launch.Process | None:
+        """The engine that is what this spec would start; one of another make is ended, to make room."""
+        intent, process = self._found.get((spec.endpoint, index), (None, None))
+        if intent is None or process is None:
+            return None
+        if intent.spec == digest(settings, spec) and process.alive:
+            del self._found[spec.endpoint, index]
+            return process
+        await self._end(settings, intent, process)
+        return None
+
+    async def end(self, settings: EngineSettings) -> int:
+        """Ends those that nobody claimed and sweeps their files; how many engines."""
+        unclaimed = list(self._found.values())
+        for intent, process in unclaimed:
+            await self._end(settings, intent, process)
+        return len(unclaimed)
+
+    async def _end(self, settings: EngineSettings, intent: Intent, process: launch.Process) -> None:
+        del self._found[intent.endpoint, intent.index]
+        await process.kill_group(_KILL_DEADLINE_S)
+        await end_strays(marked(intent.marker), _KILL_DEADLINE_S)
+        _sweep(settings, intent)
+
+
+async def reap(settings: EngineSettings, intents: Intents, survivors: Survivors, emit: Emit) -> int:
+    """Ends every process of this home that cannot be adopted, and sweeps what it left; how many were ended."""
+    kept: set[int] = set()
+    ours = marked(settings.home_id)
     for intent in intents.all():
-        if not intent.ended:
-            place(settings, intent.endpoint, intent.index, intent.generation).sweep(intent.segments)
-    if found:
-        emit(Event("orphans_reaped", "warning" if gone else "error", {"processes": len(found), "gone": gone}))
-    return len(found)
+        process = await _adoptable(settings, intent, {found.pid for found in ours})
+        if process is not None:
+            survivors.add(intent, process)
+            kept |= {member.pid for member in process.group()}
+    orphans = [found for found in ours if found.pid not in kept]
+    gone = await end_strays(orphans, _KILL_DEADLINE_S)
+    for intent in intents.all():
+        if not intent.ended and intent.pid not in kept:
+            _sweep(settings, intent)
+    if orphans:
+        emit(
+            Event("orphans_reaped", "warning" if gone else "error", {"processes": len(orphans), "gone": gone})
+        )
+    return len(orphans)
+
+
+async def _adoptable(
+    settings: EngineSettings, intent: Intent, marked_pids: set[int]
+) -> launch.Process | None:
+    if not settings.adopt or not intent.ready or intent.ended or intent.boot_id != boot_id():
+        return None
+    if intent.pid is None or intent.started is None or intent.pid not in marked_pids:
+        return None
+    process = launch.adopt(intent.pid, intent.started)
+    where = place(settings, intent.endpoint, intent.index, intent.generation)
+    return process if process is not None and await probe.healthy(where.socket) else None
+
+
+def _sweep(settings: EngineSettings, intent: Intent) -> None:
+    place(settings, intent.endpoint, intent.index, intent.generation).sweep(intent.segments)

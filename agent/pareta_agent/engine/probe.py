@@ -39,6 +39,18 @@ async def healthy(socket: Path) -> bool:
         return False
 
 
+async def metrics(socket: Path, timeout_s: float) -> str | None:
+    """The engine's own series as text, None when it does not answer."""
+    try:
+        async with (
+            _session(socket, _HEALTH_TIMEOUT_S) as session,
+            session.get("http://engine/metrics") as response,
+        ):
+            return await response.text() if response.status == 200 else None
+    except (*_FAULTS, UnicodeDecodeError):
+        return None
+
+
 async def ask(socket: Path, endpoint: str, canary: Canary, timeout_s: float) -> Answer:
     """Puts the canary's prompt, greedy, as a chat; as a plain completion where the model has no chat template."""
     chat = {"messages": [{"role": "user", "content": canary.prompt}]}

@@ -10,10 +10,12 @@ import dataclasses
 from collections.abc import Awaitable, Iterable
 from pathlib import Path
 from signal import SIGKILL, SIGTERM
+from typing import Any
 
 from pareta_agent import launch
 from pareta_agent.engine.intent import Intent, Intents
 from pareta_agent.engine.place import Place
+from pareta_agent.errors import HostError
 
 _KILL_DEADLINE_S = 15.0
 
@@ -92,6 +94,15 @@ def record(process: launch.Process, place: Place, intents: Intents, intent: Inte
     return engine
 
 
+def adopt(process: launch.Process, place: Place, intents: Intents) -> EngineProcess:
+    """Takes over an engine that an earlier agent started; its record must be there."""
+    name, _, index = place.name.rpartition("/")
+    intent = intents.read(name, int(index))
+    if intent is None:
+        raise HostError("intent_missing", f"the record of {place.name} is gone", "")
+    return EngineProcess(process, place, intents, intent)
+
+
 def marked(prefix: str) -> list[launch.Stat]:
     """Living processes whose environment carries a marker with this prefix (whole parts of it)."""
     wanted = f"PARETA_MARKER={prefix}".encode()
@@ -135,6 +146,11 @@ async def first(*waits: Awaitable[object], timeout_s: float) -> None:
     try:
         await asyncio.wait(tasks, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel(*tasks)
+
+
+async def cancel(*tasks: asyncio.Future[Any]) -> None:
+    """Cancels each and waits until it is done."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

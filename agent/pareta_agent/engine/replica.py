@@ -17,11 +17,12 @@ from pareta_agent.clock import Clock
 from pareta_agent.engine import verdict as verdicts
 from pareta_agent.engine.lifecycle import Event, State, advance
 from pareta_agent.engine.phases import Cause, ColdStart, OnColdStart, PhaseClock
-from pareta_agent.engine.process import EngineProcess, first
+from pareta_agent.engine.process import EngineProcess, cancel, first
 from pareta_agent.engine.spec import EngineSettings, EngineSpec
 from pareta_agent.engine.starter import Start, Starter
 from pareta_agent.engine.verdict import Verdict
 from pareta_agent.engine.vllm.log import Measures
+from pareta_agent.engine.watchdog import Watchdog
 from pareta_agent.telemetry.events import Emit
 from pareta_agent.telemetry.events import Event as Told
 
@@ -41,6 +42,7 @@ class Replica:
         emit: Emit,
         on_change: Callable[[], None],
         on_cold_start: OnColdStart,
+        in_flight: Callable[[str], int],
         cause: Cause,
     ) -> None:
         self.spec = spec
@@ -58,6 +60,7 @@ class Replica:
         self._emit = emit
         self._on_change = on_change
         self._on_cold_start = on_cold_start
+        self._in_flight = in_flight
         self._cause = cause
         self._mail: deque[Event] = deque()
         self._mailed = asyncio.Event()
@@ -93,6 +96,11 @@ class Replica:
         if not self._reported:
             self._report("stopped" if self.verdict.wanted else "failed")
         return self.verdict
+
+    @property
+    def warm(self) -> bool:
+        """Whether it came from a standby."""
+        return self._start is not None and self._start.warm
 
     @property
     def _engine(self) -> EngineProcess | None:
@@ -169,11 +177,21 @@ class Replica:
         return event
 
     async def _serve(self) -> Event:
+        """Until the engine ends, or the watchdog has seen enough."""
         assert self._start is not None
         assert self._start.engine is not None
-        status = await self._start.engine.wait()
-        self.verdict = verdicts.of_exit(status, self._start.last_lines(), ready=True)
-        return Event.EXITED
+        exited = asyncio.ensure_future(self._start.engine.wait())
+        dog = Watchdog(self.spec, self.starter.place, self._settings, self._clock, self._in_flight)
+        watched = asyncio.ensure_future(dog.run())
+        try:
+            await asyncio.wait({exited, watched}, return_when=asyncio.FIRST_COMPLETED)
+            if exited.done():
+                self.verdict = verdicts.of_exit(exited.result(), self._start.last_lines(), ready=True)
+                return Event.EXITED
+            event, self.verdict = watched.result()
+            return event
+        finally:
+            await cancel(exited, watched)
 
     async def _drain(self) -> Event:
         """Waits for what it still answers, at most `drain_s`; an engine that dies meanwhile was stopping anyway."""
@@ -208,6 +226,6 @@ class Replica:
                 outcome,  # type: ignore[arg-type]
                 self.verdict.reason if failed else None,
                 self.measures,
-                self._start.warm if self._start else False,
+                self.warm,
             )
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from pareta_agent.clock import Clock
@@ -12,6 +13,7 @@ from pareta_agent.engine import restart
 from pareta_agent.engine import verdict as verdicts
 from pareta_agent.engine.intent import Intents
 from pareta_agent.engine.lifecycle import Event, State
+from pareta_agent.engine.orphans import Survivors
 from pareta_agent.engine.phases import Cause, OnColdStart
 from pareta_agent.engine.replica import Drain, Replica
 from pareta_agent.engine.spec import EngineSettings, EngineSpec
@@ -37,6 +39,8 @@ class Surroundings:
     on_cold_start: OnColdStart
     changed: Changed
     pool: StandbyPool
+    in_flight: Callable[[str], int]
+    survivors: Survivors
 
 
 class Changed:
@@ -69,6 +73,7 @@ class Slot:
         self.retry_at_s: float | None = None
         self._around = around
         self._cause: Cause = cause
+        self._plain = False
         self._stopping = False
         self._pause: asyncio.Task[None] | None = None
         self._task = asyncio.create_task(self._guard())
@@ -112,8 +117,11 @@ class Slot:
 
     async def _keep(self) -> None:
         failures = 0
-        while not self._stopping:
-            self.replica = replica = self._next_replica()
+        while True:
+            replica = await self._next_replica()
+            if self._stopping:
+                return
+            self.replica = replica
             verdict = await replica.run()
             self._around.changed()
             if self._stopping or verdict.wanted:
@@ -121,8 +129,13 @@ class Slot:
             self._tell(replica, verdict)
             settings = self._around.settings.restart
             failures = restart.failures_after(failures, self._ready_s(replica), settings)
+            self._plain = replica.warm and replica.ready_at_s is None  # perhaps it was the fork: try without
             decision = restart.decide(
-                failures, verdict.reason, permanent=verdict.permanent, draw=random.random(), settings=settings
+                failures,
+                verdict.reason,
+                permanent=verdict.permanent and not self._plain,
+                draw=random.random(),
+                settings=settings,
             )
             if isinstance(decision, restart.GiveUp):
                 self._give_up(verdict, decision.reason)
@@ -130,17 +143,21 @@ class Slot:
             await self._wait(decision.delay_s)
             self._cause = "restart"
 
-    def _next_replica(self) -> Replica:
+    async def _next_replica(self) -> Replica:
         around = self._around
         last = around.intents.read(self.spec.endpoint, self.index)
+        adopted = await around.survivors.claim(self.spec, self.index, around.settings)
+        generation = (last.generation if last else 0) + (adopted is None)
         starter = Starter(
             self.spec,
             self.index,
-            last.generation + 1 if last else 1,
+            generation,
             around.settings,
             around.intents,
             around.pool,
             around.clock,
+            self._plain,
+            adopted,
         )
         return Replica(
             self.spec,
@@ -150,6 +167,7 @@ class Slot:
             around.emit,
             around.changed,
             around.on_cold_start,
+            around.in_flight,
             self._cause,
         )
 

@@ -5,6 +5,7 @@ Values only. Defaults of the room are written here and nowhere else.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,7 +41,9 @@ class EngineSettings:
 
     `python` is the engine's interpreter; `command` replaces `python -m vllm…` by a program that takes the same
     arguments. `drain_s` is what a request may still take once a stop was asked for. `threads` None: all cores
-    but one. `standby` is how many warm interpreters wait for the next start (about 500 MB each; 0: none).
+    but one. An engine that holds requests and makes no token for `progress_s` is ended; an idle one is asked its
+    canary every `idle_canary_s`. `adopt`: engines that outlived their agent are taken over, else removed.
+    `standby` is how many warm interpreters wait for the next start (about 500 MB each; 0: none).
     """
 
     home_id: str
@@ -53,10 +56,19 @@ class EngineSettings:
     command: tuple[str, ...] | None = None
     canary: bool = True
     drain_s: float = 30.0
+    progress_s: float = 60.0
+    idle_canary_s: float = 300.0
+    adopt: bool = False
     threads: int | None = None
     standby: int = 1
     limits: PhaseLimits = field(default_factory=PhaseLimits)
     restart: RestartSettings = field(default_factory=RestartSettings)
+
+
+def digest(settings: EngineSettings, spec: EngineSpec) -> str:
+    """What a running engine was made of: a live one of the same digest is what would be started anew."""
+    parts = (spec.endpoint, spec.revision, spec.plan, settings.version, settings.command, settings.python)
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

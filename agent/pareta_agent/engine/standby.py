@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import secrets
 import shutil
 import socket
 from collections.abc import Mapping, Sequence
@@ -129,14 +130,15 @@ class Standby:
         return said if isinstance(said, dict) else {}
 
 
-async def warm_up(settings: EngineSettings, number: int) -> Standby:
+async def warm_up(settings: EngineSettings) -> Standby:
     """Starts a standby; it is warm some seconds later. Raises OSError."""
-    directory = settings.run_dir / f"w.{number}"
+    name = secrets.token_hex(4)  # an engine of an earlier agent may still carry its standby's marker
+    directory = settings.run_dir / f"w.{name}"
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     settings.log_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     log = settings.log_dir / "standby.log"
     turn_over(log)
-    marker = f"{settings.home_id}/standby/{number}"
+    marker = f"{settings.home_id}/standby/{name}"
     env = command.base_environment(
         "cpu", directory, settings.cache_dir, marker, command.threads(settings.threads), launch.environment()
     )
@@ -165,7 +167,6 @@ class StandbyPool:
     def __init__(self, emit: Emit) -> None:
         self._emit = emit
         self._waiting: list[Standby] = []
-        self._number = 0
         self._failures = 0
         self._starting = 0
         self._refilling: asyncio.Task[None] | None = None
@@ -244,8 +245,7 @@ class StandbyPool:
             self._refilling = None
 
     async def _warm_up(self, settings: EngineSettings) -> Standby:
-        self._number += 1
         for dead in [standby for standby in self._waiting if not standby.alive]:
             self._waiting.remove(dead)
             await dead.discard()
-        return await warm_up(settings, self._number)
+        return await warm_up(settings)

@@ -20,7 +20,7 @@ from pareta_agent.engine.logtail import LogTail
 from pareta_agent.engine.phases import PhaseClock
 from pareta_agent.engine.place import Place, place
 from pareta_agent.engine.process import EngineProcess
-from pareta_agent.engine.spec import EngineSettings, EngineSpec
+from pareta_agent.engine.spec import EngineSettings, EngineSpec, digest
 from pareta_agent.engine.standby import Order, StandbyPool, suits
 from pareta_agent.engine.verdict import Verdict
 from pareta_agent.engine.vllm import command
@@ -34,7 +34,10 @@ Outcome = tuple[Event, Verdict]
 
 @dataclass(frozen=True, slots=True)
 class Starter:
-    """Everything one generation needs to start, but the weights."""
+    """Everything one generation needs to start, but the weights.
+
+    `plain`: not from a standby. `adopted`: it runs already, started by an earlier agent.
+    """
 
     spec: EngineSpec
     index: int
@@ -43,6 +46,8 @@ class Starter:
     intents: Intents
     pool: StandbyPool
     clock: Clock
+    plain: bool = False
+    adopted: launch.Process | None = None
 
     @property
     def name(self) -> str:
@@ -92,6 +97,7 @@ class Start:
         self._phases = phases
         self._tail = LogTail(starter.place.log)
         self._spawning: asyncio.Task[EngineProcess] | None = None
+        self._committed = False
 
     async def run(self) -> Outcome:
         """(PASSED, …), or (FAILED | EXITED | HUNG, why). Raises OSError, AgentError when it cannot begin."""
@@ -108,9 +114,11 @@ class Start:
                 await exited
 
     async def settled(self) -> EngineProcess | None:
-        """The process, once it is certain whether there is one."""
+        """The process, once it is certain whether there is one; nothing more is begun."""
         if self._spawning is not None:
-            with contextlib.suppress(Exception):
+            if not self._committed:
+                self._spawning.cancel()
+            with contextlib.suppress(Exception, asyncio.CancelledError):
                 self.engine = await asyncio.shield(self._spawning)
         return self.engine
 
@@ -120,6 +128,9 @@ class Start:
 
     async def _spawn(self) -> EngineProcess:
         starter, where = self._starter, self._starter.place
+        if starter.adopted is not None:
+            self._committed = True
+            return process.adopt(starter.adopted, where, starter.intents)
         program, argv, env = starter.command_line(self._weights)
         where.make()
         intent = Intent(
@@ -128,21 +139,24 @@ class Start:
             starter.generation,
             where.marker,
             boot_id(),
-            starter.spec.revision,
+            digest(starter.settings, starter.spec),
         )
         if engine := await self._from_standby(Order(argv, env, where.log, where.directory), intent):
             return engine
+        self._committed = True
         # `python -m` imports from the working directory first: it must be one that holds nothing to import
         cwd = None if starter.settings.command else where.directory
         return await process.start(where, [*program, *argv], env, cwd, starter.intents, intent)
 
     async def _from_standby(self, order: Order, intent: Intent) -> EngineProcess | None:
         starter = self._starter
-        if suits(starter.settings, starter.spec.plan) is None:
-            self._phases.begin("import")  # what is waited for now is a standby that still imports
+        if starter.plain or suits(starter.settings, starter.spec.plan) is not None:
+            return None
+        self._phases.begin("import")  # what is waited for now is a standby that still imports
         standby = await starter.pool.take(starter.settings, starter.spec.plan)
         if standby is None:
             return None
+        self._committed = True
         engine = process.record(
             standby.process, starter.place, starter.intents, replace(intent, marker=standby.marker)
         )
@@ -191,6 +205,8 @@ class Start:
         self._phases.touch()
         self.measures = vllm_log.merge(self.measures, vllm_log.measures_of(lines))
         for line in lines:
+            if self._starter.adopted is not None:
+                continue  # its start was told when it happened
             if phase := vllm_log.phase_of(line):
                 self._phases.begin(phase)
             elif shards := vllm_log.shards_of(line):

@@ -68,6 +68,10 @@ def of_hang(phase: str | None, limit_s: float, lines: Sequence[str]) -> Verdict:
     return Verdict("engine_hung", reason, log=tuple(lines)[-20:])
 
 
+def of_stall(limit_s: float) -> Verdict:
+    return Verdict("engine_stalled", f"the engine held requests and made no tokens for {limit_s:.0f} s")
+
+
 def of_canary(canary: Canary, answer: Answer, *, again: bool = False) -> Verdict:
     """A wrong answer is permanent: the same weights on the same engine will be wrong again."""
     if answer.text is None:

@@ -1,0 +1,111 @@
+"""Is a serving engine still moving? Health answers 200 over a frozen core, so tokens are what is watched.
+
+With requests in flight its token counters must move within a limit; idle, a canary is asked now and then. Work
+that moves slowly is never cut.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pareta_agent.clock import Clock
+from pareta_agent.engine import probe
+from pareta_agent.engine import verdict as verdicts
+from pareta_agent.engine.lifecycle import Event
+from pareta_agent.engine.place import Place
+from pareta_agent.engine.spec import EngineSettings, EngineSpec
+from pareta_agent.engine.verdict import Verdict
+
+_COUNTERS = re.compile(
+    r"^vllm:(?:prompt_tokens_total|generation_tokens_total|iteration_tokens_total_count)\{[^}]*\} (\S+)",
+    re.MULTILINE,
+)
+_WRONG_ANSWERS_ALLOWED = 1
+_READ_TIMEOUT_S = 5.0
+
+
+def counters(metrics: str | None) -> tuple[str, ...] | None:
+    """The values that grow while an engine works; None when it did not say."""
+    return None if metrics is None else tuple(_COUNTERS.findall(metrics))
+
+
+@dataclass(slots=True)
+class Progress:
+    """Decides whether an engine hangs, from one look after the other. Pure but for its memory."""
+
+    limit_s: float
+    moved_s: float
+    last: tuple[str, ...] | None = None
+
+    def hangs(self, now_s: float, seen: tuple[str, ...] | None, *, pending: bool) -> bool:
+        """`pending`: something waits for tokens. An engine that cannot even be read has the same limit."""
+        moved = seen is not None and (seen != self.last or not pending)
+        if moved:
+            self.moved_s, self.last = now_s, seen
+        return now_s - self.moved_s > self.limit_s
+
+
+class Watchdog:
+    """Watches one ready engine; `run` ends only with a reason to end the engine."""
+
+    def __init__(
+        self,
+        spec: EngineSpec,
+        place: Place,
+        settings: EngineSettings,
+        clock: Clock,
+        in_flight: Callable[[str], int],
+    ) -> None:
+        self._spec = spec
+        self._place = place
+        self._settings = settings
+        self._clock = clock
+        self._in_flight = in_flight
+        self._asked_s = clock.mono_s()
+        self._wrong = 0
+        self._canary: asyncio.Task[probe.Answer] | None = None
+
+    async def run(self) -> tuple[Event, Verdict]:
+        limit_s = self._settings.progress_s
+        progress = Progress(limit_s, self._clock.mono_s())
+        try:
+            while True:
+                await self._clock.sleep(max(0.1, min(5.0, limit_s / 6)))
+                seen = counters(await probe.metrics(self._place.socket, min(_READ_TIMEOUT_S, limit_s)))
+                busy = self._in_flight(self._place.name) > 0
+                if verdict := self._canary_verdict(idle=not busy):
+                    return Event.FAILED, verdict
+                if progress.hangs(self._clock.mono_s(), seen, pending=busy or self._canary is not None):
+                    return Event.HUNG, verdicts.of_stall(limit_s)
+        finally:
+            if self._canary:
+                self._canary.cancel()
+
+    def _canary_verdict(self, *, idle: bool) -> Verdict | None:
+        """Asks when it is time to; a wrong answer counts when it is repeated, silence is judged by progress."""
+        if self._canary is None:
+            due = self._clock.mono_s() - self._asked_s >= self._settings.idle_canary_s
+            if idle and due and self._settings.canary and self._spec.canaries:
+                self._asked_s = self._clock.mono_s()
+                ask = probe.ask(
+                    self._place.socket,
+                    self._spec.endpoint,
+                    self._spec.canaries[0],
+                    4 * self._settings.progress_s,
+                )
+                self._canary = asyncio.create_task(ask)
+            return None
+        if not self._canary.done():
+            return None
+        answer, self._canary = self._canary.result(), None
+        if answer.passed or answer.text is None:
+            self._wrong = 0
+            return None
+        self._wrong += 1
+        if self._wrong <= _WRONG_ANSWERS_ALLOWED:
+            self._asked_s = -self._settings.idle_canary_s  # ask again at the next look
+            return None
+        return verdicts.of_canary(self._spec.canaries[0], answer, again=True)

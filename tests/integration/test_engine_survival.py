@@ -1,0 +1,136 @@
+"""Engines that freeze are ended, and engines that outlive their agent are taken over or removed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from engine_room import Room, room, settings, spec
+
+from pareta_agent.engine.process import marked
+from pareta_agent.engine.spec import EngineSettings
+
+
+@pytest.fixture
+async def adopting(tmp_path: Path) -> AsyncIterator[EngineSettings]:
+    """Settings under which engines are adopted; whatever runs in the end is killed."""
+    made = settings(tmp_path, adopt=True)
+    yield made
+    for found in marked(made.home_id):
+        os.kill(found.pid, signal.SIGKILL)
+    shutil.rmtree(made.run_dir, ignore_errors=True)
+
+
+async def crash(room: Room) -> None:
+    """What kill -9 leaves: the tasks are gone at once, the engines run on."""
+    for endpoint in room.fleet._endpoints.values():
+        for slot in endpoint._slots:
+            if slot.replica and slot.replica._start:
+                slot.replica._start.engine = None
+            slot._task.cancel()
+        endpoint._task.cancel()
+    await asyncio.sleep(0)
+
+
+async def live(room: Room, **changes: object) -> tuple[int, int | None]:
+    """Generation and pid of the engine, once it is live."""
+    await room.fleet.want(spec(**changes))
+    view = await room.until(lambda view: view.status == "live")
+    intent = room.fleet._intents.read("ep_x", 0)
+    return view.replicas[0].generation, intent.pid if intent else None
+
+
+async def test_live_engine_is_adopted_with_its_pid(adopting: EngineSettings) -> None:
+    """Same process, same generation, ready again at once; and its end is still seen."""
+    old = room(adopting)
+    generation, pid = await live(old)
+    await crash(old)
+    new = room(adopting)
+    assert await new.fleet.reap_orphans() == 0
+    assert await live(new) == (generation, pid)
+    assert new.reports[0].total_s < 1
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    await new.until(lambda view: view.status == "live" and view.replicas[0].generation == generation + 1)
+    await new.fleet.close(1)
+    assert new.left_behind() == ([], [])
+
+
+async def test_engine_of_another_make_is_replaced(adopting: EngineSettings) -> None:
+    """Other weights are wanted now: the survivor is ended before its successor starts."""
+    old = room(adopting)
+    generation, pid = await live(old)
+    await crash(old)
+    new = room(adopting)
+    await new.fleet.reap_orphans()
+    again = await live(new, revision="sha256:other")
+    assert again[0] == generation + 1
+    assert pid not in [found.pid for found in marked(adopting.home_id)]
+    await new.fleet.close(1)
+
+
+async def test_survivors_that_nobody_wants_are_ended(adopting: EngineSettings) -> None:
+    """After the first reconciliation what is unclaimed goes, with its files."""
+    old = room(adopting)
+    await live(old)
+    await crash(old)
+    new = room(adopting)
+    await new.fleet.reap_orphans()
+    assert await new.fleet.end_survivors() == 1
+    assert new.left_behind() == ([], [])
+
+
+async def test_dead_pid_is_not_adopted(adopting: EngineSettings) -> None:
+    """The record alone is nothing: its engine died while no agent looked."""
+    old = room(adopting)
+    generation, pid = await live(old)
+    await crash(old)
+    assert pid is not None
+    os.killpg(pid, signal.SIGKILL)
+    while pid in [found.pid for found in marked(adopting.home_id)]:
+        await asyncio.sleep(0.01)
+    new = room(adopting)
+    await new.fleet.reap_orphans()
+    assert (await live(new))[0] == generation + 1
+    await new.fleet.close(1)
+
+
+async def test_frozen_engine_with_requests_is_ended(tmp_path: Path) -> None:
+    """Health says 200, tokens stand still, the front holds a request: ended within the limit, started anew."""
+    held = 1
+    made = room(settings(tmp_path, progress_s=0.6, idle_canary_s=3600.0))
+    made.fleet._around.in_flight = lambda name: held if name == "ep_x/0" else 0
+    await made.fleet.want(spec())
+    await made.until(lambda view: view.status == "live")
+    async with asyncio.timeout(5):
+        await made.until(lambda view: view.status == "deploying")
+    held = 0
+    await made.until(lambda view: view.status == "live")
+    assert made.events("engine_ended")[0].fields["code"] == "engine_stalled"
+    await made.fleet.close(1)
+    assert made.left_behind() == ([], [])
+    shutil.rmtree(made.settings.run_dir, ignore_errors=True)
+
+
+async def test_stopped_process_is_noticed_while_idle(tmp_path: Path) -> None:
+    """SIGSTOP to the engine: nobody asks it anything, and yet it is ended and replaced."""
+    made = room(settings(tmp_path, progress_s=0.6))
+    await made.fleet.want(spec())
+    view = await made.until(lambda view: view.status == "live")
+    intent = made.fleet._intents.read("ep_x", 0)
+    assert intent is not None
+    assert intent.pid is not None
+    os.kill(intent.pid, signal.SIGSTOP)
+    again = await made.until(lambda view: bool(view.replicas) and view.replicas[0].generation == 2)
+    assert (view.replicas[0].generation, again.status) == (1, "live")
+    await made.fleet.close(1)
+    shutil.rmtree(made.settings.run_dir, ignore_errors=True)

@@ -1,0 +1,43 @@
+"""When an engine counts as hung."""
+
+from __future__ import annotations
+
+from pareta_agent.engine.watchdog import Progress, counters
+
+METRICS = """# TYPE vllm:generation_tokens_total counter
+vllm:num_requests_running{engine="0",model_name="ep_x"} 3.0
+vllm:prompt_tokens_total{engine="0",model_name="ep_x"} 37.0
+vllm:generation_tokens_total{engine="0",model_name="ep_x"} 8.0
+vllm:iteration_tokens_total_count{engine="0",model_name="ep_x"} 9.0
+"""
+
+
+def test_counters_are_those_that_grow_with_work() -> None:
+    """Gauges do not count; silence is None."""
+    assert counters(METRICS) == ("37.0", "8.0", "9.0")
+    assert counters(None) is None
+
+
+def test_requests_without_tokens_hang_after_the_limit() -> None:
+    """Standing still is a hang only past the limit."""
+    progress = Progress(10.0, 0.0)
+    assert [progress.hangs(t, ("1",), pending=True) for t in (1.0, 6.0, 11.0, 11.5)] == [
+        False,
+        False,
+        False,
+        True,
+    ]
+
+
+def test_slow_is_not_hung() -> None:
+    """A token now and then is progress, however slow."""
+    progress = Progress(10.0, 0.0)
+    assert not any(progress.hangs(9.0 * n, (str(n),), pending=True) for n in range(1, 50))
+
+
+def test_idle_never_hangs_but_silence_does() -> None:
+    """No request, no progress needed; an engine whose metrics cannot be read is judged by the limit."""
+    progress = Progress(10.0, 0.0)
+    assert not progress.hangs(1000.0, ("1",), pending=False)
+    assert not progress.hangs(1009.0, None, pending=False)
+    assert progress.hangs(1011.0, None, pending=False)
