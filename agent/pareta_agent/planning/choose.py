@@ -12,7 +12,7 @@ from itertools import product
 from pareta_agent.hardware.inventory import Gpu, Inventory
 from pareta_agent.planning.cpu import plan_cpu
 from pareta_agent.planning.devices import device
-from pareta_agent.planning.fit import Fit, Trial, fit, kv_dtypes
+from pareta_agent.planning.fit import Fit, Trial, fit, kv_dtypes, utilization
 from pareta_agent.planning.layout import Layout, illegal, narrow_blocks
 from pareta_agent.planning.measured import NOTHING, Measured
 from pareta_agent.planning.place import Pool, groups, pools
@@ -22,7 +22,7 @@ from pareta_agent.planning.rank import Scored, ranked
 from pareta_agent.planning.request import PlanRequest
 from pareta_agent.planning.roofline import Load, Machine, Speed, speed
 from pareta_agent.planning.settings import Settings, read_settings
-from pareta_agent.planning.support import Kind, Support, kind, snapshot, unsupported
+from pareta_agent.planning.support import Kind, Support, activation_dtype, kind, snapshot, unsupported
 from pareta_registry.catalog import Architecture, Variant
 
 
@@ -48,16 +48,14 @@ def plan(
         return plan_cpu(architecture, variants, inventory, request, settings)
     if (driver := _driver_too_old(inventory, request)) is not None:
         return PlanReport((), (driver,))
-    places, rejections = pools(inventory)
-    question = _Question(
-        architecture, request, settings, support or snapshot(request.engine_version), measured
-    )
-    scored: list[Scored] = []
-    for pool, variant in product(places, variants):
-        found, refused = _on_pool(question, variant, pool)
-        scored += found
-        rejections += refused
-    return PlanReport(ranked(scored, variants), tuple(dict.fromkeys(rejections)))
+    table = support or snapshot(request.engine_version)
+    question = _Question(architecture, request, settings, table, measured)
+    places, sick = pools(inventory)
+    scored, rejections = _on_pools(question, variants, places)
+    if not scored:
+        places, _ = pools(inventory, exact=True)
+        scored, rejections = _on_pools(question, variants, places)
+    return PlanReport(ranked(scored, variants), tuple(dict.fromkeys([*sick, *rejections])))
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +97,17 @@ def _driver_too_old(inventory: Inventory, request: PlanRequest) -> Rejection | N
         f"the engine is built for CUDA {build // 1000}",
         nearest=f"a driver for CUDA {build // 1000}, or an engine built for CUDA {have // 1000}",
     )
+
+
+def _on_pools(
+    question: _Question, variants: Sequence[Variant], places: Sequence[Pool]
+) -> tuple[list[Scored], list[Rejection]]:
+    scored, rejections = list[Scored](), list[Rejection]()
+    for pool, variant in product(places, variants):
+        found, refused = _on_pool(question, variant, pool)
+        scored += found
+        rejections += refused
+    return scored, rejections
 
 
 def _on_pool(question: _Question, variant: Variant, pool: Pool) -> tuple[list[Scored], list[Rejection]]:
@@ -157,6 +166,8 @@ def _trial(
         request=question.request,
         measured=question.measured,
         wanted=question.wanted,
+        dtype=question.settings.dtype or activation_dtype(question.arch, pool.capability),
+        utilization=question.request.gpu_memory_utilization or utilization(pool),
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
 
@@ -63,6 +64,7 @@ _BY_CAPABILITY: Final[tuple[tuple[tuple[int, int], Device], ...]] = (
 )
 
 
+@cache
 def device(name: str | None, capability: tuple[int, int]) -> Device:
     """The data sheet's numbers for a GPU by its name, else for the typical part of its capability."""
     for pattern, found in _BY_NAME:

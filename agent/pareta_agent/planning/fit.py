@@ -25,7 +25,7 @@ from pareta_agent.planning.plan import Footprint, Rejection
 from pareta_agent.planning.quant import Quant
 from pareta_agent.planning.request import PlanRequest
 from pareta_agent.planning.settings import Settings
-from pareta_agent.planning.support import activation_dtype, kv_fp8, uses_flashinfer
+from pareta_agent.planning.support import kv_fp8, uses_flashinfer
 from pareta_registry.catalog import Architecture, Variant
 
 UTILIZATION: Final = 0.92
@@ -58,7 +58,9 @@ class Fit:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What is tried: everything that a footprint follows from, but the caps."""
+    """What is tried: everything that a footprint follows from, but the caps. `dtype` is that of activations
+    and of weights that are not quantized.
+    """
 
     arch: Architecture
     variant: Variant
@@ -70,15 +72,8 @@ class Trial:
     request: PlanRequest
     measured: Measured
     wanted: int
-
-    @property
-    def dtype(self) -> str:
-        """Of activations, and of weights that are not quantized."""
-        return self.settings.dtype or activation_dtype(self.arch, self.pool.capability)
-
-    @property
-    def utilization(self) -> float:
-        return self.request.gpu_memory_utilization or utilization(self.pool)
+    dtype: str
+    utilization: float
 
     def key(self, eager: bool) -> Key:
         """Under which a start of this would have been recorded."""
@@ -129,25 +124,30 @@ def kv_dtypes(arch: Architecture, pool: Pool, settings: Settings) -> list[str]:
 
 
 def fit(trial: Trial) -> Fit | Rejection:
-    """The first caps that leave a comfortable context, else those that leave the longest one."""
-    best: Fit | None = None
-    shortest: Rejection | None = None
-    for caps in caps_ladder(trial.pool, trial.settings):
+    """The first caps that leave a comfortable context, else those that leave the longest one.
+
+    The smallest caps are asked first: where they do not fit, none do.
+    """
+    *larger, smallest = caps_ladder(trial.pool, trial.settings)
+    least = _with_caps(trial, smallest)
+    if isinstance(least, Rejection):
+        return least
+    best = least
+    for caps in larger:
         found = _with_caps(trial, caps)
         if isinstance(found, Rejection):
-            shortest = found
-        elif found.comfortable:
+            continue
+        if found.comfortable:
             return found
-        elif best is None or found.max_model_len > best.max_model_len:
+        if found.max_model_len > best.max_model_len:
             best = found
-    assert best is not None or shortest is not None
-    return best or shortest  # type: ignore[return-value]
+    return best
 
 
 def _with_caps(trial: Trial, caps: Caps) -> Fit | Rejection:
     """With CUDA graphs, else without; what failed on this node before is not tried again."""
     budget = math.ceil(trial.pool.total_bytes * trial.utilization)
-    rejection = Rejection(_title(trial), "just this failed to start here before")
+    rejection: Rejection | None = None
     for eager in (False, True) if trial.request.enforce_eager is None else (trial.request.enforce_eager,):
         key = trial.key(eager)
         if trial.measured.failed(key):
@@ -156,9 +156,9 @@ def _with_caps(trial: Trial, caps: Caps) -> Fit | Rejection:
         footprint, shape = _footprint(trial, held, eager, budget)
         if context := _context(shape, footprint.kv_bytes, trial):
             return _fit(trial, held, eager, footprint, shape, context)
-        needed = budget - footprint.kv_bytes + shape.block_bytes * (shape.request_blocks(_floor(trial)) + 1)
+        needed = budget - footprint.kv_bytes + _least_cache_bytes(trial, shape)
         rejection = Rejection(_title(trial), _shortage(trial, footprint), needed, budget)
-    return rejection
+    return rejection or Rejection(_title(trial), "just this failed to start here before")
 
 
 def _fit(trial: Trial, caps: Caps, eager: bool, footprint: Footprint, shape: KvShape, context: int) -> Fit:
@@ -218,6 +218,13 @@ def _context(shape: KvShape, kv_bytes: int, trial: Trial) -> int:
 def _floor(trial: Trial) -> int:
     """The shortest context that is an answer."""
     return trial.wanted if trial.exact else min(LEAST_TOKENS, trial.wanted)
+
+
+def _least_cache_bytes(trial: Trial, shape: KvShape) -> int:
+    """The smallest cache with which `_context` would have found an answer."""
+    tokens = trial.wanted if trial.exact else min(trial.wanted, math.ceil(LEAST_TOKENS / _ESTIMATE_ERROR))
+    noise = -(-trial.pool.total_bytes * _NOISE_PER_MILLE // 1000)
+    return max(shape.block_bytes * (shape.request_blocks(tokens) + 1), noise)
 
 
 def _seqs(shape: KvShape, kv_bytes: int, caps: Caps, kv_tokens: int) -> int:

@@ -81,7 +81,7 @@ class Measured:
 
     def failed(self, key: Key) -> bool:
         """Whether a start of just this failed here, and one with another cache or without graphs worked."""
-        return key.text(self.engine_version) in self.failures
+        return bool(self.failures) and key.text(self.engine_version) in self.failures
 
     def ceiling(self, key: Key) -> Caps | None:
         """The caps that worked where larger ones ran out of memory."""

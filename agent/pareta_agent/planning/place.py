@@ -11,16 +11,20 @@ from pareta_agent.hardware.islands import fully_linked, identical, islands
 from pareta_agent.planning.layout import Layout
 from pareta_agent.planning.plan import Rejection
 
-_LEVELS: Final = 32
+_COARSE_LEVELS: Final = 6
 _ENGINE_HOST_BYTES: Final = 5 * GIB
 _UNIFIED_KEPT_PER_CENT: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """GPUs that may serve as equals. Bytes are the poorest member's: `total` as torch reports, `free` now."""
+    """GPUs that may serve as equals. Bytes are the poorest member's: `total` as torch reports, `free` now.
+
+    `islands` are the GPUs again, in sets that NVLink joins, the largest first.
+    """
 
     gpus: tuple[Gpu, ...]
+    islands: tuple[tuple[Gpu, ...], ...]
     name: str
     capability: tuple[int, int]
     total_bytes: int
@@ -31,11 +35,11 @@ class Pool:
         return self.gpus[0].mig is not None
 
 
-def pools(inventory: Inventory) -> tuple[list[Pool], list[Rejection]]:
-    """Every set worth planning on, the fullest first, and each GPU that is no place, with its reason.
+def pools(inventory: Inventory, *, exact: bool = False) -> tuple[list[Pool], list[Rejection]]:
+    """Every set worth planning on, the largest first, and each GPU that is no place, with its reason.
 
     GPUs of one kind with unlike free memory make one pool for each level of free memory: all of them at
-    the least level, or fewer with more.
+    the least level, or fewer with more. `exact` tells apart every byte; without it, a sixth of the GPU.
     """
     rejections = [
         Rejection(f"GPU {gpu.uuid}", reason)
@@ -43,7 +47,7 @@ def pools(inventory: Inventory) -> tuple[list[Pool], list[Rejection]]:
         if (reason := _no_place(gpu, inventory))
     ]
     sound = [gpu for gpu in inventory.gpus if not _no_place(gpu, inventory)]
-    return [pool for kind in identical(sound) for pool in _levels(kind, inventory)], rejections
+    return [pool for kind in identical(sound) for pool in _levels(kind, inventory, exact)], rejections
 
 
 def groups(pool: Pool, layout: Layout) -> tuple[list[tuple[Gpu, ...]], bool]:
@@ -54,7 +58,7 @@ def groups(pool: Pool, layout: Layout) -> tuple[list[tuple[Gpu, ...]], bool]:
     if layout.gpus > 1 and pool.mig:
         return [], False
     inside, left = [], list[Gpu]()
-    for island in islands(pool.gpus):
+    for island in pool.islands:
         whole = len(island) // size * size
         inside += [island[i : i + size] for i in range(0, whole, size)]
         left += island[whole:]
@@ -98,11 +102,12 @@ def _memory(gpu: Gpu, inventory: Inventory) -> tuple[int, int] | None:
     return total, available - _ENGINE_HOST_BYTES - total * _UNIFIED_KEPT_PER_CENT // 100
 
 
-def _levels(kind: tuple[Gpu, ...], inventory: Inventory) -> Iterable[Pool]:
+def _levels(kind: tuple[Gpu, ...], inventory: Inventory, exact: bool) -> Iterable[Pool]:
     memory = {gpu.uuid: found for gpu in kind if (found := _memory(gpu, inventory))}
     total = min(found[0] for found in memory.values())
-    step = max(1, total // _LEVELS)
+    step = 1 if exact else max(1, total // _COARSE_LEVELS)
     for level in sorted({found[1] // step for found in memory.values()}):
         members = tuple(gpu for gpu in kind if memory[gpu.uuid][1] // step >= level)
         free = min(memory[gpu.uuid][1] for gpu in members)
-        yield Pool(members, kind[0].name or "GPU", kind[0].compute_capability or (0, 0), total, free)
+        name, capability = kind[0].name or "GPU", kind[0].compute_capability or (0, 0)
+        yield Pool(members, tuple(islands(members)), name, capability, total, free)

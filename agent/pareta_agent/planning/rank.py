@@ -43,18 +43,19 @@ def ranked(scored: Sequence[Scored], variants: Sequence[Variant]) -> tuple[Candi
     points below the best one's comes after all that are not.
     """
     best_quality = max((variant.quality for variant in variants), default=1.0)
+    tensor_parallel = _tensor_parallel(scored)
 
     def key(one: Scored) -> tuple[float, ...]:
         lossy = one.fit.variant.quality < best_quality - _QUALITY_SLACK
         preference = tier(one.fit.quant, one.kind)
         if one.fit.comfortable:
-            needless = _needless(one, scored) is not None
+            needless = _needless(one, tensor_parallel) is not None
             return (0 if one.natural_kv else 1, lossy, preference, needless, -one.score)
         return (2, -one.fit.max_model_len, lossy, preference, -one.score)
 
     ordered = sorted(scored, key=key)
     return tuple(
-        Candidate(one.plan, one.score, _why(one, ordered[0], scored), not one.fit.comfortable)
+        Candidate(one.plan, one.score, _why(one, ordered[0], tensor_parallel), not one.fit.comfortable)
         for one in ordered
     )
 
@@ -74,7 +75,21 @@ def tier(quant: Quant, kernel_kind: Kind) -> int:
     return 4 if quant.format == "mxfp4" else 5
 
 
-def _needless(one: Scored, scored: Sequence[Scored]) -> str | None:
+_Reach = dict[str, tuple[int, int]]
+"""By variant: the most GPUs that plain tensor parallelism uses comfortably, and the fewest that a replica takes."""
+
+
+def _tensor_parallel(scored: Sequence[Scored]) -> _Reach:
+    reach: _Reach = {}
+    for one in scored:
+        plain = one.plan.pp == one.plan.dp == 1 and one.fit.comfortable
+        if plain and (one.nvlink or one.plan.tp <= _TP_OVER_PCIE):
+            most, fewest = reach.get(one.plan.variant, (0, 1 << 30))
+            reach[one.plan.variant] = max(most, _gpus(one.plan)), min(fewest, one.fit.layout.gpus)
+    return reach
+
+
+def _needless(one: Scored, tensor_parallel: _Reach) -> str | None:
     """Why tensor parallelism (two ranks over PCIe) is preferred to this layout, None where it does not replace it.
 
     Stages lengthen every token's way, ranks of experts step together and wait for the slowest: both only where
@@ -83,18 +98,8 @@ def _needless(one: Scored, scored: Sequence[Scored]) -> str | None:
     plan = one.plan
     if plan.pp == 1 and (plan.dp == 1 or one.busy):
         return None
-
-    def replaces(other: Scored) -> bool:
-        plain = other.plan.pp == other.plan.dp == 1
-        if not plain or not other.fit.comfortable or other.fit.variant is not one.fit.variant:
-            return False
-        if other.plan.tp > _TP_OVER_PCIE and not other.nvlink:
-            return False
-        if one.filled:
-            return _gpus(other.plan) >= _gpus(plan)
-        return other.fit.layout.gpus <= one.fit.layout.gpus
-
-    if not any(replaces(other) for other in scored):
+    most, fewest = tensor_parallel.get(plan.variant, (0, 1 << 30))
+    if (most < _gpus(plan)) if one.filled else (fewest > one.fit.layout.gpus):
         return None
     return f"tensor parallelism makes its {'stages' if plan.pp > 1 else 'expert ranks'} needless"
 
@@ -103,7 +108,7 @@ def _gpus(plan: Plan) -> int:
     return sum(map(len, plan.gpus))
 
 
-def _why(one: Scored, best: Scored, scored: Sequence[Scored]) -> str:
+def _why(one: Scored, best: Scored, tensor_parallel: _Reach) -> str:
     quant, speed = one.fit.quant, one.speed
     weights = f"{one.kind.replace('_', '-')} {quant.format} ({one.kernel})"
     if quant.format == "none":
@@ -114,10 +119,10 @@ def _why(one: Scored, best: Scored, scored: Sequence[Scored]) -> str:
     )
     if one is best:
         return fact
-    return f"{fact}; {_loss(one, best, scored)}"
+    return f"{fact}; {_loss(one, best, tensor_parallel)}"
 
 
-def _loss(one: Scored, best: Scored, scored: Sequence[Scored]) -> str:
+def _loss(one: Scored, best: Scored, tensor_parallel: _Reach) -> str:
     """Why `one` is not the plan."""
     if best.fit.comfortable and not one.fit.comfortable:
         return "its context is short of 32k tokens"
@@ -127,6 +132,6 @@ def _loss(one: Scored, best: Scored, scored: Sequence[Scored]) -> str:
         return "fp8 KV is not needed"
     if tier(one.fit.quant, one.kind) > tier(best.fit.quant, best.kind):
         return f"its weights are less preferred than {best.plan.variant}"
-    if (needless := _needless(one, scored)) is not None:
+    if (needless := _needless(one, tensor_parallel)) is not None:
         return needless
     return f"its score is {100 - 100 * one.score / max(best.score, 1e-9):.0f} % lower"

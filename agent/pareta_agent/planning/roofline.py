@@ -154,7 +154,8 @@ def _format_factor(quant: Quant, kind: Kind, device: Device) -> float:
 def _wire_token_s(arch: Architecture, layout: Layout, machine: Machine) -> float:
     """Two all-reduces a layer of one hidden vector; with dp, dispatch and combine of the routed copies."""
     vector = arch.hidden * 2
-    rate = machine.device.link_bytes * _NVLINK_EFFICIENCY if machine.nvlink else _PCIE_BYTES
+    linked = machine.device.link_bytes * _NVLINK_EFFICIENCY if machine.nvlink else 0.0
+    rate = max(linked, _PCIE_BYTES)  # a driver may report links that the data sheet does not have
     seconds = 0.0
     if layout.tp > 1:
         seconds += 2 * arch.layers / layout.pp * vector * 2 * (layout.tp - 1) / layout.tp / rate
