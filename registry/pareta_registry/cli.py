@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from pareta_registry import cli_publish
 from pareta_registry.catalog import Catalog
 from pareta_registry.errors import CatalogError, RegistryFailure
 from pareta_registry.importing import import_checkpoint
@@ -21,6 +22,8 @@ from pareta_registry.load import builtin_catalog, load_catalog
 from pareta_registry.resolve import Resolution, Unresolved, resolve
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, rich_markup_mode=None)
+
+cli_publish.register(app)
 
 CatalogOption = Annotated[
     Path | None,

@@ -69,3 +69,7 @@ class ArtifactError(RegistryFailure):
         super().__init__(code, message, remedy)
         self.retryable = retryable
         self.retry_after_s = retry_after_s
+
+
+class TrustError(RegistryFailure):
+    """Never retryable: the same bytes stay refused."""

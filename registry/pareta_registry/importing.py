@@ -15,7 +15,7 @@ from pareta_registry.architecture import architecture_facts
 from pareta_registry.build import build_manifest
 from pareta_registry.errors import ArtifactError
 from pareta_registry.gguf import import_gguf
-from pareta_registry.manifest import MANIFEST_NAME, path_refusal
+from pareta_registry.manifest import MANIFEST_NAME, parse_manifest, path_refusal
 from pareta_registry.safetensors import TensorInfo, read_header
 
 
@@ -37,11 +37,12 @@ def import_checkpoint(source: Path, target: Path) -> dict[str, Any]:
         )
     manifest = build_manifest(target)
     (target / MANIFEST_NAME).write_bytes(manifest.to_bytes())
-    return describe(target, manifest.digest)
+    return describe(target)
 
 
-def describe(root: Path, digest: str) -> dict[str, Any]:
+def describe(root: Path) -> dict[str, Any]:
     """The model document of an artifact directory, as far as its files know it."""
+    digest = _digest(root)
     config = _config(root)
     tensors = [tensor for file in sorted(root.glob("*.safetensors")) for tensor in read_header(file)]
     if not tensors:
@@ -65,6 +66,17 @@ def describe(root: Path, digest: str) -> dict[str, Any]:
             }
         ],
     }
+
+
+def _digest(root: Path) -> str:
+    try:
+        return parse_manifest((root / MANIFEST_NAME).read_bytes(), str(root)).digest
+    except OSError:
+        raise ArtifactError(
+            "artifact_missing",
+            f"{root} is no artifact: it has no {MANIFEST_NAME}",
+            "make one: `pareta-registry import`",
+        ) from None
 
 
 def _copy(source: Path, target: Path) -> None:

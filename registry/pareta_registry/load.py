@@ -5,6 +5,7 @@ Reads files and nothing else; what a task resolves to is `resolve`'s business.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from pareta_registry.catalog import Catalog, Model, Task
 from pareta_registry.check import Placed, cross_check
 from pareta_registry.document import Located, read_documents
 from pareta_registry.errors import CatalogError, Problem
+from pareta_registry.schema import SCHEMA_NAME
 
 SUFFIXES = (".yaml", ".yml", ".json")
 _KINDS: dict[str, type[Task] | type[Model]] = {"task": Task, "model": Model}
@@ -39,10 +41,31 @@ def load_catalog(path: Path) -> Catalog:
             problems += located.problems
             if not located.problems and located.value is not None:
                 problems += _validate(located, placed)
-    problems += cross_check(placed)
+    return _checked(placed, problems)
+
+
+def parse_catalog(data: bytes, where: str) -> Catalog:
+    """A catalog from the bytes of `catalog_bytes`, checked as if it came from files; `where` names the sender."""
+    try:
+        body = json.loads(data)
+        documents = [Located(where, value=value) for value in (*body["tasks"], *body["models"])]
+        kinds = ["task"] * len(body["tasks"]) + ["model"] * len(body["models"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise CatalogError([Problem(where, 0, "", "no catalog", "promote it again")]) from None
+    placed: list[Placed] = []
+    problems: list[Problem] = []
+    for located, kind in zip(documents, kinds, strict=True):
+        if isinstance(located.value, dict):
+            located.value = {"kind": kind, **located.value}
+        problems += _validate(located, placed)
+    return _checked(placed, problems)
+
+
+def _checked(placed: Sequence[Placed], problems: Sequence[Problem]) -> Catalog:
+    problems = [*problems, *cross_check(placed)]
     if problems:
         raise CatalogError(problems)
-    return catalog_of(placed_documents(placed))
+    return catalog_of(item.document for item in placed)
 
 
 def catalog_of(documents: Iterable[Task | Model]) -> Catalog:
@@ -50,27 +73,27 @@ def catalog_of(documents: Iterable[Task | Model]) -> Catalog:
     in_order = sorted(documents, key=lambda document: document.id)
     tasks = tuple(d for d in in_order if isinstance(d, Task))
     models = tuple(d for d in in_order if isinstance(d, Model))
-    return Catalog(tasks=tasks, models=models, digest=catalog_digest(tasks, models))
+    return Catalog(tasks=tasks, models=models, digest=sha256_digest(catalog_bytes(tasks, models)))
 
 
-def catalog_digest(tasks: Sequence[Task], models: Sequence[Model]) -> str:
-    """sha256 over canonical JSON, defaults left out: a field added to the schema later changes no version."""
-    body = {
-        "tasks": [task.model_dump(mode="json", exclude_defaults=True) for task in tasks],
-        "models": [model.model_dump(mode="json", exclude_defaults=True) for model in models],
-    }
-    return sha256_digest(canonical_json(body))
-
-
-def placed_documents(placed: Sequence[Placed]) -> Iterator[Task | Model]:
-    return (item.document for item in placed)
+def catalog_bytes(tasks: Sequence[Task], models: Sequence[Model]) -> bytes:
+    """What a catalog's digest is over: canonical JSON, defaults left out, so that a field which the schema gains
+    later changes no version."""
+    return canonical_json(
+        {
+            "tasks": [task.model_dump(mode="json", exclude_defaults=True) for task in tasks],
+            "models": [model.model_dump(mode="json", exclude_defaults=True) for model in models],
+        }
+    )
 
 
 def _files(path: Path) -> Iterator[Path]:
     if path.is_file():
         yield path
     elif path.is_dir():
-        yield from (p for p in path.rglob("*") if p.suffix in SUFFIXES and p.is_file())
+        yield from (
+            p for p in path.rglob("*") if p.suffix in SUFFIXES and p.name != SCHEMA_NAME and p.is_file()
+        )
     else:
         raise CatalogError([Problem(str(path), 0, "", "does not exist", "give a catalog file or directory")])
 

@@ -69,17 +69,17 @@ class BucketStore:
     def _errors(self, path: str) -> Iterator[None]:
         try:
             yield
-        except NotFoundError:
+        except (NotFoundError, FileNotFoundError):
             raise ArtifactError(
                 "artifact_missing",
                 f"{self.where} has no {path}",
                 "publish the artifact, or correct its source",
             ) from None
-        except (PermissionDeniedError, UnauthenticatedError):
+        except (PermissionDeniedError, UnauthenticatedError, PermissionError):
             raise ArtifactError(
                 "forbidden", f"{self.where} does not let this host read {path}", "check `object_store_file`"
             ) from None
-        except (BaseError, ValueError) as error:
+        except (BaseError, ValueError, OSError) as error:
             raise ArtifactError(
                 "store_unreachable",
                 f"{self.where} cannot be read: {str(error).splitlines()[0]}",

@@ -19,7 +19,7 @@ async def test_the_demo_model_is_what_the_catalog_says(tmp_path: Path) -> None:
     model = builtin_catalog().models[0]
     store = WeightsStore(WeightsSettings(tmp_path / "weights", tmp_path / "cache"))
     path = await store.fetch(model.variants[0], lambda _: None)
-    written = describe(path, model.variants[0].artifact)
+    written = describe(path)
     assert model.architecture.model_dump(exclude={"params_b"}) == {
         **model.architecture.model_dump(exclude={"params_b"}),
         **{name: value for name, value in written["architecture"].items() if name != "params_b"},

@@ -1,0 +1,196 @@
+"""The verbs of `pareta-registry` that write: start a catalog, publish artifacts, promote and serve catalogs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from pareta_registry import channel as channels
+from pareta_registry import signing, starter
+from pareta_registry.difference import difference
+from pareta_registry.errors import ArtifactError
+from pareta_registry.importing import describe
+from pareta_registry.load import load_catalog
+from pareta_registry.publish import publish
+from pareta_registry.schema import catalog_schema
+from pareta_registry.stores import StoreSettings
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+KeyOption = Annotated[
+    list[Path] | None, typer.Option("--key", help="Private key to sign with; may be given several times.")
+]
+ChannelOption = Annotated[str, typer.Option("--channel", help="The channel to point.")]
+DockerOption = Annotated[
+    Path | None,
+    typer.Option("--docker-config", envvar="PARETA_DOCKER_CONFIG", help="config.json with `auths`."),
+]
+CaOption = Annotated[Path | None, typer.Option("--ca-file", envvar="PARETA_CA_FILE", help="CA bundle (PEM).")]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the verbs to the program."""
+    for verb in (init, add, publish_artifact, keygen, promote, sign, diff, gc, serve, schema):
+        app.command(verb.__name__.removesuffix("_artifact"))(verb)
+
+
+def init(path: Path) -> None:
+    """Start a catalog in the new directory PATH: one task, one model, and the schema for editors."""
+    for file in starter.write(path):
+        _say(f"wrote {file}")
+
+
+def add(
+    artifact: Annotated[Path, typer.Argument(help="An artifact directory, as `import` makes it.")],
+    catalog: Annotated[Path, typer.Argument(help="The catalog directory.")],
+    model: Annotated[str, typer.Option("--id", help="The model's id.")],
+    license_: Annotated[str, typer.Option("--license", help="Its SPDX license.")],
+    source: Annotated[
+        str | None, typer.Option(help="Where nodes fetch it (default: this directory).")
+    ] = None,
+) -> None:
+    """Add the model of an artifact to a catalog."""
+    target = catalog / f"{model}.yaml"
+    if target.exists():
+        raise ArtifactError("target_exists", f"{target} is there already", "edit it, or choose another --id")
+    document = describe(artifact) | {"id": model, "license": license_}
+    if source:
+        document["variants"][0]["source"] = source
+    target.write_text(f"{starter.SCHEMA_LINE}\n" + yaml.safe_dump(document, sort_keys=False))
+    load_catalog(catalog)
+    _say(f"wrote {target}")
+
+
+def publish_artifact(
+    artifact: Annotated[Path, typer.Argument(help="A checkpoint or artifact directory, or a GGUF file.")],
+    target: Annotated[str, typer.Argument(help="oci://host/repository:tag")],
+    docker_config: DockerOption = None,
+    ca_file: CaOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Push an artifact to an OCI registry, as a ModelPack."""
+    settings = StoreSettings(docker_config=docker_config, ca_file=ca_file)
+    manifest, digest = asyncio.run(publish(artifact, target, settings))
+    repository = target.partition("@")[0]
+    if ":" in repository.rsplit("/", 1)[-1]:
+        repository = repository.rsplit(":", 1)[0]
+    _print(
+        {"artifact": manifest.digest, "source": f"{repository}@{digest}", "bytes": manifest.total_bytes},
+        as_json,
+    )
+
+
+def keygen(
+    path: Annotated[Path, typer.Argument(help="The private key; PATH.pub is the public one.")],
+) -> None:
+    """Make a signing key."""
+    public = path.with_name(path.name + ".pub")
+    if path.exists() or public.exists():
+        raise ArtifactError("target_exists", f"{path} is there already", "choose another name")
+    private_pem, public_pem = signing.generate_key()
+    path.touch(mode=0o600)
+    path.write_bytes(private_pem)
+    public.write_bytes(public_pem)
+    _say(f"wrote {path} (keep it) and {public} (give it to the nodes)")
+
+
+def promote(
+    catalog: Annotated[str, typer.Argument(help="A catalog directory, or the digest of a published one.")],
+    root: Annotated[Path, typer.Argument(help="The directory that is served.")],
+    channel: ChannelOption = "stable",
+    key: KeyOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Point a channel at a catalog: publish it first, or go back to one that was published before."""
+    keys = [signing.read_private_key(path) for path in key or ()]
+    if catalog.startswith("sha256:"):
+        pointer = channels.retag(root, catalog, channel, keys)
+    else:
+        pointer = channels.promote(root, load_catalog(Path(catalog)), channel, keys)
+    _print(pointer.model_dump() | {"signatures": len(keys)}, as_json)
+
+
+def sign(
+    root: Path, key: KeyOption = None, channel: ChannelOption = "stable", as_json: JsonOption = False
+) -> None:
+    """Sign what a channel points at, replacing the signatures that it has."""
+    if not key:
+        raise typer.BadParameter("give at least one --key")
+    pointer = channels.sign(root, channel, [signing.read_private_key(path) for path in key])
+    _print(pointer.model_dump() | {"signatures": len(key)}, as_json)
+
+
+def diff(before: Path, after: Path, as_json: JsonOption = False) -> None:
+    """Show what changed between two catalogs; exit code 1 when something did."""
+    changes = difference(load_catalog(before), load_catalog(after))
+    if as_json:
+        fields = ("kind", "where", "before", "after")
+        _print([{name: getattr(change, name) for name in fields} for change in changes], True)
+    else:
+        sys.stdout.writelines(f"{change}\n" for change in changes)
+    if changes:
+        raise typer.Exit(1)
+
+
+def gc(
+    root: Path,
+    delete: Annotated[
+        bool, typer.Option("--delete", help="Delete; without it they are only listed.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """List or delete published catalogs that no channel points at."""
+    unused = channels.unused_catalogs(root)
+    if delete:
+        for path in unused:
+            path.unlink()
+    _print({"deleted" if delete else "unused": [path.stem.replace("-", ":", 1) for path in unused]}, as_json)
+
+
+def serve(
+    root: Path,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port; 0 picks a free one.")] = 8090,
+) -> None:
+    """Serve published catalogs over HTTP (read-only, with ETags)."""
+    asyncio.run(_serve(root, host, port))
+
+
+def schema() -> None:
+    """Print the JSON Schema of catalog documents, for editors."""
+    _print(catalog_schema(), True)
+
+
+async def _serve(root: Path, host: str, port: int) -> None:
+    from pareta_registry.server import serve as listen
+
+    try:
+        runner = await listen(root, host, port)
+    except OSError as error:
+        raise ArtifactError(
+            "port_taken", f"cannot listen on {host}:{port}: {error.strerror}", "choose another --port"
+        ) from None
+    ended = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, ended.set)
+    _say(f"serving {root} on http://{host}:{runner.addresses[0][1]}")
+    await ended.wait()
+    await runner.cleanup()
+
+
+def _print(value: Any, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps(value, indent=2) + "\n")
+    else:
+        sys.stdout.writelines(f"{name:12}{item}\n" for name, item in value.items())
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()

@@ -1,0 +1,26 @@
+"""What `pareta-registry init` writes: a catalog that is valid from the first minute, with its schema beside it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from pareta_registry.errors import ArtifactError
+from pareta_registry.schema import SCHEMA_NAME, catalog_schema
+
+SCHEMA_LINE = f"# yaml-language-server: $schema={SCHEMA_NAME}"
+
+
+def write(root: Path) -> list[Path]:
+    """Writes the files into the new or empty directory `root` and returns them."""
+    if root.exists() and any(root.iterdir()):
+        raise ArtifactError("target_exists", f"{root} is not empty", "name a new directory")
+    root.mkdir(parents=True, exist_ok=True)
+    written = []
+    for source in sorted(Path(__file__).with_name("demo").glob("*.yaml")):
+        target = root / source.name
+        target.write_text(f"{SCHEMA_LINE}\n{source.read_text()}")
+        written.append(target)
+    schema = root / SCHEMA_NAME
+    schema.write_text(json.dumps(catalog_schema(), indent=2) + "\n")
+    return [*written, schema]
