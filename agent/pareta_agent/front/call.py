@@ -226,9 +226,11 @@ class Call:
     # the caller's side of a run
 
     def stream_gave(self, payload: bytes) -> None:
-        if not self._head_sent:
-            self._send_head(200, STREAM_HEADERS)
-        self._transport.write(chunk(payload) if self._request.http11 else payload)
+        framed = chunk(payload) if self._request.http11 else payload
+        if self._head_sent:
+            self._transport.write(framed)
+        else:
+            self._send_head(200, STREAM_HEADERS, framed)
 
     def verbatim(self) -> Callable[[bytes], None] | None:
         return self._transport.write if self._request.http11 else None
@@ -241,8 +243,7 @@ class Call:
 
     def finish_document(self, document: bytes) -> None:
         length = b"%d" % len(document)
-        self._send_head(200, ((b"content-type", b"application/json"), (b"content-length", length)))
-        self._transport.write(document)
+        self._send_head(200, ((b"content-type", b"application/json"), (b"content-length", length)), document)
         self._complete()
 
     def finish_badly(self, problem: Problem) -> int:
@@ -274,17 +275,16 @@ class Call:
     def _send_problem(self, problem: Problem) -> None:
         document = body_of(problem)
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(document))]
-        self._send_head(problem.status, [*headers, *headers_of(problem)])
-        self._transport.write(document)
+        self._send_head(problem.status, [*headers, *headers_of(problem)], document)
         self._complete()
 
-    def _send_head(self, status: int, headers: Any) -> None:
+    def _send_head(self, status: int, headers: Any, document: bytes = b"") -> None:
         self._head_sent = True
         if not self._request.http11:
             headers = [h for h in headers if h[0] != b"transfer-encoding"]
             self.keep_alive = False
         common = [*self._protocol.server_state.default_headers, (b"x-request-id", self.id.encode())]
-        self._transport.write(response_head(status, [*common, *headers], self.keep_alive))
+        self._transport.write(response_head(status, [*common, *headers], self.keep_alive) + document)
 
     def _complete(self) -> None:
         self.response_complete = True
@@ -292,6 +292,7 @@ class Call:
         self._protocol.call_complete(self)
 
     def _leave(self) -> None:
+        self._run = None
         self._desk.leave(self)
 
     def _count(self, outcome: str, status: int) -> None:

@@ -6,6 +6,7 @@ from typing import Final
 
 _HEX: Final = frozenset(b"0123456789abcdefABCDEF")
 MAX_SIZE_LINE: Final = 64
+_SIZES: Final = {b"%x" % size: size for size in range(1, 4096)}
 
 
 class BadFraming(ValueError):
@@ -37,6 +38,48 @@ def whole_events(data: bytes) -> int:
             return 0
         chunks += 1
     return chunks if at == size else 0
+
+
+class Template:
+    """The bytes around a stream's words, learnt from one event: most chunks differ in nothing else.
+
+    `prefix` ends after the quote that opens the words, `suffix` starts with the quote that closes them and runs to
+    the chunk's end. Words without a quote cannot end their string, so a chunk that fits is as dull as the first.
+    """
+
+    __slots__ = ("_prefix", "_suffix")
+
+    def __init__(self, prefix: bytes, suffix: bytes) -> None:
+        self._prefix, self._suffix = prefix, suffix
+
+    def fits(self, data: bytes) -> int:
+        """How many whole chunks `data` is, if each is a dull event of this stream; else 0."""
+        prefix, suffix = self._prefix, self._suffix
+        at = chunks = 0
+        size = len(data)
+        while at < size:
+            start = data.find(b"\r\n", at, at + 8) + 2
+            length = _SIZES.get(data[at : start - 2], 0)
+            at = start + length + 2
+            if (
+                not length
+                or not data.startswith(prefix, start)
+                or not data.endswith(suffix, start, at)
+                or data.find(b'"', start + len(prefix), at - len(suffix)) >= 0
+            ):
+                return 0
+            chunks += 1
+        return chunks if at == size else 0
+
+
+def template_of(event: bytes) -> Template | None:
+    """The template of a dull event that holds words; None when they are not found."""
+    for opening in (b'"content":"', b'"text":"'):
+        start = event.find(opening) + len(opening)
+        end = event.find(b'"', start)
+        if start >= len(opening) and end >= 0 and event.endswith(b"\n\n") and event[end - 1 : end] != b"\\":
+            return Template(event[:start], event[end:] + b"\r\n")
+    return None
 
 
 class ChunkReader:

@@ -33,10 +33,13 @@ class Desk:
         self.idle = asyncio.Event()
         self.idle.set()
         self.draining = False
+        self._prefix = os.urandom(8).hex()
+        self._requests = 0
 
     def new_request_id(self) -> str:
-        """Sorts by time, says nothing else."""
-        return f"req_{int(self.deps.clock.wall_s() * 1000):012x}{os.urandom(10).hex()}"
+        """Unique over restarts by its random part, within this process by its count."""
+        self._requests += 1
+        return f"req_{self._prefix}{self._requests:08x}"
 
     def enter(self, served: Served) -> None:
         self.open.add(served)

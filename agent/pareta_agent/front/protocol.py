@@ -29,6 +29,8 @@ class FrontProtocol(HttpToolsProtocol):
         super().__init__(**uvicorn)
         self._desk = desk
         self._header_bytes = 0
+        self._max_header_bytes = desk.settings.max_header_bytes
+        self._max_headers = desk.settings.max_headers
         self._broken = False
         self.waiting_since_s: float | None = None
 
@@ -53,17 +55,20 @@ class FrontProtocol(HttpToolsProtocol):
     # the parser's side
 
     def on_message_begin(self) -> None:
-        super().on_message_begin()
+        self.url = b""
+        self.headers = []
         self._header_bytes = 0
         self.waiting_since_s = self._desk.deps.clock.mono_s()
 
     def on_url(self, url: bytes) -> None:
-        super().on_url(url)
+        self.url += url
         self._limit_head(len(url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        super().on_header(name, value)
-        self._limit_head(len(name) + len(value))
+        self.headers.append((name.lower(), value))
+        self._header_bytes += len(name) + len(value)
+        if self._header_bytes > self._max_header_bytes or len(self.headers) > self._max_headers:
+            self._limit_head(0)
 
     def on_headers_complete(self) -> None:
         self.waiting_since_s = None
@@ -77,7 +82,7 @@ class FrontProtocol(HttpToolsProtocol):
             return
         route = INFERENCE.get((self.parser.get_method(), self.url))
         if route is None:
-            super().on_headers_complete()
+            self._pass_on()
             return
         http11 = self.parser.get_http_version() == "1.1"
         keep_alive = http11 and self.parser.should_keep_alive()
@@ -106,6 +111,15 @@ class FrontProtocol(HttpToolsProtocol):
             self.cycle.body_complete()
         else:
             super().on_message_complete()
+
+    def _pass_on(self) -> None:
+        """Gives uvicorn the head as if it had read it itself."""
+        url, headers = self.url, self.headers
+        super().on_message_begin()
+        super().on_url(url)
+        for name, value in headers:
+            super().on_header(name, value)
+        super().on_headers_complete()
 
     # uvicorn's side
 

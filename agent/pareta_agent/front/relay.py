@@ -7,7 +7,7 @@ without a task, a copy or a parse. Everything else takes the careful way.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 from pareta_agent.front.chunked import BadFraming, ChunkReader, whole_events
 from pareta_agent.front.head import MAX_HEAD_BYTES, BadHead, Head, parse_head
@@ -33,6 +33,13 @@ class Sink(Protocol):
     def relay_failed(self, error: Exception) -> None: ...
 
 
+LEARNING_EVENTS: Final = 4
+
+
+def _nothing(_: bytes) -> int:
+    return 0
+
+
 class Relay:
     """One request's reader. `alive` is set by every read, for whoever watches over stalls."""
 
@@ -41,6 +48,7 @@ class Relay:
         "_buffer",
         "_chunks",
         "_connection",
+        "_fits",
         "_head",
         "_max_bytes",
         "_sink",
@@ -59,6 +67,7 @@ class Relay:
         self._head: Head | None = None
         self._chunks = ChunkReader()
         self._write: Callable[[bytes], None] | None = None
+        self._fits: Callable[[bytes], int] = _nothing
         self.listener = Listener(wants_usage)
         self.alive = True
         self.status: int | None = None
@@ -67,7 +76,9 @@ class Relay:
         self.alive = True
         write = self._write
         try:
-            if write is not None and (events := whole_events(data)) and dull(data):
+            if write is None:
+                self._feed_carefully(data)
+            elif events := self._fits(data) or (dull(data) and whole_events(data)):
                 self.listener.events += events
                 write(data)
             else:
@@ -133,8 +144,16 @@ class Relay:
             self._give_back()
         if not was_over and (listener.done or listener.failed or self._chunks.ended):
             self._sink.stream_ended()
-        elif listener.events and self._chunks.at_boundary and listener.at_boundary and not was_over:
+        elif self._may_hurry and not was_over:
             self._write = self._sink.verbatim()
+            self._fits = listener.template.fits if listener.template is not None else _nothing
+
+    @property
+    def _may_hurry(self) -> bool:
+        """Whether the next bytes start an event, and enough were read to know what events look like here."""
+        listener = self.listener
+        known = listener.template is not None or listener.events >= LEARNING_EVENTS
+        return known and self._chunks.at_boundary and listener.at_boundary
 
     def _feed_document(self, data: bytes) -> None:
         head = self._head

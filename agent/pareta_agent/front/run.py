@@ -278,6 +278,7 @@ class Run:
         self._count(record, 200)
 
     def _count(self, record: UsageRecord, status: int) -> None:
+        self._relay = None  # cuts the cycle, so that a request's objects die with it
         metrics, endpoint, route = self._desk.deps.metrics, self._admission.endpoint, self._admission.route
         metrics.inc("pareta_requests_total", endpoint, route, record.outcome.value, str(status))
         metrics.inc("pareta_requests_in_flight", endpoint, by=-1)

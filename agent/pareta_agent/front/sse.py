@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import orjson
 
+from pareta_agent.front.chunked import Template, template_of
 from pareta_agent.meter.record import Tokens
 from pareta_agent.meter.usage import tokens_of
 
@@ -42,7 +43,7 @@ class Listener:
     """Follows one stream: `feed` takes payload split anywhere and gives what the caller may have now.
 
     `done` turns true at `[DONE]`, which is never given out: the relay says it once the record is durable.
-    `failed` turns true at an error event, which is not given out either.
+    `failed` turns true at an error event, which is not given out either. `template` is what its words come in.
     """
 
     __slots__ = (
@@ -52,6 +53,7 @@ class Listener:
         "events",
         "failed",
         "finish_reasons",
+        "template",
         "tokens",
         "usage_seen",
     )
@@ -62,6 +64,7 @@ class Listener:
         self.done = self.failed = self.usage_seen = False
         self.finish_reasons: list[str] = []
         self.tokens: Tokens | None = None
+        self.template: Template | None = None
         self.events = 0
 
     @property
@@ -89,6 +92,8 @@ class Listener:
         """One whole event: what of it goes to the caller."""
         self.events += 1
         if dull(event) and _FINGERPRINT not in event:
+            if self.template is None and self.events > 1:
+                self.template = template_of(event)
             return event
         data = data_of(event)
         if data == b"[DONE]":

@@ -13,10 +13,11 @@ from pareta_agent.front.envelope import Problem
 Headers = list[tuple[bytes, bytes]]
 
 _STATUS_LINES: Final = {s.value: b"HTTP/1.1 %d %b\r\n" % (s.value, s.phrase.encode()) for s in HTTPStatus}
+JSON: Final = b"application/json"
 _ONCE: Final = (b"content-length", b"host", b"authorization", b"content-type", b"transfer-encoding")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Request:
     """The head of an inference request. `problem` is what already forbids it, told when its turn comes."""
 
@@ -32,28 +33,31 @@ class Request:
 
 def broken_framing(headers: Headers) -> str | None:
     """What makes a request's framing ambiguous, which ends the connection; None when nothing does."""
-    names = Counter(name for name, _ in headers)
-    for name in _ONCE:
-        if names[name] > 1:
-            return f"duplicate {name.decode()}"
-    if names[b"content-length"] and names[b"transfer-encoding"]:
+    fields = dict(headers)
+    if len(fields) < len(headers) and (twice := _said_twice(headers)):
+        return f"duplicate {twice.decode()}"
+    coding = fields.get(b"transfer-encoding")
+    if coding is not None and b"content-length" in fields:
         return "both content-length and transfer-encoding"
-    coding = dict(headers).get(b"transfer-encoding")
     if coding is not None and coding.strip().lower() != b"chunked":
         return "unknown transfer-encoding"
-    if not names[b"host"]:
-        return "no host"
-    return None
+    return None if b"host" in fields else "no host"
+
+
+def _said_twice(headers: Headers) -> bytes | None:
+    names = Counter(name for name, _ in headers)
+    return next((name for name in _ONCE if names[name] > 1), None)
 
 
 def request_of(headers: Headers, keep_alive: bool, http11: bool, max_body_bytes: int) -> Request:
     """Reads the head of an inference request whose framing is sound."""
     fields = dict(headers)
-    kind = fields.get(b"content-type", b"application/json").partition(b";")[0].strip().lower()
-    encoding = fields.get(b"content-encoding", b"identity").strip().lower()
+    kind = fields.get(b"content-type", JSON)
+    encoding = fields.get(b"content-encoding")
     length = fields.get(b"content-length", b"0")
     problem = None
-    if kind != b"application/json" or encoding not in (b"identity", b""):
+    alien = kind != JSON and kind.partition(b";")[0].strip().lower() != JSON
+    if alien or (encoding is not None and encoding.strip().lower() not in (b"identity", b"")):
         problem = Problem("unsupported_media_type")
     elif length.isdigit() and int(length) > max_body_bytes:
         problem = Problem("body_too_large", f"The request body is larger than {max_body_bytes} bytes.")
@@ -68,7 +72,6 @@ def request_of(headers: Headers, keep_alive: bool, http11: bool, max_body_bytes:
 
 def response_head(status: int, headers: Iterable[tuple[bytes, bytes]], keep_alive: bool) -> bytes:
     """A response's head with its empty line."""
-    lines = [_STATUS_LINES.get(status, b"HTTP/1.1 %d \r\n" % status)]
-    lines += [b"%b: %b\r\n" % header for header in headers]
+    lines = [b"%b: %b\r\n" % header for header in headers]
     lines.append(b"\r\n" if keep_alive else b"connection: close\r\n\r\n")
-    return b"".join(lines)
+    return _STATUS_LINES[status] + b"".join(lines)

@@ -6,11 +6,11 @@ never a prompt, a key, a path or a weights id.
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal
-
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 LATENCY_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 TOKEN_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0, 2.5)
@@ -92,30 +92,47 @@ TABLE: Final[tuple[Series, ...]] = (
 
 
 class Metrics:
-    """The registry. Series are named as in `TABLE`; label values are given in the declared order."""
+    """The registry. Series are named as in `TABLE`; label values are given in the declared order.
+
+    Counting is a dict and an addition, because it happens on the path of every request.
+    """
 
     def __init__(self) -> None:
-        self._registry = CollectorRegistry()
-        self._series = {s.name: _build(s, self._registry) for s in TABLE}
-        self._children: dict[tuple[str, tuple[str, ...]], Counter | Gauge | Histogram] = {}
+        self._declared = {series.name: series for series in TABLE}
+        self._values: dict[tuple[str, tuple[str, ...]], float] = {}
+        self._histograms: dict[tuple[str, tuple[str, ...]], _Histogram] = {}
         self._before_render: list[Callable[[], None]] = []
+        for series in TABLE:
+            if not series.labels and series.kind != "histogram":
+                self._values[series.name, ()] = 0.0
 
-    def inc(self, name: str, *labels: str, by: float = 1) -> None:
+    def inc(self, name: str, *labels: str, by: float = 1.0) -> None:
         """Adds to a counter or a gauge."""
-        self._child(name, labels).inc(by)  # type: ignore[union-attr]
+        key = (name, labels)
+        try:
+            self._values[key] += by
+        except KeyError:
+            self._check(name, labels)
+            self._values[key] = by
 
     def set(self, name: str, value: float, *labels: str) -> None:
         """Sets a gauge."""
-        self._child(name, labels).set(value)  # type: ignore[union-attr]
+        self._check(name, labels)
+        self._values[name, labels] = value
 
     def observe(self, name: str, value: float, *labels: str) -> None:
         """Adds an observation to a histogram."""
-        self._child(name, labels).observe(value)  # type: ignore[union-attr]
+        key = (name, labels)
+        histogram = self._histograms.get(key)
+        if histogram is None:
+            self._check(name, labels)
+            histogram = self._histograms[key] = _Histogram(self._declared[name].buckets)
+        histogram.add(value)
 
     def drop(self, name: str, *labels: str) -> None:
         """Forgets one labelled child, as when an endpoint is gone; one that never was is no error."""
-        if self._children.pop((name, labels), None) is not None:
-            self._series[name].remove(*labels)
+        self._values.pop((name, labels), None)
+        self._histograms.pop((name, labels), None)
 
     def before_render(self, update: Callable[[], None]) -> None:
         """Calls `update` ahead of each scrape, to set what is read rather than counted."""
@@ -128,20 +145,53 @@ class Metrics:
                 update()
             except Exception:
                 self.inc("pareta_scrape_errors_total", "")
-        return generate_latest(self._registry)
+        lines: dict[str, list[str]] = {name: [] for name in self._declared}
+        for (name, labels), value in self._values.items():
+            lines[name].append(f"{name}{_labels(self._declared[name], labels)} {_number(value)}")
+        for (name, labels), histogram in self._histograms.items():
+            lines[name] += histogram.lines(self._declared[name], labels)
+        return "".join(_family(self._declared[name], samples) for name, samples in lines.items()).encode()
 
-    def _child(self, name: str, labels: tuple[str, ...]) -> Counter | Gauge | Histogram:
-        child = self._children.get((name, labels))
-        if child is None:
-            series = self._series[name]
-            child = series.labels(*labels) if labels else series
-            self._children[name, labels] = child
-        return child
+    def _check(self, name: str, labels: tuple[str, ...]) -> None:
+        if len(labels) != len(self._declared[name].labels):
+            raise ValueError(f"{name} takes labels {self._declared[name].labels}, not {labels}")
 
 
-def _build(series: Series, registry: CollectorRegistry) -> Counter | Gauge | Histogram:
-    if series.kind == "counter":
-        return Counter(series.name, series.meaning, series.labels, registry=registry)
-    if series.kind == "gauge":
-        return Gauge(series.name, series.meaning, series.labels, registry=registry)
-    return Histogram(series.name, series.meaning, series.labels, registry=registry, buckets=series.buckets)
+class _Histogram:
+    __slots__ = ("_bounds", "_counts", "_sum")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self._sum = 0.0
+
+    def add(self, value: float) -> None:
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self._sum += value
+
+    def lines(self, series: Series, labels: tuple[str, ...]) -> list[str]:
+        rows, total = [], 0
+        for bound, count in zip((*self._bounds, math.inf), self._counts, strict=True):
+            total += count
+            rows.append(f"{series.name}_bucket{_labels(series, labels, le=_number(bound))} {total}")
+        rows.append(f"{series.name}_sum{_labels(series, labels)} {_number(self._sum)}")
+        rows.append(f"{series.name}_count{_labels(series, labels)} {total}")
+        return rows
+
+
+def _family(series: Series, samples: list[str]) -> str:
+    head = f"# HELP {series.name} {series.meaning}\n# TYPE {series.name} {series.kind}\n"
+    return head + "".join(f"{sample}\n" for sample in samples)
+
+
+def _labels(series: Series, values: tuple[str, ...], **more: str) -> str:
+    pairs = [*zip(series.labels, values, strict=True), *more.items()]
+    return "{" + ",".join(f'{name}="{_escape(value)}"' for name, value in pairs) + "}" if pairs else ""
+
+
+def _escape(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
+def _number(value: float) -> str:
+    return "+Inf" if value == math.inf else repr(float(value))
