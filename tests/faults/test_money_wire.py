@@ -118,21 +118,34 @@ async def test_a_plane_restored_from_a_backup_gets_everything_again(tmp_path: Pa
     async with node(tmp_path, plane) as (spool, uplink):
         await spool.finish(record("before"))
         assert await uplink.drained(5)
-        plane.close()
-        shutil.copy(plane.path, tmp_path / "backup.db")
-        plane = LabPlane(plane.path, SystemClock())
+    shutil.copy(plane.path, tmp_path / "backup.db")
     async with node(tmp_path, plane) as (spool, uplink):
         await asyncio.gather(*(spool.finish(record(f"after-{n}")) for n in range(10)))
         assert await uplink.drained(5)
-    plane.close()
-    shutil.copy(tmp_path / "backup.db", plane.path)
-    plane = LabPlane(plane.path, SystemClock())
+    plane.restore(tmp_path / "backup.db")
     assert ledgered(plane) == ["before"]
     async with node(tmp_path, plane) as (_, uplink):
         assert await uplink.drained(5)
     assert ledgered(plane) == sorted(["before", *(f"after-{n}" for n in range(10))])
     assert spent(plane) == 11 * PRICE_OF_ONE
-    plane.close()
+
+
+async def test_a_plane_restored_under_a_running_node_gets_everything_again(
+    tmp_path: Path, plane: LabPlane
+) -> None:
+    """The next batch meets a 409, and the uplink goes back to what the plane has lost."""
+    async with node(tmp_path, plane) as (spool, uplink):
+        await spool.finish(record("before"))
+        assert await uplink.drained(5)
+        shutil.copy(plane.path, tmp_path / "backup.db")
+        await asyncio.gather(*(spool.finish(record(f"after-{n}")) for n in range(10)))
+        assert await uplink.drained(5)
+        plane.restore(tmp_path / "backup.db")
+        await spool.finish(record("next"))
+        assert await uplink.drained(5)
+        assert uplink.view.rewinds == 1
+    assert ledgered(plane) == sorted(["before", "next", *(f"after-{n}" for n in range(10))])
+    assert spent(plane) == 12 * PRICE_OF_ONE
 
 
 async def test_a_spool_rolled_back_is_noticed_and_debits_nothing_twice(

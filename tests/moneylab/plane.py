@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -27,10 +28,15 @@ class LabPlane:
     """`events` is what the uplink calls. Each entry of `faults` bends one call, then the plane is honest."""
 
     def __init__(self, path: Path, clock: Clock) -> None:
-        self.path = path
-        self.database = Database(f"sqlite:///{path}")
+        self.path, self.clock = path, clock
+        self.faults: deque[Fault] = deque()
+        self.calls = 0
+        self._open()
+
+    def _open(self) -> None:
+        self.database = Database(f"sqlite:///{self.path}")
         self.database.create()
-        self.plane = Plane.on(self.database, clock)
+        self.plane = Plane.on(self.database, self.clock)
         self.plane.state.ensure_org(ORG, BALANCE)
         self.plane.nodes.ensure(NODE, "token")
         self.plane.state.want([SeedEndpoint(id=ENDPOINT, task="t", alias="a").wanted(ORG)])
@@ -39,8 +45,12 @@ class LabPlane:
             base_url="http://plane",
             headers={"Authorization": "Bearer token"},
         )
-        self.faults: deque[Fault] = deque()
-        self.calls = 0
+
+    def restore(self, backup: Path) -> None:
+        """Goes back to an older copy of the database, under the feet of its nodes."""
+        self.close()
+        shutil.copy(backup, self.path)
+        self._open()
 
     async def events(self, events: Sequence[bytes]) -> EventsAnswer:
         self.calls += 1

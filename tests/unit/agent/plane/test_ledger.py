@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
+from sqlalchemy.exc import IntegrityError
 
 from pareta_agent.clock import SystemClock
 from pareta_agent.control.wire import DesiredEndpoint, WirePrice
@@ -147,6 +149,17 @@ def test_what_is_no_event_is_refused(plane: Plane, batch: list[dict[str, Any]]) 
 def test_another_nodes_source_is_refused(plane: Plane) -> None:
     """A node writes its own chain only."""
     assert plane.ledger.take("m", chained([usage("a")])) == Refused("the source is not this node's")
+
+
+def test_a_failure_midway_leaves_nothing(plane: Plane, tmp_path: Path) -> None:
+    """When the sequence can't be written, neither the rows nor the debits are there."""
+    connection = sqlite3.connect(tmp_path / "plane.db")
+    connection.execute("CREATE TRIGGER broken BEFORE INSERT ON chains BEGIN SELECT RAISE(ABORT, 'no'); END")
+    connection.close()
+    with pytest.raises(IntegrityError):
+        plane.ledger.take("n", chained([usage("a")]))
+    assert plane.ledger.rows() == []
+    assert plane.state.balance("org") == 1_000_000
 
 
 def test_a_debit_uses_up_the_lease_that_covered_it(plane: Plane) -> None:

@@ -1,0 +1,195 @@
+"""Takes one safeguard away at a time and expects the suite to notice: `python -m moneylab.mutate`.
+
+A mutant is a copy of the package with one line changed. One that survives its tests is a hole in the suite; one whose
+line is not found any more is out of date. Either makes the exit status 1.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "agent" / "pareta_agent"
+DISK, WIRE = "tests/faults/test_money_disk.py", "tests/faults/test_money_wire.py"
+KILLS, SPOOL = "tests/faults/test_money_kills.py", "tests/unit/agent/meter/test_spool.py"
+LEDGER, ACCESS = "tests/unit/agent/plane/test_ledger.py", "tests/unit/agent/access"
+HEART, SOCKETS = "tests/unit/agent/control/test_heartbeat.py", "tests/integration/test_wire.py"
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """`without` says which safeguard is gone; `tests` are those that must notice."""
+
+    without: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+MUTANTS = (
+    Mutant("syncing the spool", "meter/store.py", "synchronous=FULL", "synchronous=OFF", (DISK,)),
+    Mutant(
+        "waiting for the commit",
+        "meter/spool.py",
+        "self._queue.put((record, future))",
+        "self._queue.put((record, future)), future.set_result(None)",
+        (DISK, KILLS),
+    ),
+    Mutant("the lock", "meter/lock.py", "fcntl.LOCK_EX", "fcntl.LOCK_SH", (SPOOL,)),
+    Mutant(
+        "the spool's transaction",
+        "meter/store.py",
+        '"BEGIN IMMEDIATE")\n        try:\n            yield\n            self._writer.execute("COMMIT")',
+        '"SELECT 1")\n        try:\n            yield\n            self._writer.execute("SELECT 1")',
+        (DISK, KILLS),
+    ),
+    Mutant(
+        "noting open requests",
+        "meter/journal.py",
+        "self._store.add_admitted(opened)",
+        "pass",
+        (SPOOL,),
+    ),
+    Mutant(
+        "closing what a crash left open once",
+        "meter/journal.py",
+        "            self._store.drop_admitted([admission.request_id for admission in left])",
+        "            pass",
+        (KILLS,),
+    ),
+    Mutant(
+        "stopping for good after a failed sync",
+        "meter/spool.py",
+        "            self._error = error\n",
+        "            pass\n",
+        (DISK,),
+    ),
+    Mutant(
+        "the ack's hash",
+        "meter/journal.py",
+        "self._store.hash_of(epoch, sequence) != digest",
+        "False",
+        (SPOOL, WIRE),
+    ),
+    Mutant("mending at open", "meter/journal.py", "self._mend(epoch, now_s)", "pass", (DISK,)),
+    Mutant(
+        "the new epoch",
+        "meter/journal.py",
+        "if epoch <= max(self.last, default=0):",
+        "if False:",
+        (SPOOL, HEART),
+    ),
+    Mutant(
+        "the node's name in the spool", "meter/store.py", 'if meta["node"] != node:', "if False:", (DISK,)
+    ),
+    Mutant(
+        "dedupe by identity",
+        "plane/ledger.py",
+        "if pair[0].sequence > last]",
+        "]",
+        (LEDGER, WIRE),
+    ),
+    Mutant("dedupe by request", "plane/ledger.py", "if usage.request_id in seen:", "if False:", (LEDGER,)),
+    Mutant("order", "plane/ledger.py", "if entry.sequence != reached + 1:", "if False:", (LEDGER,)),
+    Mutant(
+        "the chain's check", "plane/ledger.py", "not (entry.intact or _tombstone(event))", "False", (LEDGER,)
+    ),
+    Mutant(
+        "the ledger's transaction",
+        "plane/schema.py",
+        "with self.engine.begin() as connection:",
+        'with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:',
+        (LEDGER,),
+    ),
+    Mutant(
+        "debiting completed calls only",
+        "plane/ledger.py",
+        "usage.outcome is Outcome.COMPLETED and ",
+        "",
+        (LEDGER,),
+    ),
+    Mutant(
+        "fencing", "plane/nodes.py", "if row.epoch != beat.epoch:", "if False:", ("tests/unit/agent/plane",)
+    ),
+    Mutant("holding what is leased", "plane/credit.py", "balance - int(", "balance - 0 * int(", (SOCKETS,)),
+    Mutant(
+        "keeping what was used out of the lease",
+        "access/credit.py",
+        "reservation.micro_usd - used_micro_usd",
+        "reservation.micro_usd",
+        (ACCESS,),
+    ),
+    Mutant("rewinding", "control/uplink.py", "await self._spool.rewind(epoch, expected)", "True", (WIRE,)),
+    Mutant(
+        "rewinding at registration",
+        "control/heartbeat.py",
+        "                    await self._spool.rewind(epoch, expected)",
+        "                    pass",
+        (WIRE,),
+    ),
+    Mutant(
+        "the lease's clock",
+        "control/heartbeat.py",
+        "renewed_boot_s=sent_boot_s,",
+        "renewed_boot_s=self._clock.boot_s(),",
+        (HEART,),
+    ),
+)
+
+
+def survives(mutant: Mutant) -> bool | None:
+    """Whether the tests still pass; None when the line is not there."""
+    source = (PACKAGE / mutant.file).read_text()
+    if source.count(mutant.old) != 1:
+        return None
+    with tempfile.TemporaryDirectory() as place:
+        copy = Path(place) / "pareta_agent"
+        shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+        (copy / mutant.file).write_text(source.replace(mutant.old, mutant.new))
+        argv = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-x",
+            "-q",
+            "-m",
+            "not slow",
+            "--timeout=60",
+            "-p",
+            "no:cacheprovider",
+        ]
+        environment = {**os.environ, "PYTHONPATH": place, "PYTHONDONTWRITEBYTECODE": "1"}
+        done = subprocess.run(
+            [*argv, *mutant.tests], cwd=ROOT, env=environment, capture_output=True, timeout=300
+        )
+    return done.returncode == 0
+
+
+def main() -> None:
+    wanted = sys.argv[1:]
+    fates = {}
+    nothing = Mutant(
+        "anything", "clock.py", "class SystemClock:", "class SystemClock:", (DISK, WIRE, SPOOL, LEDGER)
+    )
+    if survives(nothing) is not True:
+        sys.exit("the suite fails on the package as it is")
+    for mutant in MUTANTS:
+        if wanted and not any(word in mutant.without for word in wanted):
+            continue
+        fate = {True: "SURVIVED", False: "noticed", None: "NOT FOUND"}[survives(mutant)]
+        fates[mutant.without] = fate
+        print(f"{fate:10} without {mutant.without}", file=sys.stderr, flush=True)
+    print(json.dumps(fates, indent=2))
+    sys.exit(0 if set(fates.values()) == {"noticed"} else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""Nodes at the plane: epochs that only grow, fencing, gaps, and how alive each is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pareta_agent.control.wire import EpochMark, Heartbeat, Observed, Register, SpoolReport
+from pareta_agent.plane.nodes import Nodes
+from pareta_agent.plane.schema import Database, chains
+
+
+class Clock:
+    now_s = 1000.0
+
+    def wall_s(self) -> float:
+        return self.now_s
+
+    mono_s = boot_s = wall_s
+
+    async def sleep(self, seconds: float) -> None:
+        self.now_s += seconds
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    found = Database(f"sqlite:///{tmp_path / 'plane.db'}")
+    found.create()
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def nodes(database: Database, clock: Clock) -> Nodes:
+    found = Nodes(database, clock)
+    found.ensure("n", "token")
+    return found
+
+
+def register(nodes: Nodes, *marks: tuple[int, int, int], spool_id: str = "s") -> int:
+    epochs = [EpochMark(epoch=epoch, last_seq=last, acked_seq=acked) for epoch, last, acked in marks]
+    body = Register(node="n", boot_id="b", agent_version="0", spool_id=spool_id, epochs=epochs)
+    return nodes.register(body).epoch
+
+
+def beat(epoch: int, last_seq: int = 0, acked_seq: int = 0) -> Heartbeat:
+    spool = SpoolReport(last_seq=last_seq, acked_seq=acked_seq)
+    return Heartbeat(node="n", epoch=epoch, hb_seq=1, boot_id="b", state="ready", spool=spool)
+
+
+def taken(database: Database, epoch: int, last_seq: int) -> None:
+    row = {
+        "source": "//pareta/node/n/spool/s",
+        "epoch": epoch,
+        "node": "n",
+        "last_seq": last_seq,
+        "last_hash": "00",
+    }
+    with database.write() as connection:
+        connection.execute(chains.insert().values(**row))
+
+
+def test_epochs_only_grow(nodes: Nodes) -> None:
+    """Above what the plane gave, and above what the node remembers of a plane that was lost."""
+    assert [register(nodes), register(nodes), register(nodes, (40, 1, 1)), register(nodes)] == [1, 2, 41, 42]
+
+
+def test_an_old_epoch_is_fenced(nodes: Nodes) -> None:
+    """Heartbeats and reports of an older epoch have no answer."""
+    old, new = register(nodes), register(nodes)
+    assert nodes.heartbeat(beat(old)) is None
+    assert nodes.heartbeat(beat(new)) is not None
+    assert nodes.observed("n", Observed(epoch=old, desired_revision=0, endpoints=[])) is False
+    assert nodes.observed("n", Observed(epoch=new, desired_revision=0, endpoints=[])) is True
+
+
+def test_a_plane_that_is_behind_asks_for_more(nodes: Nodes, database: Database) -> None:
+    """Restored from a backup, it knows less than what the node calls acked: at registration and at a beat."""
+    taken(database, 1, 5)
+    marks = [EpochMark(epoch=1, last_seq=9, acked_seq=7), EpochMark(epoch=2, last_seq=3, acked_seq=0)]
+    body = Register(node="n", boot_id="b", agent_version="0", spool_id="s", epochs=marks)
+    assert nodes.register(body).expected == {1: 6}
+    taken(database, 3, 5)
+    answer = nodes.heartbeat(beat(3, last_seq=9, acked_seq=7))
+    assert answer is not None
+    assert answer.expected_seq == 6
+
+
+def test_a_node_that_forgot_is_noticed_once(nodes: Nodes, database: Database) -> None:
+    """Less reported than was sent is a gap, on record after one beat."""
+    epoch = register(nodes)
+    taken(database, epoch, 5)
+    for _ in range(3):
+        nodes.heartbeat(beat(epoch, last_seq=4))
+    assert nodes.gaps("n") == [(epoch, 5, 4)]
+
+
+def test_a_spool_without_the_newest_epochs_is_noticed(nodes: Nodes, database: Database) -> None:
+    """A disk rolled back by days does not know of epochs that it sent."""
+    taken(database, 1, 5)
+    taken(database, 2, 8)
+    register(nodes, (1, 5, 5))
+    assert nodes.gaps("n") == [(2, 8, 0)]
+
+
+def test_a_silent_node_is_suspect_then_lost(nodes: Nodes, clock: Clock) -> None:
+    """Ready until 25 s, suspect until 50 s, then lost."""
+    nodes.heartbeat(beat(register(nodes)))
+    states = []
+    for age_s in (0.0, 24.9, 25.0, 49.9, 50.0):
+        clock.now_s = 1000.0 + age_s
+        states.append(nodes.rows()[0].state)
+    assert states == ["ready", "ready", "suspect", "suspect", "lost"]
+
+
+def test_a_token_names_its_node(nodes: Nodes) -> None:
+    """A new token ends the old one; neither is stored."""
+    minted = nodes.mint("n")
+    assert (nodes.of_token(minted), nodes.of_token("token"), nodes.of_token("")) == ("n", None, None)
