@@ -98,6 +98,11 @@ class Fleet:
         self._endpoints.pop(endpoint, None)
         self._changed()
 
+    @property
+    def standbys_ready(self) -> int:
+        """How many warm interpreters wait for the next start."""
+        return self._pool.ready
+
     def view(self) -> FleetView:
         return FleetView({**{name: found.view() for name, found in self._endpoints.items()}, **self._shown})
 

@@ -43,7 +43,7 @@ async def metrics(socket: Path, timeout_s: float) -> str | None:
     """The engine's own series as text, None when it does not answer."""
     try:
         async with (
-            _session(socket, _HEALTH_TIMEOUT_S) as session,
+            _session(socket, timeout_s) as session,
             session.get("http://engine/metrics") as response,
         ):
             return await response.text() if response.status == 200 else None

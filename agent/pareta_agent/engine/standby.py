@@ -71,6 +71,10 @@ class Standby:
     def alive(self) -> bool:
         return self.process.alive and not (self._ready.done() and self._failed() is not None)
 
+    @property
+    def warm(self) -> bool:
+        return self._ready.done() and self.alive
+
     async def ready(self) -> dict[str, Any]:
         """Waits until it is warm. Raises OSError, TimeoutError, ValueError when it will not be."""
         return await asyncio.shield(self._ready)
@@ -171,6 +175,11 @@ class StandbyPool:
         self._starting = 0
         self._refilling: asyncio.Task[None] | None = None
         self._closed = False
+
+    @property
+    def ready(self) -> int:
+        """How many are warm and unclaimed."""
+        return sum(standby.warm for standby in self._alive())
 
     async def warm(self, settings: EngineSettings, plan: Plan) -> None:
         """A start will come: begin to warm one now, so that it imports while the weights are fetched."""
