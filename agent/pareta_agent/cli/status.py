@@ -44,6 +44,6 @@ def _show(status: dict[str, Any], console: Console) -> None:
             entry["id"], entry["task"], entry["alias"], entry["status"], str(entry["replicas"]), reason
         )
     console.print(table)
-    for name in ("spool", "plane", "cold_starts"):
+    for name in ("spool", "plane"):
         facts = "  ".join(f"{key} {value}" for key, value in status[name].items() if value is not None)
-        console.print(f"[dim]{name.replace('_', ' ')}[/]  {facts}")
+        console.print(f"[dim]{name}[/]  {facts}")

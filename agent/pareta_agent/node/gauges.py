@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import get_args
 
+from pareta_agent.control.heartbeat import HeartbeatView
 from pareta_agent.engine.phases import ColdStart
 from pareta_agent.engine.view import EndpointStatus, FleetView
 from pareta_agent.meter.spool import SpoolStats
@@ -14,18 +15,19 @@ from pareta_agent.telemetry.metrics import Metrics
 STATES: tuple[str, ...] = get_args(EndpointStatus)
 
 
-class EndpointGauges:
-    """One child a state and endpoint; those of an endpoint that is gone are dropped."""
-
+class Gauges:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._shown: set[str] = set()
+        self._beats = {"sent": 0, "failed": 0}
 
-    def show(self, view: FleetView) -> None:
+    def endpoints(self, view: FleetView) -> None:
+        """One child a state and endpoint; those of an endpoint that is gone are dropped."""
         for gone in self._shown - set(view.endpoints):
             for state in STATES:
                 self._metrics.drop("pareta_endpoint_state", gone, state)
-            self._metrics.drop("pareta_endpoint_replicas", gone)
+            for name in ("pareta_endpoint_replicas", "pareta_plan_candidates", "pareta_plan_rejections"):
+                self._metrics.drop(name, gone)
         self._shown = set(view.endpoints)
         for endpoint in view.endpoints.values():
             for state in STATES:
@@ -34,25 +36,28 @@ class EndpointGauges:
                 )
             self._metrics.set("pareta_endpoint_replicas", len(endpoint.replicas), endpoint.id)
 
+    def spool(self, stats: SpoolStats) -> None:
+        self._metrics.set("pareta_spool_last_sequence", stats.last_seq)
+        self._metrics.set("pareta_spool_acked_sequence", stats.acked_seq)
+        self._metrics.set("pareta_spool_unacked_events", stats.unacked)
+        self._metrics.set("pareta_spool_open_requests", stats.open)
+        self._metrics.set("pareta_spool_bytes", stats.bytes)
+        self._metrics.set("pareta_spool_quarantined_events", stats.quarantined)
 
-def show_spool(metrics: Metrics, stats: SpoolStats) -> None:
-    metrics.set("pareta_spool_last_sequence", stats.last_seq)
-    metrics.set("pareta_spool_acked_sequence", stats.acked_seq)
-    metrics.set("pareta_spool_unacked_events", stats.unacked)
-    metrics.set("pareta_spool_open_requests", stats.open)
-    metrics.set("pareta_spool_bytes", stats.bytes)
-    metrics.set("pareta_spool_quarantined_events", stats.quarantined)
+    def plans(self, reports: Mapping[str, PlanReport]) -> None:
+        for endpoint, report in reports.items():
+            self._metrics.set("pareta_plan_candidates", len(report.candidates), endpoint)
+            self._metrics.set("pareta_plan_rejections", len(report.rejections), endpoint)
 
+    def plane(self, lease: bool, beat: HeartbeatView) -> None:
+        self._metrics.set("pareta_plane_up", float(lease))
+        for result, count in (("sent", beat.sent), ("failed", beat.failed)):
+            self._metrics.inc("pareta_heartbeats_total", result, by=count - self._beats[result])
+            self._beats[result] = count
 
-def show_cold_start(metrics: Metrics, report: ColdStart) -> None:
-    metrics.inc("pareta_cold_starts_total", report.endpoint, report.cause, report.outcome)
-    if report.outcome == "ready":
-        metrics.set("pareta_cold_start_seconds", report.total_s, report.endpoint)
-        for phase, seconds in report.phases.items():
-            metrics.set("pareta_cold_start_phase_seconds", seconds, report.endpoint, phase)
-
-
-def show_plans(metrics: Metrics, reports: Mapping[str, PlanReport]) -> None:
-    for endpoint, report in reports.items():
-        metrics.set("pareta_plan_candidates", len(report.candidates), endpoint)
-        metrics.set("pareta_plan_rejections", len(report.rejections), endpoint)
+    def cold_started(self, report: ColdStart) -> None:
+        self._metrics.inc("pareta_cold_starts_total", report.endpoint, report.cause, report.outcome)
+        if report.outcome == "ready":
+            self._metrics.set("pareta_cold_start_seconds", report.total_s, report.endpoint)
+            for phase, seconds in report.phases.items():
+                self._metrics.set("pareta_cold_start_phase_seconds", seconds, report.endpoint, phase)

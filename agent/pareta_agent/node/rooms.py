@@ -3,42 +3,39 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
 
 from pareta_agent import __version__
-from pareta_agent.access.credit import CreditBook
-from pareta_agent.access.grant import Price
+from pareta_agent.access.credit import CreditBook, CreditLease
 from pareta_agent.access.keys import KeyCache
 from pareta_agent.clock import Clock
 from pareta_agent.config import Settings
 from pareta_agent.control import heartbeat, wire
 from pareta_agent.control.client import PlaneClient
 from pareta_agent.control.controller import Controller
-from pareta_agent.control.heartbeat import Heart, Listeners, Vitals
+from pareta_agent.control.heartbeat import Heart, Listeners
 from pareta_agent.control.offer import open_catalog
 from pareta_agent.control.reconcile import Wanted
 from pareta_agent.control.uplink import Uplink
 from pareta_agent.engine.fleet import Fleet
-from pareta_agent.engine.phases import ColdStart
 from pareta_agent.front.deps import FrontDeps
 from pareta_agent.front.front import Front
 from pareta_agent.hardware.inventory import to_json
 from pareta_agent.hardware.nvml import read_inventory
-from pareta_agent.meter.event import COLDSTART
 from pareta_agent.meter.record import Admission, UsageRecord
 from pareta_agent.meter.spool import Spool
-from pareta_agent.node import gauges, slices
-from pareta_agent.node.deploy import Deployment, summary
+from pareta_agent.node import slices
+from pareta_agent.node.deploy import Deployment
 from pareta_agent.node.identity import Identity
 from pareta_agent.node.interpreter import Interpreter
 from pareta_agent.node.observer import Observer
 from pareta_agent.node.ready import PlaneAddress
+from pareta_agent.node.report import Report
+from pareta_agent.node.wanted import WantedSource
 from pareta_agent.planning.request import PlanRequest, for_resolution
 from pareta_agent.telemetry.events import Bus
 from pareta_agent.telemetry.metrics import Metrics
@@ -77,47 +74,54 @@ class Rooms:
     ) -> None:
         self.settings, self.client, self.spool = settings, client, spool
         self.registered = asyncio.Event()
-        self.metrics = Metrics()
-        self.metrics.set("pareta_build_info", 1, __version__)
         inventory = read_inventory()
-        self._inventory: dict[str, Any] = orjson.loads(to_json(inventory))
+        metrics = Metrics()
+        metrics.set("pareta_build_info", 1, __version__)
+        self.report = report = Report(
+            settings.home, settings.model_dump_json(), orjson.loads(to_json(inventory)), spool, metrics
+        )
         self.interpreter = Interpreter(settings, inventory, bus)
-        self.fleet = Fleet(
-            slices.engine_settings(settings, self.interpreter.version), clock, bus, self._cold_started
+        self.fleet = report.fleet = Fleet(
+            slices.engine_settings(settings, self.interpreter.version), clock, bus, report.cold_started
         )
         self.interpreter.use = self.fleet.use_interpreter
-        self.weights = WeightsStore(slices.weights_settings(settings), clock)
+        self._join_plane(identity, bus, clock)
+        self._join_front(metrics, bus, clock)
+
+    def _join_plane(self, identity: Identity, bus: Bus, clock: Clock) -> None:
+        """What speaks with the control plane, and what it makes this node do."""
+        client, report, settings = self.client, self.report, self.settings
+        self.wanted = WantedSource(client)
         self.keys = KeyCache(client.introspect, clock)
         self.book = CreditBook(self._lease, clock)
-        self._prices: Mapping[str, Price] = {}
-        who = heartbeat.Identity(identity.node, identity.boot_id, __version__)
-        listeners = Listeners(self._new_epoch, self.keys.revise, self._credit_renewed)
-        self.heart = Heart(client, spool, who, self._vitals, clock, bus, listeners)
-        self.uplink = Uplink(client, spool, clock, bus)
-        self.deployment = Deployment(
+        self.deployment = report.deployment = Deployment(
             open_catalog(settings.registry.catalog),
             read_inventory,
-            self.weights,
+            WeightsStore(slices.weights_settings(settings), clock),
             self.fleet,
             self.interpreter.ready,
             self._plan_request,
             bus,
         )
-        self.controller = Controller(self._desired, self.deployment, clock, bus)
-        self.observer = Observer(client, self.fleet, self._plans, self._place, clock)
-        self._deps = FrontDeps(
+        self.controller = report.controller = Controller(self.wanted.desired, self.deployment, clock, bus)
+        who = heartbeat.Identity(identity.node, identity.boot_id, __version__)
+        listeners = Listeners(self._new_epoch, self.keys.revise, self._credit_renewed)
+        self.heart = report.heart = Heart(client, self.spool, who, report.vitals, clock, bus, listeners)
+        self.uplink = report.uplink = Uplink(client, self.spool, clock, bus)
+        self.observer = Observer(client, self.fleet, report.plans, self._place, clock)
+
+    def _join_front(self, metrics: Metrics, bus: Bus, clock: Clock) -> None:
+        deps = FrontDeps(
             keys=self.keys,
             credit=self.book,
-            price_of=self._price_of,
-            spool=Admitting(spool, self.heart.may_admit),
+            price_of=self.wanted.price_of,
+            spool=Admitting(self.spool, self.heart.may_admit),
             fleet_view=self.fleet.view,
-            metrics=self.metrics,
+            metrics=metrics,
             clock=clock,
             emit=bus,
         )
-        self.front = Front(slices.front_settings(settings), self._deps)
-        self._gauges = gauges.EndpointGauges(self.metrics)
-        self.metrics.before_render(self._show)
+        self.front = self.report.front = Front(slices.front_settings(self.settings), deps)
 
     @classmethod
     async def open(
@@ -151,46 +155,11 @@ class Rooms:
         await asyncio.to_thread(self.spool.close)
 
     def status(self) -> dict[str, Any]:
-        """For `pareta-agent status`: plain values."""
-        spool, beat = self.spool.stats(), self.heart.view
-        return {
-            "endpoints": [
-                {
-                    "id": e.id,
-                    "task": e.task,
-                    "alias": e.alias,
-                    "status": e.status,
-                    "reason": e.reason,
-                    "replicas": len(e.replicas),
-                    "retry_after_s": e.retry_after_s,
-                    "plan": self._plans().get(e.id),
-                }
-                for e in self.fleet.view().endpoints.values()
-            ],
-            "spool": {k: v for k, v in asdict(spool).items() if k != "last_hash"},
-            "plane": {
-                "epoch": beat.epoch,
-                "lease": self.heart.may_admit(),
-                "heartbeats": beat.sent,
-                "failed": beat.failed,
-                "trouble": beat.trouble or self.uplink.view.trouble or None,
-            },
-            "cold_starts": {e: f"{seconds:.1f} s" for e, seconds in self._last_start_s.items()},
-        }
+        return self.report.status()
 
     # what one room says and another hears
 
-    _last_start_s: Mapping[str, float] = {}
-
-    async def _desired(self, revision: int, wait_s: float) -> tuple[int, list[Wanted]]:
-        answer = await self.client.desired(revision, wait_s)
-        self._prices = {e.id: Price(**e.price.model_dump()) for e in answer.endpoints}
-        return answer.revision, [_wanted(entry) for entry in answer.endpoints]
-
-    def _price_of(self, endpoint: str) -> Price | None:
-        return self._prices.get(endpoint)
-
-    async def _lease(self, org: str, micro_usd: int) -> Any:
+    async def _lease(self, org: str, micro_usd: int) -> CreditLease:
         return await self.client.credit_lease(self.heart.view.epoch, org, micro_usd)
 
     def _new_epoch(self, _epoch: int) -> None:
@@ -201,37 +170,6 @@ class Rooms:
     def _credit_renewed(self, lease: wire.CreditLease) -> None:
         self.book.extend(lease.org, lease.expires_s)
 
-    def _cold_started(self, report: ColdStart) -> None:
-        gauges.show_cold_start(self.metrics, report)
-        self._last_start_s = {**self._last_start_s, report.endpoint: report.total_s}
-        self.spool.append_event(
-            COLDSTART,
-            {
-                "endpoint": report.endpoint,
-                "replica": report.replica,
-                "generation": report.generation,
-                "cause": report.cause,
-                "phases": dict(report.phases),
-                "total_s": report.total_s,
-                "outcome": report.outcome,
-                "reason": report.reason,
-            },
-        )
-
-    def _vitals(self) -> Vitals:
-        states = [e.status for e in self.fleet.view().endpoints.values()]
-        return Vitals(
-            state="draining" if self.front.draining else "ready" if "live" in states else "starting",
-            engines_ready=sum(len(e.replicas) for e in self.fleet.view().endpoints.values()),
-            engines_starting=states.count("deploying"),
-            engines_failed=states.count("failed"),
-            running=self.front.in_flight,
-            disk_free_bytes=shutil.disk_usage(self.settings.home).free,
-            config_digest=_digest(self.settings),
-            desired_revision=self.controller.revision,
-            inventory=self._inventory,
-        )
-
     def _plan_request(self, resolution: Resolution, wanted: Wanted) -> PlanRequest:
         objective = wanted.objective or self.settings.objective
         request = for_resolution(resolution, objective=objective, replicas=wanted.replicas)
@@ -239,35 +177,5 @@ class Rooms:
             request, max_model_len=self.settings.max_model_len, engine_version=self.interpreter.version
         )
 
-    def _plans(self) -> dict[str, dict[str, Any]]:
-        best = ((e, report.best) for e, report in self.deployment.reports.items())
-        return {
-            e: {"summary": summary(p), "tp": p.tp, "pp": p.pp, "replicas": p.replicas} for e, p in best if p
-        }
-
     def _place(self) -> tuple[int, int]:
         return self.heart.view.epoch, self.controller.revision
-
-    def _show(self) -> None:
-        self._gauges.show(self.fleet.view())
-        gauges.show_spool(self.metrics, self.spool.stats())
-        gauges.show_plans(self.metrics, self.deployment.reports)
-        self.metrics.set("pareta_plane_up", float(self.heart.may_admit()))
-
-
-def _wanted(entry: wire.DesiredEndpoint) -> Wanted:
-    return Wanted(
-        id=entry.id,
-        org=entry.org,
-        task=entry.task,
-        alias=entry.alias,
-        state=entry.state,
-        created_s=entry.created_s,
-        objective=entry.objective,
-        replicas=entry.replicas,
-        inject_system_prompt=entry.system_prompt == "task",
-    )
-
-
-def _digest(settings: Settings) -> str:
-    return hashlib.sha256(settings.model_dump_json().encode()).hexdigest()[:16]

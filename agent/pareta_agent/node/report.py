@@ -1,0 +1,108 @@
+"""The node described from its rooms' views: for the heartbeat, for `pareta-agent status`, for each scrape."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pareta_agent.control.controller import Controller
+from pareta_agent.control.heartbeat import Heart, Vitals
+from pareta_agent.control.uplink import Uplink
+from pareta_agent.engine.fleet import Fleet
+from pareta_agent.engine.phases import ColdStart
+from pareta_agent.front.front import Front
+from pareta_agent.meter.event import COLDSTART
+from pareta_agent.meter.spool import Spool
+from pareta_agent.node.deploy import Deployment, summary
+from pareta_agent.node.gauges import Gauges
+from pareta_agent.telemetry.metrics import Metrics
+
+
+class Report:
+    """Reads, never changes; `heart`, `front`, `controller`, `uplink` and `deployment` are set before first use."""
+
+    heart: Heart
+    front: Front
+    controller: Controller
+    uplink: Uplink
+    deployment: Deployment
+
+    def __init__(
+        self, home: Path, settings_json: str, inventory: Mapping[str, Any], spool: Spool, metrics: Metrics
+    ) -> None:
+        self._home, self._inventory, self._spool = home, inventory, spool
+        self._digest = hashlib.sha256(settings_json.encode()).hexdigest()[:16]
+        self._gauges = Gauges(metrics)
+        self._last_start_s: dict[str, float] = {}
+        self.fleet: Fleet | None = None
+        metrics.before_render(self._show)
+
+    def cold_started(self, report: ColdStart) -> None:
+        """One event, one count and one line of status a start."""
+        self._gauges.cold_started(report)
+        self._last_start_s[report.endpoint] = report.total_s
+        names = ("endpoint", "replica", "generation", "cause", "total_s", "outcome", "reason")
+        fields = {name: getattr(report, name) for name in names}
+        self._spool.append_event(COLDSTART, {**fields, "phases": dict(report.phases)})
+
+    def vitals(self) -> Vitals:
+        endpoints = list(self.fleet.view().endpoints.values()) if self.fleet else []
+        states = [e.status for e in endpoints]
+        return Vitals(
+            state="draining" if self.front.draining else "ready" if "live" in states else "starting",
+            engines_ready=sum(len(e.replicas) for e in endpoints),
+            engines_starting=states.count("deploying"),
+            engines_failed=states.count("failed"),
+            running=self.front.in_flight,
+            disk_free_bytes=shutil.disk_usage(self._home).free,
+            config_digest=self._digest,
+            desired_revision=self.controller.revision,
+            inventory=self._inventory,
+        )
+
+    def plans(self) -> dict[str, dict[str, Any]]:
+        """A summary of each endpoint's plan: layout and limits, no weights id."""
+        best = ((e, report.best) for e, report in self.deployment.reports.items())
+        return {
+            e: {"summary": summary(p), "tp": p.tp, "pp": p.pp, "replicas": p.replicas} for e, p in best if p
+        }
+
+    def status(self) -> dict[str, Any]:
+        """For `pareta-agent status`: plain values."""
+        beat, plans = self.heart.view, self.plans()
+        endpoints = self.fleet.view().endpoints.values() if self.fleet else ()
+        return {
+            "endpoints": [
+                {
+                    "id": e.id,
+                    "task": e.task,
+                    "alias": e.alias,
+                    "status": e.status,
+                    "reason": e.reason,
+                    "replicas": len(e.replicas),
+                    "retry_after_s": e.retry_after_s,
+                    "plan": plans.get(e.id),
+                    "last_start_s": self._last_start_s.get(e.id),
+                }
+                for e in endpoints
+            ],
+            "spool": {key: value for key, value in asdict(self._spool.stats()).items() if key != "last_hash"},
+            "plane": {
+                "epoch": beat.epoch,
+                "lease": self.heart.may_admit(),
+                "heartbeats": beat.sent,
+                "failed": beat.failed,
+                "trouble": beat.trouble or self.uplink.view.trouble or None,
+            },
+        }
+
+    def _show(self) -> None:
+        if self.fleet:
+            self._gauges.endpoints(self.fleet.view())
+        self._gauges.spool(self._spool.stats())
+        self._gauges.plans(self.deployment.reports)
+        self._gauges.plane(self.heart.may_admit(), self.heart.view)

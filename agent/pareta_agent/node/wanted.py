@@ -1,0 +1,41 @@
+"""What the plane wants of this node, in the node's own values, and what it charges."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pareta_agent.access.grant import Price
+from pareta_agent.control import wire
+from pareta_agent.control.client import PlaneClient
+from pareta_agent.control.reconcile import Wanted
+
+
+class WantedSource:
+    """Asks the plane; remembers the prices that came with the last answer."""
+
+    def __init__(self, client: PlaneClient) -> None:
+        self._client = client
+        self._prices: Mapping[str, Price] = {}
+
+    async def desired(self, revision: int, wait_s: float) -> tuple[int, list[Wanted]]:
+        answer = await self._client.desired(revision, wait_s)
+        self._prices = {e.id: Price(**e.price.model_dump()) for e in answer.endpoints}
+        return answer.revision, [_wanted(entry) for entry in answer.endpoints]
+
+    def price_of(self, endpoint: str) -> Price | None:
+        """None where nothing is charged, or the endpoint is unknown."""
+        return self._prices.get(endpoint)
+
+
+def _wanted(entry: wire.DesiredEndpoint) -> Wanted:
+    return Wanted(
+        id=entry.id,
+        org=entry.org,
+        task=entry.task,
+        alias=entry.alias,
+        state=entry.state,
+        created_s=entry.created_s,
+        objective=entry.objective,
+        replicas=entry.replicas,
+        inject_system_prompt=entry.system_prompt == "task",
+    )
