@@ -202,13 +202,15 @@ class Replica:
         return Event.DRAINED
 
     async def _stop(self) -> Event:
-        if self._start is not None and (engine := await self._start.settled()):
-            served = self.ready_at_s is not None and self.verdict.wanted and not self._hurry.is_set()
-            term_s = max(0.0, self._stop_by_s - self._clock.mono_s()) + _TERM_GRACE_S if served else 0.0
-            gone = await engine.stop(term_s=term_s, hurry=self._hurry)
-            if not gone:
-                survived = {"replica": self.starter.name, "pid": engine.pid}
-                self._emit(Told("engine_survived_kill", "error", survived))
+        engine = await self._start.settled() if self._start is not None else None
+        if engine is None:
+            self.starter.place.sweep()
+            return Event.GONE
+        served = self.ready_at_s is not None and self.verdict.wanted and not self._hurry.is_set()
+        term_s = max(0.0, self._stop_by_s - self._clock.mono_s()) + _TERM_GRACE_S if served else 0.0
+        if not await engine.stop(term_s=term_s, hurry=self._hurry):
+            survived = {"replica": self.starter.name, "pid": engine.pid}
+            self._emit(Told("engine_survived_kill", "error", survived))
         return Event.GONE
 
     def _report(self, outcome: str) -> None:

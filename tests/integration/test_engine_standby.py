@@ -1,0 +1,159 @@
+"""Standbys over a stub vLLM: real processes that import, wait, are told, fork and serve."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "fakes"))
+
+import stub_vllm
+from engine_room import Room, room, settings, spec
+
+from pareta_agent import launch
+from pareta_agent.engine.process import marked
+
+Make = Callable[..., Room]
+
+
+@pytest.fixture
+async def make(tmp_path: Path) -> AsyncIterator[Make]:
+    rooms: list[Room] = []
+
+    def make_room(environment: dict[str, str] | None = None, **changes: object) -> Room:
+        python = stub_vllm.write(tmp_path / f"engine{len(rooms)}", **(environment or {}))
+        rooms.append(room(settings(tmp_path, command=None, python=python, standby=1, **changes)))
+        return rooms[-1]
+
+    yield make_room
+    for made in rooms:
+        made.fleet.hurry()
+        await made.fleet.close(1)
+        assert made.left_behind() == ([], [])
+        shutil.rmtree(made.settings.run_dir, ignore_errors=True)
+
+
+async def until(done: Callable[[], bool]) -> None:
+    async with asyncio.timeout(15):
+        while not done():
+            await asyncio.sleep(0.02)
+
+
+def log_of(made: Room) -> str:
+    return (made.settings.log_dir / "ep_x-0.log").read_text()
+
+
+async def live(made: Room) -> int:
+    await made.fleet.want(spec())
+    view = await made.until(lambda view: view.status in ("live", "failed"))
+    assert (view.status, view.reason) == ("live", None)
+    return view.replicas[0].generation
+
+
+async def test_start_forks_from_a_standby_and_another_is_warmed(make: Make) -> None:
+    """The first start waits for a standby too; afterwards one waits warm for the next."""
+    made = make()
+    await live(made)
+    assert [(report.outcome, report.standby) for report in made.reports] == [("ready", True)]
+    assert "children are made by fork" in log_of(made)
+    await until(lambda: made.fleet.standbys_ready == 1)
+    assert [event.fields["memory_bytes"] > 0 for event in made.events("standby_ready")] == [True]
+
+
+async def test_forked_children_die_with_their_server(make: Make) -> None:
+    """kill -9 of the API server alone: its forked child is gone at once, with nobody to clean up."""
+    made = make()
+    await live(made)
+    intent = made.fleet._intents.read("ep_x", 0)
+    assert intent is not None
+    assert intent.pid is not None
+    children = [found for found in launch.processes() if found.parent == intent.pid]
+    assert len(children) >= 1
+    slot = made.fleet._endpoints["ep_x"]._slots[0]
+    assert slot.replica is not None
+    assert slot.replica._start is not None
+    slot.replica._start.engine = None  # nobody of ours may help
+    slot._task.cancel()
+    await asyncio.sleep(0)
+    os.kill(intent.pid, signal.SIGKILL)
+    alive = [launch.Process(child.pid, child.started) for child in children]
+    await until(lambda: not any(child.alive for child in alive))
+    slot.replica.starter.place.sweep()
+
+
+async def test_restart_takes_the_warm_one(make: Make) -> None:
+    """After a crash the next generation comes from the standby that waited."""
+    made = make()
+    await live(made)
+    await until(lambda: made.fleet.standbys_ready == 1)
+    intent = made.fleet._intents.read("ep_x", 0)
+    assert intent is not None
+    assert intent.pid is not None
+    os.killpg(intent.pid, signal.SIGKILL)
+    await made.until(lambda view: bool(view.replicas) and view.replicas[0].generation == 2)
+    assert [report.standby for report in made.reports] == [True, True]
+
+
+async def test_busy_threads_make_it_a_plain_launch(make: Make) -> None:
+    """Forking a process with threads is unsafe, so the start goes the plain way and says so."""
+    made = make({"STUB_THREAD": "1"})
+    await live(made)
+    assert [report.standby for report in made.reports] == [False]
+    assert made.events("standby_failed")[0].fields["reason"] == "threads are running: busy"
+
+
+async def test_a_fork_that_fails_is_followed_by_a_plain_launch(make: Make) -> None:
+    """What fails from a standby may be the fork's fault: the next try is plain, also after a permanent failure."""
+    made = make({"STUB_FAIL": "1"})
+    await live(made)
+    assert [(report.outcome, report.standby) for report in made.reports] == [
+        ("failed", True),
+        ("ready", False),
+    ]
+
+
+async def test_stop_while_the_standby_imports_is_prompt(make: Make) -> None:
+    """Nothing is waited for that nobody wants any more, and the standby is gone too."""
+    made = make()
+    await made.fleet.want(spec())
+    await until(lambda: bool(marked(made.settings.home_id)))
+    async with asyncio.timeout(2):
+        await made.fleet.unwant("ep_x")
+    assert made.reports[-1].outcome == "stopped"
+
+
+async def test_standby_ends_when_its_agent_is_gone(make: Make) -> None:
+    """A closed control socket is the end of an idle standby, without a signal."""
+    made = make()
+    await live(made)
+    await until(lambda: made.fleet.standbys_ready == 1)
+    standby = made.fleet._pool._waiting[0]
+    standby._control.close()
+    await asyncio.wait_for(standby.process.wait(), 5)
+
+
+async def test_dead_standby_is_replaced(make: Make) -> None:
+    """A standby that was killed is noticed by the next start, which warms its own."""
+    made = make()
+    await live(made)
+    await until(lambda: made.fleet.standbys_ready == 1)
+    await made.fleet._pool._waiting[0].process.kill_group()
+    assert made.fleet.standbys_ready == 0
+    await made.fleet.unwant("ep_x")
+    assert await live(made) == 2
+    assert made.reports[-1].standby
+
+
+async def test_standby_is_off_for_other_programs_and_versions(make: Make) -> None:
+    """Only what was tried with real engines forks."""
+    made = make(version="0.33.0")
+    await live(made)
+    assert [report.standby for report in made.reports] == [False]
