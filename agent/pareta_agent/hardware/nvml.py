@@ -26,6 +26,8 @@ _RECOVERY: Final = {
     pynvml.NVML_GPU_RECOVERY_ACTION_NODE_REBOOT: "node_reboot",
     pynvml.NVML_GPU_RECOVERY_ACTION_DRAIN_P2P: "drain_p2p",
     pynvml.NVML_GPU_RECOVERY_ACTION_DRAIN_AND_RESET: "drain_and_reset",
+    pynvml.NVML_GPU_RECOVERY_ACTION_BUS_RESET: "bus_reset",
+    pynvml.NVML_GPU_RECOVERY_ACTION_SYSTEM_REBOOT: "system_reboot",
 }
 _COMPUTE_MODES: Final = {
     pynvml.NVML_COMPUTEMODE_DEFAULT: "default",
