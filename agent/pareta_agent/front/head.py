@@ -8,9 +8,9 @@ from typing import Final
 
 MAX_HEAD_BYTES: Final = 32 * 2**10
 _STATUS: Final = re.compile(rb"HTTP/1\.[01] (\d{3})(?: |\r\n|$)")
-_LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d{1,18}) *(?:\r\n|$)")
-_CHUNKED: Final = re.compile(rb"\r\ntransfer-encoding: *chunked *(?:\r\n|$)")
-_CLOSE: Final = re.compile(rb"\r\nconnection: *close *(?:\r\n|$)")
+_LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d{1,18}) *(?=\r\n|$)")
+_CHUNKED: Final = re.compile(rb"\r\ntransfer-encoding: *chunked *(?=\r\n|$)")
+_CLOSE: Final = re.compile(rb"\r\nconnection: *close *(?=\r\n|$)")
 
 
 class BadHead(ValueError):

@@ -1,0 +1,93 @@
+"""Who may call what, where it goes and what it may cost."""
+
+from pathlib import Path
+
+import pytest
+
+from pareta_agent.access.grant import KeyGrant, Price
+from pareta_agent.engine.view import EndpointView, FleetView, ReplicaView
+from pareta_agent.front.admission import Target, authorize, bearer_of, find, place, worst_case
+from pareta_agent.front.body import Ask
+from pareta_agent.front.envelope import Problem
+
+REPLICAS = tuple(ReplicaView(f"ep/{i}", 1, Path(f"/{i}")) for i in range(3))
+LIVE = EndpointView("ep", "org", "t", "a", "live", REPLICAS, max_model_len=1000)
+GRANT = KeyGrant("org", "key", "active")
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        (b"Bearer abc", "abc"),
+        (b"bearer  abc ", "abc"),
+        (b"BEARER abc", "abc"),
+        (b"abc", Problem("invalid_api_key")),
+        (b"Basic abc", Problem("invalid_api_key")),
+        (b"Bearer \xff", Problem("invalid_api_key")),
+        (b"Bearer a b", Problem("invalid_api_key")),
+        (b"", Problem("invalid_api_key")),
+    ],
+)
+def test_a_bearer_is_read_or_refused(header, expected):
+    """Any case of the scheme, ASCII only."""
+    assert bearer_of(header) == expected
+
+
+@pytest.mark.parametrize(
+    ("grant", "code"),
+    [
+        (None, "invalid_api_key"),
+        (KeyGrant("o", "k", "revoked"), "invalid_api_key"),
+        (KeyGrant("o", "k", "no_credit"), "insufficient_credit"),
+    ],
+)
+def test_a_key_that_may_not_call_is_refused(grant, code):
+    """Unknown, revoked, poor."""
+    problem = authorize(grant)
+    assert problem is not None
+    assert problem.code == code
+
+
+@pytest.mark.parametrize(
+    ("model", "grant", "code"),
+    [
+        ("other", GRANT, "endpoint_not_found"),
+        ("ep", KeyGrant("org2", "k", "active"), "endpoint_forbidden"),
+        ("ep", KeyGrant("org", "k", "active", frozenset()), "endpoint_forbidden"),
+    ],
+)
+def test_an_endpoint_out_of_reach_is_refused(model, grant, code):
+    """404 for what is not there, 403 for what is another's."""
+    problem = find(model, grant, FleetView({"ep": LIVE}))
+    assert isinstance(problem, Problem)
+    assert problem.code == code
+
+
+@pytest.mark.parametrize(
+    ("load", "chosen"),
+    [({}, 0), ({"ep/0": 1}, 1), ({"ep/0": 2, "ep/1": 1, "ep/2": 1}, 1), ({"ep/0": 1, "ep/1": 1}, 2)],
+)
+def test_the_least_loaded_replica_is_chosen(load, chosen):
+    """The first of equals."""
+    assert place(LIVE, load, 10) == Target(LIVE, REPLICAS[chosen])
+
+
+def test_full_replicas_are_busy():
+    """429 rather than a queue without end."""
+    assert place(LIVE, {replica.name: 4 for replica in REPLICAS}, 4) == Problem("endpoint_busy")
+
+
+@pytest.mark.parametrize(
+    ("ask", "expected"),
+    [
+        (Ask("ep", {}, 300, max_tokens=10), 100 + 10),
+        (Ask("ep", {}, 300), 100 + 1000),
+        (Ask("ep", {}, 300, max_tokens=10**9), 100 + 1000),
+        (Ask("ep", {}, 300, max_tokens=10, n=3, prompts=2), 100 + 60),
+        (Ask("ep", {}, 10**6, max_tokens=10), 1000 + 10),
+    ],
+)
+def test_the_worst_case_is_bounded_by_the_context(ask, expected):
+    """Prompt by its bytes, answers by what was asked for, both by what the endpoint can hold."""
+    assert worst_case(ask, LIVE, Price(10**6, 10**6, 10**6)) == expected
+    assert worst_case(ask, LIVE, None) == 0

@@ -1,0 +1,166 @@
+"""Reading a caller's body and building the engine's."""
+
+import json
+
+import pytest
+
+from pareta_agent.front.body import Ask, depth_of, read, rebuild
+from pareta_agent.front.envelope import Problem
+from pareta_agent.front.routes import CHAT, COMPLETIONS, EMBEDDINGS
+
+MESSAGES = [{"role": "user", "content": "hi"}]
+
+
+def ask(route=CHAT, **fields) -> Ask:
+    base = {"model": "ep_x", route.prompt: MESSAGES if route is CHAT else "hi"}
+    found = read(route, json.dumps({**base, **fields}).encode())
+    assert isinstance(found, Ask), found
+    return found
+
+
+def built(route=CHAT, system_prompt=None, **fields):
+    return json.loads(rebuild(route, ask(route, **fields), system_prompt))
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        "priority",
+        "request_id",
+        "session_id",
+        "kv_transfer_params",
+        "ec_transfer_params",
+        "vllm_xargs",
+        "cache_salt",
+        "chat_template",
+        "mm_processor_kwargs",
+        "media_io_kwargs",
+        "prompt_embeds",
+        "return_token_ids",
+        "return_tokens_as_token_ids",
+        "use_beam_search",
+        "documents",
+        "stream_interval",
+        "repetition_detection",
+        "watermarking",
+        "prompt_logprobs",
+        "echo_of_the_future",
+    ],
+)
+def test_a_field_that_is_not_allowed_never_reaches_the_engine(field):
+    """The list is of what may pass, so a new engine field stays out by itself."""
+    assert field not in built(CHAT, **{field: 1})
+    assert field not in built(COMPLETIONS, **{field: 1})
+
+
+def test_what_the_openai_client_can_send_passes_unchanged():
+    """Sampling, tools, formats and logprobs keep their values."""
+    sent = {
+        "temperature": 0.5,
+        "top_p": 0.9,
+        "n": 2,
+        "seed": 7,
+        "stop": ["a", "b"],
+        "logit_bias": {"5": 1.0},
+        "logprobs": True,
+        "top_logprobs": 3,
+        "tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}],
+        "tool_choice": "auto",
+        "parallel_tool_calls": False,
+        "response_format": {"type": "json_schema", "json_schema": {"name": "s", "schema": {}}},
+        "max_completion_tokens": 9,
+        "reasoning_effort": "low",
+        "user": "u",
+    }
+    assert built(**sent) == {"model": "ep_x", "messages": MESSAGES, **sent}
+
+
+def test_a_stream_always_asks_for_usage_and_nothing_else():
+    """Whatever options the caller gave."""
+    body = built(stream=True, stream_options={"continuous_usage_stats": True})
+    assert body["stream_options"] == {"include_usage": True}
+    assert "stream_options" not in built(stream_options={"include_usage": True})
+
+
+@pytest.mark.parametrize(
+    ("options", "wants"),
+    [(None, False), ({}, False), ({"include_usage": False}, False), ({"include_usage": True}, True)],
+)
+def test_whether_the_caller_wants_usage_is_remembered(options, wants):
+    """Only a plain true counts."""
+    assert ask(stream=True, stream_options=options).wants_usage is wants
+
+
+@pytest.mark.parametrize(
+    ("messages", "inserted"),
+    [
+        (MESSAGES, True),
+        ([{"role": "system", "content": "mine"}, *MESSAGES], False),
+        ([{"role": "developer", "content": "mine"}, *MESSAGES], False),
+    ],
+)
+def test_the_tasks_system_prompt_is_used_when_the_caller_has_none(messages, inserted):
+    """First among the messages, or not at all."""
+    body = built(CHAT, "task's", messages=messages)
+    system = [{"role": "system", "content": "task's"}] if inserted else []
+    assert body["messages"] == [*system, *messages]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "prompts"), [("a", 1), (["a", "b"], 2), ([1, 2, 3], 1), ([[1], [2], [3]], 3), ([], 1)]
+)
+def test_prompts_of_a_batch_are_counted(prompt, prompts):
+    """A list of texts or of token lists is a batch; a list of tokens is one prompt."""
+    found = ask(COMPLETIONS, prompt=prompt, n=2)
+    assert (found.prompts, found.choices) == (prompts, prompts * 2)
+
+
+@pytest.mark.parametrize(
+    ("route", "fields", "expected"),
+    [
+        (CHAT, {}, None),
+        (CHAT, {"max_tokens": 5}, 5),
+        (CHAT, {"max_tokens": 5, "max_completion_tokens": 6}, 6),
+        (CHAT, {"max_tokens": "5"}, None),
+        (CHAT, {"max_tokens": -5}, None),
+        (COMPLETIONS, {}, 16),
+    ],
+)
+def test_the_limit_of_an_answer_is_read(route, fields, expected):
+    """None where there is no usable one; the older route has a default."""
+    assert ask(route, **fields).max_tokens == expected
+
+
+def test_embeddings_do_not_stream():
+    """`stream` means nothing there and does not reach the engine."""
+    body = built(EMBEDDINGS, stream=True)
+    assert "stream" not in body
+    assert ask(EMBEDDINGS, stream=True).stream is False
+
+
+@pytest.mark.parametrize(
+    ("text", "depth"), [("{}", 1), ('{"a": [[1]]}', 3), ('"[[[["', 0), (r'"\"[["', 0), ('["]", [1]]', 2)]
+)
+def test_depth_is_counted_outside_strings(text, depth):
+    """Brackets in strings do not nest."""
+    assert depth_of(text.encode()) == depth
+
+
+def test_many_shallow_brackets_are_not_deep():
+    """A long list of objects is an ordinary body."""
+    assert isinstance(read(CHAT, json.dumps({"model": "m", "messages": MESSAGES * 500}).encode()), Ask)
+
+
+def test_a_key_said_twice_is_built_once():
+    """What was checked is what is sent: the engine cannot read the body otherwise."""
+    raw = b'{"model": "ep_x", "model": "ep_y", "messages": [{"role": "user", "content": "hi"}]}'
+    found = read(CHAT, raw)
+    assert isinstance(found, Ask)
+    assert rebuild(CHAT, found, None).count(b'"model"') == 1
+
+
+@pytest.mark.parametrize("n", [0, -1, 129, 1.5, "2", True, [1]])
+def test_a_foolish_n_is_refused(n):
+    """Choices are counted, so their number must be a number."""
+    raw = json.dumps({"model": "m", "messages": MESSAGES, "n": n}).encode()
+    assert read(CHAT, raw) == Problem("invalid_value", "n must be an integer from 1 to 128.", "n")

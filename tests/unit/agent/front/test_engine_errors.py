@@ -1,0 +1,58 @@
+"""An engine's refusal, told in our words."""
+
+import json
+
+import pytest
+
+from pareta_agent.front.engine_errors import problem_of
+from pareta_agent.front.routes import CHAT
+
+
+def body(message, param=None, code=400) -> bytes:
+    return json.dumps(
+        {"error": {"message": message, "type": "BadRequestError", "param": param, "code": code}}
+    ).encode()
+
+
+LONG = "This model's maximum context length is 2048 tokens. However, "
+
+
+@pytest.mark.parametrize(
+    ("status", "answer", "code", "param"),
+    [
+        (
+            400,
+            body(LONG + "your prompt contains 3000 input tokens, which"),
+            "context_length_exceeded",
+            "messages",
+        ),
+        (400, body("max_tokens must be at least 1", "max_tokens"), "invalid_value", "max_tokens"),
+        (400, body("bad", "messages[0].content"), "invalid_value", "messages"),
+        (400, body("[{'type': 'x', 'loc': ('body', 'tools', 0)}]", "body"), "invalid_value", "tools"),
+        (400, body("see /weights/secret.py line 3", "chat_template"), "invalid_request", None),
+        (400, b"not json", "invalid_request", None),
+        (422, b'{"detail": [{"loc": ["body"]}]}', "invalid_request", None),
+        (404, body("The model `/weights/x` does not exist.", code=404), "engine_failed", None),
+        (404, b'{"detail":"Not Found"}', "route_unsupported", None),
+        (405, b'{"detail":"Method Not Allowed"}', "route_unsupported", None),
+        (429, b"", "endpoint_busy", None),
+        (503, body("queue is full"), "endpoint_busy", None),
+        (503, body("engine is dead"), "engine_unreachable", None),
+        (500, body("/weights/secret"), "engine_failed", None),
+        (302, b"", "engine_failed", None),
+    ],
+)
+def test_each_refusal_has_its_place_in_the_catalogue(status, answer, code, param):
+    """Status and known names decide; the engine's words are not in the answer."""
+    problem = problem_of(status, answer, CHAT)
+    assert (problem.code, problem.param) == (code, param)
+    assert "weights" not in problem.text
+
+
+def test_the_numbers_of_a_context_overflow_are_told():
+    """Limit, prompt and answer, as far as the engine named them."""
+    answer = body(
+        LONG + "you requested 500 output tokens and your prompt contains at least 1600 input tokens"
+    )
+    text = problem_of(400, answer, CHAT).text
+    assert all(number in text for number in ("2048", "500", "1600"))

@@ -1,0 +1,41 @@
+"""The catalogue of refusals."""
+
+import json
+
+import pytest
+
+from pareta_agent.front.envelope import CATALOGUE, Problem, body_of, event_of, headers_of
+
+
+@pytest.mark.parametrize("code", sorted(CATALOGUE))
+def test_each_code_renders_for_both_clients(code):
+    """`error` with all four keys, and the same words in `detail`."""
+    body = json.loads(body_of(Problem(code, param="model")))
+    assert set(body["error"]) == {"message", "type", "param", "code"}
+    assert (body["error"]["code"], body["error"]["param"]) == (code, "model")
+    assert body["detail"] == body["error"]["message"] == CATALOGUE[code][2]
+    assert 400 <= Problem(code).status < 600
+
+
+@pytest.mark.parametrize(
+    ("problem", "expected"),
+    [
+        (Problem("endpoint_cold"), [(b"retry-after", b"5")]),
+        (Problem("endpoint_cold", retry_after_s=0), [(b"retry-after", b"0")]),
+        (Problem("endpoint_busy", retry_after_s=9), [(b"retry-after", b"9")]),
+        (Problem("invalid_api_key"), [(b"www-authenticate", b"Bearer")]),
+        (Problem("insufficient_credit", retry=False), [(b"x-should-retry", b"false")]),
+        (Problem("invalid_json"), []),
+    ],
+)
+def test_headers_say_how_to_come_back(problem, expected):
+    """Retry-After on 429 and 503, WWW-Authenticate on 401, x-should-retry where it matters."""
+    assert headers_of(problem) == expected
+
+
+def test_an_event_is_one_sse_event():
+    """One data line, one blank line, the error object inside."""
+    event = event_of(Problem("engine_failed"))
+    assert event.startswith(b"data: {")
+    assert event.count(b"\n\n") == 1
+    assert json.loads(event[6:])["error"]["code"] == "engine_failed"
