@@ -210,7 +210,7 @@ def test_ctrl_c_at_any_moment_of_the_start_leaves_nothing(home, after_s):
     agent = Agent(home, settings=settings)
     time.sleep(after_s)
     agent.stop(signal.SIGINT, timeout_s=20)
-    assert processes_of(home) == []
+    _until(lambda: processes_of(home) == [], 3)
     assert [str(p) for p in home.rglob("*.partial*")] == []
 
 

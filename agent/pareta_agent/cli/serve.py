@@ -13,16 +13,15 @@ import uvloop
 from rich.console import Console
 
 from pareta_agent import config
-from pareta_agent.cli.local_plane import open_local
 from pareta_agent.cli.terminal import JsonLines, Terminal, ready_block, ready_fields
 from pareta_agent.config import EndpointEntry, Settings
 from pareta_agent.control.offer import find, open_catalog
 from pareta_agent.errors import ConfigError
-from pareta_agent.node import Node, PlaneAddress, Ready
 from pareta_agent.node.identity import Identity, identify, prepare
+from pareta_agent.node.node import Node
+from pareta_agent.node.ready import PlaneAddress, Ready
 from pareta_agent.node.signals import Signals
 from pareta_agent.plane import embedded
-from pareta_agent.plane.serve import first_key
 from pareta_agent.telemetry import log
 from pareta_agent.telemetry.events import Bus, Event
 
@@ -121,6 +120,10 @@ async def _plane(settings: Settings, identity: Identity) -> AsyncIterator[tuple[
 
 def _first_key(settings: Settings, org: str) -> str | None:
     """Minted only now that it can be shown: a start that came to nothing must not have used up the one showing."""
+    # The ledger's libraries cost a fifth of a second, which only a start that came to something should pay.
+    from pareta_agent.cli.local_plane import open_local
+    from pareta_agent.plane.serve import first_key
+
     with open_local(settings) as plane:
         return first_key(plane, org)
 

@@ -1,6 +1,1 @@
-"""The composition root: who knows everybody."""
-
-from pareta_agent.node.node import Node
-from pareta_agent.node.ready import PlaneAddress, Ready
-
-__all__ = ["Node", "PlaneAddress", "Ready"]
+"""Who knows everybody? The composition root."""
