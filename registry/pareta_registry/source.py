@@ -18,7 +18,10 @@ async def read_manifest(store: Store, digest: str, files: Sequence[ArtifactFile]
     It is `files` where the catalog lists them. A store that keeps all hashes (an OCI registry) needs no manifest
     file either: the artifact's name follows from them.
     """
-    manifest = Manifest(files=tuple(files)) if files else await _listed(store) or await _written(store)
+    if files:
+        manifest = Manifest(files=tuple(files))
+    else:
+        manifest = await (_listed(store) if store.keeps_hashes else _written(store))
     if manifest.digest != digest:
         raise ArtifactError(
             "digest_mismatch",
@@ -28,10 +31,8 @@ async def read_manifest(store: Store, digest: str, files: Sequence[ArtifactFile]
     return manifest
 
 
-async def _listed(store: Store) -> Manifest | None:
+async def _listed(store: Store) -> Manifest:
     entries = await store.list()
-    if not entries or any(entry.sha256 is None for entry in entries):
-        return None
     try:
         return Manifest(
             files=tuple(

@@ -40,6 +40,7 @@ class ScriptedStore:
     """Serves `files` in small pieces; `script(path, start, nth read)` returns "ok" or what to do wrong."""
 
     where = "scripted://store"
+    keeps_hashes = False
 
     def __init__(
         self,

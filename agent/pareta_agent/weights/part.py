@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from pareta_agent.weights.settings import WeightsSettings
 from pareta_registry.errors import ArtifactError
 from pareta_registry.stores import Store
 
-_WRITE_BYTES = 1 << 20
+_WRITE_BYTES = 2 << 20
 _BACKOFF_BASE_S, _BACKOFF_CAP_S, _RETRY_AFTER_CAP_S = 0.25, 30.0, 120.0
 
 
@@ -69,7 +69,8 @@ class PartFetcher:
         """Reads on from `position`; returns how far it came and what stopped it, if anything."""
         stall_s = self._settings.stall_timeout_s
         loop = asyncio.get_running_loop()
-        pending = bytearray()
+        pending: list[bytes] = []
+        pending_bytes = 0
         failure: ArtifactError | None = None
         try:
             async with (
@@ -78,13 +79,15 @@ class PartFetcher:
             ):
                 async for piece in pieces:
                     stall.reschedule(None)
-                    pending += piece
-                    if position + len(pending) > part.stop:
+                    pending.append(piece)
+                    pending_bytes += len(piece)
+                    if position + pending_bytes > part.stop:
                         return position, self._failure(
                             part, "artifact_overlong", "more bytes than were asked for"
                         )
-                    if len(pending) >= _WRITE_BYTES:
+                    if pending_bytes >= _WRITE_BYTES:
                         position = await self._write(part, position, pending)
+                        pending, pending_bytes = [], 0
                     stall.reschedule(loop.time() + stall_s)
         except TimeoutError:
             failure = self._failure(part, "artifact_stalled", f"nothing for {stall_s:g} s")
@@ -96,12 +99,10 @@ class PartFetcher:
             failure = self._failure(part, "artifact_truncated", f"an end after {position - part.start} bytes")
         return position, failure
 
-    async def _write(self, part: Part, position: int, pending: bytearray) -> int:
-        data = bytes(pending)
-        pending.clear()
-        await asyncio.to_thread(write_at, self._target / part.path, position, data)
-        self._on_bytes(len(data))
-        return position + len(data)
+    async def _write(self, part: Part, position: int, pieces: Sequence[bytes]) -> int:
+        count = await asyncio.to_thread(write_at, self._target / part.path, position, pieces)
+        self._on_bytes(count)
+        return position + count
 
     def _failure(self, part: Part, code: str, sent: str) -> ArtifactError:
         return ArtifactError(

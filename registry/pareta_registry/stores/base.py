@@ -24,6 +24,8 @@ class Store(Protocol):
     """
 
     where: str
+    keeps_hashes: bool
+    """Whether `list` knows every file's sha256, so that no manifest file is needed."""
 
     async def list(self) -> tuple[Entry, ...]:
         """The files of the artifact, sorted by path."""

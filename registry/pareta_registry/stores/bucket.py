@@ -23,6 +23,8 @@ _PIECE_BYTES = 1 << 20
 class BucketStore:
     """Retries are the fetch's business, so obstore's own are kept short."""
 
+    keeps_hashes = False
+
     def __init__(self, source: str, settings: StoreSettings) -> None:
         self.where = source
         options: Any = _options(settings.object_store_file)

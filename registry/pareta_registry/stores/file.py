@@ -18,6 +18,8 @@ _PIECE_BYTES = 4 << 20
 class FileStore:
     """`frozen` promises that nobody will change the files, so that their blocks may be shared."""
 
+    keeps_hashes = False
+
     def __init__(self, root: Path, *, frozen: bool = False) -> None:
         self.where = f"file://{root}"
         self._root = root

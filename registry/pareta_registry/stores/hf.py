@@ -25,6 +25,8 @@ _SOURCE = re.compile(r"hf://([A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-
 class HfStore:
     """Files that no artifact may hold are left out of `list`: a hub repository is full of them."""
 
+    keeps_hashes = False
+
     def __init__(self, source: str, settings: StoreSettings) -> None:
         found = _SOURCE.fullmatch(source)
         if not found:

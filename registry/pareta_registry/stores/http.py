@@ -21,7 +21,7 @@ from pareta_registry.stores.settings import StoreSettings
 
 _REDIRECTS = (301, 302, 303, 307, 308)
 _MAX_REDIRECTS = 5
-_BUFFER_BYTES = 1 << 20
+_BUFFER_BYTES = 1 << 18
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 
 
@@ -45,6 +45,7 @@ class HttpClient:
         self._settings = settings
         self._where = where
         self._session: aiohttp.ClientSession | None = None
+        self._tls: ssl.SSLContext | None = None
 
     async def close(self) -> None:
         if self._session is not None:
@@ -116,7 +117,7 @@ class HttpClient:
         session = self._session or self._open()
         for _ in range(_MAX_REDIRECTS):
             response = await session.request(
-                method, url, headers=headers, data=data, allow_redirects=False, proxy=None
+                method, url, headers=headers, data=data, allow_redirects=False, ssl=self._trust(url)
             )
             location = response.headers.get("Location")
             if response.status not in _REDIRECTS or not location:
@@ -136,10 +137,15 @@ class HttpClient:
             "redirect_refused", f"{self._where} redirects without end", "look at its configuration"
         )
 
+    def _trust(self, url: URL) -> ssl.SSLContext | bool:
+        if url.scheme == "https" and self._tls is None:
+            self._tls = tls_context(self._settings)
+        return self._tls or True
+
     def _open(self) -> aiohttp.ClientSession:
         timeouts = self._settings
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=tls_context(timeouts), limit=0),
+            connector=aiohttp.TCPConnector(limit=0),
             timeout=aiohttp.ClientTimeout(
                 total=None, sock_connect=timeouts.connect_timeout_s, sock_read=timeouts.answer_timeout_s
             ),

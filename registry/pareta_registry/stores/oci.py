@@ -17,6 +17,8 @@ from pareta_registry.stores.settings import StoreSettings
 class OciStore:
     """Reads by ranges of blobs; which file is which blob, the manifest says."""
 
+    keeps_hashes = True
+
     def __init__(self, source: str, settings: StoreSettings) -> None:
         self.where = source
         self._repository = OciRepository(parse_reference(source), settings)

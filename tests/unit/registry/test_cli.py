@@ -60,3 +60,59 @@ def test_import_prints_a_model_document(registry, tmp_path: Path) -> None:
     (tmp_path / "catalog" / "tiny.yaml").write_text(out)
     assert code == 0
     assert registry("check", str(tmp_path / "catalog"))[0] == 0
+
+
+def test_a_catalog_from_init_to_a_signed_channel(registry, tmp_path: Path) -> None:
+    """init, import, add, check, diff, promote, roll back, gc: every verb of a catalog's life, in one."""
+    catalog, published, key = tmp_path / "catalog", tmp_path / "published", tmp_path / "key"
+    assert registry("init", str(catalog))[0] == 0
+    assert registry("keygen", str(key))[0] == 0
+    assert key.stat().st_mode & 0o777 == 0o600
+    first = json.loads(registry("promote", str(catalog), str(published), "--key", str(key), "--json")[1])
+    assert (first["serial"], first["signatures"]) == (1, 1)
+
+    before = tmp_path / "before"
+    catalog.rename(before)
+    registry("init", str(catalog))
+    source = write_tiny_gguf(tmp_path / "t.gguf")
+    registry("import", str(source), str(tmp_path / "tiny"))
+    assert registry("add", str(tmp_path / "tiny"), str(catalog), "--id", "tiny", "--license", "MIT")[0] == 0
+    assert registry("check", str(catalog))[0] == 0
+    code, out, _ = registry("diff", str(before), str(catalog))
+    assert (code, out) == (1, "+ model tiny\n")
+    assert registry("diff", str(catalog), str(catalog))[:2] == (0, "")
+
+    second = json.loads(registry("promote", str(catalog), str(published), "--json")[1])
+    assert registry("sign", str(published), "--key", str(key))[0] == 0
+    back = json.loads(registry("promote", first["catalog"], str(published), "--key", str(key), "--json")[1])
+    assert (back["serial"], back["catalog"]) == (3, first["catalog"])
+    assert json.loads(registry("gc", str(published), "--delete", "--json")[1]) == {
+        "deleted": [second["catalog"]]
+    }
+    assert registry("promote", second["catalog"], str(published))[0] == 5
+
+
+def test_refusals_exit_5(registry, tmp_path: Path) -> None:
+    """A target in use, a missing artifact and a key that is none are refused, with what to do."""
+    (tmp_path / "x").write_text("x")
+    for argv in (
+        ("init", str(tmp_path)),
+        ("keygen", str(tmp_path / "x")),
+        ("add", str(tmp_path), str(tmp_path), "--id", "a", "--license", "MIT"),
+        ("publish", str(tmp_path), "not-a-reference"),
+        ("promote", "sha256:" + "0" * 64, str(tmp_path), "--key", str(tmp_path / "x")),
+        ("sign", str(tmp_path), "--key", str(tmp_path / "x")),
+        ("import", str(tmp_path / "none"), str(tmp_path / "new")),
+    ):
+        code, out, err = registry(*argv)
+        assert (code, out) == (5, ""), argv
+        assert "try:" in err
+
+
+def test_the_schema_agrees_with_the_checker(registry) -> None:
+    """The published JSON Schema is the one that the models make, with the allowlist of engine settings in it."""
+    schema = json.loads(registry("schema")[1])
+    engine = schema["$defs"]["Model"]["properties"]["engine"]
+    assert engine["additionalProperties"] is False
+    assert engine["properties"]["max_num_seqs"] == {"type": "integer", "minimum": 0}
+    assert set(schema["$defs"]) >= {"Task", "Model", "Alias", "Variant", "Canary", "Architecture"}

@@ -28,7 +28,9 @@ def variant(tmp_path: Path) -> Variant:
 @pytest.fixture
 def store(tmp_path: Path) -> WeightsStore:
     return WeightsStore(
-        WeightsSettings(tmp_path / "weights", tmp_path / "cache", reserve_bytes=0, part_bytes=65536)
+        WeightsSettings(
+            tmp_path / "weights", tmp_path / "cache", reserve_bytes=0, part_bytes=65536, connections=1
+        )
     )
 
 
@@ -138,15 +140,15 @@ async def test_a_disk_that_fills_up_is_told(
     store: WeightsStore, variant: Variant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """ENOSPC in the middle leaves nothing under the final name, and the next fetch resumes."""
-    real, budget = os.pwrite, [200_000]
+    real, budget = os.pwritev, [200_000]
 
-    def pwrite(descriptor: int, data: bytes, offset: int) -> int:
-        budget[0] -= len(data)
+    def pwritev(descriptor: int, pieces: list[bytes], offset: int) -> int:
+        budget[0] -= sum(map(len, pieces))
         if budget[0] < 0:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return real(descriptor, data, offset)
+        return real(descriptor, pieces, offset)
 
-    monkeypatch.setattr(os, "pwrite", pwrite)
+    monkeypatch.setattr(os, "pwritev", pwritev)
     error = await refused(store, variant)
     assert error.code == "disk_full"
     assert not store.has(variant.artifact)
@@ -219,6 +221,16 @@ async def test_what_is_in_use_cannot_be_removed(store: WeightsStore, variant: Va
     store.unpin(variant.artifact)
     assert await store.remove(variant.artifact)
     assert not store.has(variant.artifact)
+
+
+def test_short_writes_are_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that takes a few bytes at a time gets all of them, at their place."""
+    real = os.pwritev
+    monkeypatch.setattr(
+        os, "pwritev", lambda descriptor, pieces, offset: real(descriptor, [pieces[0][:2]], offset)
+    )
+    assert disk.write_at(tmp_path / "a", 3, [b"abc", b"defg"]) == 7
+    assert (tmp_path / "a").read_bytes() == b"\0\0\0abcdefg"
 
 
 def test_sharing_falls_back_to_copying(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
