@@ -69,7 +69,8 @@ class Target:
     def _nginx(self, uds: Path, _: int) -> list[str]:
         config = self.place / "nginx.conf"
         config.write_text(
-            f"{'user root; ' if os.geteuid() == 0 else ''}worker_processes 1; daemon off; pid {self.place}/nginx.pid; error_log /dev/null;\n"
+            f"{'user root; ' if os.geteuid() == 0 else ''}worker_processes 1; daemon off;\n"
+            f"pid {self.place}/nginx.pid; error_log /dev/null;\n"
             "events { worker_connections 16384; }\n"
             "http { access_log off; keepalive_requests 1000000000; client_body_buffer_size 64k;\n"
             f"upstream e {{ server unix:{uds}; keepalive 1024; keepalive_requests 1000000000; }}\n"
@@ -262,16 +263,15 @@ def summarize(runs: list[dict[str, Any]], names: list[str]) -> dict[str, Any]:
 def show(table: dict[str, Any]) -> None:
     for scenario, rows in table.items():
         print(f"\n{scenario}")
-        print(
-            f"  {'':14}{'CPU us':>8}{'x nginx':>9}{'range':>14}{'p50 us':>9}{'p99 us':>10}{'rate/s':>10}{'MiB':>6}{'err':>5}"
-        )
+        titles = ("CPU us", "x nginx", "range", "p50 us", "p99 us", "rate/s", "MiB", "errors")
+        print(" " * 16 + "".join(f"{title:>12}" for title in titles))
         for name, row in rows.items():
-            low, high = row.get("cpu_to_nginx_range", (0, 0))
             p50 = row.get("chunk_p50_us") or row.get("whole_p50_us", 0)
-            print(
-                f"  {name:14}{row.get('cpu_us', 0):8.1f}{row.get('cpu_to_nginx', 0):9.2f}{low:8.2f}-{high:5.2f}"
-                f"{p50:9.0f}{row.get('chunk_p99_us', 0):10.0f}{row['rate_per_s']:10.0f}{row.get('rss_mib', 0):6.0f}{row['errors']:5}"
-            )
+            cells = [f"{row.get('cpu_us', 0):.1f}", f"{row.get('cpu_to_nginx', 0):.2f}"]
+            cells.append("-".join(map(str, row.get("cpu_to_nginx_range", []))))
+            cells += [f"{value:.0f}" for value in (p50, row.get("chunk_p99_us", 0), row["rate_per_s"])]
+            cells += [f"{row.get('rss_mib', 0):.0f}", str(row["errors"])]
+            print(f"  {name:14}" + "".join(f"{cell:>12}" for cell in cells))
 
 
 def plot(table: dict[str, Any], path: Path) -> None:

@@ -39,10 +39,11 @@ class Template:
     the chunk's end. Words without a quote cannot end their string, so a chunk that fits is as dull as the first.
     """
 
-    __slots__ = ("_prefix", "_suffix")
+    __slots__ = ("_least", "_prefix", "_suffix")
 
     def __init__(self, prefix: bytes, suffix: bytes) -> None:
         self._prefix, self._suffix = prefix, suffix
+        self._least = len(prefix) + len(suffix) - 2
 
     def fits(self, data: bytes) -> int:
         """How many whole chunks `data` is, if each is a dull event of this stream; else 0."""
@@ -54,7 +55,7 @@ class Template:
             length = _SIZES.get(data[at : start - 2], 0)
             at = start + length + 2
             if (
-                not length
+                length < self._least
                 or not data.startswith(prefix, start)
                 or not data.endswith(suffix, start, at)
                 or data.find(b'"', start + len(prefix), at - len(suffix)) >= 0

@@ -64,6 +64,7 @@ def test_a_template_fits_other_words_of_the_same_stream_only():
     assert template.fits(chunk(EVENT.replace(b"null", b'"stop"'))) == 0
     assert template.fits(chunk(EVENT) + b"0\r\n\r\n") == 0
     assert template.fits(chunk(EVENT)[:-1]) == 0
+    assert template.fits(chunk(EVENT.replace(b'"word"', b'"'))) == 0
 
 
 @pytest.mark.parametrize(
