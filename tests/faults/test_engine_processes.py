@@ -1,0 +1,109 @@
+"""Whatever happens to an engine's processes, in the end none is left and the endpoint serves or says why."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import shutil
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "integration"))
+
+from engine_room import FAKE, Room, room, settings, spec
+
+from pareta_agent.engine.process import marked
+
+Make = Callable[..., Room]
+
+
+@pytest.fixture
+async def make(tmp_path: Path) -> AsyncIterator[Make]:
+    rooms: list[Room] = []
+
+    def make_room(*flags: str, **changes: object) -> Room:
+        rooms.append(room(settings(tmp_path, flags, **changes)))
+        return rooms[-1]
+
+    yield make_room
+    for made in rooms:
+        made.fleet.hurry()
+        await made.fleet.close(1)
+        assert made.left_behind() == ([], [])
+        shutil.rmtree(made.settings.run_dir, ignore_errors=True)
+
+
+@pytest.mark.slow
+async def test_stop_at_twenty_random_moments_of_the_start(make: Make) -> None:
+    """Each time nothing is left, and each start is reported exactly once."""
+    draw = random.Random(7)
+    made = make("--ready-after", "0.6", "--ignore-term", "--fork-child")
+    for _ in range(20):
+        await made.fleet.want(spec())
+        await asyncio.sleep(draw.uniform(0, 1.0))
+        async with asyncio.timeout(8):
+            await made.fleet.unwant("ep_x", drain_s=0.05)
+        assert made.left_behind() == ([], [])
+    assert len(made.reports) == 20
+
+
+async def test_children_that_left_the_group_are_found_by_marker(make: Make, tmp_path: Path) -> None:
+    """A bomb of forks, half of them in sessions of their own: all gone with the engine."""
+    bomb = tmp_path / "bomb.py"
+    bomb.write_text(
+        "import os, runpy, sys, time\n"
+        "leader = os.getpid()\n"
+        "for n in range(4):\n"
+        "    if os.fork() == 0 and n % 2:\n"
+        "        os.setsid()\n"
+        "if os.getpid() != leader:\n"
+        "    time.sleep(3600)\n"
+        f"sys.argv[0] = {str(FAKE)!r}\n"
+        f"runpy.run_path({str(FAKE)!r}, run_name='__main__')\n"
+    )
+    made = make(command=(sys.executable, str(bomb)))
+    await made.fleet.want(spec())
+    await made.until(lambda view: view.status == "live")
+    assert len(marked(made.settings.home_id)) == 16
+    await made.fleet.unwant("ep_x")
+    assert made.left_behind() == ([], [])
+
+
+async def test_engine_that_dies_of_the_question_is_a_crash(make: Make) -> None:
+    """Alive at health, gone at the canary: said as an exit, not as a wrong answer."""
+    made = make("--die-after", "0")
+    await made.fleet.want(spec())
+    view = await made.until(lambda view: view.status == "failed" or len(made.reports) >= 3)
+    assert view.replicas == ()
+
+
+@pytest.mark.slow
+async def test_kill_and_adopt_again_and_again(tmp_path: Path) -> None:
+    """Ten agents in a row, each killed: one engine serves throughout, under one pid."""
+    made_settings = settings(tmp_path, adopt=True)
+    pids = set()
+    for _ in range(10):
+        made = room(made_settings)
+        await made.fleet.reap_orphans()
+        await made.fleet.want(spec())
+        await made.until(lambda view: view.status == "live")
+        intent = made.fleet._intents.read("ep_x", 0)
+        assert intent is not None
+        pids.add(intent.pid)
+        for endpoint in made.fleet._endpoints.values():
+            for slot in endpoint._slots:
+                assert slot.replica is not None
+                assert slot.replica._start is not None
+                slot.replica._start.engine = None
+                slot._task.cancel()
+            endpoint._task.cancel()
+        await asyncio.sleep(0)
+    assert len(pids) == 1
+    for found in marked(made_settings.home_id):
+        os.kill(found.pid, signal.SIGKILL)
+    shutil.rmtree(made_settings.run_dir, ignore_errors=True)
