@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -130,3 +131,14 @@ async def test_a_wrong_token_is_refused(tmp_path: Path) -> None:
         with pytest.raises(PlaneError) as refused:
             await stranger.desired(-1, 0)
         assert refused.value.code == "plane_unauthorized"
+
+
+async def test_a_plane_that_dies_comes_back_where_it_was(tmp_path: Path) -> None:
+    """kill -9 of the plane: the same address answers again, and records written meanwhile arrive."""
+    async with running(tmp_path) as (plane, client), node(tmp_path, client) as (spool, _, uplink):
+        keeping = asyncio.create_task(plane.keep())
+        plane.process.signal(signal.SIGKILL)
+        await spool.finish(record("meanwhile"))
+        assert await uplink.drained(20)
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)

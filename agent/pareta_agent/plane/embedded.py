@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +21,27 @@ __all__ = ["EmbeddedPlane", "Seed", "SeedEndpoint", "start"]
 
 _READY_WITHIN_S = 30.0
 _STOP_WITHIN_S = 5.0
+_RESTART_AFTER_S = 0.2
 
 
-@dataclass(frozen=True, slots=True)
 class EmbeddedPlane:
     """A running plane. `api_key` is the secret of the first key, only when it was minted by this start."""
 
-    url: str
-    node_token: str
-    api_key: str | None
-    process: launch.Process
+    def __init__(
+        self, home: Path, seed: Seed, port: int, api_key: str | None, process: launch.Process
+    ) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+        self.node_token = node_token(home)
+        self.api_key = api_key
+        self.process = process
+        self._home, self._seed, self._port = home, seed, port
+
+    async def keep(self) -> None:
+        """Until cancelled: starts it anew, at the same address, when it dies. Raises PlaneError when it cannot."""
+        while True:
+            await self.process.wait()
+            await asyncio.sleep(_RESTART_AFTER_S)
+            self.process = (await start(self._home, self._seed, self._port)).process
 
     async def stop(self) -> None:
         """Ends it, gently at first."""
@@ -63,7 +73,7 @@ async def start(home: Path, seed: Seed, port: int = 0) -> EmbeddedPlane:
         await process.kill_group()
         message = "the embedded control plane did not start: " + (" ".join(said)[-500:] or "it said nothing")
         raise PlaneError("plane_not_started", message, "run `pareta-agent plane serve` to see why")
-    return EmbeddedPlane(f"http://127.0.0.1:{ready['port']}", node_token(home), ready["api_key"], process)
+    return EmbeddedPlane(home, seed, int(ready["port"]), ready["api_key"], process)
 
 
 async def _ready_line(process: launch.Process, said: list[str]) -> dict[str, Any] | None:
