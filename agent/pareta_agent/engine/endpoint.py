@@ -24,6 +24,7 @@ class Endpoint:
         self._slots: list[Slot] = []
         self._drain: Drain | None = None
         self._drain_s = around.settings.drain_s
+        self._ran = False
         self._wake = asyncio.Event()
         self._settled = asyncio.Event()
         self._task = asyncio.create_task(self._reconcile())
@@ -72,7 +73,8 @@ class Endpoint:
                 self._slots = []
             if wanted is not None and wanted is self._wanted:
                 self._spec = wanted
-                cause: Cause = "replan" if running else "deploy"
+                cause: Cause = "replan" if running else "wake" if self._ran else "deploy"
+                self._ran = True
                 self._slots = [
                     Slot(wanted, index, self._around, cause) for index in range(wanted.plan.replicas)
                 ]

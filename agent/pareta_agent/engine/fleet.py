@@ -38,7 +38,7 @@ class Fleet:
     ) -> None:
         self._emit = emit
         self._report = on_cold_start
-        self._history = eta.History()
+        self._history = eta.History(settings.state_dir / "starts.json")
         self._changed = Changed()
         self._intents = Intents(settings.state_dir)
         self._pool = StandbyPool(emit)

@@ -148,6 +148,8 @@ class Slot:
         last = around.intents.read(self.spec.endpoint, self.index)
         adopted = await around.survivors.claim(self.spec, self.index, around.settings)
         generation = (last.generation if last else 0) + (adopted is None)
+        if last is not None and self._cause == "deploy":
+            self._cause = "start"  # it was deployed in an earlier life of the agent
         starter = Starter(
             self.spec,
             self.index,

@@ -94,3 +94,12 @@ def test_expectation_is_what_it_took_before() -> None:
 def test_first_expectation_is_the_prior() -> None:
     """Before any start of its own a node assumes a small model on two cores."""
     assert eta.remaining_s([], {}, None) == 36
+
+
+def test_expectations_outlive_the_agent(tmp_path: Path) -> None:
+    """The next agent expects what this one saw; a broken file is no history."""
+    path = tmp_path / "starts.json"
+    eta.History(path).add("ep_x", {"import": 2.0})
+    assert eta.History(path).of("ep_x") == [{"import": 2.0}]
+    path.write_text("[1")
+    assert eta.History(path).of("ep_x") == []
