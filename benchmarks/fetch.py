@@ -1,8 +1,9 @@
 """How fast do verified weights arrive, and in how much memory, compared with the tools that people use?
 
-One gigabyte from a registry on the loopback, round robin, several rounds:
-ours (parallel ranges, sha256 of every byte, fsync), `skopeo copy`, oras-py, huggingface_hub (from an HF-shaped
-server). Each runs in a process of its own into a fresh directory; time, CPU and peak memory are the kernel's.
+One gigabyte from a registry on the loopback, round robin, several rounds: ours (parallel ranges, sha256 of every
+byte, fsync), `skopeo copy` (sha256), oras-py (checks nothing), huggingface_hub (checks sizes; from an HF-shaped
+server). Each runs in a process of its own into a fresh directory; time, CPU and peak memory are the kernel's. With
+`--folder /dev/shm` the disk is left out of it.
 
     python benchmarks/fetch.py --oras-python VENV/bin/python [--rounds 5] [--out benchmarks/results/fetch.json]
 """
@@ -151,6 +152,7 @@ async def main() -> None:
             "kernel": platform.release(),
         },
         "bytes": arguments.bytes,
+        "disk": "tmpfs" if str(arguments.folder).startswith("/dev/shm") else "disk",
         "rounds": arguments.rounds,
     }
     for shards in (4, 1):

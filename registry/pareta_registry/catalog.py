@@ -81,6 +81,15 @@ class Canary(Document):
     max_tokens: int = Field(default=16, ge=1, le=256)
 
 
+class Adapter(Document):
+    """A LoRA adapter on a model's base: an artifact like any other, with its rank."""
+
+    name: Slug
+    artifact: Digest
+    source: str
+    rank: int = Field(gt=0, le=512)
+
+
 class Model(Document):
     kind: Literal["model"] = "model"
     id: Slug
@@ -91,6 +100,7 @@ class Model(Document):
     engine: dict[str, Any] = Field(default_factory=dict)
     canaries: tuple[Canary, ...] = ()
     trust_remote_code: bool = False
+    adapters: tuple[Adapter, ...] = ()
 
 
 class Alias(Document):
@@ -103,6 +113,10 @@ class Alias(Document):
 
 
 class Task(Document):
+    """`system_prompt` is injected when a caller sends none; `prompt_scaffold` is text around the caller's input,
+    with `{input}` where it goes; `scorer` names the function that the task's quality is measured by;
+    `has_blob_input` says that callers send documents or pictures."""
+
     kind: Literal["task"] = "task"
     id: Slug
     title: str
@@ -110,6 +124,9 @@ class Task(Document):
     system_prompt: str | None = None
     aliases: tuple[Alias, ...] = Field(min_length=1)
     recommended: Slug
+    prompt_scaffold: str | None = None
+    scorer: Slug | None = None
+    has_blob_input: bool = False
 
 
 class Catalog(Document):

@@ -54,6 +54,10 @@ def _task(task: Task, at: Located, models: Mapping[str, Model]) -> Iterator[Prob
             f"{task.recommended!r} is not among the aliases",
             f"name one of {', '.join(ids)}{_close(task.recommended, ids)}",
         )
+    if task.prompt_scaffold is not None and task.prompt_scaffold.count("{input}") != 1:
+        yield at.problem(
+            ("prompt_scaffold",), "must hold {input} once", "write {input} where the caller's text goes"
+        )
     for index, alias in enumerate(task.aliases):
         here: Path = ("aliases", index)
         if alias.id in ids[:index]:
@@ -86,6 +90,10 @@ def _model(model: Model, at: Located) -> Iterator[Problem]:
             )
         if variant.files:
             yield from _files(variant, ("variants", index), at)
+    adapters = [adapter.name for adapter in model.adapters]
+    for index, name in enumerate(adapters):
+        if name in adapters[:index]:
+            yield at.problem(("adapters", index, "name"), f"adapter {name!r} is listed twice", "keep one")
     facts = model.architecture
     if facts.heads % facts.kv_heads:
         yield at.problem(

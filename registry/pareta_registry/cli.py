@@ -17,7 +17,6 @@ from rich.table import Table
 from pareta_registry import cli_publish
 from pareta_registry.catalog import Catalog
 from pareta_registry.errors import CatalogError, RegistryFailure
-from pareta_registry.importing import import_checkpoint
 from pareta_registry.load import builtin_catalog, load_catalog
 from pareta_registry.resolve import Resolution, Unresolved, resolve
 
@@ -109,22 +108,6 @@ def check(path: Path, as_json: JsonOption = False) -> None:
         _emit({"ok": True, "catalog": found.digest, "tasks": len(found.tasks), "models": len(found.models)})
     else:
         print(f"{len(found.tasks)} tasks, {len(found.models)} models, {found.digest}")  # noqa: T201
-
-
-@app.command("import")
-def import_model(
-    source: Annotated[Path, typer.Argument(help="A Hugging Face directory or a GGUF file.")],
-    target: Annotated[Path, typer.Argument(help="The artifact directory to write.")],
-    as_json: JsonOption = False,
-) -> None:
-    """Make an artifact out of a checkpoint, and print the model document that describes it."""
-    document = import_checkpoint(source, target)
-    if as_json:
-        _emit(document)
-    else:
-        import yaml
-
-        sys.stdout.write(yaml.safe_dump(document, sort_keys=False))
 
 
 def _catalog(path: Path | None) -> Catalog:

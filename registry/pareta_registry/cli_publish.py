@@ -6,6 +6,7 @@ import asyncio
 import json
 import signal
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +17,7 @@ from pareta_registry import channel as channels
 from pareta_registry import signing, starter
 from pareta_registry.difference import difference
 from pareta_registry.errors import ArtifactError
-from pareta_registry.importing import describe
+from pareta_registry.importing import describe, import_checkpoint
 from pareta_registry.load import load_catalog
 from pareta_registry.publish import publish
 from pareta_registry.schema import catalog_schema
@@ -36,8 +37,8 @@ CaOption = Annotated[Path | None, typer.Option("--ca-file", envvar="PARETA_CA_FI
 
 def register(app: typer.Typer) -> None:
     """Adds the verbs to the program."""
-    for verb in (init, add, publish_artifact, keygen, promote, sign, diff, gc, serve, schema):
-        app.command(verb.__name__.removesuffix("_artifact"))(verb)
+    for name, verb in _VERBS.items():
+        app.command(name)(verb)
 
 
 def init(path: Path) -> None:
@@ -65,6 +66,30 @@ def add(
     target.write_text(f"{starter.SCHEMA_LINE}\n" + yaml.safe_dump(document, sort_keys=False))
     load_catalog(catalog)
     _say(f"wrote {target}")
+
+
+def import_model(
+    source: Annotated[str, typer.Argument(help="A Hugging Face directory, a GGUF file, hf://… or oci://…")],
+    target: Annotated[Path, typer.Argument(help="The artifact directory to write.")],
+    docker_config: DockerOption = None,
+    ca_file: CaOption = None,
+    hf_endpoint: Annotated[
+        str | None, typer.Option(envvar="PARETA_HF_ENDPOINT", help="The hub mirror.")
+    ] = None,
+    hf_token_file: Annotated[
+        Path | None, typer.Option(envvar="PARETA_HF_TOKEN_FILE", help="Its token.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make an artifact out of a checkpoint, and print the model document that describes it."""
+    settings = StoreSettings(
+        docker_config=docker_config, ca_file=ca_file, hf_endpoint=hf_endpoint, hf_token_file=hf_token_file
+    )
+    document = import_checkpoint(source, target, settings)
+    if as_json:
+        _print(document, True)
+    else:
+        sys.stdout.write(yaml.safe_dump(document, sort_keys=False))
 
 
 def publish_artifact(
@@ -194,3 +219,18 @@ def _print(value: Any, as_json: bool) -> None:
 def _say(text: str) -> None:
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
+
+
+_VERBS: Mapping[str, Callable[..., None]] = {
+    "init": init,
+    "import": import_model,
+    "add": add,
+    "publish": publish_artifact,
+    "keygen": keygen,
+    "promote": promote,
+    "sign": sign,
+    "diff": diff,
+    "gc": gc,
+    "serve": serve,
+    "schema": schema,
+}

@@ -5,6 +5,7 @@ Reads config.json and the safetensors headers, so that nobody types architecture
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 from collections.abc import Mapping
@@ -13,31 +14,49 @@ from typing import Any
 
 from pareta_registry.architecture import architecture_facts
 from pareta_registry.build import build_manifest
+from pareta_registry.download import download
 from pareta_registry.errors import ArtifactError
 from pareta_registry.gguf import import_gguf
 from pareta_registry.manifest import MANIFEST_NAME, parse_manifest, path_refusal
 from pareta_registry.safetensors import TensorInfo, read_header
+from pareta_registry.stores import StoreSettings, open_store
 
 
-def import_checkpoint(source: Path, target: Path) -> dict[str, Any]:
-    """Writes the artifact into the new directory `target`; returns its model document, ready for a catalog.
+def import_checkpoint(source: str, target: Path, settings: StoreSettings | None = None) -> dict[str, Any]:
+    """Makes an artifact of a Hugging Face directory, a GGUF file, or what a store holds (`hf://`, `oci://` …).
 
-    `id`, `license` and the canaries are the owner's to fill. ArtifactError when the checkpoint is refused.
+    Writes it into the new directory `target`; returns its model document, ready for a catalog. `id`, `license` and
+    the canaries are the owner's to fill. ArtifactError when the checkpoint is refused.
     """
     if target.exists() and any(target.iterdir()):
         raise ArtifactError("target_exists", f"{target} is not empty", "name a new directory")
     target.mkdir(parents=True, exist_ok=True)
-    if source.is_dir():
-        _copy(source, target)
-    elif source.is_file():
-        import_gguf(source, target)
+    remote = "://" in source
+    if remote:
+        asyncio.run(_download(source, target, settings or StoreSettings()))
+    elif Path(source).is_dir():
+        _copy(Path(source), target)
+    elif Path(source).is_file():
+        import_gguf(Path(source), target)
     else:
         raise ArtifactError(
             "source_missing", f"there is no checkpoint {source}", "give a directory or a .gguf"
         )
     manifest = build_manifest(target)
     (target / MANIFEST_NAME).write_bytes(manifest.to_bytes())
-    return describe(target)
+    document = describe(target)
+    if remote:
+        document["variants"][0]["source"] = source
+        document["variants"][0]["files"] = manifest.model_dump(mode="json")["files"]
+    return document
+
+
+async def _download(source: str, target: Path, settings: StoreSettings) -> None:
+    store = open_store(source, settings)
+    try:
+        await download(store, target)
+    finally:
+        await store.close()
 
 
 def describe(root: Path) -> dict[str, Any]:

@@ -11,13 +11,13 @@ from pareta_registry.architecture import architecture_facts
 from pareta_registry.catalog import Model
 from pareta_registry.errors import ArtifactError
 from pareta_registry.importing import import_checkpoint
-from pareta_registry.manifest import MANIFEST_NAME, parse_manifest
+from pareta_registry.manifest import MANIFEST_NAME, Manifest, parse_manifest
 from pareta_registry.safetensors import TensorInfo, read_header
 
 
 def test_a_gguf_becomes_an_artifact_and_a_valid_model(tmp_path: Path) -> None:
     """The printed document is a Model as it stands, and names the manifest that lies beside the files."""
-    document = import_checkpoint(write_tiny_gguf(tmp_path / "tiny.gguf"), tmp_path / "tiny")
+    document = import_checkpoint(str(write_tiny_gguf(tmp_path / "tiny.gguf")), tmp_path / "tiny")
     model = Model.model_validate(document)
     manifest = parse_manifest((tmp_path / "tiny" / MANIFEST_NAME).read_bytes(), "x")
     assert (manifest.digest, HIDDEN, LAYERS) == (
@@ -30,12 +30,20 @@ def test_a_gguf_becomes_an_artifact_and_a_valid_model(tmp_path: Path) -> None:
 
 def test_a_directory_leaves_its_pickles_behind(tmp_path: Path) -> None:
     """Importing a Hugging Face directory takes the safe files only, and gives the same digest again."""
-    first = import_checkpoint(write_tiny_gguf(tmp_path / "tiny.gguf"), tmp_path / "tiny")
+    first = import_checkpoint(str(write_tiny_gguf(tmp_path / "tiny.gguf")), tmp_path / "tiny")
     (tmp_path / "tiny" / "training_args.bin").write_bytes(b"pickle")
     (tmp_path / "tiny" / ".cache").mkdir()
-    second = import_checkpoint(tmp_path / "tiny", tmp_path / "copy")
+    second = import_checkpoint(str(tmp_path / "tiny"), tmp_path / "copy")
     assert first["variants"][0]["artifact"] == second["variants"][0]["artifact"]
     assert not (tmp_path / "copy" / "training_args.bin").exists()
+
+
+def test_a_store_is_imported_with_its_files_listed(tmp_path: Path) -> None:
+    """What came from a store names that store, and lists its files so that nodes need no manifest there."""
+    import_checkpoint(str(write_tiny_gguf(tmp_path / "tiny.gguf")), tmp_path / "tiny")
+    source = (tmp_path / "tiny").as_uri()
+    variant = Model.model_validate(import_checkpoint(source, tmp_path / "copy")).variants[0]
+    assert (variant.source, variant.artifact) == (source, Manifest(files=variant.files).digest)
 
 
 def test_a_target_in_use_is_refused(tmp_path: Path) -> None:
@@ -43,7 +51,7 @@ def test_a_target_in_use_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "y").touch()
     with pytest.raises(ArtifactError, match="not empty"):
-        import_checkpoint(tmp_path, tmp_path / "x")
+        import_checkpoint(str(tmp_path), tmp_path / "x")
 
 
 def test_a_directory_without_weights_is_refused(tmp_path: Path) -> None:
@@ -51,7 +59,7 @@ def test_a_directory_without_weights_is_refused(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "config.json").write_text("{}")
     with pytest.raises(ArtifactError) as caught:
-        import_checkpoint(tmp_path / "in", tmp_path / "out")
+        import_checkpoint(str(tmp_path / "in"), tmp_path / "out")
     assert caught.value.code == "no_safetensors"
 
 
