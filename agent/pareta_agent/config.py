@@ -49,6 +49,9 @@ class EngineSection(Section):
         None, description="Pinned engine version; unset: the newest that is committed."
     )
     threads: int | None = Field(None, ge=1, description="CPU threads of one engine; unset: cores - 1.")
+    restart_budget: int = Field(
+        5, ge=0, le=100, description="Failures in a row after which an engine is given up."
+    )
     standby: int = Field(0, ge=0, le=8, description="Pre-imported engines kept warm for fast cold starts.")
 
 

@@ -26,7 +26,8 @@ def ask(ready: dict, key: str, **more) -> httpx.Response:
 
 def serve(home: Path, *flags: str, **settings: str) -> subprocess.CompletedProcess[str]:
     """A start that is expected to fail: what it printed and its exit code."""
-    env = environment(home, **({"PARETA_ENGINE_COMMAND": fake_engine()} | settings))
+    defaults = {"PARETA_ENGINE_COMMAND": fake_engine(), "PARETA_ENGINE_RESTART_BUDGET": "0"}
+    env = environment(home, **(defaults | settings))
     argv = [*AGENT, "serve", "--port", "0", *flags]
     return subprocess.run(argv, env=env, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
 

@@ -27,6 +27,7 @@ from pareta_agent.front.front import Front
 from pareta_agent.hardware.inventory import to_json
 from pareta_agent.hardware.nvml import read_inventory
 from pareta_agent.meter.record import Admission, UsageRecord
+from pareta_agent.meter.settings import spool_path
 from pareta_agent.meter.spool import Spool
 from pareta_agent.node import slices
 from pareta_agent.node.deploy import Deployment
@@ -128,9 +129,7 @@ class Rooms:
         cls, settings: Settings, identity: Identity, address: PlaneAddress, bus: Bus, clock: Clock
     ) -> Rooms:
         """Raises AgentError when a room cannot be made; nothing stays open then."""
-        spool = Spool.open(
-            settings.home / "spool" / "spool.db", slices.spool_settings(settings, identity.node), clock
-        )
+        spool = Spool.open(spool_path(settings.home), slices.spool_settings(settings, identity.node), clock)
         client = PlaneClient(address.url, address.token, identity.node)
         try:
             return cls(settings, identity, client, spool, bus, clock)

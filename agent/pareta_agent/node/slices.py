@@ -7,6 +7,7 @@ import shlex
 
 from pareta_agent import config
 from pareta_agent.config import Settings
+from pareta_agent.engine.restart import RestartSettings
 from pareta_agent.engine.spec import EngineSettings
 from pareta_agent.front.deps import FrontSettings
 from pareta_agent.meter.spool import SpoolSettings
@@ -41,4 +42,5 @@ def engine_settings(settings: Settings, version: str) -> EngineSettings:
         drain_s=settings.drain_timeout_s,
         threads=settings.engine.threads,
         standby=settings.engine.standby,
+        restart=RestartSettings(budget=settings.engine.restart_budget),
     )
