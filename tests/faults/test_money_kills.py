@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from moneylab.kills import POINTS, attack, pointed_lives, random_lives
+from moneylab.kills import POINTS, attack, plane_lives, pointed_lives, random_lives
 
 
 def test_random_deaths_lose_nothing(tmp_path: Path) -> None:
@@ -28,4 +28,12 @@ def test_deaths_at_every_named_point_lose_nothing(tmp_path: Path) -> None:
 def test_two_hundred_deaths_lose_nothing(tmp_path: Path) -> None:
     """The long run is `python -m moneylab.kills --lives 1000`; its figures are in benchmarks/results/faults.json."""
     verdict, _ = attack(tmp_path, random_lives(200))
+    assert verdict.sound, verdict
+
+
+@pytest.mark.slow
+def test_deaths_of_the_plane_lose_nothing(tmp_path: Path) -> None:
+    """Batches that were committed and never acked, or never committed: each record is ledgered once."""
+    verdict, counts = attack(tmp_path, plane_lives(8))
+    assert counts["plane_kills"] == 8
     assert verdict.sound, verdict

@@ -13,7 +13,7 @@ import pytest
 from moneylab import plane as lab
 from moneylab.plane import BALANCE, ENDPOINT, NODE, ORG, LabPlane
 
-from pareta_agent.clock import SystemClock
+from pareta_agent.clock import Clock, SystemClock
 from pareta_agent.control import wire
 from pareta_agent.control.heartbeat import Heart, Identity, Listeners, Vitals
 from pareta_agent.control.uplink import Uplink, UplinkSettings
@@ -35,9 +35,11 @@ def quiet(_event: object) -> None:
 
 
 @asynccontextmanager
-async def node(home: Path, plane: LabPlane) -> AsyncIterator[tuple[Spool, Uplink]]:
+async def node(
+    home: Path, plane: LabPlane, clock: Clock | None = None
+) -> AsyncIterator[tuple[Spool, Uplink]]:
     """A registered node with a running uplink."""
-    clock, registered = SystemClock(), asyncio.Event()
+    clock, registered = clock or SystemClock(), asyncio.Event()
     spool = Spool.open(
         home / "spool.db", SpoolSettings(NODE, reserve_bytes=4096, disk_reserve_bytes=0), clock
     )
@@ -196,3 +198,28 @@ async def test_a_fenced_node_still_delivers_what_it_earned(tmp_path: Path, plane
         await spool.finish(record("earned"))
         assert await uplink.drained(5)
     assert ledgered(plane) == ["earned"]
+
+
+class SteppedClock(SystemClock):
+    """A wall clock that somebody sets."""
+
+    off_s = 0.0
+
+    def wall_s(self) -> float:
+        return super().wall_s() + self.off_s
+
+
+async def test_a_clock_that_is_set_moves_no_money(tmp_path: Path, plane: LabPlane) -> None:
+    """A year forward, two back, and home again, on node and plane: order and amounts stand."""
+    clock = SteppedClock()
+    plane.close()
+    plane = LabPlane(plane.path, clock)
+    year_s = 365 * 86400.0
+    async with node(tmp_path, plane, clock) as (spool, uplink):
+        for number, off_s in enumerate((0.0, year_s, -year_s, 0.0)):
+            clock.off_s = off_s
+            await asyncio.gather(*(spool.finish(record(f"{number}-{n}")) for n in range(5)))
+            assert await uplink.drained(5)
+    assert ledgered(plane) == sorted(f"{number}-{n}" for number in range(4) for n in range(5))
+    assert spent(plane) == 20 * PRICE_OF_ONE
+    plane.close()

@@ -65,10 +65,15 @@ class Lab:
                 live(self.home, self.plane.url, self.plane.node_token, self.seen, self.lives, ways)
             finally:
                 os._exit(70)
-        end_s = time.monotonic() + lifetime_s
+        begun_s = time.monotonic()
+        end_s = begun_s + lifetime_s
+        plane_end_s = float("inf") if ways.plane_dies_after_s is None else begun_s + ways.plane_dies_after_s
         died = status = 0
         while not died and (left_s := end_s - time.monotonic()) > 0:
             time.sleep(min(left_s, 0.01))
+            if time.monotonic() > plane_end_s:
+                os.kill(self.plane.process.pid, signal.SIGKILL)
+                plane_end_s = float("inf")
             died, status = os.waitpid(pid, os.WNOHANG)
         if not died:
             os.kill(pid, signal.SIGKILL)
@@ -93,10 +98,15 @@ def attack(home: Path, lives: Iterable[tuple[Ways, float]]) -> tuple[Verdict, di
     plane = runner.run(embedded.start(home, seed))
     seen = os.open(home / "seen", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     lab = Lab(home, plane, seen)
-    at_a_point = 0
+    at_a_point = plane_kills = 0
     try:
         for ways, lifetime_s in lives:
             at_a_point += lab.one(ways, lifetime_s)
+            if ways.plane_dies_after_s is not None:
+                runner.run(plane.process.kill_group())
+                port = int(plane.url.rsplit(":", 1)[1])
+                plane = lab.plane = runner.run(embedded.start(home, seed, port))
+                plane_kills += 1
         pid = os.fork()
         if pid == 0:
             os._exit(0 if drain(home, plane.url, plane.node_token) else 1)
@@ -115,6 +125,7 @@ def attack(home: Path, lives: Iterable[tuple[Ways, float]]) -> tuple[Verdict, di
         "kills": lab.killed,
         "kills_at_a_named_point": at_a_point,
         "points_missed": lab.missed,
+        "plane_kills": plane_kills,
     }
 
 
@@ -132,13 +143,20 @@ def pointed_lives(repeats: int) -> Iterable[tuple[Ways, float]]:
             yield Ways(die_at=(sql, when, passes), keep_acked_s=0.0), 1.2
 
 
+def plane_lives(count: int) -> Iterable[tuple[Ways, float]]:
+    """The plane dies under a living node, and then the node dies too."""
+    for _ in range(count):
+        yield Ways(plane_dies_after_s=random.uniform(0.05, 0.4)), random.uniform(0.4, 0.6)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--lives", type=int, default=1000)
     parser.add_argument("--points", type=int, default=0, help="rounds through the named points")
+    parser.add_argument("--planes", type=int, default=0, help="deaths of the plane")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as home:
-        lives = [*random_lives(options.lives), *pointed_lives(options.points)]
+        lives = [*random_lives(options.lives), *pointed_lives(options.points), *plane_lives(options.planes)]
         verdict, counts = attack(Path(home), lives)
     json.dump({**counts, **verdict.as_dict()}, sys.stdout, indent=2)
     sys.exit(0 if verdict.sound else 1)

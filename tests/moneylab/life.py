@@ -35,6 +35,7 @@ class Ways:
     workers: int = 64
     pause_s: float = 0.002
     die_at: tuple[str, str, int] | None = None
+    plane_dies_after_s: float | None = None
     keep_acked_s: float = 7 * 86400.0
 
 

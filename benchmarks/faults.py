@@ -1,0 +1,88 @@
+"""Runs the money fault suite at full length and writes down what it found: benchmarks/results/faults.json.
+
+    python benchmarks/faults.py [--lives 1000] [--events 1000000] [--json benchmarks/results/faults.json]
+
+The claim under test: no client-visible completion is lost or counted twice. Every case ends with a verdict by an oracle
+outside the node (tests/moneylab/oracle.py), or with the named tests that passed or failed. Takes ten to twenty minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+SUITES = {
+    "disk: power cut, no space, EIO, slow sync, rot, torn file, another node's spool": "test_money_disk.py",
+    "wire: lost, forged, repeated, reordered, refused, poison, restored plane, rolled back spool": "test_money_wire.py",
+    "agent: kill -9, engine killed, callers leaving, balance to zero": "test_money_agent.py",
+}
+
+
+def program(module: str, *flags: str) -> Any:
+    """A lab's program; what it printed."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests")}
+    argv = [sys.executable, "-m", module, *flags]
+    done = subprocess.run(argv, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
+    return json.loads(done.stdout)
+
+
+def suite(name: str) -> dict[str, Any]:
+    """Every test of a file and whether it passed."""
+    with tempfile.NamedTemporaryFile(suffix=".xml") as report:
+        path = f"tests/faults/{name}"
+        argv = [
+            sys.executable,
+            "-m",
+            "pytest",
+            path,
+            f"--junit-xml={report.name}",
+            "-o",
+            "junit_family=xunit2",
+        ]
+        subprocess.run(argv, cwd=ROOT, stdout=subprocess.DEVNULL)
+        cases = ElementTree.parse(report.name).getroot().iter("testcase")
+        results = {case.attrib["name"]: "failed" if len(case) else "passed" for case in cases}
+    return {
+        "passed": sum(fate == "passed" for fate in results.values()),
+        "of": len(results),
+        "cases": results,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--lives", type=int, default=1000)
+    parser.add_argument("--events", type=int, default=1_000_000)
+    parser.add_argument("--json", type=Path, default=ROOT / "benchmarks" / "results" / "faults.json")
+    options = parser.parse_args()
+    found: dict[str, Any] = {
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.python_version()}"
+    }
+
+    def note(case: str, figures: Any) -> None:
+        found[case] = figures
+        options.json.write_text(json.dumps(found, indent=2) + "\n")
+        print(case, json.dumps(figures)[:200], file=sys.stderr, flush=True)
+
+    note("kill -9 at random moments, 64 callers", program("moneylab.kills", "--lives", str(options.lives)))
+    note("kill -9 at every named point", program("moneylab.kills", "--lives", "0", "--points", "5"))
+    note("kill -9 of the plane", program("moneylab.kills", "--lives", "0", "--planes", "20"))
+    note("plane away, then drained", program("moneylab.outage", "--events", str(options.events)))
+    for case, name in SUITES.items():
+        note(case, suite(name))
+    note("safeguards taken away, one at a time", program("moneylab.mutate"))
+
+
+if __name__ == "__main__":
+    main()
