@@ -33,6 +33,7 @@ class FrontProtocol(HttpToolsProtocol):
         self._max_headers = desk.settings.max_headers
         self._broken = False
         self.waiting_since_s: float | None = None
+        self.idle_since_s: float | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -59,6 +60,7 @@ class FrontProtocol(HttpToolsProtocol):
         self.headers = []
         self._header_bytes = 0
         self.waiting_since_s = self._desk.deps.clock.mono_s()
+        self.idle_since_s = None
 
     def on_url(self, url: bytes) -> None:
         self.url += url
@@ -155,7 +157,13 @@ class FrontProtocol(HttpToolsProtocol):
         if not call.keep_alive:
             self._broken = self._broken or call.more_body
             self._hang_up()
-        self.on_response_complete()
+        if self.pipeline or self.transport.is_closing():
+            self.on_response_complete()
+        else:
+            # uvicorn would arm a timer for each request; one look a tick at all connections costs less.
+            self.server_state.total_requests += 1
+            self.idle_since_s = self._desk.deps.clock.mono_s()
+            self.flow.resume_reading()
 
     def _limit_head(self, size: int) -> None:
         self._header_bytes += size
@@ -164,11 +172,13 @@ class FrontProtocol(HttpToolsProtocol):
             self._refuse_connection("headers too large", Problem("headers_too_large"))
 
     def overdue(self, now_s: float) -> None:
-        """Ends a connection whose request head has been coming for too long."""
-        since = self.waiting_since_s
+        """Ends a connection whose request head has been coming for too long, or that has idled too long."""
+        since, idle = self.waiting_since_s, self.idle_since_s
         if since is not None and now_s - since > self._desk.settings.header_timeout_s:
             self.waiting_since_s = None
             self._refuse_connection("slow head", Problem("request_timeout"))
+        elif idle is not None and now_s - idle > self._desk.settings.keep_alive_s:
+            self.transport.close()
 
     def _refuse_connection(self, reason: str, problem: Problem) -> None:
         """Answers broken HTTP once; what else arrives on this connection is not read."""

@@ -188,6 +188,14 @@ async def test_an_idle_keep_alive_connection_is_left_alone(start_rig):
     assert b"200" in head
 
 
+async def test_a_connection_that_idles_too_long_is_closed(start_rig):
+    """After an inference answer as after any other."""
+    rig = await start_rig(keep_alive_s=1.0)
+    await rig.engine()
+    keep = rig.post(BODY).replace(b"connection: close\r\n", b"")
+    assert status_of(await rig.raw(keep)) == 200
+
+
 async def test_an_upgrade_is_refused(rig):
     """No protocol but this one."""
     await rig.engine()
