@@ -19,7 +19,8 @@ class FlakyRegistry:
     """Serves `files` as team/model:1. `script(path, nth blob request)` names a deed; "ok" is none.
 
     Deeds: stall, truncate, close, short (Content-Length too small), range (another range), flip, 401, 403, 404,
-    429, 500, redirect (to another origin on this machine), drip (a byte a time with pauses).
+    429, 500, redirect (to another origin on this machine). `authorization` is the header that it wants;
+    with `token_uses` it wants bearer tokens that expire after so many requests.
     """
 
     def __init__(
@@ -27,7 +28,11 @@ class FlakyRegistry:
         files: Mapping[str, bytes],
         script: Script = lambda _path, _nth: "ok",
         authorization: str | None = None,
+        token_uses: int = 0,
     ) -> None:
+        self._token_uses = token_uses
+        self._token_left = 0
+        self.tokens_granted = 0
         self._authorization = authorization
         self._files = dict(files)
         self._script = script
@@ -55,6 +60,7 @@ class FlakyRegistry:
         app = web.Application()
         app.router.add_get("/v2/team/model/manifests/{reference}", self._manifest)
         app.router.add_get("/v2/team/model/blobs/{digest}", self._blob)
+        app.router.add_get("/token", self._token)
         app.router.add_get("/elsewhere/{digest}", self._elsewhere)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
         await self._runner.setup()
@@ -71,6 +77,18 @@ class FlakyRegistry:
     def _admit(self, request: web.Request) -> None:
         if self._authorization and request.headers.get("Authorization") != self._authorization:
             raise web.HTTPUnauthorized(headers={"WWW-Authenticate": 'Basic realm="x"'})
+
+        if self._token_uses:
+            self._token_left -= 1
+            known = request.headers.get("Authorization") == f"Bearer token-{self.tokens_granted}"
+            if not known or self._token_left < 0:
+                challenge = f'Bearer realm="http://{self.host}/token",service="x"'
+                raise web.HTTPUnauthorized(headers={"WWW-Authenticate": challenge})
+
+    async def _token(self, _: web.Request) -> web.Response:
+        self.tokens_granted += 1
+        self._token_left = self._token_uses
+        return web.json_response({"token": f"token-{self.tokens_granted}"})
 
     async def _manifest(self, request: web.Request) -> web.Response:
         self._admit(request)

@@ -129,6 +129,14 @@ async def test_credentials_do_not_follow_redirects(tmp_path: Path) -> None:
     assert not [headers for headers in registry.redirected_headers if "Authorization" in headers]
 
 
+async def test_tokens_that_expire_on_the_way_are_renewed(tmp_path: Path) -> None:
+    """A 401 in the middle of a fetch is a new token, asked for once by all connections, not a failure."""
+    async with FlakyRegistry(FILES, token_uses=5) as registry:
+        path = await store_of(tmp_path, connections=1).fetch(variant_of(registry), lambda _: None)
+        assert FILES["model-1.safetensors"] == (path / "model-1.safetensors").read_bytes()
+        assert 3 <= registry.tokens_granted <= 5
+
+
 async def test_missing_credentials_are_told(tmp_path: Path) -> None:
     """A registry that wants a user, and a host that has none: the message says for which host to add one."""
     async with FlakyRegistry(FILES, authorization="Basic x") as registry:
