@@ -200,3 +200,23 @@ async def test_replicas_of_one_endpoint_are_separate_engines(make: Make) -> None
     await made.fleet.want(spec(plan=replace(PLAN, replicas=2, gpus=((), ()))))
     view = await made.until(lambda view: len(view.replicas) == 2)
     assert [replica.name for replica in view.replicas] == ["ep_x/0", "ep_x/1"]
+
+
+async def test_idle_endpoint_sleeps_and_wakes(make: Make) -> None:
+    """Asleep it holds no process and shows `cold` with an expectation; it wakes as the next generation."""
+    made = make()
+    await made.fleet.want(spec())
+    await made.until(lambda view: view.status == "live")
+    made.fleet.wake("ep_x")
+    assert made.fleet.view().endpoints["ep_x"].status == "live"
+    await made.fleet.sleep("ep_x")
+    view = made.fleet.view().endpoints["ep_x"]
+    assert (view.status, view.replicas, view.retry_after_s) == ("cold", (), 1)
+    assert made.left_behind() == ([], [])
+    made.fleet.wake("ep_x")
+    view = await made.until(lambda view: view.status == "live")
+    assert (view.replicas[0].generation, made.reports[-1].cause) == (2, "wake")
+    await made.fleet.sleep("ep_x")
+    await made.fleet.unwant("ep_x")
+    made.fleet.wake("ep_x")
+    assert made.fleet.view().endpoints["ep_x"].status == "stopped"

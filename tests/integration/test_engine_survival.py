@@ -108,7 +108,7 @@ async def test_frozen_engine_with_requests_is_ended(tmp_path: Path) -> None:
     """Health says 200, tokens stand still, the front holds a request: ended within the limit, started anew."""
     held = 1
     made = room(settings(tmp_path, progress_s=0.6, idle_canary_s=3600.0))
-    made.fleet._around.in_flight = lambda name: held if name == "ep_x/0" else 0
+    made.fleet.watch(lambda name: held if name == "ep_x/0" else 0)
     await made.fleet.want(spec())
     await made.until(lambda view: view.status == "live")
     async with asyncio.timeout(5):

@@ -25,18 +25,33 @@ class Endpoint:
         self._drain: Drain | None = None
         self._drain_s = around.settings.drain_s
         self._ran = False
+        self._asleep = False
         self._wake = asyncio.Event()
         self._settled = asyncio.Event()
         self._task = asyncio.create_task(self._reconcile())
 
     def want(self, spec: EngineSpec) -> None:
+        """The wish of an owner also wakes; the same one again for what runs changes nothing."""
         if spec != self._wanted:
+            self._asleep = False
             self._wish(spec)
 
     def unwant(self, drain: Drain | None, drain_s: float) -> None:
+        self._asleep = False
+        self._around.changed()
         if self._wanted is not None or not self._settled.is_set():
             self._drain, self._drain_s = drain, drain_s
             self._wish(None)
+
+    def sleep(self, drain: Drain | None, drain_s: float) -> None:
+        if self._wanted is not None:
+            self._spec, self._asleep = self._wanted, True
+            self._drain, self._drain_s = drain, drain_s
+            self._wish(None)
+
+    def wake(self) -> None:
+        if self._asleep:
+            self.want(self._spec)
 
     def retry(self) -> None:
         """Starts again what was given up; a running engine is left alone."""
@@ -95,14 +110,14 @@ class Endpoint:
             replicas=ready if self._wanted is not None else (),
             max_model_len=spec.plan.max_model_len,
             system_prompt=spec.system_prompt,
-            retry_after_s=self._retry_after_s() if status == "deploying" else None,
+            retry_after_s=self._retry_after_s() if status in ("deploying", "cold") else None,
             reason=reason,
             created_s=spec.created_s,
         )
 
     def _status(self, ready: bool) -> tuple[EndpointStatus, str | None]:
         if self._wanted is None:
-            return "stopped", "stopped as asked"
+            return ("cold", None) if self._asleep else ("stopped", "stopped as asked")
         if ready:
             return "live", None
         given_up = [slot.gave_up for slot in self._slots if slot.gave_up]
@@ -111,7 +126,8 @@ class Endpoint:
         return "deploying", None
 
     def _retry_after_s(self) -> int:
-        waits = [self._slot_wait_s(slot) for slot in self._slots if not slot.gave_up]
+        slots = self._slots if self._wanted is not None else []
+        waits = [self._slot_wait_s(slot) for slot in slots if not slot.gave_up]
         return min(waits, default=eta.remaining_s(self._history.of(self._spec.endpoint), {}, None))
 
     def _slot_wait_s(self, slot: Slot) -> int:

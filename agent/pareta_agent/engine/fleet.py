@@ -23,10 +23,7 @@ _KILL_MARGIN_S = 20.0
 
 
 class Fleet:
-    """Must be made on the event loop that it runs on, by the only agent that uses `settings.state_dir`.
-
-    `in_flight` tells how many requests a replica (by name) holds at the front: what the watchdog judges by.
-    """
+    """Must be made on the event loop that it runs on, by the only agent that uses `settings.state_dir`."""
 
     def __init__(
         self,
@@ -34,7 +31,6 @@ class Fleet:
         clock: Clock,
         emit: Emit,
         on_cold_start: OnColdStart,
-        in_flight: Callable[[str], int] | None = None,
     ) -> None:
         self._emit = emit
         self._report = on_cold_start
@@ -51,7 +47,7 @@ class Fleet:
             self._cold_started,
             self._changed,
             self._pool,
-            in_flight or (lambda _replica: 0),
+            lambda _replica: 0,
             self._survivors,
         )
         self._endpoints: dict[str, Endpoint] = {}
@@ -81,6 +77,21 @@ class Fleet:
     def use_interpreter(self, python: Path, version: str) -> None:
         """Starts from now on run in this interpreter; what runs already keeps its own."""
         self._around.settings = replace(self._around.settings, python=python, version=version)
+
+    def watch(self, in_flight: Callable[[str], int]) -> None:
+        """Tells the watchdogs how many requests a replica, by name, holds at the front: what they judge by."""
+        self._around.in_flight = in_flight
+
+    async def sleep(self, endpoint: str, drain: Drain | None = None, drain_s: float | None = None) -> None:
+        """Gives an idle endpoint's devices back: drains and ends its engines; `cold` until `wake` or `want`."""
+        if found := self._endpoints.get(endpoint):
+            found.sleep(drain, self.settings.drain_s if drain_s is None else drain_s)
+            await found.settled()
+
+    def wake(self, endpoint: str) -> None:
+        """Starts a cold endpoint again, from a standby where there is one; any other is left as it is."""
+        if found := self._endpoints.get(endpoint):
+            found.wake()
 
     def retry(self, endpoint: str) -> None:
         """Starts again an endpoint that was given up."""

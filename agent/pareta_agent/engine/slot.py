@@ -29,7 +29,8 @@ from pareta_agent.telemetry.events import Event as Told
 class Surroundings:
     """What every slot of the fleet shares. `changed` is called after any change that a view can show.
 
-    Only the fleet replaces `settings` (when the interpreter becomes known); a running engine keeps its own.
+    Only the fleet replaces `settings` (when the interpreter becomes known) and `in_flight`; a running engine keeps
+    its own settings.
     """
 
     settings: EngineSettings
@@ -41,6 +42,10 @@ class Surroundings:
     pool: StandbyPool
     in_flight: Callable[[str], int]
     survivors: Survivors
+
+    def held(self, replica: str) -> int:
+        """Requests that the front holds at a replica now; the front may come to be after the first engine."""
+        return self.in_flight(replica)
 
 
 class Changed:
@@ -169,7 +174,7 @@ class Slot:
             around.emit,
             around.changed,
             around.on_cold_start,
-            around.in_flight,
+            around.held,
             self._cause,
         )
 
