@@ -211,7 +211,9 @@ async def test_idle_endpoint_sleeps_and_wakes(make: Make) -> None:
     assert made.fleet.view().endpoints["ep_x"].status == "live"
     await made.fleet.sleep("ep_x")
     view = made.fleet.view().endpoints["ep_x"]
-    assert (view.status, view.replicas, view.retry_after_s) == ("cold", (), 1)
+    assert (view.status, view.replicas) == ("cold", ())
+    assert view.retry_after_s is not None
+    assert view.retry_after_s < 10
     assert made.left_behind() == ([], [])
     made.fleet.wake("ep_x")
     view = await made.until(lambda view: view.status == "live")
