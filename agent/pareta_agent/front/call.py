@@ -22,6 +22,7 @@ from pareta_agent.front.run import Bill, Run
 from pareta_agent.front.sse import DONE_EVENT
 from pareta_agent.front.wire import Request, response_head
 from pareta_agent.meter.record import Admission
+from pareta_agent.telemetry.events import Event
 
 if TYPE_CHECKING:
     from pareta_agent.front.protocol import FrontProtocol
@@ -91,7 +92,7 @@ class Call:
         if self._run is not None:
             self._run.caller_gone()
         elif not self.response_complete:
-            self._count("partial_client", 499)
+            self._count("refused", 499)
             self._leave()
 
     def pause(self) -> None:
@@ -107,7 +108,7 @@ class Call:
     def tick(self, now_s: float) -> None:
         if self._run is not None:
             self._run.tick(now_s)
-        elif now_s > self._deadline_s and self._task is None:
+        elif now_s > self._deadline_s and (self._task is None or self._task.done()):
             self._refuse(Problem("request_timeout"))
 
     def cut(self) -> None:
@@ -132,26 +133,38 @@ class Call:
 
     def _proceed(self) -> None:
         if self._grant is not None and len(self.body) <= self._desk.settings.off_loop_body_bytes:
-            self._admit(self._grant, body.read(self.route, self.body))
+            try:
+                self._admit(self._grant, body.read(self.route, self.body))
+            except Exception as error:  # the parser would call it the caller's broken HTTP
+                self._crash(error)
         else:
             self._task = asyncio.get_running_loop().create_task(self._proceed_slowly())
 
     async def _proceed_slowly(self) -> None:
         """The way of a key that must be asked for, or of a body too large to parse on the loop."""
         try:
-            grant = self._grant or await self._desk.deps.keys.grant(self._bearer)
-            ask: body.Ask | Problem = Problem("invalid_api_key")
-            if (problem := admission.authorize(grant)) is not None:
-                ask = problem
-            else:
-                ask = await asyncio.to_thread(body.read, self.route, bytes(self.body))
-        except AgentError:
-            grant, ask = None, Problem("auth_unavailable")
-        except Exception:
+            grant, ask = await self._ask_for_grant()
+            if not self._over:
+                self._admit(grant, ask)
+        except Exception as error:
+            self._crash(error)
+
+    def _crash(self, error: Exception) -> None:
+        """A bug of ours: told in the log, a 500 to the caller, and a record if it was admitted."""
+        self._desk.deps.emit(Event("request_crashed", "error", {"request_id": self.id, "error": repr(error)}))
+        if self._run is not None:
+            self._run.fail("internal", server_fault=True)
+        else:
             self._refuse(Problem("internal"))
-            raise
-        if not self._over:
-            self._admit(grant, ask)
+
+    async def _ask_for_grant(self) -> tuple[KeyGrant | None, body.Ask | Problem]:
+        try:
+            grant = self._grant or await self._desk.deps.keys.grant(self._bearer)
+        except AgentError:
+            return None, Problem("auth_unavailable")
+        if (problem := admission.authorize(grant)) is not None:
+            return grant, problem
+        return grant, await asyncio.to_thread(body.read, self.route, bytes(self.body))
 
     def _admit(
         self, grant: KeyGrant | None, ask: body.Ask | Problem, reservation: Reservation | None = None

@@ -51,6 +51,7 @@ class Relay:
         "_fits",
         "_head",
         "_max_bytes",
+        "_paused",
         "_sink",
         "_write",
         "alive",
@@ -62,6 +63,7 @@ class Relay:
         self._connection: Connection | None = connection
         self._sink = sink
         self._max_bytes = max_bytes
+        self._paused = False
         self._buffer = b""
         self._body = bytearray()
         self._head: Head | None = None
@@ -95,12 +97,19 @@ class Relay:
         self._sink.engine_lost()
 
     def pause(self) -> None:
-        if self._connection is not None:
+        if self._connection is not None and not self._paused:
+            self._paused = True
             self._connection.transport.pause_reading()
 
     def resume(self) -> None:
-        if self._connection is not None:
+        if self._connection is not None and self._paused:
+            self._paused = False
             self._connection.transport.resume_reading()
+
+    def overhear(self) -> None:
+        """The caller left but the rest matters: nothing goes out unread any more."""
+        self._write = None
+        self.resume()
 
     def close(self) -> None:
         """Ends an answer that was not read whole: the engine stops working on it."""
@@ -168,6 +177,7 @@ class Relay:
             self._sink.document_came(head.status, bytes(self._body))
 
     def _give_back(self) -> None:
+        self.resume()
         connection, self._connection = self._connection, None
         if connection is None:
             return

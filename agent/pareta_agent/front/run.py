@@ -24,6 +24,7 @@ from pareta_agent.front.upstream import Connection
 from pareta_agent.meter.outcome import Facts
 from pareta_agent.meter.record import Admission, Outcome, Tokens, UsageRecord
 from pareta_agent.meter.usage import Bounds, tokens_of
+from pareta_agent.telemetry.events import Event
 
 LAST_WORDS_S: Final = 2.0
 
@@ -112,8 +113,9 @@ class Run:
         if self._settled:
             self._caller.end_unheard()
             return
-        reasons = self._relay.listener.finish_reasons if self._relay else []
-        if self._ask.stream and len(reasons) >= self._ask.choices:
+        relay = self._relay
+        if self._ask.stream and relay and len(relay.listener.finish_reasons) >= self._ask.choices:
+            relay.overhear()
             self._deadline_s = min(self._deadline_s, self._desk.deps.clock.mono_s() + LAST_WORDS_S)
         else:
             self._fail(Problem("internal"))
@@ -153,7 +155,7 @@ class Run:
             self._caller.stream_gave(payload)
 
     def verbatim(self) -> Callable[[bytes], None] | None:
-        return self._caller.verbatim()
+        return None if self._caller.disconnected else self._caller.verbatim()
 
     def stream_ended(self) -> None:
         assert self._relay is not None
@@ -247,7 +249,16 @@ class Run:
             durable.add_done_callback(lambda saved: self._say_success(saved, record))
         else:
             durable.add_done_callback(_look_at)
-            self._count(record, self._caller.finish_badly(problem or Problem("engine_failed")))
+            problem = problem or Problem("engine_failed")
+            self._count(record, self._caller.finish_badly(problem))
+            self._tell(record, problem)
+
+    def _tell(self, record: UsageRecord, problem: Problem) -> None:
+        """One line for the node's owner about a request that did not complete."""
+        code = "client_gone" if record.outcome is Outcome.PARTIAL_CLIENT else problem.code
+        fields = {"request_id": self._admission.request_id, "endpoint": self._admission.endpoint}
+        fields |= {"outcome": record.outcome.value, "code": code, "replica": record.replica}
+        self._desk.deps.emit(Event("request_not_completed", "info", fields))
 
     def _record(self, facts: Facts) -> UsageRecord:
         listener = self._relay.listener if self._relay else None

@@ -103,6 +103,20 @@ async def test_the_last_bytes_wait_for_the_record(rig, client):
     assert (await document).choices[0].finish_reason == "stop"
 
 
+async def test_embeddings_are_documents_without_choices(rig, client):
+    """Input tokens only; complete when the document is."""
+    await rig.engine()
+    answer = await client.embeddings.create(model="ep_x", input=["a b", "c"], encoding_format="float")
+    [record] = rig.spool.records
+    assert len(answer.data) == 2
+    assert (record.outcome, record.tokens.input, record.tokens.output, record.choices) == (
+        "completed",
+        3,
+        0,
+        0,
+    )
+
+
 async def test_several_choices_are_all_awaited(rig, client):
     """n=3 gives three finish reasons in one record."""
     await rig.engine()

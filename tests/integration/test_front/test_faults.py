@@ -196,6 +196,28 @@ async def test_a_slow_reader_holds_the_engine_back_not_the_memory(rig):
     assert await outcomes(rig) == ["completed"]
 
 
+async def test_a_bug_of_ours_is_a_500_and_a_line_in_the_log(rig):
+    """Nothing hangs, nothing is told of it but that it was us."""
+    await rig.engine()
+    rig.price = "no price at all"
+    response = await rig.raw(rig.post(body()))
+    assert (response.split()[1], b'"code":"internal"' in response) == (b"500", True)
+    assert [event.name for event in rig.events] == ["request_crashed"]
+    assert rig.front.in_flight == 0
+
+
+async def test_what_does_not_complete_is_told_once(rig):
+    """One event a request, with its code and no word of the engine's."""
+    await rig.engine("--http-error", "500", "--leak-canary")
+    await rig.raw(rig.post(body()))
+    [event] = rig.events
+    assert (event.name, event.fields["outcome"], event.fields["code"]) == (
+        "request_not_completed",
+        "failed_engine",
+        "engine_failed",
+    )
+
+
 async def test_drain_lets_a_stream_finish_and_refuses_new_calls(rig):
     """What runs ends well; what comes gets a 503 and a closed connection."""
     await rig.engine("--slow-token", "0.01", "--tokens", "30")

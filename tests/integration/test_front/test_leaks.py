@@ -1,0 +1,124 @@
+"""A canary where the weights would be: it must not leave the node in any byte that a caller or a scraper gets."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import itertools
+import json
+import random
+
+import pytest
+
+KEY = "pareta_sk_" + "a" * 32
+CANARY = b"CANARY"
+FAULTS = [
+    (),
+    ("--no-usage",),
+    ("--error-then-done",),
+    ("--abort-finish",),
+    ("--cut-mid-stream",),
+    ("--http-error", "400"),
+    ("--http-error", "404"),
+    ("--http-error", "422"),
+    ("--http-error", "500"),
+    ("--http-error", "503"),
+    ("--max-model-len", "1"),
+]
+BODIES = [
+    {},
+    {"stream": True},
+    {"stream": True, "stream_options": {"include_usage": True}},
+    {"n": 3},
+    {"max_tokens": -1},
+    {"max_tokens": "many"},
+    {"messages": [{"role": "user"}]},
+    {"prompt": {"a": 1}},
+    {"input": None},
+    {"return_token_ids": True, "chat_template": "{{ model }}", "priority": 1},
+    {"model": "ep_none"},
+    {"model": "/weights"},
+    {"model": 3},
+]
+ROUTES = [
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/embeddings",
+    "/v1/models",
+    "/version",
+    "/v1/../version",
+    "/metrics",
+]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: " ".join(fault) or "sound")
+async def test_no_byte_that_leaves_tells_the_weights(rig, fault):
+    """Routes × bodies × an engine that puts its model's path wherever it can."""
+    await rig.engine("--leak-canary", *fault)
+    told = []
+    for route, more in itertools.product(ROUTES, BODIES):
+        ask = {
+            "model": "ep_x",
+            "max_tokens": 3,
+            "messages": [{"role": "user", "content": "hi"}],
+            "prompt": "hi",
+            "input": "hi",
+        }
+        told.append(await rig.raw(rig.post(json.dumps({**ask, **more}).encode(), route)))
+    told.append(await rig.raw(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"))
+    told += [json.dumps(dataclasses.asdict(record), default=str).encode() for record in rig.spool.records]
+    told += [repr(event).encode() for event in rig.events]
+    assert [text for text in told if CANARY in text] == []
+    assert all(text for text in told)
+
+
+async def test_the_engine_of_these_tests_does_leak(rig):
+    """The control: straight from its socket, errors, heads and metrics all tell."""
+    replica = await rig.engine("--leak-canary", "--http-error", "500")
+    for request in (b"POST /v1/chat/completions", b"GET /metrics"):
+        reader, writer = await asyncio.open_unix_connection(str(replica.socket))
+        writer.write(request + b" HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+        writer.close()
+        assert (CANARY in head, CANARY in body) == (True, True)
+
+
+@pytest.mark.slow
+async def test_no_fuzzed_request_crashes_or_leaks(rig):
+    """Random damage to a good request: every answer is HTTP in the envelope, every admission has its record."""
+    await rig.engine("--leak-canary")
+    dice = random.Random(7)
+    good = rig.post(b'{"model":"ep_x","messages":[{"role":"user","content":"hi"}],"max_tokens":2}')
+    for _ in range(300):
+        request = bytearray(good)
+        for _ in range(dice.randint(1, 4)):
+            at = dice.randrange(len(request))
+            what = dice.choice(["flip", "drop", "double", "newline"])
+            if what == "flip":
+                request[at] = dice.randrange(256)
+            elif what == "drop":
+                del request[at : at + dice.randint(1, 20)]
+            elif what == "double":
+                request[at:at] = request[at : at + dice.randint(1, 30)]
+            else:
+                request[at:at] = dice.choice([b"\r\n", b"\n", b"\r", b"\x00"])
+        answer = await exchange(rig, bytes(request))
+        assert CANARY not in answer
+        assert not answer or answer.startswith(b"HTTP/1.1 ")
+    await rig.until(lambda: rig.front.in_flight == 0)
+    assert len(rig.spool.admitted) == len(rig.spool.records)
+
+
+async def exchange(rig, request: bytes) -> bytes:
+    """Sends, half-closes so that nothing is waited for, and reads what comes."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", rig.port)
+    writer.write(request)
+    try:
+        async with asyncio.timeout(0.2):
+            return await reader.read()
+    except TimeoutError:
+        return b""
+    except ConnectionError:
+        return b""
+    finally:
+        writer.transport.abort()
