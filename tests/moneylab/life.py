@@ -30,12 +30,16 @@ NODE, ORG, ENDPOINT = "node-1", "org_local", "ep_a"
 
 @dataclass(frozen=True, slots=True)
 class Ways:
-    """How a life goes. `die_at` is SQL text or `send`, with `before`/`after`, and how many times it passes first."""
+    """How a life goes: with `under_load` its time runs from its first request, else from its birth.
+
+    `die_at` is SQL text or `send`, with `before` or `after`, and how many times it passes first.
+    """
 
     workers: int = 64
     pause_s: float = 0.002
     die_at: tuple[str, str, int] | None = None
     plane_dies_after_s: float | None = None
+    under_load: bool = True
     keep_acked_s: float = 7 * 86400.0
 
 

@@ -131,7 +131,7 @@ MUTANTS = (
     Mutant(
         "rewinding at registration",
         "control/heartbeat.py",
-        "                    await self._spool.rewind(epoch, expected)",
+        "                    await self._rewind(epoch, expected)",
         "                    pass",
         (WIRE,),
     ),

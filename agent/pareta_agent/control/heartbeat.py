@@ -151,7 +151,7 @@ class Heart:
             try:
                 answer = await self._plane.register(self._registration())
                 for epoch, expected in answer.expected.items():
-                    await self._spool.rewind(epoch, expected)
+                    await self._rewind(epoch, expected)
                 await self._spool.begin_epoch(answer.epoch)
             except PlaneError as error:
                 attempt += 1
@@ -202,7 +202,13 @@ class Heart:
         for directive in answer.directives:
             self._listeners.directive(directive)
         if answer.expected_seq is not None:
-            await self._spool.rewind(self.view.epoch, answer.expected_seq)
+            await self._rewind(self.view.epoch, answer.expected_seq)
+
+    async def _rewind(self, epoch: int, expected: int) -> None:
+        """The plane has lost what it had acked; the spool keeps it for a week."""
+        known = await self._spool.rewind(epoch, expected)
+        fields = {"epoch": epoch, "sequence": expected, "kept": known}
+        self._emit(Event("plane_behind", "warning" if known else "error", fields))
 
     def _registration(self) -> wire.Register:
         inventory = self._vitals().inventory

@@ -135,8 +135,13 @@ class Spool:
         return self._call(lambda: self._journal.begin(epoch, self._clock.wall_s()))
 
     async def unacked(self, limit: int) -> list[Entry]:
-        """The oldest entries without an ack, all of one epoch."""
-        return await asyncio.to_thread(self._reader.unacked, limit)
+        """The oldest entries without an ack, all of one epoch; raises HostError when the disk does not give them."""
+        try:
+            return await asyncio.to_thread(self._reader.unacked, limit)
+        except StoreError as error:
+            raise HostError(
+                "spool_unreadable", f"the spool cannot be read: {error}", "check the disk"
+            ) from error
 
     def ack(self, epoch: int, sequence: int, digest: bytes) -> asyncio.Future[bool]:
         """Marks everything up to `sequence` delivered; False, and nothing done, unless `digest` is its hash here."""

@@ -37,7 +37,7 @@ def renew(connection: Connection, node: str, now_s: float) -> list[CreditLease]:
     """Extends what the node holds and has not let expire; part of the caller's transaction."""
     live = (leases.c.node == node) & (leases.c.expires_s >= now_s)
     connection.execute(update(leases).where(live).values(expires_s=now_s + LEASE_TTL_S))
-    held = connection.execute(select(leases.c.org).where(leases.c.node == node)).scalars()
+    held = connection.execute(select(leases.c.org).where(live)).scalars()
     return [CreditLease(org=org, granted_micro_usd=0, expires_s=LEASE_TTL_S) for org in held]
 
 

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from pareta_agent.control.wire import EpochMark, Heartbeat, Observed, Register, SpoolReport
+from pareta_agent.plane.credit import LEASE_TTL_S, Credit
 from pareta_agent.plane.nodes import Nodes
 from pareta_agent.plane.schema import Database, chains
+from pareta_agent.plane.state import State
 
 
 class Clock:
@@ -124,3 +126,17 @@ def test_a_token_names_its_node(nodes: Nodes) -> None:
     """A new token ends the old one; neither is stored."""
     minted = nodes.mint("n")
     assert (nodes.of_token(minted), nodes.of_token("token"), nodes.of_token("")) == ("n", None, None)
+
+
+def test_a_beat_renews_living_leases_only(nodes: Nodes, database: Database, clock: Clock) -> None:
+    """What ran out is gone, and the node is not told otherwise."""
+    State(database, clock).ensure_org("org", 100)
+    State(database, clock).ensure_org("old", 100)
+    credit, epoch = Credit(database, clock), register(nodes)
+    credit.lease("n", "old", 10)
+    clock.now_s += LEASE_TTL_S - 1
+    credit.lease("n", "org", 10)
+    clock.now_s += 2
+    answer = nodes.heartbeat(beat(epoch))
+    assert answer is not None
+    assert [(lease.org, lease.expires_s) for lease in answer.credit_leases] == [("org", LEASE_TTL_S)]
