@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from engine_room import PLAN, Room, room, settings, spec
 
 from pareta_agent.engine.process import marked
+from pareta_agent.hardware.inventory import Gpu
 
 Make = Callable[..., Room]
 
@@ -222,3 +223,24 @@ async def test_idle_endpoint_sleeps_and_wakes(make: Make) -> None:
     await made.fleet.unwant("ep_x")
     made.fleet.wake("ep_x")
     assert made.fleet.view().endpoints["ep_x"].status == "stopped"
+
+
+async def test_the_gpu_is_free_before_the_engine_counts_as_ended(make: Make) -> None:
+    """The memory of a killed engine comes back late: the stop waits for it."""
+    made = make()
+    readings = iter([80, 20, 30, 80])
+    seen: list[int] = []
+
+    def read() -> tuple[Gpu, ...]:
+        seen.append(next(readings))
+        return (Gpu(uuid="GPU-a", memory_free_bytes=seen[-1] * 1024**3),)
+
+    made.fleet._around.read_gpus = read
+    gpu_plan = replace(
+        PLAN, platform="cuda", gpus=(("GPU-a",),), gpu_memory_utilization=0.9, kv_cache_bytes=None
+    )
+    await made.fleet.want(spec(plan=gpu_plan))
+    await made.until(lambda view: view.status == "live")
+    await made.fleet.unwant("ep_x")
+    assert seen == [80, 20, 30, 80]
+    assert made.events("gpu_memory_held") == []

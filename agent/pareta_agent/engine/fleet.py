@@ -10,6 +10,7 @@ from pathlib import Path
 from pareta_agent.clock import Clock
 from pareta_agent.engine import eta, orphans
 from pareta_agent.engine.endpoint import Endpoint
+from pareta_agent.engine.gpumem import ReadGpus
 from pareta_agent.engine.intent import Intents
 from pareta_agent.engine.phases import ColdStart, OnColdStart
 from pareta_agent.engine.replica import Drain
@@ -17,6 +18,7 @@ from pareta_agent.engine.slot import Changed, Surroundings
 from pareta_agent.engine.spec import EngineSettings, EngineSpec
 from pareta_agent.engine.standby import StandbyPool
 from pareta_agent.engine.view import EndpointView, FleetView
+from pareta_agent.hardware.nvml import read_inventory
 from pareta_agent.telemetry.events import Emit
 
 _KILL_MARGIN_S = 20.0
@@ -31,6 +33,7 @@ class Fleet:
         clock: Clock,
         emit: Emit,
         on_cold_start: OnColdStart,
+        read_gpus: ReadGpus | None = None,
     ) -> None:
         self._emit = emit
         self._report = on_cold_start
@@ -49,6 +52,7 @@ class Fleet:
             self._pool,
             lambda _replica: 0,
             self._survivors,
+            read_gpus or (lambda: read_inventory().gpus),
         )
         self._endpoints: dict[str, Endpoint] = {}
         self._shown: dict[str, EndpointView] = {}

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pareta_agent.clock import Clock
+from pareta_agent.engine import gpumem
 from pareta_agent.engine import verdict as verdicts
 from pareta_agent.engine.lifecycle import Event, State, advance
 from pareta_agent.engine.phases import Cause, ColdStart, OnColdStart, PhaseClock
@@ -28,6 +29,7 @@ from pareta_agent.telemetry.events import Event as Told
 
 Drain = Callable[[], Awaitable[None]]
 _TERM_GRACE_S = 5.0
+_MEMORY_DEADLINE_S = 30.0
 
 
 class Replica:
@@ -211,7 +213,16 @@ class Replica:
         if not await engine.stop(term_s=term_s, hurry=self._hurry):
             survived = {"replica": self.starter.name, "pid": engine.pid}
             self._emit(Told("engine_survived_kill", "error", survived))
+        await self._confirm_memory()
         return Event.GONE
+
+    async def _confirm_memory(self) -> None:
+        """The next engine there needs what this one held: waits for it, and names who keeps it."""
+        baseline = self._start.gpu_baseline if self._start else {}
+        read = self.starter.read_gpus
+        for held in await gpumem.until_released(read, baseline, self._clock, _MEMORY_DEADLINE_S):
+            fields = {"gpu": held.uuid, "missing_bytes": held.missing_bytes, "pids": list(held.pids)}
+            self._emit(Told("gpu_memory_held", "error", fields))
 
     def _report(self, outcome: str) -> None:
         self._reported = True

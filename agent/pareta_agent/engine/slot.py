@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pareta_agent.clock import Clock
 from pareta_agent.engine import restart
 from pareta_agent.engine import verdict as verdicts
+from pareta_agent.engine.gpumem import ReadGpus
 from pareta_agent.engine.intent import Intents
 from pareta_agent.engine.lifecycle import Event, State
 from pareta_agent.engine.orphans import Survivors
@@ -42,6 +43,7 @@ class Surroundings:
     pool: StandbyPool
     in_flight: Callable[[str], int]
     survivors: Survivors
+    read_gpus: ReadGpus
 
     def held(self, replica: str) -> int:
         """Requests that the front holds at a replica now; the front may come to be after the first engine."""
@@ -163,6 +165,7 @@ class Slot:
             around.intents,
             around.pool,
             around.clock,
+            around.read_gpus,
             self._plain,
             adopted,
         )

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pareta_agent import launch
 from pareta_agent.clock import Clock
-from pareta_agent.engine import probe, process
+from pareta_agent.engine import gpumem, probe, process
 from pareta_agent.engine import verdict as verdicts
 from pareta_agent.engine.intent import Intent, Intents, boot_id
 from pareta_agent.engine.lifecycle import Event
@@ -46,6 +46,7 @@ class Starter:
     intents: Intents
     pool: StandbyPool
     clock: Clock
+    read_gpus: gpumem.ReadGpus
     plain: bool = False
     adopted: launch.Process | None = None
 
@@ -60,6 +61,11 @@ class Starter:
     def start(self, weights: Path, phases: PhaseClock) -> Start:
         return Start(self, weights, phases)
 
+    @property
+    def gpus(self) -> tuple[str, ...]:
+        """Uuids of the GPUs that this replica uses."""
+        return self.spec.plan.gpus[self.index] if self.index < len(self.spec.plan.gpus) else ()
+
     def command_line(self, weights: Path) -> tuple[list[str], list[str], dict[str, str]]:
         """The program, its arguments and its environment. Raises HostError, EngineError."""
         settings, where, plan = self.settings, self.place, self.spec.plan
@@ -70,7 +76,7 @@ class Starter:
             tmp_dir=where.tmp,
             cache_dir=settings.cache_dir,
             marker=where.marker,
-            gpus=plan.gpus[self.index] if self.index < len(plan.gpus) else (),
+            gpus=self.gpus,
             shutdown_s=max(1, round(settings.drain_s)),
             threads=command.threads(settings.threads),
         )
@@ -92,6 +98,7 @@ class Start:
         self.engine: EngineProcess | None = None
         self.measures = vllm_log.Measures()
         self.warm = False
+        self.gpu_baseline: dict[str, int] = {}
         self._starter = starter
         self._weights = weights
         self._phases = phases
@@ -132,6 +139,8 @@ class Start:
             self._committed = True
             return process.adopt(starter.adopted, where, starter.intents)
         program, argv, env = starter.command_line(self._weights)
+        if starter.gpus:
+            self.gpu_baseline = gpumem.free_by_uuid(await asyncio.to_thread(starter.read_gpus), starter.gpus)
         where.make()
         intent = Intent(
             starter.spec.endpoint,

@@ -1,0 +1,58 @@
+"""Did the GPU give its memory back? An engine that is gone may leave it held for seconds, a stranger for ever.
+
+Asked before an engine starts and after one ended; what NVML does not say is taken as given back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from pareta_agent.clock import Clock
+from pareta_agent.hardware.inventory import Gpu
+
+ReadGpus = Callable[[], tuple[Gpu, ...]]
+_SLACK_BYTES = 512 * 1024**2
+_POLL_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A GPU whose memory did not come back: what is missing, and whose processes are on it."""
+
+    uuid: str
+    missing_bytes: int
+    pids: tuple[int, ...]
+
+
+def free_by_uuid(gpus: Sequence[Gpu], wanted: Sequence[str]) -> dict[str, int]:
+    """Free bytes of those that were asked for and could be read: the baseline of a start."""
+    return {
+        gpu.uuid: gpu.memory_free_bytes
+        for gpu in gpus
+        if gpu.uuid in wanted and gpu.memory_free_bytes is not None
+    }
+
+
+def held(gpus: Sequence[Gpu], baseline: Mapping[str, int]) -> list[Held]:
+    """The GPUs that have clearly less free than at the baseline."""
+    found = []
+    for gpu in gpus:
+        missing = baseline.get(gpu.uuid, 0) - (gpu.memory_free_bytes or 0)
+        if gpu.uuid in baseline and gpu.memory_free_bytes is not None and missing > _SLACK_BYTES:
+            found.append(Held(gpu.uuid, missing, tuple(process.pid for process in gpu.processes or ())))
+    return found
+
+
+async def until_released(
+    read: ReadGpus, baseline: Mapping[str, int], clock: Clock, deadline_s: float
+) -> list[Held]:
+    """Waits until the memory is back, at most `deadline_s`; answers what is still held."""
+    end_s = clock.mono_s() + deadline_s
+    while baseline:
+        still = held(await asyncio.to_thread(read), baseline)
+        if not still or clock.mono_s() >= end_s:
+            return still
+        await clock.sleep(_POLL_S)
+    return []
