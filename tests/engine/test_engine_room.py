@@ -19,6 +19,7 @@ from engine_room import PLAN, Room, room, settings, spec
 
 from pareta_agent import launch
 from pareta_agent.engine.process import marked
+from pareta_agent.engine.restart import RestartSettings
 from pareta_agent.engine.spec import EngineSpec, FetchProgress
 from pareta_agent.engine.view import EndpointView
 from pareta_agent.weights.settings import WeightsSettings
@@ -27,6 +28,7 @@ from pareta_registry.load import builtin_catalog
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 Make = Callable[..., Room]
+PATIENT = RestartSettings(first_delay_s=0.1, budget=9)
 
 
 @pytest.fixture
@@ -42,7 +44,7 @@ async def make(tmp_path: Path, engine_python: Path) -> AsyncIterator[Make]:
     rooms: list[Room] = []
 
     def make_room(**changes: object) -> Room:
-        fields = {"command": None, "python": engine_python, "standby": 1, **changes}
+        fields = {"command": None, "python": engine_python, "standby": 1, "restart": PATIENT, **changes}
         rooms.append(room(settings(tmp_path, **fields)))  # type: ignore[arg-type]
         return rooms[-1]
 
