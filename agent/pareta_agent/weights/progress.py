@@ -13,10 +13,11 @@ _EVERY_S = 0.1
 class Meter:
     """The true totals of one artifact; bytes that an earlier attempt left are counted when they are found."""
 
-    def __init__(self, total_bytes: int, clock: Clock, report: OnProgress) -> None:
+    def __init__(self, total_bytes: int, clock: Clock, report: OnProgress, detail: str = "") -> None:
         self._total_bytes = total_bytes
         self._clock = clock
         self._report = report
+        self._detail = detail
         self._fetched_bytes = 0
         self._hashed_bytes = 0
         self._reported_s = float("-inf")
@@ -40,4 +41,4 @@ class Meter:
         now_s = self._clock.mono_s()
         if done_bytes >= self._total_bytes or now_s - self._reported_s >= _EVERY_S:
             self._reported_s = now_s
-            self._report(WeightsProgress(phase, done_bytes, self._total_bytes))
+            self._report(WeightsProgress(phase, done_bytes, self._total_bytes, self._detail))

@@ -93,8 +93,9 @@ class WeightsStore:
             lock.release()
 
     async def evict(self, need_bytes: int) -> None:
-        """Removes what nobody pins, least recently used first, until `need_bytes` are free beside the reserve."""
-        for digest in await asyncio.to_thread(self._layout.digests):
+        """Removes what nobody pins or fetches, least recently used first, until `need_bytes` are free beside the
+        reserve."""
+        for digest in await asyncio.to_thread(self._layout.removable):
             free = await asyncio.to_thread(disk.free_bytes, self._settings.root)
             if free - self._settings.reserve_bytes >= need_bytes:
                 return

@@ -36,6 +36,12 @@ engine:
 """
 
 
+ZEROS = "0" * 64
+FILE = f"{{path: a.json, sha256: '{ZEROS}', size_bytes: 1}}"
+ADAPTER_BODY = f"{{name: a, artifact: 'sha256:{ZEROS}', source: file:///a, rank: 8}}"
+ADAPTER = f"adapters:\n  - {ADAPTER_BODY}\n"
+
+
 def write(root: Path, task: str = TASK, model: str = MODEL) -> Path:
     (root / "task.yaml").write_text(task)
     (root / "model.yaml").write_text(model)
@@ -110,6 +116,9 @@ def test_json_is_read_too(tmp_path: Path) -> None:
         ("title: Summaries", "title: &x Summaries\ndescription: *x", ("task.yaml", 4, "description")),
         ("title: Summaries", "title: !!python/name:os.system x", ("task.yaml", 3, "title")),
         ("title: Summaries", 'title: "open', ("task.yaml", 8, "")),
+        ("title: Summaries", "title: x\nprompt_scaffold: no place", ("task.yaml", 4, "prompt_scaffold")),
+        ("id: sum-1", "id: recommended", ("task.yaml", 5, "aliases[0].id")),
+        ("model: small", "model: small\n  - id: sum-1\n    model: small", ("task.yaml", 7, "aliases[1].id")),
     ],
 )
 def test_a_wrong_task_is_located(tmp_path: Path, old: str, new: str, expected: tuple[str, int, str]) -> None:
@@ -127,6 +136,22 @@ def test_a_wrong_task_is_located(tmp_path: Path, old: str, new: str, expected: t
         ("weights_bytes: 1000", "weights_bytes: 0", ("model.yaml", 12, "variants[0].weights_bytes")),
         ("params_b: 0.1", "params_b: .inf", ("model.yaml", 5, "architecture.params_b")),
         ("artifact: sha256:00", "artifact: sha256:zz", ("model.yaml", 10, "variants[0].artifact")),
+        ("engine:", f"{ADAPTER}  - {ADAPTER_BODY}\nengine:", ("model.yaml", 15, "adapters[1].name")),
+        (
+            "    quant: none",
+            f"    quant: none\n    files: [{FILE}]",
+            ("model.yaml", 11, "variants[0].artifact"),
+        ),
+        (
+            "    quant: none",
+            f"    quant: none\n    files: [{FILE}, {FILE}]",
+            ("model.yaml", 10, "variants[0].files"),
+        ),
+        (
+            "    quant: none",
+            "    quant: none\n    files: [{path: ../x}]",
+            ("model.yaml", 10, "variants[0].files[0].path"),
+        ),
     ],
 )
 def test_a_wrong_model_is_located(tmp_path: Path, old: str, new: str, expected: tuple[str, int, str]) -> None:

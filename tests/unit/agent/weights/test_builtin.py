@@ -141,12 +141,11 @@ async def test_what_was_altered_is_refused(package: Package, wrong: str) -> None
 async def test_cancelling_leaves_nothing_half_done(package: Package, moment: str) -> None:
     """Ctrl-C while pip runs or while converting: no process, no file but the locks."""
     reached = asyncio.Event()
-    loop = asyncio.get_running_loop()
     store = package.store(mode="hang" if moment != "converting" else "work")
 
     def on_progress(progress: WeightsProgress) -> None:
         if progress.detail == moment:
-            loop.call_soon_threadsafe(reached.set)
+            reached.set()
 
     task = asyncio.create_task(store.fetch(package.variant, on_progress))
     await reached.wait()

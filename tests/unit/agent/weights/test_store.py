@@ -212,6 +212,19 @@ async def test_eviction_takes_the_least_recently_used(
     assert [store.has(variant.artifact) for variant in variants] == [True, True, False, False]
 
 
+async def test_eviction_takes_what_interrupted_fetches_left(
+    store: WeightsStore, variant: Variant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An abandoned partial takes room that a fetch needs; it goes, and its lock file stays."""
+    await store.fetch(variant, ignore)
+    store.unpin(variant.artifact)
+    name = variant.artifact.replace(":", "-")
+    (tmp_path / "weights" / name).rename(tmp_path / "weights" / f"{name}.partial")
+    monkeypatch.setattr(disk, "free_bytes", lambda root: 0)
+    await store.evict(1)
+    assert names(tmp_path) == set()
+
+
 async def test_what_is_in_use_cannot_be_removed(store: WeightsStore, variant: Variant) -> None:
     """Pins count: the artifact goes only after the last use ended."""
     await store.fetch(variant, ignore)
