@@ -36,7 +36,8 @@ def request(model: str, key: str, prompt: str, tokens: int) -> bytes:
     body = json.dumps(
         {
             "model": model,
-            "messages": [{"role": "user", "content": prompt}],
+            # A system message of its own, so that an agent inserts none and both ways send the same prompt.
+            "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": prompt}],
             "max_tokens": tokens,
             "temperature": 0,
             "ignore_eos": True,

@@ -8,30 +8,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
 from pareta_agent.access.credit import Reservation
 from pareta_agent.access.grant import KeyGrant
 from pareta_agent.errors import AgentError
 from pareta_agent.front import admission, body
-from pareta_agent.front.chunked import LAST_CHUNK, chunk
 from pareta_agent.front.desk import Desk
-from pareta_agent.front.envelope import Problem, body_of, event_of, headers_of
+from pareta_agent.front.envelope import Problem
+from pareta_agent.front.reply import Reply
 from pareta_agent.front.routes import Route
-from pareta_agent.front.run import Bill, Run
-from pareta_agent.front.sse import DONE_EVENT
-from pareta_agent.front.wire import Request, response_head
+from pareta_agent.front.run import Run
+from pareta_agent.front.tally import Bill
+from pareta_agent.front.wire import Request
 from pareta_agent.meter.record import Admission
 from pareta_agent.telemetry.events import Event
 
 if TYPE_CHECKING:
     from pareta_agent.front.protocol import FrontProtocol
-
-STREAM_HEADERS: Final = (
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-cache"),
-    (b"transfer-encoding", b"chunked"),
-)
 
 
 class Call:
@@ -40,7 +34,6 @@ class Call:
     def __init__(self, desk: Desk, protocol: FrontProtocol, route: Route, request: Request) -> None:
         self.response_complete = False
         self.disconnected = False
-        self.keep_alive = request.keep_alive
         self.more_body = True
         self.message_event = _Deaf()
         self.body = bytearray()
@@ -55,9 +48,19 @@ class Call:
         self._task: asyncio.Task[None] | None = None
         self._run: Run | None = None
         self._started = False
-        self._head_sent = False
+        common = [*protocol.server_state.default_headers, (b"x-request-id", self.id.encode())]
+        self._reply = Reply(protocol.transport, common, request.http11, request.keep_alive)
         self._deadline_s = desk.deps.clock.mono_s() + desk.settings.body_timeout_s
         self._endpoint = ""
+
+    @property
+    def keep_alive(self) -> bool:
+        return self._reply.keep_alive
+
+    @keep_alive.setter
+    def keep_alive(self, value: bool) -> None:
+        """uvicorn clears it when it shuts down."""
+        self._reply.keep_alive = value
 
     # the connection's side
 
@@ -239,24 +242,17 @@ class Call:
     # the caller's side of a run
 
     def stream_gave(self, payload: bytes) -> None:
-        framed = chunk(payload) if self._request.http11 else payload
-        if self._head_sent:
-            self._transport.write(framed)
-        else:
-            self._send_head(200, STREAM_HEADERS, framed)
+        self._reply.piece(payload)
 
     def verbatim(self) -> Callable[[bytes], None] | None:
-        return self._transport.write if self._request.http11 else None
+        return self._reply.framed()
 
     def finish_stream(self) -> None:
-        self.stream_gave(DONE_EVENT)
-        if self._request.http11:
-            self._transport.write(LAST_CHUNK)
+        self._reply.end_stream()
         self._complete()
 
     def finish_document(self, document: bytes) -> None:
-        length = b"%d" % len(document)
-        self._send_head(200, ((b"content-type", b"application/json"), (b"content-length", length)), document)
+        self._reply.document(document)
         self._complete()
 
     def finish_badly(self, problem: Problem) -> int:
@@ -264,12 +260,10 @@ class Call:
         if self.disconnected:
             self._leave()
             return 499
-        if not self._head_sent:
-            self._send_problem(problem)
-            return problem.status
-        # An event for clients that read it, then a body that does not end, for those that only read HTTP.
-        self.stream_gave(event_of(problem))
-        self.keep_alive = False
+        if self._reply.head_sent:
+            self._reply.break_stream(problem)
+        else:
+            self._reply.problem(problem)
         self._complete()
         return problem.status
 
@@ -283,21 +277,8 @@ class Call:
         self._count("refused", problem.status)
         if self.more_body:
             self.keep_alive = False
-        self._send_problem(problem)
-
-    def _send_problem(self, problem: Problem) -> None:
-        document = body_of(problem)
-        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(document))]
-        self._send_head(problem.status, [*headers, *headers_of(problem)], document)
+        self._reply.problem(problem)
         self._complete()
-
-    def _send_head(self, status: int, headers: Any, document: bytes = b"") -> None:
-        self._head_sent = True
-        if not self._request.http11:
-            headers = [h for h in headers if h[0] != b"transfer-encoding"]
-            self.keep_alive = False
-        common = [*self._protocol.server_state.default_headers, (b"x-request-id", self.id.encode())]
-        self._transport.write(response_head(status, [*common, *headers], self.keep_alive) + document)
 
     def _complete(self) -> None:
         self.response_complete = True

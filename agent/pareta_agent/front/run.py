@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final, Protocol
 
 import orjson
 
-from pareta_agent.access.credit import Reservation
-from pareta_agent.access.grant import Price
-from pareta_agent.access.price import cost_micro_usd
 from pareta_agent.front.admission import Target
 from pareta_agent.front.body import Ask
 from pareta_agent.front.desk import Desk
@@ -20,11 +16,11 @@ from pareta_agent.front.envelope import Problem
 from pareta_agent.front.relay import Relay
 from pareta_agent.front.routes import Route
 from pareta_agent.front.settle import Times, settle
+from pareta_agent.front.tally import Bill, count, failure_event
 from pareta_agent.front.upstream import Connection
 from pareta_agent.meter.outcome import Facts
 from pareta_agent.meter.record import Admission, Outcome, Tokens, UsageRecord
 from pareta_agent.meter.usage import Bounds, tokens_of
-from pareta_agent.telemetry.events import Event
 
 LAST_WORDS_S: Final = 2.0
 
@@ -47,21 +43,6 @@ class Caller(Protocol):
     def finish_badly(self, problem: Problem) -> int: ...
 
     def end_unheard(self) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Bill:
-    """The credit held for a run, and the price it is settled by; None where nothing is charged."""
-
-    held: Reservation
-    price: Price | None
-
-    def used_micro_usd(self, record: UsageRecord) -> int:
-        """What the record will be debited."""
-        if self.price is None or record.outcome is not Outcome.COMPLETED:
-            return 0
-        tokens = record.tokens
-        return cost_micro_usd(self.price, tokens.input, tokens.input_cached, tokens.output)
 
 
 class Run:
@@ -250,15 +231,8 @@ class Run:
         else:
             durable.add_done_callback(_look_at)
             problem = problem or Problem("engine_failed")
-            self._count(record, self._caller.finish_badly(problem))
-            self._tell(record, problem)
-
-    def _tell(self, record: UsageRecord, problem: Problem) -> None:
-        """One line for the node's owner about a request that did not complete."""
-        code = "client_gone" if record.outcome is Outcome.PARTIAL_CLIENT else problem.code
-        fields = {"request_id": self._admission.request_id, "endpoint": self._admission.endpoint}
-        fields |= {"outcome": record.outcome.value, "code": code, "replica": record.replica}
-        self._desk.deps.emit(Event("request_not_completed", "info", fields))
+            self._close(record, self._caller.finish_badly(problem))
+            self._desk.deps.emit(failure_event(record, problem))
 
     def _record(self, facts: Facts) -> UsageRecord:
         listener = self._relay.listener if self._relay else None
@@ -276,7 +250,7 @@ class Run:
 
     def _say_success(self, saved: asyncio.Future[None], record: UsageRecord) -> None:
         if _look_at(saved) is not None:
-            self._count(record, self._caller.finish_badly(Problem("metering_unavailable")))
+            self._close(record, self._caller.finish_badly(Problem("metering_unavailable")))
             return
         if self._caller.disconnected:
             self._caller.end_unheard()
@@ -286,22 +260,11 @@ class Run:
             self._caller.finish_stream()
         if self._relay is not None:
             self._relay.close()
-        self._count(record, 200)
+        self._close(record, 200)
 
-    def _count(self, record: UsageRecord, status: int) -> None:
+    def _close(self, record: UsageRecord, status: int) -> None:
         self._relay = None  # cuts the cycle, so that a request's objects die with it
-        metrics, endpoint, route = self._desk.deps.metrics, self._admission.endpoint, self._admission.route
-        metrics.inc("pareta_requests_total", endpoint, route, record.outcome.value, str(status))
-        metrics.inc("pareta_requests_in_flight", endpoint, by=-1)
-        metrics.inc("pareta_tokens_total", endpoint, "input", by=record.tokens.input)
-        metrics.inc("pareta_tokens_total", endpoint, "input_cached", by=record.tokens.input_cached)
-        metrics.inc("pareta_tokens_total", endpoint, "output", by=record.tokens.output)
-        metrics.observe("pareta_request_duration_seconds", record.t_end_s, endpoint, route)
-        if record.t_first_token_s is not None:
-            metrics.observe("pareta_time_to_first_token_seconds", record.t_first_token_s, endpoint)
-            if record.tokens.output > 1:
-                mean_s = (record.t_end_s - record.t_first_token_s) / (record.tokens.output - 1)
-                metrics.observe("pareta_inter_token_seconds", mean_s, endpoint)
+        count(self._desk.deps.metrics, record, status)
 
 
 def _look_at(saved: asyncio.Future[None]) -> BaseException | None:

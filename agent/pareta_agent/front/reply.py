@@ -1,0 +1,63 @@
+"""The answer to one request, written to the caller's transport: a document, a stream, or a problem."""
+
+from __future__ import annotations
+
+from asyncio import Transport
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from pareta_agent.front.chunked import LAST_CHUNK, chunk
+from pareta_agent.front.envelope import Problem, body_of, event_of, headers_of
+from pareta_agent.front.sse import DONE_EVENT
+from pareta_agent.front.wire import JSON, Headers, response_head
+
+STREAM_HEADERS: Final = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"transfer-encoding", b"chunked"),
+)
+
+
+class Reply:
+    """Says a head once; `keep_alive` false adds `connection: close` to it. `common` headers go with every answer."""
+
+    def __init__(self, transport: Transport, common: Headers, http11: bool, keep_alive: bool) -> None:
+        self._transport = transport
+        self._common = common
+        self._http11 = http11
+        self.keep_alive = keep_alive and http11
+        self.head_sent = False
+
+    def piece(self, payload: bytes) -> None:
+        """Part of a stream."""
+        framed = chunk(payload) if self._http11 else payload
+        if self.head_sent:
+            self._transport.write(framed)
+        else:
+            self._head(200, STREAM_HEADERS if self._http11 else STREAM_HEADERS[:-1], framed)
+
+    def framed(self) -> Callable[[bytes], None] | None:
+        """Takes parts of a stream that are chunks already; None for a caller who does not read chunks."""
+        return self._transport.write if self._http11 and self.head_sent else None
+
+    def end_stream(self) -> None:
+        self.piece(DONE_EVENT)
+        if self._http11:
+            self._transport.write(LAST_CHUNK)
+
+    def break_stream(self, problem: Problem) -> None:
+        """An event for clients that read it, then a body that does not end, for those that only read HTTP."""
+        self.keep_alive = False
+        self.piece(event_of(problem))
+
+    def document(self, document: bytes) -> None:
+        self._head(200, ((b"content-type", JSON), (b"content-length", b"%d" % len(document))), document)
+
+    def problem(self, problem: Problem) -> None:
+        document = body_of(problem)
+        framing = [(b"content-type", JSON), (b"content-length", b"%d" % len(document))]
+        self._head(problem.status, [*framing, *headers_of(problem)], document)
+
+    def _head(self, status: int, headers: Iterable[tuple[bytes, bytes]], payload: bytes) -> None:
+        self.head_sent = True
+        self._transport.write(response_head(status, [*self._common, *headers], self.keep_alive) + payload)

@@ -1,0 +1,55 @@
+"""What a request costs and counts for: its credit, its metrics, its line in the log."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pareta_agent.access.credit import Reservation
+from pareta_agent.access.grant import Price
+from pareta_agent.access.price import cost_micro_usd
+from pareta_agent.front.envelope import Problem
+from pareta_agent.meter.record import Outcome, UsageRecord
+from pareta_agent.telemetry.events import Event
+from pareta_agent.telemetry.metrics import Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """The credit held for a run, and the price it is settled by; None where nothing is charged."""
+
+    held: Reservation
+    price: Price | None
+
+    def used_micro_usd(self, record: UsageRecord) -> int:
+        """What the record will be debited."""
+        if self.price is None or record.outcome is not Outcome.COMPLETED:
+            return 0
+        tokens = record.tokens
+        return cost_micro_usd(self.price, tokens.input, tokens.input_cached, tokens.output)
+
+
+def count(metrics: Metrics, record: UsageRecord, status: int) -> None:
+    """Adds a settled request to the series; `status` is what the caller got, 499 if it had left."""
+    endpoint, route, tokens = record.admission.endpoint, record.admission.route, record.tokens
+    metrics.inc("pareta_requests_total", endpoint, route, record.outcome.value, str(status))
+    metrics.inc("pareta_requests_in_flight", endpoint, by=-1)
+    metrics.inc("pareta_tokens_total", endpoint, "input", by=tokens.input)
+    metrics.inc("pareta_tokens_total", endpoint, "input_cached", by=tokens.input_cached)
+    metrics.inc("pareta_tokens_total", endpoint, "output", by=tokens.output)
+    metrics.observe("pareta_request_duration_seconds", record.t_end_s, endpoint, route)
+    first_s = record.t_first_token_s
+    if first_s is None:
+        return
+    metrics.observe("pareta_time_to_first_token_seconds", first_s, endpoint)
+    if tokens.output > 1:
+        # The mean over a request: an observation a chunk would cost more than the chunk.
+        mean_s = (record.t_end_s - first_s) / (tokens.output - 1)
+        metrics.observe("pareta_inter_token_seconds", mean_s, endpoint)
+
+
+def failure_event(record: UsageRecord, problem: Problem) -> Event:
+    """One line for the node's owner about a request that did not complete."""
+    code = "client_gone" if record.outcome is Outcome.PARTIAL_CLIENT else problem.code
+    fields = {"request_id": record.admission.request_id, "endpoint": record.admission.endpoint}
+    fields |= {"outcome": record.outcome.value, "code": code, "replica": record.replica}
+    return Event("request_not_completed", "info", fields)
