@@ -244,3 +244,23 @@ async def test_the_gpu_is_free_before_the_engine_counts_as_ended(make: Make) -> 
     await made.fleet.unwant("ep_x")
     assert seen == [80, 20, 30, 80]
     assert made.events("gpu_memory_held") == []
+
+
+async def test_given_up_endpoint_can_be_retried(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was given up stays so under the same wish, until somebody asks for another try."""
+    monkeypatch.setenv("FAKE_ENGINE_FLAGS", "--die-at-start")
+    made = make()
+    await made.fleet.want(spec())
+    await made.until(lambda view: view.status == "failed")
+    monkeypatch.delenv("FAKE_ENGINE_FLAGS")
+    await made.fleet.want(spec())
+    assert made.fleet.view().endpoints["ep_x"].status == "failed"
+    made.fleet.retry("ep_x")
+    assert (await made.until(lambda view: view.status == "live")).reason is None
+
+
+async def test_empty_fleet_closes(make: Make) -> None:
+    """Nothing wanted, nothing shown, nothing to wait for."""
+    made = make()
+    assert made.fleet.view().endpoints == {}
+    await made.fleet.close(0)
