@@ -10,6 +10,7 @@ from pareta_agent.access.price import estimate_micro_usd
 from pareta_agent.engine.view import EndpointView, FleetView, ReplicaView
 from pareta_agent.front.body import Ask
 from pareta_agent.front.envelope import Problem
+from pareta_agent.meter.record import Admission
 
 DEFAULT_CONTEXT_TOKENS = 4096
 _NOT_LIVE = {"stopped": "endpoint_stopped", "failed": "endpoint_failed"}
@@ -67,6 +68,23 @@ def worst_case(ask: Ask, endpoint: EndpointView, price: Price | None) -> int:
     prompt_tokens = min(ask.body_bytes // 3, context * ask.prompts)
     output_tokens = min(ask.max_tokens or context, context) * ask.choices
     return estimate_micro_usd(price, prompt_tokens, output_tokens)
+
+
+def record_of(
+    request_id: str, route: str, grant: KeyGrant, ask: Ask, target: Target, now_s: float
+) -> Admission:
+    """What the spool keeps of an admitted request until its terminal record."""
+    return Admission(
+        request_id=request_id,
+        org=grant.org,
+        key_id=grant.key_id,
+        endpoint=target.endpoint.id,
+        task=target.endpoint.task,
+        alias=target.endpoint.alias,
+        route=route,
+        streamed=ask.stream,
+        t_admit_wall_s=now_s,
+    )
 
 
 def unavailable(endpoint: EndpointView) -> Problem:

@@ -21,7 +21,6 @@ from pareta_agent.front.routes import Route
 from pareta_agent.front.run import Run
 from pareta_agent.front.tally import Bill
 from pareta_agent.front.wire import Request
-from pareta_agent.meter.record import Admission
 from pareta_agent.telemetry.events import Event
 
 if TYPE_CHECKING:
@@ -188,9 +187,9 @@ class Call:
         if reservation is None:
             self._task = asyncio.get_running_loop().create_task(self._lease(grant, ask, worst))
             return
-        self._run = Run(
-            self._desk, self, self._admission(grant, ask, target), ask, target, Bill(reservation, price)
-        )
+        now_s = self._desk.deps.clock.wall_s()
+        admitted = admission.record_of(self.id, self.route.path, grant, ask, target, now_s)
+        self._run = Run(self._desk, self, admitted, ask, target, Bill(reservation, price))
         request = body.rebuild(self.route, ask, target.endpoint.system_prompt)
         self.body = bytearray()
         self._run.begin(request)
@@ -221,23 +220,12 @@ class Call:
         if isinstance(endpoint, Problem):
             return endpoint
         self._endpoint = endpoint.id
+        if self._desk.by_key[grant.key_id] >= settings.max_in_flight_per_key:
+            return Problem("too_many_requests")
         target = admission.place(endpoint, self._desk.load, settings.max_in_flight_per_replica)
         if isinstance(target, admission.Target) and not deps.spool.can_admit():
             return Problem("metering_unavailable")
         return target
-
-    def _admission(self, grant: KeyGrant, ask: body.Ask, target: admission.Target) -> Admission:
-        return Admission(
-            request_id=self.id,
-            org=grant.org,
-            key_id=grant.key_id,
-            endpoint=target.endpoint.id,
-            task=target.endpoint.task,
-            alias=target.endpoint.alias,
-            route=self.route.path,
-            streamed=ask.stream,
-            t_admit_wall_s=self._desk.deps.clock.wall_s(),
-        )
 
     # the caller's side of a run
 

@@ -43,6 +43,8 @@ class FrontSettings:
     connect_timeout_s: float = 2.0
     pool_idle_s: float = 30.0
     max_in_flight_per_replica: int = 4096
+    max_in_flight_per_key: int = 2048
+    max_connections: int = 16384
     off_loop_body_bytes: int = 256 * 2**10
 
 

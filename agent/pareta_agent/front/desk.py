@@ -29,6 +29,7 @@ class Desk:
         self.deps = deps
         self.pools = Pools(deps.clock)
         self.load: Counter[str] = Counter()
+        self.by_key: Counter[str] = Counter()
         self.open: set[Served] = set()
         self.idle = asyncio.Event()
         self.idle.set()
@@ -49,6 +50,17 @@ class Desk:
         self.open.discard(served)
         if not self.open:
             self.idle.set()
+
+    def begin_run(self, replica: str, key_id: str) -> None:
+        self.load[replica] += 1
+        self.by_key[key_id] += 1
+
+    def end_run(self, replica: str, key_id: str) -> None:
+        """Names that no longer run anything are forgotten."""
+        for counter, name in ((self.load, replica), (self.by_key, key_id)):
+            counter[name] -= 1
+            if not counter[name]:
+                del counter[name]
 
     def tick(self) -> None:
         """Once a second or so: deadlines, stale connections, engines that are gone."""

@@ -49,7 +49,6 @@ CATALOGUE: Final[dict[str, tuple[int, str, str]]] = {
     "endpoint_failed": (503, BUSY, "The endpoint failed to start."),
     "endpoint_cold": (503, BUSY, "The endpoint is starting; try again soon."),
     "node_draining": (503, BUSY, "This node is shutting down; try again."),
-    "node_not_ready": (503, BUSY, "This node is not ready to serve yet."),
     "metering_unavailable": (503, BUSY, "Usage cannot be recorded right now; nothing was charged."),
     "auth_unavailable": (503, BUSY, "Keys cannot be checked right now."),
     "engine_failed": (502, SERVER, "The engine failed while it worked on this request; nothing was charged."),

@@ -38,6 +38,8 @@ class FrontProtocol(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self.waiting_since_s = self._desk.deps.clock.mono_s()
+        if len(self.connections) > self._desk.settings.max_connections:
+            self._refuse_connection("too many connections", Problem("too_many_requests"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         calls = [cycle for cycle, _ in self.pipeline if isinstance(cycle, Call)]

@@ -78,7 +78,7 @@ class Run:
             f"x-request-id: {self._caller.id}\r\ncontent-length: {len(body)}\r\n\r\n"
         )
         self._request = [head.encode(), body]
-        self._desk.load[self._target.replica.name] += 1
+        self._desk.begin_run(self._target.replica.name, self._admission.key_id)
         self._desk.deps.metrics.inc("pareta_requests_in_flight", self._admission.endpoint)
         self._desk.deps.spool.admit(self._admission)
         connection = self._desk.pools.of(self._target.replica.socket).take()
@@ -223,7 +223,7 @@ class Run:
         self._request = []
         record = self._record(facts)
         done = record.outcome is Outcome.COMPLETED
-        self._desk.load[self._target.replica.name] -= 1
+        self._desk.end_run(self._target.replica.name, self._admission.key_id)
         self._desk.deps.credit.release(self._bill.held, self._bill.used_micro_usd(record))
         durable = self._desk.deps.spool.finish(record)
         if done:

@@ -166,6 +166,37 @@ async def test_a_completed_call_costs_what_it_used(rig):
     assert [status for status, _, _ in answers] == [200, 200, 402]
 
 
+async def test_one_key_cannot_have_everything(start_rig):
+    """More at once than its limit is a 429 with Retry-After; an end makes room again."""
+    rig = await start_rig(max_in_flight_per_key=1)
+    await rig.engine("--slow-token", "0.3", "--tokens", "1")
+    body = json.dumps(ASK).encode()
+    running = asyncio.create_task(rig.raw(rig.post(body)))
+    await rig.until(lambda: rig.engines[0].running == 1)
+    refused = split(await rig.raw(rig.post(body)))
+    first = split(await running)
+    again = split(await rig.raw(rig.post(body)))
+    assert (refused[0], refused[2]["error"]["code"], refused[1]["retry-after"]) == (
+        429,
+        "too_many_requests",
+        "5",
+    )
+    assert (first[0], again[0]) == (200, 200)
+
+
+async def test_connections_beyond_the_limit_are_refused(start_rig):
+    """Answered and closed, and the others go on."""
+    rig = await start_rig(max_connections=2)
+    held = [await asyncio.open_connection("127.0.0.1", rig.port) for _ in range(2)]
+    await asyncio.sleep(0.02)
+    refused = split(await rig.raw(b""))
+    held[0][1].write(b"GET /livez HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+    served = split(await held[0][0].read())
+    for _, writer in held:
+        writer.close()
+    assert (refused[0], served[0]) == (429, 200)
+
+
 async def test_a_full_spool_stops_admission(rig):
     """Usage that cannot be recorded is not made."""
     await rig.engine()

@@ -1,9 +1,11 @@
 """The catalogue of refusals."""
 
 import json
+from pathlib import Path
 
 import pytest
 
+from pareta_agent.front import envelope
 from pareta_agent.front.envelope import CATALOGUE, Problem, body_of, event_of, headers_of
 
 
@@ -15,6 +17,13 @@ def test_each_code_renders_for_both_clients(code):
     assert (body["error"]["code"], body["error"]["param"]) == (code, "model")
     assert body["detail"] == body["error"]["message"] == CATALOGUE[code][2]
     assert 400 <= Problem(code).status < 600
+
+
+def test_no_code_is_kept_for_nothing():
+    """Each one is said somewhere in the room."""
+    room = Path(envelope.__file__).parent
+    said = "".join(file.read_text() for file in room.glob("*.py") if file.name != "envelope.py")
+    assert [code for code in CATALOGUE if f'"{code}"' not in said] == []
 
 
 @pytest.mark.parametrize(
