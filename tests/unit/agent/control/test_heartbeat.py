@@ -106,7 +106,7 @@ async def test_the_lease_counts_from_the_send_time(plane: Plane, spool: Spool, c
     assert sent_s is not None
     clock.now_s = sent_s + 29.9
     assert heart.may_admit() is True
-    clock.now_s = sent_s + 30.0
+    clock.now_s = sent_s + 30.001
     assert heart.may_admit() is False
 
 
