@@ -21,6 +21,7 @@ from engine_room import Room, room, settings, spec
 from pareta_agent import launch
 from pareta_agent.engine.process import marked
 
+pytestmark = pytest.mark.slow
 Make = Callable[..., Room]
 
 

@@ -19,6 +19,8 @@ from engine_room import Room, room, settings, spec
 from pareta_agent.engine.process import marked
 from pareta_agent.engine.spec import EngineSettings
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 async def adopting(tmp_path: Path) -> AsyncIterator[EngineSettings]:
