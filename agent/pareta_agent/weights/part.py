@@ -15,6 +15,7 @@ from pathlib import Path
 from pareta_agent.clock import Clock
 from pareta_agent.weights.disk import write_at
 from pareta_agent.weights.settings import WeightsSettings
+from pareta_agent.weights.thread import whole
 from pareta_registry.errors import ArtifactError
 from pareta_registry.stores import Store
 
@@ -100,7 +101,7 @@ class PartFetcher:
         return position, failure
 
     async def _write(self, part: Part, position: int, pieces: Sequence[bytes]) -> int:
-        count = await asyncio.to_thread(write_at, self._target / part.path, position, pieces)
+        count = await whole(write_at, self._target / part.path, position, pieces)
         self._on_bytes(count)
         return position + count
 

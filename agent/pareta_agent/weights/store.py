@@ -17,6 +17,7 @@ from pareta_agent.weights.layout import Layout
 from pareta_agent.weights.lock import FileLock, patiently
 from pareta_agent.weights.progress import Meter
 from pareta_agent.weights.settings import OnProgress, WeightsProgress, WeightsSettings
+from pareta_agent.weights.thread import whole
 from pareta_agent.weights.transfer import Transfer
 from pareta_agent.weights.translate import registry_errors, short
 from pareta_agent.weights.verify import is_complete, verify_artifact
@@ -87,7 +88,7 @@ class WeightsStore:
         try:
             if digest in self._pins or not lock.try_acquire(exclusive=True):
                 return False
-            await asyncio.to_thread(self._remove, digest)
+            await whole(self._remove, digest)
             return True
         finally:
             lock.release()
@@ -138,7 +139,7 @@ class WeightsStore:
         digest = variant.artifact
         manifest = await read_manifest(store, digest, variant.files)
         partial = self._layout.partial(digest)
-        await asyncio.to_thread(partial.mkdir, exist_ok=True)
+        await whole(partial.mkdir, exist_ok=True)
         transfer = Transfer(
             store, manifest, partial, self._settings, self._clock,
             Meter(manifest.total_bytes, self._clock, progress),
@@ -150,7 +151,7 @@ class WeightsStore:
                 disk.admit, self._settings.root, need_bytes, self._settings.reserve_bytes, short(digest)
             )
         await transfer.run()
-        await asyncio.to_thread(self._publish, manifest, partial, final)
+        await whole(self._publish, manifest, partial, final)
 
     def _publish(self, manifest: Manifest, partial: Path, final: Path) -> None:
         (partial / MANIFEST_NAME).write_bytes(manifest.to_bytes())

@@ -19,6 +19,7 @@ from pareta_agent.weights.layout import JOURNAL_NAME
 from pareta_agent.weights.part import Part, PartFetcher
 from pareta_agent.weights.progress import Meter
 from pareta_agent.weights.settings import WeightsSettings
+from pareta_agent.weights.thread import whole
 from pareta_registry.errors import ArtifactError
 from pareta_registry.manifest import Manifest
 from pareta_registry.stores import Store
@@ -51,7 +52,7 @@ class Transfer:
 
     async def prepare(self) -> int:
         """Looks at what an earlier attempt left; returns the bytes that are still to be written."""
-        await asyncio.to_thread(self._prepare)
+        await whole(self._prepare)
         return sum(
             sum(part.size_bytes for part in self._parts(index) if not self._is_done(part))
             for index, file in enumerate(self._manifest.files)
@@ -74,7 +75,7 @@ class Transfer:
                 f"{file.path} from {self._store.where} is not what its manifest declares (sha256 {file.sha256})",
                 "publish the artifact again, and look for a proxy or a disk that alters bytes",
             )
-        await asyncio.to_thread((self._target / JOURNAL_NAME).unlink)
+        await whole((self._target / JOURNAL_NAME).unlink)
 
     def _prepare(self) -> None:
         self._journal.open()
@@ -109,13 +110,13 @@ class Transfer:
             raise _first(group) from None
         wrong = [index for index, verdict in zip(indexes, verdicts, strict=True) if not verdict.result()]
         for index in wrong:
-            await asyncio.to_thread(self._journal.forget, index)
+            await whole(self._journal.forget, index)
         return wrong
 
     async def _work(self, queue: Iterator[Part]) -> None:
         for part in queue:
             await self._fetcher.fetch(part)
-            await asyncio.to_thread(self._journal.add, part.file, part.index)
+            await whole(self._journal.add, part.file, part.index)
             self._arrived[part].set()
 
     async def _verify(self, index: int) -> bool:
@@ -124,16 +125,16 @@ class Transfer:
         path = self._target / file.path
         local = self._local(file.path)
         if local:
-            await asyncio.to_thread(share, local, path)
+            await whole(share, local, path)
             self._meter.fetched(file.size_bytes)
         digest = hashlib.sha256()
         for part in self._parts(index):
             if not local:
                 await self._arrived[part].wait()
             async with self._hashers:
-                await asyncio.to_thread(hash_range, path, part.start, part.stop, digest.update)
+                await whole(hash_range, path, part.start, part.stop, digest.update)
             self._meter.hashed(part.size_bytes)
-        size = await asyncio.to_thread(os.path.getsize, path)
+        size = await whole(os.path.getsize, path)
         return digest.hexdigest() == file.sha256 and size == file.size_bytes
 
     def _parts(self, index: int) -> Iterator[Part]:
