@@ -1,5 +1,7 @@
 """The SDKs against a whole node on real vLLM, and the ledger that they leave."""
 
+import httpx
+import openai
 import pytest
 from harness import Agent
 from sdk_suite import *  # noqa: F403
@@ -33,16 +35,12 @@ def test_each_call_has_its_row_and_its_debit(agent, node, client):
 
 def test_a_value_that_the_engine_refuses_is_the_callers_error(node, client):
     """What only the engine can judge comes back typed all the same."""
-    import openai
-
     with pytest.raises(openai.BadRequestError):
         client.chat.completions.create(**node.ask(temperature="warm"))
 
 
 def test_a_prompt_that_is_too_long_is_the_callers_error(node, client):
     """The engine's limit comes back as a typed error with numbers, not its words."""
-    import openai
-
     with pytest.raises(openai.BadRequestError) as caught:
         client.chat.completions.create(**node.ask(messages=[{"role": "user", "content": "word " * 20000}]))
     assert caught.value.code == "context_length_exceeded"
@@ -50,8 +48,6 @@ def test_a_prompt_that_is_too_long_is_the_callers_error(node, client):
 
 def test_nothing_of_the_weights_or_the_engine_is_told(agent, node, client):
     """No path, weights id or engine version in answers, headers or metrics."""
-    import httpx
-
     raw = client.chat.completions.with_raw_response.create(**node.ask())
     metrics = httpx.get(node.root + "/metrics").text
     told = (raw.text + str(raw.headers) + metrics).lower()
@@ -60,3 +56,15 @@ def test_nothing_of_the_weights_or_the_engine_is_told(agent, node, client):
         for word in ("smollm", str(agent.home).lower(), "sha256", "0.32.0", "safetensors")
         if word in told
     ] == []
+
+
+def test_the_engines_own_series_come_under_the_endpoints_name(node, client):
+    """What vLLM counts is scraped with the agent's port, without its model label."""
+    client.chat.completions.create(**node.ask())
+    text = httpx.get(node.root + "/metrics").text
+    line = next(
+        line for line in text.splitlines() if line.startswith("pareta_engine_generation_tokens_total{")
+    )
+    assert f'endpoint="{node.endpoint}"' in line
+    assert float(line.rsplit(" ", 1)[1]) > 0
+    assert "model_name" not in text

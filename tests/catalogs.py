@@ -1,0 +1,59 @@
+"""A private catalog made as a publisher makes one: with `pareta-registry`, from a tiny checkpoint."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save_file
+
+CONFIG = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "num_hidden_layers": 2,
+    "vocab_size": 256,
+    "max_position_embeddings": 2048,
+    "tie_word_embeddings": True,
+    "dtype": "bfloat16",
+}
+
+
+def registry(*argv: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "pareta_registry", *argv], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def checkpoint(directory: Path) -> Path:
+    """A Hugging Face directory with every file that an import wants, a few kilobytes in all."""
+    directory.mkdir(parents=True)
+    (directory / "config.json").write_text(json.dumps(CONFIG))
+    (directory / "tokenizer.json").write_text(
+        json.dumps({"version": "1.0", "model": {"type": "BPE", "vocab": {}, "merges": []}})
+    )
+    save_file({"model.embed_tokens.weight": np.zeros((256, 64), np.float16)}, directory / "model.safetensors")
+    return directory
+
+
+def catalog(root: Path, task: str = "secret-task", model: str = "tiny") -> Path:
+    """A catalog of one task whose model's artifact lies under `root`."""
+    artifact, documents = root / "artifact", root / "catalog"
+    registry("import", str(checkpoint(root / "checkpoint")), str(artifact))
+    registry("init", str(documents))
+    for stale in documents.rglob("*.yaml"):
+        stale.unlink()
+    registry("add", str(artifact), str(documents), "--id", model, "--license", "Apache-2.0")
+    (documents / "task.yaml").write_text(
+        f"kind: task\nid: {task}\ntitle: A task\naliases:\n  - id: alias-1\n    model: {model}\nrecommended: alias-1\n"
+    )
+    return documents
