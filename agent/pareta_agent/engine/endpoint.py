@@ -8,8 +8,9 @@ import math
 from pareta_agent.engine import eta
 from pareta_agent.engine.phases import Cause
 from pareta_agent.engine.replica import Drain
-from pareta_agent.engine.slot import Slot, Surroundings
+from pareta_agent.engine.slot import Slot
 from pareta_agent.engine.spec import EngineSpec
+from pareta_agent.engine.surroundings import Surroundings
 from pareta_agent.engine.view import EndpointStatus, EndpointView
 
 

@@ -14,9 +14,9 @@ from pareta_agent.engine.gpumem import ReadGpus
 from pareta_agent.engine.intent import Intents
 from pareta_agent.engine.phases import ColdStart, OnColdStart
 from pareta_agent.engine.replica import Drain
-from pareta_agent.engine.slot import Changed, Surroundings
 from pareta_agent.engine.spec import EngineSettings, EngineSpec
-from pareta_agent.engine.standby import StandbyPool
+from pareta_agent.engine.standby_pool import StandbyPool
+from pareta_agent.engine.surroundings import Changed, Surroundings
 from pareta_agent.engine.view import EndpointView, FleetView
 from pareta_agent.hardware.nvml import read_inventory
 from pareta_agent.telemetry.events import Emit

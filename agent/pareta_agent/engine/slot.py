@@ -5,68 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from pareta_agent.clock import Clock
 from pareta_agent.engine import restart
 from pareta_agent.engine import verdict as verdicts
-from pareta_agent.engine.gpumem import ReadGpus
-from pareta_agent.engine.intent import Intents
 from pareta_agent.engine.lifecycle import Event, State
-from pareta_agent.engine.orphans import Survivors
-from pareta_agent.engine.phases import Cause, OnColdStart
+from pareta_agent.engine.phases import Cause
 from pareta_agent.engine.replica import Drain, Replica
-from pareta_agent.engine.spec import EngineSettings, EngineSpec
-from pareta_agent.engine.standby import StandbyPool
+from pareta_agent.engine.spec import EngineSpec
 from pareta_agent.engine.starter import Starter
+from pareta_agent.engine.surroundings import Surroundings
 from pareta_agent.engine.verdict import Verdict
 from pareta_agent.engine.view import ReplicaView
-from pareta_agent.telemetry.events import Emit
 from pareta_agent.telemetry.events import Event as Told
-
-
-@dataclass(slots=True)
-class Surroundings:
-    """What every slot of the fleet shares. `changed` is called after any change that a view can show.
-
-    Only the fleet replaces `settings` (when the interpreter becomes known) and `in_flight`; a running engine keeps
-    its own settings.
-    """
-
-    settings: EngineSettings
-    intents: Intents
-    clock: Clock
-    emit: Emit
-    on_cold_start: OnColdStart
-    changed: Changed
-    pool: StandbyPool
-    in_flight: Callable[[str], int]
-    survivors: Survivors
-    read_gpus: ReadGpus
-
-    def held(self, replica: str) -> int:
-        """Requests that the front holds at a replica now; the front may come to be after the first engine."""
-        return self.in_flight(replica)
-
-
-class Changed:
-    """A counter that grows with every change, and wakes who waits for it."""
-
-    def __init__(self) -> None:
-        self.revision = 0
-        self._woken = asyncio.Event()
-
-    def __call__(self) -> None:
-        self.revision += 1
-        self._woken.set()
-        self._woken = asyncio.Event()
-
-    async def since(self, revision: int) -> int:
-        """Waits until the revision is past this one, and answers it."""
-        while self.revision <= revision:
-            await self._woken.wait()
-        return self.revision
 
 
 class Slot:

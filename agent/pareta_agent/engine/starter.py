@@ -21,7 +21,8 @@ from pareta_agent.engine.phases import PhaseClock
 from pareta_agent.engine.place import Place, place
 from pareta_agent.engine.process import EngineProcess
 from pareta_agent.engine.spec import EngineSettings, EngineSpec, digest
-from pareta_agent.engine.standby import Order, StandbyPool, suits
+from pareta_agent.engine.standby import Order, suits
+from pareta_agent.engine.standby_pool import StandbyPool
 from pareta_agent.engine.verdict import Verdict
 from pareta_agent.engine.vllm import command
 from pareta_agent.engine.vllm import log as vllm_log
