@@ -173,14 +173,15 @@ def _trial(
 
 def _scored(question: _Question, found: Fit, members: list[tuple[Gpu, ...]], nvlink: bool) -> Scored:
     """Node-wide tokens a second where replicas fill the node, a GPU's where their number is given. A layout
-    that misses the time a token loses with the square of the miss.
+    that misses the time a token loses with the miss, and with its square where latency is the aim.
     """
     pool, request = found.pool, question.request
     kernel = question.support.kernel(found.quant, pool.capability) or ""
     kernel_kind = kind(kernel)
     uuids = tuple(tuple(gpu.uuid for gpu in group) for group in members)
     result = _speed(question, found, kernel_kind, nvlink)
-    per_replica = result.tokens_per_s * min(1.0, request.target_s / result.tpot_s * 1.05) ** 2
+    miss = min(1.0, request.target_s / result.tpot_s * 1.05)
+    per_replica = result.tokens_per_s * (miss * miss if request.objective == "latency" else miss)
     count = len(uuids) if request.replicas is None else 1 / found.layout.gpus
     fixed_kv = question.settings.kv_cache_dtype is not None
     return Scored(
@@ -206,7 +207,7 @@ def _speed(question: _Question, found: Fit, kernel_kind: Kind, nvlink: bool) -> 
         found.layout,
         Machine(device(found.pool.name, found.pool.capability), nvlink),
         Load(footprint.weights_bytes, footprint.kv_bytes_per_token, found.kv_tokens, found.caps.seqs),
-        question.request.target_s,
+        question.request,
         narrow_blocks(question.arch, found.quant, found.layout),
     )
 

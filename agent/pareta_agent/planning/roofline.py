@@ -13,6 +13,7 @@ from typing import Final
 from pareta_agent.planning.devices import Device
 from pareta_agent.planning.layout import Layout, mlp_width
 from pareta_agent.planning.quant import Quant
+from pareta_agent.planning.request import PlanRequest
 from pareta_agent.planning.shape import active_parameters, parameters
 from pareta_agent.planning.support import Kind
 from pareta_registry.catalog import Architecture
@@ -32,6 +33,7 @@ _LAYER_OVERHEAD_S: Final = 12e-6
 _STAGE_EFFICIENCY: Final = 0.75
 _LOCKSTEP_EFFICIENCY: Final = 0.90
 _RANK_EFFICIENCY: Final = 0.95
+_PATIENCE: Final = 2.0
 _CUSTOM_ALL_REDUCE: Final = frozenset({1, 2, 4, 6, 8, 16})
 
 
@@ -68,11 +70,12 @@ def speed(
     layout: Layout,
     machine: Machine,
     load: Load,
-    target_s: float,
+    request: PlanRequest,
     narrow: bool,
 ) -> Speed:
     """The largest batch that holds the time a token and the KV cache. A step costs the weights' read once, and for
     each sequence its KV's read, its arithmetic, its share of the prefills that keep the batch full, and wires.
+    Where the weights' read alone takes that time, twice of it is allowed (not for latency): slow, not useless.
     """
     flops = machine.device.bf16_flops * _COMPUTE_EFFICIENCY * _format_factor(quant, kind, machine.device)
     if narrow:
@@ -92,9 +95,11 @@ def speed(
     held = load.kv_tokens * layout.dp // (_INPUT_TOKENS + _OUTPUT_TOKENS)
     cap = max(1, min(held, load.max_num_seqs * layout.dp))
     step = _Step(read_s, fixed_s, sequence_s)
+    target_s = request.target_s
+    if request.objective != "latency":
+        target_s = max(target_s, _PATIENCE * _tpot_s(arch, layout, step, 1))
     best = _best_batch(arch, layout, step, cap, target_s)
-    efficiency = _efficiency(layout)
-    return Speed(best.tokens_per_s * efficiency, best.tpot_s)
+    return Speed(best.tokens_per_s * _efficiency(layout), best.tpot_s)
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,6 +121,24 @@ def test_pcie_takes_stages_only_where_two_ranks_do_not_fit() -> None:
     assert layout(best(LLAMA_8B, [large_8b], node(two), ASK)) == (2, 1, 1)
 
 
+def test_more_than_two_ranks_over_pcie_are_a_last_resort() -> None:
+    """Four L40S: two pairs, although four ranks would hold more cache; with NVLink, four."""
+    cards = {"name": "NVIDIA L40S", "compute_capability": (8, 9)}
+    assert layout(best(LLAMA_70B, [FP8_70B], node(gpus(4, 44.4, linked=False, **cards)), ASK)) == (2, 1, 2)
+    assert layout(best(LLAMA_70B, [FP8_70B], node(gpus(4, 44.4, **cards)), ASK)) == (4, 1, 1)
+
+
+def test_stages_use_what_tensor_parallelism_leaves_idle() -> None:
+    """Three H100s, 64 heads: three stages with a full cache beat two starved ranks and an idle GPU."""
+    assert layout(best(LLAMA_70B, [BF16_70B], node(gpus(3)), ASK)) == (1, 3, 1)
+
+
+def test_sixteen_bits_that_crawl_give_way_to_eight() -> None:
+    """70B on four 40 GB cards: bf16 just fits, unpacked fp8 loses next to nothing and is many times as fast."""
+    cards = gpus(4, 39.4, name="NVIDIA A100-SXM4-40GB", compute_capability=(8, 0))
+    assert best(LLAMA_70B, [BF16_70B, FP8_70B], node(cards), ASK).variant == "fp8"
+
+
 def test_an_asked_context_is_a_demand_and_the_catalogs_a_limit() -> None:
     """A demand that does not fit refuses; a limit that does not fit serves less."""
     small = node(gpus(1, 23.5, name="NVIDIA GeForce RTX 4090", compute_capability=(8, 9)))

@@ -7,6 +7,7 @@ from planner_values import LLAMA_8B, LLAMA_70B, gpus, node, variant
 
 from pareta_agent.hardware.inventory import Inventory
 from pareta_agent.planning.choose import plan
+from pareta_agent.planning.plan import Objective
 from pareta_agent.planning.request import PlanRequest
 from pareta_registry.catalog import Architecture, Variant
 
@@ -28,8 +29,9 @@ TABLES = [
 def test_layouts_rank_as_published(
     arch: Architecture, one: Variant, inventory: Inventory, target_s: float, published: dict[int, int]
 ) -> None:
-    """AIConfigurator 0.12, tokens/s a GPU on eight GPUs, by tp; within 25 % of it where the cache does not starve."""
-    report = plan(arch, [one], inventory, PlanRequest(tpot_target_s=target_s))
+    """AIConfigurator 0.12, tokens/s a GPU on eight GPUs, by tp; the best one within 30 % of it."""
+    objective: Objective = "latency" if target_s < 0.01 else "balanced"
+    report = plan(arch, [one], inventory, PlanRequest(objective, tpot_target_s=target_s))
     scores = {
         candidate.plan.tp: candidate.score / 8
         for candidate in report.candidates
