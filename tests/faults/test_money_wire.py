@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import apsw
 import pytest
 from moneylab import plane as lab
 from moneylab.plane import BALANCE, ENDPOINT, NODE, ORG, LabPlane
@@ -148,6 +149,29 @@ async def test_a_plane_restored_under_a_running_node_gets_everything_again(
         assert uplink.view.rewinds == 1
     assert ledgered(plane) == sorted(["before", "next", *(f"after-{n}" for n in range(10))])
     assert spent(plane) == 12 * PRICE_OF_ONE
+
+
+async def test_a_plane_restored_from_too_old_a_backup_goes_on(tmp_path: Path, plane: LabPlane) -> None:
+    """What the spool no longer keeps is noted as a gap, and does not hold up what comes after it."""
+    shutil.copy(plane.path, tmp_path / "backup.db")
+    async with node(tmp_path, plane) as (spool, uplink):
+        await spool.finish(record("forgotten"))
+        assert await uplink.drained(5)
+        epoch = spool.stats().epoch
+    _trim(tmp_path / "spool.db", keep_from=2)
+    plane.restore(tmp_path / "backup.db")
+    async with node(tmp_path, plane) as (spool, uplink):
+        await spool.finish(record("later"))
+        assert await uplink.drained(5)
+        assert uplink.view.trouble == ""
+    assert ledgered(plane) == ["forgotten", "later"]
+    assert plane.plane.nodes.gaps(NODE) == [(epoch, 1, 2)]
+
+
+def _trim(path: Path, keep_from: int) -> None:
+    connection = apsw.Connection(str(path))
+    connection.execute("DELETE FROM events WHERE key & 0xffffffff < ?", (keep_from,))
+    connection.close()
 
 
 async def test_a_spool_rolled_back_is_noticed_and_debits_nothing_twice(

@@ -124,9 +124,9 @@ class _Sender:
     client: PlaneClient
     strike: Callable[[str, str], None]
 
-    async def events(self, events: Sequence[bytes]) -> EventsAnswer:
+    async def events(self, events: Sequence[bytes], *, resync: bool = False) -> EventsAnswer:
         self.strike("send", "before")
-        answer = await self.client.events(events)
+        answer = await self.client.events(events, resync=resync)
         self.strike("send", "after")
         return answer
 

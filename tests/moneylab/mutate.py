@@ -127,7 +127,9 @@ MUTANTS = (
         "reservation.micro_usd",
         (ACCESS,),
     ),
-    Mutant("rewinding", "control/uplink.py", "await self._spool.rewind(epoch, expected)", "True", (WIRE,)),
+    Mutant(
+        "rewinding", "control/uplink.py", "await self._spool.rewind(epoch, expected)", "expected", (WIRE,)
+    ),
     Mutant(
         "rewinding at registration",
         "control/heartbeat.py",

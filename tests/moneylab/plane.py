@@ -31,6 +31,7 @@ class LabPlane:
         self.path, self.clock = path, clock
         self.faults: deque[Fault] = deque()
         self.calls = 0
+        self.resync = False
         self._open()
 
     def _open(self) -> None:
@@ -52,15 +53,17 @@ class LabPlane:
         shutil.copy(backup, self.path)
         self._open()
 
-    async def events(self, events: Sequence[bytes]) -> EventsAnswer:
+    async def events(self, events: Sequence[bytes], *, resync: bool = False) -> EventsAnswer:
         self.calls += 1
+        self.resync = resync
         fault = self.faults.popleft() if self.faults else honest
         answer: EventsAnswer = await fault(self, list(events))
         return answer
 
     async def post(self, events: list[bytes]) -> EventsAnswer:
         body = b"[" + b",".join(events) + b"]"
-        answer = await self.http.post(f"/node/v1/nodes/{NODE}/events", content=body)
+        url = f"/node/v1/nodes/{NODE}/events"
+        answer = await self.http.post(url, params={"resync": self.resync}, content=body)
         return EventsAnswer(answer.status_code, answer.content, None)
 
     async def register(self, body: wire.Register) -> wire.Registered:

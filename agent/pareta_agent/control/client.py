@@ -71,10 +71,16 @@ class PlaneClient:
         if answer.status != 204:
             raise _refusal(answer)
 
-    async def events(self, events: Sequence[bytes], timeout_s: float = 30.0) -> EventsAnswer:
-        """Sends a batch of events as they are on the wire; raises only `plane_away`, and not for a 5xx."""
+    async def events(
+        self, events: Sequence[bytes], *, resync: bool = False, timeout_s: float = 30.0
+    ) -> EventsAnswer:
+        """Sends a batch of events as they are on the wire; raises only `plane_away`, and not for a 5xx.
+
+        `resync` says that what the plane misses before them is not kept here any more.
+        """
         body = b"[" + b",".join(events) + b"]"
-        return await self._call("POST", f"{self._path}/events", body, timeout_s, wire.EVENTS_CONTENT_TYPE)
+        url = f"{self._path}/events?resync=true" if resync else f"{self._path}/events"
+        return await self._call("POST", url, body, timeout_s, wire.EVENTS_CONTENT_TYPE)
 
     async def introspect(self, sha256_hex: str) -> KeyGrant | None:
         """What the key of that hash is worth; None for no such key."""

@@ -206,9 +206,9 @@ class Heart:
 
     async def _rewind(self, epoch: int, expected: int) -> None:
         """The plane has lost what it had acked; the spool keeps it for a week."""
-        known = await self._spool.rewind(epoch, expected)
-        fields = {"epoch": epoch, "sequence": expected, "kept": known}
-        self._emit(Event("plane_behind", "warning" if known else "error", fields))
+        first = await self._spool.rewind(epoch, expected)
+        fields = {"epoch": epoch, "sequence": expected, "kept_from": first}
+        self._emit(Event("plane_behind", "warning" if first == expected else "error", fields))
 
     def _registration(self) -> wire.Register:
         inventory = self._vitals().inventory

@@ -28,7 +28,7 @@ _BRACKETS_AND_COMMAS_BYTES = 2
 class EventSink(Protocol):
     """Where batches go: the plane's client, or a test's."""
 
-    async def events(self, events: Sequence[bytes]) -> EventsAnswer: ...
+    async def events(self, events: Sequence[bytes], *, resync: bool = False) -> EventsAnswer: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,7 @@ class Uplink:
         self._settings = settings or UplinkSettings()
         self._limit = self._settings.max_events
         self._attempt = 0
+        self._resync_epoch: int | None = None
         self._news, self._hurry, self._progress = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self.view = UplinkView()
         spool.listen(self._news.set)
@@ -118,7 +119,8 @@ class Uplink:
         """One batch; the seconds to wait before the next."""
         last = entries[-1]
         try:
-            answer = await self._plane.events([entry.wire() for entry in entries])
+            resync = last.epoch == self._resync_epoch
+            answer = await self._plane.events([entry.wire() for entry in entries], resync=resync)
         except PlaneError as error:
             return self._trouble(Wait(error.message))
         self.view = replace(self.view, batches=self.view.batches + 1)
@@ -143,7 +145,7 @@ class Uplink:
                 self._emit(Event("usage_rejected", "error", fields))
         if self.view.trouble:
             self._emit(Event("uplink_recovered"))
-        self._attempt = 0
+        self._attempt, self._resync_epoch = 0, None
         self._limit = min(self._limit * 2, self._settings.max_events)
         self.view = replace(
             self.view,
@@ -156,8 +158,15 @@ class Uplink:
         return 0.0
 
     async def _rewind(self, epoch: int, expected: int) -> float:
-        if not await self._spool.rewind(epoch, expected):
-            return self._trouble(Wait(f"asked for event {expected} of epoch {epoch}, which is not kept here"))
+        first = await self._spool.rewind(epoch, expected)
+        if first is None:
+            return self._trouble(
+                Wait(f"asked for event {expected} of epoch {epoch}, which was never written")
+            )
+        if first > expected:
+            self._resync_epoch = epoch
+            fields = {"epoch": epoch, "from_sequence": expected, "to_sequence": first - 1}
+            self._emit(Event("usage_not_kept", "error", fields))
         self.view = replace(self.view, rewinds=self.view.rewinds + 1)
         self._emit(Event("uplink_rewound", "warning", {"epoch": epoch, "sequence": expected}))
         self._attempt += 1

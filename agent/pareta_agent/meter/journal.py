@@ -81,13 +81,17 @@ class Journal:
             self.acked[epoch] = sequence
         return True
 
-    def rewind(self, epoch: int, expected: int) -> bool:
-        first, digest = self._store.first_sequence(epoch), self._store.hash_of(epoch, expected - 1)
-        if first is None or digest is None or not first <= expected <= self.last[epoch] + 1:
-            return False
-        self._store.set_acked(epoch, expected - 1, digest)
-        self.acked[epoch] = expected - 1
-        return True
+    def rewind(self, epoch: int, expected: int) -> int | None:
+        first = self._store.first_sequence(epoch)
+        if first is None or not 1 <= expected <= self.last[epoch] + 1:
+            return None
+        next_sent = max(first, expected)
+        digest = self._store.hash_of(epoch, next_sent - 1)
+        if digest is None:
+            return None
+        self._store.set_acked(epoch, next_sent - 1, digest)
+        self.acked[epoch] = next_sent - 1
+        return next_sent
 
     def quarantine(self, epoch: int, rejected: Sequence[tuple[int, str]], now_s: float) -> None:
         self._store.quarantine(epoch, rejected, int(now_s))

@@ -147,8 +147,8 @@ class Spool:
         """Marks everything up to `sequence` delivered; False, and nothing done, unless `digest` is its hash here."""
         return self._call(lambda: self._journal.ack(epoch, sequence, digest))
 
-    def rewind(self, epoch: int, expected: int) -> asyncio.Future[bool]:
-        """Makes `expected` the next to send again; False when that entry is not kept any more, or never was."""
+    def rewind(self, epoch: int, expected: int) -> asyncio.Future[int | None]:
+        """Makes `expected`, or the first after it that is still kept, the next to send; answers which, None if none."""
         return self._call(lambda: self._journal.rewind(epoch, expected))
 
     def quarantine(self, epoch: int, rejected: list[tuple[int, str]]) -> asyncio.Future[None]:

@@ -17,7 +17,17 @@ from pareta_agent.access.price import cost_micro_usd
 from pareta_agent.clock import Clock
 from pareta_agent.meter.event import FINISHED, NO_HASH, QUARANTINED, Entry, parse_wire
 from pareta_agent.meter.record import Outcome
-from pareta_agent.plane.schema import Database, chains, endpoints, events, leases, ledger, orgs, rejections
+from pareta_agent.plane.schema import (
+    Database,
+    chains,
+    endpoints,
+    events,
+    gaps,
+    leases,
+    ledger,
+    orgs,
+    rejections,
+)
 
 _DEBITED_SOURCES = ("engine_final", "chunk_count")
 
@@ -75,8 +85,11 @@ class Ledger:
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database, self._clock = database, clock
 
-    def take(self, node: str, batch: list[dict[str, Any]]) -> Taken | Refused:
-        """Commits a batch of events of one source and epoch, in order; a repeat of what is in counts as duplicate."""
+    def take(self, node: str, batch: list[dict[str, Any]], resync: bool = False) -> Taken | Refused:
+        """Commits a batch of events of one source and epoch, in order; a repeat of what is in counts as duplicate.
+
+        With `resync` the first fresh event may leave a gap: its sender has nothing better; the gap is noted.
+        """
         try:
             entries = [parse_wire(event) for event in batch]
             sources = {(event["source"], entry.epoch) for event, entry in zip(batch, entries, strict=True)}
@@ -90,7 +103,8 @@ class Ledger:
         if not str(source).startswith(f"//pareta/node/{node}/spool/"):
             return Refused("the source is not this node's")
         with self._database.write() as connection:
-            return self._take(connection, node, source, epoch, list(zip(entries, batch, strict=True)))
+            pairs = list(zip(entries, batch, strict=True))
+            return self._take(connection, node, source, epoch, pairs, resync)
 
     def _take(
         self,
@@ -99,21 +113,23 @@ class Ledger:
         source: str,
         epoch: int,
         batch: list[tuple[Entry, dict[str, Any]]],
+        resync: bool,
     ) -> Taken | Refused:
         mine = (chains.c.source == source) & (chains.c.epoch == epoch)
         found = connection.execute(select(chains).where(mine).with_for_update()).first()
         last, digest = (found.last_seq, found.last_hash) if found else (0, NO_HASH.hex())
         fresh = [pair for pair in batch if pair[0].sequence > last]
-        reached, broken = last, None
-        for entry, event in fresh:
-            if entry.sequence != reached + 1:
-                return Refused("gap", expected_seq=last + 1)
-            if entry.prev_hash.hex() != digest or not (entry.intact or _tombstone(event)):
-                broken = f"the chain is broken at {entry.sequence}"
-                break
-            reached, digest = entry.sequence, entry.hash.hex()
-        if broken:
-            return Refused(broken)
+        start = (last, digest)
+        skips = resync and bool(fresh) and fresh[0][0].sequence > last + 1
+        if skips:
+            start = (fresh[0][0].sequence - 1, fresh[0][0].prev_hash.hex())
+        end = _follow(fresh, *start)
+        if isinstance(end, Refused):
+            return Refused("gap", expected_seq=last + 1) if end.reason == "gap" else end
+        if skips:
+            row = {"node": node, "epoch": epoch, "expected_seq": last + 1, "reported_seq": start[0] + 1}
+            connection.execute(gaps.insert().values(**row, found_s=self._clock.wall_s()))
+        reached, digest = end
         work = self._work(connection, source, fresh)
         self._commit(connection, node, work)
         row = {"node": node, "last_seq": reached, "last_hash": digest}
@@ -177,6 +193,19 @@ class Ledger:
             query = query.where(ledger.c.endpoint == endpoint)
         with self._database.read() as connection:
             return [dict(row._mapping) for row in connection.execute(query.limit(limit))][::-1]
+
+
+def _follow(
+    fresh: list[tuple[Entry, dict[str, Any]]], reached: int, digest: str
+) -> tuple[int, str] | Refused:
+    """Where the chain ends that goes on from there, or what breaks it."""
+    for entry, event in fresh:
+        if entry.sequence != reached + 1:
+            return Refused("gap")
+        if entry.prev_hash.hex() != digest or not (entry.intact or _tombstone(event)):
+            return Refused(f"the chain is broken at {entry.sequence}")
+        reached, digest = entry.sequence, entry.hash.hex()
+    return reached, digest
 
 
 def _ledger_row(

@@ -121,9 +121,10 @@ def observed(node: Node, body: wire.Observed, plane: ThePlane) -> None:
         }
     },
 )
-async def events(node: Node, request: Request, plane: ThePlane) -> Response:
+async def events(node: Node, request: Request, plane: ThePlane, resync: bool = False) -> Response:
+    """With `resync` a chain may go on after a gap, which is noted: the node no longer has what is missing."""
     batch = _batch(await _body(request))
-    found = await run_in_threadpool(plane.ledger.take, node, batch)
+    found = await run_in_threadpool(plane.ledger.take, node, batch, resync)
     now_s = plane.clock.wall_s()
     if isinstance(found, Taken):
         ack = wire.Ack(
