@@ -16,7 +16,6 @@ from pareta_registry.architecture import architecture_facts
 from pareta_registry.build import build_manifest
 from pareta_registry.download import download
 from pareta_registry.errors import ArtifactError
-from pareta_registry.gguf import import_gguf
 from pareta_registry.manifest import MANIFEST_NAME, parse_manifest, path_refusal
 from pareta_registry.safetensors import TensorInfo, read_header
 from pareta_registry.stores import StoreSettings, open_store
@@ -37,6 +36,8 @@ def import_checkpoint(source: str, target: Path, settings: StoreSettings | None 
     elif Path(source).is_dir():
         _copy(Path(source), target)
     elif Path(source).is_file():
+        from pareta_registry.gguf import import_gguf  # numpy is heavy, and only this needs it
+
         import_gguf(Path(source), target)
     else:
         raise ArtifactError(

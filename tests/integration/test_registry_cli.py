@@ -10,6 +10,7 @@ import sys
 import urllib.request
 from pathlib import Path
 
+import pytest
 from fakes.hub import COMMIT, Hub
 from fakes.oci_registry import Registry, needs_registry
 from fakes.tiny_gguf import write_tiny_gguf
@@ -18,6 +19,7 @@ from pareta_registry.catalog import Model
 from pareta_registry.source import read_manifest
 from pareta_registry.stores import open_store
 
+pytestmark = pytest.mark.slow
 PROGRAM = [sys.executable, "-c", "from pareta_registry.cli import main; main()"]
 
 
