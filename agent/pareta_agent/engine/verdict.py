@@ -45,6 +45,16 @@ _SAYS = {
     "unknown": "the engine ended",
 }
 
+_REMEDIES = {
+    "memory": "free memory on this node, or lower max_model_len",
+    "kv_cache": "lower max_model_len, or give the engine more memory",
+    "context": "lower max_model_len",
+    "flag": "change the model's engine settings in the catalog, or install another engine version",
+    "model": "check that the artifact is whole, and that this engine version knows the model's architecture",
+    "device": "see what the driver says: `pareta-agent inventory`, nvidia-smi",
+    "import": "install the engine anew: `pareta-agent engine install`",
+}
+
 
 def of_exit(status: int | None, lines: Sequence[str], *, ready: bool) -> Verdict:
     """The engine ended by itself; any exit that was not asked for is a crash, whatever its status."""
@@ -57,7 +67,7 @@ def of_exit(status: int | None, lines: Sequence[str], *, ready: bool) -> Verdict
         said = f"exit status {status}" if status is not None else "exit status unknown"
         reason = f"{_SAYS[failure.cause]} {when}"
     detail = f"{said}: {failure.said}" if failure.said else said
-    remedy = "" if ready else "read the last lines of the engine's log"
+    remedy = "" if ready else _REMEDIES.get(failure.cause, "read the last lines of the engine's log")
     code = f"engine_{failure.cause}" if failure.cause != "unknown" else "engine_died"
     log = () if ready else tuple(lines)[-20:]  # a serving engine's log may quote a request
     return Verdict(code, reason, detail, failure.permanent and not ready, log, remedy)

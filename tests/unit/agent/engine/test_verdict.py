@@ -1,0 +1,62 @@
+"""What is said of an end: to anybody, and to the node's owner."""
+
+from __future__ import annotations
+
+import pytest
+
+from pareta_agent.engine import verdict as verdicts
+from pareta_agent.engine.probe import Answer
+from pareta_agent.errors import EngineError, HostError
+from pareta_registry.catalog import Canary
+
+CANARY = Canary(prompt="Capital of France?", contains="Paris")
+LINES = [
+    "INFO loading /weights/secret-7b",
+    "torch.OutOfMemoryError: CUDA out of memory. Tried /weights/secret-7b",
+]
+
+
+def test_callers_learn_the_kind_and_owners_the_words() -> None:
+    """The reason names no path; detail and log hold the engine's own lines."""
+    found = verdicts.of_exit(1, LINES, ready=False)
+    assert (found.code, found.reason) == ("engine_memory", "the engine ran out of memory while it started")
+    assert found.remedy == "free memory on this node, or lower max_model_len"
+    assert "secret" not in found.reason
+    assert "secret" in found.detail
+    assert found.log == tuple(LINES)
+
+
+def test_a_serving_engines_log_is_not_quoted() -> None:
+    """Its last lines may hold a request."""
+    assert verdicts.of_exit(0, ["prompt: my secret"], ready=True) == verdicts.Verdict(
+        "engine_died", "the engine ended while it served", "exit status 0"
+    )
+
+
+def test_a_signal_is_named() -> None:
+    """Killed from outside is not the model's fault."""
+    found = verdicts.of_exit(-9, [], ready=True)
+    assert (found.reason, found.permanent) == ("the engine was killed by signal 9 while it served", False)
+
+
+@pytest.mark.parametrize(
+    ("error", "permanent", "exit_code"),
+    [
+        (HostError("disk_full", "no room", "free some"), True, 4),
+        (EngineError("odd", "perhaps later"), False, 6),
+    ],
+)
+def test_our_own_errors_keep_code_remedy_and_exit(error: HostError, permanent: bool, exit_code: int) -> None:
+    """An error that says it may pass is tried again, any other is final."""
+    found = verdicts.of_error(error, during="fetching")
+    assert (found.code, found.remedy) == (error.code, error.remedy)
+    assert (found.permanent, found.exit_code) == (permanent, exit_code)
+
+
+def test_wrong_is_final_and_silent_is_not() -> None:
+    """At the start a wrong answer would be wrong again; one later, or none at all, may be chance."""
+    wrong, silent = Answer(False, "London", 200), Answer(False, None, 500)
+    assert verdicts.of_canary(CANARY, wrong).permanent
+    assert not verdicts.of_canary(CANARY, wrong, again=True).permanent
+    assert not verdicts.of_canary(CANARY, silent).permanent
+    assert verdicts.of_canary(CANARY, silent).reason == "the engine did not answer the canary (status 500)"
