@@ -1,0 +1,37 @@
+"""When a start may fork from a standby."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "integration"))
+
+from engine_room import PLAN, settings
+
+from pareta_agent.engine.spec import EngineSettings
+from pareta_agent.engine.standby import suits
+from pareta_agent.planning.plan import Plan
+
+PYTHON = settings(Path("/nowhere"), command=None, python=Path("/engine/bin/python"), standby=1)
+
+
+@pytest.mark.parametrize(
+    ("told", "plan", "reason"),
+    [
+        (PYTHON, PLAN, None),
+        (replace(PYTHON, standby=0), PLAN, "standby is off"),
+        (replace(PYTHON, python=None), PLAN, "the engine is another program"),
+        (replace(PYTHON, command=("serve",)), PLAN, "the engine is another program"),
+        (replace(PYTHON, version="0.33.0"), PLAN, "untried with vLLM 0.33.0"),
+        (replace(PYTHON, version="0.31.9"), PLAN, "untried with vLLM 0.31.9"),
+        (PYTHON, replace(PLAN, platform="cuda"), "untried on GPUs"),
+        (PYTHON, replace(PLAN, flags=("--numa-bind",)), "NUMA binding needs fresh processes"),
+    ],
+)
+def test_only_what_was_tried_forks(told: EngineSettings, plan: Plan, reason: str | None) -> None:
+    """Everything else starts plainly, and says why."""
+    assert suits(told, plan) == reason
