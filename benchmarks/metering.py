@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import platform
 import statistics
 import sys
@@ -131,6 +132,7 @@ def main() -> None:
     options = parser.parse_args()
     result = {
         "machine": f"{platform.machine()}, Python {platform.python_version()}",
+        "load_average_before": round(os.getloadavg()[0], 1),
         "slow_sync_ms": SLOW_SYNC_S * 1e3,
         "workers": {
             str(workers): uvloop.run(measure(workers, options.seconds, options.rounds))

@@ -87,6 +87,7 @@ async def test_each_fault_costs_delay_only(tmp_path: Path, plane: LabPlane, faul
     assert spent(plane) == 21 * PRICE_OF_ONE
 
 
+@pytest.mark.slow
 async def test_a_storm_of_faults_costs_delay_only(tmp_path: Path, plane: LabPlane) -> None:
     """Two hundred faults of all kinds in random order under load."""
     odds = random.Random(11)

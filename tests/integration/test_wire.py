@@ -80,6 +80,7 @@ async def test_a_record_becomes_a_debited_row(tmp_path: Path) -> None:
     database.close()
 
 
+@pytest.mark.slow
 async def test_the_first_key_is_minted_once(tmp_path: Path) -> None:
     """The secret is shown by the first start only, and introspects to its org."""
     async with running(tmp_path) as (plane, client):
@@ -92,6 +93,7 @@ async def test_the_first_key_is_minted_once(tmp_path: Path) -> None:
         assert plane.api_key is None
 
 
+@pytest.mark.slow
 async def test_the_desired_state_is_polled_long(tmp_path: Path) -> None:
     """The seed's endpoints are wanted with their prices; the same revision waits."""
     async with running(tmp_path) as (_, client):
@@ -125,6 +127,7 @@ async def test_credit_is_leased_down_to_zero(tmp_path: Path) -> None:
         assert granted == [9_999_000, 1_000, 0]
 
 
+@pytest.mark.slow
 async def test_a_wrong_token_is_refused(tmp_path: Path) -> None:
     """401 is not a plane that is away."""
     async with running(tmp_path) as (plane, _), PlaneClient(plane.url, "wrong", SEED.node) as stranger:
@@ -133,6 +136,7 @@ async def test_a_wrong_token_is_refused(tmp_path: Path) -> None:
         assert refused.value.code == "plane_unauthorized"
 
 
+@pytest.mark.slow
 async def test_a_plane_that_dies_comes_back_where_it_was(tmp_path: Path) -> None:
     """kill -9 of the plane: the same address answers again, and records written meanwhile arrive."""
     async with running(tmp_path) as (plane, client), node(tmp_path, client) as (spool, _, uplink):
