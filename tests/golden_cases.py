@@ -7,10 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from pareta_agent.hardware.inventory import GIB, Gpu, Health, Inventory, Mig
 from pareta_agent.planning.plan import Plan
 from pareta_agent.planning.request import PlanRequest
 from pareta_registry.catalog import Architecture, Variant
+
+GOLDEN_LINE = pytest.StashKey[str]()
+"""Under which the golden test leaves its score, for the last line of the run."""
 
 _ZERO_DIGEST = "sha256:" + "0" * 64
 _SHAPE = ("layers", "heads", "kv_heads", "head_dim", "hidden", "intermediate", "vocab")

@@ -1,0 +1,118 @@
+"""Several endpoints on one node: each gets a place before any gets a second one. Pure.
+
+GPUs are handed out whole; only where there are fewer than endpoints do small models share one, each with an
+equal part of its memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from pareta_agent.hardware.inventory import Gpu, Inventory
+from pareta_agent.planning.choose import plan
+from pareta_agent.planning.plan import Plan, PlanReport
+from pareta_agent.planning.request import PlanRequest
+from pareta_registry.catalog import Architecture, Variant
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What one endpoint asks for. `replicas` None in the request: one, and more where GPUs are left."""
+
+    endpoint: str
+    architecture: Architecture
+    variants: Sequence[Variant]
+    request: PlanRequest
+
+
+def pack(needs: Sequence[Need], inventory: Inventory) -> Mapping[str, PlanReport]:
+    """A report for each endpoint; plans overlap only where their shares of a GPU add up to less than all of it.
+
+    Those that need most GPUs choose first, then in the order given. Without GPUs, each has an equal part of the
+    host's memory.
+    """
+    if not inventory.gpus and inventory.memory_available_bytes is not None:
+        part_bytes = inventory.memory_available_bytes // max(len(needs), 1)
+        inventory = replace(inventory, memory_available_bytes=part_bytes)
+    order = sorted(needs, key=lambda need: -_gpus_of(_alone(need, inventory)))
+    reports: dict[str, PlanReport] = {}
+    for need in order:
+        one = _with(need, need.request.replicas or 1)
+        reports[need.endpoint] = _ask(one, inventory.without(_taken(reports)))
+    if inventory.gpus:
+        for need in order:
+            if reports[need.endpoint].best is None:
+                reports |= _share(need, needs, reports, inventory)
+        _fill(order, reports, inventory)
+    return reports
+
+
+def _alone(need: Need, inventory: Inventory) -> Plan | None:
+    return _ask(_with(need, 1), inventory).best
+
+
+def _share(
+    need: Need, needs: Sequence[Need], reports: Mapping[str, PlanReport], inventory: Inventory
+) -> dict[str, PlanReport]:
+    """New reports for all that would share one GPU with `need`, empty where no GPU has room for it."""
+    by_name = {other.endpoint: other for other in needs}
+    for gpu in inventory.gpus:
+        on_it = [
+            name for name, report in reports.items() if report.best and report.best.gpus == ((gpu.uuid,),)
+        ]
+        if not on_it or gpu.usable_bytes is None:
+            continue
+        part = _part(gpu, len(on_it) + 1)
+        asked = [*(by_name[name] for name in on_it), need]
+        shared = {one.endpoint: _ask(_with(one, 1), replace(inventory, gpus=(part,))) for one in asked}
+        if all(report.best is not None and report.verdict == "compatible" for report in shared.values()):
+            return shared
+    return {}
+
+
+def _part(gpu: Gpu, users: int) -> Gpu:
+    """The GPU as one of several users may see it: an equal part of what is free."""
+    free = gpu.usable_bytes if gpu.memory_free_bytes is None else gpu.memory_free_bytes
+    return replace(gpu, memory_free_bytes=(free or 0) // users)
+
+
+def _fill(order: Sequence[Need], reports: dict[str, PlanReport], inventory: Inventory) -> None:
+    """Hands the GPUs that are left to endpoints that take as many replicas as they can, one each in turn."""
+    growing = [need for need in order if need.request.replicas is None and _sole(need, reports)]
+    while growing:
+        still = []
+        for need in growing:
+            own = reports[need.endpoint].best
+            if own is None:
+                continue
+            others = _taken({name: report for name, report in reports.items() if name != need.endpoint})
+            more = _ask(_with(need, own.replicas + 1), inventory.without(others))
+            if more.best is not None:
+                reports[need.endpoint] = more
+                still.append(need)
+        growing = still
+
+
+def _sole(need: Need, reports: Mapping[str, PlanReport]) -> bool:
+    """Whether nobody shares this endpoint's GPUs."""
+    own = _taken({need.endpoint: reports[need.endpoint]})
+    others = _taken({name: report for name, report in reports.items() if name != need.endpoint})
+    return bool(own) and not own & others
+
+
+def _ask(need: Need, inventory: Inventory) -> PlanReport:
+    return plan(need.architecture, need.variants, inventory, need.request)
+
+
+def _with(need: Need, replicas: int) -> Need:
+    return replace(need, request=replace(need.request, replicas=replicas))
+
+
+def _taken(reports: Mapping[str, PlanReport]) -> frozenset[str]:
+    plans = [report.best for report in reports.values() if report.best]
+    return frozenset(uuid for found in plans for group in found.gpus for uuid in group)
+
+
+def _gpus_of(found: Plan | None) -> int:
+    return 0 if found is None else sum(map(len, found.gpus))
