@@ -15,6 +15,7 @@ from fakes.flaky_registry import FlakyRegistry
 
 from pareta_registry.build import build_manifest
 
+pytestmark = pytest.mark.slow
 FILES = random_files({"model-1.safetensors": 900_000, "model-2.safetensors": 600_000, "config.json": 77})
 KILLS = 50
 
@@ -55,7 +56,6 @@ def final(root: Path, registry: FlakyRegistry) -> Path:
     return root / "weights" / registry.manifest.digest.replace(":", "-")
 
 
-@pytest.mark.slow
 async def test_kill_at_any_step(tmp_path: Path, fetchers: list[Fetcher]) -> None:
     """Killed at fifty random steps from the first lock to the last rename, some twice in a row: what stands under
     the final name is always the whole artifact, and the next start completes it."""

@@ -23,7 +23,7 @@ from pareta_registry.errors import ArtifactError
 from pareta_registry.publish import publish
 from pareta_registry.stores import StoreSettings
 
-pytestmark = needs_registry
+pytestmark = [needs_registry, pytest.mark.slow]
 FILES = random_files({"model.safetensors": 3_000_000, "config.json": 500, "LICENSE": 10})
 
 

@@ -94,7 +94,7 @@ def assert_consistent(catalog: Catalog) -> None:
             assert not [name for name, value in found.engine.items() if refusal(name, value)]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(mutated())
 def test_mutated_catalogs(documents: list[Any]) -> None:
     """A demo catalog with random damage is refused with located problems or is consistent throughout."""
@@ -104,7 +104,7 @@ def test_mutated_catalogs(documents: list[Any]) -> None:
             assert_consistent(catalog)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.binary(max_size=300) | st.text(string.printable, max_size=300))
 def test_arbitrary_text(text: str | bytes) -> None:
     """Bytes and text of any kind end in a verdict."""

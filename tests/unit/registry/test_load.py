@@ -172,7 +172,7 @@ def test_duplicate_ids_name_both_places(tmp_path: Path) -> None:
         load_catalog(write(tmp_path))
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"- 1", b"[" * 5000, b"a: 1\n" * 900_000, b"\x00"])
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"- 1", b"[" * 2000, b"a: 1\n" * 900_000, b"\x00"])
 def test_files_that_are_no_documents_are_refused(tmp_path: Path, content: bytes) -> None:
     """Empty, binary, deep and huge files end in a located problem, never in a traceback."""
     (tmp_path / "odd.yaml").write_bytes(content)
