@@ -25,7 +25,7 @@ _MOST_KV_BYTES: Final = 1 * GIB
 _LEAST_TOKENS: Final = 2048
 _BLOCK_TOKENS: Final = 128
 _CAPS: Final = Caps(tokens=2048, seqs=16)
-_MB: Final = 1 << 20
+_MIB: Final = 1 << 20
 
 
 def plan_cpu(
@@ -57,33 +57,40 @@ def _on_host(
         return Rejection(title, f"{variant.quant} weights need a GPU")
     if inventory.memory_available_bytes is None:
         return Rejection(title, "the host's free memory is unknown")
-    replicas = request.replicas or 1
-    limit = min(arch.max_position_embeddings, request.context or arch.max_position_embeddings)
-    wanted = min(request.max_model_len or limit, limit)
-    dtype = settings.dtype or arch.dtype
-    caps = Caps(
-        min(_CAPS.tokens, settings.max_num_batched_tokens or _CAPS.tokens),
-        min(_CAPS.seqs, settings.max_num_seqs or _CAPS.seqs),
-    )
-    layout = Layout()
-    weights = weights_bytes(arch, parse_quant(variant.quant), layout, variant.weights_bytes, dtype)
-    activation = activation_bytes(arch, layout, caps, wanted)
-    shape = kv_shape(arch, layout, settings.kv_cache_dtype or "auto", dtype, caps.tokens, _BLOCK_TOKENS)
-    each = inventory.memory_available_bytes // replicas - _KEPT_FREE_BYTES
-    fixed = weights + activation + _PROCESSES_BYTES
-    full = shape.block_bytes * (shape.request_blocks(wanted) + 1)
-    free = each - fixed
-    kv = request.kv_cache_bytes or min(max(_MOST_KV_BYTES, full), free) // _MB * _MB
-    context = shape.longest(max(kv, 0), wanted)
+    limit = arch.max_position_embeddings
+    wanted = min(limit, request.context or limit, request.max_model_len or limit)
     floor = wanted if request.max_model_len is not None else min(_LEAST_TOKENS, wanted)
+    dtype = settings.dtype or arch.dtype
+    caps = _CAPS.within(
+        Caps(settings.max_num_batched_tokens or _CAPS.tokens, settings.max_num_seqs or _CAPS.seqs)
+    )
+    shape = kv_shape(arch, Layout(), settings.kv_cache_dtype or "auto", dtype, caps.tokens, _BLOCK_TOKENS)
+    weights = weights_bytes(arch, parse_quant(variant.quant), Layout(), variant.weights_bytes, dtype)
+    activation = activation_bytes(arch, Layout(), caps, wanted)
+    each = inventory.memory_available_bytes // (request.replicas or 1) - _KEPT_FREE_BYTES
+    free = each - weights - activation - _PROCESSES_BYTES
+    full = shape.block_bytes * (shape.request_blocks(wanted) + 1)
+    kv = request.kv_cache_bytes or max(0, min(max(_MOST_KV_BYTES, full), free)) // _MIB * _MIB
+    context = shape.longest(kv, wanted)
     if kv > free or context < floor:
-        need = fixed + shape.block_bytes * (shape.request_blocks(floor) + 1)
-        return Rejection(
-            title,
-            "the host's free memory does not hold weights, cache and the engine's processes",
-            need,
-            each,
-        )
+        need = each - free + max(kv, shape.block_bytes * (shape.request_blocks(floor) + 1))
+        reason = "the host's free memory does not hold weights, cache and the engine's processes"
+        return Rejection(title, reason, need, each)
+    footprint = Footprint(weights, activation, 0, _PROCESSES_BYTES, kv, shape.token_bytes)
+    return _plan(variant, request, settings, caps, dtype, footprint, context, shape.tokens(kv, context))
+
+
+def _plan(
+    variant: Variant,
+    request: PlanRequest,
+    settings: Settings,
+    caps: Caps,
+    dtype: str,
+    footprint: Footprint,
+    context: int,
+    kv_tokens: int,
+) -> Plan:
+    replicas = request.replicas or 1
     return Plan(
         variant=variant.name,
         platform="cpu",
@@ -99,9 +106,9 @@ def _on_host(
         max_num_seqs=caps.seqs,
         max_num_batched_tokens=caps.tokens,
         gpu_memory_utilization=None,
-        kv_cache_bytes=kv,
+        kv_cache_bytes=footprint.kv_bytes,
         enforce_eager=True,
-        footprint=Footprint(weights, activation, 0, _PROCESSES_BYTES, kv, shape.token_bytes),
-        kv_tokens=shape.tokens(kv, context),
+        footprint=footprint,
+        kv_tokens=kv_tokens,
         flags=settings.flags,
     )
