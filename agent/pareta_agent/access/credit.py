@@ -45,6 +45,7 @@ class _Account:
     room_micro_usd: int = 0
     until_s: float = 0.0
     refused_until_s: float = float("-inf")
+    waiting_micro_usd: int = 0
     asking: asyncio.Task[None] | None = None
 
 
@@ -76,15 +77,17 @@ class CreditBook:
         Raises PlaneError when the plane is away and the lease at hand has no room.
         """
         account = self._accounts.setdefault(org, _Account())
-        for _ in range(3):  # others may take what was leased for us
-            if (found := self.reserve(org, micro_usd)) is not None:
-                return found
-            if self._clock.mono_s() < account.refused_until_s:
-                return None
-            if account.asking is None:
-                account.asking = asyncio.ensure_future(self._ask(org, account, micro_usd))
-            await asyncio.shield(account.asking)
-        return self.reserve(org, micro_usd)
+        account.waiting_micro_usd += micro_usd
+        try:
+            while (found := self.reserve(org, micro_usd)) is None:
+                if self._clock.mono_s() < account.refused_until_s:
+                    return None
+                if account.asking is None:
+                    account.asking = asyncio.ensure_future(self._ask(org, account))
+                await asyncio.shield(account.asking)
+            return found
+        finally:
+            account.waiting_micro_usd -= micro_usd
 
     def release(self, reservation: Reservation, used_micro_usd: int) -> None:
         """Settles a reservation: what was not used returns to the lease, an overrun is taken from it."""
@@ -102,18 +105,20 @@ class CreditBook:
         """Forgets every lease: a new epoch begins without any. Open reservations settle into nothing."""
         self._accounts.clear()
 
-    async def _ask(self, org: str, account: _Account, micro_usd: int) -> None:
+    async def _ask(self, org: str, account: _Account) -> None:
+        """Leases for everybody who waits; a crowd is one question."""
         sent_s = self._clock.boot_s()
         try:
             async with asyncio.timeout(self._settings.lease_timeout_s):
-                lease = await self._lease(org, max(micro_usd, self._settings.chunk_micro_usd))
+                lease = await self._lease(org, max(account.waiting_micro_usd, self._settings.chunk_micro_usd))
         except TimeoutError:
             raise PlaneError("plane_slow", "the control plane did not grant credit in time") from None
         finally:
             account.asking = None
+        if lease.granted_micro_usd == 0:
+            account.refused_until_s = self._clock.mono_s() + self._settings.refusal_ttl_s
+            return
         if sent_s >= account.until_s:
             account.room_micro_usd = min(account.room_micro_usd, 0)
         account.room_micro_usd += lease.granted_micro_usd
         account.until_s = sent_s + lease.expires_s
-        if account.room_micro_usd < micro_usd:
-            account.refused_until_s = self._clock.mono_s() + self._settings.refusal_ttl_s

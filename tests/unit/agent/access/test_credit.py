@@ -55,12 +55,12 @@ async def test_what_was_not_used_returns(clock: Any) -> None:
 
 
 async def test_an_empty_balance_refuses_and_is_not_asked_again_at_once(clock: Any) -> None:
-    """The refusal stands for a moment, then the plane is asked again."""
+    """It gives the little there is, then nothing; that stands for a moment, then the plane is asked again."""
     purse = Purse(10)
     book = CreditBook(purse, clock, ALWAYS)
     assert await book.top_up("org", 20) is None
     assert await book.top_up("org", 20) is None
-    assert purse.asked == 1
+    assert purse.asked == 2
     clock.now_s += 1.0
     purse.balance += 100
     assert await book.top_up("org", 20) is not None
@@ -87,6 +87,22 @@ async def test_a_plane_that_is_away_is_no_refusal(clock: Any) -> None:
     assert book.reserve("org", 90) is not None
     with pytest.raises(PlaneError):
         await book.top_up("org", 10)
+
+
+async def test_a_crowd_that_can_pay_is_served_whole(clock: Any) -> None:
+    """A hundred at once, each worth half a chunk: nobody is refused, and the plane is asked a few times only."""
+    purse = Purse(10_000)
+    book = CreditBook(purse, clock, ALWAYS)
+    held = await asyncio.gather(*(book.top_up("org", 50) for _ in range(100)))
+    assert None not in held
+    assert purse.asked <= 2
+
+
+async def test_the_last_coins_are_lent_to_whom_they_suffice(clock: Any) -> None:
+    """A lease smaller than what was asked serves whom it can; the rest are refused."""
+    book = CreditBook(Purse(70), clock, ALWAYS)
+    held = await asyncio.gather(*(book.top_up("org", micro_usd) for micro_usd in (50, 60, 20)))
+    assert [each is not None for each in held] == [True, False, True]
 
 
 async def test_a_free_request_needs_no_lease(clock: Any) -> None:
