@@ -78,8 +78,8 @@ def inventory(hardware: dict[str, Any]) -> Inventory:
                 uuid=f"GPU-{index}",
                 name=gpu["name"],
                 compute_capability=tuple(int(part) for part in gpu["cc"].split(".")),
-                memory_total_bytes=None if unified else int(gpu["mem_gib"] * GIB),
-                memory_free_bytes=None if unified else int(gpu["free_gib"] * GIB),
+                memory_total_bytes=None if unified else _bytes(gpu["mem_gib"]),
+                memory_free_bytes=None if unified else _bytes(gpu["free_gib"]),
                 nvlink_peers=tuple(f"GPU-{peer}" for peer in gpu["nvlink_peers"]),
                 mig=Mig(parent=f"PARENT-{index}", profile=str(gpu["mig"])) if gpu.get("mig") else None,
                 health=_HEALTH.get(word, Health(recovery_action=word))
@@ -91,12 +91,16 @@ def inventory(hardware: dict[str, Any]) -> Inventory:
     return Inventory(
         gpus=tuple(gpus),
         cpu_cores=32,
-        memory_bytes=int(hardware["gpus"][0]["mem_gib"] * GIB) if unified else None,
-        memory_available_bytes=None if available is None else int(available * GIB),
+        memory_bytes=_bytes(hardware["gpus"][0]["mem_gib"]) if unified else None,
+        memory_available_bytes=_bytes(available),
         driver=hardware.get("driver"),
         cuda_driver=hardware.get("cuda_driver"),
         unified_memory=unified,
     )
+
+
+def _bytes(gib: float | None) -> int | None:
+    return None if gib is None else int(gib * GIB)
 
 
 def request(case: dict[str, Any]) -> PlanRequest:

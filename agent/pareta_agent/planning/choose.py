@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Final
 
 from pareta_agent.hardware.inventory import Gpu, Inventory
 from pareta_agent.planning.cpu import plan_cpu
@@ -24,6 +25,8 @@ from pareta_agent.planning.roofline import Load, Machine, Speed, speed
 from pareta_agent.planning.settings import Settings, read_settings
 from pareta_agent.planning.support import Kind, Support, activation_dtype, kind, snapshot, unsupported
 from pareta_registry.catalog import Architecture, Variant
+
+_DRIVER_BRANCHES: Final = ((580, 13000), (525, 12000), (450, 11000))
 
 
 def plan(
@@ -88,7 +91,7 @@ def layouts(arch: Architecture, pool: Pool) -> Iterator[Layout]:
 
 def _driver_too_old(inventory: Inventory, request: PlanRequest) -> Rejection | None:
     """A CUDA build runs on any driver of its own major version or newer."""
-    have, build = inventory.cuda_driver, request.cuda_build
+    have, build = inventory.cuda_driver or _cuda_of(inventory.driver), request.cuda_build
     if have is None or build is None or have // 1000 >= build // 1000:
         return None
     return Rejection(
@@ -97,6 +100,14 @@ def _driver_too_old(inventory: Inventory, request: PlanRequest) -> Rejection | N
         f"the engine is built for CUDA {build // 1000}",
         nearest=f"a driver for CUDA {build // 1000}, or an engine built for CUDA {have // 1000}",
     )
+
+
+def _cuda_of(driver: str | None) -> int | None:
+    """The CUDA major version of a driver by its branch (NVIDIA's compatibility table), where NVML said no more."""
+    branch = (driver or "").split(".")[0]
+    if not branch.isdigit():
+        return None
+    return next((cuda for least, cuda in _DRIVER_BRANCHES if int(branch) >= least), 10000)
 
 
 def _on_pools(

@@ -158,6 +158,14 @@ def test_an_old_driver_is_refused_whatever_fits() -> None:
     assert plan(LLAMA_8B, [BF16_8B], old, PlanRequest(cuda_build=12090)).best is not None
 
 
+def test_a_drivers_branch_tells_its_cuda_where_nvml_does_not() -> None:
+    """CUDA 13 came with 580."""
+    reports = [
+        plan(LLAMA_8B, [BF16_8B], node(gpus(1), driver=one), ASK) for one in ("570.86.10", "580.65.06")
+    ]
+    assert [report.best is None for report in reports] == [True, False]
+
+
 def test_unified_memory_is_the_hosts() -> None:
     """No memory from NVML: the host's available bytes are the GPU's, less what the engine's processes take."""
     gb10 = tuple(

@@ -26,8 +26,10 @@ def test_the_demo_plans_on_a_laptop() -> None:
 
 def test_a_small_host_gets_a_smaller_cache() -> None:
     """Free memory less weights and processes is the cache, the context follows."""
-    chosen = plan(SMOLLM2, [DEMO], host(8.0, 5.35), PlanRequest()).best
+    report = plan(SMOLLM2, [DEMO], host(8.0, 5.35), PlanRequest())
+    chosen = report.best
     assert chosen is not None
+    assert report.verdict == "tight"
     assert chosen.kv_cache_bytes is not None
     assert chosen.kv_cache_bytes < 200 << 20
     assert 2048 <= chosen.max_model_len <= chosen.kv_cache_bytes // 23040
