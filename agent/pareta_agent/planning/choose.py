@@ -194,14 +194,15 @@ def _scored(question: _Question, found: Fit, members: list[tuple[Gpu, ...]], nvl
     miss = min(1.0, request.target_s / result.tpot_s * 1.05)
     per_replica = result.tokens_per_s * (miss * miss if request.objective == "latency" else miss)
     count = len(uuids) if request.replicas is None else 1 / found.layout.gpus
-    fixed_kv = question.settings.kv_cache_dtype is not None
+    plain_kv = found.kv_dtype == "auto" or question.settings.kv_cache_dtype is not None
+    shipped_with_fp8 = found.quant.format == "nvfp4" and question.arch.kv_lora_rank is None
     return Scored(
         fit=found,
         plan=_plan(found, uuids, question.settings),
         kernel=kernel,
         kind=kernel_kind,
         nvlink=nvlink,
-        natural_kv=found.kv_dtype == "auto" or fixed_kv or found.quant.format == "nvfp4",
+        natural_kv=plain_kv or shipped_with_fp8,
         filled=request.replicas is None,
         busy=request.objective == "throughput",
         speed=result,
