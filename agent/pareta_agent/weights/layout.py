@@ -10,8 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-JOURNAL_NAME = ".journal"
-
 
 @dataclass(frozen=True, slots=True)
 class Layout:
@@ -22,6 +20,9 @@ class Layout:
 
     def partial(self, digest: str) -> Path:
         return self.root / (digest.replace(":", "-") + ".partial")
+
+    def journal(self, digest: str) -> Path:
+        return self.root / (digest.replace(":", "-") + ".journal")
 
     def lock(self, digest: str) -> Path:
         return self.root / (digest.replace(":", "-") + ".lock")

@@ -122,6 +122,8 @@ class WeightsStore:
             is_mine_or_here, path, self._clock, self._settings.lock_timeout_s, lambda: progress(waiting)
         )
         if not await asyncio.to_thread(is_complete, final, digest):
+            if await asyncio.to_thread(final.exists):
+                await whole(self._remove, digest)  # it is damaged
             with registry_errors(digest):
                 store = await self._open(variant, progress)
                 try:
@@ -141,7 +143,7 @@ class WeightsStore:
         partial = self._layout.partial(digest)
         await whole(partial.mkdir, exist_ok=True)
         transfer = Transfer(
-            store, manifest, partial, self._settings, self._clock,
+            store, manifest, partial, self._layout.journal(digest), self._settings, self._clock,
             Meter(manifest.total_bytes, self._clock, progress),
         )  # fmt: skip
         need_bytes = await transfer.prepare()
@@ -154,11 +156,11 @@ class WeightsStore:
         await whole(self._publish, manifest, partial, final)
 
     def _publish(self, manifest: Manifest, partial: Path, final: Path) -> None:
+        (partial / MANIFEST_NAME).unlink(missing_ok=True)
         (partial / MANIFEST_NAME).write_bytes(manifest.to_bytes())
         disk.sync_tree(partial)
-        if final.exists():
-            shutil.rmtree(final)
         disk.publish(partial, final)
+        self._layout.journal(manifest.digest).unlink(missing_ok=True)
 
     def _remove(self, digest: str) -> None:
         final, partial = self._layout.artifact(digest), self._layout.partial(digest)
@@ -166,3 +168,4 @@ class WeightsStore:
             shutil.rmtree(partial, ignore_errors=True)
             final.rename(partial)  # half removed, it must not stand under its final name
         shutil.rmtree(partial, ignore_errors=True)
+        self._layout.journal(digest).unlink(missing_ok=True)

@@ -15,7 +15,6 @@ from pathlib import Path
 from pareta_agent.clock import Clock
 from pareta_agent.weights.disk import share
 from pareta_agent.weights.journal import Journal
-from pareta_agent.weights.layout import JOURNAL_NAME
 from pareta_agent.weights.part import Part, PartFetcher
 from pareta_agent.weights.progress import Meter
 from pareta_agent.weights.settings import WeightsSettings
@@ -28,13 +27,14 @@ _HASH_BYTES = 1 << 20
 
 
 class Transfer:
-    """One fetch of one artifact into `target`, which nobody else writes to."""
+    """One fetch of one artifact into `target`, which nobody else writes to; `journal` is beside it and stays."""
 
     def __init__(
         self,
         store: Store,
         manifest: Manifest,
         target: Path,
+        journal: Path,
         settings: WeightsSettings,
         clock: Clock,
         meter: Meter,
@@ -45,7 +45,7 @@ class Transfer:
         self._target = target
         self._settings = settings
         self._meter = meter
-        self._journal = Journal(target / JOURNAL_NAME, f"{manifest.digest} {settings.part_bytes}")
+        self._journal = Journal(journal, f"{manifest.digest} {settings.part_bytes}")
         self._fetcher = PartFetcher(store, target, settings, clock, meter.fetched)
         self._arrived: dict[Part, asyncio.Event] = {}
         self._hashers = asyncio.Semaphore(max(2, os.cpu_count() or 2))
@@ -75,7 +75,6 @@ class Transfer:
                 f"{file.path} from {self._store.where} is not what its manifest declares (sha256 {file.sha256})",
                 "publish the artifact again, and look for a proxy or a disk that alters bytes",
             )
-        await whole((self._target / JOURNAL_NAME).unlink)
 
     def _prepare(self) -> None:
         self._journal.open()
@@ -83,6 +82,8 @@ class Transfer:
             path = self._target / file.path
             path.parent.mkdir(parents=True, exist_ok=True)
             size = path.stat().st_size if path.is_file() else -1
+            if size >= 0 and not self._local(file.path):
+                path.chmod(0o644)  # an earlier attempt that came as far as publishing had it read-only
             if size < max((part.stop for part in self._parts(index) if self._is_done(part)), default=0):
                 self._journal.forget(index)
             if size < 0 and not self._local(file.path):

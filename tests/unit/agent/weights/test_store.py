@@ -39,7 +39,9 @@ def ignore(_: WeightsProgress) -> None: ...
 
 def names(tmp_path: Path) -> set[str]:
     """What stands under the weights root, locks left out."""
-    return {path.name for path in (tmp_path / "weights").iterdir() if path.suffix != ".lock"}
+    return {
+        path.name for path in (tmp_path / "weights").iterdir() if path.suffix not in (".lock", ".journal")
+    }
 
 
 async def refused(store: WeightsStore, variant: Variant) -> AgentError:

@@ -41,7 +41,7 @@ def begin(tmp_path: Path, clock) -> Callable[..., tuple[Transfer, list[WeightsPr
         settings = WeightsSettings(tmp_path, tmp_path, **(defaults | changes))
         seen: list[WeightsProgress] = []
         meter = Meter(manifest.total_bytes, clock, seen.append)
-        return Transfer(store, manifest, target, settings, clock, meter), seen
+        return Transfer(store, manifest, target, tmp_path / "journal", settings, clock, meter), seen
 
     return make
 
@@ -51,7 +51,7 @@ def contents(root: Path) -> dict[str, bytes]:
 
 
 async def test_files_arrive_whole(begin, tmp_path: Path) -> None:
-    """All files, byte for byte, in parts no longer than asked; no journal is left."""
+    """All files, byte for byte, in parts no longer than asked."""
     store = ScriptedStore(FILES)
     transfer, seen = begin(store)
     assert await transfer.prepare() == 35_010
@@ -163,7 +163,7 @@ async def test_a_lying_journal_does_no_harm(begin, tmp_path: Path) -> None:
     manifest = manifest_of(FILES)
     target = tmp_path / "target"
     lines = [f"0 {part}" for part in range(7)]
-    (target / ".journal").write_text("\n".join([f"{manifest.digest} 4096", *lines]) + "\n")
+    (tmp_path / "journal").write_text("\n".join([f"{manifest.digest} 4096", *lines]) + "\n")
     (target / "a.safetensors").write_bytes(b"\0" * 25_000)
     transfer, _ = begin(ScriptedStore(FILES))
     await transfer.prepare()
@@ -174,7 +174,7 @@ async def test_a_lying_journal_does_no_harm(begin, tmp_path: Path) -> None:
 @pytest.mark.parametrize("torn", [b"\xff\xfe", b"other 4096\n0 0\n", b"", b"\n\n"])
 async def test_a_strange_journal_counts_for_nothing(begin, tmp_path: Path, torn: bytes) -> None:
     """Another artifact's or an unreadable journal starts the fetch anew."""
-    (tmp_path / "target" / ".journal").write_bytes(torn)
+    (tmp_path / "journal").write_bytes(torn)
     transfer, _ = begin(ScriptedStore(FILES))
     assert await transfer.prepare() == 35_010
     await transfer.run()
