@@ -151,6 +151,7 @@ class HttpClient:
             ),
             headers={"Accept-Encoding": "identity", "User-Agent": "pareta-registry"},
             auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
             read_bufsize=_BUFFER_BYTES,
             trust_env=True,
         )
