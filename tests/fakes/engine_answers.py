@@ -198,15 +198,15 @@ def answer_of(path: str, raw: bytes, flags: argparse.Namespace) -> Answer:
     limit = request.get("max_completion_tokens") or request.get("max_tokens")
     if limit is not None and (not isinstance(limit, int) or limit < 1):
         raise Refused(400, f"max_tokens must be at least 1, got {limit}.", "max_tokens")
-    if limit is not None and prompt_tokens + limit > flags.max_model_len:
+    if limit is not None and limit > flags.max_model_len:
         raise Refused(
             400,
-            f"This model's maximum context length is {flags.max_model_len} tokens. However, you requested {limit} "
-            f"output tokens and your prompt contains at least {prompt_tokens} input tokens, for a total of at least "
-            f"{prompt_tokens + limit} tokens. Please reduce the length of the input prompt or the number of "
-            "requested output tokens.",
-            "input_tokens",
+            f"max_tokens={limit} cannot be greater than max_model_len={flags.max_model_len}. "
+            "Please request fewer output tokens.",
+            "max_tokens",
         )
+    if limit is not None:
+        limit = max(1, min(limit, flags.max_model_len - prompt_tokens))
     words, reason = words_of(prompt, limit, flags)
     options = request.get("stream_options") or {}
     inputs = request.get("input")

@@ -15,6 +15,7 @@ from pareta_agent.front.envelope import Problem
 from pareta_agent.front.routes import Route
 
 _LIMIT: Final = re.compile(r"maximum context length (?:is|of) (\d+)")
+_TOO_MANY: Final = re.compile(r"max_\w+=(\d+) cannot be greater than \w+=(\d+)")
 _PROMPT: Final = re.compile(r"(\d+) (?:input|prompt) tokens")
 _WANTED: Final = re.compile(r"(?:requested|request for) (\d+) (?:output|completion) tokens")
 
@@ -29,8 +30,12 @@ def problem_of(status: int, body: bytes, route: Route) -> Problem:
         return Problem("route_unsupported" if _is_router_404(status, body) else "engine_failed")
     error = _error_of(body)
     message, param = str(error.get("message", "")), error.get("param")
-    if limit := _LIMIT.search(message):
-        return _too_long(limit.group(1), message, route)
+    if context := _LIMIT.search(message):
+        return _too_long(context.group(1), message, route)
+    if too_many := _TOO_MANY.search(message):
+        asked, limit = too_many.groups()
+        text = f"{asked} output tokens were asked for; this endpoint's context is {limit} tokens."
+        return Problem("invalid_value", text, _field_of(str(param), message, route) or "max_tokens")
     if isinstance(param, str) and (field := _field_of(param, message, route)):
         return Problem("invalid_value", f"The value of '{field}' is not valid for this endpoint.", field)
     return Problem("invalid_request")

@@ -49,6 +49,15 @@ def test_each_refusal_has_its_place_in_the_catalogue(status, answer, code, param
     assert "weights" not in problem.text
 
 
+def test_an_answer_longer_than_the_context_says_the_numbers():
+    """What was asked for and what is possible."""
+    said = "max_completion_tokens=9000 cannot be greater than max_model_len=2048. Please request fewer output tokens."
+    problem = problem_of(400, body(said, "max_completion_tokens"), CHAT)
+    assert (problem.code, problem.param) == ("invalid_value", "max_completion_tokens")
+    assert "9000" in problem.text
+    assert "2048" in problem.text
+
+
 def test_the_numbers_of_a_context_overflow_are_told():
     """Limit, prompt and answer, as far as the engine named them."""
     answer = body(
