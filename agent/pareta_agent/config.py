@@ -68,6 +68,13 @@ class RegistrySection(Section):
     catalog: AbsolutePath | None = Field(
         None, description="Catalog directory; unset: the built-in demo catalog."
     )
+    docker_config: AbsolutePath | None = Field(None, description="config.json with `auths` for `oci://`.")
+    ca_file: AbsolutePath | None = Field(None, description="CA bundle trusted beside the system's.")
+    hf_endpoint: str | None = Field(None, description="Private mirror for `hf://`.")
+    hf_token_file: AbsolutePath | None = Field(None, description="File with the mirror's token.")
+    object_store_file: AbsolutePath | None = Field(
+        None, description="JSON options of `s3://`, `gs://`, `az://`."
+    )
 
 
 class FrontSection(Section):

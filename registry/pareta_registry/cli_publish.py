@@ -30,9 +30,9 @@ KeyOption = Annotated[
 ChannelOption = Annotated[str, typer.Option("--channel", help="The channel to point.")]
 DockerOption = Annotated[
     Path | None,
-    typer.Option("--docker-config", envvar="PARETA_DOCKER_CONFIG", help="config.json with `auths`."),
+    typer.Option("--docker-config", envvar="PARETA_REGISTRY_DOCKER_CONFIG", help="config.json with `auths`."),
 ]
-CaOption = Annotated[Path | None, typer.Option("--ca-file", envvar="PARETA_CA_FILE", help="CA bundle (PEM).")]
+CaOption = Annotated[Path | None, typer.Option("--ca-file", envvar="PARETA_REGISTRY_CA_FILE", help="CA bundle (PEM).")]
 
 
 def register(app: typer.Typer) -> None:
@@ -74,10 +74,10 @@ def import_model(
     docker_config: DockerOption = None,
     ca_file: CaOption = None,
     hf_endpoint: Annotated[
-        str | None, typer.Option(envvar="PARETA_HF_ENDPOINT", help="The hub mirror.")
+        str | None, typer.Option(envvar="PARETA_REGISTRY_HF_ENDPOINT", help="The hub mirror.")
     ] = None,
     hf_token_file: Annotated[
-        Path | None, typer.Option(envvar="PARETA_HF_TOKEN_FILE", help="Its token.")
+        Path | None, typer.Option(envvar="PARETA_REGISTRY_HF_TOKEN_FILE", help="Its token.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -41,6 +41,7 @@ class Deployment:
     ) -> None:
         self._catalog, self._inventory, self._weights, self._fleet = catalog, inventory, weights, fleet
         self._interpreter, self._request, self._emit = interpreter, request, emit
+        self._pinned: dict[str, str] = {}
         self.reports: dict[str, PlanReport] = {}
 
     async def deploy(self, wanted: Wanted) -> None:
@@ -54,14 +55,19 @@ class Deployment:
             raise
 
     async def stop(self, wanted: Wanted) -> None:
-        await self._fleet.unwant(wanted.id)
-        self.reports.pop(wanted.id, None)
+        await self._end(wanted.id)
         self._show(wanted, "stopped", "stopped by its owner")
 
     async def forget(self, endpoint: str) -> None:
-        await self._fleet.unwant(endpoint)
+        await self._end(endpoint)
         self._fleet.forget(endpoint)
+
+    async def _end(self, endpoint: str) -> None:
+        """Its engines end, its GPUs are free, its weights may be evicted."""
+        await self._fleet.unwant(endpoint)
         self.reports.pop(endpoint, None)
+        if (digest := self._pinned.pop(endpoint, None)) is not None:
+            self._weights.unpin(digest)
 
     async def _start(self, wanted: Wanted) -> None:
         resolution = self._resolve(wanted)
@@ -74,7 +80,7 @@ class Deployment:
                 task=wanted.task,
                 alias=resolution.alias.id,
                 plan=chosen,
-                fetch=self._fetch(variant),
+                fetch=self._fetch(wanted.id, variant),
                 revision=variant.artifact,
                 canaries=resolution.model.canaries,
                 system_prompt=resolution.task.system_prompt if wanted.inject_system_prompt else None,
@@ -115,12 +121,18 @@ class Deployment:
         plans = (r.best for e, r in self.reports.items() if e != endpoint and e in running)
         return frozenset(uuid for found in plans if found for group in found.gpus for uuid in group)
 
-    def _fetch(self, variant: Variant) -> Fetch:
+    def _fetch(self, endpoint: str, variant: Variant) -> Fetch:
+        """Each start fetches; an endpoint holds one pin, on what it fetched last."""
+
         async def fetch(progress: FetchProgress) -> Path:
             def told(step: WeightsProgress) -> None:
                 progress(step.phase, step.done_bytes, step.total_bytes)
 
-            return await self._weights.fetch(variant, told)
+            path = await self._weights.fetch(variant, told)
+            if (before := self._pinned.get(endpoint)) is not None:
+                self._weights.unpin(before)
+            self._pinned[endpoint] = variant.artifact
+            return path
 
         return fetch
 

@@ -12,6 +12,7 @@ from pareta_agent.engine.spec import EngineSettings
 from pareta_agent.front.deps import FrontSettings
 from pareta_agent.meter.spool import SpoolSettings
 from pareta_agent.weights.settings import WeightsSettings
+from pareta_registry.stores import StoreSettings
 
 
 def front_settings(settings: Settings) -> FrontSettings:
@@ -25,7 +26,15 @@ def spool_settings(settings: Settings, node: str) -> SpoolSettings:
 
 
 def weights_settings(settings: Settings) -> WeightsSettings:
-    return WeightsSettings(root=settings.home / "weights", cache_dir=settings.cache / "artifacts")
+    there = settings.registry
+    stores = StoreSettings(
+        docker_config=there.docker_config,
+        ca_file=there.ca_file,
+        hf_endpoint=there.hf_endpoint,
+        hf_token_file=there.hf_token_file,
+        object_store_file=there.object_store_file,
+    )
+    return WeightsSettings(settings.home / "weights", settings.cache / "artifacts", stores=stores)
 
 
 def engine_settings(settings: Settings, version: str) -> EngineSettings:
