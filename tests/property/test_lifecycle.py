@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pareta_agent.engine.lifecycle import TABLE, Event, IllegalEvent, Refusal, State, advance
@@ -22,6 +22,7 @@ def live(sequence: list[Event]) -> list[State]:
     return states
 
 
+@settings(deadline=None)  # a busy machine is not a failure
 @given(events)
 def test_no_sequence_moves_backwards(sequence: list[Event]) -> None:
     """States only ever advance, so nothing is resurrected and ENDED stays ENDED."""
@@ -29,6 +30,7 @@ def test_no_sequence_moves_backwards(sequence: list[Event]) -> None:
     assert places == sorted(places)
 
 
+@settings(deadline=None)  # a busy machine is not a failure
 @given(events)
 def test_every_life_can_be_ended_by_those_who_may(sequence: list[Event]) -> None:
     """Whatever came before, a kill and the confirmation that all is gone lead to the end."""
@@ -39,6 +41,7 @@ def test_every_life_can_be_ended_by_those_who_may(sequence: list[Event]) -> None
     assert state is State.ENDED
 
 
+@settings(deadline=None)  # a busy machine is not a failure
 @given(events)
 def test_wishes_of_others_are_never_illegal(sequence: list[Event]) -> None:
     """Stop and kill may be posted at any moment by anybody: they move, or they are late."""
