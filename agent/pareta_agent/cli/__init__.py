@@ -19,6 +19,8 @@ COMMANDS = (
     "serve",
     "status",
     "plan",
+    "pull",
+    "weights",
     "doctor",
     "inventory",
     "usage",

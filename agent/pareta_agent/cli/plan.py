@@ -15,7 +15,8 @@ from rich.console import Console
 from pareta_agent import config
 from pareta_agent.cli.plan_view import render
 from pareta_agent.config import Settings
-from pareta_agent.errors import ConfigError, HostError, NothingFits, RegistryError
+from pareta_agent.control.offer import find, open_catalog
+from pareta_agent.errors import ConfigError, HostError, NothingFits
 from pareta_agent.hardware.inventory import Inventory, from_json
 from pareta_agent.hardware.nvml import read_inventory
 from pareta_agent.node.admin import ask
@@ -24,9 +25,7 @@ from pareta_agent.planning.diff import diff as compare
 from pareta_agent.planning.nearest import plan_or_nearest
 from pareta_agent.planning.plan import Objective, PlanReport
 from pareta_agent.planning.request import for_resolution
-from pareta_registry.errors import CatalogError
-from pareta_registry.load import builtin_catalog, load_catalog
-from pareta_registry.resolve import Resolution, Unresolved, resolve
+from pareta_registry.resolve import Resolution
 
 
 def command(
@@ -53,7 +52,8 @@ def command(
 ) -> None:
     """Show the best layout of a task's model on this node, the runners-up, and why the others are not possible."""
     settings, _ = config.load({"objective": objective, "registry.catalog": catalog})
-    resolution = _resolved(task, settings.registry.catalog)
+    name, _, alias = task.partition("/")
+    resolution = find(open_catalog(settings.registry.catalog), name, alias or None)
     node = read_inventory() if inventory is None else load_inventory(inventory)
     aim: Objective = settings.objective
     request = replace(
@@ -92,21 +92,6 @@ def load_inventory(path: Path) -> Inventory:
             f"{path}: {where}: {first['msg']}",
             "write one with `pareta-agent inventory --json`",
         ) from error
-
-
-def _resolved(name: str, directory: Path | None) -> Resolution:
-    task, _, alias = name.partition("/")
-    try:
-        found = resolve(
-            builtin_catalog() if directory is None else load_catalog(directory), task, alias or None
-        )
-    except CatalogError as error:
-        raise RegistryError(
-            "catalog_invalid", str(error), "`pareta-registry check` names every line"
-        ) from error
-    if isinstance(found, Unresolved):
-        raise RegistryError(found.reason, found.message, "`pareta-registry tasks` lists what there is")
-    return found
 
 
 def _changes(settings: Settings, resolution: Resolution, report: PlanReport) -> dict[str, list[Change]]:

@@ -1,0 +1,87 @@
+"""`pareta-agent pull TASK[/ALIAS]`: bring the weights that this node would run, so that its cold start finds them."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import orjson
+import typer
+from rich.console import Console
+
+from pareta_agent import config
+from pareta_agent.cli.terminal import Terminal
+from pareta_agent.control.offer import find, open_catalog
+from pareta_agent.errors import ConfigError, NothingFits
+from pareta_agent.hardware.nvml import read_inventory
+from pareta_agent.node.identity import prepare
+from pareta_agent.node.slices import weights_settings
+from pareta_agent.planning.choose import plan
+from pareta_agent.planning.request import for_resolution
+from pareta_agent.telemetry.events import Phase
+from pareta_agent.weights.settings import OnProgress, WeightsProgress
+from pareta_agent.weights.store import WeightsStore
+from pareta_registry.catalog import Variant
+from pareta_registry.resolve import Resolution
+
+
+def command(
+    task: Annotated[str, typer.Argument(help="TASK, or TASK/ALIAS; without an alias, the recommended one.")],
+    variant: Annotated[
+        str | None, typer.Option(help="A variant by name; unset: the one that is planned.")
+    ] = None,
+    home: Annotated[Path | None, typer.Option(help="Where the node keeps everything.")] = None,
+    catalog: Annotated[Path | None, typer.Option(help="Catalog directory.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Fetch and verify a task's weights ahead of time; what is there already is not fetched again."""
+    settings, _ = config.load({"home": home, "registry.catalog": catalog})
+    name, _, alias = task.partition("/")
+    resolution = find(open_catalog(settings.registry.catalog), name, alias or None)
+    chosen = _variant(resolution, variant)
+    prepare(settings.home)
+    show = Terminal(Console(stderr=True))
+    try:
+        store = WeightsStore(weights_settings(settings))
+        path = asyncio.run(store.fetch(chosen, teller(show, resolution.alias.id)))
+    finally:
+        show.close()
+    fields = {"task": name, "alias": resolution.alias.id, "variant": chosen.name, "path": str(path)}
+    typer.echo(orjson.dumps(fields).decode() if as_json else str(path))
+
+
+def teller(show: Terminal, label: str) -> OnProgress:
+    """Shows a transfer's phases under `label`."""
+    phase = ""
+
+    def told(step: WeightsProgress) -> None:
+        nonlocal phase
+        if step.phase != phase:
+            if phase:
+                show(Phase(label, phase, "done"))
+            phase = step.phase
+            show(Phase(label, phase, "started"))
+        show(Phase(label, phase, "progress", None, step.done_bytes, step.total_bytes))
+
+    return told
+
+
+def _variant(resolution: Resolution, name: str | None) -> Variant:
+    """The named variant, or the one that the planner would run here. Raises ConfigError, NothingFits."""
+    variants = {variant.name: variant for variant in resolution.model.variants}
+    if name is not None:
+        if name not in variants:
+            raise ConfigError(
+                "variant_unknown", f"there is no variant {name!r}", f"one of {', '.join(variants)}"
+            )
+        return variants[name]
+    request = for_resolution(resolution)
+    report = plan(resolution.model.architecture, resolution.model.variants, read_inventory(), request)
+    if report.best is None:
+        raise NothingFits(
+            "nothing_fits",
+            "no variant runs on this node",
+            "name one with --variant, or see `pareta-agent plan`",
+        )
+    return variants[report.best.variant]

@@ -1,0 +1,71 @@
+"""`pareta-agent weights`: what is on this disk, and whether it is still what it was."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import orjson
+import typer
+from rich.console import Console
+
+from pareta_agent import config
+from pareta_agent.cli.pull import teller
+from pareta_agent.cli.terminal import Terminal
+from pareta_agent.errors import RegistryError
+from pareta_agent.node.slices import weights_settings
+from pareta_agent.weights.store import WeightsStore
+
+command = typer.Typer(help="The artifacts on this disk: list, verify, remove.", no_args_is_help=True)
+
+Home = Annotated[Path | None, typer.Option(help="Where the node keeps everything.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
+
+
+@command.command()
+def ls(home: Home = None, as_json: AsJson = False) -> None:
+    """List artifacts by digest, least recently used first."""
+    for digest in _store(home).digests():
+        typer.echo(orjson.dumps({"digest": digest}).decode() if as_json else digest)
+
+
+@command.command()
+def verify(home: Home = None, as_json: AsJson = False) -> None:
+    """Hash every byte again. Exit 5 when one is not what it was; the file and the remedy are named."""
+    store, wrong = _store(home), 0
+    show = Terminal(Console(stderr=True))
+    for digest in store.digests():
+        problem = asyncio.run(_verify(store, digest, show))
+        wrong += problem is not None
+        if as_json:
+            typer.echo(orjson.dumps({"digest": digest, "ok": problem is None, "problem": problem}).decode())
+        else:
+            typer.echo(
+                f"{'ok   ' if problem is None else 'wrong'} {digest}{f'  {problem}' if problem else ''}"
+            )
+    show.close()
+    if wrong:
+        raise typer.Exit(RegistryError.exit_code)
+
+
+@command.command()
+def remove(digest: str, home: Home = None) -> None:
+    """Delete an artifact that nothing uses."""
+    if not asyncio.run(_store(home).remove(digest)):
+        raise RegistryError(
+            "artifact_in_use", f"{digest} is not here, or in use", "stop the endpoint that uses it"
+        )
+
+
+async def _verify(store: WeightsStore, digest: str, show: Terminal) -> str | None:
+    try:
+        await store.verify(digest, teller(show, digest[:19]))
+    except RegistryError as error:
+        return str(error)
+    return None
+
+
+def _store(home: Path | None) -> WeightsStore:
+    settings, _ = config.load({"home": home})
+    return WeightsStore(weights_settings(settings))
