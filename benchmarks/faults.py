@@ -16,6 +16,8 @@ import subprocess
 import sys
 import tempfile
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,23 +67,31 @@ def main() -> None:
     parser.add_argument("--lives", type=int, default=1000)
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--json", type=Path, default=ROOT / "benchmarks" / "results" / "faults.json")
+    parser.add_argument(
+        "--only", nargs="*", help="cases that contain one of these words; others stay as they are"
+    )
     options = parser.parse_args()
-    found: dict[str, Any] = {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.python_version()}"
-    }
+    found: dict[str, Any] = json.loads(options.json.read_text()) if options.only else {}
+    found["machine"] = f"{platform.machine()}, {os.cpu_count()} cores, {platform.python_version()}"
 
     def note(case: str, figures: Any) -> None:
         found[case] = figures
         options.json.write_text(json.dumps(found, indent=2) + "\n")
         print(case, json.dumps(figures)[:200], file=sys.stderr, flush=True)
 
-    note("kill -9 at random moments, 64 callers", program("moneylab.kills", "--lives", str(options.lives)))
-    note("kill -9 at every named point", program("moneylab.kills", "--lives", "0", "--points", "5"))
-    note("kill -9 of the plane", program("moneylab.kills", "--lives", "0", "--planes", "20"))
-    note("plane away, then drained", program("moneylab.outage", "--events", str(options.events)))
-    for case, name in SUITES.items():
-        note(case, suite(name))
-    note("safeguards taken away, one at a time", program("moneylab.mutate"))
+    cases: dict[str, Callable[[], Any]] = {
+        "kill -9 at random moments, 64 callers": lambda: program(
+            "moneylab.kills", "--lives", str(options.lives)
+        ),
+        "kill -9 at every named point": lambda: program("moneylab.kills", "--lives", "0", "--points", "5"),
+        "kill -9 of the plane": lambda: program("moneylab.kills", "--lives", "0", "--planes", "20"),
+        "plane away, then drained": lambda: program("moneylab.outage", "--events", str(options.events)),
+        **{case: partial(suite, name) for case, name in SUITES.items()},
+        "safeguards taken away, one at a time": lambda: program("moneylab.mutate"),
+    }
+    for case, run in cases.items():
+        if not options.only or any(word in case for word in options.only):
+            note(case, run())
 
 
 if __name__ == "__main__":

@@ -146,3 +146,20 @@ async def test_a_plane_that_dies_comes_back_where_it_was(tmp_path: Path) -> None
         assert await uplink.drained(20)
         keeping.cancel()
         await asyncio.gather(keeping, return_exceptions=True)
+
+
+@pytest.mark.slow
+async def test_a_plane_that_complains_a_lot_goes_on(tmp_path: Path) -> None:
+    """Callers that hang up midway make it log errors; a full pipe must not stop it."""
+    async with running(tmp_path) as (plane, client):
+        port = int(plane.url.rsplit(":", 1)[1])
+        head = (
+            "POST /node/v1/nodes/node-1/events HTTP/1.1\r\nHost: x\r\n"
+            f"Authorization: Bearer {plane.node_token}\r\nContent-Length: 1000\r\n\r\n["
+        )
+        for _ in range(300):
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(head.encode())
+            await writer.drain()
+            writer.close()
+        assert (await client.desired(-1, 0)).revision > 0

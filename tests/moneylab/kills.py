@@ -116,7 +116,10 @@ def attack(home: Path, lives: Iterable[tuple[Ways, float]]) -> tuple[Verdict, di
                 plane_kills += 1
         pid = os.fork()
         if pid == 0:
-            os._exit(0 if drain(home, plane.url, plane.node_token) else 1)
+            try:
+                drain(home, plane.url, plane.node_token, timeout_s=300.0)
+            finally:
+                os._exit(0)
         os.waitpid(pid, 0)
     finally:
         os.close(seen)

@@ -17,8 +17,9 @@ def main() -> None:
     parser.add_argument("--database", default=None, help="SQLAlchemy URL; default: SQLite under the home")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--log", type=Path, default=None, help="where it writes once it listens")
     options = parser.parse_args()
-    sys.exit(serve(options.home, options.seed, options.database, options.host, options.port))
+    sys.exit(serve(options.home, options.seed, options.database, options.host, options.port, options.log))
 
 
 if __name__ == "__main__":

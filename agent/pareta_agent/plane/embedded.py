@@ -15,7 +15,7 @@ import orjson
 
 from pareta_agent import launch
 from pareta_agent.errors import PlaneError
-from pareta_agent.plane.seed import Seed, SeedEndpoint, node_token
+from pareta_agent.plane.seed import Seed, SeedEndpoint, node_token, plane_home
 
 __all__ = ["EmbeddedPlane", "Seed", "SeedEndpoint", "start"]
 
@@ -56,6 +56,7 @@ class EmbeddedPlane:
 async def start(home: Path, seed: Seed, port: int = 0) -> EmbeddedPlane:
     """Starts the plane on the database under `home` and waits until it answers; raises PlaneError."""
     argv = [sys.executable, "-m", "pareta_agent.plane", "--home", str(home), "--port", str(port)]
+    argv += ["--log", str(plane_home(home) / "plane.log")]
     process = await launch.spawn(
         [*argv, "--seed", seed.model_dump_json()],
         env=launch.environment(),

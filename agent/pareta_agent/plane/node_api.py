@@ -9,6 +9,7 @@ import orjson
 from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
 
 from pareta_agent.clock import Clock
 from pareta_agent.control import wire
@@ -171,11 +172,14 @@ def _current(answer: T | None) -> T:
 async def _body(request: Request) -> bytes:
     parts: list[bytes] = []
     size = 0
-    async for part in request.stream():
-        size += len(part)
-        if size > wire.MAX_EVENTS_BYTES:
-            raise HTTPException(413, "split the batch")
-        parts.append(part)
+    try:
+        async for part in request.stream():
+            size += len(part)
+            if size > wire.MAX_EVENTS_BYTES:
+                raise HTTPException(413, "split the batch")
+            parts.append(part)
+    except ClientDisconnect:
+        raise HTTPException(400, "the batch was cut") from None
     return b"".join(parts)
 
 

@@ -38,8 +38,10 @@ def first_key(plane: Plane, org: str) -> str | None:
     return None if plane.state.key_rows(org) else plane.state.mint_key(org).secret
 
 
-def serve(home: Path, seed: Seed | None, url: str | None, host: str, port: int) -> int:
-    """The exit status; 4 when the address is taken."""
+def serve(
+    home: Path, seed: Seed | None, url: str | None, host: str, port: int, log: Path | None = None
+) -> int:
+    """The exit status; 4 when the address is taken. With `log`, what it says after the ready line goes there."""
     os.umask(0o077)
     try:
         listener = socket.create_server((host, port))
@@ -58,7 +60,7 @@ def serve(home: Path, seed: Seed | None, url: str | None, host: str, port: int) 
     )
     ready = {"port": listener.getsockname()[1], "api_key": api_key}
     try:
-        _Server(config, ready).run(sockets=[listener])
+        _Server(config, ready, log).run(sockets=[listener])
     finally:
         database.close()
     return 0
@@ -67,11 +69,21 @@ def serve(home: Path, seed: Seed | None, url: str | None, host: str, port: int) 
 class _Server(uvicorn.Server):
     """Says on stdout when it listens: whoever started it waits for that line."""
 
-    def __init__(self, config: uvicorn.Config, ready: dict[str, object]) -> None:
+    def __init__(self, config: uvicorn.Config, ready: dict[str, object], log: Path | None) -> None:
         super().__init__(config)
-        self._ready = ready
+        self._ready, self._log = ready, log
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         sys.stdout.write(orjson.dumps(self._ready).decode() + "\n")
         sys.stdout.flush()
+        if self._log is not None:
+            _redirect(self._log)
+
+
+def _redirect(log: Path) -> None:
+    """Nobody reads the pipe after the ready line: once full, it would stop whoever writes to it."""
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    for stream in (1, 2):
+        os.dup2(descriptor, stream)
+    os.close(descriptor)
