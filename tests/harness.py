@@ -110,11 +110,10 @@ class Agent:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.process.poll() is None:
-            try:
-                self.stop(timeout_s=30)
-            except subprocess.TimeoutExpired:
-                self.kill()
+        try:
+            self.stop(timeout_s=30)
+        except subprocess.TimeoutExpired:
+            self.kill()
 
 
 def processes_of(home: Path) -> list[str]:

@@ -52,7 +52,7 @@ class EngineSection(Section):
     restart_budget: int = Field(
         5, ge=0, le=100, description="Failures in a row after which an engine is given up."
     )
-    standby: int = Field(0, ge=0, le=8, description="Pre-imported engines kept warm for fast cold starts.")
+    standby: int = Field(1, ge=0, le=8, description="Pre-imported engines kept warm for fast cold starts.")
 
 
 class PlaneSection(Section):

@@ -22,6 +22,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from engine_answers import INFERENCE, Answer, Refused, answer_of, error_body, metrics_text
 
 VERSION = "0.32.0"
+TOO_LONG = (
+    "ValueError: To serve at least one request with the model's max seq len ({wanted}), (2.00 GiB KV cache is needed, "
+    "which is larger than the available KV cache memory (1.00 GiB). Based on the available memory, the estimated "
+    "maximum model length is {fits}. Try increasing `gpu_memory_utilization` or decreasing `max_model_len`."
+)
 STARTUP_LOG = (
     "INFO [api_server.py:1772] vLLM server version {version}",
     "INFO [core.py:112] Initializing a V1 LLM engine (v{version}) with config: model='{model}'",
@@ -54,6 +59,9 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     p.add_argument("--error-then-done", action="store_true", help="half, an error event, [DONE]")
     p.add_argument("--abort-finish", action="store_true", help='finish_reason "abort" with usage')
     p.add_argument("--cut-mid-stream", action="store_true", help="half, then the connection closes")
+    p.add_argument(
+        "--kv-tokens", type=int, default=None, help="refuse to start with a longer --max-model-len"
+    )
     p.add_argument("--freeze", action="store_true", help="take requests, answer health only")
     p.add_argument("--hang-up-next", action="store_true", help="close instead of the next answer")
     p.add_argument("--wrong-text", action="store_true", help="fail the canary")
@@ -259,6 +267,9 @@ def start_up(flags: argparse.Namespace) -> None:
     for i, line in enumerate(STARTUP_LOG):
         log(line.format(version=VERSION, model=flags.model))
         time.sleep(flags.ready_after / len(STARTUP_LOG))
+        if flags.kv_tokens is not None and flags.max_model_len > flags.kv_tokens and i == 5:
+            print(TOO_LONG.format(wanted=flags.max_model_len, fits=flags.kv_tokens), flush=True)
+            os._exit(1)
         if flags.die_at_start is not None and i == 2:
             log("ERROR [core.py:900] EngineCore failed to start.")
             log(f"OSError: unable to load weights from {flags.model}")

@@ -121,6 +121,8 @@ class Endpoint:
             return ("cold", None) if self._asleep else ("stopped", "stopped as asked")
         if ready:
             return "live", None
+        if self._wanted is not self._spec:
+            return "deploying", None  # what was given up is about to be replaced
         given_up = [slot.gave_up for slot in self._slots if slot.gave_up]
         if given_up and len(given_up) == len(self._slots):
             return "failed", given_up[0].reason

@@ -59,6 +59,10 @@ class Fleet:
 
     async def want(self, spec: EngineSpec) -> None:
         """This endpoint shall run so; the same wish again changes nothing. Returns at once: watch the view."""
+        self.wish(spec)
+
+    def wish(self, spec: EngineSpec) -> None:
+        """`want` for callbacks: heard before anybody can read another view."""
         self._shown.pop(spec.endpoint, None)
         endpoint = self._endpoints.get(spec.endpoint)
         if endpoint is None:

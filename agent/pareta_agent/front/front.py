@@ -82,6 +82,10 @@ class Front:
         """Requests of callers that are not answered yet."""
         return len(self._desk.open)
 
+    def load(self, replica: str) -> int:
+        """Admitted requests that this replica works on, by its name."""
+        return self._desk.load.get(replica, 0)
+
     @property
     def draining(self) -> bool:
         """Whether new requests are refused because the node is going away."""

@@ -34,7 +34,8 @@ class Mig:
 class Health:
     """What the driver said about a GPU's state. None: not supported there, which is normal on GeForce.
 
-    `recovery_action` is the driver's own word (`none`, `gpu_reset`, `node_reboot`, `drain_p2p` …); `xid` the last fatal XID seen; `lost` is set when the GPU fell off the bus.
+    `recovery_action` is the driver's own word (`none`, `gpu_reset`, `node_reboot`, `drain_p2p` …); `xid` the
+    last fatal XID seen; `lost` is set when the GPU fell off the bus.
     """
 
     lost: bool = False

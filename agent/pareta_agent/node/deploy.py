@@ -14,6 +14,7 @@ from pareta_agent.engine.spec import EngineSpec, Fetch, FetchProgress
 from pareta_agent.engine.view import EndpointStatus, EndpointView
 from pareta_agent.errors import AgentError, NothingFits, RegistryError
 from pareta_agent.hardware.inventory import Inventory
+from pareta_agent.node.healer import Healer
 from pareta_agent.planning.nearest import plan_or_nearest
 from pareta_agent.planning.plan import Plan, PlanReport
 from pareta_agent.planning.request import PlanRequest
@@ -37,10 +38,11 @@ class Deployment:
         fleet: Fleet,
         interpreter: Callable[[], Awaitable[None]],
         request: Callable[[Resolution, Wanted], PlanRequest],
+        healer: Healer,
         emit: Emit,
     ) -> None:
         self._catalog, self._inventory, self._weights, self._fleet = catalog, inventory, weights, fleet
-        self._interpreter, self._request, self._emit = interpreter, request, emit
+        self._interpreter, self._request, self._healer, self._emit = interpreter, request, healer, emit
         self._pinned: dict[str, str] = {}
         self.reports: dict[str, PlanReport] = {}
 
@@ -66,6 +68,7 @@ class Deployment:
         """Its engines end, its GPUs are free, its weights may be evicted."""
         await self._fleet.unwant(endpoint)
         self.reports.pop(endpoint, None)
+        self._healer.forget(endpoint)
         if (digest := self._pinned.pop(endpoint, None)) is not None:
             self._weights.unpin(digest)
 
@@ -73,20 +76,20 @@ class Deployment:
         resolution = self._resolve(wanted)
         chosen = await self._plan(wanted, resolution)
         variant = next(v for v in resolution.model.variants if v.name == chosen.variant)
-        await self._fleet.want(
-            EngineSpec(
-                endpoint=wanted.id,
-                org=wanted.org,
-                task=wanted.task,
-                alias=resolution.alias.id,
-                plan=chosen,
-                fetch=self._fetch(wanted.id, variant),
-                revision=variant.artifact,
-                canaries=resolution.model.canaries,
-                system_prompt=resolution.task.system_prompt if wanted.inject_system_prompt else None,
-                created_s=wanted.created_s,
-            )
+        spec = EngineSpec(
+            endpoint=wanted.id,
+            org=wanted.org,
+            task=wanted.task,
+            alias=resolution.alias.id,
+            plan=chosen,
+            fetch=self._fetch(wanted.id, variant),
+            revision=variant.artifact,
+            canaries=resolution.model.canaries,
+            system_prompt=resolution.task.system_prompt if wanted.inject_system_prompt else None,
+            created_s=wanted.created_s,
         )
+        self._healer.deployed(spec, self.reports[wanted.id])
+        await self._fleet.want(spec)
 
     def _resolve(self, wanted: Wanted) -> Resolution:
         self._emit(Phase(wanted.id, "resolve", "started"))
@@ -103,7 +106,9 @@ class Deployment:
         begun_s = time.perf_counter()
         inventory = (await asyncio.to_thread(self._inventory)).without(self._taken(wanted.id))
         model, request = resolution.model, self._request(resolution, wanted)
-        report = plan_or_nearest(model.architecture, model.variants, inventory, request)
+        report = plan_or_nearest(
+            model.architecture, model.variants, inventory, request, measured=self._healer.measured
+        )
         self.reports[wanted.id] = report
         seconds = time.perf_counter() - begun_s
         if report.best is None:

@@ -67,9 +67,7 @@ class Report:
     def plans(self) -> dict[str, dict[str, Any]]:
         """A summary of each endpoint's plan: layout and limits, no weights id."""
         best = ((e, report.best) for e, report in self.deployment.reports.items())
-        return {
-            e: {"summary": summary(p), "tp": p.tp, "pp": p.pp, "replicas": p.replicas} for e, p in best if p
-        }
+        return {e: {"summary": summary(p), **asdict(p)} for e, p in best if p}
 
     def status(self) -> dict[str, Any]:
         """For `pareta-agent status`: plain values."""

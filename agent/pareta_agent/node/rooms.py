@@ -22,21 +22,24 @@ from pareta_agent.control.offer import open_catalog
 from pareta_agent.control.reconcile import Wanted
 from pareta_agent.control.uplink import Uplink
 from pareta_agent.engine.fleet import Fleet
+from pareta_agent.engine.phases import ColdStart
 from pareta_agent.front.deps import FrontDeps
 from pareta_agent.front.front import Front
-from pareta_agent.hardware.inventory import to_json
+from pareta_agent.hardware.inventory import Gpu, to_json
 from pareta_agent.hardware.nvml import read_inventory
 from pareta_agent.meter.record import Admission, UsageRecord
 from pareta_agent.meter.settings import spool_path
 from pareta_agent.meter.spool import Spool
 from pareta_agent.node import slices
 from pareta_agent.node.deploy import Deployment
+from pareta_agent.node.healer import Healer
 from pareta_agent.node.identity import Identity
 from pareta_agent.node.interpreter import Interpreter
 from pareta_agent.node.observer import Observer
 from pareta_agent.node.ready import PlaneAddress
 from pareta_agent.node.report import Report
 from pareta_agent.node.wanted import WantedSource
+from pareta_agent.planning.plan import Plan
 from pareta_agent.planning.request import PlanRequest, for_resolution
 from pareta_agent.telemetry.events import Bus
 from pareta_agent.telemetry.metrics import Metrics
@@ -75,7 +78,7 @@ class Rooms:
     ) -> None:
         self.settings, self.client, self.spool = settings, client, spool
         self.registered = asyncio.Event()
-        inventory = read_inventory()
+        self._inventory = inventory = read_inventory()
         metrics = Metrics()
         metrics.set("pareta_build_info", 1, __version__)
         self.report = report = Report(
@@ -83,9 +86,18 @@ class Rooms:
         )
         self.interpreter = Interpreter(settings, inventory, bus)
         self.fleet = report.fleet = Fleet(
-            slices.engine_settings(settings, self.interpreter.version), clock, bus, report.cold_started
+            slices.engine_settings(settings, self.interpreter.version), clock, bus, self._cold_started
         )
         self.interpreter.use = self.fleet.use_interpreter
+        self.healer = Healer(
+            settings.home / "measured.json",
+            self.fleet.settings.log_dir,
+            self.interpreter.version,
+            self._gpu_of,
+            self.fleet.wish,
+            clock,
+            bus,
+        )
         self._join_plane(identity, bus, clock)
         self._join_front(metrics, bus, clock)
 
@@ -102,6 +114,7 @@ class Rooms:
             self.fleet,
             self.interpreter.ready,
             self._plan_request,
+            self.healer,
             bus,
         )
         self.controller = report.controller = Controller(self.wanted.desired, self.deployment, clock, bus)
@@ -123,6 +136,7 @@ class Rooms:
             emit=bus,
         )
         self.front = self.report.front = Front(slices.front_settings(self.settings), deps)
+        self.fleet.watch(self.front.load)
 
     @classmethod
     async def open(
@@ -157,6 +171,14 @@ class Rooms:
         return self.report.status()
 
     # what one room says and another hears
+
+    def _cold_started(self, report: ColdStart) -> None:
+        self.report.cold_started(report)
+        self.healer.cold_started(report)
+
+    def _gpu_of(self, plan: Plan) -> Gpu | None:
+        wanted = plan.gpus[0][0] if plan.gpus and plan.gpus[0] else None
+        return next((gpu for gpu in self._inventory.gpus if gpu.uuid == wanted), None)
 
     async def _lease(self, org: str, micro_usd: int) -> CreditLease:
         return await self.client.credit_lease(self.heart.view.epoch, org, micro_usd)

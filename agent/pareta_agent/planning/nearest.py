@@ -7,18 +7,26 @@ from dataclasses import replace
 
 from pareta_agent.hardware.inventory import Gpu, Inventory
 from pareta_agent.planning.choose import plan
+from pareta_agent.planning.measured import NOTHING, Measured
 from pareta_agent.planning.plan import PlanReport, Rejection
 from pareta_agent.planning.request import PlanRequest
+from pareta_agent.planning.support import Support
 from pareta_registry.catalog import Architecture, Variant
 
 _COUNTS = (1, 2, 4, 8, 16)
 
 
 def plan_or_nearest(
-    architecture: Architecture, variants: Sequence[Variant], inventory: Inventory, request: PlanRequest
+    architecture: Architecture,
+    variants: Sequence[Variant],
+    inventory: Inventory,
+    request: PlanRequest,
+    *,
+    support: Support | None = None,
+    measured: Measured = NOTHING,
 ) -> PlanReport:
     """`plan`, and when it refuses, a first rejection for the whole node whose `nearest` says what would fit."""
-    report = plan(architecture, variants, inventory, request)
+    report = plan(architecture, variants, inventory, request, support=support, measured=measured)
     if report.candidates:
         return report
     ways = tuple(_ways(architecture, variants, inventory, request))

@@ -1,0 +1,142 @@
+"""What engine starts taught this node: kept in a file, it corrects the next plan, and mends a start that failed.
+
+A start that failed for a known reason is tried again with one knob turned; then the next candidate of its report.
+A reason that is not known is the restart policy's.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from pareta_agent.clock import Clock
+from pareta_agent.engine.phases import ColdStart
+from pareta_agent.engine.spec import EngineSpec
+from pareta_agent.hardware.inventory import Gpu
+from pareta_agent.planning.heal import Failure, classify, remedy
+from pareta_agent.planning.learn import key_of, learn, remember
+from pareta_agent.planning.measured import Measured, from_json, to_json
+from pareta_agent.planning.plan import Plan, PlanReport
+from pareta_agent.telemetry.events import Emit, Event
+
+TAIL_BYTES = 256 * 1024
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One deployment under way: the plans that are left, and how many starts of the present one failed."""
+
+    spec: EngineSpec
+    left: list[Plan]
+    failed: Plan | None = None
+    failures: int = 0
+    since_s: float = 0.0
+
+
+class Healer:
+    """`want` runs a spec anew. `gpu_of` names the GPU that a plan runs on, None on the CPU."""
+
+    def __init__(
+        self,
+        path: Path,
+        log_dir: Path,
+        version: str,
+        gpu_of: Callable[[Plan], Gpu | None],
+        want: Callable[[EngineSpec], None],
+        clock: Clock,
+        emit: Emit,
+    ) -> None:
+        self._path, self._log_dir, self._gpu_of = path, log_dir, gpu_of
+        self._want, self._clock, self._emit = want, clock, emit
+        self._attempts: dict[str, Attempt] = {}
+        self.measured = _read(path, version)
+
+    def deployed(self, spec: EngineSpec, report: PlanReport) -> None:
+        """A deployment began with the report's best plan."""
+        self._attempts[spec.endpoint] = Attempt(spec, [candidate.plan for candidate in report.candidates[1:]])
+
+    def forget(self, endpoint: str) -> None:
+        self._attempts.pop(endpoint, None)
+
+    def cold_started(self, report: ColdStart) -> None:
+        """Learns from a start that worked, mends one that failed."""
+        attempt = self._attempts.get(report.endpoint)
+        if attempt is None or self._clock.mono_s() - report.total_s < attempt.since_s:
+            return  # it was begun under a plan that is no longer wanted
+        log = self._tail(report.replica)
+        if report.outcome == "ready":
+            self._learn(attempt, log)
+        elif report.outcome == "failed":
+            self._heal(attempt, classify(log))
+
+    def _learn(self, attempt: Attempt, log: str) -> None:
+        plan, artifact = attempt.spec.plan, attempt.spec.revision
+        name = self._name(plan)
+        measured = self.measured.learned(key_of(plan, artifact, name), learn(plan, log))
+        if attempt.failed is not None:
+            measured = remember(measured, attempt.failed, plan, artifact, name)
+        attempt.failed, attempt.failures = None, 0
+        self._keep(measured)
+
+    def _heal(self, attempt: Attempt, failure: Failure) -> None:
+        if failure.kind == "unknown":
+            return
+        attempt.failures += 1
+        plan = attempt.spec.plan
+        gpu = self._gpu_of(plan)
+        if failure.permanent and gpu and gpu.compute_capability:
+            self._keep(self.measured.blacklisted(attempt.spec.revision, gpu.compute_capability))
+        answer = remedy(failure, plan, attempt.failures)
+        if isinstance(answer, Plan):
+            attempt.failed = attempt.failed or plan
+            self._again(attempt, answer, failure)
+        elif same_weights := [p for p in attempt.left if p.variant == plan.variant]:
+            attempt.left.remove(same_weights[0])
+            attempt.failures, attempt.failed = 0, None
+            self._again(attempt, same_weights[0], failure)
+        else:
+            fields = {"endpoint": attempt.spec.endpoint, "reason": answer.reason, "remedy": answer.nearest}
+            self._emit(Event("replan_refused", "error", fields))
+
+    def _again(self, attempt: Attempt, plan: Plan, failure: Failure) -> None:
+        changed = [name for name in Plan.__slots__ if getattr(plan, name) != getattr(attempt.spec.plan, name)]
+        said = ", ".join(f"{name} {getattr(plan, name)}" for name in changed) or "as it was"
+        attempt.spec = replace(attempt.spec, plan=plan)
+        attempt.since_s = self._clock.mono_s()
+        fields = {"endpoint": attempt.spec.endpoint, "reason": f"{failure.kind}: trying {said}"}
+        self._emit(Event("replanned", "warning", fields))
+        self._want(attempt.spec)
+
+    def _name(self, plan: Plan) -> str:
+        gpu = self._gpu_of(plan)
+        return (gpu.name or gpu.uuid) if gpu else "cpu"
+
+    def _tail(self, replica: str) -> str:
+        """The end of the engine's log; empty when there is none."""
+        try:
+            with (self._log_dir / f"{replica.replace('/', '-')}.log").open("rb") as file:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL_BYTES))
+                return file.read().decode("utf-8", "replace")
+        except OSError:
+            return ""
+
+    def _keep(self, measured: Measured) -> None:
+        if measured == self.measured:
+            return
+        self.measured = measured
+        partial = self._path.with_suffix(".partial")
+        partial.write_bytes(to_json(measured))
+        partial.replace(self._path)
+
+
+def _read(path: Path, version: str) -> Measured:
+    """What is kept for this engine version; a file that is damaged or of another version starts afresh."""
+    try:
+        kept = from_json(path.read_bytes())
+    except (OSError, ValidationError):
+        return Measured(version)
+    return kept if kept.engine_version == version else Measured(version)
