@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -112,9 +113,12 @@ async def _plane(settings: Settings, identity: Identity) -> AsyncIterator[tuple[
         return
     seed = _seed(settings, identity)
     plane = await embedded.start(settings.home, seed)
+    keeper = asyncio.create_task(plane.keep())
     try:
         yield PlaneAddress(plane.url, plane.node_token, embedded=True), lambda: _first_key(settings, seed.org)
     finally:
+        keeper.cancel()
+        await asyncio.gather(keeper, return_exceptions=True)
         await plane.stop()
 
 

@@ -10,6 +10,7 @@ from pareta_agent.engine.phases import ColdStart
 from pareta_agent.engine.view import EndpointStatus, FleetView
 from pareta_agent.meter.spool import SpoolStats
 from pareta_agent.planning.plan import PlanReport
+from pareta_agent.telemetry.events import Event, Phase
 from pareta_agent.telemetry.metrics import Metrics
 
 STATES: tuple[str, ...] = get_args(EndpointStatus)
@@ -54,6 +55,11 @@ class Gauges:
         for result, count in (("sent", beat.sent), ("failed", beat.failed)):
             self._metrics.inc("pareta_heartbeats_total", result, by=count - self._beats[result])
             self._beats[result] = count
+
+    def heard(self, event: Phase | Event) -> None:
+        """A bus listener: counts engines that ended, by the verdict's code."""
+        if isinstance(event, Event) and event.name == "engine_ended":
+            self._metrics.inc("pareta_engine_exits_total", event.fields["endpoint"], event.fields["code"])
 
     def cold_started(self, report: ColdStart) -> None:
         self._metrics.inc("pareta_cold_starts_total", report.endpoint, report.cause, report.outcome)

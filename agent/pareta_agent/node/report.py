@@ -37,6 +37,7 @@ class Report:
         self._home, self._inventory, self._spool = home, inventory, spool
         self._digest = hashlib.sha256(settings_json.encode()).hexdigest()[:16]
         self._gauges = Gauges(metrics)
+        self.heard = self._gauges.heard
         self._last_start_s: dict[str, float] = {}
         self.fleet: Fleet | None = None
         metrics.before_render(self._show)

@@ -84,6 +84,7 @@ class Rooms:
         self.report = report = Report(
             settings.home, settings.model_dump_json(), orjson.loads(to_json(inventory)), spool, metrics
         )
+        bus.listen(report.heard)
         self.interpreter = Interpreter(settings, inventory, bus)
         self.fleet = report.fleet = Fleet(
             slices.engine_settings(settings, self.interpreter.version), clock, bus, self._cold_started

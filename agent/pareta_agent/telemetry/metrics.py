@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final, Literal
+from itertools import accumulate
+from typing import Any, Final, Literal
+
+from prometheus_client import CollectorRegistry, Metric, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
 LATENCY_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 TOKEN_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0, 2.5)
@@ -59,7 +63,6 @@ TABLE: Final[tuple[Series, ...]] = (
         LATENCY_S,
     ),
     Series("pareta_requests_in_flight", "gauge", "Admitted requests not yet ended.", ("endpoint",)),
-    Series("pareta_requests_queued", "gauge", "Requests held until an endpoint is live.", ("endpoint",)),
     Series("pareta_upstream_retries_total", "counter", "Requests sent to an engine again.", ("endpoint",)),
     Series("pareta_front_connections", "gauge", "Open connections of callers."),
     Series("pareta_front_bad_http_total", "counter", "Connections refused for broken HTTP.", ("reason",)),
@@ -87,14 +90,14 @@ TABLE: Final[tuple[Series, ...]] = (
     Series("pareta_plane_up", "gauge", "1 while the lease with the control plane holds."),
     Series("pareta_plan_candidates", "gauge", "Legal plans that the planner found.", ("endpoint",)),
     Series("pareta_plan_rejections", "gauge", "Plans that the planner rejected.", ("endpoint",)),
-    Series("pareta_gpu_memory_bytes", "gauge", "GPU memory.", ("gpu", "kind")),
 )
 
 
 class Metrics:
     """The registry. Series are named as in `TABLE`; label values are given in the declared order.
 
-    Counting is a dict and an addition, because it happens on the path of every request.
+    Counting is a dict and an addition, because it happens on the path of every request; `prometheus_client` writes
+    the exposition.
     """
 
     def __init__(self) -> None:
@@ -102,6 +105,8 @@ class Metrics:
         self._values: dict[tuple[str, tuple[str, ...]], float] = {}
         self._histograms: dict[tuple[str, tuple[str, ...]], _Histogram] = {}
         self._before_render: list[Callable[[], None]] = []
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
         for series in TABLE:
             if not series.labels and series.kind != "histogram":
                 self._values[series.name, ()] = 0.0
@@ -145,12 +150,18 @@ class Metrics:
                 update()
             except Exception:
                 self.inc("pareta_scrape_errors_total", "")
-        lines: dict[str, list[str]] = {name: [] for name in self._declared}
+        return generate_latest(self._registry)
+
+    def collect(self) -> Iterator[Metric]:
+        """What `prometheus_client` asks at a scrape: one family a declared series."""
+        families = {
+            name: _FAMILIES[s.kind](name, s.meaning, labels=s.labels) for name, s in self._declared.items()
+        }
         for (name, labels), value in self._values.items():
-            lines[name].append(f"{name}{_labels(self._declared[name], labels)} {_number(value)}")
+            families[name].add_metric(labels, value)
         for (name, labels), histogram in self._histograms.items():
-            lines[name] += histogram.lines(self._declared[name], labels)
-        return "".join(_family(self._declared[name], samples) for name, samples in lines.items()).encode()
+            families[name].add_metric(labels, histogram.buckets(), histogram.sum)
+        yield from families.values()
 
     def _check(self, name: str, labels: tuple[str, ...]) -> None:
         if len(labels) != len(self._declared[name].labels):
@@ -158,40 +169,28 @@ class Metrics:
 
 
 class _Histogram:
-    __slots__ = ("_bounds", "_counts", "_sum")
+    __slots__ = ("_bounds", "_counts", "sum")
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
         self._bounds = bounds
         self._counts = [0] * (len(bounds) + 1)
-        self._sum = 0.0
+        self.sum = 0.0
 
     def add(self, value: float) -> None:
         self._counts[bisect_left(self._bounds, value)] += 1
-        self._sum += value
+        self.sum += value
 
-    def lines(self, series: Series, labels: tuple[str, ...]) -> list[str]:
-        rows, total = [], 0
-        for bound, count in zip((*self._bounds, math.inf), self._counts, strict=True):
-            total += count
-            rows.append(f"{series.name}_bucket{_labels(series, labels, le=_number(bound))} {total}")
-        rows.append(f"{series.name}_sum{_labels(series, labels)} {_number(self._sum)}")
-        rows.append(f"{series.name}_count{_labels(series, labels)} {total}")
-        return rows
-
-
-def _family(series: Series, samples: list[str]) -> str:
-    head = f"# HELP {series.name} {series.meaning}\n# TYPE {series.name} {series.kind}\n"
-    return head + "".join(f"{sample}\n" for sample in samples)
+    def buckets(self) -> list[tuple[str, int]]:
+        """(upper bound, observations up to it), the last for +Inf."""
+        bounds = (*self._bounds, math.inf)
+        return [
+            (("+Inf" if b == math.inf else str(b)), n)
+            for b, n in zip(bounds, accumulate(self._counts), strict=True)
+        ]
 
 
-def _labels(series: Series, values: tuple[str, ...], **more: str) -> str:
-    pairs = [*zip(series.labels, values, strict=True), *more.items()]
-    return "{" + ",".join(f'{name}="{_escape(value)}"' for name, value in pairs) + "}" if pairs else ""
-
-
-def _escape(value: str) -> str:
-    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-
-
-def _number(value: float) -> str:
-    return "+Inf" if value == math.inf else repr(float(value))
+_FAMILIES: Final[dict[str, Any]] = {
+    "counter": CounterMetricFamily,
+    "gauge": GaugeMetricFamily,
+    "histogram": HistogramMetricFamily,
+}

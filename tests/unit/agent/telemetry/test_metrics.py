@@ -35,15 +35,15 @@ def test_what_was_counted_is_told():
     """Counters add, gauges hold, buckets are cumulative, label values are escaped."""
     lines = filled().render().decode().splitlines()
     at = 'pareta_time_to_first_token_seconds_bucket{endpoint="ep",le='
-    assert 'pareta_requests_total{endpoint="ep",route="/v1/x",outcome="completed",code="200"} 3.0' in lines
+    assert 'pareta_requests_total{code="200",endpoint="ep",outcome="completed",route="/v1/x"} 3.0' in lines
     assert "pareta_ready 1.0" in lines
     assert 'pareta_build_info{version="a\\"b\\\\c\\nd"} 1.0' in lines
-    assert [at + '"0.005"} 1', at + '"0.5"} 3', at + '"120.0"} 3', at + '"+Inf"} 4'] == [
+    assert [at + '"0.005"} 1.0', at + '"0.5"} 3.0', at + '"120.0"} 3.0', at + '"+Inf"} 4.0'] == [
         line
         for line in lines
         if line.startswith((at + '"0.005"', at + '"0.5"', at + '"120.0"', at + '"+Inf"'))
     ]
-    assert 'pareta_time_to_first_token_seconds_count{endpoint="ep"} 4' in lines
+    assert 'pareta_time_to_first_token_seconds_count{endpoint="ep"} 4.0' in lines
 
 
 def test_wrong_labels_are_a_bug_told_at_once():
