@@ -32,7 +32,9 @@ DockerOption = Annotated[
     Path | None,
     typer.Option("--docker-config", envvar="PARETA_REGISTRY_DOCKER_CONFIG", help="config.json with `auths`."),
 ]
-CaOption = Annotated[Path | None, typer.Option("--ca-file", envvar="PARETA_REGISTRY_CA_FILE", help="CA bundle (PEM).")]
+CaOption = Annotated[
+    Path | None, typer.Option("--ca-file", envvar="PARETA_REGISTRY_CA_FILE", help="CA bundle (PEM).")
+]
 
 
 def register(app: typer.Typer) -> None:
