@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from pareta_agent.front.body import Ask, depth_of, read, rebuild
+from pareta_agent.front.body import Ask, read, rebuild, too_deep
 from pareta_agent.front.envelope import Problem
 from pareta_agent.front.routes import CHAT, COMPLETIONS, EMBEDDINGS
 
@@ -138,12 +138,13 @@ def test_embeddings_do_not_stream():
     assert ask(EMBEDDINGS, stream=True).stream is False
 
 
-@pytest.mark.parametrize(
-    ("text", "depth"), [("{}", 1), ('{"a": [[1]]}', 3), ('"[[[["', 0), (r'"\"[["', 0), ('["]", [1]]', 2)]
-)
-def test_depth_is_counted_outside_strings(text, depth):
-    """Brackets in strings do not nest."""
-    assert depth_of(text.encode()) == depth
+@pytest.mark.parametrize(("depth", "refused"), [(1, False), (64, False), (65, True), (500, True)])
+def test_nesting_has_a_limit(depth, refused):
+    """64 levels pass, one more does not; brackets in strings do not nest."""
+    value = "[" * 1000
+    for level in range(depth):
+        value = [value] if level % 2 else {"a": value}
+    assert too_deep(value) == refused
 
 
 def test_many_shallow_brackets_are_not_deep():
