@@ -27,6 +27,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from loadgen import client
 
+from pareta_agent.engine.pins import choose
+
 ROOT = Path(__file__).resolve().parents[1]
 FAKE = f"{sys.executable} {ROOT / 'tests' / 'fakes' / 'engine.py'} --slow-token 0.01"
 PROMPT = "{} {}: tell me about this number in one paragraph."
@@ -37,7 +39,15 @@ def serve(engine: str, home: Path) -> tuple[subprocess.Popen[str], dict[str, Any
     environment = {**os.environ, "PARETA_HOME": str(home)}
     if engine == "fake":
         environment["PARETA_ENGINE_COMMAND"] = FAKE
-    command = [str(Path(sys.executable).with_name("pareta-agent")), "serve", "--json", "--port", "0"]
+    command = [
+        str(Path(sys.executable).with_name("pareta-agent")),
+        "serve",
+        "--json",
+        "--port",
+        "0",
+        "--standby",
+        "0",
+    ]
     with (home / "serve.log").open("w") as log:
         agent = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment)
     assert agent.stdout is not None
@@ -178,7 +188,19 @@ def main() -> None:
             key: getattr(options, key) for key in ("engine", "rounds", "connections", "requests", "tokens")
         }
         when = time.strftime("%Y-%m-%d", time.gmtime())
-        result = {"date": when, "machine": machine, "load": load, "summary": summary, "rows": rows}
+        peer = (
+            f"vLLM {choose('cpu', None).version}, eager, on its unix socket"
+            if options.engine == "vllm"
+            else "the fake engine"
+        )
+        result = {
+            "date": when,
+            "peer": peer,
+            "machine": machine,
+            "load": load,
+            "summary": summary,
+            "rows": rows,
+        }
         options.out.write_text(json.dumps(result, indent=1) + "\n")
 
 
