@@ -3,19 +3,25 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
+PYTEST := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest
 
-.PHONY: serve test check fmt bench tools engine soak clean
+.PHONY: serve test long check fmt bench tools engine clean
 
 serve: $(VENV)/.runtime
 	@exec $(BIN)/pareta-agent serve $(ARGS)
 
 # The whole suite: lint, types, layers, unit, integration, faults, and real vLLM on CPU.
 test: $(VENV)/.dev tools engine lint
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest $(ARGS)
+	@$(PYTEST) -n 2 --dist loadfile -m "not engine and not long and not gpu" $(ARGS)
+	@$(PYTEST) -m "engine and not long" $(ARGS)
+
+# What takes minutes a test: real engines killed, stopped and frozen at many moments, compiled mode, every kernel asked.
+long: $(VENV)/.dev tools engine
+	@$(PYTEST) -m long $(ARGS)
 
 # The fast tier: what to run before each commit.
 check: $(VENV)/.dev lint
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -m "not slow and not engine and not gpu" $(ARGS)
+	@$(PYTEST) -n 2 -m "not slow and not engine and not gpu and not long" $(ARGS)
 
 .PHONY: lint
 lint: $(VENV)/.dev

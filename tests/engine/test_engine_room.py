@@ -124,6 +124,7 @@ async def test_each_process_may_be_killed_or_frozen(make: Make, model: Path) -> 
     await made.fleet.unwant("ep_x")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("standby", [0, 1])
 async def test_stop_at_any_moment_of_the_start(make: Make, model: Path, standby: int) -> None:
     """vLLM swallows SIGTERM while it starts; a stop at any moment leaves nothing within seconds."""
@@ -137,6 +138,7 @@ async def test_stop_at_any_moment_of_the_start(make: Make, model: Path, standby:
         assert [found for found in marked(made.settings.home_id) if found.group not in standbys] == []
 
 
+@pytest.mark.long
 async def test_compiled_mode_on_cpu_does_not_get_past_the_canary(make: Make, model: Path) -> None:
     """Healthy and wrong: where the compiled engine talks nonsense, the endpoint never goes live and says why."""
     made = make(standby=0)

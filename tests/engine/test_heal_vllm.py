@@ -16,7 +16,7 @@ from pareta_agent.planning.heal import classify, remedy
 from pareta_agent.planning.plan import Plan
 from pareta_agent.planning.request import PlanRequest
 
-pytestmark = [pytest.mark.engine, pytest.mark.slow]
+pytestmark = [pytest.mark.engine, pytest.mark.long]
 
 CONFIG = {
     "architectures": ["LlamaForCausalLM"],

@@ -9,7 +9,7 @@ import pytest
 from pareta_agent.planning.probe import cached, probed
 from pareta_agent.planning.support_snapshot import CAPABILITIES, SNAPSHOTS
 
-pytestmark = [pytest.mark.engine, pytest.mark.slow]
+pytestmark = [pytest.mark.engine, pytest.mark.long]
 VERSION = "0.32.0"
 
 

@@ -37,11 +37,9 @@ def test_the_wheel_holds_every_file_of_the_packages(wheel):
         packed = set(archive.namelist())
     kept = {
         str(path.relative_to(ROOT / room))
-        for room in ("agent", "registry")
-        for path in (ROOT / room).rglob("*")
-        if path.is_file()
-        and "__pycache__" not in path.parts
-        and not any(p.endswith(".egg-info") for p in path.parts)
+        for room, package in (("agent", "pareta_agent"), ("registry", "pareta_registry"))
+        for path in (ROOT / room / package).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
     }
     assert kept - packed == set()
 

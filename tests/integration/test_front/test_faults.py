@@ -260,7 +260,7 @@ async def test_metrics_tell_the_calls_and_the_engines_without_a_name_of_the_mode
     rig.servers[1].close()
     (rig.sockets / "ep_x-1.sock").unlink(missing_ok=True)
     text = (await rig.raw(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")).decode()
-    told = 'pareta_requests_total{endpoint="ep_x",route="/v1/chat/completions",outcome="completed",code="200"} 1.0'
+    told = 'pareta_requests_total{code="200",endpoint="ep_x",outcome="completed",route="/v1/chat/completions"} 1.0'
     assert told in text
     assert 'pareta_tokens_total{endpoint="ep_x",kind="output"} 20.0' in text
     assert 'pareta_requests_in_flight{endpoint="ep_x"} 0.0' in text
