@@ -160,7 +160,7 @@ def environment() -> dict[str, str]:
 
 def run_dir(home: Path) -> Path:
     """Where sockets of the node under `home` live: short, because a unix socket's path ends at 107 bytes."""
-    if len(str(home)) <= 50:
+    if len(str(home)) <= 44:
         return home / "run"
     name = hashlib.sha256(str(home).encode()).hexdigest()[:10]
     return Path(tempfile.gettempdir()) / f"pareta-{os.getuid()}" / name

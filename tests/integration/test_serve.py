@@ -24,6 +24,22 @@ def ask(ready: dict, key: str, **more) -> httpx.Response:
     return httpx.post(ready["base_url"] + "/chat/completions", json=body, headers=headers, timeout=20)
 
 
+def stream(ready: dict, tokens: int):
+    """A streamed call that takes its time; leaving the context hangs up."""
+    return httpx.stream(
+        "POST",
+        ready["base_url"] + "/chat/completions",
+        json={
+            "model": ready["endpoints"][0]["id"],
+            "messages": [{"role": "user", "content": "x"}],
+            "max_tokens": tokens,
+            "stream": True,
+        },
+        headers={"Authorization": f"Bearer {ready['api_key']}"},
+        timeout=30,
+    )
+
+
 def serve(home: Path, *flags: str, **settings: str) -> subprocess.CompletedProcess[str]:
     """A start that is expected to fail: what it printed and its exit code."""
     defaults = {"PARETA_ENGINE_COMMAND": fake_engine(), "PARETA_ENGINE_RESTART_BUDGET": "0"}
@@ -127,16 +143,16 @@ def test_sigterm_lets_an_admitted_stream_finish(start):
     agent = start("--slow-token", "0.1", flags=("--no-canary",))
     ready = agent.ready()
     with openai.OpenAI(base_url=ready["base_url"], api_key=ready["api_key"], max_retries=0) as client:
-        stream = client.chat.completions.create(
+        answer = client.chat.completions.create(
             model="ep_contract_kie",
             messages=[{"role": "user", "content": "Go on."}],
             max_tokens=20,
             stream=True,
         )
-        chunks = [next(stream)]
+        chunks = [next(answer)]
         stopping = threading.Thread(target=agent.stop)
         stopping.start()
-        chunks += list(stream)
+        chunks += list(answer)
         stopping.join(30)
     assert chunks[-1].choices[0].finish_reason in ("stop", "length")
     assert agent.process.returncode == 0
@@ -148,18 +164,7 @@ def test_a_second_sigterm_hurries(start):
     """The drain is cut short; what was admitted is recorded as not completed."""
     agent = start("--slow-token", "1", flags=("--drain-timeout", "60", "--no-canary"))
     ready = agent.ready()
-    with httpx.stream(
-        "POST",
-        ready["base_url"] + "/chat/completions",
-        json={
-            "model": "ep_contract_kie",
-            "messages": [{"role": "user", "content": "x"}],
-            "max_tokens": 60,
-            "stream": True,
-        },
-        headers={"Authorization": f"Bearer {ready['api_key']}"},
-        timeout=30,
-    ) as response:
+    with stream(ready, 60) as response:
         chunks = response.iter_raw()
         next(chunks)
         began = time.monotonic()
@@ -177,18 +182,7 @@ def test_after_kill_9_the_next_start_cleans_up_and_loses_no_record(start):
     agent = start("--slow-token", "0.2", flags=("--no-canary",))
     ready = agent.ready()
     done = ask(ready, ready["api_key"], max_tokens=2)
-    with httpx.stream(
-        "POST",
-        ready["base_url"] + "/chat/completions",
-        json={
-            "model": "ep_contract_kie",
-            "messages": [{"role": "user", "content": "x"}],
-            "max_tokens": 50,
-            "stream": True,
-        },
-        headers={"Authorization": f"Bearer {ready['api_key']}"},
-        timeout=30,
-    ) as response:
+    with stream(ready, 50) as response:
         chunks = response.iter_raw()
         next(chunks)
         time.sleep(0.2)

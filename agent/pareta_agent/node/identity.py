@@ -21,16 +21,26 @@ class Identity:
 
 
 def prepare(home: Path) -> None:
-    """Makes the node's directories, for its user only. Raises HostError when it may not."""
+    """Makes the node's directories, for its user only. Raises HostError when it may not.
+
+    The sockets' directory may lie under the machine's temporary one, where anybody could have made it first.
+    """
     try:
         for directory in (home, config.run_dir(home)):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        owner = config.run_dir(home).stat()
     except OSError as error:
         raise HostError(
             "home_unwritable",
             f"cannot make {error.filename}: {error.strerror}",
             "set PARETA_HOME to a directory you own",
         ) from None
+    if owner.st_uid != os.getuid() or owner.st_mode & 0o077:
+        raise HostError(
+            "run_dir_not_ours",
+            f"{config.run_dir(home)} is open to other users",
+            "remove it, or set a shorter PARETA_HOME",
+        )
 
 
 def identify(home: Path, named: str | None) -> Identity:
