@@ -50,6 +50,8 @@ async def fetchers() -> AsyncIterator[list[Fetcher]]:
     for one in started:
         one._process.kill()
         await one._process.wait()
+        one._process._transport.close()  # type: ignore[attr-defined]  # else its pipes outlive the loop
+        await asyncio.sleep(0)
 
 
 def final(root: Path, registry: FlakyRegistry) -> Path:

@@ -70,6 +70,9 @@ async def start(home: Path, seed: Seed, port: int = 0) -> EmbeddedPlane:
             ready = await _ready_line(process, said)
     except TimeoutError:
         ready = None
+    except BaseException:
+        await asyncio.shield(process.kill_group())
+        raise
     if ready is None:
         await process.kill_group()
         message = "the embedded control plane did not start: " + (" ".join(said)[-500:] or "it said nothing")

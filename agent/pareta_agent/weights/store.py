@@ -152,7 +152,12 @@ class WeightsStore:
             await asyncio.to_thread(
                 disk.admit, self._settings.root, need_bytes, self._settings.reserve_bytes, short(digest)
             )
-        await transfer.run()
+        try:
+            await transfer.run()
+        except asyncio.CancelledError:
+            if store.local_path(manifest.files[0].path) is not None:
+                await whole(self._remove, digest)  # what a link brings back in a moment is not worth keeping half
+            raise
         await whole(self._publish, manifest, partial, final)
 
     def _publish(self, manifest: Manifest, partial: Path, final: Path) -> None:
