@@ -156,7 +156,8 @@ class WeightsStore:
             await transfer.run()
         except asyncio.CancelledError:
             if store.local_path(manifest.files[0].path) is not None:
-                await whole(self._remove, digest)  # what a link brings back in a moment is not worth keeping half
+                # What a link brings back in a moment is not worth keeping half.
+                await whole(self._remove, digest)
             raise
         await whole(self._publish, manifest, partial, final)
 
