@@ -14,9 +14,11 @@ import platform
 import shutil
 import signal
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from pareta_agent.clock import SystemClock
@@ -25,31 +27,17 @@ from pareta_agent.engine.intent import Intents
 from pareta_agent.engine.interpreter import inspect
 from pareta_agent.engine.phases import ColdStart
 from pareta_agent.engine.spec import EngineSettings, EngineSpec, FetchProgress
-from pareta_agent.planning.plan import Footprint, Plan
 from pareta_agent.telemetry.events import Event, Phase
 from pareta_registry.catalog import Canary
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+
+from engine_plans import PLAN as SMALL
+
 DEADLINE_S = 300.0
 CANARY = Canary(prompt="What is the capital of France?", contains="Paris", max_tokens=16)
-PLAN = Plan(
-    variant="bf16",
-    platform="cpu",
-    gpus=((),),
-    tp=1,
-    pp=1,
-    dp=1,
-    expert_parallel=False,
-    replicas=1,
-    dtype="bfloat16",
-    kv_cache_dtype="auto",
-    max_model_len=2048,
-    max_num_seqs=8,
-    max_num_batched_tokens=2048,
-    gpu_memory_utilization=None,
-    kv_cache_bytes=512 * 1024**2,
-    enforce_eager=True,
-    footprint=Footprint(0, 0, 0, 0, 0, 0),
-    kv_tokens=0,
+PLAN = replace(
+    SMALL, max_model_len=2048, max_num_seqs=8, max_num_batched_tokens=2048, kv_cache_bytes=512 * 1024**2
 )
 
 

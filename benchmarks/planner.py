@@ -12,46 +12,22 @@ import platform
 import statistics
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
-from pareta_agent.hardware.inventory import GIB, Gpu, Inventory
+from pareta_agent.hardware.inventory import GIB, Inventory
 from pareta_agent.planning.choose import plan
 from pareta_agent.planning.nearest import plan_or_nearest
 from pareta_agent.planning.request import PlanRequest
 from pareta_registry.catalog import Architecture, Variant
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+
+from planner_values import DEEPSEEK_V3, LLAMA_70B, gpus, node
+
 LIMIT_MS = 100.0
 QUANTS = {"none": 16, "fp8-w8a8": 8, "fp8-block128": 8, "int8-w8a8": 8, "awq-int4-g128": 4, "nvfp4": 4}
-DENSE_70B = Architecture(
-    architecture="LlamaForCausalLM",
-    params_b=70.6,
-    layers=80,
-    heads=64,
-    kv_heads=8,
-    head_dim=128,
-    hidden=8192,
-    intermediate=28672,
-    vocab=128256,
-    max_position_embeddings=131072,
-)
-MLA_671B = Architecture(
-    architecture="DeepseekV3ForCausalLM",
-    params_b=671.0,
-    layers=61,
-    heads=128,
-    kv_heads=128,
-    head_dim=128,
-    hidden=7168,
-    intermediate=18432,
-    vocab=129280,
-    max_position_embeddings=163840,
-    num_experts=256,
-    experts_per_tok=8,
-    moe_intermediate=2048,
-    kv_lora_rank=512,
-    qk_rope_head_dim=64,
-)
-HYBRID_27B = DENSE_70B.model_copy(
+HYBRID_27B = LLAMA_70B.model_copy(
     update={
         "params_b": 27.8, "layers": 64, "heads": 24, "kv_heads": 4, "head_dim": 256, "hidden": 5120,
         "intermediate": 17408, "full_layers": 16, "linear_layers": 48,
@@ -73,27 +49,18 @@ def variants(arch: Architecture) -> list[Variant]:
 
 
 def eight(name: str, capability: tuple[int, int], gib: float, linked: bool = True) -> Inventory:
-    uuids = [f"GPU-{index}" for index in range(8)]
-    return Inventory(
-        gpus=tuple(
-            Gpu(
-                uuid=uuid,
-                name=name,
-                compute_capability=capability,
-                memory_total_bytes=int(gib * GIB),
-                memory_free_bytes=int(gib * GIB) - index * GIB,
-                nvlink_peers=tuple(other for other in uuids if other != uuid) if linked else (),
-            )
-            for index, uuid in enumerate(uuids)
-        )
+    """Eight GPUs, each with a GiB less free than the one before: no two are the same."""
+    alike = gpus(8, gib, name=name, compute_capability=capability, linked=linked)
+    return node(
+        tuple(replace(gpu, memory_free_bytes=int(gib * GIB) - index * GIB) for index, gpu in enumerate(alike))
     )
 
 
 QUESTIONS = {
-    "dense 70B on 8 H100": (DENSE_70B, eight("NVIDIA H100 80GB HBM3", (9, 0), 79.1)),
-    "dense 70B on 8 L40S": (DENSE_70B, eight("NVIDIA L40S", (8, 9), 44.4, linked=False)),
-    "MLA 671B on 8 B200": (MLA_671B, eight("NVIDIA B200", (10, 0), 178.3)),
-    "MLA 671B on 8 L4 (refused)": (MLA_671B, eight("NVIDIA L4", (8, 9), 22.0, linked=False)),
+    "dense 70B on 8 H100": (LLAMA_70B, eight("NVIDIA H100 80GB HBM3", (9, 0), 79.1)),
+    "dense 70B on 8 L40S": (LLAMA_70B, eight("NVIDIA L40S", (8, 9), 44.4, linked=False)),
+    "MLA 671B on 8 B200": (DEEPSEEK_V3, eight("NVIDIA B200", (10, 0), 178.3)),
+    "MLA 671B on 8 L4 (refused)": (DEEPSEEK_V3, eight("NVIDIA L4", (8, 9), 22.0, linked=False)),
     "hybrid 27B on 8 RTX 5090": (HYBRID_27B, eight("NVIDIA GeForce RTX 5090", (12, 0), 31.4, linked=False)),
 }
 

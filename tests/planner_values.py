@@ -71,6 +71,22 @@ SMOLLM2 = Architecture(
     max_position_embeddings=8192,
     tied_embeddings=True,
 )
+SMOLLM2_CONFIG = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "dtype": "bfloat16",
+    "hidden_act": "silu",
+    "rms_norm_eps": 1e-5,
+    "tie_word_embeddings": True,
+    "hidden_size": SMOLLM2.hidden,
+    "intermediate_size": SMOLLM2.intermediate,
+    "num_hidden_layers": SMOLLM2.layers,
+    "num_attention_heads": SMOLLM2.heads,
+    "num_key_value_heads": SMOLLM2.kv_heads,
+    "head_dim": SMOLLM2.head_dim,
+    "vocab_size": SMOLLM2.vocab,
+    "max_position_embeddings": SMOLLM2.max_position_embeddings,
+}
 
 
 def variant(name: str = "bf16", quant: str = "none", gib: float = 14.96, **more: Any) -> Variant:

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from planner_values import SMOLLM2, host, variant
+from planner_values import SMOLLM2, SMOLLM2_CONFIG, host, variant
 
 from pareta_agent.hardware.inventory import GIB
 from pareta_agent.planning.choose import plan
@@ -20,22 +20,6 @@ pytestmark = [pytest.mark.engine, pytest.mark.slow]
 LENGTHS = (2048, 4096, 8192)
 DTYPES = ("bfloat16", "float32")
 CHECKPOINT_BYTES = 269_030_016
-CONFIG = {
-    "architectures": ["LlamaForCausalLM"],
-    "model_type": "llama",
-    "dtype": "bfloat16",
-    "hidden_act": "silu",
-    "rms_norm_eps": 1e-5,
-    "tie_word_embeddings": True,
-    "hidden_size": SMOLLM2.hidden,
-    "intermediate_size": SMOLLM2.intermediate,
-    "num_hidden_layers": SMOLLM2.layers,
-    "num_attention_heads": SMOLLM2.heads,
-    "num_key_value_heads": SMOLLM2.kv_heads,
-    "head_dim": SMOLLM2.head_dim,
-    "vocab_size": SMOLLM2.vocab,
-    "max_position_embeddings": SMOLLM2.max_position_embeddings,
-}
 ENGINE = """
 import gc, json, sys
 
@@ -68,7 +52,7 @@ if __name__ == "__main__":
 def log(engine_python: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The log of one process that makes an engine of every length and dtype, from shapes alone."""
     folder = tmp_path_factory.mktemp("smollm2")
-    (folder / "config.json").write_text(json.dumps(CONFIG))
+    (folder / "config.json").write_text(json.dumps(SMOLLM2_CONFIG))
     program = folder / "engine.py"
     program.write_text(ENGINE)
     asked = [(length, dtype) for dtype in DTYPES for length in LENGTHS]

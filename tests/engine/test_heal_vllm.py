@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from planner_values import SMOLLM2, host, variant
+from planner_values import SMOLLM2, SMOLLM2_CONFIG, host, variant
 
 from pareta_agent.planning.choose import plan
 from pareta_agent.planning.heal import classify, remedy
@@ -18,22 +18,6 @@ from pareta_agent.planning.request import PlanRequest
 
 pytestmark = [pytest.mark.engine, pytest.mark.long]
 
-CONFIG = {
-    "architectures": ["LlamaForCausalLM"],
-    "model_type": "llama",
-    "dtype": "bfloat16",
-    "hidden_act": "silu",
-    "rms_norm_eps": 1e-5,
-    "tie_word_embeddings": True,
-    "hidden_size": SMOLLM2.hidden,
-    "intermediate_size": SMOLLM2.intermediate,
-    "num_hidden_layers": SMOLLM2.layers,
-    "num_attention_heads": SMOLLM2.heads,
-    "num_key_value_heads": SMOLLM2.kv_heads,
-    "head_dim": SMOLLM2.head_dim,
-    "vocab_size": SMOLLM2.vocab,
-    "max_position_embeddings": SMOLLM2.max_position_embeddings,
-}
 ENGINE = """
 import sys
 
@@ -51,7 +35,7 @@ if __name__ == "__main__":
 
 def start(engine_python: Path, folder: Path, chosen: Plan) -> tuple[bool, str]:
     """Whether an engine with this plan's context and cache came up, and what it said."""
-    (folder / "config.json").write_text(json.dumps(CONFIG))
+    (folder / "config.json").write_text(json.dumps(SMOLLM2_CONFIG))
     (folder / "engine.py").write_text(ENGINE)
     done = subprocess.run(
         [

@@ -12,9 +12,6 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "integration"))
-
 from engine_room import FAKE, Room, room, settings, spec
 
 from pareta_agent.engine.process import marked

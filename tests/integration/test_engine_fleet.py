@@ -6,16 +6,13 @@ import asyncio
 import os
 import shutil
 import signal
-import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from engine_room import PLAN, Room, room, settings, spec
+from engine_plans import PLAN
+from engine_room import Room, room, settings, spec
 
 from pareta_agent.engine.process import marked
 from pareta_agent.hardware.inventory import Gpu

@@ -6,14 +6,10 @@ import asyncio
 import os
 import shutil
 import signal
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
 from engine_room import Room, room, settings, spec
 
 from pareta_agent.engine.process import marked

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "integration"))
-
-from engine_room import PLAN, settings
+from engine_plans import PLAN
+from engine_room import settings
 
 from pareta_agent.engine.spec import EngineSettings
 from pareta_agent.engine.standby import suits

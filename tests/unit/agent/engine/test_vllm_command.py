@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "integration"))
-
-from engine_room import PLAN
+from engine_plans import PLAN
 
 from pareta_agent.engine.vllm import versions
 from pareta_agent.engine.vllm.command import Launch, arguments, environment

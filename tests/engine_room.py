@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from engine_plans import PLAN
+
 from pareta_agent.clock import SystemClock
 from pareta_agent.engine.fleet import Fleet
 from pareta_agent.engine.phases import ColdStart
@@ -16,32 +18,11 @@ from pareta_agent.engine.process import marked
 from pareta_agent.engine.restart import RestartSettings
 from pareta_agent.engine.spec import EngineSettings, EngineSpec, FetchProgress, PhaseLimits
 from pareta_agent.engine.view import EndpointView
-from pareta_agent.planning.plan import Footprint, Plan
 from pareta_agent.telemetry.events import Event, Phase
 from pareta_registry.catalog import Canary
 
-FAKE = Path(__file__).resolve().parents[1] / "fakes" / "engine.py"
+FAKE = Path(__file__).resolve().parent / "fakes" / "engine.py"
 CANARY = Canary(prompt="What is the capital of France?", contains="Paris", max_tokens=16)
-PLAN = Plan(
-    variant="bf16",
-    platform="cpu",
-    gpus=((),),
-    tp=1,
-    pp=1,
-    dp=1,
-    expert_parallel=False,
-    replicas=1,
-    dtype="bfloat16",
-    kv_cache_dtype="auto",
-    max_model_len=1024,
-    max_num_seqs=4,
-    max_num_batched_tokens=1024,
-    gpu_memory_utilization=None,
-    kv_cache_bytes=256 * 1024**2,
-    enforce_eager=True,
-    footprint=Footprint(0, 0, 0, 0, 0, 0),
-    kv_tokens=4096,
-)
 QUICK = RestartSettings(first_delay_s=0.05, max_delay_s=0.2, budget=2, healthy_s=3600)
 
 
