@@ -1,11 +1,16 @@
 """What is deployed is checked by the programs that will read it."""
 
+import json
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+
+from pareta_agent.front.engine_metrics import EXPORTED
+from pareta_agent.telemetry.metrics import TABLE as SERIES
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -51,3 +56,34 @@ def test_the_alert_rules_fire_when_they_should():
 def test_the_dockerfile_is_clean():
     """hadolint has nothing to say."""
     assert check(program("hadolint"), str(ROOT / "Dockerfile.cuda")).strip() == ""
+
+
+def test_the_dashboard_is_what_its_table_says():
+    """`make.py` writes the committed file."""
+    made = check(sys.executable, str(DEPLOY / "grafana" / "make.py"))
+    assert (DEPLOY / "grafana" / "node.json").read_text() == made
+
+
+def expressions() -> list[str]:
+    board = json.loads((DEPLOY / "grafana" / "node.json").read_text())
+    return [target["expr"] for panel in board["panels"] for target in panel.get("targets", ())]
+
+
+def test_the_dashboard_asks_only_for_series_that_exist():
+    """A renamed series can't leave an empty panel behind."""
+    asked = {name for expr in expressions() for name in re.findall(r"pareta_[a-z_]+", expr)}
+    exposed = {series.name for series in SERIES} | {
+        f"pareta_engine_{name}" for name, _, _ in EXPORTED.values()
+    }
+    assert {name.removesuffix("_bucket") for name in asked} <= exposed
+
+
+def test_prometheus_reads_the_dashboards_queries(tmp_path):
+    """promtool parses each, as the expression of a recording rule."""
+    rules = [
+        {"record": f"q:{index}", "expr": expr.replace("$__rate_interval", "5m")}
+        for index, expr in enumerate(expressions())
+    ]
+    written = tmp_path / "rules.json"
+    written.write_text(json.dumps({"groups": [{"name": "dashboard", "rules": rules}]}))
+    check(program("promtool"), "check", "rules", "--lint=none", str(written))
