@@ -94,6 +94,8 @@ class Limiter:
 
     def headers(self, key_id: str, limits: KeyLimits) -> dict[str, str]:
         """The `x-ratelimit-*` headers for the key as it stands now; empty without limits."""
+        if limits == _UNLIMITED:
+            return {}
         usage = self._keys.get(key_id, _Usage())
         found = {}
         for kind, bucket, _ in self._wanted(usage, limits, 0):

@@ -26,9 +26,11 @@ def create(
     home: Home = None,
     org: Annotated[str | None, typer.Option(help="Whose key; the only org if there is one.")] = None,
     endpoint: Annotated[list[str] | None, typer.Option(help="Reach only this endpoint (repeatable).")] = None,
-    requests_per_minute: Annotated[int | None, typer.Option(min=1)] = None,
-    tokens_per_minute: Annotated[int | None, typer.Option(min=1)] = None,
-    concurrency: Annotated[int | None, typer.Option(min=1)] = None,
+    requests_per_minute: Annotated[int | None, typer.Option(min=1, help="Unset: no limit.")] = None,
+    tokens_per_minute: Annotated[
+        int | None, typer.Option(min=1, help="Input and output together; unset: no limit.")
+    ] = None,
+    concurrency: Annotated[int | None, typer.Option(min=1, help="Requests at once; unset: no limit.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a key; its secret is printed now and never again."""
@@ -53,12 +55,13 @@ def ls(home: Home = None, as_json: AsJson = False) -> None:
         rows = plane.state.key_rows()
     if as_json:
         for row in rows:
-            typer.echo(orjson.dumps(row).decode())
+            typer.echo(orjson.dumps(row, default=lambda limits: limits.model_dump()).decode())
         return
-    table = Table("id", "org", "key", "state", "endpoints", box=None, pad_edge=False)
+    table = Table("id", "org", "key", "state", "endpoints", "limits", box=None, pad_edge=False)
     for row in rows:
         scope = "all" if row.endpoints is None else ", ".join(row.endpoints)
-        table.add_row(row.id, row.org, f"{row.prefix}…", "revoked" if row.revoked else "active", scope)
+        state = "revoked" if row.revoked else "active"
+        table.add_row(row.id, row.org, f"{row.prefix}…", state, scope, _in_words(row.limits))
     Console().print(table)
 
 
@@ -69,6 +72,15 @@ def revoke(key_id: str, home: Home = None) -> None:
     with open_local(settings) as plane:
         plane.state.revoke_key(key_id)
     typer.echo(f"{key_id} revoked", err=True)
+
+
+def _in_words(limits: KeyLimits) -> str:
+    kinds = {
+        "requests a minute": limits.requests_per_minute,
+        "tokens a minute": limits.tokens_per_minute,
+        "at once": limits.concurrency,
+    }
+    return ", ".join(f"{limit} {kind}" for kind, limit in kinds.items() if limit is not None) or "none"
 
 
 def only_org(rows: list[tuple[str, int]]) -> str:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from pareta_agent.access.credit import Reservation
 from pareta_agent.access.grant import KeyGrant
+from pareta_agent.access.limits import Permit
 from pareta_agent.errors import AgentError
-from pareta_agent.front import admission, body
+from pareta_agent.front import admission, body, limits
 from pareta_agent.front.desk import Desk
 from pareta_agent.front.envelope import Problem
 from pareta_agent.front.reply import Reply
@@ -45,6 +46,7 @@ class Call:
         self._bearer = ""
         self._grant: KeyGrant | None = None
         self._task: asyncio.Task[None] | None = None
+        self._permit: Permit | None = None
         self._run: Run | None = None
         self._started = False
         common = [*protocol.server_state.default_headers, (b"x-request-id", self.id.encode())]
@@ -181,6 +183,11 @@ class Call:
                 self._desk.deps.credit.release(reservation, 0)
             self._refuse(target)
             return
+        permit = self._permit or limits.enter(self._desk.limiter, grant, ask, target.endpoint, self._reply)
+        if isinstance(permit, Problem):
+            self._refuse(permit)
+            return
+        self._permit = permit
         price = self._desk.deps.price_of(target.endpoint.id)
         worst = admission.worst_case(ask, target.endpoint, price)
         reservation = reservation or self._desk.deps.credit.reserve(grant.org, worst)
@@ -189,7 +196,7 @@ class Call:
             return
         now_s = self._desk.deps.clock.wall_s()
         admitted = admission.record_of(self.id, self.route.path, grant, ask, target, now_s)
-        self._run = Run(self._desk, self, admitted, ask, target, Bill(reservation, price))
+        self._run = Run(self._desk, self, admitted, ask, target, Bill(reservation, price, permit))
         request = body.rebuild(self.route, ask, target.endpoint.system_prompt)
         self.body = bytearray()
         self._run.begin(request)
@@ -275,6 +282,8 @@ class Call:
 
     def _leave(self) -> None:
         self._run = None
+        if self._permit is not None:  # settled by the run, if there was one
+            self._desk.limiter.leave(self._permit, 0)
         self._desk.leave(self)
 
     def _count(self, outcome: str, status: int) -> None:

@@ -7,6 +7,7 @@ import os
 from collections import Counter
 from typing import Protocol
 
+from pareta_agent.access.limits import Limiter
 from pareta_agent.front.deps import FrontDeps, FrontSettings
 from pareta_agent.front.upstream import Pools
 
@@ -28,6 +29,7 @@ class Desk:
         self.settings = settings
         self.deps = deps
         self.pools = Pools(deps.clock)
+        self.limiter = Limiter(deps.clock)
         self.load: Counter[str] = Counter()
         self.by_key: Counter[str] = Counter()
         self.open: set[Served] = set()

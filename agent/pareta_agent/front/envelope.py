@@ -43,6 +43,7 @@ CATALOGUE: Final[dict[str, tuple[int, str, str]]] = {
     "body_too_large": (413, INVALID, "The request body is too large."),
     "unsupported_media_type": (415, INVALID, "Send the body as uncompressed application/json."),
     "headers_too_large": (431, INVALID, "The request headers are too large."),
+    "rate_limited": (429, RATE, "This key has reached one of its limits."),
     "too_many_requests": (429, RATE, "Too many requests at once; slow down."),
     "endpoint_busy": (429, RATE, "The endpoint's queue is full."),
     "endpoint_stopped": (503, BUSY, "The endpoint is stopped."),

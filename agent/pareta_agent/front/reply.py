@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from asyncio import Transport
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from pareta_agent.front.chunked import LAST_CHUNK, chunk
@@ -27,6 +27,11 @@ class Reply:
         self._http11 = http11
         self.keep_alive = keep_alive and http11
         self.head_sent = False
+
+    def add_headers(self, headers: Mapping[str, str]) -> None:
+        """More headers for the head, which has not been said yet."""
+        if headers:
+            self._common = [*self._common, *((k.encode(), v.encode()) for k, v in headers.items())]
 
     def piece(self, payload: bytes) -> None:
         """Part of a stream."""

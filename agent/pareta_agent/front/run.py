@@ -225,6 +225,8 @@ class Run:
         done = record.outcome is Outcome.COMPLETED
         self._desk.end_run(self._target.replica.name, self._admission.key_id)
         self._desk.deps.credit.release(self._bill.held, self._bill.used_micro_usd(record))
+        if self._bill.permit is not None:
+            self._desk.limiter.leave(self._bill.permit, record.tokens.input + record.tokens.output)
         durable = self._desk.deps.spool.finish(record)
         if done:
             durable.add_done_callback(lambda saved: self._say_success(saved, record))

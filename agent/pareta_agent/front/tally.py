@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from pareta_agent.access.credit import Reservation
 from pareta_agent.access.grant import Price
+from pareta_agent.access.limits import Permit
 from pareta_agent.access.price import cost_micro_usd
 from pareta_agent.front.envelope import Problem
 from pareta_agent.meter.record import Outcome, UsageRecord
@@ -15,10 +16,14 @@ from pareta_agent.telemetry.metrics import Metrics
 
 @dataclass(frozen=True, slots=True)
 class Bill:
-    """The credit held for a run, and the price it is settled by; None where nothing is charged."""
+    """What a run holds until it is settled: credit, and its share of the key's limits.
+
+    `price` is None where nothing is charged, `permit` where no limit was asked.
+    """
 
     held: Reservation
     price: Price | None
+    permit: Permit | None = None
 
     def used_micro_usd(self, record: UsageRecord) -> int:
         """What the record will be debited."""

@@ -44,6 +44,7 @@ class KeyRow:
     prefix: str
     revoked: bool
     endpoints: tuple[str, ...] | None
+    limits: KeyLimits
     created_s: int
 
 
@@ -125,6 +126,7 @@ class State:
                 row.prefix,
                 row.revoked,
                 None if row.endpoints is None else tuple(row.endpoints),
+                KeyLimits(**row.limits),
                 row.created_s,
             )
             for row in rows

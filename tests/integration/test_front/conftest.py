@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "fakes"))
 import engine as fake
 
 from pareta_agent.access.credit import CreditBook, CreditLease
-from pareta_agent.access.grant import KeyGrant, Price
+from pareta_agent.access.grant import KeyGrant, KeyLimits, Price
 from pareta_agent.access.keys import KeyCache
 from pareta_agent.clock import SystemClock
 from pareta_agent.engine.view import EndpointView, FleetView, ReplicaView
@@ -34,6 +34,7 @@ GRANTS = {
     "pareta_sk_other": KeyGrant("org_b", "key_b", "active"),
     "pareta_sk_revoked": KeyGrant("org_a", "key_r", "revoked"),
     "pareta_sk_poor": KeyGrant("org_a", "key_p", "no_credit"),
+    "pareta_sk_slow": KeyGrant("org_a", "key_s", "active", limits=KeyLimits(2, 100, 1)),
     "pareta_sk_narrow": KeyGrant("org_a", "key_n", "active", frozenset({"ep_elsewhere"})),
 }
 

@@ -1,0 +1,49 @@
+"""A call at its key's limits: what it takes of them, what the caller hears of them."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+from pareta_agent.access.grant import KeyGrant
+from pareta_agent.access.limits import Excess, Limiter, Permit
+from pareta_agent.engine.view import EndpointView
+from pareta_agent.front.admission import DEFAULT_CONTEXT_TOKENS
+from pareta_agent.front.body import Ask
+from pareta_agent.front.envelope import Problem
+from pareta_agent.front.reply import Reply
+
+LIKELY_ANSWER_TOKENS: Final = 256
+
+
+def enter(
+    limiter: Limiter, grant: KeyGrant, ask: Ask, endpoint: EndpointView, reply: Reply
+) -> Permit | Problem:
+    """The call's permit or its 429; the reply gets the `x-ratelimit-*` headers as they stand then."""
+    likely = _likely_tokens(ask, endpoint, grant.limits.tokens_per_minute)
+    found = limiter.enter(grant.key_id, grant.limits, likely)
+    reply.add_headers(limiter.headers(grant.key_id, grant.limits))
+    return _over_limit(found) if isinstance(found, Excess) else found
+
+
+def _likely_tokens(ask: Ask, endpoint: EndpointView, limit: int | None) -> int:
+    """What the request is held to use of `limit` tokens a minute until its record says better.
+
+    Without `max_tokens` the answer is a guess that never refuses by itself: the whole context would let nobody with a
+    modest limit in, and an overrun is taken from the minutes to come.
+    """
+    context = endpoint.max_model_len or DEFAULT_CONTEXT_TOKENS
+    prompt = min(ask.body_bytes // 3, context * ask.prompts)
+    if ask.max_tokens is not None:
+        return prompt + min(ask.max_tokens, context) * ask.choices
+    likely = prompt + min(LIKELY_ANSWER_TOKENS, context) * ask.choices
+    return likely if limit is None else max(prompt, min(likely, limit))
+
+
+def _over_limit(excess: Excess) -> Problem:
+    """The 429 of a key that has reached one of its limits; what no wait will mend is not to be tried again."""
+    what = {"requests": "requests a minute", "tokens": "tokens a minute", "concurrency": "requests at once"}
+    message = f"This key is limited to {excess.limit} {what[excess.kind]}"
+    if excess.retry_after_s is None:
+        return Problem("rate_limited", f"{message}, and this request asks for more than that.", retry=False)
+    return Problem("rate_limited", f"{message}.", retry_after_s=math.ceil(excess.retry_after_s))
