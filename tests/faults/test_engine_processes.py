@@ -82,7 +82,7 @@ async def test_engine_that_dies_of_the_question_is_a_crash(make: Make) -> None:
 @pytest.mark.slow
 async def test_kill_and_adopt_again_and_again(tmp_path: Path) -> None:
     """Ten agents in a row, each killed: one engine serves throughout, under one pid."""
-    made_settings = settings(tmp_path, adopt=True)
+    made_settings = settings(tmp_path)
     pids = set()
     for _ in range(10):
         made = room(made_settings)

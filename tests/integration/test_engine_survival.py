@@ -10,18 +10,19 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from engine_room import Room, room, settings, spec
+from engine_room import PLAN, Room, room, settings, spec
 
 from pareta_agent.engine.process import marked
 from pareta_agent.engine.spec import EngineSettings
+from pareta_registry.catalog import Canary
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
 async def adopting(tmp_path: Path) -> AsyncIterator[EngineSettings]:
-    """Settings under which engines are adopted; whatever runs in the end is killed."""
-    made = settings(tmp_path, adopt=True)
+    """Settings of agents that come one after the other; whatever runs in the end is killed."""
+    made = settings(tmp_path)
     yield made
     for found in marked(made.home_id):
         os.kill(found.pid, signal.SIGKILL)
@@ -55,7 +56,8 @@ async def test_live_engine_is_adopted_with_its_pid(adopting: EngineSettings) -> 
     new = room(adopting)
     assert await new.fleet.reap_orphans() == 0
     assert await live(new) == (generation, pid)
-    assert new.reports[0].total_s < 1
+    (adopted,) = new.events("engine_adopted")
+    assert (adopted.fields["outcome"], adopted.fields["seconds"] < 1, new.reports) == ("ready", True, [])
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
     await new.until(lambda view: view.status == "live" and view.replicas[0].generation == generation + 1)
@@ -85,6 +87,36 @@ async def test_survivors_that_nobody_wants_are_ended(adopting: EngineSettings) -
     await new.fleet.reap_orphans()
     assert await new.fleet.end_survivors() == 1
     assert new.left_behind() == ([], [])
+
+
+async def test_what_still_runs_for_the_same_wish_keeps_its_plan(adopting: EngineSettings) -> None:
+    """A plan made anew may differ by what was measured meanwhile, and must not end an engine that serves."""
+    old = room(adopting)
+    _, pid = await live(old, wish="w1")
+    await crash(old)
+    new = room(adopting)
+    await new.fleet.reap_orphans()
+    assert await new.fleet.surviving_plan("ep_x", "w1") == PLAN
+    assert pid in [found.pid for found in marked(adopting.home_id)]
+    assert await new.fleet.surviving_plan("ep_x", "w2") is None
+    assert new.left_behind() == ([], [])
+
+
+async def test_an_adopted_engine_is_asked_again_before_it_is_live(adopting: EngineSettings) -> None:
+    """It answered its first agent rightly; meanwhile it went wrong, so the second one replaces it."""
+    old = room(adopting)
+    generation, _ = await live(old)
+    await crash(old)
+    new = room(adopting)
+    await new.fleet.reap_orphans()
+    other = Canary(prompt="Say something else", contains="something that the fake never says", max_tokens=4)
+    await new.fleet.want(spec(canaries=(other,)))
+    await new.until(lambda view: view.status == "failed")
+    (adopted,) = new.events("engine_adopted")
+    assert adopted.fields["outcome"] == "failed"
+    assert new.events("engine_ended")[0].fields["generation"] == generation
+    assert new.left_behind() == ([], [])
+    await new.fleet.close(1)
 
 
 async def test_dead_pid_is_not_adopted(adopting: EngineSettings) -> None:

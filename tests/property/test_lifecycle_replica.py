@@ -126,6 +126,7 @@ def replica_in(world: World, reports: list[ColdStart], states: list[State]) -> R
     starter: Any = SimpleNamespace(
         name="ep_x/0",
         generation=1,
+        adopted=None,
         place=SimpleNamespace(sweep=lambda: None, name="ep_x/0", socket=Path("/nowhere")),
         pool=pool,
         read_gpus=tuple,

@@ -25,8 +25,14 @@ class Desired(Protocol):
 
 
 class Hands(Protocol):
-    """What carries an action out. Each is idempotent and returns when it is under way, not when it is over."""
+    """What carries an action out. Each is idempotent and returns when it is under way, not when it is over.
 
+    `begin` ends what an earlier agent left running, but these endpoints' engines; `done` does so again, and from
+    then on what is not known is not wanted here.
+    """
+
+    async def begin(self, running: frozenset[str]) -> None: ...
+    async def done(self, running: frozenset[str]) -> None: ...
     async def deploy(self, wanted: Wanted) -> None: ...
     async def stop(self, wanted: Wanted) -> None: ...
     async def forget(self, endpoint: str) -> None: ...
@@ -66,9 +72,16 @@ class Controller:
             self.revision = revision
 
     async def apply(self, wanted: Sequence[Wanted]) -> None:
-        """Carries out the difference between `wanted`, the whole of it, and what was carried out before."""
+        """Carries out the difference between `wanted`, the whole of it, and what was carried out before.
+
+        Of an earlier agent's engines, those that nobody wants end before anything is planned, and those that
+        could not be taken over afterwards.
+        """
+        running = frozenset(entry.id for entry in wanted if entry.state == "running")
+        await self._hands.begin(running)
         for action in reconcile(wanted, self._acted):
             await self._act(action)
+        await self._hands.done(running - self._failures.keys())
 
     async def _act(self, action: Action) -> None:
         match action:

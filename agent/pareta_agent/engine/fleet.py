@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from pareta_agent.engine.standby_pool import StandbyPool
 from pareta_agent.engine.surroundings import Changed, Surroundings
 from pareta_agent.engine.view import EndpointView, FleetView
 from pareta_agent.hardware.nvml import read_inventory
+from pareta_agent.planning.plan import Plan
 from pareta_agent.telemetry.events import Emit
 
 _KILL_MARGIN_S = 20.0
@@ -41,7 +42,8 @@ class Fleet:
         self._changed = Changed()
         self._intents = Intents(settings.state_dir)
         self._pool = StandbyPool(emit)
-        self._survivors = orphans.Survivors()
+        read_gpus = read_gpus or (lambda: read_inventory().gpus)
+        self._survivors = orphans.Survivors(read_gpus, clock)
         self._around = Surroundings(
             settings,
             self._intents,
@@ -52,10 +54,11 @@ class Fleet:
             self._pool,
             lambda _replica: 0,
             self._survivors,
-            read_gpus or (lambda: read_inventory().gpus),
+            read_gpus,
         )
         self._endpoints: dict[str, Endpoint] = {}
         self._shown: dict[str, EndpointView] = {}
+        self._complete = False
 
     async def want(self, spec: EngineSpec) -> None:
         """This endpoint shall run so; the same wish again changes nothing. Returns at once: watch the view."""
@@ -123,7 +126,12 @@ class Fleet:
         return self._pool.ready
 
     def view(self) -> FleetView:
-        return FleetView({**{name: found.view() for name, found in self._endpoints.items()}, **self._shown})
+        views = {name: found.view() for name, found in self._endpoints.items()}
+        return FleetView({**views, **self._shown}, self._complete)
+
+    def know_all(self) -> None:
+        """Every endpoint that is wanted here was named: one that is not in the view does not exist."""
+        self._complete = True
 
     @property
     def revision(self) -> int:
@@ -141,9 +149,17 @@ class Fleet:
         """
         return await orphans.reap(self.settings, self._intents, self._survivors, self._emit)
 
-    async def end_survivors(self) -> int:
-        """Ends the spared engines that no wish has claimed; how many."""
-        return await self._survivors.end(self.settings)
+    async def surviving_plan(self, endpoint: str, wish: str) -> Plan | None:
+        """What the endpoint's spared engines run, if it is for this wish; else they are ended, so that a new plan
+        finds their memory free."""
+        plan = self._survivors.plan(endpoint, wish)
+        if plan is None:
+            await self._survivors.end(self.settings, lambda name: name == endpoint)
+        return plan
+
+    async def end_survivors(self, keep: Container[str] = ()) -> int:
+        """Ends the spared engines of every endpoint but `keep` that no wish has claimed; how many."""
+        return await self._survivors.end(self.settings, lambda name: name not in keep)
 
     def hurry(self) -> None:
         """Ends all patience: engines that drain or stop are killed now."""

@@ -7,13 +7,23 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from pareta_agent.planning.plan import Plan
+
+_PLAN = TypeAdapter(Plan)
 
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """`pid` and `started` are None until the process runs; `segments` are its files in /dev/shm; `ready`: it served."""
+    """`pid` and `started` are None until the process runs; `segments` are its files in /dev/shm; `ready`: it served.
+
+    `wish` names what the plan was made from; `gpu_free_bytes` is what its GPUs had before it started.
+    """
 
     endpoint: str
     index: int
@@ -27,6 +37,9 @@ class Intent:
     ended: bool = False
     version: str | None = None
     segments: tuple[str, ...] = ()
+    wish: str = ""
+    plan: Plan | None = None
+    gpu_free_bytes: Mapping[str, int] = field(default_factory=dict)
 
 
 class Intents:
@@ -66,8 +79,17 @@ class Intents:
 def _load(path: Path) -> Intent | None:
     try:
         fields = json.loads(path.read_text())
-        return Intent(**{**fields, "segments": tuple(fields["segments"])})
+        plan = _plan(fields.get("plan"))
+        return Intent(**{**fields, "segments": tuple(fields["segments"]), "plan": plan})
     except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def _plan(fields: object) -> Plan | None:
+    """None also for one that another version of the agent wrote in another shape."""
+    try:
+        return _PLAN.validate_python(fields)
+    except ValidationError:
         return None
 
 

@@ -6,25 +6,39 @@ marker, and it was ready; the rest is ended. It may run only before anything of 
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
+
 from pareta_agent import launch
-from pareta_agent.engine import probe
+from pareta_agent.clock import Clock
+from pareta_agent.engine import gpumem, probe
 from pareta_agent.engine.intent import Intent, Intents, boot_id
 from pareta_agent.engine.place import place
 from pareta_agent.engine.process import end_strays, marked
 from pareta_agent.engine.spec import EngineSettings, EngineSpec, digest
+from pareta_agent.planning.plan import Plan
 from pareta_agent.telemetry.events import Emit, Event
 
 _KILL_DEADLINE_S = 15.0
+_MEMORY_DEADLINE_S = 30.0
 
 
 class Survivors:
     """Engines that outlived their agent and wait to be claimed by what is wanted now."""
 
-    def __init__(self) -> None:
+    def __init__(self, read_gpus: gpumem.ReadGpus, clock: Clock) -> None:
         self._found: dict[tuple[str, int], tuple[Intent, launch.Process]] = {}
+        self._read_gpus, self._clock = read_gpus, clock
 
     def add(self, intent: Intent, process: launch.Process) -> None:
         self._found[intent.endpoint, intent.index] = (intent, process)
+
+    def plan(self, endpoint: str, wish: str) -> Plan | None:
+        """What they run, when all of the endpoint's were started for this wish and all still live."""
+        found = [(intent, process) for intent, process in self._found.values() if intent.endpoint == endpoint]
+        plans = {intent.plan for intent, process in found if intent.wish == wish and process.alive}
+        same = len(plans) == 1 and all(intent.wish == wish for intent, _ in found)
+        return plans.pop() if same else None
 
     async def claim(self, spec: EngineSpec, index: int, settings: EngineSettings) -> launch.Process | None:
         """The engine that is what this spec would start; one of another make is ended, to make room."""
@@ -37,18 +51,18 @@ class Survivors:
         await self._end(settings, intent, process)
         return None
 
-    async def end(self, settings: EngineSettings) -> int:
-        """Ends those that nobody claimed and sweeps their files; how many engines."""
-        unclaimed = list(self._found.values())
-        for intent, process in unclaimed:
-            await self._end(settings, intent, process)
-        return len(unclaimed)
+    async def end(self, settings: EngineSettings, of: Callable[[str], bool]) -> int:
+        """Ends those `of` these endpoints, by id, and sweeps their files; how many engines."""
+        ended = [found for found in self._found.values() if of(found[0].endpoint)]
+        await asyncio.gather(*(self._end(settings, intent, process) for intent, process in ended))
+        return len(ended)
 
     async def _end(self, settings: EngineSettings, intent: Intent, process: launch.Process) -> None:
         del self._found[intent.endpoint, intent.index]
         await process.kill_group(_KILL_DEADLINE_S)
         await end_strays(marked(intent.marker), _KILL_DEADLINE_S)
         _sweep(settings, intent)
+        await gpumem.until_released(self._read_gpus, intent.gpu_free_bytes, self._clock, _MEMORY_DEADLINE_S)
 
 
 async def reap(settings: EngineSettings, intents: Intents, survivors: Survivors, emit: Emit) -> int:

@@ -225,9 +225,18 @@ class Replica:
             self._emit(Told("gpu_memory_held", "error", fields))
 
     def _report(self, outcome: str) -> None:
+        """Each start is told once; one that an earlier agent made was told by it."""
         self._reported = True
         failed = outcome == "failed"
         self.phases.end("failed" if outcome != "ready" else "done", self.verdict.reason if failed else "")
+        if self.starter.adopted is not None:
+            fields = {
+                "replica": self.starter.name,
+                "outcome": outcome,
+                "seconds": round(self.phases.total_s, 3),
+            }
+            self._emit(Told("engine_adopted", "info", fields))
+            return
         self._on_cold_start(
             ColdStart(
                 self.spec.endpoint,

@@ -42,7 +42,7 @@ class EngineSettings:
     `python` is the engine's interpreter; `command` replaces `python -m vllm…` by a program that takes the same
     arguments. `drain_s` is what a request may still take once a stop was asked for. `threads` None: all cores
     but one. An engine that holds requests and makes no token for `progress_s` is ended; an idle one is asked its
-    canary every `idle_canary_s`. `adopt`: engines that outlived their agent are taken over, else removed.
+    canary every `idle_canary_s`. `adopt`: healthy engines that outlived their agent are taken over, else removed.
     `standby` is how many warm interpreters wait for the next start (about 500 MB each; 0: none).
     """
 
@@ -58,7 +58,7 @@ class EngineSettings:
     drain_s: float = 30.0
     progress_s: float = 60.0
     idle_canary_s: float = 300.0
-    adopt: bool = False
+    adopt: bool = True
     threads: int | None = None
     standby: int = 1
     limits: PhaseLimits = field(default_factory=PhaseLimits)
@@ -73,7 +73,11 @@ def digest(settings: EngineSettings, spec: EngineSpec) -> str:
 
 @dataclass(frozen=True, slots=True)
 class EngineSpec:
-    """What one endpoint wants: equal specs want the same engines; `revision` names the weights' bytes."""
+    """What one endpoint wants: equal specs want the same engines; `revision` names the weights' bytes.
+
+    `wish` names everything that the plan was made from, so that the same wish after a restart of the agent finds
+    the plan that still runs.
+    """
 
     endpoint: str
     org: str
@@ -85,3 +89,4 @@ class EngineSpec:
     canaries: tuple[Canary, ...] = ()
     system_prompt: str | None = None
     created_s: int = field(default=0, compare=False)
+    wish: str = field(default="", compare=False)

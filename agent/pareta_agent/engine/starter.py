@@ -138,7 +138,9 @@ class Start:
         starter, where = self._starter, self._starter.place
         if starter.adopted is not None:
             self._committed = True
-            return process.adopt(starter.adopted, where, starter.intents)
+            adopted = process.adopt(starter.adopted, where, starter.intents)
+            self.gpu_baseline = dict(adopted.intent.gpu_free_bytes)
+            return adopted
         program, argv, env = starter.command_line(self._weights)
         if starter.gpus:
             self.gpu_baseline = gpumem.free_by_uuid(await asyncio.to_thread(starter.read_gpus), starter.gpus)
@@ -150,6 +152,9 @@ class Start:
             where.marker,
             boot_id(),
             digest(starter.settings, starter.spec),
+            wish=starter.spec.wish,
+            plan=starter.spec.plan,
+            gpu_free_bytes=self.gpu_baseline,
         )
         if engine := await self._from_standby(Order(argv, env, where.log, where.directory), intent):
             return engine

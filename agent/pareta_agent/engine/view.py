@@ -43,4 +43,7 @@ class EndpointView:
 
 @dataclass(frozen=True, slots=True)
 class FleetView:
+    """`complete`: what is not among `endpoints` does not exist; while a node starts it may only not be known yet."""
+
     endpoints: Mapping[str, EndpointView] = field(default_factory=dict)
+    complete: bool = True

@@ -43,6 +43,8 @@ def authorize(grant: KeyGrant | None) -> Problem | None:
 def find(model: str, grant: KeyGrant, fleet: FleetView) -> EndpointView | Problem:
     """The endpoint named `model`, if this key may call it."""
     endpoint = fleet.endpoints.get(model)
+    if endpoint is None and not fleet.complete:
+        return Problem("endpoint_cold", "This node is starting; try again soon.")
     if endpoint is None:
         return Problem("endpoint_not_found", "There is no endpoint with that id.", "model")
     if endpoint.org != grant.org or (grant.endpoints is not None and model not in grant.endpoints):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from pareta_agent.errors import AgentError, NothingFits, RegistryError
 from pareta_agent.hardware.inventory import Inventory
 from pareta_agent.node.healer import Healer
 from pareta_agent.planning.nearest import plan_or_nearest
-from pareta_agent.planning.plan import Plan, PlanReport
+from pareta_agent.planning.plan import Candidate, Plan, PlanReport
 from pareta_agent.planning.request import PlanRequest
 from pareta_agent.telemetry.events import Emit, Phase
 from pareta_agent.weights.settings import WeightsProgress
@@ -56,6 +57,13 @@ class Deployment:
             self._show(wanted, "failed", f"it could not be started ({error.code})")
             raise
 
+    async def begin(self, running: frozenset[str]) -> None:
+        await self._fleet.end_survivors(running)
+
+    async def done(self, running: frozenset[str]) -> None:
+        await self._fleet.end_survivors(running)
+        self._fleet.know_all()
+
     async def stop(self, wanted: Wanted) -> None:
         await self._end(wanted.id)
         self._show(wanted, "stopped", "stopped by its owner")
@@ -74,7 +82,9 @@ class Deployment:
 
     async def _start(self, wanted: Wanted) -> None:
         resolution = self._resolve(wanted)
-        chosen = await self._plan(wanted, resolution)
+        request = self._request(resolution, wanted)
+        wish = wish_of(resolution, request)
+        chosen = await self._plan(wanted, resolution, request, wish)
         variant = next(v for v in resolution.model.variants if v.name == chosen.variant)
         spec = EngineSpec(
             endpoint=wanted.id,
@@ -87,6 +97,7 @@ class Deployment:
             canaries=resolution.model.canaries,
             system_prompt=resolution.task.system_prompt if wanted.inject_system_prompt else None,
             created_s=wanted.created_s,
+            wish=wish,
         )
         self._healer.deployed(spec, self.reports[wanted.id])
         await self._fleet.want(spec)
@@ -101,14 +112,18 @@ class Deployment:
         self._emit(Phase(wanted.id, "resolve", "done", 0.0, detail=f"{found.task.id} → {found.alias.id}"))
         return found
 
-    async def _plan(self, wanted: Wanted, resolution: Resolution) -> Plan:
+    async def _plan(self, wanted: Wanted, resolution: Resolution, request: PlanRequest, wish: str) -> Plan:
+        """What an earlier agent's engines still run for the same wish goes on; else a new plan."""
         self._emit(Phase(wanted.id, "plan", "started"))
         begun_s = time.perf_counter()
-        inventory = (await asyncio.to_thread(self._inventory)).without(self._taken(wanted.id))
-        model, request = resolution.model, self._request(resolution, wanted)
-        report = plan_or_nearest(
-            model.architecture, model.variants, inventory, request, measured=self._healer.measured
-        )
+        if (running := await self._fleet.surviving_plan(wanted.id, wish)) is not None:
+            report = PlanReport((Candidate(running, 0.0, "it runs already"),), ())
+        else:
+            inventory = (await asyncio.to_thread(self._inventory)).without(self._taken(wanted.id))
+            model = resolution.model
+            report = plan_or_nearest(
+                model.architecture, model.variants, inventory, request, measured=self._healer.measured
+            )
         self.reports[wanted.id] = report
         seconds = time.perf_counter() - begun_s
         if report.best is None:
@@ -149,6 +164,12 @@ class Deployment:
                 wanted.id, wanted.org, wanted.task, alias, status, reason=reason, created_s=wanted.created_s
             )
         )
+
+
+def wish_of(resolution: Resolution, request: PlanRequest) -> str:
+    """Names what a plan is made from, but for the hardware: equal names may share a running engine."""
+    offered = [(variant.name, variant.artifact) for variant in resolution.model.variants]
+    return hashlib.sha256(repr((resolution.alias.id, offered, request)).encode()).hexdigest()
 
 
 def refusal(report: PlanReport) -> str:

@@ -16,18 +16,24 @@ class Hands:
     """Records what was asked of it; `refuse` names endpoints that cannot start."""
 
     def __init__(self, refuse=()):
-        self.done, self.refuse = [], set(refuse)
+        self.acts, self.refuse, self.spared = [], set(refuse), []
+
+    async def begin(self, running):
+        self.spared.append(running)
+
+    async def done(self, running):
+        self.spared.append(running)
 
     async def deploy(self, wanted):
         if wanted.id in self.refuse:
             raise NothingFits("nothing_fits", "needs 10 GiB, has 2 GiB", "use a smaller variant")
-        self.done.append(("deploy", wanted.id))
+        self.acts.append(("deploy", wanted.id))
 
     async def stop(self, wanted):
-        self.done.append(("stop", wanted.id))
+        self.acts.append(("stop", wanted.id))
 
     async def forget(self, endpoint):
-        self.done.append(("forget", endpoint))
+        self.acts.append(("forget", endpoint))
 
 
 class Clock:
@@ -65,7 +71,7 @@ async def test_each_revision_is_carried_out_once_and_asked_past():
     """The next poll names the revision that was applied."""
     hands = Hands()
     _, _, asked = await run([(3, [A]), (3, [A]), (4, [A])], hands)
-    assert hands.done == [("deploy", "ep_a")]
+    assert hands.acts == [("deploy", "ep_a")]
     assert asked == [0, 3, 3, 4]
 
 
@@ -74,7 +80,7 @@ async def test_a_plane_that_is_away_is_asked_again_after_a_bounded_wait():
     clock, away = Clock(), PlaneError("plane_away", "connection refused")
     hands = Hands()
     _, events, _ = await run([(1, [A]), *[away] * 10, (2, [])], hands, clock)
-    assert hands.done == [("deploy", "ep_a"), ("forget", "ep_a")]
+    assert hands.acts == [("deploy", "ep_a"), ("forget", "ep_a")]
     assert len(clock.slept) == 10
     assert max(clock.slept) <= 60
     assert {event.name for event in events} == {"desired_unknown"}
@@ -85,9 +91,17 @@ async def test_an_endpoint_that_cannot_start_does_not_keep_others_from_it():
     b = replace(A, id="ep_b")
     hands = Hands(refuse=["ep_a"])
     controller, events, _ = await run([(1, [A, b]), (2, [A, b])], hands)
-    assert hands.done == [("deploy", "ep_b")]
+    assert hands.acts == [("deploy", "ep_b")]
     assert controller.failures["ep_a"].message == "needs 10 GiB, has 2 GiB"
     assert [event.name for event in events] == ["deploy_refused"]
+
+
+async def test_survivors_are_spared_for_what_is_wanted_and_runs():
+    """Before anything is planned all that nobody wants is ended, and afterwards what could not be taken over."""
+    b, c = replace(A, id="ep_b"), replace(A, id="ep_c", state="stopped")
+    hands = Hands(refuse=["ep_a"])
+    await run([(1, [A, b, c])], hands)
+    assert hands.spared == [{"ep_a", "ep_b"}, {"ep_b"}]
 
 
 async def test_asking_again_for_what_failed_tries_again():
@@ -96,5 +110,5 @@ async def test_asking_again_for_what_failed_tries_again():
     stopped = replace(A, state="stopped")
     controller, events, _ = await run([(1, [A]), (2, [stopped]), (3, [A])], hands)
     assert [event.name for event in events] == ["deploy_refused"] * 2
-    assert hands.done == [("stop", "ep_a")]
+    assert hands.acts == [("stop", "ep_a")]
     assert list(controller.failures) == ["ep_a"]

@@ -63,6 +63,13 @@ def test_an_endpoint_out_of_reach_is_refused(model, grant, code):
     assert problem.code == code
 
 
+def test_while_the_node_starts_an_unknown_endpoint_may_be_on_its_way():
+    """A restart must not look like the end of an endpoint: come back, rather than no such thing."""
+    problem = find("ep_other", GRANT, FleetView({"ep": LIVE}, complete=False))
+    assert isinstance(problem, Problem)
+    assert (problem.code, problem.status) == ("endpoint_cold", 503)
+
+
 @pytest.mark.parametrize(
     ("load", "chosen"),
     [({}, 0), ({"ep/0": 1}, 1), ({"ep/0": 2, "ep/1": 1, "ep/2": 1}, 1), ({"ep/0": 1, "ep/1": 1}, 2)],
