@@ -135,6 +135,7 @@ class Rooms:
             metrics=metrics,
             clock=clock,
             emit=bus,
+            wake=self.fleet.wake,
         )
         self.front = self.report.front = Front(slices.front_settings(self.settings), deps)
         self.fleet.watch(self.front.load)
