@@ -144,7 +144,11 @@ def _seed(settings: Settings, identity: Identity) -> embedded.Seed:
         seeds.append(embedded.SeedEndpoint(id=entry.id or endpoint_id(alias), task=entry.task, alias=alias))
     balance = round(settings.plane.balance_usd * 1_000_000)
     return embedded.Seed(
-        node=identity.node, endpoints=tuple(seeds), balance_micro_usd=balance, first_key=False
+        node=identity.node,
+        endpoints=tuple(seeds),
+        balance_micro_usd=balance,
+        first_key=False,
+        catalog=settings.registry.catalog,
     )
 
 

@@ -65,11 +65,16 @@ class PlaneClient:
         return _parse(answer, wire.Desired)
 
     async def observed(self, body: wire.Observed) -> None:
-        answer = await self._call(
-            "POST", f"{self._path}/observed", body.model_dump_json().encode(), self._timeout_s
-        )
-        if answer.status != 204:
-            raise _refusal(answer)
+        await self._tell(f"{self._path}/observed", body)
+
+    async def questions(self, wait_s: float) -> list[wire.PlanQuestion]:
+        """What the plane would like to know of this node's planner; waits up to `wait_s` for a question."""
+        url = f"{self._path}/questions?wait_s={wait_s:g}"
+        answer = await self._call("GET", url, None, self._timeout_s + wait_s)
+        return _parse(answer, wire.PlanQuestions).questions
+
+    async def verdict(self, body: wire.PlanVerdict) -> None:
+        await self._tell(f"{self._path}/verdicts", body)
 
     async def events(
         self, events: Sequence[bytes], *, resync: bool = False, timeout_s: float = 30.0
@@ -97,6 +102,11 @@ class PlaneClient:
         body = wire.CreditRequest(org=org, epoch=epoch, micro_usd=micro_usd)
         found = (await self._post(f"{self._base}/credit:lease", body, wire.CreditAnswer)).lease
         return CreditLease(found.granted_micro_usd, found.expires_s)
+
+    async def _tell(self, url: str, body: BaseModel) -> None:
+        answer = await self._call("POST", url, body.model_dump_json().encode(), self._timeout_s)
+        if answer.status != 204:
+            raise _refusal(answer)
 
     async def _post(
         self, url: str, body: BaseModel, answer: type[Answer], timeout_s: float | None = None

@@ -20,6 +20,7 @@ class Wanted:
     objective: Literal["balanced", "latency", "throughput"] | None = None
     replicas: int | None = None
     inject_system_prompt: bool = True
+    attempt: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,10 @@ class CreditLease(Wire):
 
 
 class Register(Wire):
-    """`epochs` are those the spool keeps; the plane's next epoch is above all of them."""
+    """`epochs` are those the spool keeps; the plane's next epoch is above all of them.
+
+    `front_url` is where the node's own callers reach it, for a plane that is a caller itself (evals).
+    """
 
     node: str
     boot_id: str
@@ -53,6 +56,7 @@ class Register(Wire):
     capabilities: list[str] = []
     spool_id: str = ""
     epochs: list[EpochMark] = []
+    front_url: str = ""
 
 
 class Registered(Answer):
@@ -128,7 +132,10 @@ class WirePrice(Wire):
 
 
 class DesiredEndpoint(Wire):
-    """`price` lets the node reserve credit; what is debited, the plane decides. `system_prompt` is its policy."""
+    """`price` lets the node reserve credit; what is debited, the plane decides. `system_prompt` is its policy.
+
+    A higher `attempt` asks for what was given up to be tried again.
+    """
 
     id: str
     org: str
@@ -140,11 +147,21 @@ class DesiredEndpoint(Wire):
     system_prompt: Literal["task", "none"] = "task"
     price: WirePrice = WirePrice()
     created_s: Natural = 0
+    attempt: Natural = 0
 
 
 class Desired(Answer):
     revision: Natural
     endpoints: list[DesiredEndpoint]
+
+
+class Progress(Wire):
+    """How far a start is: `percent` of the time that starts take here, `eta_s` what is left of it."""
+
+    phase: str
+    percent: Annotated[int, Field(ge=0, le=100)]
+    eta_s: Natural | None = None
+    message: str = ""
 
 
 class ObservedEndpoint(Wire):
@@ -154,6 +171,7 @@ class ObservedEndpoint(Wire):
     status: Literal["deploying", "live", "stopped", "failed", "cold"]
     reason: str | None = None
     plan: dict[str, Any] = {}
+    progress: Progress | None = None
 
 
 class Observed(Wire):
@@ -212,3 +230,23 @@ class CreditRequest(Wire):
 
 class CreditAnswer(Answer):
     lease: CreditLease
+
+
+class PlanQuestion(Wire):
+    """Would this run on the node now, beside what runs there? Nothing is started by asking."""
+
+    id: str
+    task: str
+    alias: str
+
+
+class PlanQuestions(Answer):
+    questions: list[PlanQuestion]
+
+
+class PlanVerdict(Wire):
+    """`busy`: it would run if nothing else did. `reason` is for the owner: never a weights id or a path."""
+
+    id: str
+    verdict: Literal["fits", "busy", "never"]
+    reason: str = ""

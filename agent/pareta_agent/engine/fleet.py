@@ -8,10 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from pareta_agent.clock import Clock
-from pareta_agent.engine import orphans
+from pareta_agent.engine import eta, orphans
 from pareta_agent.engine.endpoint import Endpoint
 from pareta_agent.engine.gpumem import ReadGpus
-from pareta_agent.engine.history import History, Summary
 from pareta_agent.engine.intent import Intents
 from pareta_agent.engine.phases import ColdStart, OnColdStart
 from pareta_agent.engine.replica import Drain
@@ -39,7 +38,7 @@ class Fleet:
     ) -> None:
         self._emit = emit
         self._report = on_cold_start
-        self._history = History(settings.state_dir / "starts.json")
+        self._history = eta.History(settings.state_dir / "starts.json")
         self._changed = Changed()
         self._intents = Intents(settings.state_dir)
         self._pool = StandbyPool(emit)
@@ -121,18 +120,10 @@ class Fleet:
         self._endpoints.pop(endpoint, None)
         self._changed()
 
-    async def warm(self, plan: Plan) -> None:
-        """Begins to warm a standby for starts of such a plan, where one may be; `standbys_ready` tells when."""
-        await self._pool.warm(self.settings, plan)
-
     @property
     def standbys_ready(self) -> int:
         """How many warm interpreters wait for the next start."""
         return self._pool.ready
-
-    def start_times(self) -> tuple[Summary, ...]:
-        """What the last starts took, by cause."""
-        return self._history.summaries()
 
     def view(self) -> FleetView:
         views = {name: found.view() for name, found in self._endpoints.items()}
@@ -188,5 +179,6 @@ class Fleet:
         await self.end_survivors()
 
     def _cold_started(self, report: ColdStart) -> None:
-        self._history.add(report)
+        if report.outcome == "ready":
+            self._history.add(report.endpoint, report.phases)
         self._report(report)

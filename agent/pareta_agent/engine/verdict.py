@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from pareta_agent.engine.probe import Answer
 from pareta_agent.engine.vllm.log import Failure, classify
@@ -16,7 +15,7 @@ from pareta_registry.catalog import Canary
 class Verdict:
     """`reason` is safe for callers. `detail` and `log` (its last lines) may name paths: the owner's terminal only.
 
-    `permanent`: the same would happen again, so it is not tried again. `stacks` is where a frozen engine's are kept.
+    `permanent`: the same would happen again, so it is not tried again.
     """
 
     code: str
@@ -26,7 +25,6 @@ class Verdict:
     log: tuple[str, ...] = ()
     remedy: str = ""
     exit_code: int = EngineError.exit_code
-    stacks: Path | None = None
 
     @property
     def wanted(self) -> bool:
@@ -43,7 +41,7 @@ _SAYS = {
     "model": "the engine cannot run this model",
     "device": "the engine found no usable GPU",
     "import": "the engine's installation is broken",
-    "core_died": "the engine's core died",
+    "engine_core": "the engine's core died",
     "unknown": "the engine ended",
 }
 

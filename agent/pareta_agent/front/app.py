@@ -9,9 +9,10 @@ from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
 from pareta_agent.errors import AgentError
-from pareta_agent.front import admission
+from pareta_agent.front import admission, passage
 from pareta_agent.front.desk import Desk
-from pareta_agent.front.envelope import Problem, body_of, headers_of
+from pareta_agent.front.envelope import Problem
+from pareta_agent.front.passage import respond
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -44,6 +45,8 @@ def build(
         ("/v1/models", models),
     ):
         app.add_route(path, handler, methods=["GET"], include_in_schema=False)
+    for path, methods in passage.ROUTES:
+        app.add_route(path, passage.handler(desk.deps.plane_url), methods=methods, include_in_schema=False)
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(Exception, _broke)
     app.middleware("http")(_with_request_id(desk))
@@ -66,11 +69,6 @@ async def _models(desk: Desk, request: Request) -> Response:
         if e.status == "live" and not isinstance(admission.find(e.id, known, desk.deps.fleet_view()), Problem)
     ]
     return _json({"object": "list", "data": rows})
-
-
-def respond(problem: Problem) -> Response:
-    headers = {name.decode(): value.decode() for name, value in headers_of(problem)}
-    return Response(body_of(problem), problem.status, headers, media_type="application/json")
 
 
 def _json(body: object, status: int = 200) -> Response:

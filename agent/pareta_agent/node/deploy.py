@@ -7,7 +7,9 @@ import hashlib
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Literal
 
+from pareta_agent.control import wire
 from pareta_agent.control.offer import find
 from pareta_agent.control.reconcile import Wanted
 from pareta_agent.engine.fleet import Fleet
@@ -101,6 +103,7 @@ class Deployment:
         )
         self._healer.deployed(spec, self.reports[wanted.id])
         await self._fleet.want(spec)
+        self._fleet.retry(wanted.id)
 
     def _resolve(self, wanted: Wanted) -> Resolution:
         self._emit(Phase(wanted.id, "resolve", "started"))
@@ -112,6 +115,32 @@ class Deployment:
         self._emit(Phase(wanted.id, "resolve", "done", 0.0, detail=f"{found.task.id} → {found.alias.id}"))
         return found
 
+    async def judge(self, question: wire.PlanQuestion) -> wire.PlanVerdict:
+        """Would it run here now, beside what runs? Plans and throws the plan away."""
+        wanted = Wanted(question.id, "", question.task, question.alias, "running")
+        try:
+            resolution = find(self._catalog, wanted.task, wanted.alias)
+        except RegistryError as error:
+            return wire.PlanVerdict(id=question.id, verdict="never", reason=error.message)
+        request = self._request(resolution, wanted)
+        report = await self._report(resolution, request, self._taken(wanted.id))
+        if report.best is not None:
+            return wire.PlanVerdict(id=question.id, verdict="fits", reason=summary(report.best))
+        taken = bool(self._taken(wanted.id))
+        alone = taken and (await self._report(resolution, request, frozenset())).best is not None
+        verdict: Literal["busy", "never"] = "busy" if alone else "never"
+        reason = "every GPU that it would fit on is taken" if alone else refusal(report)
+        return wire.PlanVerdict(id=question.id, verdict=verdict, reason=reason)
+
+    async def _report(
+        self, resolution: Resolution, request: PlanRequest, taken: frozenset[str]
+    ) -> PlanReport:
+        inventory = (await asyncio.to_thread(self._inventory)).without(taken)
+        model = resolution.model
+        return plan_or_nearest(
+            model.architecture, model.variants, inventory, request, measured=self._healer.measured
+        )
+
     async def _plan(self, wanted: Wanted, resolution: Resolution, request: PlanRequest, wish: str) -> Plan:
         """What an earlier agent's engines still run for the same wish goes on; else a new plan."""
         self._emit(Phase(wanted.id, "plan", "started"))
@@ -119,11 +148,7 @@ class Deployment:
         if (running := await self._fleet.surviving_plan(wanted.id, wish)) is not None:
             report = PlanReport((Candidate(running, 0.0, "it runs already"),), ())
         else:
-            inventory = (await asyncio.to_thread(self._inventory)).without(self._taken(wanted.id))
-            model = resolution.model
-            report = plan_or_nearest(
-                model.architecture, model.variants, inventory, request, measured=self._healer.measured
-            )
+            report = await self._report(resolution, request, self._taken(wanted.id))
         self.reports[wanted.id] = report
         seconds = time.perf_counter() - begun_s
         if report.best is None:

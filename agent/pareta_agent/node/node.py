@@ -82,6 +82,7 @@ class Node:
             rooms.heart.run(),
             rooms.uplink.run(),
             rooms.observer.run(),
+            rooms.questions.run(),
             rooms.spool.guard(),
             self._control(rooms),
             self._watch(rooms),

@@ -1,7 +1,9 @@
-"""Tells the plane what this node observes: endpoint states with reasons and plan summaries, whenever they change."""
+"""Tells the plane what this node observes: endpoint states with reasons, plan summaries and how far a start is."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,8 +13,10 @@ from pareta_agent.control.client import PlaneClient
 from pareta_agent.engine.fleet import Fleet
 from pareta_agent.engine.view import FleetView
 from pareta_agent.errors import PlaneError
+from pareta_agent.node.progress import ProgressBook
 
 SETTLE_S = 0.2
+LOOK_EVERY_S = 1.0
 RETRY_S = 5.0
 
 
@@ -24,21 +28,24 @@ class Observer:
         client: PlaneClient,
         fleet: Fleet,
         plans: Callable[[], Mapping[str, dict[str, Any]]],
+        progress: ProgressBook,
         place: Callable[[], tuple[int, int]],
         clock: Clock,
     ) -> None:
         """`place` answers (epoch, desired revision); epoch 0 means that there is nobody to tell yet."""
-        self._client, self._fleet, self._plans, self._place, self._clock = client, fleet, plans, place, clock
+        self._client, self._fleet, self._plans = client, fleet, plans
+        self._progress, self._place, self._clock = progress, place, clock
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Until cancelled: looks when the fleet changed, and every second, since phases and revisions move too."""
         revision = 0
         told: wire.Observed | None = None
         while True:
-            revision = await self._fleet.changed(revision)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_EVERY_S):
+                    revision = await self._fleet.changed(revision)
             await self._clock.sleep(SETTLE_S)
-            epoch, desired = self._place()
-            body = observed(self._fleet.view(), self._plans(), epoch, desired) if epoch else None
+            body = self._body()
             if body is None or body == told:
                 continue
             try:
@@ -46,15 +53,27 @@ class Observer:
                 told = body
             except PlaneError:
                 await self._clock.sleep(RETRY_S)
-                revision -= 1
+
+    def _body(self) -> wire.Observed | None:
+        epoch, desired = self._place()
+        if not epoch:
+            return None
+        view = self._fleet.view()
+        return observed(view, self._plans(), self._progress.all(view.endpoints), epoch, desired)
 
 
 def observed(
-    view: FleetView, plans: Mapping[str, dict[str, Any]], epoch: int, desired_revision: int
+    view: FleetView,
+    plans: Mapping[str, dict[str, Any]],
+    progress: Mapping[str, wire.Progress],
+    epoch: int,
+    desired_revision: int,
 ) -> wire.Observed:
     """The wire's picture of the fleet: reasons and layouts, never a weights id or a path."""
     endpoints = [
-        wire.ObservedEndpoint(id=e.id, status=e.status, reason=e.reason, plan=plans.get(e.id, {}))
+        wire.ObservedEndpoint(
+            id=e.id, status=e.status, reason=e.reason, plan=plans.get(e.id, {}), progress=progress.get(e.id)
+        )
         for e in view.endpoints.values()
     ]
     return wire.Observed(epoch=epoch, desired_revision=desired_revision, endpoints=endpoints)

@@ -19,6 +19,7 @@ from pareta_agent.control.client import PlaneClient
 from pareta_agent.control.controller import Controller
 from pareta_agent.control.heartbeat import Heart, Listeners
 from pareta_agent.control.offer import open_catalog
+from pareta_agent.control.questions import Questions
 from pareta_agent.control.reconcile import Wanted
 from pareta_agent.control.uplink import Uplink
 from pareta_agent.engine.fleet import Fleet
@@ -36,6 +37,7 @@ from pareta_agent.node.healer import Healer
 from pareta_agent.node.identity import Identity
 from pareta_agent.node.interpreter import Interpreter
 from pareta_agent.node.observer import Observer
+from pareta_agent.node.progress import ProgressBook
 from pareta_agent.node.ready import PlaneAddress
 from pareta_agent.node.report import Report
 from pareta_agent.node.wanted import WantedSource
@@ -75,8 +77,10 @@ class Rooms:
         spool: Spool,
         bus: Bus,
         clock: Clock,
+        plane_url: str | None = None,
     ) -> None:
         self.settings, self.client, self.spool = settings, client, spool
+        self.plane_url = plane_url
         self.registered = asyncio.Event()
         self._inventory = inventory = read_inventory()
         metrics = Metrics()
@@ -123,7 +127,10 @@ class Rooms:
         listeners = Listeners(self._new_epoch, self.keys.revise, self._credit_renewed)
         self.heart = report.heart = Heart(client, self.spool, who, report.vitals, clock, bus, listeners)
         self.uplink = report.uplink = Uplink(client, self.spool, clock, bus)
-        self.observer = Observer(client, self.fleet, report.plans, self._place, clock)
+        progress = ProgressBook(clock)
+        bus.listen(progress.heard)
+        self.observer = Observer(client, self.fleet, report.plans, progress, self._place, clock)
+        self.questions = Questions(client, self.deployment.judge, clock)
 
     def _join_front(self, metrics: Metrics, bus: Bus, clock: Clock) -> None:
         deps = FrontDeps(
@@ -135,7 +142,7 @@ class Rooms:
             metrics=metrics,
             clock=clock,
             emit=bus,
-            wake=self.fleet.wake,
+            plane_url=self.plane_url,
         )
         self.front = self.report.front = Front(slices.front_settings(self.settings), deps)
         self.fleet.watch(self.front.load)
@@ -148,7 +155,9 @@ class Rooms:
         spool = Spool.open(spool_path(settings.home), slices.spool_settings(settings, identity.node), clock)
         client = PlaneClient(address.url, address.token, identity.node)
         try:
-            return cls(settings, identity, client, spool, bus, clock)
+            return cls(
+                settings, identity, client, spool, bus, clock, address.url if address.embedded else None
+            )
         except BaseException:
             await client.close()
             spool.close()

@@ -38,4 +38,5 @@ def _wanted(entry: wire.DesiredEndpoint) -> Wanted:
         objective=entry.objective,
         replicas=entry.replicas,
         inject_system_prompt=entry.system_prompt == "task",
+        attempt=entry.attempt,
     )

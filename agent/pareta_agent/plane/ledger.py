@@ -27,6 +27,7 @@ from pareta_agent.plane.schema import (
     ledger,
     orgs,
     rejections,
+    timings,
 )
 
 _DEBITED_SOURCES = ("engine_final", "chunk_count")
@@ -76,6 +77,7 @@ class _Work:
     """What one batch will change."""
 
     ledger: list[dict[str, Any]] = field(default_factory=list)
+    timings: list[dict[str, Any]] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
     rejections: list[dict[str, Any]] = field(default_factory=list)
     debits: Counter[str] = field(default_factory=Counter)
@@ -166,11 +168,17 @@ class Ledger:
                 continue
             seen.add(row["request_id"])
             work.ledger.append({**place, **row})
+            work.timings.append(_timing(place, event["data"]))
             work.debits[row["org"]] += row["debit_micro_usd"]
         return work
 
     def _commit(self, connection: Connection, node: str, work: _Work) -> None:
-        for table, rows in ((ledger, work.ledger), (events, work.events), (rejections, work.rejections)):
+        for table, rows in (
+            (ledger, work.ledger),
+            (timings, work.timings),
+            (events, work.events),
+            (rejections, work.rejections),
+        ):
             if rows:
                 connection.execute(table.insert(), rows)
         for org, debit in work.debits.items():
@@ -238,6 +246,19 @@ def _ledger_row(
         "output_tokens": tokens.output,
         "reasoning_tokens": tokens.output_reasoning,
         "debit_micro_usd": cost if debited else 0,
+    }
+
+
+def _timing(place: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+    """How long it took; what is missing or no number costs a record nothing."""
+    begun_s, first_s, total_s = (data.get(name) for name in ("t_admit", "t_first_token", "t_end"))
+    spent_s = float(total_s) if isinstance(total_s, int | float) else 0.0
+    return {
+        **{name: place[name] for name in ("source", "epoch", "sequence")},
+        "endpoint": data["endpoint"],
+        "first_token_s": float(first_s) if isinstance(first_s, int | float) else None,
+        "total_s": spent_s,
+        "finished_s": begun_s + spent_s if isinstance(begun_s, int | float) else place["received_s"],
     }
 
 

@@ -14,8 +14,10 @@ from starlette.requests import ClientDisconnect
 from pareta_agent.clock import Clock
 from pareta_agent.control import wire
 from pareta_agent.plane.credit import Credit
+from pareta_agent.plane.deployments import Deployments
 from pareta_agent.plane.ledger import Ledger, Taken
 from pareta_agent.plane.nodes import Nodes
+from pareta_agent.plane.questions import Questions
 from pareta_agent.plane.schema import Database
 from pareta_agent.plane.state import State
 
@@ -33,6 +35,8 @@ class Plane:
     nodes: Nodes
     credit: Credit
     ledger: Ledger
+    deployments: Deployments
+    questions: Questions
 
     @classmethod
     def on(cls, database: Database, clock: Clock) -> Plane:
@@ -42,6 +46,8 @@ class Plane:
             Nodes(database, clock),
             Credit(database, clock),
             Ledger(database, clock),
+            Deployments(database, clock),
+            Questions(),
         )
 
 
@@ -109,6 +115,17 @@ async def desired(_node: Node, plane: ThePlane, revision: int = -1, wait_s: floa
 @router.post("/nodes/{node}/observed", status_code=204)
 def observed(node: Node, body: wire.Observed, plane: ThePlane) -> None:
     _current(plane.nodes.observed(node, body) or None)
+
+
+@router.get("/nodes/{node}/questions")
+async def questions(node: Node, plane: ThePlane, wait_s: float = 0.0) -> wire.PlanQuestions:
+    found = await plane.questions.open(node, max(0.0, min(wait_s, _LONGEST_WAIT_S)))
+    return wire.PlanQuestions(server_time=plane.clock.wall_s(), questions=found)
+
+
+@router.post("/nodes/{node}/verdicts", status_code=204)
+async def verdicts(node: Node, body: wire.PlanVerdict, plane: ThePlane) -> None:
+    plane.questions.answer(node, body)
 
 
 @router.post(

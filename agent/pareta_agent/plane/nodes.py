@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, select, update
 
 from pareta_agent.clock import Clock
 from pareta_agent.control.wire import Heartbeat, HeartbeatAnswer, Observed, Register, Registered
-from pareta_agent.plane import credit
+from pareta_agent.plane import credit, standing
 from pareta_agent.plane.schema import Database, chains, gaps, nodes
 from pareta_agent.plane.state import revision_of, sha256_hex
 
@@ -23,6 +23,15 @@ class NodeSettings:
     lease_ttl_s: float = 40.0
     suspect_s: float = 25.0
     lost_s: float = 50.0
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a living node last said; `observed` is None before it said anything in its epoch."""
+
+    node: str
+    front_url: str
+    observed: Observed | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +81,16 @@ class Nodes:
                 select(nodes.c.epoch).where(nodes.c.id == request.node).with_for_update()
             )
             epoch = max([held.scalar_one(), *(mark.epoch for mark in request.epochs)]) + 1
-            report = {"inventory": request.inventory, "agent_version": request.agent_version}
+            report = {
+                "inventory": request.inventory,
+                "agent_version": request.agent_version,
+                "front_url": request.front_url,
+            }
             row = {"epoch": epoch, "boot_id": request.boot_id, "state": "starting", "report": report}
             times = {"registered_s": now_s, "heartbeat_s": now_s}
-            connection.execute(update(nodes).where(nodes.c.id == request.node).values(**row, **times))
+            standing.interrupted(connection, request.node, now_s, self._settings.lost_s)
+            known = update(nodes).where(nodes.c.id == request.node)
+            connection.execute(known.values(**row, **times, observed={}))
             credit.drop(connection, request.node)
             source = f"//pareta/node/{request.node}/spool/{request.spool_id}"
             held_here = _last_sequences(connection, chains.c.source == source)
@@ -126,7 +141,25 @@ class Nodes:
         mine = (nodes.c.id == node) & (nodes.c.epoch == observed.epoch)
         with self._database.write() as connection:
             values = {"observed": observed.model_dump()}
-            return bool(connection.execute(update(nodes).where(mine).values(**values)).rowcount)
+            current = bool(connection.execute(update(nodes).where(mine).values(**values)).rowcount)
+            if current:
+                standing.note(connection, observed, self._clock.wall_s())
+            return current
+
+    def reports(self) -> list[Report]:
+        """What each node that is alive last said of its endpoints."""
+        now_s = self._clock.wall_s()
+        with self._database.read() as connection:
+            found = connection.execute(select(nodes).order_by(nodes.c.id)).all()
+        return [
+            Report(
+                row.id,
+                str(row.report.get("front_url") or ""),
+                Observed.model_validate(row.observed) if row.observed else None,
+            )
+            for row in found
+            if self._row(row.id, row.epoch, row.state, row.heartbeat_s, now_s).state != "lost"
+        ]
 
     def gaps(self, node: str) -> list[tuple[int, int, int]]:
         """(epoch, last sequence here, last sequence reported) of each loss that was noticed."""

@@ -21,6 +21,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    UniqueConstraint,
     create_engine,
     event,
 )
@@ -59,6 +60,18 @@ endpoints = Table(
     Column("cached_input_micro_usd_per_mtok", BigInteger, nullable=False),
     Column("output_micro_usd_per_mtok", BigInteger, nullable=False),
     Column("created_s", BigInteger, nullable=False),
+)
+# What callers of the API said about an endpoint; from then on the settings no longer decide for it. A deleted one
+# keeps its row under `endpoints`, for its price and its last usage records, and loses its name.
+deployments = Table(
+    "deployments",
+    metadata,
+    Column("endpoint", String(64), primary_key=True),
+    Column("org", String(64), nullable=False),
+    Column("name", String(64), nullable=True),
+    Column("purpose", String(16), nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    UniqueConstraint("org", "name"),
 )
 revisions = Table(
     "revisions",
@@ -136,6 +149,28 @@ rejections = Table(
     Column("event", JSON, nullable=False),
     Column("received_s", Float, nullable=False),
 )
+# How long each request took, beside its ledger row: what money needs is not mixed with what people look at.
+timings = Table(
+    "timings",
+    metadata,
+    Column("source", String(255), primary_key=True),
+    Column("epoch", BigInteger, primary_key=True),
+    Column("sequence", BigInteger, primary_key=True),
+    Column("endpoint", String(64), nullable=False),
+    Column("first_token_s", Float, nullable=True),
+    Column("total_s", Float, nullable=False),
+    Column("finished_s", Float, nullable=False),
+)
+Index("timings_endpoint", timings.c.endpoint, timings.c.finished_s)
+standings = Table(
+    "standings",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("endpoint", String(64), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("since_s", Float, nullable=False),
+)
+Index("standings_endpoint", standings.c.endpoint, standings.c.since_s)
 gaps = Table(
     "gaps",
     metadata,

@@ -14,16 +14,19 @@ DATABASE = "plane.db"
 TOKEN = "node.token"
 
 
+DEFAULT_PRICE = WirePrice(
+    input_micro_usd_per_mtok=100_000,
+    cached_input_micro_usd_per_mtok=50_000,
+    output_micro_usd_per_mtok=400_000,
+)
+
+
 class SeedEndpoint(BaseModel):
     model_config = ConfigDict(frozen=True)
     id: str
     task: str
     alias: str
-    price: WirePrice = WirePrice(
-        input_micro_usd_per_mtok=100_000,
-        cached_input_micro_usd_per_mtok=50_000,
-        output_micro_usd_per_mtok=400_000,
-    )
+    price: WirePrice = DEFAULT_PRICE
 
     def wanted(self, org: str) -> DesiredEndpoint:
         return DesiredEndpoint(id=self.id, org=org, task=self.task, alias=self.alias, price=self.price)
@@ -38,6 +41,7 @@ class Seed(BaseModel):
     org: str = "org_local"
     balance_micro_usd: int = 10_000_000
     first_key: bool = True
+    catalog: Path | None = None
 
 
 def plane_home(home: Path) -> Path:

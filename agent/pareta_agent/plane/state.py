@@ -22,7 +22,7 @@ from pareta_agent.control.wire import (
     WirePrice,
 )
 from pareta_agent.errors import ConfigError
-from pareta_agent.plane.schema import Database, endpoints, keys, orgs, revisions
+from pareta_agent.plane.schema import Database, deployments, endpoints, keys, orgs, revisions
 
 KEY_PREFIX = "pareta_sk_"
 _KEY_TTL_S = 60.0
@@ -156,10 +156,14 @@ class State:
     # endpoints
 
     def want(self, wanted: list[DesiredEndpoint]) -> None:
-        """Makes `wanted` all that runs; what runs and is not in it is stopped. A repeat changes nothing."""
+        """Makes `wanted` all that runs; what runs and is not in it is stopped. A repeat changes nothing.
+
+        Endpoints that were deployed, started, stopped or deleted by their owner are the owner's: left as they are.
+        """
         with self._database.write() as connection:
             before = _endpoint_rows(connection)
-            for each in wanted:
+            owned = set(connection.execute(select(deployments.c.endpoint)).scalars())
+            for each in (each for each in wanted if each.id not in owned):
                 row = {
                     "org": each.org,
                     "task": each.task,
@@ -172,7 +176,7 @@ class State:
                 else:
                     created = {"id": each.id, "created_s": int(self._clock.wall_s())}
                     connection.execute(endpoints.insert().values(**row, **created))
-            kept = [each.id for each in wanted]
+            kept = [*owned, *(each.id for each in wanted)]
             connection.execute(update(endpoints).where(endpoints.c.id.not_in(kept)).values(state="stopped"))
             if _endpoint_rows(connection) != before:
                 bump(connection, "desired")
@@ -181,6 +185,9 @@ class State:
         with self._database.read() as connection:
             revision = revision_of(connection, "desired")
             rows = _endpoint_rows(connection)
+            attempts = dict(
+                connection.execute(select(deployments.c.endpoint, deployments.c.revision)).tuples().all()
+            )
         return Desired(
             server_time=self._clock.wall_s(),
             revision=revision,
@@ -188,8 +195,10 @@ class State:
                 DesiredEndpoint(
                     **{name: row[name] for name in ("id", "org", "task", "alias", "state", "created_s")},
                     price=WirePrice(**{name: row[name] for name in WirePrice.model_fields}),
+                    attempt=attempts.get(row["id"], 0),
                 )
                 for row in rows.values()
+                if row["state"] != "deleted"
             ],
         )
 

@@ -63,9 +63,6 @@ TABLE: Final[tuple[Series, ...]] = (
         LATENCY_S,
     ),
     Series("pareta_requests_in_flight", "gauge", "Admitted requests not yet ended.", ("endpoint",)),
-    Series(
-        "pareta_requests_held", "gauge", "Calls that wait for an endpoint to wake or start.", ("endpoint",)
-    ),
     Series("pareta_upstream_retries_total", "counter", "Requests sent to an engine again.", ("endpoint",)),
     Series("pareta_front_connections", "gauge", "Open connections of callers."),
     Series("pareta_front_bad_http_total", "counter", "Connections refused for broken HTTP.", ("reason",)),
@@ -82,12 +79,6 @@ TABLE: Final[tuple[Series, ...]] = (
         "pareta_cold_starts_total", "counter", "Engine starts by cause.", ("endpoint", "cause", "outcome")
     ),
     Series("pareta_cold_start_seconds", "gauge", "The latest start of an endpoint, whole.", ("endpoint",)),
-    Series(
-        "pareta_cold_start_quantile_seconds",
-        "gauge",
-        "What the last starts took, by cause: quantile 0.5 and 0.95.",
-        ("cause", "quantile"),
-    ),
     Series("pareta_engine_exits_total", "counter", "Engines that ended, by reason.", ("endpoint", "reason")),
     Series("pareta_spool_last_sequence", "gauge", "Newest sequence number in the spool."),
     Series("pareta_spool_acked_sequence", "gauge", "Newest sequence number that the plane acknowledged."),

@@ -20,9 +20,10 @@ def test_each_code_renders_for_both_clients(code):
 
 
 def test_no_code_is_kept_for_nothing():
-    """Each one is said somewhere in the room."""
+    """Each one is said by the front, or by the plane's public API."""
     room = Path(envelope.__file__).parent
-    said = "".join(file.read_text() for file in room.glob("*.py") if file.name != "envelope.py")
+    files = [*room.glob("*.py"), *(room.parent / "plane").glob("*.py")]
+    said = "".join(file.read_text() for file in files if file.name != "envelope.py")
     assert [code for code in CATALOGUE if f'"{code}"' not in said] == []
 
 

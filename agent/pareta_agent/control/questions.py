@@ -1,0 +1,44 @@
+"""Answers what the plane asks of this node's planner: would this run here now?
+
+One task. It decides nothing (the planner does) and starts nothing.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from pareta_agent.clock import Clock
+from pareta_agent.control import wire
+from pareta_agent.errors import PlaneError
+
+WAIT_S = 25.0
+RETRY_MAX_S = 60.0
+
+
+class Asker(Protocol):
+    """The two calls of the plane's client that carry questions and verdicts."""
+
+    async def questions(self, wait_s: float) -> list[wire.PlanQuestion]: ...
+
+    async def verdict(self, body: wire.PlanVerdict) -> None: ...
+
+
+class Questions:
+    def __init__(
+        self, plane: Asker, judge: Callable[[wire.PlanQuestion], Awaitable[wire.PlanVerdict]], clock: Clock
+    ) -> None:
+        self._plane, self._judge, self._clock = plane, judge, clock
+
+    async def run(self) -> None:
+        """Until cancelled. A plane that is away, or that asks nothing of the kind, is asked again ever more rarely."""
+        failures = 0
+        while True:
+            try:
+                for question in await self._plane.questions(WAIT_S):
+                    await self._plane.verdict(await self._judge(question))
+                failures = 0
+            except PlaneError:
+                failures = min(failures + 1, 6)
+                await self._clock.sleep(random.uniform(0, min(RETRY_MAX_S, 2.0**failures)))

@@ -1,0 +1,78 @@
+"""The public API's way through the node's port: an exact list of routes, handed to the embedded plane as they are.
+
+It judges no key and reads no body: the plane does both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Final
+
+import aiohttp
+from fastapi import Request, Response
+from fastapi.responses import StreamingResponse
+from yarl import URL
+
+from pareta_agent.front.envelope import Problem, body_of, headers_of
+
+_ONE = "/v1/endpoints/{id}"
+ROUTES: Final = (
+    ("/v1/endpoints", ["GET", "POST"]),
+    (_ONE, ["GET", "DELETE"]),
+    (f"{_ONE}/start", ["POST"]),
+    (f"{_ONE}/stop", ["POST"]),
+)
+MAX_BODY_BYTES: Final = 64 * 2**10
+CONNECT_S: Final = 5.0
+SILENCE_S: Final = 60.0
+_UP: Final = ("authorization", "content-type")
+_DOWN: Final = ("content-type", "retry-after", "x-should-retry", "www-authenticate")
+
+
+def respond(problem: Problem) -> Response:
+    headers = {name.decode(): value.decode() for name, value in headers_of(problem)}
+    return Response(body_of(problem), problem.status, headers, media_type="application/json")
+
+
+def handler(plane_url: str | None) -> Callable[[Request], Awaitable[Response]]:
+    """What answers the routes: the plane at `plane_url`, or a refusal where there is none here."""
+
+    async def elsewhere(_: Request) -> Response:
+        return respond(Problem("api_elsewhere"))
+
+    async def ask(request: Request) -> Response:
+        body = bytearray()
+        async for part in request.stream():
+            body += part
+            if len(body) > MAX_BODY_BYTES:
+                return respond(Problem("body_too_large"))
+        return await _pass(str(plane_url), request, bytes(body))
+
+    return ask if plane_url else elsewhere
+
+
+async def _pass(plane_url: str, request: Request, body: bytes) -> Response:
+    headers = {name: request.headers[name] for name in _UP if name in request.headers}
+    headers["x-forwarded-host"] = request.headers.get("host", "")
+    target = request.scope["raw_path"].decode("latin-1")
+    session = aiohttp.ClientSession(
+        timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_S, sock_read=SILENCE_S)
+    )
+    try:
+        answer = await session.request(
+            request.method, URL(plane_url + target, encoded=True), data=body, headers=headers
+        )
+    except (TimeoutError, aiohttp.ClientError):
+        await session.close()
+        return respond(Problem("plane_unavailable"))
+    except BaseException:
+        await session.close()
+        raise
+    kept = {name: answer.headers[name] for name in _DOWN if name in answer.headers}
+    return StreamingResponse(_relay(session, answer), answer.status, kept)
+
+
+async def _relay(session: aiohttp.ClientSession, answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    async with session, answer:
+        async for part in answer.content.iter_any():
+            yield part

@@ -1,0 +1,67 @@
+"""How far each endpoint's start is: the bus's phases and the fleet's expectation, as one line for its owner."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pareta_agent.clock import Clock
+from pareta_agent.control import wire
+from pareta_agent.engine.view import EndpointView
+from pareta_agent.telemetry.events import Event, Phase
+
+_ALMOST = 99
+
+
+@dataclass(slots=True)
+class _Start:
+    begun_s: float
+    phase: str = "resolve"
+    detail: str = ""
+    percent: int = 0
+
+
+class ProgressBook:
+    """Hears the bus; `of` an endpoint that is on its way is a line that never goes back."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._starts: dict[str, _Start] = {}
+
+    def heard(self, event: Phase | Event) -> None:
+        """A bus listener."""
+        if not isinstance(event, Phase) or not event.endpoint:
+            return
+        start = self._starts.setdefault(event.endpoint, _Start(self._clock.mono_s()))
+        if event.state in ("started", "progress"):
+            start.phase = event.phase
+            start.detail = _amount(event)
+
+    def of(self, view: EndpointView) -> wire.Progress | None:
+        """None for an endpoint that is not starting; its next start begins at nothing again."""
+        if view.status != "deploying":
+            self._starts.pop(view.id, None)
+            return None
+        start = self._starts.setdefault(view.id, _Start(self._clock.mono_s()))
+        spent_s, left_s = self._clock.mono_s() - start.begun_s, view.retry_after_s
+        if left_s is not None:
+            start.percent = max(start.percent, min(_ALMOST, int(100 * spent_s / (spent_s + left_s))))
+        return wire.Progress(
+            phase=start.phase, percent=start.percent, eta_s=left_s, message=_sentence(start, left_s)
+        )
+
+    def all(self, endpoints: Mapping[str, EndpointView]) -> dict[str, wire.Progress]:
+        """The endpoints that are starting; what is no longer known is forgotten."""
+        for gone in self._starts.keys() - endpoints.keys():
+            del self._starts[gone]
+        told = ((view.id, self.of(view)) for view in endpoints.values())
+        return {endpoint: line for endpoint, line in told if line is not None}
+
+
+def _amount(event: Phase) -> str:
+    return f" {100 * (event.done or 0) // event.total} %" if event.total else ""
+
+
+def _sentence(start: _Start, left_s: int | None) -> str:
+    wait = f", about {left_s} s left" if left_s is not None else ""
+    return f"{start.phase}{start.detail} ({start.percent} %{wait})"

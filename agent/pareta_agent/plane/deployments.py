@@ -1,0 +1,153 @@
+"""The endpoints of an org as their owner commands them: deploy, start, stop, delete. Each is one transaction.
+
+It writes what is wanted; nodes make it so. Whether it can be so is asked before, elsewhere.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy import Connection, Select, func, select, update
+
+from pareta_agent.clock import Clock
+from pareta_agent.control.wire import WirePrice
+from pareta_agent.plane.schema import Database, deployments, endpoints
+from pareta_agent.plane.state import bump, revision_of
+
+Purpose = Literal["serve", "eval"]
+State = Literal["running", "stopped", "deleted"]
+_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
+
+
+@dataclass(frozen=True, slots=True)
+class Deployed:
+    """One endpoint as its owner wants it. `revision` is the desired state's that last changed it."""
+
+    id: str
+    name: str
+    org: str
+    task: str
+    alias: str
+    state: State
+    created_s: int
+    revision: int
+    price: WirePrice
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a new endpoint shall be; `base` is what its id is made of where it has no name."""
+
+    org: str
+    task: str
+    alias: str
+    base: str
+    price: WirePrice
+    name: str | None = None
+    purpose: Purpose = "serve"
+
+
+class Deployments:
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database, self._clock = database, clock
+
+    def create(self, order: Order) -> Deployed | None:
+        """Wanted from now on; None when the org has an endpoint of that name."""
+        with self._database.write() as connection:
+            if order.name is not None and _named(connection, order.org, order.name):
+                return None
+            endpoint = _free_id(connection, order.name or order.base)
+            revision = _moved(connection)
+            row = {"id": endpoint, "org": order.org, "task": order.task, "alias": order.alias}
+            created_s = int(self._clock.wall_s())
+            connection.execute(
+                endpoints.insert().values(
+                    **row, state="running", created_s=created_s, **order.price.model_dump()
+                )
+            )
+            connection.execute(
+                deployments.insert().values(
+                    endpoint=endpoint,
+                    org=order.org,
+                    name=order.name or endpoint,
+                    purpose=order.purpose,
+                    revision=revision,
+                )
+            )
+            return _one(connection, order.org, endpoint)
+
+    def turn(self, org: str, endpoint: str, state: State) -> Deployed | None:
+        """The endpoint, wanted so from now on; None when the org has none of that id. The same again is an attempt."""
+        with self._database.write() as connection:
+            if (found := _one(connection, org, endpoint)) is None:
+                return None
+            connection.execute(update(endpoints).where(endpoints.c.id == endpoint).values(state=state))
+            row = {"name": None if state == "deleted" else found.name, "revision": _moved(connection)}
+            known = update(deployments).where(deployments.c.endpoint == endpoint)
+            if not connection.execute(known.values(**row)).rowcount:
+                fresh = {"endpoint": endpoint, "org": org, "purpose": "serve"}
+                connection.execute(deployments.insert().values(**fresh, **row))
+            return found if state == "deleted" else _one(connection, org, endpoint)
+
+    def find(self, org: str, endpoint: str) -> Deployed | None:
+        """The org's endpoint of that id, unless it was deleted."""
+        with self._database.read() as connection:
+            return _one(connection, org, endpoint)
+
+    def named(self, org: str, name: str) -> bool:
+        """Whether an endpoint of the org has that name or id."""
+        with self._database.read() as connection:
+            return _named(connection, org, name)
+
+    def of(self, org: str, purpose: Purpose = "serve") -> list[Deployed]:
+        """The org's endpoints, oldest first."""
+        with self._database.read() as connection:
+            return [_deployed(row) for row in connection.execute(_query(org, purpose))]
+
+
+def _query(org: str, purpose: Purpose | None = None) -> Select[Any]:
+    kind = func.coalesce(deployments.c.purpose, "serve")
+    query = (
+        select(endpoints, deployments.c.name, func.coalesce(deployments.c.revision, 0).label("revision"))
+        .outerjoin(deployments, deployments.c.endpoint == endpoints.c.id)
+        .where((endpoints.c.org == org) & (endpoints.c.state != "deleted"))
+        .order_by(endpoints.c.created_s, endpoints.c.id)
+    )
+    return query if purpose is None else query.where(kind == purpose)
+
+
+def _one(connection: Connection, org: str, endpoint: str) -> Deployed | None:
+    row = connection.execute(_query(org).where(endpoints.c.id == endpoint)).first()
+    return None if row is None else _deployed(row)
+
+
+def _deployed(row: Any) -> Deployed:
+    price = WirePrice(**{name: row._mapping[name] for name in WirePrice.model_fields})
+    facts = (row.org, row.task, row.alias, row.state, row.created_s, row.revision)
+    return Deployed(row.id, row.name or row.id, *facts, price)
+
+
+def _named(connection: Connection, org: str, name: str) -> bool:
+    mine = func.coalesce(deployments.c.name, endpoints.c.id)
+    return (
+        connection.execute(_query(org).where((mine == name) | (endpoints.c.id == name))).first() is not None
+    )
+
+
+def _free_id(connection: Connection, wanted: str) -> str:
+    """`wanted` as an id, with something random behind it when any org ever had that one."""
+    slug = "".join(each if each.isascii() and each.isalnum() else "_" for each in wanted.lower()).strip("_")
+    base = slug if slug.startswith("ep_") else f"ep_{slug}"
+    taken = set(connection.execute(select(endpoints.c.id).where(endpoints.c.id.like(f"{base}%"))).scalars())
+    found = base
+    while found in taken:
+        found = f"{base}_{''.join(secrets.choice(_ALPHABET) for _ in range(4))}"
+    return found
+
+
+def _moved(connection: Connection) -> int:
+    """The desired state's next revision."""
+    bump(connection, "desired")
+    return revision_of(connection, "desired")

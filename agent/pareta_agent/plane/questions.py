@@ -1,0 +1,77 @@
+"""What the plane would like to know of a node's planner, and who waits for the answer.
+
+Kept in memory: a question that a restart loses is one that its caller asks again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ulid import ULID
+
+from pareta_agent.control.wire import PlanQuestion, PlanVerdict
+
+
+@dataclass(slots=True)
+class _Desk:
+    """A node's open questions; `news` is set while there are any."""
+
+    open: dict[str, PlanQuestion] = field(default_factory=dict)
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Questions:
+    """Lives on one event loop."""
+
+    def __init__(self) -> None:
+        self._desks: dict[str, _Desk] = {}
+        self._waiting: dict[tuple[str, str], asyncio.Future[PlanVerdict]] = {}
+
+    async def ask(self, nodes: Sequence[str], task: str, alias: str, timeout_s: float) -> PlanVerdict | None:
+        """The best answer of `nodes` (fits before busy before never); None when nobody answered in time."""
+        asked = [self._put(node, PlanQuestion(id=f"q_{ULID()}", task=task, alias=alias)) for node in nodes]
+        futures = [future for _, future in asked]
+        try:
+            done, _ = await asyncio.wait(futures, timeout=timeout_s) if futures else (set(), set())
+        finally:
+            for (node, question), future in asked:
+                future.cancel()
+                self._waiting.pop((node, question), None)
+                self._close(node, question)
+        order = ("fits", "busy", "never")
+        return min((one.result() for one in done), key=lambda v: order.index(v.verdict), default=None)
+
+    async def open(self, node: str, wait_s: float) -> list[PlanQuestion]:
+        """What is open for the node; waits up to `wait_s` for something."""
+        desk = self._desks.setdefault(node, _Desk())
+        try:
+            async with asyncio.timeout(wait_s):
+                await desk.news.wait()
+        except TimeoutError:
+            return []
+        asked = list(desk.open.values())
+        for question in asked:
+            self._close(node, question.id)
+        return asked
+
+    def answer(self, node: str, verdict: PlanVerdict) -> None:
+        """A late answer, or one to another node's question, is nobody's."""
+        future = self._waiting.pop((node, verdict.id), None)
+        if future is not None and not future.done():
+            future.set_result(verdict)
+
+    def _put(self, node: str, question: PlanQuestion) -> tuple[tuple[str, str], asyncio.Future[PlanVerdict]]:
+        desk = self._desks.setdefault(node, _Desk())
+        desk.open[question.id] = question
+        desk.news.set()
+        future: asyncio.Future[PlanVerdict] = asyncio.get_running_loop().create_future()
+        self._waiting[node, question.id] = future
+        return (node, question.id), future
+
+    def _close(self, node: str, question: str) -> None:
+        desk = self._desks[node]
+        desk.open.pop(question, None)
+        if not desk.open:
+            desk.news.clear()
