@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from pareta_registry.errors import ArtifactError
-from pareta_registry.manifest import MANIFEST_NAME, ArtifactFile, Manifest
+from pareta_registry.manifest import BESIDE, ArtifactFile, Manifest
 
 
 def build_manifest(root: Path) -> Manifest:
@@ -18,7 +18,7 @@ def build_manifest(root: Path) -> Manifest:
         name = path.relative_to(root).as_posix()
         if path.is_symlink():
             raise _refused(root, f"{name} is a link")
-        if path.is_dir() or name == MANIFEST_NAME:
+        if path.is_dir() or name in BESIDE:
             continue
         try:
             with path.open("rb") as file:

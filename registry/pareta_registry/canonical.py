@@ -17,3 +17,11 @@ def canonical_json(value: Any) -> bytes:
 def sha256_digest(data: bytes) -> str:
     """`sha256:` and 64 hex digits."""
     return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+def read_json(data: bytes) -> Any:
+    """The value that somebody sent, None where it is no JSON."""
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        return None

@@ -9,20 +9,21 @@ old pointer that somebody replays is recognised.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pareta_registry.canonical import canonical_json
+from pareta_registry.canonical import canonical_json, read_json, sha256_digest
 from pareta_registry.catalog import Catalog, Digest, Slug
-from pareta_registry.errors import TrustError
+from pareta_registry.documents import DocumentReader, DocumentWriter
+from pareta_registry.envelope import unwrap, wrap
+from pareta_registry.errors import ArtifactError, TrustError
+from pareta_registry.keys import PrivateKey, PublicKey
 from pareta_registry.load import catalog_bytes
-from pareta_registry.signing import unwrap, wrap
 
 POINTER_TYPE = "application/vnd.pareta.channel.v1+json"
+MAX_BYTES = 32 << 20
 
 
 class Pointer(BaseModel):
@@ -41,9 +42,9 @@ def channel_path(channel: str) -> str:
     return f"channels/{channel}.json"
 
 
-def read_pointer(envelope: bytes, channel: str, trusted: Sequence[Ed25519PublicKey], where: str) -> Pointer:
+def read_pointer(envelope: bytes, channel: str, trusted: Sequence[PublicKey], where: str) -> Pointer:
     """The pointer of `channel`, its signature checked; TrustError otherwise."""
-    payload = unwrap(envelope, POINTER_TYPE, trusted, where)
+    payload = unwrap(read_json(envelope), POINTER_TYPE, trusted, where)
     try:
         pointer = Pointer.model_validate_json(payload)
     except ValidationError:
@@ -57,39 +58,40 @@ def read_pointer(envelope: bytes, channel: str, trusted: Sequence[Ed25519PublicK
     return pointer
 
 
-def promote(root: Path, catalog: Catalog, channel: str, keys: Sequence[Ed25519PrivateKey]) -> Pointer:
-    """Publishes `catalog` under `root` and points `channel` at it."""
-    _write(root / catalog_path(catalog.digest), catalog_bytes(catalog.tasks, catalog.models))
-    return retag(root, catalog.digest, channel, keys)
+async def read_catalog(reader: DocumentReader, digest: str) -> bytes:
+    """The bytes of a published catalog; TrustError when they are others."""
+    data = await reader.read(catalog_path(digest), MAX_BYTES)
+    if sha256_digest(data) != digest:
+        raise TrustError(
+            "catalog_altered", f"the catalog {digest} at {reader.where} was altered", "promote it again"
+        )
+    return data
 
 
-def retag(root: Path, digest: str, channel: str, keys: Sequence[Ed25519PrivateKey]) -> Pointer:
+async def promote(
+    root: DocumentWriter, catalog: Catalog, channel: str, keys: Sequence[PrivateKey]
+) -> Pointer:
+    """Publishes `catalog` at `root` and points `channel` at it."""
+    await root.write(catalog_path(catalog.digest), catalog_bytes(catalog.tasks, catalog.models))
+    return await _point(root, catalog.digest, channel, keys)
+
+
+async def retag(root: DocumentWriter, digest: str, channel: str, keys: Sequence[PrivateKey]) -> Pointer:
     """Points `channel` at a catalog that is published already: a promotion from another channel, or a rollback."""
-    if not (root / catalog_path(digest)).is_file():
-        raise TrustError(
-            "catalog_missing", f"{root} holds no catalog {digest}", "promote the catalog itself first"
-        )
-    path = root / channel_path(channel)
-    last = read_pointer(path.read_bytes(), channel, (), str(path)).serial if path.exists() else 0
-    pointer = Pointer(channel=channel, serial=last + 1, catalog=digest)
-    _write(path, wrap(canonical_json(pointer.model_dump()), POINTER_TYPE, keys))
-    return pointer
+    await read_catalog(root, digest)
+    return await _point(root, digest, channel, keys)
 
 
-def sign(root: Path, channel: str, keys: Sequence[Ed25519PrivateKey]) -> Pointer:
+async def sign(root: DocumentWriter, channel: str, keys: Sequence[PrivateKey]) -> Pointer:
     """Signs the channel's pointer as it stands."""
-    path = root / channel_path(channel)
-    if not path.is_file():
-        raise TrustError(
-            "channel_missing", f"{root} has no channel {channel!r}", "promote a catalog to it first"
-        )
-    pointer = read_pointer(path.read_bytes(), channel, (), str(path))
-    _write(path, wrap(canonical_json(pointer.model_dump()), POINTER_TYPE, keys))
+    envelope = await root.read(channel_path(channel), MAX_BYTES)
+    pointer = read_pointer(envelope, channel, (), root.where)
+    await _write(root, pointer, keys)
     return pointer
 
 
 def unused_catalogs(root: Path) -> list[Path]:
-    """Published catalogs that no channel points at."""
+    """Catalogs published in a directory that no channel points at."""
     used = {
         read_pointer(path.read_bytes(), path.stem, (), str(path)).catalog.replace(":", "-")
         for path in sorted((root / "channels").glob("*.json"))
@@ -97,8 +99,22 @@ def unused_catalogs(root: Path) -> list[Path]:
     return sorted(path for path in (root / "catalogs").glob("sha256-*.json") if path.stem not in used)
 
 
-def _write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(data)
-    temporary.replace(path)
+async def _point(root: DocumentWriter, digest: str, channel: str, keys: Sequence[PrivateKey]) -> Pointer:
+    pointer = Pointer(channel=channel, serial=await _serial(root, channel) + 1, catalog=digest)
+    await _write(root, pointer, keys)
+    return pointer
+
+
+async def _serial(root: DocumentReader, channel: str) -> int:
+    try:
+        envelope = await root.read(channel_path(channel), MAX_BYTES)
+    except ArtifactError as error:
+        if error.code != "artifact_missing":
+            raise
+        return 0
+    return read_pointer(envelope, channel, (), root.where).serial
+
+
+async def _write(root: DocumentWriter, pointer: Pointer, keys: Sequence[PrivateKey]) -> None:
+    envelope = wrap(canonical_json(pointer.model_dump()), POINTER_TYPE, keys)
+    await root.write(channel_path(pointer.channel), canonical_json(envelope))

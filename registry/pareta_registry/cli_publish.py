@@ -6,7 +6,7 @@ import asyncio
 import json
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,12 +14,16 @@ import typer
 import yaml
 
 from pareta_registry import channel as channels
-from pareta_registry import signing, starter
+from pareta_registry import keys as signing_keys
+from pareta_registry import starter
 from pareta_registry.difference import difference
+from pareta_registry.documents import DocumentWriter, writable_documents
 from pareta_registry.errors import ArtifactError
 from pareta_registry.importing import describe, import_checkpoint
 from pareta_registry.load import load_catalog
-from pareta_registry.publish import publish
+from pareta_registry.manifest import MANIFEST_NAME, SIGNATURE_NAME, parse_manifest
+from pareta_registry.model_signature import sign_manifest
+from pareta_registry.publish import publish, sign_published
 from pareta_registry.schema import catalog_schema
 from pareta_registry.stores import StoreSettings
 
@@ -97,13 +101,15 @@ def import_model(
 def publish_artifact(
     artifact: Annotated[Path, typer.Argument(help="A checkpoint or artifact directory, or a GGUF file.")],
     target: Annotated[str, typer.Argument(help="oci://host/repository:tag")],
+    key: Annotated[Path | None, typer.Option("--key", help="Private key to sign the artifact with.")] = None,
     docker_config: DockerOption = None,
     ca_file: CaOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Push an artifact to an OCI registry, as a ModelPack."""
     settings = StoreSettings(docker_config=docker_config, ca_file=ca_file)
-    manifest, digest = asyncio.run(publish(artifact, target, settings))
+    private = signing_keys.read_private(key) if key else None
+    manifest, digest = asyncio.run(publish(artifact, target, settings, key=private))
     repository = target.partition("@")[0]
     if ":" in repository.rsplit("/", 1)[-1]:
         repository = repository.rsplit(":", 1)[0]
@@ -120,7 +126,7 @@ def keygen(
     public = path.with_name(path.name + ".pub")
     if path.exists() or public.exists():
         raise ArtifactError("target_exists", f"{path} is there already", "choose another name")
-    private_pem, public_pem = signing.generate_key()
+    private_pem, public_pem = signing_keys.generate()
     path.touch(mode=0o600)
     path.write_bytes(private_pem)
     public.write_bytes(public_pem)
@@ -129,28 +135,70 @@ def keygen(
 
 def promote(
     catalog: Annotated[str, typer.Argument(help="A catalog directory, or the digest of a published one.")],
-    root: Annotated[Path, typer.Argument(help="The directory that is served.")],
+    root: Annotated[
+        str, typer.Argument(help="Where it is published: a directory, or oci://host/repository.")
+    ],
     channel: ChannelOption = "stable",
     key: KeyOption = None,
+    docker_config: DockerOption = None,
+    ca_file: CaOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Point a channel at a catalog: publish it first, or go back to one that was published before."""
-    keys = [signing.read_private_key(path) for path in key or ()]
-    if catalog.startswith("sha256:"):
-        pointer = channels.retag(root, catalog, channel, keys)
-    else:
-        pointer = channels.promote(root, load_catalog(Path(catalog)), channel, keys)
+    keys = [signing_keys.read_private(path) for path in key or ()]
+
+    async def work(place: DocumentWriter) -> channels.Pointer:
+        if catalog.startswith("sha256:"):
+            return await channels.retag(place, catalog, channel, keys)
+        return await channels.promote(place, load_catalog(Path(catalog)), channel, keys)
+
+    pointer = _at(root, StoreSettings(docker_config=docker_config, ca_file=ca_file), work)
     _print(pointer.model_dump() | {"signatures": len(keys)}, as_json)
 
 
 def sign(
-    root: Path, key: KeyOption = None, channel: ChannelOption = "stable", as_json: JsonOption = False
+    target: Annotated[
+        str,
+        typer.Argument(help="An artifact (directory, oci://…@sha256:…), or where catalogs are published."),
+    ],
+    key: KeyOption = None,
+    channel: ChannelOption = "stable",
+    docker_config: DockerOption = None,
+    ca_file: CaOption = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Sign what a channel points at, replacing the signatures that it has."""
+    """Sign an artifact, or what a channel points at, replacing the signatures that it has."""
     if not key:
         raise typer.BadParameter("give at least one --key")
-    pointer = channels.sign(root, channel, [signing.read_private_key(path) for path in key])
-    _print(pointer.model_dump() | {"signatures": len(key)}, as_json)
+    keys = [signing_keys.read_private(path) for path in key]
+    settings = StoreSettings(docker_config=docker_config, ca_file=ca_file)
+    written = Path(target, MANIFEST_NAME)
+    if "@sha256:" in target:
+        manifest = asyncio.run(sign_published(target, keys[0], settings))
+        _print({"artifact": manifest.digest, "signatures": 1}, as_json)
+    elif written.is_file():
+        manifest = parse_manifest(written.read_bytes(), target)
+        written.with_name(SIGNATURE_NAME).write_bytes(sign_manifest(manifest, keys[0]))
+        _print({"artifact": manifest.digest, "signatures": 1}, as_json)
+    else:
+        pointer = _at(target, settings, lambda place: channels.sign(place, channel, keys))
+        _print(pointer.model_dump() | {"signatures": len(keys)}, as_json)
+
+
+def _at(
+    root: str, settings: StoreSettings, work: Callable[[DocumentWriter], Awaitable[channels.Pointer]]
+) -> channels.Pointer:
+    """Does `work` at the place that `root` names: a path, or oci://."""
+
+    async def run() -> channels.Pointer:
+        source = root if "://" in root else Path(root).absolute().as_uri()
+        place = writable_documents(source, settings)
+        try:
+            return await work(place)
+        finally:
+            await place.close()
+
+    return asyncio.run(run())
 
 
 def diff(before: Path, after: Path, as_json: JsonOption = False) -> None:

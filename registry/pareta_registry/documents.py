@@ -1,8 +1,12 @@
-"""Small documents by name, from a directory or over HTTP with ETags: what following a channel needs."""
+"""Small documents by name (`channels/stable.json`), in a directory, over HTTP or in an OCI repository.
+
+What following and publishing a channel needs of a place. Over the network an unchanged document costs nothing.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
@@ -15,50 +19,81 @@ from pareta_registry.stores.settings import StoreSettings
 
 
 class DocumentReader(Protocol):
+    where: str
+
     async def read(self, name: str, max_bytes: int) -> bytes:
-        """The whole document; ArtifactError when it is missing, too long or out of reach."""
+        """The whole document; ArtifactError `artifact_missing` when it is not there, others when out of reach."""
 
     async def close(self) -> None: ...
 
 
+class DocumentWriter(DocumentReader, Protocol):
+    async def write(self, name: str, data: bytes) -> None:
+        """The document appears whole, or not at all."""
+
+
 def open_documents(source: str, settings: StoreSettings) -> DocumentReader:
+    """`source` is `file://`, `oci://` or `https://`; ArtifactError `source_unsupported` for others."""
+    parts = urlsplit(source)
+    if parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in settings.plain_http):
+        return HttpDocuments(URL(source), settings)
+    if parts.scheme == "http":
+        raise ArtifactError(
+            "source_unsupported",
+            f"a catalog is not taken over plain HTTP from {parts.hostname}",
+            "use https://",
+        )
+    return writable_documents(source, settings)
+
+
+def writable_documents(source: str, settings: StoreSettings) -> DocumentWriter:
+    """A place that a publisher may write to: a directory or an OCI repository."""
     parts = urlsplit(source)
     if parts.scheme == "file":
         return FileDocuments(Path(unquote(parts.path)))
-    if parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in settings.plain_http):
-        return HttpDocuments(URL(source), settings)
+    if parts.scheme == "oci":
+        from pareta_registry.documents_oci import OciDocuments
+
+        return OciDocuments(source, settings)
     raise ArtifactError(
         "source_unsupported",
-        f"a catalog cannot be followed at {source}",
-        "use https:// or file://, or list the host in `plain_http`",
+        f"catalogs are not kept at {source}",
+        "use file://, oci:// (or https:// to follow)",
     )
 
 
 class FileDocuments:
     def __init__(self, root: Path) -> None:
+        self.where = f"file://{root}"
         self._root = root
 
     async def read(self, name: str, max_bytes: int) -> bytes:
         try:
             data = await asyncio.to_thread((self._root / name).read_bytes)
+        except FileNotFoundError:
+            raise missing(self.where, name) from None
         except OSError as error:
             raise ArtifactError(
                 "catalog_unreachable",
                 f"{self._root / name} cannot be read: {error.strerror}",
-                "check the path",
+                "check its owner and permissions",
             ) from None
-        return _bounded(data, name, max_bytes)
+        return bounded(data, name, max_bytes)
+
+    async def write(self, name: str, data: bytes) -> None:
+        await asyncio.to_thread(write_whole, self._root / name, data)
 
     async def close(self) -> None:
         """Nothing is held open."""
 
 
 class HttpDocuments:
-    """Asks again with the ETag of what it has, so that nothing new costs nothing."""
+    """Asks again with the ETag of what it has."""
 
     def __init__(self, base: URL, settings: StoreSettings) -> None:
+        self.where = str(base.with_user(None))
         self._base = base
-        self._http = HttpClient(settings, str(base.with_user(None)))
+        self._http = HttpClient(settings, self.where)
         self._known: dict[str, tuple[str, bytes]] = {}
 
     async def read(self, name: str, max_bytes: int) -> bytes:
@@ -67,13 +102,10 @@ class HttpDocuments:
         async with self._http.request("GET", url, {"If-None-Match": etag} if etag else {}) as response:
             if etag and response.status == 304:
                 return known
+            if response.status == 404:
+                raise missing(self.where, name)
             self._http.check(response, url)
-            data = bytearray()
-            async for piece in response.content.iter_any():
-                data += piece
-                if len(data) > max_bytes:
-                    break
-            document = _bounded(bytes(data), name, max_bytes)
+            document = bounded(await self._http.body(response, max_bytes + 1), name, max_bytes)
             self._known[name] = (response.headers.get("ETag", ""), document)
         return document
 
@@ -81,7 +113,24 @@ class HttpDocuments:
         await self._http.close()
 
 
-def _bounded(data: bytes, name: str, max_bytes: int) -> bytes:
+def write_whole(path: Path, data: bytes) -> None:
+    """Durable, and under its name only when it is whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("wb") as out:
+        out.write(data)
+        out.flush()
+        os.fsync(out.fileno())
+    temporary.replace(path)
+
+
+def missing(where: str, name: str) -> ArtifactError:
+    return ArtifactError(
+        "artifact_missing", f"{where} has no {name}", "promote a catalog to that channel, or name another"
+    )
+
+
+def bounded(data: bytes, name: str, max_bytes: int) -> bytes:
     if len(data) > max_bytes:
         raise ArtifactError(
             "catalog_unreachable", f"{name} is longer than {max_bytes} bytes", "ask the right place"

@@ -10,13 +10,13 @@ from contextlib import aclosing
 from pathlib import Path
 
 from pareta_registry.errors import ArtifactError
-from pareta_registry.manifest import MANIFEST_NAME, path_refusal
+from pareta_registry.manifest import BESIDE, path_refusal
 from pareta_registry.stores.base import Entry, Store
 
 
 async def download(store: Store, target: Path) -> None:
     """Writes every file that an artifact may hold; ArtifactError when one is cut, altered or refused."""
-    entries = [entry for entry in await store.list() if entry.path != MANIFEST_NAME]
+    entries = [entry for entry in await store.list() if entry.path not in BESIDE]
     for entry in entries:
         reason = path_refusal(entry.path)
         if reason:

@@ -2,7 +2,8 @@
 
 RegistryFailure
 ├── CatalogError    documents that are wrong, every problem with its file, line and key
-└── ArtifactError   bytes that are missing, altered, refused or out of reach
+├── ArtifactError   bytes that are missing, altered, refused or out of reach
+└── TrustError      what nobody who is trusted vouches for
 """
 
 from __future__ import annotations

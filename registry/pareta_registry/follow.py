@@ -13,17 +13,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
 from pareta_registry.canonical import sha256_digest
 from pareta_registry.catalog import Catalog
-from pareta_registry.channel import Pointer, catalog_path, channel_path, read_pointer
-from pareta_registry.documents import DocumentReader, open_documents
+from pareta_registry.channel import (
+    MAX_BYTES,
+    Pointer,
+    catalog_path,
+    channel_path,
+    read_catalog,
+    read_pointer,
+)
+from pareta_registry.documents import DocumentReader, open_documents, write_whole
 from pareta_registry.errors import RegistryFailure, TrustError
+from pareta_registry.keys import PublicKey
 from pareta_registry.load import parse_catalog
 from pareta_registry.stores.settings import StoreSettings
-
-_MAX_BYTES = 32 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,21 +45,22 @@ class Followed:
 
 
 class CatalogFollower:
-    """Follows `channel` at `source` (`file://` or `https://`), keeping the last good state in `state_dir`."""
+    """Follows `channel` at `source` (`file://`, `oci://`, `https://`), keeping the last good state in `state_dir`."""
 
     def __init__(
         self,
         source: str,
         channel: str,
         state_dir: Path,
-        trusted: Sequence[Ed25519PublicKey] = (),
+        trusted: Sequence[PublicKey] = (),
         settings: StoreSettings | None = None,
         wall_s: Callable[[], float] = time.time,
     ) -> None:
         self._where = f"{source.rstrip('/')}/{channel_path(channel)}"
         self._channel = channel
         self._reader: DocumentReader = open_documents(source, settings or StoreSettings())
-        self._state = state_dir
+        # What was seen at one place says nothing of another: its serials are its own.
+        self._state = state_dir / sha256_digest(source.encode()).removeprefix("sha256:")[:16]
         self._trusted = tuple(trusted)
         self._wall_s = wall_s
 
@@ -64,7 +69,7 @@ class CatalogFollower:
         the reason; the reason itself is raised when there is no last good one."""
         seen_serial, kept = await asyncio.to_thread(self._kept)
         try:
-            envelope = await self._reader.read(channel_path(self._channel), _MAX_BYTES)
+            envelope = await self._reader.read(channel_path(self._channel), MAX_BYTES)
             pointer = read_pointer(envelope, self._channel, self._trusted, self._where)
             if pointer.serial < seen_serial:
                 raise TrustError(
@@ -86,15 +91,9 @@ class CatalogFollower:
         await self._reader.close()
 
     async def _fetch(self, pointer: Pointer) -> Catalog:
-        data = await self._reader.read(catalog_path(pointer.catalog), _MAX_BYTES)
-        if sha256_digest(data) != pointer.catalog:
-            raise TrustError(
-                "catalog_altered",
-                f"{self._where} names {pointer.catalog}, its bytes are others",
-                "promote it again",
-            )
+        data = await read_catalog(self._reader, pointer.catalog)
         catalog = parse_catalog(data, catalog_path(pointer.catalog))
-        await asyncio.to_thread(self._write, self._state / catalog_path(pointer.catalog), data)
+        await asyncio.to_thread(write_whole, self._state / catalog_path(pointer.catalog), data)
         return catalog
 
     def _kept(self) -> tuple[int, Followed | None]:
@@ -114,18 +113,10 @@ class CatalogFollower:
     def _keep(self, envelope: bytes, pointer: Pointer, confirmed_s: float) -> None:
         """Switches the pointer last, then drops the catalogs that it does not mean."""
         path = self._state / channel_path(self._channel)
-        self._write(path, envelope)
+        if not path.is_file() or path.read_bytes() != envelope:
+            write_whole(path, envelope)
         os.utime(path, (confirmed_s, confirmed_s))
         current = self._state / catalog_path(pointer.catalog)
         for other in current.parent.glob("sha256-*.json"):
             if other != current:
                 other.unlink(missing_ok=True)
-
-    def _write(self, path: Path, data: bytes) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        with temporary.open("wb") as out:
-            out.write(data)
-            out.flush()
-            os.fsync(out.fileno())
-        temporary.replace(path)

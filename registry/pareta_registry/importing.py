@@ -103,7 +103,7 @@ def _copy(source: Path, target: Path) -> None:
     """Takes what an artifact may hold; a checkpoint usually brings more (pickles, pictures, caches)."""
     for path in sorted(source.rglob("*")):
         name = path.relative_to(source).as_posix()
-        if path.is_dir() or name == MANIFEST_NAME or path_refusal(name):
+        if path.is_dir() or path_refusal(name):
             continue
         into = target / name
         into.parent.mkdir(parents=True, exist_ok=True)

@@ -16,6 +16,9 @@ from pareta_registry.canonical import canonical_json, sha256_digest
 from pareta_registry.errors import ArtifactError
 
 MANIFEST_NAME = "pareta-manifest.json"
+SIGNATURE_NAME = "model.sig"
+BESIDE = (MANIFEST_NAME, SIGNATURE_NAME)
+"""Files that lie beside an artifact's own: what it holds, and who vouches for that."""
 MAX_MANIFEST_BYTES = 4 << 20
 SUFFIXES = (".safetensors", ".json", ".txt", ".jinja", ".model", ".tiktoken", ".md")
 _BARE_NAMES = ("LICENSE", "NOTICE")
@@ -80,8 +83,8 @@ def path_refusal(path: str) -> str | None:
     if any(part in ("", ".", "..") or part.startswith(".") for part in parts):
         return f"{path!r} leaves the artifact or hides in it"
     name = parts[-1]
-    if path == MANIFEST_NAME:
-        return f"{MANIFEST_NAME} is the manifest itself"
+    if path in BESIDE:
+        return f"{path} lies beside an artifact, it is no part of one"
     if name not in _BARE_NAMES and PurePosixPath(name).suffix not in SUFFIXES:
         return f"{path!r} is not safetensors, tokenizer or text (executable formats are refused)"
     return None

@@ -9,14 +9,14 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-from yarl import URL
-
 from pareta_registry.build import build_manifest
 from pareta_registry.canonical import sha256_digest
-from pareta_registry.errors import ArtifactError
-from pareta_registry.manifest import Manifest
-from pareta_registry.modelpack import MANIFEST_TYPE, model_config, pack
-from pareta_registry.stores.oci_reference import parse_reference
+from pareta_registry.keys import PrivateKey
+from pareta_registry.manifest import SIGNATURE_NAME, Manifest
+from pareta_registry.model_signature import BUNDLE_TYPE, sign_manifest
+from pareta_registry.modelpack import MANIFEST_TYPE, model_config, pack, unpack
+from pareta_registry.stores.oci_push import has_blob, push_blob, put_document, put_manifest
+from pareta_registry.stores.oci_reference import parse_reference, signature_tag
 from pareta_registry.stores.oci_repository import OciRepository
 from pareta_registry.stores.settings import StoreSettings
 
@@ -45,10 +45,12 @@ async def publish(
     target: str,
     settings: StoreSettings,
     on_bytes: Callable[[int], None] = lambda _count: None,
+    key: PrivateKey | None = None,
 ) -> tuple[Manifest, str]:
     """Pushes the artifact in `root` to `target` (`oci://…:tag`); returns it and the OCI manifest's digest.
 
-    `on_bytes` hears of bytes that were sent or were already there. ArtifactError when the registry refuses.
+    With `key` it is signed, else a signature that lies in `root` goes along. `on_bytes` hears of bytes that were
+    sent or were already there. ArtifactError when the registry refuses.
     """
     reference = parse_reference(target)
     manifest = await asyncio.to_thread(build_manifest, root)
@@ -56,46 +58,44 @@ async def publish(
     try:
         for file in manifest.files:
             digest = f"sha256:{file.sha256}"
-            if await _has(repository, digest):
+            if await has_blob(repository, digest):
                 on_bytes(file.size_bytes)
             else:
-                await _push(repository, digest, file.size_bytes, _FileBody(root / file.path, on_bytes))
+                await push_blob(repository, digest, file.size_bytes, _FileBody(root / file.path, on_bytes))
         config = model_config(manifest)
         config_digest = sha256_digest(config)
-        if not await _has(repository, config_digest):
-            await _push(repository, config_digest, len(config), config)
+        if not await has_blob(repository, config_digest):
+            await push_blob(repository, config_digest, len(config), config)
         document = pack(manifest, config_digest, len(config))
-        await _put_manifest(repository, reference.reference, document)
+        await put_manifest(repository, reference.reference, document)
+        bundle = await asyncio.to_thread(_bundle, root, manifest, key)
+        if bundle is not None:
+            await _put_signature(repository, document, bundle)
     finally:
         await repository.close()
     return manifest, sha256_digest(document)
 
 
-async def _has(repository: OciRepository, digest: str) -> bool:
-    url = repository.url("blobs", digest)
-    async with repository.request("HEAD", url) as response:
-        if response.status == 404:
-            return False
-        repository.http.check(response, url)
-        return True
+async def sign_published(source: str, key: PrivateKey, settings: StoreSettings) -> Manifest:
+    """Signs the artifact at `source` as it is in its registry; ArtifactError when it is none."""
+    repository = OciRepository(parse_reference(source), settings, "pull,push")
+    try:
+        document = await repository.manifest()
+        manifest = unpack(document, source)
+        await _put_signature(repository, document, sign_manifest(manifest, key))
+    finally:
+        await repository.close()
+    return manifest
 
 
-async def _push(repository: OciRepository, digest: str, size_bytes: int, body: _FileBody | bytes) -> None:
-    start = repository.url("blobs", "uploads/")
-    async with repository.request("POST", start, {"Content-Length": "0"}) as response:
-        repository.http.check(response, start)
-        location = response.headers.get("Location", "")
-    if not location:
-        raise ArtifactError("store_refused", f"{start.host} offers no place to upload to", "look at its log")
-    url = start.join(URL(location, encoded=True))
-    query = f"{url.raw_query_string}&" if url.raw_query_string else ""
-    upload = URL(f"{url.with_query(None)}?{query}digest={digest}", encoded=True)
-    headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size_bytes)}
-    async with repository.request("PUT", upload, headers, body) as response:
-        repository.http.check(response, upload)
+def _bundle(root: Path, manifest: Manifest, key: PrivateKey | None) -> bytes | None:
+    if key is not None:
+        return sign_manifest(manifest, key)
+    path = root / SIGNATURE_NAME
+    return path.read_bytes() if path.is_file() else None
 
 
-async def _put_manifest(repository: OciRepository, reference: str, document: bytes) -> None:
-    url = repository.url("manifests", reference)
-    async with repository.request("PUT", url, {"Content-Type": MANIFEST_TYPE}, document) as response:
-        repository.http.check(response, url)
+async def _put_signature(repository: OciRepository, document: bytes, bundle: bytes) -> None:
+    digest = sha256_digest(document)
+    subject = {"mediaType": MANIFEST_TYPE, "digest": digest, "size": len(document)}
+    await put_document(repository, signature_tag(digest), BUNDLE_TYPE, bundle, subject)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import aclosing
 
 from pydantic import ValidationError
 
 from pareta_registry.errors import ArtifactError
 from pareta_registry.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, ArtifactFile, Manifest, parse_manifest
-from pareta_registry.stores.base import Store
+from pareta_registry.stores.base import Store, read_small
 
 
 async def read_manifest(store: Store, digest: str, files: Sequence[ArtifactFile] = ()) -> Manifest:
@@ -48,11 +47,5 @@ async def _listed(store: Store) -> Manifest:
 
 
 async def _written(store: Store) -> Manifest:
-    entry = await store.stat(MANIFEST_NAME)
-    data = bytearray()
-    async with aclosing(
-        store.read(MANIFEST_NAME, 0, min(entry.size_bytes, MAX_MANIFEST_BYTES + 1))
-    ) as pieces:
-        async for piece in pieces:
-            data += piece
-    return parse_manifest(bytes(data), store.where)
+    data = await read_small(store, MANIFEST_NAME, MAX_MANIFEST_BYTES + 1)
+    return parse_manifest(data, store.where)

@@ -78,6 +78,9 @@ class ScriptedStore:
         if deed == "stall":
             await asyncio.Event().wait()
 
+    async def signature(self) -> bytes | None:
+        return self.files.get("model.sig")
+
     def local_path(self, _path: str, /) -> Path | None:
         return None
 

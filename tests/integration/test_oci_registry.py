@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,14 @@ from fakes.oci_registry import Registry, needs_registry
 from pareta_agent.errors import RegistryError
 from pareta_agent.weights.settings import WeightsSettings
 from pareta_agent.weights.store import WeightsStore
+from pareta_registry import keys
 from pareta_registry.catalog import Variant
+from pareta_registry.channel import promote, retag
+from pareta_registry.documents_oci import OciDocuments
 from pareta_registry.errors import ArtifactError
-from pareta_registry.publish import publish
+from pareta_registry.follow import CatalogFollower
+from pareta_registry.load import builtin_catalog, catalog_of
+from pareta_registry.publish import publish, sign_published
 from pareta_registry.stores import StoreSettings
 
 pytestmark = [needs_registry, pytest.mark.slow]
@@ -151,3 +157,58 @@ async def test_tls_and_bearer_tokens(
         with pytest.raises(RegistryError) as untrusted:
             await fetched(tmp_path / "other", variant, target, StoreSettings(plain_http=()))
         assert untrusted.value.code == "tls_untrusted"
+
+
+async def test_a_signed_artifact(tmp_path: Path, variant: Variant) -> None:
+    """A host that pins keys takes what they signed, and neither unsigned nor foreign artifacts; nor what it fetched
+    before it pinned them."""
+    pairs = {}
+    for name in ("ours", "theirs"):
+        private, public = keys.generate()
+        (tmp_path / name).write_bytes(private)
+        (tmp_path / f"{name}.pub").write_bytes(public)
+        pairs[name] = keys.read_private(tmp_path / name), keys.read_public(tmp_path / f"{name}.pub")
+    with Registry(tmp_path / "registry") as registry:
+        target = f"oci://{registry.host}/team/model:v1"
+        _, digest = await publish(tmp_path / "artifact", target, StoreSettings())
+        there = variant.model_copy(update={"source": f"oci://{registry.host}/team/model@{digest}"})
+        open_to_all = WeightsSettings(tmp_path / "weights", tmp_path / "cache", reserve_bytes=0)
+        settings = replace(open_to_all, trusted=pairs["ours"][1])
+        first = WeightsStore(open_to_all)
+        await first.fetch(there, lambda _: None)
+        first.unpin(there.artifact)
+        for signer, code in ((None, "signature_missing"), ("theirs", "signature_wrong")):
+            if signer:
+                await sign_published(there.source, pairs[signer][0], StoreSettings())
+            with pytest.raises(RegistryError) as caught:
+                await WeightsStore(settings).fetch(there, lambda _: None)
+            assert (caught.value.code, there.artifact[:19] in caught.value.message) == (code, True)
+        await sign_published(there.source, pairs["ours"][0], StoreSettings())
+        path = await WeightsStore(settings).fetch(there, lambda _: None)
+        assert FILES["config.json"] == (path / "config.json").read_bytes()
+    again = await WeightsStore(settings).fetch(there, lambda _: None)
+    assert again == path
+
+
+async def test_a_catalog_in_the_registry(tmp_path: Path) -> None:
+    """A channel is a tag: promoted, followed, rolled back by a new pointer; offline the last good one stays."""
+    first = builtin_catalog()
+    second = catalog_of([*first.models, *first.tasks[:1]])
+    with Registry(tmp_path / "registry") as registry:
+        source = f"oci://{registry.host}/team/catalog"
+        place = OciDocuments(source, StoreSettings())
+        follower = CatalogFollower(source, "stable", tmp_path / "state")
+        for catalog in (first, second):
+            await promote(place, catalog, "stable", [])
+            assert (await follower.refresh()).catalog == catalog
+        await retag(place, first.digest, "stable", [])
+        assert (await follower.refresh()).serial == 3
+        canary = CatalogFollower(source, "canary", tmp_path / "state")
+        with pytest.raises(ArtifactError) as caught:
+            await canary.refresh()
+        await canary.close()
+        assert caught.value.code == "artifact_missing"
+        await place.close()
+    found = await follower.refresh()
+    await follower.close()
+    assert (found.catalog, found.refusal is None) == (first, False)

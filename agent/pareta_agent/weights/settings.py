@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from pareta_registry.keys import PublicKey
 from pareta_registry.stores import StoreSettings
 
 
@@ -18,7 +19,8 @@ class WeightsSettings:
     `reserve_bytes` of the disk are never used. A fetch uses `connections` at a time, each a part of
     `part_bytes`; a connection that brings nothing for `stall_timeout_s` is cut; a part is tried
     `part_attempts` times. `lock_timeout_s` bounds the wait for another process that fetches the same.
-    `pip` is the command that downloads packages; `stores` says how remote stores are reached.
+    `pip` is the command that downloads packages; `stores` says how remote stores are reached. With `trusted` keys
+    only artifacts that one of them signed are taken.
     """
 
     root: Path
@@ -32,6 +34,7 @@ class WeightsSettings:
     pip: tuple[str, ...] = (sys.executable, "-m", "pip")
     pip_timeout_s: float = 1800.0
     stores: StoreSettings = field(default_factory=StoreSettings)
+    trusted: tuple[PublicKey, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,9 +20,10 @@ from pareta_agent.weights.settings import OnProgress, WeightsProgress, WeightsSe
 from pareta_agent.weights.thread import whole
 from pareta_agent.weights.transfer import Transfer
 from pareta_agent.weights.translate import registry_errors, short
-from pareta_agent.weights.verify import is_complete, verify_artifact
+from pareta_agent.weights.verify import is_complete, is_signed, verify_artifact
 from pareta_registry.catalog import Variant
-from pareta_registry.manifest import MANIFEST_NAME, Manifest
+from pareta_registry.manifest import MANIFEST_NAME, SIGNATURE_NAME, Manifest
+from pareta_registry.model_signature import check_signature
 from pareta_registry.source import read_manifest
 from pareta_registry.stores import Store, open_store
 
@@ -51,7 +52,7 @@ class WeightsStore:
             held = digest in self._locks
             try:
                 here = held or lock.try_acquire(exclusive=False)
-                if not here or not await asyncio.to_thread(is_complete, final, digest):
+                if not here or not await asyncio.to_thread(self._is_here, final, digest):
                     await self._fetch_alone(variant, final, lock, progress)
             except BaseException:
                 if not held:
@@ -109,7 +110,7 @@ class WeightsStore:
         def is_mine_or_here() -> bool:
             if lock.try_acquire(exclusive=True):
                 return True
-            if lock.try_acquire(exclusive=False) and is_complete(final, digest):
+            if lock.try_acquire(exclusive=False) and self._is_here(final, digest):
                 return True
             lock.release()
             return False
@@ -121,7 +122,7 @@ class WeightsStore:
         await patiently(
             is_mine_or_here, path, self._clock, self._settings.lock_timeout_s, lambda: progress(waiting)
         )
-        if not await asyncio.to_thread(is_complete, final, digest):
+        if not await asyncio.to_thread(self._is_here, final, digest):
             if await asyncio.to_thread(final.exists):
                 await whole(self._remove, digest)  # it is damaged
             with registry_errors(digest):
@@ -140,6 +141,8 @@ class WeightsStore:
     async def _bring(self, store: Store, variant: Variant, final: Path, progress: OnProgress) -> None:
         digest = variant.artifact
         manifest = await read_manifest(store, digest, variant.files)
+        bundle = await store.signature() if self._settings.trusted else None
+        check_signature(bundle, manifest, self._settings.trusted, store.where)
         partial = self._layout.partial(digest)
         await whole(partial.mkdir, exist_ok=True)
         transfer = Transfer(
@@ -159,14 +162,21 @@ class WeightsStore:
                 # What a link brings back in a moment is not worth keeping half.
                 await whole(self._remove, digest)
             raise
-        await whole(self._publish, manifest, partial, final)
+        await whole(self._publish, manifest, bundle, partial, final)
 
-    def _publish(self, manifest: Manifest, partial: Path, final: Path) -> None:
+    def _publish(self, manifest: Manifest, bundle: bytes | None, partial: Path, final: Path) -> None:
         (partial / MANIFEST_NAME).unlink(missing_ok=True)
         (partial / MANIFEST_NAME).write_bytes(manifest.to_bytes())
+        (partial / SIGNATURE_NAME).unlink(missing_ok=True)
+        if bundle is not None:
+            (partial / SIGNATURE_NAME).write_bytes(bundle)
         disk.sync_tree(partial)
         disk.publish(partial, final)
         self._layout.journal(manifest.digest).unlink(missing_ok=True)
+
+    def _is_here(self, final: Path, digest: str) -> bool:
+        """Whole, and signed if it must be: what came before keys were pinned comes again."""
+        return is_complete(final, digest) and is_signed(final, self._settings.trusted)
 
     def _remove(self, digest: str) -> None:
         final, partial = self._layout.artifact(digest), self._layout.partial(digest)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from pareta_agent.errors import RegistryError
-from pareta_registry.errors import ArtifactError
+from pareta_registry.errors import ArtifactError, TrustError
 
 
 def short(digest: str) -> str:
@@ -18,5 +18,5 @@ def short(digest: str) -> str:
 def registry_errors(digest: str) -> Iterator[None]:
     try:
         yield
-    except ArtifactError as error:
+    except (ArtifactError, TrustError) as error:
         raise RegistryError(error.code, f"artifact {short(digest)}: {error.message}", error.remedy) from error

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from pareta_agent.clock import Clock
 from pareta_agent.weights.progress import Meter
 from pareta_agent.weights.settings import OnProgress
 from pareta_agent.weights.transfer import hash_range
-from pareta_registry.errors import ArtifactError
-from pareta_registry.manifest import MANIFEST_NAME, Manifest, parse_manifest
+from pareta_registry.errors import ArtifactError, RegistryFailure
+from pareta_registry.keys import PublicKey
+from pareta_registry.manifest import MANIFEST_NAME, SIGNATURE_NAME, Manifest, parse_manifest
+from pareta_registry.model_signature import check_signature
 
 _STEP_BYTES = 64 << 20
 
@@ -26,6 +29,17 @@ def is_complete(root: Path, digest: str) -> bool:
         return all((root / file.path).stat().st_size == file.size_bytes for file in manifest.files)
     except (FileNotFoundError, ArtifactError):
         return False
+
+
+def is_signed(root: Path, trusted: Sequence[PublicKey]) -> bool:
+    """Whether one of `trusted` signed what the manifest in `root` names; with no key everything is."""
+    path = root / SIGNATURE_NAME
+    try:
+        manifest = parse_manifest((root / MANIFEST_NAME).read_bytes(), str(root))
+        check_signature(path.read_bytes() if path.is_file() else None, manifest, trusted, str(root))
+    except (FileNotFoundError, RegistryFailure):
+        return False
+    return True
 
 
 async def verify_artifact(root: Path, digest: str, clock: Clock, progress: OnProgress) -> None:

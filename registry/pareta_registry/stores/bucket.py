@@ -14,7 +14,7 @@ from obstore.exceptions import BaseError, NotFoundError, PermissionDeniedError, 
 from obstore.store import from_url
 
 from pareta_registry.errors import ArtifactError
-from pareta_registry.stores.base import Entry
+from pareta_registry.stores.base import Entry, signature_beside
 from pareta_registry.stores.settings import StoreSettings
 
 _PIECE_BYTES = 1 << 20
@@ -60,6 +60,9 @@ class BucketStore:
                 )
             async for piece in answer.stream(min_chunk_size=_PIECE_BYTES):
                 yield bytes(piece)
+
+    async def signature(self) -> bytes | None:
+        return await signature_beside(self)
 
     def local_path(self, _path: str, /) -> Path | None:
         return None

@@ -9,8 +9,8 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 
 from pareta_registry.errors import ArtifactError
-from pareta_registry.manifest import MANIFEST_NAME, path_refusal
-from pareta_registry.stores.base import Entry
+from pareta_registry.manifest import BESIDE, path_refusal
+from pareta_registry.stores.base import Entry, signature_beside
 
 _PIECE_BYTES = 4 << 20
 
@@ -38,6 +38,9 @@ class FileStore:
                 return
             start += len(piece)
             yield piece
+
+    async def signature(self) -> bytes | None:
+        return await signature_beside(self)
 
     def local_path(self, path: str, /) -> Path | None:
         return self._root / path if self._frozen else None
@@ -83,7 +86,7 @@ class FileStore:
             os.close(descriptor)
 
     def _open(self, path: str) -> int:
-        reason = path_refusal(path) if path != MANIFEST_NAME else None
+        reason = path_refusal(path) if path not in BESIDE else None
         if reason:
             raise self._refused(path, reason)
         try:

@@ -15,7 +15,7 @@ from yarl import URL
 
 from pareta_registry.errors import ArtifactError
 from pareta_registry.manifest import MANIFEST_NAME, path_refusal
-from pareta_registry.stores.base import Entry
+from pareta_registry.stores.base import Entry, signature_beside
 from pareta_registry.stores.http import HttpClient
 from pareta_registry.stores.settings import StoreSettings
 
@@ -70,6 +70,9 @@ class HfStore:
         async with self._http.request("GET", url, ranged) as response:
             async for piece in self._http.pieces(response, url, start, stop):
                 yield piece
+
+    async def signature(self) -> bytes | None:
+        return await signature_beside(self)
 
     def local_path(self, _path: str, /) -> Path | None:
         return None

@@ -78,6 +78,15 @@ class HttpClient:
         async for piece in response.content.iter_any():
             yield piece
 
+    async def body(self, response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
+        """The first `max_bytes` of a small answer."""
+        data = bytearray()
+        async for piece in response.content.iter_any():
+            data += piece
+            if len(data) >= max_bytes:
+                break
+        return bytes(data[:max_bytes])
+
     def check(self, response: aiohttp.ClientResponse, url: URL) -> None:
         """ArtifactError unless the status is a success; retryable where waiting may help."""
         status = response.status

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
+from pareta_registry.canonical import sha256_digest
 from pareta_registry.errors import ArtifactError
 from pareta_registry.manifest import ArtifactFile, Manifest
+from pareta_registry.model_signature import BUNDLE_TYPE
 from pareta_registry.modelpack import unpack
-from pareta_registry.stores.base import Entry
-from pareta_registry.stores.oci_reference import parse_reference
+from pareta_registry.stores.base import MAX_SIGNATURE_BYTES, Entry
+from pareta_registry.stores.oci_reference import parse_reference, signature_tag
 from pareta_registry.stores.oci_repository import OciRepository
 from pareta_registry.stores.settings import StoreSettings
 
@@ -39,6 +41,10 @@ class OciStore:
         async with self._repository.request("GET", url, {"Range": f"bytes={start}-{stop - 1}"}) as response:
             async for piece in self._repository.http.pieces(response, url, start, stop):
                 yield piece
+
+    async def signature(self) -> bytes | None:
+        digest = sha256_digest(await self._repository.manifest())
+        return await self._repository.document(signature_tag(digest), BUNDLE_TYPE, MAX_SIGNATURE_BYTES)
 
     def local_path(self, _path: str, /) -> Path | None:
         return None

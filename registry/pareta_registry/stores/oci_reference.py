@@ -35,3 +35,8 @@ def parse_reference(source: str) -> OciReference:
             "source_invalid", f"{source} is no OCI reference", "write oci://host/repository:tag or …@sha256:…"
         )
     return OciReference(found["host"], found["name"], found["digest"] or found["tag"] or "latest")
+
+
+def signature_tag(digest: str) -> str:
+    """Where sigstore's clients look for the signature of a manifest in a registry without a referrers API."""
+    return f"{digest.replace(':', '-')}.sig"

@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
-from pareta_registry.canonical import sha256_digest
+from pareta_registry.canonical import read_json, sha256_digest
 from pareta_registry.errors import ArtifactError
 from pareta_registry.manifest import MAX_MANIFEST_BYTES
 from pareta_registry.modelpack import MANIFEST_TYPE
@@ -21,12 +21,15 @@ from pareta_registry.stores.settings import StoreSettings
 
 
 class OciRepository:
-    """`actions` is `pull` or `pull,push`: what a bearer token is asked for."""
+    """`actions` is `pull` or `pull,push`: what a bearer token is asked for. The last small blob is kept: who polls a
+    tag downloads what it names once."""
 
     def __init__(self, reference: OciReference, settings: StoreSettings, actions: str = "pull") -> None:
         self.reference = reference
         self._origin = reference.origin(settings.plain_http)
-        self.http = HttpClient(settings, f"oci://{reference.host}/{reference.name}")
+        self.where = f"oci://{reference.host}/{reference.name}"
+        self.http = HttpClient(settings, self.where)
+        self._blobs: dict[str, bytes] = {}
         self._authorizer = Authorizer(
             self.http,
             self._origin,
@@ -59,22 +62,69 @@ class OciRepository:
         """The manifest as the registry keeps it, checked against the digest when it was asked by one."""
         wanted = self.reference.reference
         url = self.url("manifests", wanted)
-        data = bytearray()
         async with self.request("GET", url, {"Accept": MANIFEST_TYPE}) as response:
             self.http.check(response, url)
-            async for piece in response.content.iter_any():
-                data += piece
-                if len(data) > MAX_MANIFEST_BYTES:
-                    raise ArtifactError(
-                        "manifest_invalid", f"the manifest of {url} is too large", "publish it again"
-                    )
-        if wanted.startswith("sha256:") and sha256_digest(bytes(data)) != wanted:
+            data = await self._bounded(response, url)
+        if wanted.startswith("sha256:") and sha256_digest(data) != wanted:
             raise ArtifactError(
                 "digest_mismatch",
                 f"{self.reference.host} sent another manifest than {wanted}",
                 "ask another mirror",
             )
-        return bytes(data)
+        return data
+
+    async def tagged(self, tag: str) -> bytes | None:
+        """The manifest under another tag, None when there is no such tag."""
+        url = self.url("manifests", tag)
+        async with self.request("GET", url, {"Accept": MANIFEST_TYPE}) as response:
+            if response.status == 404:
+                return None
+            self.http.check(response, url)
+            return await self._bounded(response, url)
+
+    async def document(self, tag: str, kind: str, max_bytes: int) -> bytes | None:
+        """The small document of media type `kind` that `put_document` left under `tag`, None when none did."""
+        manifest = await self.tagged(tag)
+        if manifest is None:
+            return None
+        try:
+            layers = {str(layer["mediaType"]): layer for layer in read_json(manifest)["layers"]}
+            digest, size = str(layers[kind]["digest"]), int(layers[kind]["size"])
+        except (TypeError, KeyError, ValueError):
+            raise ArtifactError(
+                "manifest_invalid",
+                f"{self.where}:{tag} holds no {kind}",
+                "publish it again, or ask the right place",
+            ) from None
+        if size > max_bytes:
+            raise ArtifactError(
+                "manifest_invalid",
+                f"{self.where}:{tag} is longer than {max_bytes} bytes",
+                "ask the right place",
+            )
+        return await self._blob(digest, size)
+
+    async def _blob(self, digest: str, size: int) -> bytes:
+        if digest in self._blobs:
+            return self._blobs[digest]
+        url = self.url("blobs", digest)
+        async with self.request("GET", url) as response:
+            self.http.check(response, url)
+            data = await self.http.body(response, size + 1)
+        if sha256_digest(data) != digest:
+            raise ArtifactError(
+                "digest_mismatch",
+                f"{self.reference.host} sent another blob than {digest}",
+                "publish it again",
+            )
+        self._blobs = {digest: data}
+        return data
+
+    async def _bounded(self, response: aiohttp.ClientResponse, url: URL) -> bytes:
+        data = await self.http.body(response, MAX_MANIFEST_BYTES + 1)
+        if len(data) > MAX_MANIFEST_BYTES:
+            raise ArtifactError("manifest_invalid", f"the manifest of {url} is too large", "publish it again")
+        return data
 
     async def close(self) -> None:
         await self.http.close()

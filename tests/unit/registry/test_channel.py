@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from pareta_registry import channel, signing
+from pareta_registry import channel, keys
 from pareta_registry.catalog import Catalog
+from pareta_registry.documents import FileDocuments
 from pareta_registry.errors import ArtifactError, RegistryFailure, TrustError
 from pareta_registry.follow import CatalogFollower
 from pareta_registry.load import builtin_catalog, catalog_of
@@ -25,13 +26,14 @@ class Team:
 
     def __init__(self, root: Path) -> None:
         self.root = root / "published"
+        self.place = FileDocuments(self.root)
         for name in ("ours", "theirs"):
-            private, public = signing.generate_key()
+            private, public = keys.generate()
             (root / name).write_bytes(private)
             (root / f"{name}.pub").write_bytes(public)
-        self.key = signing.read_private_key(root / "ours")
-        self.stranger = signing.read_private_key(root / "theirs")
-        self.trusted = (signing.read_public_key(root / "ours.pub"),)
+        self.key = keys.read_private(root / "ours")
+        self.stranger = keys.read_private(root / "theirs")
+        self.trusted = keys.read_public(root / "ours.pub")
         self.first = builtin_catalog()
         self.second = catalog_of([*self.first.models, *self.first.tasks[:1]])
 
@@ -39,8 +41,8 @@ class Team:
     def pointer(self) -> Path:
         return self.root / "channels" / "stable.json"
 
-    def promote(self, catalog: Catalog, signed: bool = True) -> None:
-        channel.promote(self.root, catalog, "stable", [self.key] if signed else [])
+    async def promote(self, catalog: Catalog, signed: bool = True) -> None:
+        await channel.promote(self.place, catalog, "stable", [self.key] if signed else [])
 
 
 @pytest.fixture
@@ -60,10 +62,10 @@ def follower(team: Team, tmp_path: Path) -> Callable[..., CatalogFollower]:
 
 async def test_a_promoted_catalog_is_followed(team: Team, follower: Callable[..., CatalogFollower]) -> None:
     """The catalog arrives as it was, with its serial; the next promotion replaces it."""
-    team.promote(team.first)
+    await team.promote(team.first)
     found = await follower().refresh()
     assert (found.catalog, found.serial, found.refusal) == (team.first, 1, None)
-    team.promote(team.second)
+    await team.promote(team.second)
     assert (await follower().refresh()).catalog == team.second
 
 
@@ -71,14 +73,14 @@ async def test_an_absent_channel_keeps_the_last_good(
     team: Team, follower: Callable[..., CatalogFollower], tmp_path: Path
 ) -> None:
     """Offline, the last catalog goes on working, with its age and the reason; a host that never saw one fails."""
-    team.promote(team.first)
+    await team.promote(team.first)
     await follower().refresh()
     team.root.rename(tmp_path / "gone")
     found = await follower().refresh()
     assert found.catalog == team.first
     assert isinstance(found.refusal, ArtifactError)
     assert found.age_s(NOW_S + 60) == 60
-    with pytest.raises(ArtifactError, match="cannot be read"):
+    with pytest.raises(ArtifactError, match="has no"):
         await CatalogFollower(team.root.as_uri(), "stable", tmp_path / "new", team.trusted).refresh()
 
 
@@ -88,10 +90,10 @@ async def test_what_is_not_trusted_is_refused(
 ) -> None:
     """Unsigned, foreign, altered or misplaced: refused at first sight, and later in favour of the last good one."""
 
-    def spoil(catalog: Catalog) -> None:
-        team.promote(catalog, signed=damage != "unsigned")
+    async def spoil(catalog: Catalog) -> None:
+        await team.promote(catalog, signed=damage != "unsigned")
         if damage == "stranger":
-            channel.sign(team.root, "stable", [team.stranger])
+            await channel.sign(team.place, "stable", [team.stranger])
         elif damage == "payload":
             envelope = json.loads(team.pointer.read_bytes())
             payload = base64.b64decode(envelope["payload"]).replace(b'"serial":', b'"serial":1')
@@ -104,19 +106,19 @@ async def test_what_is_not_trusted_is_refused(
         elif damage == "garbage":
             team.pointer.write_bytes(b"[]")
         elif damage == "other channel":
-            channel.promote(team.root, catalog, "canary", [team.key])
+            await channel.promote(team.place, catalog, "canary", [team.key])
             (team.root / "channels" / "canary.json").rename(team.pointer)
 
-    team.promote(team.first)
+    await team.promote(team.first)
     good = team.pointer.read_bytes()
-    spoil(team.first)
+    await spoil(team.first)
     with pytest.raises(TrustError) as caught:
         await follower().refresh()
     assert caught.value.remedy
     team.pointer.write_bytes(good)
-    team.promote(team.first)
+    await team.promote(team.first)
     await follower().refresh()
-    spoil(team.second)
+    await spoil(team.second)
     found = await follower().refresh()
     assert found.catalog == team.first
     assert isinstance(found.refusal, TrustError)
@@ -124,17 +126,17 @@ async def test_what_is_not_trusted_is_refused(
 
 async def test_a_replayed_pointer_is_refused(team: Team, follower: Callable[..., CatalogFollower]) -> None:
     """An older pointer, well signed, is recognised; a rollback by the owner is a new pointer and is taken."""
-    team.promote(team.first)
+    await team.promote(team.first)
     old = team.pointer.read_bytes()
-    team.promote(team.second)
+    await team.promote(team.second)
     await follower().refresh()
     team.pointer.write_bytes(old)
     found = await follower().refresh()
     assert isinstance(found.refusal, TrustError)
     assert (found.catalog, found.refusal.code) == (team.second, "catalog_rolled_back")
-    team.promote(team.second)
-    channel.promote(team.root, team.second, "stable", [team.key])
-    channel.retag(team.root, team.first.digest, "stable", [team.key])
+    await team.promote(team.second)
+    await channel.promote(team.place, team.second, "stable", [team.key])
+    await channel.retag(team.place, team.first.digest, "stable", [team.key])
     found = await follower().refresh()
     assert (found.catalog, found.refusal) == (team.first, None)
 
@@ -143,11 +145,11 @@ async def test_the_replay_guard_outlives_a_damaged_catalog(
     team: Team, follower: Callable[..., CatalogFollower], tmp_path: Path
 ) -> None:
     """A host whose kept catalog is damaged fetches it again, and still refuses older pointers."""
-    team.promote(team.first)
+    await team.promote(team.first)
     old = team.pointer.read_bytes()
-    team.promote(team.second)
+    await team.promote(team.second)
     await follower().refresh()
-    next((tmp_path / "state" / "catalogs").iterdir()).write_bytes(b"torn")
+    next((tmp_path / "state").rglob("sha256-*.json")).write_bytes(b"torn")
     new, _ = team.pointer.read_bytes(), team.pointer.write_bytes(old)
     with pytest.raises(TrustError) as caught:
         await follower().refresh()
@@ -160,7 +162,7 @@ async def test_without_pinned_keys_anything_well_formed_is_taken(
     team: Team, follower: Callable[..., CatalogFollower]
 ) -> None:
     """Signatures are the operator's choice."""
-    team.promote(team.first, signed=False)
+    await team.promote(team.first, signed=False)
     assert (await follower(pinned=False).refresh()).catalog == team.first
 
 
@@ -170,14 +172,14 @@ async def test_over_http_nothing_new_costs_nothing(
     """The read API answers an unchanged channel with 304, and shows nothing but catalogs and channels."""
     import aiohttp
 
-    team.promote(team.first)
+    await team.promote(team.first)
     (team.root / "secret.json").write_text("{}")
     runner = await serve(team.root, "127.0.0.1", 0)
     base = f"http://127.0.0.1:{runner.addresses[0][1]}"
     try:
         following = follower(source=base)
         assert (await following.refresh()).catalog == (await following.refresh()).catalog == team.first
-        team.promote(team.second)
+        await team.promote(team.second)
         assert (await following.refresh()).catalog == team.second
         await following.close()
         async with aiohttp.ClientSession() as session:
@@ -207,17 +209,17 @@ def test_plain_http_to_strangers_is_refused(tmp_path: Path) -> None:
     )
 
 
-def test_unused_catalogs_are_known(team: Team) -> None:
+async def test_unused_catalogs_are_known(team: Team) -> None:
     """What no channel points at may go, the rest stays."""
-    team.promote(team.first)
-    team.promote(team.second)
+    await team.promote(team.first)
+    await team.promote(team.second)
     assert [path.stem for path in channel.unused_catalogs(team.root)] == [team.first.digest.replace(":", "-")]
 
 
 @pytest.mark.parametrize("content", [b"", b"-----BEGIN PRIVATE KEY-----\nx\n-----END PRIVATE KEY-----\n"])
 def test_keys_that_are_none_are_refused(tmp_path: Path, content: bytes) -> None:
-    """A file that is no Ed25519 key says how to make one."""
+    """A file that is no P-256 key says how to make one."""
     (tmp_path / "key").write_bytes(content)
-    for read in (signing.read_private_key, signing.read_public_key):
+    for read in (keys.read_private, keys.read_public):
         with pytest.raises(RegistryFailure, match="key"):
             read(tmp_path / "key")

@@ -1,0 +1,44 @@
+"""Published catalogs in an OCI repository: a channel is a tag, a catalog a blob that is named by its own digest."""
+
+from __future__ import annotations
+
+from pareta_registry.channel import POINTER_TYPE
+from pareta_registry.documents import missing
+from pareta_registry.stores.oci_push import put_document
+from pareta_registry.stores.oci_reference import parse_reference
+from pareta_registry.stores.oci_repository import OciRepository
+from pareta_registry.stores.settings import StoreSettings
+
+CATALOG_TYPE = "application/vnd.pareta.catalog.v1+json"
+
+
+class OciDocuments:
+    """`catalogs/sha256-<hex>.json` is tagged `catalog-<hex>`, so that the registry's own clean-up spares it."""
+
+    def __init__(self, source: str, settings: StoreSettings) -> None:
+        self.where = source
+        reference = parse_reference(source)
+        self._reader = OciRepository(reference, settings)
+        self._writer = OciRepository(reference, settings, "pull,push")
+
+    async def read(self, name: str, max_bytes: int) -> bytes:
+        found = await self._reader.document(_tag(name), _kind(name), max_bytes)
+        if found is None:
+            raise missing(self.where, name)
+        return found
+
+    async def write(self, name: str, data: bytes) -> None:
+        await put_document(self._writer, _tag(name), _kind(name), data)
+
+    async def close(self) -> None:
+        await self._reader.close()
+        await self._writer.close()
+
+
+def _tag(name: str) -> str:
+    kind, _, stem = name.removesuffix(".json").partition("/")
+    return stem.replace("sha256-", "catalog-", 1) if kind == "catalogs" else stem
+
+
+def _kind(name: str) -> str:
+    return CATALOG_TYPE if name.startswith("catalogs/") else POINTER_TYPE
