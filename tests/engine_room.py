@@ -54,6 +54,17 @@ class Room:
         return [found.pid for found in marked(self.settings.home_id)], files
 
 
+async def crash(room: Room) -> None:
+    """What kill -9 leaves: the tasks are gone at once, the engines run on."""
+    for endpoint in room.fleet._endpoints.values():
+        for slot in endpoint._slots:
+            if slot.replica and slot.replica._start:
+                slot.replica._start.engine = None
+            slot._task.cancel()
+        endpoint._task.cancel()
+    await asyncio.sleep(0)
+
+
 def settings(tmp_path: Path, flags: Sequence[str] = (), **changes: object) -> EngineSettings:
     home_id = f"test{abs(hash(tmp_path)):x}"
     fields: dict[str, object] = {

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from engine_plans import PLAN
-from engine_room import Room, room, settings, spec
+from engine_room import Room, crash, room, settings, spec
 
 from pareta_agent import launch
 from pareta_agent.engine.process import marked
@@ -119,6 +119,24 @@ async def test_each_process_may_be_killed_or_frozen(make: Make, model: Path) -> 
     assert codes[2] == "engine_stalled"
     assert [report.standby for report in made.reports] == [True] * 4
     await made.fleet.unwant("ep_x")
+
+
+@pytest.mark.long
+async def test_the_next_agent_takes_a_real_engine_over(make: Make, model: Path) -> None:
+    """Its agent is gone at once; the same process, asked its canary again, is live within seconds."""
+    new = make(standby=0)
+    old = room(new.settings)
+    await old.fleet.want(wanted(model))
+    await until(old, lambda view: view.status == "live")
+    leader, _ = leader_and_core(old)
+    await crash(old)
+    await new.fleet.reap_orphans()
+    await new.fleet.want(wanted(model))
+    async with asyncio.timeout(20):
+        await until(new, lambda view: view.status == "live")
+    assert leader_and_core(new)[0].pid == leader.pid
+    assert [event.fields["outcome"] for event in new.events("engine_adopted")] == ["ready"]
+    await new.fleet.unwant("ep_x")
 
 
 @pytest.mark.long

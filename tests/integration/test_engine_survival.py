@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from engine_room import PLAN, Room, room, settings, spec
+from engine_room import PLAN, Room, crash, room, settings, spec
 
 from pareta_agent.engine.process import marked
 from pareta_agent.engine.spec import EngineSettings
@@ -27,17 +27,6 @@ async def adopting(tmp_path: Path) -> AsyncIterator[EngineSettings]:
     for found in marked(made.home_id):
         os.kill(found.pid, signal.SIGKILL)
     shutil.rmtree(made.run_dir, ignore_errors=True)
-
-
-async def crash(room: Room) -> None:
-    """What kill -9 leaves: the tasks are gone at once, the engines run on."""
-    for endpoint in room.fleet._endpoints.values():
-        for slot in endpoint._slots:
-            if slot.replica and slot.replica._start:
-                slot.replica._start.engine = None
-            slot._task.cancel()
-        endpoint._task.cancel()
-    await asyncio.sleep(0)
 
 
 async def live(room: Room, **changes: object) -> tuple[int, int | None]:
