@@ -68,6 +68,9 @@ class RegistrySection(Section):
     catalog: AbsolutePath | None = Field(
         None, description="Catalog directory; unset: the built-in demo catalog."
     )
+    artifact_keys: AbsolutePath | None = Field(
+        None, description="PEM file of public keys; set: weights that none of them signed are refused."
+    )
     docker_config: AbsolutePath | None = Field(None, description="config.json with `auths` for `oci://`.")
     ca_file: AbsolutePath | None = Field(None, description="CA bundle trusted beside the system's.")
     hf_endpoint: str | None = Field(None, description="Private mirror for `hf://`.")

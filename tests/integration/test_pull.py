@@ -4,7 +4,7 @@ import json
 import subprocess
 
 import pytest
-from catalogs import catalog
+from catalogs import catalog, registry
 from harness import AGENT, environment
 
 pytestmark = pytest.mark.slow
@@ -39,3 +39,20 @@ def test_a_variant_that_does_not_exist_names_those_that_do(home, tmp_path):
     done = agent(home, "pull", "secret-task", "--catalog", str(catalog(tmp_path)), "--variant", "fp4")
     assert done.returncode == 2
     assert "f16" in done.stderr
+
+
+def test_a_node_that_pins_keys_pulls_only_what_they_signed(home, tmp_path):
+    """Unsigned weights are refused with the way out; once signed they come."""
+    documents, key = catalog(tmp_path), tmp_path / "key"
+    registry("keygen", str(key))
+    pull = ("pull", "secret-task", "--catalog", str(documents))
+    pinned = environment(home, PARETA_REGISTRY_ARTIFACT_KEYS=f"{key}.pub")
+
+    def run():
+        return subprocess.run([*AGENT, *pull], env=pinned, capture_output=True, text=True, timeout=60)
+
+    refused = run()
+    assert (refused.returncode, "signature_missing" in refused.stderr) == (5, True)
+    assert "pareta-registry sign" in refused.stderr
+    registry("sign", str(tmp_path / "artifact"), "--key", str(key))
+    assert run().returncode == 0

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import shlex
+from pathlib import Path
 
 from pareta_agent import config
 from pareta_agent.config import Settings
 from pareta_agent.engine.restart import RestartSettings
 from pareta_agent.engine.spec import EngineSettings
+from pareta_agent.errors import ConfigError
 from pareta_agent.front.deps import FrontSettings
 from pareta_agent.meter.spool import SpoolSettings
 from pareta_agent.weights.settings import WeightsSettings
+from pareta_registry.errors import TrustError
+from pareta_registry.keys import PublicKey, read_public
 from pareta_registry.stores import StoreSettings
 
 
@@ -34,7 +38,19 @@ def weights_settings(settings: Settings) -> WeightsSettings:
         hf_token_file=there.hf_token_file,
         object_store_file=there.object_store_file,
     )
-    return WeightsSettings(settings.home / "weights", settings.cache / "artifacts", stores=stores)
+    return WeightsSettings(
+        settings.home / "weights",
+        settings.cache / "artifacts",
+        stores=stores,
+        trusted=_keys(there.artifact_keys),
+    )
+
+
+def _keys(path: Path | None) -> tuple[PublicKey, ...]:
+    try:
+        return read_public(path) if path else ()
+    except TrustError as error:
+        raise ConfigError(error.code, error.message, error.remedy) from None
 
 
 def engine_settings(settings: Settings, version: str) -> EngineSettings:
