@@ -35,3 +35,42 @@ def test_the_sdk_deploys_calls_stops_starts_and_deletes(start):
         pytest.raises(pareta.AuthenticationError),
     ):
         stranger.endpoints.list()
+
+
+def test_a_deploy_goes_on_after_a_restart_of_the_agent(start):
+    """Who asked loses the stream, not the endpoint; what the owner stopped stays stopped."""
+    agent = start("--ready-after", "2")
+    ready = agent.ready()
+    with pareta.Pareta(
+        api_key=ready["api_key"], base_url=ready["base_url"].removesuffix("/v1"), max_retries=0
+    ) as client:
+        client.endpoints.stop("ep_contract_kie")
+        events = client.endpoints.deploy(task="clause-summary", name="summary")
+        assert next(events)["event"] == "progress"
+        events.close()
+    agent.stop()
+    again = start()
+    assert [
+        (each["id"], each["status"]) for each in again.ready()["endpoints"] if each["status"] == "live"
+    ] == [("ep_summary", "live")]
+    with pareta.Pareta(
+        api_key=ready["api_key"], base_url=again.events[-1]["base_url"].removesuffix("/v1"), max_retries=0
+    ) as client:
+        states = {each.id: each.status for each in client.endpoints.list()}
+    assert states["ep_contract_kie"] == "stopped"
+
+
+def test_another_org_sees_nothing_and_pays_first(start):
+    """Its list is empty, a foreign id is as unknown as none, and without credit nothing is deployed."""
+    agent = start()
+    ready = agent.ready()
+    assert agent.command("org", "create", "org_other").returncode == 0
+    key = agent.command("keys", "create", "--org", "org_other").stdout.strip()
+    root = ready["base_url"].removesuffix("/v1")
+    with pareta.Pareta(api_key=key, base_url=root, max_retries=0) as client:
+        assert client.endpoints.list() == []
+        for act in (client.endpoints.retrieve, client.endpoints.stop, client.endpoints.delete):
+            with pytest.raises(pareta.NotFoundError):
+                act("ep_contract_kie")
+        with pytest.raises(pareta.InsufficientCreditsError):
+            client.endpoints.deploy(task="contract-key-fields", wait=True)
