@@ -21,14 +21,24 @@ COMPILER = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="no C compiler to build the stub with")
 
 READER = """
-import json, os, sys
+import json, os, sys, threading
 from pareta_agent.hardware.inventory import to_json
-from pareta_agent.hardware.nvml import read_inventory, read_samples, wait_for_fault
+from pareta_agent.hardware.nvml import read_inventory, read_samples, follow_faults
 for line in sys.stdin:
     os.environ["NVML_STUB"], deadline_s = line.split()
     inventory = read_inventory(float(deadline_s))
     whole = inventory.nvml_error is None
-    fault = wait_for_fault(0.01) if whole else None
+    faults, stopped = [], threading.Event()
+    def told(fault):
+        faults.append(fault)
+        stopped.set()
+    following = threading.Thread(target=follow_faults, args=(told, stopped, 0.005))
+    if whole:
+        following.start()
+        stopped.wait(0.05)
+        stopped.set()
+        following.join()
+    fault = faults[0] if faults else None
     samples = read_samples() if whole else ()
     print(json.dumps({
         "inventory": json.loads(to_json(inventory)),

@@ -5,6 +5,7 @@ One task. It decides nothing itself (`reconcile` does) and starts nothing itself
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -27,10 +28,11 @@ class Desired(Protocol):
 class Hands(Protocol):
     """What carries an action out. Each is idempotent and returns when it is under way, not when it is over.
 
-    `begin` ends what an earlier agent left running, but these endpoints' engines; `done` does so again, and from
-    then on what is not known is not wanted here.
+    `expect` tells the whole of what is wanted ahead of its actions. `begin` ends what an earlier agent left running,
+    but these endpoints' engines; `done` does so again, and from then on what is not known is not wanted here.
     """
 
+    def expect(self, wanted: Sequence[Wanted]) -> None: ...
     async def begin(self, running: frozenset[str]) -> None: ...
     async def done(self, running: frozenset[str]) -> None: ...
     async def deploy(self, wanted: Wanted) -> None: ...
@@ -42,6 +44,7 @@ class Controller:
     def __init__(self, desired: Desired, hands: Hands, clock: Clock, emit: Emit) -> None:
         self._desired, self._hands = desired, hands
         self._clock, self._emit = clock, emit
+        self._acting = asyncio.Lock()
         self._acted: dict[str, Wanted] = {}
         self._failures: dict[str, AgentError] = {}
         self.revision = 0
@@ -78,10 +81,19 @@ class Controller:
         could not be taken over afterwards.
         """
         running = frozenset(entry.id for entry in wanted if entry.state == "running")
-        await self._hands.begin(running)
-        for action in reconcile(wanted, self._acted):
-            await self._act(action)
-        await self._hands.done(running - self._failures.keys())
+        async with self._acting:
+            self._hands.expect(wanted)
+            await self._hands.begin(running)
+            for action in reconcile(wanted, self._acted):
+                await self._act(action)
+            await self._hands.done(running - self._failures.keys())
+
+    async def again(self, endpoint: str) -> None:
+        """Deploys once more what is wanted of this endpoint, because what it ran on is no longer there."""
+        async with self._acting:
+            wanted = self._acted.get(endpoint)
+            if wanted is not None and wanted.state == "running":
+                await self._deploy(wanted)
 
     async def _act(self, action: Action) -> None:
         match action:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from dataclasses import replace
 
 from pareta_agent.engine import eta
 from pareta_agent.engine.phases import Cause
@@ -83,20 +84,30 @@ class Endpoint:
             await self._wake.wait()
             self._wake.clear()
             wanted, running = self._wanted, bool(self._slots)
-            if running:
-                stops = [slot.stop(self._drain, self._drain_s) for slot in self._slots]
-                await asyncio.gather(*stops)
-                self._slots = []
+            kept = [slot for slot in self._slots if wanted is not None and slot.serves(wanted)]
+            stops = [slot.stop(self._drain, self._drain_s) for slot in self._slots if slot not in kept]
+            await asyncio.gather(*stops)
+            self._slots = kept
             if wanted is not None and wanted is self._wanted:
                 self._spec = wanted
                 cause: Cause = "replan" if running else "wake" if self._ran else "deploy"
                 self._ran = True
-                self._slots = [
-                    Slot(wanted, index, self._around, cause) for index in range(wanted.plan.replicas)
-                ]
+                self._slots = [*kept, *self._missing(wanted, kept, cause)]
             if not self._wake.is_set():
                 self._settled.set()
             self._around.changed()
+
+    def _missing(self, wanted: EngineSpec, kept: list[Slot], cause: Cause) -> list[Slot]:
+        """Slots for the replicas that nobody runs yet, at indexes that are free."""
+        if not kept:
+            return [Slot(wanted, index, self._around, cause) for index in range(wanted.plan.replicas)]
+        running = {slot.gpus for slot in kept}
+        missing = [group for group in wanted.plan.gpus if group not in running]
+        free = [index for index in range(wanted.plan.replicas) if index not in {slot.index for slot in kept}]
+        seats = dict(zip(free, missing, strict=False))
+        groups = tuple(seats.get(index, group) for index, group in enumerate(wanted.plan.gpus))
+        placed = replace(wanted, plan=replace(wanted.plan, gpus=groups))
+        return [Slot(placed, index, self._around, cause) for index in seats]
 
     def view(self) -> EndpointView:
         spec = self._wanted or self._spec

@@ -40,6 +40,17 @@ class Slot:
     def name(self) -> str:
         return f"{self.spec.endpoint}/{self.index}"
 
+    @property
+    def gpus(self) -> tuple[str, ...]:
+        """Uuids of the GPUs that this replica has to itself; none on the CPU."""
+        return self.spec.plan.gpus[self.index] if self.index < len(self.spec.plan.gpus) else ()
+
+    def serves(self, wanted: EngineSpec) -> bool:
+        """Whether what runs here is a replica of `wanted` too, so that only its neighbours change."""
+        plan = replace(self.spec.plan, gpus=wanted.plan.gpus, replicas=wanted.plan.replicas)
+        same = replace(self.spec, plan=plan) == wanted
+        return same and bool(self.gpus) and self.gpus in wanted.plan.gpus and self.gave_up is None
+
     def view(self) -> ReplicaView | None:
         """The replica, while it takes requests."""
         replica = self.replica

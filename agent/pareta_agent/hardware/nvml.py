@@ -59,22 +59,26 @@ def read_samples(deadline_s: float = NVML_DEADLINE_S) -> tuple[Sample, ...]:
     )
 
 
-def wait_for_fault(timeout_s: float) -> Fault | None:
-    """The next critical XID of any GPU, or None when none came in time or the driver has no events. Blocks."""
+def follow_faults(told: Callable[[Fault], None], stopped: threading.Event, poll_s: float = 1.0) -> None:
+    """Tells of each critical XID of any GPU until `stopped`. Blocks: for a thread of its own, that nobody joins.
 
-    def wait() -> Fault | None:
-        events = pynvml.nvmlEventSetCreate()
+    Ends at once where there is no NVML, or where the driver has no events.
+    """
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return
+    events = _ask(pynvml.nvmlEventSetCreate)
+    for handle in _handles():
+        _ask(pynvml.nvmlDeviceRegisterEvents, handle, pynvml.nvmlEventTypeXidCriticalError, events)
+    while events is not None and not stopped.is_set():
         try:
-            for handle in _handles():
-                _ask(pynvml.nvmlDeviceRegisterEvents, handle, pynvml.nvmlEventTypeXidCriticalError, events)
-            event = pynvml.nvmlEventSetWait_v2(events, int(timeout_s * 1000))
-            return Fault(_Device(event.device).uuid or "", int(event.eventData))
-        except pynvml.NVMLError_Timeout:
-            return None
-        finally:
-            _ask(pynvml.nvmlEventSetFree, events)
-
-    return _in_time(wait, timeout_s + NVML_DEADLINE_S, lambda _why: None)
+            event = pynvml.nvmlEventSetWait_v2(events, int(poll_s * 1000))
+            told(Fault(_Device(event.device).uuid or "", int(event.eventData)))
+        except pynvml.NVMLError as error:
+            if error.value != pynvml.NVML_ERROR_TIMEOUT:  # a lost GPU makes it answer at once, for ever
+                stopped.wait(poll_s)
+    pynvml.nvmlShutdown()
 
 
 def _in_time(work: Callable[[], T], deadline_s: float, otherwise: Callable[[str], T]) -> T:

@@ -45,3 +45,10 @@ def fenced(inventory: Inventory, faults: Iterable[Fault]) -> Inventory:
         return gpu if xid is None else replace(gpu, health=replace(gpu.health, xid=xid))
 
     return replace(inventory, gpus=tuple(marked(gpu) for gpu in inventory.gpus))
+
+
+def sick(inventory: Inventory, known: Iterable[str]) -> dict[str, str]:
+    """Why nothing may run there, by uuid: each GPU's own fault, and those that were known and are not listed."""
+    faults = {gpu.uuid: gpu.fault for gpu in inventory.gpus if gpu.fault is not None}
+    listed = {gpu.uuid for gpu in inventory.gpus}
+    return faults | {uuid: "fell off the bus" for uuid in known if uuid not in listed}

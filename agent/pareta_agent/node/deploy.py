@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -18,9 +18,11 @@ from pareta_agent.engine.view import EndpointStatus, EndpointView
 from pareta_agent.errors import AgentError, NothingFits, RegistryError
 from pareta_agent.hardware.inventory import Inventory
 from pareta_agent.node.healer import Healer
-from pareta_agent.planning.nearest import plan_or_nearest
+from pareta_agent.node.planner import Planner
+from pareta_agent.planning.pack import Need
 from pareta_agent.planning.plan import Candidate, Plan, PlanReport
 from pareta_agent.planning.request import PlanRequest
+from pareta_agent.planning.support import Support
 from pareta_agent.telemetry.events import Emit, Phase
 from pareta_agent.weights.settings import WeightsProgress
 from pareta_agent.weights.store import WeightsStore
@@ -28,6 +30,7 @@ from pareta_registry.catalog import Catalog, Variant
 from pareta_registry.resolve import Resolution, resolve
 
 GIB = 2**30
+_HOLDS = ("deploying", "live")
 
 
 class Deployment:
@@ -40,14 +43,21 @@ class Deployment:
         weights: WeightsStore,
         fleet: Fleet,
         interpreter: Callable[[], Awaitable[None]],
+        support: Callable[[], Support],
         request: Callable[[Resolution, Wanted], PlanRequest],
         healer: Healer,
         emit: Emit,
     ) -> None:
-        self._catalog, self._inventory, self._weights, self._fleet = catalog, inventory, weights, fleet
+        self._catalog, self._weights, self._fleet = catalog, weights, fleet
         self._interpreter, self._request, self._healer, self._emit = interpreter, request, healer, emit
+        self._planner = Planner(inventory, support)
+        self._expected: tuple[Wanted, ...] = ()
         self._pinned: dict[str, str] = {}
         self.reports: dict[str, PlanReport] = {}
+
+    def expect(self, wanted: Sequence[Wanted]) -> None:
+        """The whole of what will be deployed: those that are new share what is free."""
+        self._expected = tuple(wanted)
 
     async def deploy(self, wanted: Wanted) -> None:
         """Returns once the engines are under way; raises AgentError when they cannot even be started."""
@@ -74,11 +84,29 @@ class Deployment:
         await self._end(endpoint)
         self._fleet.forget(endpoint)
 
+    async def moved(self, sick: Collection[str]) -> list[str]:
+        """GPUs broke or recovered: replicas on sound ones go on. Answers the endpoints that have none left, ended."""
+        homeless = []
+        for endpoint, report in list(self.reports.items()):
+            spec = self._healer.spec(endpoint)
+            if spec is None or report.best is None or not any(report.best.gpus):
+                continue
+            groups = tuple(group for group in report.best.gpus if not set(group) & set(sick))
+            if not groups:
+                homeless.append(endpoint)
+                await self._end(endpoint)
+            elif groups != spec.plan.gpus:
+                changed = replace(spec, plan=replace(spec.plan, gpus=groups, replicas=len(groups)))
+                self._healer.deployed(changed, report)
+                await self._fleet.want(changed)
+        return homeless
+
     async def _end(self, endpoint: str) -> None:
         """Its engines end, its GPUs are free, its weights may be evicted."""
         await self._fleet.unwant(endpoint)
         self.reports.pop(endpoint, None)
         self._healer.forget(endpoint)
+        self._planner.forget(endpoint)
         if (digest := self._pinned.pop(endpoint, None)) is not None:
             self._weights.unpin(digest)
 
@@ -123,10 +151,10 @@ class Deployment:
         except RegistryError as error:
             return wire.PlanVerdict(id=question.id, verdict="never", reason=error.message)
         request = self._request(resolution, wanted)
-        report = await self._report(resolution, request, self._taken(wanted.id))
+        report = await self._report(resolution, request, _gpus(self._running(but=wanted.id)))
         if report.best is not None:
             return wire.PlanVerdict(id=question.id, verdict="fits", reason=summary(report.best))
-        taken = bool(self._taken(wanted.id))
+        taken = bool(_gpus(self._running(but=wanted.id)))
         alone = taken and (await self._report(resolution, request, frozenset())).best is not None
         verdict: Literal["busy", "never"] = "busy" if alone else "never"
         reason = "every GPU that it would fit on is taken" if alone else refusal(report)
@@ -135,20 +163,22 @@ class Deployment:
     async def _report(
         self, resolution: Resolution, request: PlanRequest, taken: frozenset[str]
     ) -> PlanReport:
-        inventory = (await asyncio.to_thread(self._inventory)).without(taken)
         model = resolution.model
-        return plan_or_nearest(
-            model.architecture, model.variants, inventory, request, measured=self._healer.measured
-        )
+        need = Need("", model.architecture, model.variants, request)
+        return await self._planner.judge(need, taken, self._healer.measured)
 
     async def _plan(self, wanted: Wanted, resolution: Resolution, request: PlanRequest, wish: str) -> Plan:
         """What an earlier agent's engines still run for the same wish goes on; else a new plan."""
         self._emit(Phase(wanted.id, "plan", "started"))
         begun_s = time.perf_counter()
-        if (running := await self._fleet.surviving_plan(wanted.id, wish)) is not None:
-            report = PlanReport((Candidate(running, 0.0, "it runs already"),), ())
+        if (kept := await self._fleet.surviving_plan(wanted.id, wish)) is not None:
+            report = PlanReport((Candidate(kept, 0.0, "it runs already"),), ())
         else:
-            report = await self._report(resolution, request, self._taken(wanted.id))
+            running = self._running(but=wanted.id)
+            model = resolution.model
+            need = Need(wanted.id, model.architecture, model.variants, request)
+            needs = [need, *self._undecided(wanted.id, running)]
+            report = await self._planner.report(needs, running, self._healer.measured)
         self.reports[wanted.id] = report
         seconds = time.perf_counter() - begun_s
         if report.best is None:
@@ -160,11 +190,31 @@ class Deployment:
         self._emit(Phase(wanted.id, "plan", "done", seconds, detail=summary(report.best)))
         return report.best
 
-    def _taken(self, endpoint: str) -> frozenset[str]:
-        """GPUs that other endpoints run on."""
-        running = self._fleet.view().endpoints
-        plans = (r.best for e, r in self.reports.items() if e != endpoint and e in running)
-        return frozenset(uuid for found in plans if found for group in found.gpus for uuid in group)
+    def _need(self, wanted: Wanted, resolution: Resolution) -> Need:
+        model = resolution.model
+        return Need(wanted.id, model.architecture, model.variants, self._request(resolution, wanted))
+
+    def _undecided(self, endpoint: str, running: Mapping[str, Plan]) -> list[Need]:
+        """What is to be deployed beside this endpoint and has no place yet, as far as the catalog knows it."""
+        found = []
+        for other in self._expected:
+            if other.id == endpoint or other.id in running or other.state != "running":
+                continue
+            resolution = resolve(self._catalog, other.task, other.alias)
+            if isinstance(resolution, Resolution) and other.id not in self.reports:
+                found.append(self._need(other, resolution))
+        return found
+
+    def _running(self, but: str) -> dict[str, Plan]:
+        """The plans of other endpoints that have engines."""
+        shown = self._fleet.view().endpoints
+        return {
+            e: p for e, p in self.plans().items() if e != but and e in shown and shown[e].status in _HOLDS
+        }
+
+    def plans(self) -> dict[str, Plan]:
+        """What each endpoint runs by now: the planner's word, mended by failed starts and broken GPUs."""
+        return {e: spec.plan for e in self.reports if (spec := self._healer.spec(e)) is not None}
 
     def _fetch(self, endpoint: str, variant: Variant) -> Fetch:
         """Each start fetches; an endpoint holds one pin, on what it fetched last."""
@@ -189,6 +239,10 @@ class Deployment:
                 wanted.id, wanted.org, wanted.task, alias, status, reason=reason, created_s=wanted.created_s
             )
         )
+
+
+def _gpus(running: Mapping[str, Plan]) -> frozenset[str]:
+    return frozenset(uuid for plan in running.values() for group in plan.gpus for uuid in group)
 
 
 def wish_of(resolution: Resolution, request: PlanRequest) -> str:

@@ -8,7 +8,9 @@ from typing import get_args
 from pareta_agent.control.heartbeat import HeartbeatView
 from pareta_agent.engine.phases import ColdStart
 from pareta_agent.engine.view import EndpointStatus, FleetView
+from pareta_agent.hardware.sample import Fault
 from pareta_agent.meter.spool import SpoolStats
+from pareta_agent.node.gpus import GpuWatch
 from pareta_agent.planning.plan import PlanReport
 from pareta_agent.telemetry.events import Event, Phase
 from pareta_agent.telemetry.metrics import Metrics
@@ -55,6 +57,35 @@ class Gauges:
         for result, count in (("sent", beat.sent), ("failed", beat.failed)):
             self._metrics.inc("pareta_heartbeats_total", result, by=count - self._beats[result])
             self._beats[result] = count
+
+    def gpus(self, watch: GpuWatch) -> None:
+        """One child a GPU for what its driver says; a GPU that fell silent keeps none but its fence."""
+        said: dict[str, dict[str, float | None]] = {
+            gpu.uuid: {
+                "memory_total_bytes": gpu.usable_bytes,
+                "memory_free_bytes": gpu.memory_free_bytes,
+                "ecc_uncorrected": gpu.health.ecc_uncorrected,
+            }
+            for gpu in watch.latest.gpus
+        }
+        for sample in watch.samples:
+            watts = None if sample.power_milliwatts is None else sample.power_milliwatts / 1000
+            said.setdefault(sample.uuid, {}).update(
+                busy_ratio=sample.busy_ratio,
+                temperature_celsius=sample.temperature_celsius,
+                power_watts=watts,
+            )
+        for uuid, values in said.items():
+            for name, value in values.items():
+                if value is None:
+                    self._metrics.drop(f"pareta_gpu_{name}", uuid)
+                else:
+                    self._metrics.set(f"pareta_gpu_{name}", value, uuid)
+        for uuid in {*said, *watch.sick}:
+            self._metrics.set("pareta_gpu_fenced", float(uuid in watch.sick), uuid)
+
+    def xid(self, fault: Fault) -> None:
+        self._metrics.inc("pareta_gpu_xid_total", fault.uuid, str(fault.xid))
 
     def heard(self, event: Phase | Event) -> None:
         """A bus listener: counts engines that ended, by the verdict's code."""

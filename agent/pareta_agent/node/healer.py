@@ -59,6 +59,11 @@ class Healer:
         """A deployment began with the report's best plan."""
         self._attempts[spec.endpoint] = Attempt(spec, [candidate.plan for candidate in report.candidates[1:]])
 
+    def spec(self, endpoint: str) -> EngineSpec | None:
+        """What the endpoint was last told to run, None where nothing was deployed."""
+        attempt = self._attempts.get(endpoint)
+        return attempt.spec if attempt else None
+
     def forget(self, endpoint: str) -> None:
         self._attempts.pop(endpoint, None)
 

@@ -9,10 +9,15 @@ from pathlib import Path
 from pareta_agent.config import Settings
 from pareta_agent.engine import install
 from pareta_agent.engine.install import InstallSettings
+from pareta_agent.engine.interpreter import Interpreter as Found
 from pareta_agent.engine.interpreter import inspect
 from pareta_agent.engine.pins import Platform, choose
+from pareta_agent.errors import EngineError
 from pareta_agent.hardware.inventory import Inventory
-from pareta_agent.telemetry.events import Emit
+from pareta_agent.planning.probe import SUPPORT, cached, probed
+from pareta_agent.planning.support import Support
+from pareta_agent.planning.support_snapshot import SNAPSHOTS
+from pareta_agent.telemetry.events import Emit, Event
 
 
 class Interpreter:
@@ -28,6 +33,13 @@ class Interpreter:
         self.use: Callable[[Path, str], None] = lambda _python, _version: None
         self._lock = asyncio.Lock()
         self._known = bool(engine.command)
+        self._answers = settings.cache / SUPPORT
+        self._asking: asyncio.Task[None] | None = None
+
+    @property
+    def support(self) -> Support:
+        """What the engine's own selectors answered, else the shipped table of its version."""
+        return cached(self._answers, self.version)
 
     async def ready(self) -> None:
         """Returns when engines can be started; installs the pinned interpreter where none was named.
@@ -41,6 +53,19 @@ class Interpreter:
             found = await inspect(named or await self._install())
             self.version, self._known = found.version, True
             self.use(found.path, found.version)
+            if found.platform == "cuda":
+                self._asking = asyncio.create_task(self._ask(found))
+                if found.version not in SNAPSHOTS:
+                    await self._asking
+
+    async def _ask(self, found: Found) -> None:
+        """What this version runs on which GPU, from its own selectors: a minute of one core, once a version. The
+        shipped table does meanwhile where it has the version, and at all where the selectors cannot be asked.
+        """
+        try:
+            await probed(found.path, self._answers, found.version)
+        except (EngineError, OSError, TimeoutError) as error:
+            self._emit(Event("support_unknown", "warning", {"version": found.version, "reason": str(error)}))
 
     async def _install(self) -> Path:
         settings = self._settings

@@ -83,6 +83,7 @@ class Node:
             rooms.uplink.run(),
             rooms.observer.run(),
             rooms.questions.run(),
+            rooms.gpus.run(rooms.gpus_moved),
             rooms.spool.guard(),
             self._control(rooms),
             self._watch(rooms),

@@ -19,17 +19,19 @@ from pareta_agent.meter.event import COLDSTART
 from pareta_agent.meter.spool import Spool
 from pareta_agent.node.deploy import Deployment, summary
 from pareta_agent.node.gauges import Gauges
+from pareta_agent.node.gpus import GpuWatch
 from pareta_agent.telemetry.metrics import Metrics
 
 
 class Report:
-    """Reads, never changes; `heart`, `front`, `controller`, `uplink` and `deployment` are set before first use."""
+    """Reads, never changes; the rooms below are set before first use."""
 
     heart: Heart
     front: Front
     controller: Controller
     uplink: Uplink
     deployment: Deployment
+    gpus: GpuWatch
 
     def __init__(
         self, home: Path, settings_json: str, inventory: Mapping[str, Any], spool: Spool, metrics: Metrics
@@ -37,7 +39,7 @@ class Report:
         self._home, self._inventory, self._spool = home, inventory, spool
         self._digest = hashlib.sha256(settings_json.encode()).hexdigest()[:16]
         self._gauges = Gauges(metrics)
-        self.heard = self._gauges.heard
+        self.heard, self.xid = self._gauges.heard, self._gauges.xid
         self._last_start_s: dict[str, float] = {}
         self.fleet: Fleet | None = None
         metrics.before_render(self._show)
@@ -67,8 +69,7 @@ class Report:
 
     def plans(self) -> dict[str, dict[str, Any]]:
         """A summary of each endpoint's plan: layout and limits, no weights id."""
-        best = ((e, report.best) for e, report in self.deployment.reports.items())
-        return {e: {"summary": summary(p), **asdict(p)} for e, p in best if p}
+        return {e: {"summary": summary(p), **asdict(p)} for e, p in self.deployment.plans().items()}
 
     def status(self) -> dict[str, Any]:
         """For `pareta-agent status`: plain values."""
@@ -104,4 +105,5 @@ class Report:
             self._gauges.endpoints(self.fleet.view())
         self._gauges.spool(self._spool.stats())
         self._gauges.plans(self.deployment.reports)
+        self._gauges.gpus(self.gpus)
         self._gauges.plane(self.heart.may_admit(), self.heart.view)

@@ -24,6 +24,7 @@ from pareta_agent.control.reconcile import Wanted
 from pareta_agent.control.uplink import Uplink
 from pareta_agent.engine.fleet import Fleet
 from pareta_agent.engine.phases import ColdStart
+from pareta_agent.errors import NothingFits
 from pareta_agent.front.deps import FrontDeps
 from pareta_agent.front.front import Front
 from pareta_agent.hardware.inventory import Gpu, to_json
@@ -33,6 +34,7 @@ from pareta_agent.meter.settings import spool_path
 from pareta_agent.meter.spool import Spool
 from pareta_agent.node import slices
 from pareta_agent.node.deploy import Deployment
+from pareta_agent.node.gpus import GpuWatch
 from pareta_agent.node.healer import Healer
 from pareta_agent.node.identity import Identity
 from pareta_agent.node.interpreter import Interpreter
@@ -89,6 +91,7 @@ class Rooms:
             settings.home, settings.model_dump_json(), orjson.loads(to_json(inventory)), spool, metrics
         )
         bus.listen(report.heard)
+        self.gpus = report.gpus = GpuWatch(inventory, bus, report.xid)
         self.interpreter = Interpreter(settings, inventory, bus)
         self.fleet = report.fleet = Fleet(
             slices.engine_settings(settings, self.interpreter.version), clock, bus, self._cold_started
@@ -114,10 +117,11 @@ class Rooms:
         self.book = CreditBook(self._lease, clock)
         self.deployment = report.deployment = Deployment(
             open_catalog(settings.registry.catalog),
-            read_inventory,
+            self.gpus.inventory,
             WeightsStore(slices.weights_settings(settings), clock),
             self.fleet,
             self.interpreter.ready,
+            lambda: self.interpreter.support,
             self._plan_request,
             self.healer,
             bus,
@@ -190,6 +194,13 @@ class Rooms:
     def _gpu_of(self, plan: Plan) -> Gpu | None:
         wanted = plan.gpus[0][0] if plan.gpus and plan.gpus[0] else None
         return next((gpu for gpu in self._inventory.gpus if gpu.uuid == wanted), None)
+
+    async def gpus_moved(self) -> None:
+        """GPUs broke or recovered: what lost its place, or had none, is planned anew."""
+        homeless = await self.deployment.moved(self.gpus.sick)
+        unplaced = [e for e, error in self.controller.failures.items() if isinstance(error, NothingFits)]
+        for endpoint in dict.fromkeys([*homeless, *unplaced]):
+            await self.controller.again(endpoint)
 
     async def _lease(self, org: str, micro_usd: int) -> CreditLease:
         return await self.client.credit_lease(self.heart.view.epoch, org, micro_usd)

@@ -11,8 +11,10 @@ from dataclasses import dataclass, replace
 
 from pareta_agent.hardware.inventory import Gpu, Inventory
 from pareta_agent.planning.choose import plan
+from pareta_agent.planning.measured import NOTHING, Measured
 from pareta_agent.planning.plan import Plan, PlanReport
 from pareta_agent.planning.request import PlanRequest
+from pareta_agent.planning.support import Support
 from pareta_registry.catalog import Architecture, Variant
 
 
@@ -26,7 +28,31 @@ class Need:
     request: PlanRequest
 
 
-def pack(needs: Sequence[Need], inventory: Inventory) -> Mapping[str, PlanReport]:
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What every question of one packing has in common."""
+
+    support: Support | None
+    measured: Measured
+
+    def __call__(self, need: Need, inventory: Inventory) -> PlanReport:
+        return plan(
+            need.architecture,
+            need.variants,
+            inventory,
+            need.request,
+            support=self.support,
+            measured=self.measured,
+        )
+
+
+def pack(
+    needs: Sequence[Need],
+    inventory: Inventory,
+    *,
+    support: Support | None = None,
+    measured: Measured = NOTHING,
+) -> Mapping[str, PlanReport]:
     """A report for each endpoint; plans overlap only where their shares of a GPU add up to less than all of it.
 
     Those that need most GPUs choose first, then in the order given. Without GPUs, each has an equal part of the
@@ -35,25 +61,22 @@ def pack(needs: Sequence[Need], inventory: Inventory) -> Mapping[str, PlanReport
     if not inventory.gpus and inventory.memory_available_bytes is not None:
         part_bytes = inventory.memory_available_bytes // max(len(needs), 1)
         inventory = replace(inventory, memory_available_bytes=part_bytes)
-    order = sorted(needs, key=lambda need: -_gpus_of(_alone(need, inventory)))
+    ask = _Asked(support, measured)
+    order = sorted(needs, key=lambda need: -_gpus_of(ask(_with(need, 1), inventory).best))
     reports: dict[str, PlanReport] = {}
     for need in order:
         one = _with(need, need.request.replicas or 1)
-        reports[need.endpoint] = _ask(one, inventory.without(_taken(reports)))
+        reports[need.endpoint] = ask(one, inventory.without(_taken(reports)))
     if inventory.gpus:
         for need in order:
             if reports[need.endpoint].best is None:
-                reports |= _share(need, needs, reports, inventory)
-        _fill(order, reports, inventory)
+                reports |= _share(need, needs, reports, inventory, ask)
+        _fill(order, reports, inventory, ask)
     return reports
 
 
-def _alone(need: Need, inventory: Inventory) -> Plan | None:
-    return _ask(_with(need, 1), inventory).best
-
-
 def _share(
-    need: Need, needs: Sequence[Need], reports: Mapping[str, PlanReport], inventory: Inventory
+    need: Need, needs: Sequence[Need], reports: Mapping[str, PlanReport], inventory: Inventory, ask: _Asked
 ) -> dict[str, PlanReport]:
     """New reports for all that would share one GPU with `need`, empty where no GPU has room for it."""
     by_name = {other.endpoint: other for other in needs}
@@ -65,7 +88,7 @@ def _share(
             continue
         part = _part(gpu, len(on_it) + 1)
         asked = [*(by_name[name] for name in on_it), need]
-        shared = {one.endpoint: _ask(_with(one, 1), replace(inventory, gpus=(part,))) for one in asked}
+        shared = {one.endpoint: ask(_with(one, 1), replace(inventory, gpus=(part,))) for one in asked}
         if all(report.best is not None and report.verdict == "compatible" for report in shared.values()):
             return shared
     return {}
@@ -77,7 +100,7 @@ def _part(gpu: Gpu, users: int) -> Gpu:
     return replace(gpu, memory_free_bytes=(free or 0) // users)
 
 
-def _fill(order: Sequence[Need], reports: dict[str, PlanReport], inventory: Inventory) -> None:
+def _fill(order: Sequence[Need], reports: dict[str, PlanReport], inventory: Inventory, ask: _Asked) -> None:
     """Hands the GPUs that are left to endpoints that take as many replicas as they can, one each in turn."""
     growing = [need for need in order if need.request.replicas is None and _sole(need, reports)]
     while growing:
@@ -87,7 +110,7 @@ def _fill(order: Sequence[Need], reports: dict[str, PlanReport], inventory: Inve
             if own is None:
                 continue
             others = _taken({name: report for name, report in reports.items() if name != need.endpoint})
-            more = _ask(_with(need, own.replicas + 1), inventory.without(others))
+            more = ask(_with(need, own.replicas + 1), inventory.without(others))
             if more.best is not None:
                 reports[need.endpoint] = more
                 still.append(need)
@@ -99,10 +122,6 @@ def _sole(need: Need, reports: Mapping[str, PlanReport]) -> bool:
     own = _taken({need.endpoint: reports[need.endpoint]})
     others = _taken({name: report for name, report in reports.items() if name != need.endpoint})
     return bool(own) and not own & others
-
-
-def _ask(need: Need, inventory: Inventory) -> PlanReport:
-    return plan(need.architecture, need.variants, inventory, need.request)
 
 
 def _with(need: Need, replicas: int) -> Need:

@@ -15,6 +15,8 @@ from pareta_agent.errors import EngineError
 from pareta_agent.planning.support import Support, snapshot
 from pareta_agent.planning.support_snapshot import CAPABILITIES
 
+SUPPORT: Final = "support"
+"""Where answers are kept, under the shared cache."""
 _PROGRAM: Final = Path(__file__).with_name("engine_probe.py")
 _DEADLINE_S: Final = 300.0
 _UNKNOWN: Final = "unknown"

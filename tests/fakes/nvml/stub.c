@@ -21,14 +21,15 @@ typedef struct { unsigned field, scope; long long time, latency; unsigned type; 
 typedef struct { Device device; unsigned long long type, data; unsigned gi, ci; } Event;
 typedef struct { unsigned gpu, memory; } Utilization;
 
-static char lines[MAX_LINES][256];
-static int count;
+typedef struct { int count; char lines[MAX_LINES][256]; } Table;
+static Table *table; /* swapped whole at each init, for threads that are still reading the old one */
 static struct { int index; } devices[MAX_DEVICES];
 
 static const char *get(const char *key) {
     size_t length = strlen(key);
-    for (int i = 0; i < count; i++)
-        if (!strncmp(lines[i], key, length) && lines[i][length] == '=') return lines[i] + length + 1;
+    const Table *now = table;
+    for (int i = 0; now && i < now->count; i++)
+        if (!strncmp(now->lines[i], key, length) && now->lines[i][length] == '=') return now->lines[i] + length + 1;
     return NULL;
 }
 
@@ -66,13 +67,14 @@ Return nvmlInitWithFlags(unsigned flags) {
     const char *path = getenv("NVML_STUB");
     FILE *file = path ? fopen(path, "r") : NULL;
     if (!file) return 9; /* DRIVER_NOT_LOADED */
-    count = 0;
-    while (count < MAX_LINES && fgets(lines[count], sizeof lines[0], file)) {
-        lines[count][strcspn(lines[count], "\n")] = 0;
-        count++;
+    Table *read = calloc(1, sizeof *read);
+    while (read->count < MAX_LINES && fgets(read->lines[read->count], sizeof read->lines[0], file)) {
+        char *line = read->lines[read->count++];
+        line[strcspn(line, "\n")] = 0;
     }
     fclose(file);
     for (int i = 0; i < MAX_DEVICES; i++) devices[i].index = i;
+    table = read;
     if (get("hang")) sleep(600);
     return OK;
 }
@@ -191,14 +193,17 @@ Return nvmlDeviceGetUtilizationRates(Device d, Utilization *out) { out->memory =
 Return nvmlDeviceGetTemperature(Device d, int sensor, unsigned *out) { (void)sensor; return small(d, "temperature", out); }
 Return nvmlDeviceGetPowerUsage(Device d, unsigned *out) { return small(d, "power", out); }
 
-Return nvmlEventSetCreate(void **out) { *out = lines; return OK; }
+Return nvmlEventSetCreate(void **out) { *out = devices; return OK; }
 Return nvmlEventSetFree(void *set) { (void)set; return OK; }
 Return nvmlDeviceRegisterEvents(Device d, unsigned long long types, void *set) { (void)d, (void)types, (void)set; return OK; }
 Return nvmlEventSetWait_v2(void *set, Event *out, unsigned timeout_ms) {
+    static unsigned long long told[MAX_DEVICES];
     (void)set;
     for (int i = 0; i < MAX_DEVICES; i++) {
-        unsigned long long xid = 0;
-        if (is_physical(i) && number((Device)&devices[i], "xid", &xid) == OK) {
+        unsigned long long xid = 0, before = told[i];
+        if (!is_physical(i)) continue;
+        told[i] = number((Device)&devices[i], "xid", &xid) == OK ? xid : 0;
+        if (told[i] && told[i] != before) {
             *out = (Event){(Device)&devices[i], 8, xid, 0, 0};
             return OK;
         }

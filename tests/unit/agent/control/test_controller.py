@@ -24,6 +24,9 @@ class Hands:
     async def done(self, running):
         self.spared.append(running)
 
+    def expect(self, wanted):
+        self.expected = [entry.id for entry in wanted]
+
     async def deploy(self, wanted):
         if wanted.id in self.refuse:
             raise NothingFits("nothing_fits", "needs 10 GiB, has 2 GiB", "use a smaller variant")

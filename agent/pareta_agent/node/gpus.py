@@ -1,0 +1,77 @@
+"""Follows this node's GPUs: what they do, for metrics; what breaks, so that it is fenced and its work moved.
+
+A fatal XID fences until the agent starts anew, because only a reset heals it; any other fault as long as NVML
+says so. NVML's own silence fences nothing. Who runs where is not known here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Awaitable, Callable, Mapping
+
+from pareta_agent.hardware.inventory import Inventory
+from pareta_agent.hardware.nvml import follow_faults, read_inventory, read_samples
+from pareta_agent.hardware.sample import Fault, Sample, fenced, sick
+from pareta_agent.telemetry.events import Emit, Event
+
+TICK_S = 5.0
+
+
+class GpuWatch:
+    """`sick` holds each fenced GPU's reason, by uuid. `moved` is told after every change of it."""
+
+    def __init__(self, first: Inventory, emit: Emit, on_xid: Callable[[Fault], None]) -> None:
+        self._emit, self._on_xid = emit, on_xid
+        self._known = tuple(gpu.uuid for gpu in first.gpus)
+        self._faults: dict[str, Fault] = {}
+        self._woken = asyncio.Event()
+        self.latest = first
+        self.samples: tuple[Sample, ...] = ()
+        self.sick: Mapping[str, str] = sick(first, ())
+
+    def inventory(self) -> Inventory:
+        """The node as it is now, fatal XIDs included. Blocks."""
+        return fenced(read_inventory(), tuple(self._faults.values()))
+
+    async def run(self, moved: Callable[[], Awaitable[None]]) -> None:
+        """Until cancelled. On a node without GPUs there is nothing to follow, for ever."""
+        if not self._known:
+            await asyncio.Event().wait()
+        stopped, loop = threading.Event(), asyncio.get_running_loop()
+
+        def told(fault: Fault) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop may be closed by now
+                loop.call_soon_threadsafe(self._hear, fault)
+
+        threading.Thread(target=follow_faults, args=(told, stopped), name="nvml-events", daemon=True).start()
+        try:
+            while True:
+                if await self._look():
+                    await moved()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(TICK_S):
+                        await self._woken.wait()
+                self._woken.clear()
+        finally:
+            stopped.set()
+
+    def _hear(self, fault: Fault) -> None:
+        self._on_xid(fault)
+        if fault.fatal:
+            self._faults.setdefault(fault.uuid, fault)
+            self._woken.set()
+
+    async def _look(self) -> bool:
+        """Reads everything once; whether another set of GPUs is sick than before."""
+        found, self.samples = await asyncio.to_thread(lambda: (self.inventory(), read_samples()))
+        if found.nvml_error is not None:
+            return False
+        before, self.latest, self.sick = self.sick, found, sick(found, self._known)
+        for uuid, reason in self.sick.items():
+            if uuid not in before:
+                self._emit(Event("gpu_fenced", "error", {"gpu": uuid, "reason": reason}))
+        for uuid in before.keys() - self.sick.keys():
+            self._emit(Event("gpu_recovered", "warning", {"gpu": uuid}))
+        return before.keys() != self.sick.keys()
