@@ -10,7 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 CHAT, TEXT, EMBED = "/v1/chat/completions", "/v1/completions", "/v1/embeddings"
-INFERENCE = frozenset({CHAT, TEXT, EMBED})
+SCORE, RERANK, POOL = "/v1/score", "/v1/rerank", "/pooling"
+PROMPTS = {CHAT: "messages", TEXT: "prompt", EMBED: "input", SCORE: "text_1", RERANK: "query", POOL: "input"}
+DOCUMENTS = {EMBED: "input", SCORE: "text_2", RERANK: "documents", POOL: "input"}
+INFERENCE = frozenset(PROMPTS)
 FINGERPRINT = "vllm-0.32.0-b757027e"
 NAMES = {400: "BadRequestError", 404: "NotFoundError", 503: "ServiceUnavailableError"}
 _ids = itertools.count(0x957A6FA411234FD7)
@@ -143,24 +146,30 @@ class Answer:
 
 
 class Embedding(Answer):
-    """`/v1/embeddings`: three numbers an input."""
+    """The routes that generate nothing: numbers for each input."""
 
     def body(self) -> dict[str, Any]:
-        data = [
-            {"index": i, "object": "embedding", "embedding": [0.1, 0.2, 0.3]} for i in range(self.choices)
-        ]
+        numbers: dict[str, Any] = {
+            EMBED: {"object": "embedding", "embedding": [0.1, 0.2, 0.3]},
+            POOL: {"object": "pooling", "data": [0.1, 0.2, 0.3]},
+            SCORE: {"object": "score", "score": 0.5},
+            RERANK: {"document": {"text": "word"}, "relevance_score": 0.5},
+        }[self.path]
+        data = [{"index": i, **numbers} for i in range(self.choices)]
         usage = {
             "prompt_tokens": self.prompt_tokens,
             "total_tokens": self.prompt_tokens,
             "completion_tokens": 0,
         }
         head = {"id": self.id, "object": "list", "created": self.created, "model": self.name, "data": data}
+        if self.path == RERANK:
+            head = {"id": self.id, "model": self.name, "results": data}
         return head if self.flags.no_usage else {**head, "usage": usage}
 
 
 def prompt_of(path: str, request: dict[str, Any]) -> str:
     """The words of the prompt; a missing or ill-typed one is refused as vLLM does."""
-    key = {CHAT: "messages", TEXT: "prompt", EMBED: "input"}[path]
+    key = PROMPTS[path]
     given = request.get(key)
     if path == CHAT:
         if not isinstance(given, list) or not all(isinstance(m, dict) for m in given):
@@ -209,19 +218,20 @@ def answer_of(path: str, raw: bytes, flags: argparse.Namespace) -> Answer:
         limit = max(1, min(limit, flags.max_model_len - prompt_tokens))
     words, reason = words_of(prompt, limit, flags)
     options = request.get("stream_options") or {}
-    inputs = request.get("input")
-    kind = Embedding if path == EMBED else Answer
+    documents = request.get(DOCUMENTS.get(path, ""))
+    silent = path in DOCUMENTS
+    kind = Embedding if silent else Answer
     return kind(
         path=path,
         name=flags.name,
-        words=[] if path == EMBED else words,
+        words=[] if silent else words,
         finish_reason="abort" if flags.abort_finish else reason,
         prompt_tokens=prompt_tokens,
-        streamed=bool(request.get("stream")) and path != EMBED,
+        streamed=bool(request.get("stream")) and not silent,
         flags=flags,
         wants_usage=bool(options.get("include_usage")),
-        choices=(len(inputs) if isinstance(inputs, list) else 1)
-        if path == EMBED
+        choices=(len(documents) if isinstance(documents, list) else 1)
+        if silent
         else int(request.get("n") or 1),
         id=f"{'chatcmpl' if path == CHAT else 'cmpl'}-{next(_ids):016x}",
         created=int(time.time()),

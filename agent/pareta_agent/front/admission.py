@@ -68,7 +68,7 @@ def worst_case(ask: Ask, endpoint: EndpointView, price: Price | None) -> int:
         return 0
     context = endpoint.max_model_len or DEFAULT_CONTEXT_TOKENS
     prompt_tokens = min(ask.body_bytes // 3, context * ask.prompts)
-    output_tokens = min(ask.max_tokens or context, context) * ask.choices
+    output_tokens = min(ask.max_tokens or context, context) * ask.choices if ask.generates else 0
     return estimate_micro_usd(price, prompt_tokens, output_tokens)
 
 

@@ -35,6 +35,7 @@ class Ask:
     prompts: int = 1
     n: int = 1
     max_tokens: int | None = None
+    generates: bool = True
 
     @property
     def choices(self) -> int:
@@ -99,7 +100,33 @@ def _wrong(route: Route, fields: dict[str, Any]) -> Problem | None:
         return Problem("invalid_value", f"n must be an integer from 1 to {MAX_CHOICES}.", "n")
     if route is CHAT:
         return _wrong_messages(prompt)
+    return _wrong_documents(route, fields)
+
+
+def _wrong_documents(route: Route, fields: dict[str, Any]) -> Problem | None:
+    """What is wrong with the texts of a route that generates nothing."""
+    if route.generates or route.documents is None:
+        return None
+    documents = fields.get(route.documents)
+    if documents is None:
+        return _missing(route.documents)
+    for texts in (fields[route.prompt], documents):
+        if any(map(_is_remote, _parts(texts))):
+            return Problem("remote_media", param=route.documents)
+    if fields.get("encoding_format") not in (None, "float", "base64"):
+        # The engine's other encodings are no JSON, so nothing could be read of their usage.
+        return Problem("invalid_value", "encoding_format must be float or base64.", "encoding_format")
     return None
+
+
+def _parts(texts: Any) -> list[Any]:
+    """The content parts of documents that are not plain texts."""
+    contents = [
+        text.get("content")
+        for text in (texts if isinstance(texts, list) else [texts])
+        if isinstance(text, dict)
+    ]
+    return [part for content in contents if isinstance(content, list) for part in content]
 
 
 def _wrong_messages(messages: Any) -> Problem | None:
@@ -137,15 +164,16 @@ def _ask(route: Route, fields: dict[str, Any], body_bytes: int) -> Ask:
         body_bytes=body_bytes,
         stream=route.streams and fields.get("stream") is True,
         wants_usage=isinstance(options, dict) and options.get("include_usage") is True,
-        prompts=_prompts(route, fields[route.prompt]),
+        prompts=_prompts(fields.get(route.documents)) if route.documents else 1,
         n=(fields.get("n") or 1) if route.generates else 1,
         max_tokens=limit if type(limit) is int and limit > 0 else None,
+        generates=route.generates,
     )
 
 
-def _prompts(route: Route, prompt: Any) -> int:
+def _prompts(prompt: Any) -> int:
     """How many prompts one call carries: a list of strings or of token lists is a batch."""
-    if route is CHAT or not isinstance(prompt, list) or not prompt or isinstance(prompt[0], int):
+    if not isinstance(prompt, list) or not prompt or isinstance(prompt[0], int):
         return 1
     return len(prompt)
 

@@ -18,6 +18,8 @@ _LIMIT: Final = re.compile(r"maximum context length (?:is|of) (\d+)")
 _TOO_MANY: Final = re.compile(r"max_\w+=(\d+) cannot be greater than \w+=(\d+)")
 _PROMPT: Final = re.compile(r"(\d+) (?:input|prompt) tokens")
 _WANTED: Final = re.compile(r"(?:requested|request for) (\d+) (?:output|completion) tokens")
+# A validation error names its place as a tuple or with dots, by version.
+_LOCATED: Final = re.compile(r"'loc': (?:\('body', '|'body\.)(\w+)")
 
 
 def problem_of(status: int, body: bytes, route: Route) -> Problem:
@@ -56,7 +58,7 @@ def _field_of(param: str, message: str, route: Route) -> str | None:
     root = re.split(r"[.\[]", param, maxsplit=1)[0]
     if root in route.fields:
         return root
-    located = re.search(r"'loc': \('body', '(\w+)'", message)
+    located = _LOCATED.search(message)
     return located.group(1) if located and located.group(1) in route.fields else None
 
 

@@ -21,12 +21,16 @@ _SAMPLING: Final = _names(
     " truncate_prompt_tokens response_format structured_outputs max_tokens logprobs user"
 )
 
+_POOLING: Final = _names("user truncate_prompt_tokens truncation_side")
+_SCORING: Final = _POOLING | _names("use_activation max_tokens_per_query max_tokens_per_doc instruction")
+
 
 @dataclass(frozen=True, slots=True)
 class Route:
     """One inference route. `fields` may reach the engine; `prompt` is the field that must be there.
 
-    `streams` says whether `stream` is understood; `generates` whether output tokens are expected.
+    `streams` says whether `stream` is understood; `generates` whether output tokens are expected. `documents` is
+    the field whose length is the number of prompts, where one call carries several.
     """
 
     path: str
@@ -34,6 +38,7 @@ class Route:
     fields: frozenset[str]
     streams: bool = True
     generates: bool = True
+    documents: str | None = None
 
 
 CHAT: Final = Route(
@@ -47,16 +52,44 @@ CHAT: Final = Route(
     ),
 )
 COMPLETIONS: Final = Route(
-    "/v1/completions", "prompt", _SAMPLING | _names("prompt suffix echo add_special_tokens")
+    "/v1/completions",
+    "prompt",
+    _SAMPLING | _names("prompt suffix echo add_special_tokens"),
+    documents="prompt",
 )
 EMBEDDINGS: Final = Route(
     "/v1/embeddings",
     "input",
-    _names("input encoding_format dimensions user truncate_prompt_tokens"),
+    _POOLING | _names("input encoding_format dimensions"),
     streams=False,
     generates=False,
+    documents="input",
+)
+POOLING: Final = Route(
+    "/pooling",
+    "input",
+    _POOLING | _names("input encoding_format dimensions task use_activation"),
+    streams=False,
+    generates=False,
+    documents="input",
+)
+SCORE: Final = Route(
+    "/v1/score",
+    "text_1",
+    _SCORING | _names("text_1 text_2"),
+    streams=False,
+    generates=False,
+    documents="text_2",
+)
+RERANK: Final = Route(
+    "/v1/rerank",
+    "query",
+    _SCORING | _names("query documents top_n"),
+    streams=False,
+    generates=False,
+    documents="documents",
 )
 
 INFERENCE: Final[dict[tuple[bytes, bytes], Route]] = {
-    (b"POST", route.path.encode()): route for route in (CHAT, COMPLETIONS, EMBEDDINGS)
+    (b"POST", route.path.encode()): route for route in (CHAT, COMPLETIONS, EMBEDDINGS, POOLING, SCORE, RERANK)
 }

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import openai
 import pareta
 import pytest
+
+from pareta_agent.access.grant import Price
 
 KEY = "pareta_sk_" + "a" * 32
 FRANCE = [{"role": "user", "content": "What is the capital of France?"}]
@@ -126,3 +129,28 @@ async def test_several_choices_are_all_awaited(rig, client):
     assert len(answer.choices) == 3
     assert [r.finish_reasons for r in rig.spool.records] == [("stop",) * 3] * 2
     assert [r.choices for r in rig.spool.records] == [3, 3]
+
+
+@pytest.mark.parametrize(
+    ("path", "ask", "rows"),
+    [
+        ("/v1/score", {"text_1": "a b", "text_2": ["c", "d"]}, "data"),
+        ("/v1/rerank", {"query": "a b", "documents": ["c", "d"]}, "results"),
+        ("/pooling", {"input": ["a", "b"]}, "data"),
+        ("/v1/embeddings", {"input": ["a", "b"]}, "data"),
+    ],
+)
+async def test_routes_that_generate_nothing_are_answered_and_recorded(rig, path, ask, rows):
+    """A row a document, the prompt's tokens, no output, and no credit held for any."""
+    await rig.engine()
+    rig.price = Price(10**6, 10**6, 10**6)
+    rig.balance_micro_usd = 1000
+    response = await rig.raw(rig.post(json.dumps({"model": "ep_x", **ask}).encode(), path))
+    [record] = rig.spool.records
+    assert len(json.loads(response.partition(b"\r\n\r\n")[2])[rows]) == 2
+    assert (record.outcome, record.usage_source, record.admission.route) == (
+        "completed",
+        "engine_final",
+        path,
+    )
+    assert (record.tokens.input, record.tokens.output) == (2, 0)

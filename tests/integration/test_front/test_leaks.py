@@ -44,6 +44,9 @@ ROUTES = [
     "/v1/chat/completions",
     "/v1/completions",
     "/v1/embeddings",
+    "/v1/score",
+    "/v1/rerank",
+    "/pooling",
     "/v1/models",
     "/version",
     "/v1/../version",
@@ -63,6 +66,10 @@ async def test_no_byte_that_leaves_tells_the_weights(rig, fault):
             "messages": [{"role": "user", "content": "hi"}],
             "prompt": "hi",
             "input": "hi",
+            "text_1": "hi",
+            "text_2": ["a", "b"],
+            "query": "hi",
+            "documents": ["a", "b"],
         }
         told.append(await rig.raw(rig.post(json.dumps({**ask, **more}).encode(), route)))
     told.append(await rig.raw(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"))

@@ -6,7 +6,7 @@ import pytest
 
 from pareta_agent.front.body import Ask, read, rebuild, too_deep
 from pareta_agent.front.envelope import Problem
-from pareta_agent.front.routes import CHAT, COMPLETIONS, EMBEDDINGS
+from pareta_agent.front.routes import CHAT, COMPLETIONS, EMBEDDINGS, POOLING, RERANK, SCORE
 
 MESSAGES = [{"role": "user", "content": "hi"}]
 
@@ -165,3 +165,40 @@ def test_a_foolish_n_is_refused(n):
     """Choices are counted, so their number must be a number."""
     raw = json.dumps({"model": "m", "messages": MESSAGES, "n": n}).encode()
     assert read(CHAT, raw) == Problem("invalid_value", "n must be an integer from 1 to 128.", "n")
+
+
+@pytest.mark.parametrize(
+    ("route", "fields", "expected"),
+    [
+        (SCORE, {"text_1": "a"}, ("missing_field", "text_2")),
+        (RERANK, {"query": "a"}, ("missing_field", "documents")),
+        (RERANK, {"documents": ["a"]}, ("missing_field", "query")),
+        (EMBEDDINGS, {"input": "a", "encoding_format": "bytes"}, ("invalid_value", "encoding_format")),
+        (
+            RERANK,
+            {"query": "a", "documents": [{"content": [{"image_url": {"url": "http://10.0.0.1/x"}}]}]},
+            ("remote_media", "documents"),
+        ),
+    ],
+)
+def test_texts_that_cannot_be_judged_are_refused(route, fields, expected):
+    """Missing ones by name, remote media, and encodings whose usage could not be read."""
+    problem = read(route, json.dumps({"model": "m", **fields}).encode())
+    assert isinstance(problem, Problem)
+    assert (problem.code, problem.param) == expected
+
+
+@pytest.mark.parametrize(
+    ("route", "fields", "prompts"),
+    [
+        (SCORE, {"text_1": "a", "text_2": ["b", "c", "d"]}, 3),
+        (RERANK, {"query": "a", "documents": ["b", "c"], "top_n": 1}, 2),
+        (POOLING, {"input": "a"}, 1),
+    ],
+)
+def test_documents_are_the_prompts_of_a_route_that_generates_nothing(route, fields, prompts):
+    """Their number bounds the usage; the body reaches the engine as it came, less what is not allowed."""
+    found = read(route, json.dumps({"model": "m", "priority": 1, **fields}).encode())
+    assert isinstance(found, Ask)
+    assert (found.prompts, found.generates) == (prompts, False)
+    assert json.loads(rebuild(route, found, None)) == {"model": "m", **fields}

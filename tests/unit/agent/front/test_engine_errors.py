@@ -29,6 +29,15 @@ LONG = "This model's maximum context length is 2048 tokens. However, "
         (400, body("max_tokens must be at least 1", "max_tokens"), "invalid_value", "max_tokens"),
         (400, body("bad", "messages[0].content"), "invalid_value", "messages"),
         (400, body("[{'type': 'x', 'loc': ('body', 'tools', 0)}]", "body"), "invalid_value", "tools"),
+        (
+            400,
+            body(
+                "1 validation error:\n  {'type': 'float_parsing', 'loc': 'body.temperature', 'msg': 'x'}",
+                "body",
+            ),
+            "invalid_value",
+            "temperature",
+        ),
         (400, body("see /weights/secret.py line 3", "chat_template"), "invalid_request", None),
         (400, b"not json", "invalid_request", None),
         (422, b'{"detail": [{"loc": ["body"]}]}', "invalid_request", None),
