@@ -55,11 +55,16 @@ def read(route: Route, body: bytes | bytearray) -> Ask | Problem:
     return _wrong(route, fields) or _ask(route, fields, len(body))
 
 
-def rebuild(route: Route, ask: Ask, system_prompt: str | None) -> bytes:
-    """The body for the engine: allowed fields, usage always asked for, the task's system prompt if none came."""
+def rebuild(route: Route, ask: Ask, system_prompt: str | None, salt: str | None = None) -> bytes:
+    """The body for the engine: allowed fields, usage always asked for, the task's system prompt if none came.
+
+    `salt` keeps the engine's prefix cache apart by org: no caller can time what another one asked.
+    """
     allowed = route.fields
     fields = {key: value for key, value in ask.fields.items() if key in allowed and value is not None}
     fields["model"] = ask.model
+    if salt:
+        fields["cache_salt"] = salt
     if ask.stream:
         fields["stream"] = True
         fields["stream_options"] = {"include_usage": True}

@@ -197,7 +197,7 @@ class Call:
         now_s = self._desk.deps.clock.wall_s()
         admitted = admission.record_of(self.id, self.route.path, grant, ask, target, now_s)
         self._run = Run(self._desk, self, admitted, ask, target, Bill(reservation, price, permit))
-        request = body.rebuild(self.route, ask, target.endpoint.system_prompt)
+        request = body.rebuild(self.route, ask, target.endpoint.system_prompt, self._desk.salt_of(grant.org))
         self.body = bytearray()
         self._run.begin(request)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hmac
 import os
 from collections import Counter
 from typing import Protocol
@@ -38,11 +39,16 @@ class Desk:
         self.draining = False
         self._prefix = os.urandom(8).hex()
         self._requests = 0
+        self._secret = os.urandom(32)
 
     def new_request_id(self) -> str:
         """Unique over restarts by its random part, within this process by its count."""
         self._requests += 1
         return f"req_{self._prefix}{self._requests:08x}"
+
+    def salt_of(self, org: str) -> str:
+        """What keeps an org's part of a prefix cache its own; nobody without this process's secret can say it."""
+        return hmac.digest(self._secret, org.encode(), "sha256").hex()
 
     def enter(self, served: Served) -> None:
         self.open.add(served)

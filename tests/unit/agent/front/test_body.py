@@ -202,3 +202,8 @@ def test_documents_are_the_prompts_of_a_route_that_generates_nothing(route, fiel
     assert isinstance(found, Ask)
     assert (found.prompts, found.generates) == (prompts, False)
     assert json.loads(rebuild(route, found, None)) == {"model": "m", **fields}
+
+
+def test_the_cache_salt_is_ours():
+    """A caller's own never passes; ours is what the engine gets."""
+    assert json.loads(rebuild(CHAT, ask(cache_salt="theirs"), None, "ours"))["cache_salt"] == "ours"
