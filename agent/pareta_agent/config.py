@@ -83,6 +83,13 @@ class RegistrySection(Section):
 class FrontSection(Section):
     max_body_bytes: int = Field(10 * 2**20, ge=1024, description="Largest request body.")
     request_timeout_s: float = Field(600.0, gt=0, description="Longest a request may run.")
+    hold_s: float = Field(
+        60.0,
+        ge=0,
+        description="Longest a call waits for an endpoint that wakes or starts; 0 refuses at once.",
+    )
+    queue_per_endpoint: int = Field(2048, ge=1, description="Calls that may wait for one endpoint.")
+    queue_per_org: int = Field(4096, ge=1, description="Calls of one organization that may wait.")
 
 
 class SpoolSection(Section):

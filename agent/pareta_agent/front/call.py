@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING
 from pareta_agent.access.credit import Reservation
 from pareta_agent.access.grant import KeyGrant
 from pareta_agent.access.limits import Permit
-from pareta_agent.errors import AgentError
-from pareta_agent.front import admission, body, limits
+from pareta_agent.front import admission, body, door, limits
 from pareta_agent.front.desk import Desk
 from pareta_agent.front.envelope import Problem
-from pareta_agent.front.reply import Reply
+from pareta_agent.front.reply import COMMENT, Reply
 from pareta_agent.front.routes import Route
 from pareta_agent.front.run import Run
 from pareta_agent.front.tally import Bill
@@ -26,6 +25,8 @@ from pareta_agent.telemetry.events import Event
 
 if TYPE_CHECKING:
     from pareta_agent.front.protocol import FrontProtocol
+# uvicorn tells its cycles of a lost connection by an event; a call is told directly
+_UNHEARD = asyncio.Event()
 
 
 class Call:
@@ -35,7 +36,7 @@ class Call:
         self.response_complete = False
         self.disconnected = False
         self.more_body = True
-        self.message_event = _Deaf()
+        self.message_event = _UNHEARD
         self.body = bytearray()
         self.id = desk.new_request_id()
         self.route = route
@@ -53,6 +54,7 @@ class Call:
         self._reply = Reply(protocol.transport, common, request.http11, request.keep_alive)
         self._deadline_s = desk.deps.clock.mono_s() + desk.settings.body_timeout_s
         self._endpoint = ""
+        self._again: tuple[KeyGrant, body.Ask] | None = None
 
     @property
     def keep_alive(self) -> bool:
@@ -71,7 +73,7 @@ class Call:
         self._desk.enter(self)
         problem = self._request.problem or self._refusal_at_the_door()
         if problem is not None:
-            self._refuse(problem)
+            self.refuse(problem)
             return
         if self.more_body and self._request.expects_continue:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -84,7 +86,7 @@ class Call:
             self._request = self._request.with_problem(Problem("body_too_large"))
             self.body.clear()
             if self._started:
-                self._refuse(Problem("body_too_large"))
+                self.refuse(Problem("body_too_large"))
 
     def body_complete(self) -> None:
         self.more_body = False
@@ -112,14 +114,18 @@ class Call:
     def tick(self, now_s: float) -> None:
         if self._run is not None:
             self._run.tick(now_s)
-        elif now_s > self._deadline_s and (self._task is None or self._task.done()):
-            self._refuse(Problem("request_timeout"))
+        elif (
+            now_s > self._deadline_s
+            and self not in self._desk.hold
+            and (self._task is None or self._task.done())
+        ):
+            self.refuse(Problem("request_timeout"))
 
     def cut(self) -> None:
         if self._run is not None:
             self._run.fail("node_draining", server_fault=True)
         else:
-            self._refuse(Problem("node_draining"))
+            self.refuse(Problem("node_draining"))
 
     # deciding
 
@@ -147,7 +153,7 @@ class Call:
     async def _proceed_slowly(self) -> None:
         """The way of a key that must be asked for, or of a body too large to parse on the loop."""
         try:
-            grant, ask = await self._ask_for_grant()
+            grant, ask = await door.ask(self._desk, self._grant, self._bearer, self.route, self.body)
             if not self._over:
                 self._admit(grant, ask)
         except Exception as error:
@@ -159,33 +165,24 @@ class Call:
         if self._run is not None:
             self._run.fail("internal", server_fault=True)
         else:
-            self._refuse(Problem("internal"))
-
-    async def _ask_for_grant(self) -> tuple[KeyGrant | None, body.Ask | Problem]:
-        try:
-            grant = self._grant or await self._desk.deps.keys.grant(self._bearer)
-        except AgentError:
-            return None, Problem("auth_unavailable")
-        if (problem := admission.authorize(grant)) is not None:
-            return grant, problem
-        return grant, await asyncio.to_thread(body.read, self.route, bytes(self.body))
+            self.refuse(Problem("internal"))
 
     def _admit(
         self, grant: KeyGrant | None, ask: body.Ask | Problem, reservation: Reservation | None = None
     ) -> None:
         """Chooses a replica, reserves the price and begins; every no is said here."""
         if grant is None or isinstance(ask, Problem):
-            self._refuse(ask if isinstance(ask, Problem) else Problem("invalid_api_key"))
+            self.refuse(ask if isinstance(ask, Problem) else Problem("invalid_api_key"))
             return
         target = self._choose(grant, ask)
         if isinstance(target, Problem):
             if reservation is not None:
                 self._desk.deps.credit.release(reservation, 0)
-            self._refuse(target)
+            self._hold_or_refuse(grant, ask, target)
             return
         permit = self._permit or limits.enter(self._desk.limiter, grant, ask, target.endpoint, self._reply)
         if isinstance(permit, Problem):
-            self._refuse(permit)
+            self.refuse(permit)
             return
         self._permit = permit
         price = self._desk.deps.price_of(target.endpoint.id)
@@ -201,21 +198,35 @@ class Call:
         self.body = bytearray()
         self._run.begin(request)
 
+    def _hold_or_refuse(self, grant: KeyGrant, ask: body.Ask, problem: Problem) -> None:
+        """What only waiting mends is waited for, in line and not for ever; everything else is refused."""
+        if problem.code == "endpoint_cold":
+            self._again, self.body = (grant, ask), bytearray()
+            problem_there = self._desk.hold.enter(self, ask)
+            if problem_there is None:
+                return
+            problem = problem_there
+        self.refuse(problem)
+
+    def proceed(self) -> None:
+        assert self._again is not None
+        try:
+            self._admit(*self._again)
+        except Exception as error:  # the others in line must not suffer
+            self._crash(error)
+
+    def comfort(self) -> None:
+        self._reply.piece(COMMENT)
+
     async def _lease(self, grant: KeyGrant, ask: body.Ask, worst_micro_usd: int) -> None:
         """Asks the plane for credit when the lease at hand has no room."""
-        reservation = None
-        try:
-            reservation = await self._desk.deps.credit.top_up(grant.org, worst_micro_usd)
-            problem = Problem("insufficient_credit", retry=False)
-        except AgentError:
-            problem = Problem("auth_unavailable")
-        if self._over:
-            if reservation is not None:
-                self._desk.deps.credit.release(reservation, 0)
-        elif reservation is None:
-            self._refuse(problem)
+        found = await door.top_up(self._desk, grant, worst_micro_usd)
+        if isinstance(found, Problem):
+            self.refuse(found)
+        elif self._over:
+            self._desk.deps.credit.release(found, 0)
         else:
-            self._admit(grant, ask, reservation)
+            self._admit(grant, ask, found)
 
     @property
     def _over(self) -> bool:
@@ -255,10 +266,7 @@ class Call:
         if self.disconnected:
             self._leave()
             return 499
-        if self._reply.head_sent:
-            self._reply.break_stream(problem)
-        else:
-            self._reply.problem(problem)
+        self._reply.problem(problem)
         self._complete()
         return problem.status
 
@@ -266,7 +274,7 @@ class Call:
         """The run is settled and nobody listens any more."""
         self._leave()
 
-    def _refuse(self, problem: Problem) -> None:
+    def refuse(self, problem: Problem) -> None:
         if self._over:
             return
         self._count("refused", problem.status)
@@ -284,14 +292,9 @@ class Call:
         self._run = None
         if self._permit is not None:  # settled by the run, if there was one
             self._desk.limiter.leave(self._permit, 0)
+        self._desk.hold.leave(self)
         self._desk.leave(self)
 
     def _count(self, outcome: str, status: int) -> None:
         labels = (self._endpoint, self.route.path, outcome, str(status))
         self._desk.deps.metrics.inc("pareta_requests_total", *labels)
-
-
-class _Deaf:
-    """uvicorn tells its cycles of a lost connection by an event; a call is told directly."""
-
-    def set(self) -> None: ...

@@ -29,7 +29,10 @@ class Spool(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FrontSettings:
-    """Limits of the front. Bytes, seconds, counts; each is enforced before the thing it limits is read."""
+    """Limits of the front. Bytes, seconds, counts; each is enforced before the thing it limits is read.
+
+    A call may wait `hold_s` for an endpoint that wakes or starts; a stream that waits says so every `comfort_s`.
+    """
 
     max_body_bytes: int = 10 * 2**20
     max_answer_bytes: int = 64 * 2**20
@@ -46,6 +49,11 @@ class FrontSettings:
     max_in_flight_per_key: int = 2048
     max_connections: int = 16384
     off_loop_body_bytes: int = 256 * 2**10
+    hold_s: float = 60.0
+    comfort_s: float = 15.0
+    hold_bytes: int = 256 * 2**20
+    queue_per_endpoint: int = 2048
+    queue_per_org: int = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +61,7 @@ class FrontDeps:
     """The rooms that the front works with. `price_of` an endpoint is None where nothing is charged.
 
     `plane_url` is the embedded plane's, which answers the public API; None where the plane is hosted.
+    `wake` asks for a cold endpoint to be started; any other it leaves as it is.
     """
 
     keys: KeyCache
@@ -64,3 +73,4 @@ class FrontDeps:
     clock: Clock
     emit: Emit
     plane_url: str | None = None
+    wake: Callable[[str], None] = lambda _endpoint: None

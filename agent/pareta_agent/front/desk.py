@@ -10,6 +10,7 @@ from typing import Protocol
 
 from pareta_agent.access.limits import Limiter
 from pareta_agent.front.deps import FrontDeps, FrontSettings
+from pareta_agent.front.hold import Hold
 from pareta_agent.front.upstream import Pools
 
 
@@ -31,6 +32,7 @@ class Desk:
         self.deps = deps
         self.pools = Pools(deps.clock)
         self.limiter = Limiter(deps.clock)
+        self.hold = Hold(settings, deps)
         self.load: Counter[str] = Counter()
         self.by_key: Counter[str] = Counter()
         self.open: set[Served] = set()

@@ -14,6 +14,7 @@ import uvicorn
 from pareta_agent.front import app, engine_metrics
 from pareta_agent.front.deps import FrontDeps, FrontSettings
 from pareta_agent.front.desk import Desk
+from pareta_agent.front.envelope import Problem
 from pareta_agent.front.protocol import FrontProtocol
 from pareta_agent.telemetry.events import Event
 
@@ -114,6 +115,7 @@ class Front:
         """Admits nothing more and lets what runs finish; gives how many had to be cut at the deadline."""
         self._desk.draining = True
         self.set_ready("draining")
+        self._desk.hold.refuse_all(Problem("node_draining"))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(deadline_s):
                 await self._desk.idle.wait()

@@ -11,6 +11,7 @@ from pareta_agent.front.envelope import Problem, body_of, event_of, headers_of
 from pareta_agent.front.sse import DONE_EVENT
 from pareta_agent.front.wire import JSON, Headers, response_head
 
+COMMENT: Final = b": waiting for the endpoint\n\n"
 STREAM_HEADERS: Final = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
@@ -50,15 +51,16 @@ class Reply:
         if self._http11:
             self._transport.write(LAST_CHUNK)
 
-    def break_stream(self, problem: Problem) -> None:
-        """An event for clients that read it, then a body that does not end, for those that only read HTTP."""
-        self.keep_alive = False
-        self.piece(event_of(problem))
-
     def document(self, document: bytes) -> None:
         self._head(200, ((b"content-type", JSON), (b"content-length", b"%d" % len(document))), document)
 
     def problem(self, problem: Problem) -> None:
+        """A document; of a stream whose head has left, an event for clients that read it and a body that does not
+        end, for those that only read HTTP."""
+        if self.head_sent:
+            self.keep_alive = False
+            self.piece(event_of(problem))
+            return
         document = body_of(problem)
         framing = [(b"content-type", JSON), (b"content-length", b"%d" % len(document))]
         self._head(problem.status, [*framing, *headers_of(problem)], document)

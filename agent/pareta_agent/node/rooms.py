@@ -147,6 +147,7 @@ class Rooms:
             clock=clock,
             emit=bus,
             plane_url=self.plane_url,
+            wake=self.fleet.wake,
         )
         self.front = self.report.front = Front(slices.front_settings(self.settings), deps)
         self.fleet.watch(self.front.load)

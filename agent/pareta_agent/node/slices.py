@@ -21,7 +21,11 @@ from pareta_registry.stores import StoreSettings
 
 def front_settings(settings: Settings) -> FrontSettings:
     return FrontSettings(
-        max_body_bytes=settings.front.max_body_bytes, request_timeout_s=settings.front.request_timeout_s
+        max_body_bytes=settings.front.max_body_bytes,
+        request_timeout_s=settings.front.request_timeout_s,
+        hold_s=settings.front.hold_s,
+        queue_per_endpoint=settings.front.queue_per_endpoint,
+        queue_per_org=settings.front.queue_per_org,
     )
 
 

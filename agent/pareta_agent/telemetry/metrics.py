@@ -63,6 +63,9 @@ TABLE: Final[tuple[Series, ...]] = (
         LATENCY_S,
     ),
     Series("pareta_requests_in_flight", "gauge", "Admitted requests not yet ended.", ("endpoint",)),
+    Series(
+        "pareta_requests_held", "gauge", "Calls that wait for an endpoint to wake or start.", ("endpoint",)
+    ),
     Series("pareta_upstream_retries_total", "counter", "Requests sent to an engine again.", ("endpoint",)),
     Series("pareta_front_connections", "gauge", "Open connections of callers."),
     Series("pareta_front_bad_http_total", "counter", "Connections refused for broken HTTP.", ("reason",)),

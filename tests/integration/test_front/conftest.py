@@ -88,6 +88,8 @@ class Rig:
     price: Price | None = None
     engines: list[fake.Engine] = field(default_factory=list)
     servers: list[asyncio.Server] = field(default_factory=list)
+    woken: list[str] = field(default_factory=list)
+    replicas: tuple[ReplicaView, ...] = ()
 
     @property
     def url(self) -> str:
@@ -159,6 +161,7 @@ async def running_rig(sockets: Path, settings: FrontSettings) -> AsyncIterator[R
         metrics=metrics,
         clock=clock,
         emit=lambda event: rig.events.append(event),
+        wake=lambda endpoint: rig.woken.append(endpoint),
     )
     front = Front(settings, deps)
     sock = socket.create_server(("127.0.0.1", 0), backlog=4096)

@@ -80,8 +80,11 @@ async def test_a_refusal_is_typed_for_both_clients(rig, key, ask, status, code, 
         ("deploying", 40, "endpoint_cold", "40", None),
     ],
 )
-async def test_an_endpoint_that_is_not_live_is_a_503(rig, state, retry_after_s, code, header, should_retry):
-    """With Retry-After, and no retry where waiting does not help."""
+async def test_an_endpoint_that_is_not_live_is_a_503(
+    start_rig, state, retry_after_s, code, header, should_retry
+):
+    """With Retry-After where nothing is held, and no retry where waiting does not help."""
+    rig = await start_rig(hold_s=0)
     rig.endpoint(status=state, retry_after_s=retry_after_s)
     error = await asyncio.to_thread(openai_error, rig)
     theirs = await asyncio.to_thread(pareta_error, rig)

@@ -1,0 +1,35 @@
+"""What is asked of the plane before a call may be admitted: what its key is worth, and credit for it."""
+
+from __future__ import annotations
+
+import asyncio
+
+from pareta_agent.access.credit import Reservation
+from pareta_agent.access.grant import KeyGrant
+from pareta_agent.errors import AgentError
+from pareta_agent.front import admission, body
+from pareta_agent.front.desk import Desk
+from pareta_agent.front.envelope import Problem
+from pareta_agent.front.routes import Route
+
+
+async def ask(
+    desk: Desk, known: KeyGrant | None, bearer: str, route: Route, data: bytearray
+) -> tuple[KeyGrant | None, body.Ask | Problem]:
+    """The key's worth, asked for unless it is known, and the body, read off the loop."""
+    try:
+        grant = known or await desk.deps.keys.grant(bearer)
+    except AgentError:
+        return None, Problem("auth_unavailable")
+    if (problem := admission.authorize(grant)) is not None:
+        return grant, problem
+    return grant, await asyncio.to_thread(body.read, route, bytes(data))
+
+
+async def top_up(desk: Desk, grant: KeyGrant, worst_micro_usd: int) -> Reservation | Problem:
+    """Credit for one call when the lease at hand has no room."""
+    try:
+        found = await desk.deps.credit.top_up(grant.org, worst_micro_usd)
+    except AgentError:
+        return Problem("auth_unavailable")
+    return found or Problem("insufficient_credit", retry=False)

@@ -1,0 +1,131 @@
+"""Calls that wait for an endpoint which wakes or starts: first come, first served, for a bounded time.
+
+A call in line is not admitted: it holds no credit and leaves no record, so one that leaves is just forgotten. What an
+endpoint is and how it wakes is not known here; the fleet's view is looked at while somebody waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import Counter
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from pareta_agent.engine.view import EndpointView
+from pareta_agent.front import admission
+from pareta_agent.front.body import Ask
+from pareta_agent.front.deps import FrontDeps, FrontSettings
+from pareta_agent.front.envelope import Problem
+
+LOOK_S: Final = 0.02
+
+
+class Waiter(Protocol):
+    """A call in line: `proceed` when its endpoint is live, `comfort` shows a stream's caller that we live."""
+
+    def proceed(self) -> None: ...
+
+    def comfort(self) -> None: ...
+
+    def refuse(self, problem: Problem) -> None: ...
+
+
+@dataclass(slots=True)
+class _Place:
+    endpoint: str
+    org: str
+    body_bytes: int
+    until_s: float
+    comfort_s: float
+
+
+class Hold:
+    """One line an endpoint. `enter` and `leave` are the calls'; the rest happens by itself."""
+
+    def __init__(self, settings: FrontSettings, deps: FrontDeps) -> None:
+        self._settings = settings
+        self._deps = deps
+        self._places: dict[Waiter, _Place] = {}
+        self._until_s: dict[Waiter, float] = {}
+        self._bytes = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self.by_endpoint: Counter[str] = Counter()
+        self.by_org: Counter[str] = Counter()
+
+    def enter(self, waiter: Waiter, ask: Ask) -> Problem | None:
+        """Wakes the endpoint and puts the call in line, or says why it may not wait.
+
+        A call that comes back keeps the deadline it had.
+        """
+        endpoint = self._deps.fleet_view().endpoints[ask.model]
+        now_s, longest_s = self._deps.clock.mono_s(), self._settings.hold_s
+        until_s = self._until_s.setdefault(waiter, now_s + longest_s)
+        self._deps.wake(endpoint.id)
+        if now_s + (endpoint.retry_after_s or 0) > until_s or longest_s <= 0:
+            return admission.unavailable(endpoint)  # it would be held for nothing
+        if self._full(endpoint, ask.body_bytes):
+            return Problem("endpoint_busy", retry_after_s=endpoint.retry_after_s)
+        comfort_s = now_s + self._settings.comfort_s if ask.stream else math.inf
+        self._places[waiter] = place = _Place(endpoint.id, endpoint.org, ask.body_bytes, until_s, comfort_s)
+        self._count(place, 1)
+        self._look_later()
+        return None
+
+    def leave(self, waiter: Waiter) -> None:
+        """The call is over, wherever it was."""
+        self._take_out(waiter)
+        self._until_s.pop(waiter, None)
+
+    def __contains__(self, waiter: Waiter) -> bool:
+        return waiter in self._places
+
+    def refuse_all(self, problem: Problem) -> None:
+        for waiter in list(self._places):
+            self._take_out(waiter)
+            waiter.refuse(problem)
+
+    def _full(self, endpoint: EndpointView, body_bytes: int) -> bool:
+        settings = self._settings
+        return (
+            self.by_endpoint[endpoint.id] >= settings.queue_per_endpoint
+            or self.by_org[endpoint.org] >= settings.queue_per_org
+            or self._bytes + body_bytes > settings.hold_bytes
+        )
+
+    def _count(self, place: _Place, by: int) -> None:
+        self._bytes += by * place.body_bytes
+        self._deps.metrics.inc("pareta_requests_held", place.endpoint, by=by)
+        for counter, name in ((self.by_endpoint, place.endpoint), (self.by_org, place.org)):
+            counter[name] += by
+            if not counter[name]:
+                del counter[name]
+
+    def _take_out(self, waiter: Waiter) -> _Place | None:
+        place = self._places.pop(waiter, None)
+        if place is not None:
+            self._count(place, -1)
+        return place
+
+    def _look_later(self) -> None:
+        if self._timer is None and self._places:
+            self._timer = asyncio.get_running_loop().call_later(LOOK_S, self._look)
+
+    def _look(self) -> None:
+        """Everybody in the order of arrival: let through, refused, or told to be patient."""
+        self._timer = None
+        endpoints, now_s = self._deps.fleet_view().endpoints, self._deps.clock.mono_s()
+        for waiter, place in list(self._places.items()):
+            self._judge(waiter, place, endpoints.get(place.endpoint), now_s)
+        self._look_later()
+
+    def _judge(self, waiter: Waiter, place: _Place, endpoint: EndpointView | None, now_s: float) -> None:
+        if endpoint is None or endpoint.status in ("stopped", "failed") or now_s > place.until_s:
+            self._take_out(waiter)
+            waiter.refuse(admission.unavailable(endpoint) if endpoint else Problem("endpoint_not_found"))
+        elif endpoint.status == "live" and endpoint.replicas:
+            self._take_out(waiter)
+            waiter.proceed()
+        elif now_s >= place.comfort_s:
+            place.comfort_s = now_s + self._settings.comfort_s
+            waiter.comfort()
