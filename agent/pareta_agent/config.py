@@ -52,6 +52,9 @@ class EngineSection(Section):
     restart_budget: int = Field(
         5, ge=0, le=100, description="Failures in a row after which an engine is given up."
     )
+    idle_sleep_s: float | None = Field(
+        None, gt=0, description="Idle time after which an endpoint gives its devices back; unset: never."
+    )
     standby: int = Field(1, ge=0, le=8, description="Pre-imported engines kept warm for fast cold starts.")
 
 

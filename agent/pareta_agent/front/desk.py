@@ -34,6 +34,7 @@ class Desk:
         self.limiter = Limiter(deps.clock)
         self.hold = Hold(settings, deps)
         self.load: Counter[str] = Counter()
+        self.used_s: dict[str, float] = {}
         self.by_key: Counter[str] = Counter()
         self.open: set[Served] = set()
         self.idle = asyncio.Event()
@@ -66,7 +67,8 @@ class Desk:
         self.by_key[key_id] += 1
 
     def end_run(self, replica: str, key_id: str) -> None:
-        """Names that no longer run anything are forgotten."""
+        """Names that no longer run anything are forgotten, but for when that was."""
+        self.used_s[replica] = self.deps.clock.mono_s()
         for counter, name in ((self.load, replica), (self.by_key, key_id)):
             counter[name] -= 1
             if not counter[name]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import math
 import socket
 from collections.abc import Iterator
 from functools import partial
@@ -86,6 +87,12 @@ class Front:
     def load(self, replica: str) -> int:
         """Admitted requests that this replica works on, by its name."""
         return self._desk.load.get(replica, 0)
+
+    def used_s(self, replica: str) -> float:
+        """The moment, of the monotonic clock, at which this replica was last busy; now while it works."""
+        if self.load(replica):
+            return self._deps.clock.mono_s()
+        return self._desk.used_s.get(replica, -math.inf)
 
     @property
     def draining(self) -> bool:

@@ -84,6 +84,7 @@ class Node:
             rooms.observer.run(),
             rooms.questions.run(),
             rooms.gpus.run(rooms.gpus_moved),
+            rooms.idler.run(),
             rooms.spool.guard(),
             self._control(rooms),
             self._watch(rooms),

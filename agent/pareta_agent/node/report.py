@@ -56,7 +56,11 @@ class Report:
         endpoints = list(self.fleet.view().endpoints.values()) if self.fleet else []
         states = [e.status for e in endpoints]
         return Vitals(
-            state="draining" if self.front.draining else "ready" if "live" in states else "starting",
+            state="draining"
+            if self.front.draining
+            else "ready"
+            if {"live", "cold"} & set(states)
+            else "starting",
             engines_ready=sum(len(e.replicas) for e in endpoints),
             engines_starting=states.count("deploying"),
             engines_failed=states.count("failed"),

@@ -37,6 +37,7 @@ from pareta_agent.node.deploy import Deployment
 from pareta_agent.node.gpus import GpuWatch
 from pareta_agent.node.healer import Healer
 from pareta_agent.node.identity import Identity
+from pareta_agent.node.idler import Idler
 from pareta_agent.node.interpreter import Interpreter
 from pareta_agent.node.observer import Observer
 from pareta_agent.node.progress import ProgressBook
@@ -151,6 +152,8 @@ class Rooms:
         )
         self.front = self.report.front = Front(slices.front_settings(self.settings), deps)
         self.fleet.watch(self.front.load)
+        idle_s = self.settings.engine.idle_sleep_s
+        self.idler = Idler(self.fleet, self.front.used_s, idle_s, clock, bus)
 
     @classmethod
     async def open(

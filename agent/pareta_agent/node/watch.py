@@ -16,12 +16,15 @@ class Start(Enum):
 
 
 def judge(wanted: Iterable[Wanted], view: FleetView) -> Start:
-    """LIVE once no wanted endpoint is on its way and one is live; FAILED once all that run were given up."""
+    """LIVE once no wanted endpoint is on its way and one is live, or sleeps until it is called.
+
+    FAILED once all that run were given up.
+    """
     running = [entry.id for entry in wanted if entry.state == "running"]
     states = [view.endpoints[name].status if name in view.endpoints else "deploying" for name in running]
-    if not states or "deploying" in states or "cold" in states:
+    if not states or "deploying" in states:
         return Start.UNDER_WAY
-    return Start.LIVE if "live" in states else Start.FAILED
+    return Start.LIVE if {"live", "cold"} & set(states) else Start.FAILED
 
 
 def not_ready(wanted: Iterable[Wanted], view: FleetView, *, lease: bool, metering: bool) -> list[str]:
@@ -32,6 +35,8 @@ def not_ready(wanted: Iterable[Wanted], view: FleetView, *, lease: bool, meterin
     if not metering:
         reasons.append("usage cannot be recorded")
     running = [entry.id for entry in wanted if entry.state == "running"]
-    if running and not any(view.endpoints[n].status == "live" for n in running if n in view.endpoints):
+    if running and not any(
+        view.endpoints[n].status in ("live", "cold") for n in running if n in view.endpoints
+    ):
         reasons.append("no endpoint is live yet")
     return reasons

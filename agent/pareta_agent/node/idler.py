@@ -1,0 +1,54 @@
+"""Puts endpoints to sleep that nobody has called for a while: their devices are free until the next call wakes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+from pareta_agent.clock import Clock
+from pareta_agent.engine.fleet import Fleet
+from pareta_agent.engine.view import EndpointView
+from pareta_agent.telemetry.events import Emit, Event
+
+LOOK_S = 1.0
+
+
+def due(
+    endpoints: Iterable[EndpointView],
+    live_since_s: Mapping[str, float],
+    used_s: Callable[[str], float],
+    now_s: float,
+    limit_s: float,
+) -> list[str]:
+    """Live endpoints none of whose replicas was used for `limit_s`, nor became live since. Pure."""
+    return [
+        e.id
+        for e in endpoints
+        if e.status == "live"
+        and now_s - max(live_since_s[e.id], *(used_s(r.name) for r in e.replicas)) > limit_s
+    ]
+
+
+class Idler:
+    """`used_s` is when a replica, by name, was last busy: now while it works, -inf when it never was."""
+
+    def __init__(
+        self, fleet: Fleet, used_s: Callable[[str], float], limit_s: float | None, clock: Clock, emit: Emit
+    ) -> None:
+        self._fleet, self._used_s, self._limit_s = fleet, used_s, limit_s
+        self._clock, self._emit = clock, emit
+        self._live_since_s: dict[str, float] = {}
+
+    async def run(self) -> None:
+        """Until cancelled; without a limit it only waits."""
+        while True:
+            await self._clock.sleep(LOOK_S)
+            if self._limit_s is not None:
+                await self._look(self._limit_s)
+
+    async def _look(self, limit_s: float) -> None:
+        now_s, endpoints = self._clock.mono_s(), self._fleet.view().endpoints.values()
+        live = [e.id for e in endpoints if e.status == "live"]
+        self._live_since_s = {name: self._live_since_s.get(name, now_s) for name in live}
+        for endpoint in due(endpoints, self._live_since_s, self._used_s, now_s, limit_s):
+            self._emit(Event("endpoint_slept", "info", {"endpoint": endpoint, "idle_s": limit_s}))
+            await self._fleet.sleep(endpoint)
