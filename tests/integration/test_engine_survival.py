@@ -150,6 +150,9 @@ async def test_stopped_process_is_noticed_while_idle(tmp_path: Path) -> None:
     assert intent.pid is not None
     os.kill(intent.pid, signal.SIGSTOP)
     again = await made.until(lambda view: bool(view.replicas) and view.replicas[0].generation == 2)
+    stacks = made.events("engine_ended")[0].fields["stacks_path"]
+    assert "engine.py" in Path(stacks).read_text()
+    assert made.events("restart_scheduled")[0].fields["reason"].startswith("starting again in ")
     assert (view.replicas[0].generation, again.status) == (1, "live")
     await made.fleet.close(1)
     shutil.rmtree(made.settings.run_dir, ignore_errors=True)

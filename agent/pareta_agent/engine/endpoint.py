@@ -7,6 +7,7 @@ import math
 from dataclasses import replace
 
 from pareta_agent.engine import eta
+from pareta_agent.engine.history import History
 from pareta_agent.engine.phases import Cause
 from pareta_agent.engine.replica import Drain
 from pareta_agent.engine.slot import Slot
@@ -18,7 +19,7 @@ from pareta_agent.engine.view import EndpointStatus, EndpointView
 class Endpoint:
     """Level-based: `want` and `unwant` say what should be; one task makes it so and nobody else touches the slots."""
 
-    def __init__(self, spec: EngineSpec, around: Surroundings, history: eta.History) -> None:
+    def __init__(self, spec: EngineSpec, around: Surroundings, history: History) -> None:
         self._spec = spec
         self._wanted: EngineSpec | None = None
         self._around = around
@@ -142,10 +143,11 @@ class Endpoint:
     def _retry_after_s(self) -> int:
         slots = self._slots if self._wanted is not None else []
         waits = [self._slot_wait_s(slot) for slot in slots if not slot.gave_up]
-        return min(waits, default=eta.remaining_s(self._history.of(self._spec.endpoint), {}, None))
+        past = self._history.phases(self._spec.endpoint, "wake")
+        return min(waits, default=eta.remaining_s(past, {}, None))
 
     def _slot_wait_s(self, slot: Slot) -> int:
-        past = self._history.of(self._spec.endpoint)
+        past = self._history.phases(self._spec.endpoint, slot.cause)
         if slot.retry_at_s is not None or slot.replica is None:
             pause_s = max(0.0, (slot.retry_at_s or 0.0) - self._around.clock.mono_s())
             return math.ceil(pause_s) + eta.remaining_s(past, {}, None)

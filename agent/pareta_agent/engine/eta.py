@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from pareta_agent.telemetry.events import PHASES
 
@@ -25,23 +22,3 @@ def remaining_s(past: Sequence[Mapping[str, float]], spent: Mapping[str, float],
     at = PHASES.index(current) if current in PHASES else 0
     rest_s = max(0.0, usual[PHASES[at]] - (spent.get(PHASES[at], 0.0) if current else 0.0))
     return max(1, math.ceil(rest_s + sum(usual[phase] for phase in PHASES[at + 1 :])))
-
-
-class History:
-    """The last starts of each endpoint that came to be ready, kept in a file so that they outlive the agent."""
-
-    def __init__(self, path: Path | None = None, keep: int = 20) -> None:
-        self._path = path
-        self._keep = keep
-        self._starts: dict[str, list[Mapping[str, float]]] = {}
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            self._starts = dict(json.loads(path.read_text()).items()) if path else {}
-
-    def add(self, endpoint: str, phases: Mapping[str, float]) -> None:
-        self._starts[endpoint] = [*self._starts.get(endpoint, []), dict(phases)][-self._keep :]
-        if self._path:
-            with contextlib.suppress(OSError):  # an expectation is not worth a failure
-                self._path.write_text(json.dumps(self._starts))
-
-    def of(self, endpoint: str) -> Sequence[Mapping[str, float]]:
-        return self._starts.get(endpoint, [])

@@ -8,9 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from pareta_agent.clock import Clock
-from pareta_agent.engine import eta, orphans
+from pareta_agent.engine import orphans
 from pareta_agent.engine.endpoint import Endpoint
 from pareta_agent.engine.gpumem import ReadGpus
+from pareta_agent.engine.history import History, Summary
 from pareta_agent.engine.intent import Intents
 from pareta_agent.engine.phases import ColdStart, OnColdStart
 from pareta_agent.engine.replica import Drain
@@ -38,7 +39,7 @@ class Fleet:
     ) -> None:
         self._emit = emit
         self._report = on_cold_start
-        self._history = eta.History(settings.state_dir / "starts.json")
+        self._history = History(settings.state_dir / "starts.json")
         self._changed = Changed()
         self._intents = Intents(settings.state_dir)
         self._pool = StandbyPool(emit)
@@ -125,6 +126,10 @@ class Fleet:
         """How many warm interpreters wait for the next start."""
         return self._pool.ready
 
+    def start_times(self) -> tuple[Summary, ...]:
+        """What the last starts took, by cause."""
+        return self._history.summaries()
+
     def view(self) -> FleetView:
         views = {name: found.view() for name, found in self._endpoints.items()}
         return FleetView({**views, **self._shown}, self._complete)
@@ -179,6 +184,5 @@ class Fleet:
         await self.end_survivors()
 
     def _cold_started(self, report: ColdStart) -> None:
-        if report.outcome == "ready":
-            self._history.add(report.endpoint, report.phases)
+        self._history.add(report)
         self._report(report)

@@ -13,6 +13,7 @@ from signal import SIGKILL, SIGTERM
 from typing import Any
 
 from pareta_agent import launch
+from pareta_agent.engine import stacks
 from pareta_agent.engine.intent import Intent, Intents
 from pareta_agent.engine.place import Place
 from pareta_agent.errors import HostError
@@ -60,6 +61,10 @@ class EngineProcess:
             self._place.sweep(segments)
             self._record(ended=True)
         return gone
+
+    async def stacks(self, python: Path | None) -> Path | None:
+        """Takes the stacks of all its processes, which it may not survive; the file that holds them."""
+        return await stacks.dump(self._process, self._place, python)
 
     def kill(self) -> None:
         """SIGKILL to the group, without waiting."""

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -172,7 +173,7 @@ class Replica:
             pool.start_ended(self._settings, self.spec.plan)
         self.measures = self._start.measures
         if event is not Event.PASSED:
-            self.verdict = verdict
+            self.verdict = await self._explained(event, verdict)
             return event
         self.ready_at_s = self._clock.mono_s()
         self._report("ready")
@@ -190,10 +191,17 @@ class Replica:
             if exited.done():
                 self.verdict = verdicts.of_exit(exited.result(), self._start.last_lines(), ready=True)
                 return Event.EXITED
-            event, self.verdict = watched.result()
+            event, verdict = watched.result()
+            self.verdict = await self._explained(event, verdict)
             return event
         finally:
             await cancel(exited, watched)
+
+    async def _explained(self, event: Event, verdict: Verdict) -> Verdict:
+        """A hang says where the engine stood; it is about to be killed, so this may end it."""
+        if event is not Event.HUNG or (engine := self._engine) is None:
+            return verdict
+        return replace(verdict, stacks=await engine.stacks(self._settings.python))
 
     async def _drain(self) -> Event:
         """Waits for what it still answers, at most `drain_s`; an engine that dies meanwhile was stopping anyway."""

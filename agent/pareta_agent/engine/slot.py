@@ -30,7 +30,7 @@ class Slot:
         self.gave_up: Verdict | None = None
         self.retry_at_s: float | None = None
         self._around = around
-        self._cause: Cause = cause
+        self.cause: Cause = cause
         self._plain = False
         self._stopping = False
         self._pause: asyncio.Task[None] | None = None
@@ -109,16 +109,16 @@ class Slot:
             if isinstance(decision, restart.GiveUp):
                 self._give_up(verdict, decision.reason)
                 return
-            await self._wait(decision.delay_s)
-            self._cause = "restart"
+            self.cause = "restart"
+            await self._wait(decision.delay_s, failures)
 
     async def _next_replica(self) -> Replica:
         around = self._around
         last = around.intents.read(self.spec.endpoint, self.index)
         adopted = await around.survivors.claim(self.spec, self.index, around.settings)
         generation = (last.generation if last else 0) + (adopted is None)
-        if last is not None and self._cause == "deploy":
-            self._cause = "start"  # it was deployed in an earlier life of the agent
+        if last is not None and self.cause == "deploy":
+            self.cause = "start"  # it was deployed in an earlier life of the agent
         starter = Starter(
             self.spec,
             self.index,
@@ -140,13 +140,22 @@ class Slot:
             around.changed,
             around.on_cold_start,
             around.held,
-            self._cause,
+            self.cause,
         )
 
     def _ready_s(self, replica: Replica) -> float:
         return self._around.clock.mono_s() - replica.ready_at_s if replica.ready_at_s is not None else 0.0
 
-    async def _wait(self, delay_s: float) -> None:
+    async def _wait(self, delay_s: float, failures: int) -> None:
+        fields = {
+            "endpoint": self.spec.endpoint,
+            "reason": f"starting again in {delay_s:.0f} s",
+            "replica": self.name,
+            "delay_s": round(delay_s, 2),
+            "failures": failures,
+            "failures_allowed": self._around.settings.restart.budget,
+        }
+        self._around.emit(Told("restart_scheduled", "warning", fields))
         self.retry_at_s = self._around.clock.mono_s() + delay_s
         self._pause = asyncio.create_task(self._around.clock.sleep(delay_s))
         with contextlib.suppress(asyncio.CancelledError):
@@ -168,6 +177,7 @@ class Slot:
                     "remedy": verdict.remedy,
                     "log": "\n".join(verdict.log),
                     "log_path": str(replica.starter.place.log),
+                    "stacks_path": str(verdict.stacks) if verdict.stacks else None,
                 },
             )
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from pareta_agent.engine.probe import Answer
 from pareta_agent.engine.vllm.log import Failure, classify
@@ -15,7 +16,7 @@ from pareta_registry.catalog import Canary
 class Verdict:
     """`reason` is safe for callers. `detail` and `log` (its last lines) may name paths: the owner's terminal only.
 
-    `permanent`: the same would happen again, so it is not tried again.
+    `permanent`: the same would happen again, so it is not tried again. `stacks` is where a frozen engine's are kept.
     """
 
     code: str
@@ -25,6 +26,7 @@ class Verdict:
     log: tuple[str, ...] = ()
     remedy: str = ""
     exit_code: int = EngineError.exit_code
+    stacks: Path | None = None
 
     @property
     def wanted(self) -> bool:

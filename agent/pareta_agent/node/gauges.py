@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import get_args
 
 from pareta_agent.control.heartbeat import HeartbeatView
+from pareta_agent.engine.history import Summary
 from pareta_agent.engine.phases import ColdStart
 from pareta_agent.engine.view import EndpointStatus, FleetView
 from pareta_agent.hardware.sample import Fault
@@ -46,6 +47,11 @@ class Gauges:
         self._metrics.set("pareta_spool_open_requests", stats.open)
         self._metrics.set("pareta_spool_bytes", stats.bytes)
         self._metrics.set("pareta_spool_quarantined_events", stats.quarantined)
+
+    def starts(self, summaries: Iterable[Summary]) -> None:
+        for each in summaries:
+            for quantile, seconds in (("0.5", each.p50_s), ("0.95", each.p95_s)):
+                self._metrics.set("pareta_cold_start_quantile_seconds", seconds, each.cause, quantile)
 
     def plans(self, reports: Mapping[str, PlanReport]) -> None:
         for endpoint, report in reports.items():

@@ -94,6 +94,7 @@ class Report:
                 }
                 for e in endpoints
             ],
+            "cold_starts": [asdict(each) for each in self.fleet.start_times()] if self.fleet else [],
             "spool": {key: value for key, value in asdict(self._spool.stats()).items() if key != "last_hash"},
             "plane": {
                 "epoch": beat.epoch,
@@ -107,6 +108,7 @@ class Report:
     def _show(self) -> None:
         if self.fleet:
             self._gauges.endpoints(self.fleet.view())
+            self._gauges.starts(self.fleet.start_times())
         self._gauges.spool(self._spool.stats())
         self._gauges.plans(self.deployment.reports)
         self._gauges.gpus(self.gpus)

@@ -82,6 +82,12 @@ TABLE: Final[tuple[Series, ...]] = (
         "pareta_cold_starts_total", "counter", "Engine starts by cause.", ("endpoint", "cause", "outcome")
     ),
     Series("pareta_cold_start_seconds", "gauge", "The latest start of an endpoint, whole.", ("endpoint",)),
+    Series(
+        "pareta_cold_start_quantile_seconds",
+        "gauge",
+        "What the last starts took, by cause: quantile 0.5 and 0.95.",
+        ("cause", "quantile"),
+    ),
     Series("pareta_engine_exits_total", "counter", "Engines that ended, by reason.", ("endpoint", "reason")),
     Series("pareta_spool_last_sequence", "gauge", "Newest sequence number in the spool."),
     Series("pareta_spool_acked_sequence", "gauge", "Newest sequence number that the plane acknowledged."),

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from engine_room import settings
 
 from pareta_agent.engine import eta
+from pareta_agent.engine.history import History, Summary
 from pareta_agent.engine.intent import Intent, Intents, boot_id
 from pareta_agent.engine.logtail import LogTail
+from pareta_agent.engine.phases import Cause, ColdStart
 from pareta_agent.engine.place import place, turn_over
+from pareta_agent.engine.vllm.log import Measures
 from pareta_agent.errors import HostError
 
 INTENT = Intent("ep_x", 0, 3, "h/ep_x/0/3", boot_id(), pid=7, started=99, segments=("psm_1",))
@@ -92,10 +96,27 @@ def test_first_expectation_is_the_prior() -> None:
     assert eta.remaining_s([], {}, None) == 36
 
 
+def started(cause: Cause, total_s: float, **phases: float) -> ColdStart:
+    return ColdStart("ep_x", "ep_x/0", 1, cause, phases, total_s, "ready", None, Measures())
+
+
 def test_expectations_outlive_the_agent(tmp_path: Path) -> None:
-    """The next agent expects what this one saw; a broken file is no history."""
+    """The next agent expects what this one saw of the same cause; a broken file is no history."""
     path = tmp_path / "starts.json"
-    eta.History(path).add("ep_x", {"import": 2.0})
-    assert eta.History(path).of("ep_x") == [{"import": 2.0}]
+    history = History(path)
+    history.add(started("deploy", 20.0, **{"import": 19.0}))
+    history.add(started("restart", 4.0, **{"import": 2.0}))
+    history.add(replace(started("restart", 99.0), outcome="failed"))
+    assert History(path).phases("ep_x", "restart") == [{"import": 2.0}]
+    assert History(path).phases("ep_x", "wake") == [{"import": 19.0}, {"import": 2.0}]
     path.write_text("[1")
-    assert eta.History(path).of("ep_x") == []
+    assert History(path).phases("ep_x") == []
+
+
+def test_starts_are_summed_up_by_cause() -> None:
+    """p50 and p95 by nearest rank, over what came to be ready."""
+    history = History()
+    for seconds in range(1, 21):
+        history.add(started("restart", float(seconds)))
+    history.add(started("deploy", 30.0))
+    assert history.summaries() == (Summary("deploy", 1, 30.0, 30.0), Summary("restart", 20, 10.0, 19.0))

@@ -1,0 +1,79 @@
+"""How the last starts of this node went, kept in a file so that expectations outlive the agent.
+
+It remembers and counts; what to expect of the next start is `eta`'s to say.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pareta_agent.engine.phases import Cause, ColdStart
+
+_KEPT = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """One start that came to be ready; `phases` in seconds."""
+
+    cause: Cause
+    total_s: float
+    phases: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What the starts of one cause took, over all endpoints: nearest-rank percentiles."""
+
+    cause: Cause
+    count: int
+    p50_s: float
+    p95_s: float
+
+
+class History:
+    """The last starts of each endpoint. A file that is damaged or of another version starts afresh."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._path = path
+        self._starts: dict[str, list[Started]] = {}
+        with contextlib.suppress(OSError, ValueError, AttributeError, TypeError):
+            kept = json.loads(path.read_text()) if path else {}
+            self._starts = {name: [Started(**entry) for entry in entries] for name, entries in kept.items()}
+
+    def add(self, report: ColdStart) -> None:
+        """Remembers a start that came to be ready; others say nothing about the next."""
+        if report.outcome != "ready":
+            return
+        started = Started(report.cause, report.total_s, dict(report.phases))
+        self._starts[report.endpoint] = [*self._starts.get(report.endpoint, []), started][-_KEPT:]
+        if self._path:
+            kept = {name: [asdict(each) for each in starts] for name, starts in self._starts.items()}
+            with contextlib.suppress(OSError):  # an expectation is not worth a failure
+                self._path.write_text(json.dumps(kept))
+
+    def phases(self, endpoint: str, cause: Cause | None = None) -> Sequence[Mapping[str, float]]:
+        """The phases of this endpoint's starts: those of the cause where there are any, else all."""
+        starts = self._starts.get(endpoint, [])
+        alike = [each.phases for each in starts if each.cause == cause]
+        return alike or [each.phases for each in starts]
+
+    def summaries(self) -> tuple[Summary, ...]:
+        """One a cause that occurred."""
+        by_cause: dict[Cause, list[float]] = {}
+        for starts in self._starts.values():
+            for each in starts:
+                by_cause.setdefault(each.cause, []).append(each.total_s)
+        return tuple(
+            Summary(cause, len(took), _percentile(took, 0.5), _percentile(took, 0.95))
+            for cause, took in sorted(by_cause.items())
+        )
+
+
+def _percentile(values: list[float], ratio: float) -> float:
+    return round(sorted(values)[math.ceil(ratio * len(values)) - 1], 3)
