@@ -1,4 +1,5 @@
-"""How long until the first correct token: plain launch, first start, warm start after a stop, restart after a kill.
+"""How long until the first correct token: plain launch, first start from a standby that waits and from one that must
+import first, warm start after a stop, restart after a kill.
 
 One run, interleaved rounds, the agent's own engine room over real vLLM; an engine counts as there when the
 canary's answer was right. `python benchmarks/cold_start.py --python ENGINE_PYTHON --weights DIR [--rounds 5]`
@@ -78,7 +79,7 @@ class Bench:
             while True:
                 events = [e for e in self.told if isinstance(e, Event) and e.name == "standby_ready"]
                 if len(events) > ready or self.fleet.standbys_ready:
-                    return int(events[-1].fields["memory_bytes"] or 0)
+                    return int(events[-1].fields["memory_bytes"] or 0) if events else 0
                 await asyncio.sleep(0.2)
 
     async def deploy(self) -> float:
@@ -104,6 +105,11 @@ async def one_round(make: Callable[[int], Bench]) -> tuple[dict[str, float], int
     plain = make(0)
     seconds["plain"] = await plain.deploy()
     await plain.fleet.close(5)
+    ready = make(1)
+    await ready.fleet.warm(PLAN)
+    await ready.warm()
+    seconds["from_standby"] = await ready.deploy()
+    await ready.fleet.close(5)
     warm = make(1)
     seconds["first_start"] = await warm.deploy()
     memory_bytes = await warm.warm()

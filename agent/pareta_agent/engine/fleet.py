@@ -121,6 +121,10 @@ class Fleet:
         self._endpoints.pop(endpoint, None)
         self._changed()
 
+    async def warm(self, plan: Plan) -> None:
+        """Begins to warm a standby for starts of such a plan, where one may be; `standbys_ready` tells when."""
+        await self._pool.warm(self.settings, plan)
+
     @property
     def standbys_ready(self) -> int:
         """How many warm interpreters wait for the next start."""

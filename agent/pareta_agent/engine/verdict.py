@@ -43,7 +43,7 @@ _SAYS = {
     "model": "the engine cannot run this model",
     "device": "the engine found no usable GPU",
     "import": "the engine's installation is broken",
-    "engine_core": "the engine's core died",
+    "core_died": "the engine's core died",
     "unknown": "the engine ended",
 }
 

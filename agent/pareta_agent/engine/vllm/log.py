@@ -77,9 +77,7 @@ def merge(earlier: Measures, later: Measures) -> Measures:
     return replace(earlier, **said)
 
 
-Cause = Literal[
-    "memory", "kv_cache", "context", "flag", "model", "device", "import", "engine_core", "unknown"
-]
+Cause = Literal["memory", "kv_cache", "context", "flag", "model", "device", "import", "core_died", "unknown"]
 
 _CAUSES: tuple[tuple[Cause, str], ...] = (
     ("flag", r"error: (?:unrecognized arguments|argument )|no such option"),
@@ -101,7 +99,7 @@ _CAUSES: tuple[tuple[Cause, str], ...] = (
         r"not supported for now|Unrecognized model|safetensors_rust|config\.json|Invalid repository ID",
     ),
     ("model", r"weights? .*not initialized|PermissionError|NotADirectoryError"),
-    ("engine_core", r"EngineCore failed to start|died unexpectedly|EngineDeadError"),
+    ("core_died", r"EngineCore failed to start|died unexpectedly|EngineDeadError"),
 )
 _CAUSE_PATTERNS = [(cause, re.compile(pattern)) for cause, pattern in _CAUSES]
 _SAID = re.compile(r"(?:\w+Error|\w+Exception|error): .+")

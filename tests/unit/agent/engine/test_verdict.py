@@ -33,6 +33,14 @@ def test_a_serving_engines_log_is_not_quoted() -> None:
     )
 
 
+def test_a_dead_core_has_a_name_of_its_own() -> None:
+    """The server outlived its core and said so before it went."""
+    found = verdicts.of_exit(
+        1, ["ERROR EngineCore_DP0 died unexpectedly, shutting down client."], ready=False
+    )
+    assert (found.code, found.reason) == ("engine_core_died", "the engine's core died while it started")
+
+
 def test_a_signal_is_named() -> None:
     """Killed from outside is not the model's fault."""
     found = verdicts.of_exit(-9, [], ready=True)
