@@ -159,12 +159,12 @@ async def test_retry_after_counts_down_from_history(make: Make) -> None:
 
 
 async def test_orphans_of_a_killed_agent_are_found_by_marker(make: Make) -> None:
-    """A new fleet of the same home ends what the old one left, sweeps its files and starts the next generation."""
+    """Where nothing is to be adopted, a new fleet of the home ends what the old one left and sweeps its files."""
     old = make("--fork-child")
     await old.fleet.want(spec())
     await old.until(lambda view: view.status == "live")
     running = len(marked(old.settings.home_id))
-    new = make("--fork-child")
+    new = make("--fork-child", adopt=False)
     assert await new.fleet.reap_orphans() == running
     assert new.left_behind() == ([], [])
     old.fleet.hurry()

@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
-import stub_vllm
 from engine_room import Room, room, settings, spec
+from fakes import stub_vllm
 
 from pareta_agent import launch
 from pareta_agent.engine.process import marked

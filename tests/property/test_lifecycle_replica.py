@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import engine_room
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "integration"))
-
-import engine_room
 
 from pareta_agent.engine import verdict as verdicts
 from pareta_agent.engine.lifecycle import Event, State
