@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import postgres as postgres_server
 import pytest
 from harness import Agent, environment, fake_engine, processes_of
 
@@ -31,6 +32,25 @@ def start(home: Path) -> Iterator[Callable[..., Agent]]:
     for agent in agents:
         agent.__exit__()
     assert processes_of(home) == []
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[postgres_server.Postgres]:
+    """A PostgreSQL server; the test is skipped where its programs are missing."""
+    bin_dir = postgres_server.programs()
+    if bin_dir is None:
+        pytest.skip("PostgreSQL is not installed (make tools)")
+    with postgres_server.running(bin_dir) as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database for a plane, of each kind that it can run on."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'plane.db'}"
+    url: str = request.getfixturevalue("postgres").database()
+    return url
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ need docker-registry docker-registry
 need htpasswd apache2-utils
 need node nodejs
 need npm npm
+ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgresql"
 if [ -n "$missing" ]; then
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
     echo "installing:$missing"

@@ -63,7 +63,9 @@ class PlaneSection(Section):
     token_file: AbsolutePath | None = Field(
         None, description="File that holds the node token for `plane.url`."
     )
-
+    database: str | None = Field(
+        None, description="SQLAlchemy URL of this plane's ledger (PostgreSQL); unset: SQLite under the home."
+    )
     balance_usd: float = Field(10.0, ge=0, le=1e9, description="What the embedded plane's org starts with.")
 
 

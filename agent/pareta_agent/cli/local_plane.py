@@ -14,20 +14,20 @@ from pareta_agent.plane.serve import open_plane
 
 @contextmanager
 def open_local(settings: Settings) -> Iterator[Plane]:
-    """The plane whose files are under this home; raises ConfigError where there is none."""
+    """The plane that this home (or `plane.database`) keeps; raises ConfigError where there is none."""
     if settings.plane.url is not None:
         raise ConfigError(
             "plane_elsewhere",
             f"this node reports to {settings.plane.url}, which keeps the ledger and the keys",
             "ask that control plane",
         )
-    if not (plane_home(settings.home) / DATABASE).exists():
+    if settings.plane.database is None and not (plane_home(settings.home) / DATABASE).exists():
         raise ConfigError(
             "plane_missing",
             f"there is no control plane under {settings.home}",
             "start the node (or `pareta-agent plane serve`) once, or name its --home",
         )
-    plane, database = open_plane(settings.home)
+    plane, database = open_plane(settings.home, settings.plane.database)
     try:
         yield plane
     finally:

@@ -26,12 +26,13 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535)] = 8700,
     database: Annotated[
-        str | None, typer.Option(help="SQLAlchemy URL; unset: SQLite under the home.")
+        str | None,
+        typer.Option(help="SQLAlchemy URL (PostgreSQL); unset: `plane.database`, or SQLite under the home."),
     ] = None,
 ) -> None:
     """Serve the wire until SIGTERM; one line of JSON on stdout when it listens."""
-    settings, _ = config.load({"home": home})
-    raise typer.Exit(serve_plane(settings.home, None, database, host, port))
+    settings, _ = config.load({"home": home, "plane.database": database})
+    raise typer.Exit(serve_plane(settings.home, None, settings.plane.database, host, port))
 
 
 @command.command()

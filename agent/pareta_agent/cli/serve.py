@@ -112,7 +112,7 @@ async def _plane(settings: Settings, identity: Identity) -> AsyncIterator[tuple[
         yield PlaneAddress(settings.plane.url, _token(settings.plane.token_file)), lambda: None
         return
     seed = _seed(settings, identity)
-    plane = await embedded.start(settings.home, seed)
+    plane = await embedded.start(settings.home, seed, database=settings.plane.database)
     keeper = asyncio.create_task(plane.keep())
     try:
         yield PlaneAddress(plane.url, plane.node_token, embedded=True), lambda: _first_key(settings, seed.org)

@@ -6,7 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from pareta_agent.plane.seed import Seed
+from pareta_agent import config
+from pareta_agent.plane.seed import DATABASE_ENV, Seed
 from pareta_agent.plane.serve import serve
 
 
@@ -14,12 +15,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m pareta_agent.plane")
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--seed", type=Seed.model_validate_json, default=None)
-    parser.add_argument("--database", default=None, help="SQLAlchemy URL; default: SQLite under the home")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--log", type=Path, default=None, help="where it writes once it listens")
     options = parser.parse_args()
-    sys.exit(serve(options.home, options.seed, options.database, options.host, options.port, options.log))
+    database = config.environment().get(DATABASE_ENV)
+    sys.exit(serve(options.home, options.seed, database, options.host, options.port, options.log))
 
 
 if __name__ == "__main__":

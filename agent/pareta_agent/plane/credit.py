@@ -23,9 +23,9 @@ class Credit:
         now_s = self._clock.wall_s()
         with self._database.write() as connection:
             connection.execute(leases.delete().where(leases.c.expires_s < now_s))
-            balance = (
-                connection.execute(select(orgs.c.balance_micro_usd).where(orgs.c.id == org)).scalar() or 0
-            )
+            # The row stays locked until the commit, or two nodes could be granted the same money.
+            owner = select(orgs.c.balance_micro_usd).where(orgs.c.id == org).with_for_update()
+            balance = connection.execute(owner).scalar() or 0
             held = select(func.coalesce(func.sum(leases.c.remaining_micro_usd), 0)).where(leases.c.org == org)
             granted = max(0, min(wanted_micro_usd, balance - int(connection.execute(held).scalar_one())))
             if granted:

@@ -15,7 +15,7 @@ import orjson
 
 from pareta_agent import launch
 from pareta_agent.errors import PlaneError
-from pareta_agent.plane.seed import Seed, SeedEndpoint, node_token, plane_home
+from pareta_agent.plane.seed import DATABASE_ENV, Seed, SeedEndpoint, node_token, plane_home
 
 __all__ = ["EmbeddedPlane", "Seed", "SeedEndpoint", "start"]
 
@@ -28,20 +28,27 @@ class EmbeddedPlane:
     """A running plane. `api_key` is the secret of the first key, only when it was minted by this start."""
 
     def __init__(
-        self, home: Path, seed: Seed, port: int, api_key: str | None, process: launch.Process
+        self,
+        home: Path,
+        seed: Seed,
+        port: int,
+        api_key: str | None,
+        process: launch.Process,
+        database: str | None = None,
     ) -> None:
         self.url = f"http://127.0.0.1:{port}"
         self.node_token = node_token(home)
         self.api_key = api_key
         self.process = process
-        self._home, self._seed, self._port = home, seed, port
+        self._home, self._seed, self._port, self._database = home, seed, port, database
 
     async def keep(self) -> None:
         """Until cancelled: starts it anew, at the same address, when it dies. Raises PlaneError when it cannot."""
         while True:
             await self.process.wait()
             await asyncio.sleep(_RESTART_AFTER_S)
-            self.process = (await start(self._home, self._seed, self._port)).process
+            again = await start(self._home, self._seed, self._port, self._database)
+            self.process = again.process
 
     async def stop(self) -> None:
         """Ends it, gently at first."""
@@ -53,13 +60,13 @@ class EmbeddedPlane:
             await self.process.kill_group()
 
 
-async def start(home: Path, seed: Seed, port: int = 0) -> EmbeddedPlane:
-    """Starts the plane on the database under `home` and waits until it answers; raises PlaneError."""
+async def start(home: Path, seed: Seed, port: int = 0, database: str | None = None) -> EmbeddedPlane:
+    """Starts the plane on `database`, or the one under `home`, and waits until it answers; raises PlaneError."""
     argv = [sys.executable, "-m", "pareta_agent.plane", "--home", str(home), "--port", str(port)]
     argv += ["--log", str(plane_home(home) / "plane.log")]
     process = await launch.spawn(
         [*argv, "--seed", seed.model_dump_json()],
-        env=launch.environment(),
+        env=launch.environment({DATABASE_ENV: database} if database else None),  # it may hold a password
         stdout_pipe=True,
         new_session=True,
         die_with_parent=True,
@@ -77,7 +84,7 @@ async def start(home: Path, seed: Seed, port: int = 0) -> EmbeddedPlane:
         await process.kill_group()
         message = "the embedded control plane did not start: " + (" ".join(said)[-500:] or "it said nothing")
         raise PlaneError("plane_not_started", message, "run `pareta-agent plane serve` to see why")
-    return EmbeddedPlane(home, seed, int(ready["port"]), ready["api_key"], process)
+    return EmbeddedPlane(home, seed, int(ready["port"]), ready["api_key"], process, database)
 
 
 async def _ready_line(process: launch.Process, said: list[str]) -> dict[str, Any] | None:

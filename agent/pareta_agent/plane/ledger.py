@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sqlalchemy import Connection, case, select, update
@@ -30,6 +30,8 @@ from pareta_agent.plane.schema import (
     timings,
 )
 
+_PRINTABLE = "^[ -~]*$"  # what no database refuses: an event that it did would hold up all after it
+_Count = Annotated[int, Field(ge=0, le=2**53)]
 _DEBITED_SOURCES = ("engine_final", "chunk_count")
 
 
@@ -54,18 +56,18 @@ class Refused:
 
 class _Tokens(BaseModel):
     model_config = ConfigDict(strict=True)
-    input: int = Field(ge=0)
-    input_cached: int = Field(ge=0)
-    output: int = Field(ge=0)
-    output_reasoning: int = Field(ge=0)
+    input: _Count
+    input_cached: _Count
+    output: _Count
+    output_reasoning: _Count
 
 
 class _Finished(BaseModel):
     """What the ledger needs of `inference.finished` data."""
 
-    request_id: str = Field(min_length=1, max_length=128)
+    request_id: str = Field(min_length=1, max_length=128, pattern=_PRINTABLE)
     org: str
-    key_id: str
+    key_id: str = Field(max_length=64, pattern=_PRINTABLE)
     endpoint: str
     outcome: Outcome
     usage_source: Literal["engine_final", "chunk_count", "none", "suspect"]
@@ -146,6 +148,7 @@ class Ledger:
         work, now_s = _Work(), self._clock.wall_s()
         prices, known_orgs = _prices(connection), set(connection.execute(select(orgs.c.id)).scalars())
         asked = [event["data"].get("request_id") for _, event in fresh if event["type"] == FINISHED]
+        asked = [each for each in asked if isinstance(each, str) and "\x00" not in each]
         seen = set(
             connection.execute(select(ledger.c.request_id).where(ledger.c.request_id.in_(asked))).scalars()
         )
@@ -158,6 +161,9 @@ class Ledger:
             }
             if _tombstone(event):
                 work.rejections.append({**place, "reason": "damaged on the node", "event": event})
+                continue
+            if len(event["type"]) > 64 or "\x00" in event["type"]:
+                work.rejections.append({**place, "reason": "the type is none", "event": event})
                 continue
             if event["type"] != FINISHED:
                 work.events.append({**place, "type": event["type"], "data": event["data"]})
@@ -181,7 +187,9 @@ class Ledger:
         ):
             if rows:
                 connection.execute(table.insert(), rows)
-        for org, debit in work.debits.items():
+        for org, debit in sorted(
+            work.debits.items()
+        ):  # one order, so that no two batches wait for each other
             if debit:
                 balance = {"balance_micro_usd": orgs.c.balance_micro_usd - debit}
                 connection.execute(update(orgs).where(orgs.c.id == org).values(**balance))

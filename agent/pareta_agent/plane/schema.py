@@ -25,6 +25,9 @@ from sqlalchemy import (
     create_engine,
     event,
 )
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
+
+from pareta_agent.errors import ConfigError, PlaneError
 
 _WAL_IS_SAFE_FROM = (3, 51, 3)  # before, two connections could corrupt a WAL that is being reset
 
@@ -187,13 +190,36 @@ class Database:
     """One database by URL. A write transaction holds the write lock from its first statement."""
 
     def __init__(self, url: str) -> None:
-        self.engine = create_engine(url, pool_pre_ping=not url.startswith("sqlite"))
+        """Raises ConfigError for a URL that names no database or one whose driver is not installed."""
+        try:
+            self.engine = create_engine(_with_driver(url), pool_pre_ping=not url.startswith("sqlite"))
+        except (ArgumentError, NoSuchModuleError):
+            raise ConfigError(
+                "database_url_invalid",
+                "plane.database is not the URL of a database",
+                "write it like postgresql://user@host/pareta or sqlite:////var/lib/pareta/plane.db",
+            ) from None
+        except ModuleNotFoundError as error:
+            raise ConfigError(
+                "database_driver_missing",
+                f"the database's driver {error.name} is not installed",
+                "pip install 'pareta-agent[postgresql]'",
+            ) from None
         self.sqlite = self.engine.dialect.name == "sqlite"
         if self.sqlite:
             _serialise(self.engine)
 
     def create(self) -> None:
-        metadata.create_all(self.engine)
+        """Makes what is missing; raises PlaneError when the database cannot be reached."""
+        try:
+            metadata.create_all(self.engine)
+        except OperationalError as error:
+            where = self.engine.url.render_as_string(hide_password=True)
+            raise PlaneError(
+                "database_unreachable",
+                f"the database {where} cannot be used: {str(error.orig).strip()}",
+                "start it, and check that plane.database names it and its user may create tables",
+            ) from error
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -208,6 +234,12 @@ class Database:
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+def _with_driver(url: str) -> str:
+    """PostgreSQL is spoken to by psycopg, whatever the URL's short form would choose."""
+    scheme, separator, rest = url.partition("://")
+    return f"postgresql+psycopg{separator}{rest}" if scheme in ("postgres", "postgresql") else url
 
 
 def _serialise(engine: Engine) -> None:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from pareta_agent.control.wire import DesiredEndpoint, WirePrice
 
 DATABASE = "plane.db"
+DATABASE_ENV = "PARETA_PLANE_DATABASE"
 TOKEN = "node.token"
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Iterator
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import orjson
@@ -23,9 +21,7 @@ SOURCE = "//pareta/node/n/spool/s"
 
 
 @pytest.fixture
-def plane(tmp_path: Path) -> Iterator[Plane]:
-    database = Database(f"sqlite:///{tmp_path / 'plane.db'}")
-    database.create()
+def plane(database: Database) -> Plane:
     plane = Plane.on(database, SystemClock())
     plane.state.ensure_org("org", 1_000_000)
     price = WirePrice(
@@ -34,18 +30,18 @@ def plane(tmp_path: Path) -> Iterator[Plane]:
         output_micro_usd_per_mtok=2_000_000,
     )
     plane.state.want([DesiredEndpoint(id="ep", org="org", task="t", alias="a", price=price)])
-    yield plane
-    database.close()
+    return plane
 
 
 def usage(
     request_id: str, outcome: Outcome = Outcome.COMPLETED, source: Any = "engine_final", **changed: Any
 ) -> Item:
-    values = {"org": "org", "endpoint": "ep", **changed}
+    tokens = changed.pop("tokens", Tokens(100, 40, 10))
+    values = {"org": "org", "endpoint": "ep", "key_id": "k", **changed}
     admission = Admission(
-        request_id, key_id="k", task="t", alias="a", route="/r", streamed=False, t_admit_wall_s=0, **values
+        request_id, task="t", alias="a", route="/r", streamed=False, t_admit_wall_s=0, **values
     )
-    return finished(UsageRecord(admission, outcome, source, Tokens(100, 40, 10)))
+    return finished(UsageRecord(admission, outcome, source, tokens))
 
 
 def chained(items: list[Item], epoch: int = 1) -> list[dict[str, Any]]:
@@ -131,6 +127,14 @@ def test_a_request_is_ledgered_once_whatever_its_identity(plane: Plane) -> None:
         (usage("a", org="nobody"), "unknown org"),
         (item("ai.pareta.inference.finished.v1", {}, 0), "invalid data: request_id: missing"),
         (usage(""), "invalid data: request_id: string_too_short"),
+        (usage("a\x00b"), "invalid data: request_id: string_pattern_mismatch"),
+        (
+            item("ai.pareta.inference.finished.v1", {"request_id": {}}, 0),
+            "invalid data: request_id: string_type",
+        ),
+        (usage("a", key_id="k" * 65), "invalid data: key_id: string_too_long"),
+        (usage("a", tokens=Tokens(2**63, 0, 1)), "invalid data: tokens.input: less_than_equal"),
+        (item("t" * 65, {}, 0), "the type is none"),
     ],
 )
 def test_a_poison_event_is_rejected_and_passed(plane: Plane, poison: Item, reason: str) -> None:
@@ -151,11 +155,15 @@ def test_another_nodes_source_is_refused(plane: Plane) -> None:
     assert plane.ledger.take("m", chained([usage("a")])) == Refused("the source is not this node's")
 
 
-def test_a_failure_midway_leaves_nothing(plane: Plane, tmp_path: Path) -> None:
+def test_a_failure_midway_leaves_nothing(plane: Plane, database: Database) -> None:
     """When the sequence can't be written, neither the rows nor the debits are there."""
-    connection = sqlite3.connect(tmp_path / "plane.db")
-    connection.execute("CREATE TRIGGER broken BEFORE INSERT ON chains BEGIN SELECT RAISE(ABORT, 'no'); END")
-    connection.close()
+    breaks = (
+        "CREATE TRIGGER broken BEFORE INSERT ON chains BEGIN SELECT RAISE(ABORT, 'no'); END"
+        if database.sqlite
+        else "ALTER TABLE chains ADD CONSTRAINT broken CHECK (last_seq < 0)"
+    )
+    with database.write() as connection:
+        connection.exec_driver_sql(breaks)
     with pytest.raises(IntegrityError):
         plane.ledger.take("n", chained([usage("a")]))
     assert plane.ledger.rows() == []
@@ -169,3 +177,10 @@ def test_a_debit_uses_up_the_lease_that_covered_it(plane: Plane) -> None:
     plane.ledger.take("n", chained([usage("a")]))
     plane.state.top_up("org", 50)
     assert plane.credit.lease("n", "org", 1_000).granted_micro_usd == 50
+
+
+def test_two_nodes_are_not_granted_the_same_money(plane: Plane) -> None:
+    """Sixteen at once ask for more than there is: together they get what there is."""
+    with ThreadPoolExecutor(16) as crowd:
+        grants = list(crowd.map(lambda n: plane.credit.lease(f"n{n}", "org", 100_000), range(16)))
+    assert sum(grant.granted_micro_usd for grant in grants) == 1_000_000

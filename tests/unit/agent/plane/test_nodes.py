@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from pareta_agent.control.wire import EpochMark, Heartbeat, Observed, Register, SpoolReport
@@ -29,14 +26,6 @@ class Clock:
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    found = Database(f"sqlite:///{tmp_path / 'plane.db'}")
-    found.create()
-    yield found
-    found.close()
 
 
 @pytest.fixture

@@ -1,0 +1,17 @@
+"""The plane's database, of each kind that it can run on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from pareta_agent.plane.schema import Database
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    found = Database(database_url)
+    found.create()
+    yield found
+    found.close()
