@@ -6,6 +6,7 @@ from typing import Final
 
 _HEX: Final = frozenset(b"0123456789abcdefABCDEF")
 MAX_SIZE_LINE: Final = 64
+MAX_STARTS: Final = 64
 # Sizes as uvicorn writes them. A table is faster than int(), which would take signs, blanks and prefixes as well.
 _SIZES: Final = {b"%x" % size: size for size in range(1, 4096)}
 
@@ -37,16 +38,32 @@ class Template:
 
     `prefix` ends after the quote that opens the words, `suffix` starts with the quote that closes them and runs to
     the chunk's end. Words without a quote cannot end their string, so a chunk that fits is as dull as the first.
+    `_starts` has, by its length, how one chunk alone starts: its size line and the prefix.
     """
 
-    __slots__ = ("_least", "_prefix", "_suffix")
+    __slots__ = ("_least", "_prefix", "_starts", "_suffix")
 
     def __init__(self, prefix: bytes, suffix: bytes) -> None:
         self._prefix, self._suffix = prefix, suffix
         self._least = len(prefix) + len(suffix) - 2
+        self._starts: dict[int, bytes] = {}
 
     def fits(self, data: bytes) -> int:
         """How many whole chunks `data` is, if each is a dull event of this stream; else 0."""
+        start, suffix = self._starts.get(len(data)), self._suffix
+        if (
+            start is not None
+            and data.startswith(start)
+            and data.endswith(suffix)
+            and data.find(b'"', len(start), -len(suffix)) < 0
+        ):
+            return 1
+        chunks = self._walk(data)
+        if chunks == 1 and len(self._starts) < MAX_STARTS:
+            self._starts[len(data)] = data[: data.find(b"\r\n") + 2] + self._prefix
+        return chunks
+
+    def _walk(self, data: bytes) -> int:
         prefix, suffix = self._prefix, self._suffix
         at = chunks = 0
         size = len(data)

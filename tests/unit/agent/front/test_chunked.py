@@ -68,6 +68,28 @@ def test_a_template_fits_other_words_of_the_same_stream_only():
 
 
 @pytest.mark.parametrize(
+    "data",
+    [
+        chunk(EVENT.replace(b"word", b"pair")),
+        chunk(EVENT.replace(b"word", b'a"b:')),
+        chunk(EVENT.replace(b"null", b"true")),
+        chunk(EVENT.replace(b"data", b"date")),
+        chunk(EVENT).replace(b"\r\n", b"\n\r", 1),
+        b"0" + chunk(EVENT)[1:],
+        chunk(EVENT)[:-1] + b"x",
+        chunk(EVENT[:-10]) + b"5\r\nfalse\r\n",
+    ],
+)
+def test_a_template_judges_a_length_it_has_seen_as_it_did_the_first_time(data):
+    """What it remembers of a length is a short cut to the same answer."""
+    fresh, used = template_of(EVENT), template_of(EVENT)
+    assert fresh is not None
+    assert used is not None
+    assert (used.fits(chunk(EVENT)), len(data)) == (1, len(chunk(EVENT)))
+    assert used.fits(data) == fresh.fits(data)
+
+
+@pytest.mark.parametrize(
     "event", [b"data: {}\n\n", b": ping\n\n", EVENT[:-1], EVENT.replace(b"word", b'a\\"b')]
 )
 def test_an_event_without_plain_words_is_no_template(event):
