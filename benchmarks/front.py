@@ -2,7 +2,8 @@
 
 Starts a mock engine, then each proxy in turn, pinned to one core, with mock and load client on the other; CPU is the
 proxy's own, from /proc, all its threads and children. Ratios are to nginx within the same round, since a shared
-machine drifts. nginx and haproxy forward bytes only; ours checks keys, meters durably and bills.
+machine drifts. nginx and haproxy forward bytes only; ours checks keys, meters durably and bills. `raw` is a relay on
+uvloop that looks at nothing: what Python itself costs here.
 
     python benchmarks/front.py [--rounds 3] [--seconds 6] [--routers VENV/bin] [--only ours,nginx]
 
@@ -23,7 +24,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,7 @@ class Scenario:
 SCENARIOS = (
     Scenario("256 streams x 50/s", 256, 256, 20_000),
     Scenario("128 streams x 200/s", 128, 512, 5_000),
+    Scenario("2000 streams x 4/s", 2000, 64, 250_000),
     Scenario("unpaced, 64 streams", 64, 1024, 0),
     Scenario("JSON, 32-way", 32, 0, 0, "request"),
 )
@@ -65,6 +68,9 @@ class Target:
         spool = Path(tempfile.mkdtemp(dir=self.place))
         arguments = [str(uds), str(self.port), MODEL, KEY, str(spool)]
         return [sys.executable, str(HERE / "loadgen" / "ours.py"), *arguments]
+
+    def _raw(self, uds: Path, _: int) -> list[str]:
+        return [sys.executable, str(HERE / "loadgen" / "raw.py"), str(uds), str(self.port)]
 
     def _nginx(self, uds: Path, _: int) -> list[str]:
         config = self.place / "nginx.conf"
@@ -202,13 +208,14 @@ def measure(target: Target, scenario: Scenario, seconds: float, place: Path) -> 
 
 
 def under_load(argv: list[str], pid: int | None, scenario: Scenario) -> dict[str, Any]:
-    used = {}
+    used, resting_mib = {}, rss_mib(pid) if pid is not None else 0.0
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as load:
         assert load.stderr is not None
         assert load.stdout is not None
         for line in load.stderr:
             if line.strip() in ("begin", "end") and pid is not None:
                 used[line.strip()] = cpu_s(pid)
+                loaded_mib = rss_mib(pid)
             elif line.startswith("load:"):
                 print(line.strip(), file=sys.stderr)
         seen: dict[str, Any] = json.loads(load.stdout.read())
@@ -220,7 +227,8 @@ def under_load(argv: list[str], pid: int | None, scenario: Scenario) -> dict[str
             raise SystemExit(f"no CPU or no answers: {argv} measured something else ({seen})")
         seen["cpu_us"] = cpu / units * 1e6
         seen["cpu_share_ratio"] = cpu / seen["seconds"]
-        seen["rss_mib"] = rss_mib(pid)
+        seen["rss_mib"] = loaded_mib
+        seen["rss_kib_per_connection"] = (loaded_mib - resting_mib) * 1024 / int(argv[6])
     return seen
 
 
@@ -241,6 +249,7 @@ def summarize(runs: list[dict[str, Any]], names: list[str]) -> dict[str, Any]:
                     "first_p50_us",
                     "whole_p50_us",
                     "rss_mib",
+                    "rss_kib_per_connection",
                 )
                 if mine and all(key in r for r in mine)
             }
@@ -295,7 +304,7 @@ def plot(table: dict[str, Any], path: Path) -> None:
 
 
 def targets_of(options: argparse.Namespace) -> list[str]:
-    known = ["direct", "nginx", "haproxy", "ours", "vllm-router", "sglang-router"]
+    known = ["direct", "nginx", "haproxy", "raw", "ours", "vllm-router", "sglang-router"]
     if options.only:
         known = [name for name in known if name in options.only.split(",")]
     have = {"nginx": shutil.which("nginx"), "haproxy": shutil.which("haproxy")}
@@ -305,6 +314,22 @@ def targets_of(options: argparse.Namespace) -> list[str]:
     if missing:
         print(f"left out, not installed: {', '.join(missing)}", file=sys.stderr)
     return [name for name in known if name not in missing]
+
+
+def versions(routers: Path | None) -> dict[str, str]:
+    """What was measured, as each says it."""
+    found = {"uvloop": version("uvloop"), "pareta-agent": version("pareta-agent")}
+    for name, flag in (("nginx", "-v"), ("haproxy", "-v")):
+        if shutil.which(name):
+            said = subprocess.run([name, flag], capture_output=True, text=True, check=False)
+            found[name] = (said.stdout + said.stderr).splitlines()[0]
+    if routers is not None:
+        ask = "from importlib.metadata import version as v; print(v('vllm-router'), v('sglang-router'))"
+        said = subprocess.run(
+            [str(routers / "python"), "-c", ask], capture_output=True, text=True, check=False
+        )
+        found |= dict(zip(("vllm-router", "sglang-router"), said.stdout.split(), strict=False))
+    return found
 
 
 def main() -> None:
@@ -341,9 +366,13 @@ def main() -> None:
     show(table)
     if options.out:
         machine = {"cores": os.cpu_count(), "kernel": platform.release(), "python": platform.python_version()}
-        options.out.write_text(
-            json.dumps({"machine": machine, "summary": table, "runs": runs}, indent=1) + "\n"
-        )
+        settings = {
+            "rounds": options.rounds,
+            "seconds": options.seconds,
+            "scenarios": [asdict(s) for s in chosen],
+        }
+        document = {"machine": machine, "versions": versions(options.routers), "settings": settings}
+        options.out.write_text(json.dumps({**document, "summary": table, "runs": runs}, indent=1) + "\n")
         plot(table, options.out.with_suffix(".svg"))
 
 
