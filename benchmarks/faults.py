@@ -23,9 +23,18 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 SUITES = {
-    "disk: power cut, no space, EIO, slow sync, rot, torn file, another node's spool": "test_money_disk.py",
-    "wire: lost, forged, repeated, reordered, refused, poison, restored plane, rolled back spool": "test_money_wire.py",
-    "agent: kill -9, engine killed, callers leaving, balance to zero": "test_money_agent.py",
+    "disk: power cut, no space, EIO, slow sync, rot, torn file, another node's spool": (
+        "tests/faults/test_money_disk.py"
+    ),
+    "wire: lost, forged, repeated, reordered, refused, poison, restored plane, rolled back spool": (
+        "tests/faults/test_money_wire.py"
+    ),
+    "agent: kill -9, engine killed, frozen past its lease, callers leaving, balance to zero": (
+        "tests/faults/test_money_agent.py"
+    ),
+    "front: the engine's stream cut at every byte, a caller of one byte at a time": (
+        "tests/integration/test_front/test_every_cut.py"
+    ),
 }
 
 
@@ -37,10 +46,9 @@ def program(module: str, *flags: str) -> Any:
     return json.loads(done.stdout)
 
 
-def suite(name: str) -> dict[str, Any]:
+def suite(path: str) -> dict[str, Any]:
     """Every test of a file and whether it passed."""
     with tempfile.NamedTemporaryFile(suffix=".xml") as report:
-        path = f"tests/faults/{name}"
         argv = [
             sys.executable,
             "-m",
@@ -86,7 +94,7 @@ def main() -> None:
         "kill -9 at every named point": lambda: program("moneylab.kills", "--lives", "0", "--points", "5"),
         "kill -9 of the plane": lambda: program("moneylab.kills", "--lives", "0", "--planes", "20"),
         "plane away, then drained": lambda: program("moneylab.outage", "--events", str(options.events)),
-        **{case: partial(suite, name) for case, name in SUITES.items()},
+        **{case: partial(suite, path) for case, path in SUITES.items()},
         "safeguards taken away, one at a time": lambda: program("moneylab.mutate"),
     }
     for case, run in cases.items():

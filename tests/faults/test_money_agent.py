@@ -19,9 +19,12 @@ import psutil
 import pytest
 from harness import Agent
 
+from pareta_agent.control.heartbeat import HeartbeatSettings
+
 pytestmark = pytest.mark.slow
 
 Start = Callable[..., Agent]
+LEASE_S = HeartbeatSettings().admit_for_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +167,30 @@ async def test_kill_9_of_the_engine_debits_nothing(start: Start) -> None:
     assert outcomes == {"failed_engine": 16}
 
 
+async def test_an_agent_that_was_frozen_past_its_lease_admits_nothing_until_it_is_renewed(
+    start: Start,
+) -> None:
+    """Stopped for longer than the lease, it wakes with a plane that does not answer yet: 503; then it serves again."""
+    agent = start()
+    ready = await asyncio.to_thread(agent.ready)
+    family = psutil.Process(agent.process.pid)
+    [plane] = [p for p in family.children() if "pareta_agent.plane" in p.cmdline()]
+    async with session_of(ready["api_key"]) as session:
+        seen = [await stream(session, ready)]
+        plane.suspend()
+        family.suspend()
+        await asyncio.sleep(LEASE_S + 1)
+        family.resume()
+        seen.append(await stream(session, ready))
+        plane.resume()
+        end_s = time.monotonic() + 30
+        while seen[-1].status != 200 and time.monotonic() < end_s:
+            await asyncio.sleep(0.5)
+            seen.append(await stream(session, ready))
+    assert (seen[0].whole, seen[1].status, seen[-1].whole) == (True, 503, True)
+    assert check(agent.usage(), seen) == {"completed": 2}
+
+
 async def test_a_balance_that_reaches_zero_is_not_overspent(start: Start) -> None:
     """A hundred callers, money for a few: some get their answer, the others a 402, and nobody goes below zero."""
     agent = start("--slow-token", "0.002")
@@ -181,3 +208,16 @@ async def test_a_balance_that_reaches_zero_is_not_overspent(start: Start) -> Non
     assert Counter(each.status for each in seen).keys() == {200, 402}
     assert outcomes.keys() == {"completed"}
     assert left >= 0
+
+
+async def test_a_clean_stop_closes_its_epoch(start: Start) -> None:
+    """The chain's last entry says so and reaches the plane: an epoch without it ended by accident."""
+    agent = start()
+    ready = await asyncio.to_thread(agent.ready)
+    async with session_of(ready["api_key"]) as session:
+        assert (await stream(session, ready)).whole
+    assert await asyncio.to_thread(agent.stop) == 0
+    last = json.loads(agent.command("spool", "export").stdout.splitlines()[-1])
+    [epoch] = [json.loads(line) for line in agent.command("spool", "ls", "--json").stdout.splitlines()]
+    assert last["type"] == "ai.pareta.node.epoch.closed.v1"
+    assert epoch["acked_seq"] == epoch["last_seq"] == last["sequence"]

@@ -68,10 +68,14 @@ class Journal:
             raise PlaneError(
                 "epoch_not_new", f"the plane gave epoch {epoch}, which this spool has already passed"
             )
-        if self.head is not None:
-            self.append([item(EPOCH_CLOSED, {"epoch": self.head.epoch}, now_s)], now_s)
+        self.end(now_s)
         self.head, self.acked[epoch] = self._store.begin(epoch), 0
         self.append([item(EPOCH_OPENED, {"epoch": epoch}, now_s)], now_s)
+
+    def end(self, now_s: float) -> None:
+        """Closes the running epoch's chain, where there is one."""
+        if self.head is not None:
+            self.append([item(EPOCH_CLOSED, {"epoch": self.head.epoch}, now_s)], now_s)
 
     def ack(self, epoch: int, sequence: int, digest: bytes) -> bool:
         if sequence > self.last.get(epoch, 0) or self._store.hash_of(epoch, sequence) != digest:

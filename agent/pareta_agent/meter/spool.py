@@ -134,6 +134,10 @@ class Spool:
         """
         return self._call(lambda: self._journal.begin(epoch, self._clock.wall_s()))
 
+    def end_epoch(self) -> asyncio.Future[None]:
+        """Notes that this process means to write no more under its epoch: what comes after it was not planned."""
+        return self._call(lambda: self._journal.end(self._clock.wall_s()))
+
     async def unacked(self, limit: int) -> list[Entry]:
         """The oldest entries without an ack, all of one epoch; raises HostError when the disk does not give them."""
         try:

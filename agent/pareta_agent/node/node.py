@@ -141,6 +141,7 @@ class Node:
             await rooms.fleet.close(1.0)
             await rooms.front.stop()
             if loops:
+                await rooms.end_epoch()
                 await rooms.uplink.drained(0.5 if self._signals.hurry.is_set() else FLUSH_S)
         finally:
             hurry.cancel()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,7 +25,7 @@ from pareta_agent.control.reconcile import Wanted
 from pareta_agent.control.uplink import Uplink
 from pareta_agent.engine.fleet import Fleet
 from pareta_agent.engine.phases import ColdStart
-from pareta_agent.errors import NothingFits
+from pareta_agent.errors import HostError, NothingFits
 from pareta_agent.front.deps import FrontDeps
 from pareta_agent.front.front import Front
 from pareta_agent.hardware.inventory import Gpu, to_json
@@ -181,6 +182,12 @@ class Rooms:
             draining.cancel()
             await asyncio.gather(draining, return_exceptions=True)
             await self.front.drain(0.0)
+
+    async def end_epoch(self) -> None:
+        """The chain's last entry, unless the disk takes no more."""
+        with contextlib.suppress(HostError, TimeoutError):
+            async with asyncio.timeout(1.0):
+                await self.spool.end_epoch()
 
     async def close(self) -> None:
         await self.client.close()

@@ -1,0 +1,87 @@
+"""An engine that dies at every byte of its answer, callers who leave at every chunk or read a byte at a time.
+
+What a caller saw whole is one completed record, and nothing else is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+
+import orjson
+import pytest
+
+from pareta_agent.engine.view import ReplicaView
+
+ASK = json.dumps(
+    {"model": "ep_x", "messages": [{"role": "user", "content": "hi"}], "stream": True, "max_tokens": 12}
+).encode()
+HEAD = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
+)
+
+
+def _event(**more: object) -> bytes:
+    return b"data: " + orjson.dumps({"id": "x", "object": "chat.completion.chunk", **more}) + b"\n\n"
+
+
+def _choice(content: str, finish_reason: str | None = None) -> dict[str, object]:
+    return {"index": 0, "delta": {"content": content}, "finish_reason": finish_reason}
+
+
+USAGE = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
+EVENTS = (
+    _event(choices=[_choice("a")]),
+    _event(choices=[_choice("b", "stop")]),
+    _event(choices=[], usage=USAGE),
+    b"data: [DONE]\n\n",
+)
+ANSWER = HEAD + b"".join(b"%x\r\n%s\r\n" % (len(e), e) for e in EVENTS) + b"0\r\n\r\n"
+
+
+@pytest.fixture
+async def cut_after(rig) -> AsyncIterator[Callable[[int], None]]:
+    """An engine that says so many bytes of its answer and hangs up; the number can be changed."""
+    sizes = [0]
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(ANSWER[: sizes[-1]])
+        await writer.drain()
+        writer.close()
+
+    path = rig.sockets / "cut.sock"
+    server = await asyncio.start_unix_server(answer, path)
+    rig.endpoint(replicas=(ReplicaView("ep_x/0", 1, path, "0.32.0"),))
+    yield sizes.append
+    server.close()
+
+
+async def test_an_answer_cut_at_any_byte_is_whole_or_not_debited(rig, cut_after):
+    """Each byte of head, chunks, usage and end: one record a call, completed only for who saw the end."""
+    wholes = 0
+    for size in range(len(ANSWER) + 1):
+        cut_after(size)
+        seen = await rig.raw(rig.post(ASK))
+        whole = seen.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
+        assert len(rig.spool.records) == len(rig.spool.admitted) == size + 1
+        record = rig.spool.records[-1]
+        assert (record.outcome == "completed") == whole, size
+        if whole:
+            assert (record.tokens.input, record.tokens.output) == (5, 2)
+        wholes += whole
+    assert 1 <= wholes <= len(b"\r\n0\r\n\r\n") + 1
+
+
+async def test_a_caller_who_reads_a_byte_at_a_time_gets_everything(rig):
+    """Slowness costs nothing but time: the whole answer, one completed record."""
+    await rig.engine()
+    reader, writer = await asyncio.open_connection("127.0.0.1", rig.port, limit=16)
+    writer.write(rig.post(ASK))
+    seen = b""
+    while byte := await asyncio.wait_for(reader.read(1), 5):
+        seen += byte
+    writer.close()
+    assert seen.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
+    assert [record.outcome for record in rig.spool.records] == ["completed"]
