@@ -6,11 +6,14 @@ It knows sockets and nothing of requests: a reader gets every byte that comes ba
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Final, Protocol, cast
 
 from pareta_agent.clock import Clock
+
+QUEUE_FULL_S: Final = (0.005, 0.02)
 
 
 class Reader(Protocol):
@@ -76,11 +79,15 @@ class Pool:
         return self._idle.pop() if self._idle else None
 
     async def connect(self, timeout_s: float) -> Connection:
-        """A new connection; raises OSError or TimeoutError."""
+        """A new connection; raises OSError or TimeoutError. A full queue of the engine's listener is waited for."""
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(timeout_s):
-            _, connection = await loop.create_unix_connection(lambda: Connection(self), self._socket)
-        return connection
+            while True:
+                try:
+                    _, connection = await loop.create_unix_connection(lambda: Connection(self), self._socket)
+                    return connection
+                except BlockingIOError:
+                    await asyncio.sleep(random.uniform(*QUEUE_FULL_S))
 
     def put(self, connection: Connection) -> None:
         if self._closed or connection.transport.is_closing():

@@ -109,7 +109,9 @@ class Rig:
         base = ["--model", WEIGHTS, "--served-model-name", endpoint, "--uds", str(path)]
         engine = fake.Engine(fake.parse_arguments([*base, *flags]))
         loop = asyncio.get_running_loop()
-        self.servers.append(await loop.create_unix_server(lambda: fake.Connection(engine), path))
+        self.servers.append(
+            await loop.create_unix_server(lambda: fake.Connection(engine), path, backlog=2048)
+        )
         self.engines.append(engine)
         replica = ReplicaView(f"{endpoint}/{index}", 1, path, "0.32.0")
         view = self.endpoints.get(endpoint) or self.endpoint(id=endpoint)
