@@ -114,13 +114,15 @@ def test_a_second_start_shows_no_key_and_the_old_one_works(start):
 
 
 def test_while_the_engine_loads_the_port_answers(start):
-    """Alive, not ready, and a call is told to come back."""
+    """Alive, not ready, and a call that may not wait is told to come back."""
     first = start()
     key = first.ready()["api_key"]
     first.stop()
     port = _free_port()
     loading = Agent(
-        first.home, settings={"PARETA_ENGINE_COMMAND": fake_engine("--ready-after", "6")}, port=port
+        first.home,
+        settings={"PARETA_ENGINE_COMMAND": fake_engine("--ready-after", "6"), "PARETA_FRONT_HOLD_S": "0"},
+        port=port,
     )
     with loading:
         loading.wait_for("port_opened")

@@ -13,6 +13,7 @@ from pareta_agent.front.envelope import Problem
 from pareta_agent.meter.record import Admission
 
 DEFAULT_CONTEXT_TOKENS = 4096
+STARTING = Problem("endpoint_cold", "This node is starting; try again soon.", retry_after_s=1)
 _NOT_LIVE = {"stopped": "endpoint_stopped", "failed": "endpoint_failed"}
 
 
@@ -44,7 +45,7 @@ def find(model: str, grant: KeyGrant, fleet: FleetView) -> EndpointView | Proble
     """The endpoint named `model`, if this key may call it."""
     endpoint = fleet.endpoints.get(model)
     if endpoint is None and not fleet.complete:
-        return Problem("endpoint_cold", "This node is starting; try again soon.")
+        return STARTING
     if endpoint is None:
         return Problem("endpoint_not_found", "There is no endpoint with that id.", "model")
     if endpoint.org != grant.org or (grant.endpoints is not None and model not in grant.endpoints):

@@ -58,7 +58,9 @@ class Hold:
 
         A call that comes back keeps the deadline it had.
         """
-        endpoint = self._deps.fleet_view().endpoints[ask.model]
+        endpoint = self._deps.fleet_view().endpoints.get(ask.model)
+        if endpoint is None:
+            return admission.STARTING  # what it is to be called is not known yet: no line to stand in
         now_s, longest_s = self._deps.clock.mono_s(), self._settings.hold_s
         until_s = self._until_s.setdefault(waiter, now_s + longest_s)
         self._deps.wake(endpoint.id)

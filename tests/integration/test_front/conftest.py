@@ -90,6 +90,7 @@ class Rig:
     servers: list[asyncio.Server] = field(default_factory=list)
     woken: list[str] = field(default_factory=list)
     replicas: tuple[ReplicaView, ...] = ()
+    complete: bool = True
 
     @property
     def url(self) -> str:
@@ -158,7 +159,7 @@ async def running_rig(sockets: Path, settings: FrontSettings) -> AsyncIterator[R
         keys=KeyCache(introspect, clock),
         credit=CreditBook(lease, clock),
         spool=spool,
-        fleet_view=lambda: FleetView(rig.endpoints),
+        fleet_view=lambda: FleetView(rig.endpoints, rig.complete),
         price_of=lambda _endpoint: rig.price,
         metrics=metrics,
         clock=clock,

@@ -51,6 +51,15 @@ async def test_a_call_that_waited_too_long_is_a_503_that_says_when(start_rig):
     assert (held(rig), rig.spool.admitted) == (0, [])
 
 
+async def test_a_starting_node_says_so_for_what_it_does_not_know_yet(rig):
+    """Before the first reconcile an unknown endpoint is no 404, and there is no line to stand in."""
+    rig.complete = False
+    answer = await rig.raw(rig.post(body()))
+    assert (answer.split()[1], b"retry-after: 1\r\n" in answer) == (b"503", True)
+    rig.complete = True
+    assert (await rig.raw(rig.post(body()))).split()[1] == b"404"
+
+
 async def test_a_wait_that_cannot_succeed_is_refused_at_once(start_rig):
     """An endpoint that needs longer than a call may wait is woken, and the call told to come back."""
     rig = await start_rig(hold_s=30)
