@@ -1,0 +1,75 @@
+"""Shapes to load without weights: config.json fields of models that a planner may get wrong."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pareta_agent.planning.shape import parameters
+from pareta_registry.architecture import architecture_facts
+from pareta_registry.catalog import Architecture, Variant
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """One row: `quant` is what the engine makes of the dummy weights as it loads them."""
+
+    name: str
+    config: dict[str, Any]
+    params_b: float
+    quant: str = "none"
+
+    @property
+    def architecture(self) -> Architecture:
+        return Architecture(**(architecture_facts(self.config, []) | {"params_b": self.params_b}))
+
+    @property
+    def variant(self) -> Variant:
+        parts = parameters(self.architecture)
+        tables = 2 * (parts.embedding + (0 if self.architecture.tied_embeddings else parts.head))
+        width = 1 if self.quant == "fp8" else 2
+        size = tables + width * parts.body
+        return Variant(
+            name=self.name, quant=self.quant, artifact="sha256:" + "0" * 64, source="x", weights_bytes=size
+        )
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        online = ("--quantization", self.quant) if self.quant != "none" else ()
+        return ("--load-format", "dummy", *online)
+
+
+def _config(kind: str, architecture: str, sizes: tuple[int, ...], **more: Any) -> dict[str, Any]:
+    names = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+    names += ("num_key_value_heads", "head_dim", "vocab_size", "max_position_embeddings")
+    plain = {"dtype": "bfloat16", "hidden_act": "silu", "rms_norm_eps": 1e-6, "tie_word_embeddings": False}
+    sized = dict(zip(names, sizes, strict=True))
+    return {"architectures": [architecture], "model_type": kind, **plain, **sized, **more}
+
+
+_LLAMA_8B = _config("llama", "LlamaForCausalLM", (4096, 14336, 32, 32, 8, 128, 128256, 131072))
+_QWEN_14B = _config("qwen3", "Qwen3ForCausalLM", (5120, 17408, 40, 40, 8, 128, 151936, 40960))
+_QWEN_32B = _config("qwen3", "Qwen3ForCausalLM", (5120, 25600, 64, 64, 8, 128, 151936, 40960))
+_QWEN_MOE = _config(
+    "qwen3_moe",
+    "Qwen3MoeForCausalLM",
+    (2048, 6144, 48, 32, 4, 128, 151936, 40960),
+    num_experts=128,
+    num_experts_per_tok=8,
+    moe_intermediate_size=768,
+    decoder_sparse_step=1,
+    norm_topk_prob=True,
+    mlp_only_layers=[],
+)
+_SMOLLM2 = _config(
+    "llama", "LlamaForCausalLM", (576, 1536, 30, 9, 3, 64, 49152, 8192), tie_word_embeddings=True
+)
+
+CUDA = (
+    Shape("llama-8b", _LLAMA_8B, 8.03),
+    Shape("llama-8b-fp8", _LLAMA_8B, 8.03, "fp8"),
+    Shape("qwen3-14b", _QWEN_14B, 14.8),
+    Shape("qwen3-30b-a3b-fp8", _QWEN_MOE, 30.5, "fp8"),
+    Shape("qwen3-32b-fp8", _QWEN_32B, 32.8, "fp8"),
+)
+CPU = (Shape("smollm2-135m", _SMOLLM2, 0.1345),)

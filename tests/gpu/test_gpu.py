@@ -1,0 +1,67 @@
+"""What must hold on a real GPU, over the benchmark's own steps (`PARETA_GPU_DEVICE=cpu` tries the test itself)."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+NEEDED = ("PARETA_ENGINE_PYTHON", "PARETA_GPU_WEIGHTS")
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(not all(name in os.environ for name in NEEDED), reason=f"set {' and '.join(NEEDED)}"),
+]
+RUN = Path(__file__).resolve().parents[2] / "benchmarks" / "gpu" / "run.py"
+DEVICE = os.environ.get("PARETA_GPU_DEVICE", "cuda")
+
+
+def step(name: str, out: Path) -> dict[str, Any]:
+    """The step's result; PARETA_ENGINE_PYTHON and PARETA_GPU_WEIGHTS name the engine and the small model."""
+    python, weights = (os.environ[name] for name in NEEDED)
+    given = ["--device", DEVICE, "--python", python, "--weights", weights, "--step", name, "--out", str(out)]
+    done = subprocess.run(
+        [sys.executable, str(RUN), *given], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert done.returncode == 0, done.stdout[-4000:]
+    return dict(json.loads((out / f"{name}.json").read_text())[name])
+
+
+def test_the_inventory_names_what_is_there(tmp_path: Path) -> None:
+    """On a GPU host each GPU has a uuid, a capability and memory."""
+    found = step("inventory", tmp_path)
+    assert found["memory_bytes"] > 0
+    if DEVICE == "cuda":
+        assert all(gpu["compute_capability"] and gpu["memory_total_bytes"] for gpu in found["gpus"])
+        assert found["gpus"]
+
+
+def test_plans_are_what_the_engine_finds(tmp_path: Path) -> None:
+    """Weights and KV tokens of each shape within 5 and 10 percent of the engine's log."""
+    rows = step("plan_vs_reality", tmp_path)["rows"]
+    assert [row for row in rows if "failed" in row or "rejected" in row] == []
+    for row in rows:
+        assert row["kv_tokens"]["predicted"] == pytest.approx(row["kv_tokens"]["logged"], rel=0.10), row
+        if DEVICE == "cuda":  # CPU engines do not log their weights
+            assert row["weights_gib"]["predicted"] == pytest.approx(row["weights_gib"]["logged"], rel=0.05), (
+                row
+            )
+
+
+def test_a_standby_starts_faster_and_answers_right(tmp_path: Path) -> None:
+    """Both ways pass the canary; the standby was used and was faster."""
+    found = step("cold_start", tmp_path)
+    assert (found["plain"]["standby"], found["from_standby"]["standby"]) == (False, True)
+    assert found["from_standby"]["live_s"] < found["plain"]["live_s"]
+
+
+def test_killed_and_sleeping_engines_give_everything_back(tmp_path: Path) -> None:
+    """After kill -9 the next generation serves; asleep and at the end no process and no memory is left."""
+    found = step("kill_sleep_wake", tmp_path)
+    assert found["kill"]["live_again_s"] > 0
+    assert (found["sleep"]["back"], found["end"]["back"]) == (True, True)
