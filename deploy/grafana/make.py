@@ -73,7 +73,10 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
             Panel("Tokens", "short", (
                 ("{{endpoint}} {{kind}}", rate("pareta_tokens_total", "endpoint", "kind")),
             )),
-            Panel("In flight", "short", (per_endpoint("pareta_requests_in_flight"),)),
+            Panel("In flight and waiting for a start", "short", (
+                per_endpoint("pareta_requests_in_flight", "in flight {{endpoint}}"),
+                per_endpoint("pareta_requests_held", "held {{endpoint}}"),
+            )),
         ),
     ),
     (
@@ -106,6 +109,7 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
             Panel("Cold starts", "s", (
                 per_endpoint("pareta_cold_start_phase_seconds", "{{endpoint}} {{phase}}"),
                 per_endpoint("pareta_cold_start_seconds", "{{endpoint}} whole"),
+                node("pareta_cold_start_quantile_seconds", "{{cause}} p{{quantile}}"),
             )),
             Panel("Starts and exits", "ops", (
                 ("start {{cause}} {{outcome}}", rate("pareta_cold_starts_total", "cause", "outcome")),
@@ -113,6 +117,20 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
             )),
             Panel("Preemptions", "ops", (
                 ("{{endpoint}}", rate("pareta_engine_preemptions_total", "endpoint")),
+            )),
+        ),
+    ),
+    (
+        "Are the GPUs well?",
+        (
+            Panel("Busy", "percentunit", (node("pareta_gpu_busy_ratio", "{{gpu}}"),)),
+            Panel("Free memory", "bytes", (node("pareta_gpu_memory_free_bytes", "{{gpu}}"),)),
+            Panel("Temperature", "celsius", (node("pareta_gpu_temperature_celsius", "{{gpu}}"),)),
+            Panel("Power", "watt", (node("pareta_gpu_power_watts", "{{gpu}}"),)),
+            Panel("Fenced", "short", (node("pareta_gpu_fenced", "{{gpu}}"),)),
+            Panel("Faults", "short", (
+                ("{{gpu}} XID {{xid}}", f"increase(pareta_gpu_xid_total{{{NODE}}}[1h])"),
+                node("pareta_gpu_ecc_uncorrected", "{{gpu}} uncorrected ECC"),
             )),
         ),
     ),
