@@ -13,6 +13,7 @@ from harness import Agent
 
 from pareta_agent.weights.settings import WeightsSettings
 from pareta_agent.weights.store import WeightsStore
+from pareta_registry.canonical import sha256_digest
 from pareta_registry.load import builtin_catalog
 from pareta_registry.publish import publish
 from pareta_registry.stores import StoreSettings
@@ -44,7 +45,8 @@ def test_weights_from_a_registry_are_served(tmp_path: Path, engine_python: Path)
     """The node finds its bytes in the registry alone, and the canary and a caller get the right answer."""
     with Registry(tmp_path / "registry") as registry:
         catalog = asyncio.run(publish_demo(tmp_path, registry))
-        settings = {"PARETA_ENGINE_PYTHON": str(engine_python), "PARETA_CATALOG": str(catalog)}
+        published = len(registry.blob_reads())
+        settings = {"PARETA_ENGINE_PYTHON": str(engine_python), "PARETA_REGISTRY_CATALOG": str(catalog)}
         with Agent(tmp_path / "home", settings=settings) as agent:
             ready = agent.ready(timeout_s=400)
             with openai.OpenAI(base_url=ready["base_url"], api_key=ready["api_key"]) as client:
@@ -54,4 +56,7 @@ def test_weights_from_a_registry_are_served(tmp_path: Path, engine_python: Path)
                     temperature=0,
                     max_tokens=20,
                 )
+        read = set(registry.blob_reads()[published:])
+    (served,) = (tmp_path / "home").rglob("model.safetensors")
+    assert sha256_digest(served.read_bytes()) in read
     assert "Paris" in str(answer.choices[0].message.content)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import socket
 import subprocess
@@ -42,6 +43,10 @@ class Registry:
         self._process = subprocess.Popen(
             [str(BINARY), "serve", str(path)], stdout=self._log, stderr=subprocess.STDOUT, cwd=root
         )
+
+    def blob_reads(self) -> list[str]:
+        """The digests of the blobs that somebody has read, by its access log, once for each request."""
+        return re.findall(r'"GET /v2/\S+/blobs/(sha256:\w+) ', Path(self._log.name).read_text())
 
     def __enter__(self) -> Registry:
         host, port = self.host.split(":")
