@@ -9,6 +9,7 @@ import pytest
 from fakes.tiny_gguf import write_tiny_gguf
 
 from pareta_registry import cli
+from pareta_registry.schema import SCHEMA_NAME
 
 
 def run(
@@ -116,3 +117,9 @@ def test_the_schema_agrees_with_the_checker(registry) -> None:
     assert engine["additionalProperties"] is False
     assert engine["properties"]["max_num_seqs"] == {"type": "integer", "minimum": 0}
     assert set(schema["$defs"]) >= {"Task", "Model", "Alias", "Variant", "Canary", "Architecture"}
+
+
+def test_the_committed_schema_is_current(registry) -> None:
+    """Stale? `pareta-registry schema > registry/catalog.schema.json`."""
+    committed = Path(__file__).parents[3] / "registry" / SCHEMA_NAME
+    assert committed.read_text() == registry("schema")[1]
