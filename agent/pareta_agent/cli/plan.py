@@ -20,11 +20,13 @@ from pareta_agent.errors import ConfigError, HostError, NothingFits
 from pareta_agent.hardware.inventory import Inventory, from_json
 from pareta_agent.hardware.nvml import read_inventory
 from pareta_agent.node.admin import ask
+from pareta_agent.node.healer import MEASURED, measured_at
+from pareta_agent.node.interpreter import Interpreter
 from pareta_agent.planning.diff import Change
 from pareta_agent.planning.diff import diff as compare
 from pareta_agent.planning.nearest import plan_or_nearest
 from pareta_agent.planning.plan import Objective, PlanReport
-from pareta_agent.planning.request import for_resolution
+from pareta_agent.planning.request import PlanRequest, for_resolution
 from pareta_registry.resolve import Resolution
 
 
@@ -60,7 +62,7 @@ def command(
         for_resolution(resolution, objective=aim, replicas=replicas),
         max_model_len=max_model_len or settings.max_model_len,
     )
-    report = plan_or_nearest(resolution.model.architecture, resolution.model.variants, node, request)
+    report = _report(settings, resolution, node, request)
     title = f"{resolution.task.id}/{resolution.alias.id}"
     changes = _changes(settings, resolution, report) if diff else None
     if as_json:
@@ -92,6 +94,19 @@ def load_inventory(path: Path) -> Inventory:
             f"{path}: {where}: {first['msg']}",
             "write one with `pareta-agent inventory --json`",
         ) from error
+
+
+def _report(settings: Settings, resolution: Resolution, node: Inventory, request: PlanRequest) -> PlanReport:
+    """The node's own answer: with what its engine was asked, and what starts under this home have taught."""
+    engine = Interpreter(settings, node, lambda _event: None)
+    return plan_or_nearest(
+        resolution.model.architecture,
+        resolution.model.variants,
+        node,
+        request,
+        support=engine.support,
+        measured=measured_at(settings.home / MEASURED, engine.version),
+    )
 
 
 def _changes(settings: Settings, resolution: Resolution, report: PlanReport) -> dict[str, list[Change]]:

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 from pydantic import ValidationError
 
@@ -23,6 +24,7 @@ from pareta_agent.planning.measured import Measured, from_json, to_json
 from pareta_agent.planning.plan import Plan, PlanReport
 from pareta_agent.telemetry.events import Emit, Event
 
+MEASURED: Final = "measured.json"
 TAIL_BYTES = 256 * 1024
 
 
@@ -53,7 +55,7 @@ class Healer:
         self._path, self._log_dir, self._gpu_of = path, log_dir, gpu_of
         self._want, self._clock, self._emit = want, clock, emit
         self._attempts: dict[str, Attempt] = {}
-        self.measured = _read(path, version)
+        self.measured = measured_at(path, version)
 
     def deployed(self, spec: EngineSpec, report: PlanReport) -> None:
         """A deployment began with the report's best plan."""
@@ -138,7 +140,7 @@ class Healer:
         partial.replace(self._path)
 
 
-def _read(path: Path, version: str) -> Measured:
+def measured_at(path: Path, version: str) -> Measured:
     """What is kept for this engine version; a file that is damaged or of another version starts afresh."""
     try:
         kept = from_json(path.read_bytes())

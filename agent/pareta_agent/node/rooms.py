@@ -36,7 +36,7 @@ from pareta_agent.meter.spool import Spool
 from pareta_agent.node import slices
 from pareta_agent.node.deploy import Deployment
 from pareta_agent.node.gpus import GpuWatch
-from pareta_agent.node.healer import Healer
+from pareta_agent.node.healer import MEASURED, Healer
 from pareta_agent.node.identity import Identity
 from pareta_agent.node.idler import Idler
 from pareta_agent.node.interpreter import Interpreter
@@ -100,7 +100,7 @@ class Rooms:
         )
         self.interpreter.use = self.fleet.use_interpreter
         self.healer = Healer(
-            settings.home / "measured.json",
+            settings.home / MEASURED,
             self.fleet.settings.log_dir,
             self.interpreter.version,
             self._gpu_of,

@@ -11,8 +11,13 @@ from typer.testing import CliRunner
 
 from pareta_agent.cli import app
 from pareta_agent.cli.plan import load_inventory
+from pareta_agent.config import Settings
+from pareta_agent.control.offer import find, open_catalog
 from pareta_agent.errors import ConfigError, RegistryError
 from pareta_agent.hardware.inventory import Inventory, from_json, to_json
+from pareta_agent.node.interpreter import Interpreter
+from pareta_agent.planning import measured
+from pareta_agent.planning.measured import Measured
 
 RUNNER = CliRunner()
 TASK = "contract-key-fields"
@@ -51,6 +56,20 @@ def test_the_alias_may_be_named(tmp_path: Path) -> None:
         app, ["plan", f"{TASK}/contract-kie-1", "--inventory", saved(tmp_path, node(gpus(1))), "--json"]
     )
     assert json.loads(done.stdout)["alias"] == "contract-kie-1"
+
+
+def test_what_starts_have_taught_is_heeded(tmp_path: Path) -> None:
+    """Weights that failed for good on this kind of GPU, by the home's record, are refused with that reason."""
+    here = node(gpus(1))
+    version = Interpreter(Settings(), here, lambda _event: None).version
+    taught = Measured(version)
+    for one in find(open_catalog(None), TASK, None).model.variants:
+        taught = taught.blacklisted(one.artifact, (9, 0))
+    (tmp_path / "measured.json").write_bytes(measured.to_json(taught))
+    done = RUNNER.invoke(app, ["plan", TASK, "--inventory", saved(tmp_path, here)])
+    assert done.exit_code == 3, done.output
+    (tmp_path / "measured.json").unlink()
+    assert RUNNER.invoke(app, ["plan", TASK, "--inventory", saved(tmp_path, here)]).exit_code == 0
 
 
 def test_a_refusal_exits_three_with_arithmetic(tmp_path: Path) -> None:
