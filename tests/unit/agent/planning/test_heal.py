@@ -5,22 +5,16 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 
 import pytest
+from engine_plans import PLAN as SMALL
 
 from pareta_agent.hardware.inventory import GIB
 from pareta_agent.planning.heal import MAX_ATTEMPTS, Failure, Kind, classify, remedy
 from pareta_agent.planning.plan import Footprint, Plan, Rejection
 
-PLAN = Plan(
-    variant="bf16",
+PLAN = replace(
+    SMALL,
     platform="cuda",
     gpus=(("GPU-0",),),
-    tp=1,
-    pp=1,
-    dp=1,
-    expert_parallel=False,
-    replicas=1,
-    dtype="bfloat16",
-    kv_cache_dtype="auto",
     max_model_len=131072,
     max_num_seqs=256,
     max_num_batched_tokens=8192,
