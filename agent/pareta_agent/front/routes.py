@@ -57,38 +57,21 @@ COMPLETIONS: Final = Route(
     _SAMPLING | _names("prompt suffix echo add_special_tokens"),
     documents="prompt",
 )
-EMBEDDINGS: Final = Route(
-    "/v1/embeddings",
-    "input",
-    _POOLING | _names("input encoding_format dimensions"),
-    streams=False,
-    generates=False,
-    documents="input",
+
+
+def _reading(path: str, prompt: str, allowed: frozenset[str], documents: str) -> Route:
+    """A route whose model reads and generates nothing."""
+    return Route(path, prompt, allowed, streams=False, generates=False, documents=documents)
+
+
+EMBEDDINGS: Final = _reading(
+    "/v1/embeddings", "input", _POOLING | _names("input encoding_format dimensions"), "input"
 )
-POOLING: Final = Route(
-    "/pooling",
-    "input",
-    _POOLING | _names("input encoding_format dimensions task use_activation"),
-    streams=False,
-    generates=False,
-    documents="input",
+POOLING: Final = _reading(
+    "/pooling", "input", _POOLING | _names("input encoding_format dimensions task use_activation"), "input"
 )
-SCORE: Final = Route(
-    "/v1/score",
-    "text_1",
-    _SCORING | _names("text_1 text_2"),
-    streams=False,
-    generates=False,
-    documents="text_2",
-)
-RERANK: Final = Route(
-    "/v1/rerank",
-    "query",
-    _SCORING | _names("query documents top_n"),
-    streams=False,
-    generates=False,
-    documents="documents",
-)
+SCORE: Final = _reading("/v1/score", "text_1", _SCORING | _names("text_1 text_2"), "text_2")
+RERANK: Final = _reading("/v1/rerank", "query", _SCORING | _names("query documents top_n"), "documents")
 
 INFERENCE: Final[dict[tuple[bytes, bytes], Route]] = {
     (b"POST", route.path.encode()): route for route in (CHAT, COMPLETIONS, EMBEDDINGS, POOLING, SCORE, RERANK)
