@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints
 
 from pareta_registry.manifest import ArtifactFile
 
@@ -103,19 +103,58 @@ class Model(Document):
     adapters: tuple[Adapter, ...] = ()
 
 
+class Price(Document):
+    """In micro-USD per million tokens."""
+
+    input_micro_usd_per_mtok: int = Field(ge=0)
+    cached_input_micro_usd_per_mtok: int = Field(ge=0)
+    output_micro_usd_per_mtok: int = Field(ge=0)
+
+
 class Alias(Document):
-    """A name of a model under one task, best rank first; `engine` overrides the model's own settings."""
+    """A name of a model under one task, best rank first; `engine` overrides the model's own settings.
+
+    `quality` is what the task's metric gave it; without a `price` the control plane's own holds.
+    """
 
     id: Slug
     model: Slug
     engine: dict[str, Any] = Field(default_factory=dict)
     max_model_len: int | None = Field(default=None, gt=0)
+    quality: float | None = Field(default=None, ge=0, le=1)
+    price: Price | None = None
+
+
+class Baseline(Document):
+    """A vendor's model that open ones are compared with on one task; `context` in tokens."""
+
+    id: Slug
+    vendor: str
+    quality: float | None = Field(default=None, ge=0, le=1)
+    price: Price | None = None
+    context: int | None = Field(default=None, gt=0)
+    vision: bool = False
+
+
+class Example(Document):
+    """One input as a caller writes it, and the answer that counts as right: text, a number, or JSON."""
+
+    input: str = Field(min_length=1)
+    expected: JsonValue = None
+
+
+class TypicalTokens(Document):
+    """The size of a usual request, by which costs are compared before anything is called."""
+
+    input: int = Field(ge=0)
+    output: int = Field(ge=0)
 
 
 class Task(Document):
     """`system_prompt` is injected when a caller sends none; `prompt_scaffold` is text around the caller's input,
     with `{input}` where it goes; `scorer` names the function that the task's quality is measured by;
-    `has_blob_input` says that callers send documents or pictures."""
+    `has_blob_input` says that callers send documents or pictures. Title, description and examples are also what
+    free-text questions are matched against: write them in the words of those who ask."""
 
     kind: Literal["task"] = "task"
     id: Slug
@@ -127,6 +166,9 @@ class Task(Document):
     prompt_scaffold: str | None = None
     scorer: Slug | None = None
     has_blob_input: bool = False
+    examples: tuple[Example, ...] = ()
+    typical_tokens: TypicalTokens | None = None
+    frontier: tuple[Baseline, ...] = ()
 
 
 class Catalog(Document):

@@ -58,6 +58,7 @@ def _task(task: Task, at: Located, models: Mapping[str, Model]) -> Iterator[Prob
         yield at.problem(
             ("prompt_scaffold",), "must hold {input} once", "write {input} where the caller's text goes"
         )
+    yield from _frontier(task, at)
     for index, alias in enumerate(task.aliases):
         here: Path = ("aliases", index)
         if alias.id in ids[:index]:
@@ -78,6 +79,17 @@ def _task(task: Task, at: Located, models: Mapping[str, Model]) -> Iterator[Prob
                 f"{alias.max_model_len} is more than the model's context",
                 f"use at most {model.context}",
             )
+
+
+def _frontier(task: Task, at: Located) -> Iterator[Problem]:
+    """Aliases and baselines are named in one list by who compares them."""
+    taken = {alias.id for alias in task.aliases}
+    for index, baseline in enumerate(task.frontier):
+        if baseline.id in taken:
+            yield at.problem(
+                ("frontier", index, "id"), f"{baseline.id!r} names another model too", "choose another name"
+            )
+        taken.add(baseline.id)
 
 
 def _model(model: Model, at: Located) -> Iterator[Problem]:

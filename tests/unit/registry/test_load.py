@@ -40,6 +40,7 @@ ZEROS = "0" * 64
 FILE = f"{{path: a.json, sha256: '{ZEROS}', size_bytes: 1}}"
 ADAPTER_BODY = f"{{name: a, artifact: 'sha256:{ZEROS}', source: file:///a, rank: 8}}"
 ADAPTER = f"adapters:\n  - {ADAPTER_BODY}\n"
+BASELINE = "{id: sum-1, vendor: v}"
 
 
 def write(root: Path, task: str = TASK, model: str = MODEL) -> Path:
@@ -119,6 +120,8 @@ def test_json_is_read_too(tmp_path: Path) -> None:
         ("title: Summaries", "title: x\nprompt_scaffold: no place", ("task.yaml", 4, "prompt_scaffold")),
         ("id: sum-1", "id: recommended", ("task.yaml", 5, "aliases[0].id")),
         ("model: small", "model: small\n  - id: sum-1\n    model: small", ("task.yaml", 7, "aliases[1].id")),
+        ("title: Summaries", f"title: x\nfrontier: [{BASELINE}]", ("task.yaml", 4, "frontier[0].id")),
+        ("title: Summaries", "title: x\nexamples:\n  - input: ''", ("task.yaml", 5, "examples[0].input")),
     ],
 )
 def test_a_wrong_task_is_located(tmp_path: Path, old: str, new: str, expected: tuple[str, int, str]) -> None:
