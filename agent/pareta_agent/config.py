@@ -12,143 +12,18 @@ import tempfile
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from pareta_agent.errors import ConfigError
+from pareta_agent.sections import EndpointEntry, Section, Settings
+
+__all__ = ["EndpointEntry", "Settings", "environment", "load", "run_dir", "setting_rows"]
 
 PREFIX = "PARETA_"
 FOREIGN = {"PARETA_API_KEY", "PARETA_BASE_URL", "PARETA_CONFIG", "PARETA_GOLDEN_PLANS", "PARETA_MARKER"}
-
-
-def _absolute(path: Path) -> Path:
-    return path.expanduser().absolute()
-
-
-AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class EngineSection(Section):
-    python: AbsolutePath | None = Field(
-        None, description="Interpreter that has vLLM; unset: install a pinned one."
-    )
-    command: str | None = Field(
-        None,
-        description="Program that replaces `python -m vllm.entrypoints.openai.api_server`, same arguments.",
-    )
-    platform: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="Which pinned engine to install and run."
-    )
-    version: str | None = Field(
-        None, description="Pinned engine version; unset: the newest that is committed."
-    )
-    threads: int | None = Field(None, ge=1, description="CPU threads of one engine; unset: cores - 1.")
-    restart_budget: int = Field(
-        5, ge=0, le=100, description="Failures in a row after which an engine is given up."
-    )
-    idle_sleep_s: float | None = Field(
-        None, gt=0, description="Idle time after which an endpoint gives its devices back; unset: never."
-    )
-    standby: int = Field(1, ge=0, le=8, description="Pre-imported engines kept warm for fast cold starts.")
-
-
-class PlaneSection(Section):
-    url: str | None = Field(None, description="Control plane; unset: one embedded under the home directory.")
-    token_file: AbsolutePath | None = Field(
-        None, description="File that holds the node token for `plane.url`."
-    )
-    database: str | None = Field(
-        None, description="SQLAlchemy URL of this plane's ledger (PostgreSQL); unset: SQLite under the home."
-    )
-    balance_usd: float = Field(10.0, ge=0, le=1e9, description="What the embedded plane's org starts with.")
-
-
-class RegistrySection(Section):
-    catalog: AbsolutePath | None = Field(
-        None, description="Catalog directory; unset: the built-in demo catalog."
-    )
-    artifact_keys: AbsolutePath | None = Field(
-        None, description="PEM file of public keys; set: weights that none of them signed are refused."
-    )
-    docker_config: AbsolutePath | None = Field(None, description="config.json with `auths` for `oci://`.")
-    ca_file: AbsolutePath | None = Field(None, description="CA bundle trusted beside the system's.")
-    hf_endpoint: str | None = Field(None, description="Private mirror for `hf://`.")
-    hf_token_file: AbsolutePath | None = Field(None, description="File with the mirror's token.")
-    object_store_file: AbsolutePath | None = Field(
-        None, description="JSON options of `s3://`, `gs://`, `az://`."
-    )
-
-
-class FrontSection(Section):
-    max_body_bytes: int = Field(10 * 2**20, ge=1024, description="Largest request body.")
-    request_timeout_s: float = Field(600.0, gt=0, description="Longest a request may run.")
-    hold_s: float = Field(
-        60.0,
-        ge=0,
-        description="Longest a call waits for an endpoint that wakes or starts; 0 refuses at once.",
-    )
-    queue_per_endpoint: int = Field(2048, ge=1, description="Calls that may wait for one endpoint.")
-    queue_per_org: int = Field(4096, ge=1, description="Calls of one organization that may wait.")
-
-
-class SpoolSection(Section):
-    max_bytes: int = Field(2 * 2**30, ge=2**20, description="Largest spool; at 95 % admission stops.")
-
-
-class EndpointEntry(Section):
-    """One endpoint to deploy on the embedded plane."""
-
-    id: str | None = None
-    task: str
-    alias: str = "recommended"
-
-
-class Settings(Section):
-    """Every setting. Keys of a section are `section.key` in TOML and `PARETA_SECTION_KEY` in the environment."""
-
-    home: AbsolutePath = Field(
-        Path("~/.pareta"), validate_default=True, description="Everything this node keeps."
-    )
-    cache: AbsolutePath = Field(
-        Path("~/.cache/pareta"),
-        validate_default=True,
-        description="Engines and downloads, shared by all homes.",
-    )
-    node: str | None = Field(
-        None, pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", description="Node id; unset: made once."
-    )
-    host: str = Field("127.0.0.1", description="Address the front listens on.")
-    port: int = Field(8000, ge=0, le=65535, description="Port of the front; 0 picks a free one.")
-    task: str = Field("contract-key-fields", description="Task to deploy on the embedded plane.")
-    alias: str = Field("recommended", description="Alias of the task's model.")
-    endpoint: str | None = Field(
-        None, pattern=r"^ep_[a-z0-9_]{1,60}$", description="Endpoint id; unset: made from the alias."
-    )
-    endpoints: tuple[EndpointEntry, ...] = Field(
-        (), description="Several endpoints instead of task and alias."
-    )
-    canary: bool = Field(True, description="Ask a known question before going live.")
-    objective: Literal["balanced", "latency", "throughput"] = Field(
-        "balanced", description="What plans aim at."
-    )
-    max_model_len: int | None = Field(None, ge=64, description="Longest context to plan for.")
-    drain_timeout_s: float = Field(
-        30.0, ge=0, description="How long admitted requests may finish after SIGTERM."
-    )
-    log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(str.lower)] = Field(
-        "info", description="Least level that is logged."
-    )
-    engine: EngineSection = EngineSection()
-    plane: PlaneSection = PlaneSection()
-    registry: RegistrySection = RegistrySection()
-    front: FrontSection = FrontSection()
-    spool: SpoolSection = SpoolSection()
 
 
 def load(flags: Mapping[str, Any], config: Path | None = None) -> tuple[Settings, list[str]]:
@@ -206,7 +81,7 @@ def _config_file(flags: Mapping[str, Any]) -> Path | None:
     if named := os.environ.get("PARETA_CONFIG"):
         return Path(named)
     home = Path(flags.get("home") or os.environ.get("PARETA_HOME") or Settings.model_fields["home"].default)
-    default = _absolute(home) / "config.toml"
+    default = home.expanduser().absolute() / "config.toml"
     return default if default.is_file() else None
 
 

@@ -14,6 +14,7 @@ import shlex
 import signal
 import sys
 import time
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     p.add_argument(
         "--kv-tokens", type=int, default=None, help="refuse to start with a longer --max-model-len"
     )
+    p.add_argument("--cut-after-head", action="store_true", help="the head of a stream, then nothing more")
     p.add_argument("--freeze", action="store_true", help="take requests, answer health only")
     p.add_argument("--hang-up-next", action="store_true", help="close instead of the next answer")
     p.add_argument("--wrong-text", action="store_true", help="fail the canary")
@@ -80,6 +82,7 @@ class Engine:
     def __init__(self, flags: argparse.Namespace) -> None:
         self.flags = flags
         self.running = 0
+        self.heard: deque[str] = deque(maxlen=100)
         self.aborted = 0
         self.finished = 0
         self.prompt_tokens = 0
@@ -153,6 +156,7 @@ class Connection(asyncio.Protocol):
 
     def respond(self, method: str, path: str, body: bytes) -> None:
         flags = self.flags
+        self.engine.heard.append(f"{method} {path}")
         if path == "/health":
             self.send(200, b"")
         elif path == "/version":
@@ -190,6 +194,9 @@ class Connection(asyncio.Protocol):
         self.answer = answer
         if answer.streamed:
             self.head(200, "text/event-stream; charset=utf-8", "transfer-encoding: chunked")
+            if flags.cut_after_head:
+                self.transport.close()
+                return
             self.step()
         else:
             self.timer = self.loop.call_later(flags.slow_token * answer.tokens, self.whole)

@@ -57,7 +57,8 @@ class Slot:
         if replica is None or replica.state is not State.READY:
             return None
         where = replica.starter.place
-        return ReplicaView(self.name, where.generation, where.socket, replica.measures.version)
+        seats = self.spec.plan.max_num_seqs * self.spec.plan.dp
+        return ReplicaView(self.name, where.generation, where.socket, replica.measures.version, seats)
 
     def kill(self) -> None:
         """No more patience: the engine's group is killed now."""

@@ -12,12 +12,16 @@ EndpointStatus = Literal["deploying", "live", "stopped", "failed", "cold"]
 
 @dataclass(frozen=True, slots=True)
 class ReplicaView:
-    """One engine that takes requests. `name` is `<endpoint>/<index>`; `generation` grows with every start."""
+    """One engine that takes requests. `name` is `<endpoint>/<index>`; `generation` grows with every start.
+
+    `seats` is how many requests it works on at a time, None where that is not known.
+    """
 
     name: str
     generation: int
     socket: Path
     engine_version: str | None = None
+    seats: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

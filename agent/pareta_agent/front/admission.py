@@ -1,8 +1,7 @@
-"""May this request run, and where? Pure: the key's worth, the fleet and the load go in, a choice comes out."""
+"""May this request run, and what may it cost? Pure: the key's worth and the fleet go in, an answer comes out."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pareta_agent.access.grant import KeyGrant, Price
@@ -51,16 +50,6 @@ def find(model: str, grant: KeyGrant, fleet: FleetView) -> EndpointView | Proble
     if endpoint.org != grant.org or (grant.endpoints is not None and model not in grant.endpoints):
         return Problem("endpoint_forbidden", param="model")
     return endpoint
-
-
-def place(endpoint: EndpointView, load: Mapping[str, int], max_in_flight: int) -> Target | Problem:
-    """The least loaded replica, or why there is none; ties go to the first."""
-    if endpoint.status != "live" or not endpoint.replicas:
-        return unavailable(endpoint)
-    replica = min(endpoint.replicas, key=lambda r: load.get(r.name, 0))
-    if load.get(replica.name, 0) >= max_in_flight:
-        return Problem("endpoint_busy")
-    return Target(endpoint, replica)
 
 
 def worst_case(ask: Ask, endpoint: EndpointView, price: Price | None) -> int:

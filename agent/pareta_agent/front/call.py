@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 from pareta_agent.access.credit import Reservation
 from pareta_agent.access.grant import KeyGrant
 from pareta_agent.access.limits import Permit
-from pareta_agent.front import admission, body, door, limits
+from pareta_agent.front import admission, body, choice, door, limits
 from pareta_agent.front.desk import Desk
 from pareta_agent.front.envelope import Problem
 from pareta_agent.front.reply import COMMENT, Reply
 from pareta_agent.front.routes import Route
 from pareta_agent.front.run import Run
 from pareta_agent.front.tally import Bill
+from pareta_agent.front.uploads import UNCOUNTED_BYTES
 from pareta_agent.front.wire import Request
 from pareta_agent.telemetry.events import Event
 
@@ -82,14 +83,19 @@ class Call:
 
     def take_body(self, data: bytes) -> None:
         self.body += data
-        if len(self.body) > self._desk.settings.max_body_bytes and not self.response_complete:
-            self._request = self._request.with_problem(Problem("body_too_large"))
+        if len(self.body) <= UNCOUNTED_BYTES or self.response_complete:
+            return
+        problem = self._desk.uploads.grew(self, self.body, self.route.media)
+        if problem is not None:
+            self._desk.uploads.ended(self)
+            self._request = self._request.with_problem(problem)
             self.body.clear()
             if self._started:
-                self.refuse(Problem("body_too_large"))
+                self.refuse(problem)
 
     def body_complete(self) -> None:
         self.more_body = False
+        self._desk.uploads.ended(self)
         if self._started and not self.response_complete:
             self._proceed()
 
@@ -142,7 +148,7 @@ class Call:
         return admission.authorize(self._grant) if self._grant is not None else None
 
     def _proceed(self) -> None:
-        if self._grant is not None and len(self.body) <= self._desk.settings.off_loop_body_bytes:
+        if self._grant is not None and len(self.body) <= self._desk.on_loop_bytes:
             try:
                 self._admit(self._grant, body.read(self.route, self.body))
             except Exception as error:  # the parser would call it the caller's broken HTTP
@@ -233,17 +239,11 @@ class Call:
         return self.disconnected or self.response_complete
 
     def _choose(self, grant: KeyGrant, ask: body.Ask) -> admission.Target | Problem:
-        deps, settings = self._desk.deps, self._desk.settings
-        endpoint = admission.find(ask.model, grant, deps.fleet_view())
+        endpoint = admission.find(ask.model, grant, self._desk.deps.fleet_view())
         if isinstance(endpoint, Problem):
             return endpoint
         self._endpoint = endpoint.id
-        if self._desk.by_key[grant.key_id] >= settings.max_in_flight_per_key:
-            return Problem("too_many_requests")
-        target = admission.place(endpoint, self._desk.load, settings.max_in_flight_per_replica)
-        if isinstance(target, admission.Target) and not deps.spool.can_admit():
-            return Problem("metering_unavailable")
-        return target
+        return choice.choose(self._desk, endpoint, grant, ask.fields.get(self.route.prompt))
 
     # the caller's side of a run
 

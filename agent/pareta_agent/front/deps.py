@@ -31,10 +31,13 @@ class Spool(Protocol):
 class FrontSettings:
     """Limits of the front. Bytes, seconds, counts; each is enforced before the thing it limits is read.
 
+    A body that carries media may have `max_media_body_bytes`, of which `max_body_bytes` may be text.
     A call may wait `hold_s` for an endpoint that wakes or starts; a stream that waits says so every `comfort_s`.
     """
 
     max_body_bytes: int = 10 * 2**20
+    max_media_body_bytes: int = 32 * 2**20
+    max_uploads_bytes: int = 512 * 2**20
     max_answer_bytes: int = 64 * 2**20
     max_header_bytes: int = 32 * 2**10
     max_headers: int = 100
@@ -46,14 +49,22 @@ class FrontSettings:
     connect_timeout_s: float = 2.0
     pool_idle_s: float = 30.0
     max_in_flight_per_replica: int = 4096
+    min_in_flight_per_replica: int = 64
+    in_flight_per_seat: int = 16
     max_in_flight_per_key: int = 2048
     max_connections: int = 16384
+    max_connections_per_address: int = 8192
+    hosts: tuple[str, ...] = ()
     off_loop_body_bytes: int = 256 * 2**10
     hold_s: float = 60.0
     comfort_s: float = 15.0
     hold_bytes: int = 256 * 2**20
     queue_per_endpoint: int = 2048
     queue_per_org: int = 4096
+
+    def most_body_bytes(self, media: bool) -> int:
+        """The largest body of a route, which may carry media or not."""
+        return self.max_media_body_bytes if media else self.max_body_bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,15 @@ from collections import Counter
 from typing import Protocol
 
 from pareta_agent.access.limits import Limiter
+from pareta_agent.front.choice import Affinity, Room
+from pareta_agent.front.crowd import Crowd
 from pareta_agent.front.deps import FrontDeps, FrontSettings
 from pareta_agent.front.hold import Hold
+from pareta_agent.front.hosts import Hosts
+from pareta_agent.front.uploads import Uploads
 from pareta_agent.front.upstream import Pools
+
+PACE_WEIGHT = 0.1
 
 
 class Served(Protocol):
@@ -33,6 +39,17 @@ class Desk:
         self.pools = Pools(deps.clock)
         self.limiter = Limiter(deps.clock)
         self.hold = Hold(settings, deps)
+        self.hosts = Hosts(settings.hosts)
+        self.crowd = Crowd(settings.max_connections, settings.max_connections_per_address)
+        self.uploads = Uploads(settings)
+        self.on_loop_bytes = min(settings.off_loop_body_bytes, settings.max_body_bytes)
+        self.room = Room(
+            settings.in_flight_per_seat,
+            settings.min_in_flight_per_replica,
+            settings.max_in_flight_per_replica,
+        )
+        self.affinity = Affinity()
+        self.pace: dict[str, float] = {}
         self.load: Counter[str] = Counter()
         self.used_s: dict[str, float] = {}
         self.by_key: Counter[str] = Counter()
@@ -59,6 +76,7 @@ class Desk:
 
     def leave(self, served: Served) -> None:
         self.open.discard(served)
+        self.uploads.ended(served)
         if not self.open:
             self.idle.set()
 
@@ -66,13 +84,18 @@ class Desk:
         self.load[replica] += 1
         self.by_key[key_id] += 1
 
-    def end_run(self, replica: str, key_id: str) -> None:
-        """Names that no longer run anything are forgotten, but for when that was."""
+    def end_run(self, replica: str, key_id: str, took_s: float) -> None:
+        """Names that no longer run anything are forgotten, but for when that was and what it took."""
+        before_s = self.pace.get(replica, took_s)
+        self.pace[replica] = before_s + PACE_WEIGHT * (took_s - before_s)
         self.used_s[replica] = self.deps.clock.mono_s()
-        for counter, name in ((self.load, replica), (self.by_key, key_id)):
-            counter[name] -= 1
-            if not counter[name]:
-                del counter[name]
+        _one_less(self.load, replica)
+        _one_less(self.by_key, key_id)
+
+    def move_run(self, replica: str, to: str) -> None:
+        """A run that one replica lost goes on at another."""
+        _one_less(self.load, replica)
+        self.load[to] += 1
 
     def tick(self) -> None:
         """Once a second or so: deadlines, stale connections, engines that are gone."""
@@ -82,3 +105,9 @@ class Desk:
         fleet = self.deps.fleet_view()
         sockets = (replica.socket for e in fleet.endpoints.values() for replica in e.replicas)
         self.pools.keep(sockets, self.settings.pool_idle_s)
+
+
+def _one_less(counter: Counter[str], name: str) -> None:
+    counter[name] -= 1
+    if not counter[name]:
+        del counter[name]

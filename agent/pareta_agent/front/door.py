@@ -11,6 +11,7 @@ from pareta_agent.front import admission, body
 from pareta_agent.front.desk import Desk
 from pareta_agent.front.envelope import Problem
 from pareta_agent.front.routes import Route
+from pareta_agent.front.uploads import media_bytes, too_much_text
 
 
 async def ask(
@@ -23,7 +24,11 @@ async def ask(
         return None, Problem("auth_unavailable")
     if (problem := admission.authorize(grant)) is not None:
         return grant, problem
-    return grant, await asyncio.to_thread(body.read, route, bytes(data))
+    found = await asyncio.to_thread(body.read, route, bytes(data))
+    limit = desk.settings.max_body_bytes
+    if isinstance(found, body.Ask) and len(data) > limit and len(data) - media_bytes(found.fields) > limit:
+        return grant, too_much_text(limit)
+    return grant, found
 
 
 async def top_up(desk: Desk, grant: KeyGrant, worst_micro_usd: int) -> Reservation | Problem:

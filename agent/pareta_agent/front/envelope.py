@@ -48,6 +48,7 @@ CATALOGUE: Final[dict[str, tuple[int, str, str]]] = {
     "method_not_allowed": (405, INVALID, "This route does not take that method."),
     "request_timeout": (408, INVALID, "The request took too long to arrive."),
     "body_too_large": (413, INVALID, "The request body is too large."),
+    "unknown_host": (421, INVALID, "This node does not answer to that host name."),
     "unsupported_media_type": (415, INVALID, "Send the body as uncompressed application/json."),
     "headers_too_large": (431, INVALID, "The request headers are too large."),
     "rate_limited": (429, RATE, "This key has reached one of its limits."),

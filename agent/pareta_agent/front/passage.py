@@ -5,6 +5,7 @@ It judges no key and reads no body: the plane does both.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
@@ -23,6 +24,7 @@ ROUTES: Final = (
     (f"{_ONE}/stop", ["POST"]),
 )
 MAX_BODY_BYTES: Final = 64 * 2**10
+BODY_S: Final = 30.0
 CONNECT_S: Final = 5.0
 SILENCE_S: Final = 60.0
 _UP: Final = ("authorization", "content-type")
@@ -42,10 +44,14 @@ def handler(plane_url: str | None) -> Callable[[Request], Awaitable[Response]]:
 
     async def ask(request: Request) -> Response:
         body = bytearray()
-        async for part in request.stream():
-            body += part
-            if len(body) > MAX_BODY_BYTES:
-                return respond(Problem("body_too_large"))
+        try:
+            async with asyncio.timeout(BODY_S):
+                async for part in request.stream():
+                    body += part
+                    if len(body) > MAX_BODY_BYTES:
+                        return respond(Problem("body_too_large"))
+        except TimeoutError:
+            return respond(Problem("request_timeout"))
         return await _pass(str(plane_url), request, bytes(body))
 
     return ask if plane_url else elsewhere

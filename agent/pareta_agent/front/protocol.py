@@ -38,14 +38,16 @@ class FrontProtocol(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self.waiting_since_s = self._desk.deps.clock.mono_s()
-        if len(self.connections) > self._desk.settings.max_connections:
-            self._refuse_connection("too many connections", Problem("too_many_requests"))
+        self._address = self.client[0] if self.client else ""
+        if excess := self._desk.crowd.enter(self._address):
+            self._refuse_connection(excess, Problem("too_many_requests"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         calls = [cycle for cycle, _ in self.pipeline if isinstance(cycle, Call)]
         if isinstance(self.cycle, Call):
             calls.append(self.cycle)
         super().connection_lost(exc)
+        self._desk.crowd.leave(self._address)
         for call in calls:
             if not call.response_complete:
                 call.caller_gone()
@@ -81,16 +83,19 @@ class FrontProtocol(HttpToolsProtocol):
         if self.parser.should_upgrade():
             self._refuse_connection("upgrade", Problem("bad_http", "Upgrades are not spoken; use HTTP/1.1."))
             return
-        if reason := broken_framing(self.headers):
+        fields, http11 = dict(self.headers), self.parser.get_http_version() == "1.1"
+        if reason := broken_framing(self.headers, fields, http11):
             self._refuse_connection(reason, Problem("bad_http"))
+            return
+        if code := self._desk.hosts.refusal(fields[b"host"]):
+            self._refuse_connection("host", Problem(code))
             return
         route = INFERENCE.get((self.parser.get_method(), self.url))
         if route is None:
             self._pass_on()
             return
-        http11 = self.parser.get_http_version() == "1.1"
         keep_alive = http11 and self.parser.should_keep_alive()
-        request = request_of(self.headers, keep_alive, http11, self._desk.settings.max_body_bytes)
+        request = request_of(fields, keep_alive, http11, self._desk.settings.most_body_bytes(route.media))
         call = Call(self._desk, self, route, request)
         previous, self.cycle = self.cycle, call
         if previous is None or previous.response_complete:
@@ -188,7 +193,11 @@ class FrontProtocol(HttpToolsProtocol):
             return
         self._broken = True
         self._desk.deps.metrics.inc("pareta_front_bad_http_total", reason)
-        busy = self.cycle is not None and not self.cycle.response_complete
+        cycle = self.cycle
+        busy = cycle is not None and not cycle.response_complete
+        if busy and isinstance(cycle, Call) and cycle.more_body and not self.pipeline:
+            cycle.refuse(problem)
+            return
         if not busy:
             document = body_of(problem)
             headers = [

@@ -30,7 +30,8 @@ class Route:
     """One inference route. `fields` may reach the engine; `prompt` is the field that must be there.
 
     `streams` says whether `stream` is understood; `generates` whether output tokens are expected. `documents` is
-    the field whose length is the number of prompts, where one call carries several.
+    the field whose length is the number of prompts, where one call carries several; `media` whether parts of the
+    prompt may be `data:` URLs, which make a body large.
     """
 
     path: str
@@ -39,6 +40,7 @@ class Route:
     streams: bool = True
     generates: bool = True
     documents: str | None = None
+    media: bool = True
 
 
 CHAT: Final = Route(
@@ -56,6 +58,7 @@ COMPLETIONS: Final = Route(
     "prompt",
     _SAMPLING | _names("prompt suffix echo add_special_tokens"),
     documents="prompt",
+    media=False,
 )
 
 

@@ -8,6 +8,7 @@ from typing import Final, Protocol
 
 import orjson
 
+from pareta_agent.front import choice
 from pareta_agent.front.admission import Target
 from pareta_agent.front.body import Ask
 from pareta_agent.front.desk import Desk
@@ -62,6 +63,7 @@ class Run:
         self._request: list[bytes] = []
         self._fresh = False
         self._retries = 0
+        self._moved = False
         self._settled = False
         self._document: bytes | None = None
         self._tokens: Tokens | None = None
@@ -157,13 +159,13 @@ class Run:
 
     def engine_lost(self) -> None:
         relay = self._relay
-        untouched = relay is not None and relay.status is None and not self._fresh
-        if untouched and not self._caller.disconnected and not self._settled:
-            # An idle connection that the engine had closed meanwhile: it never saw the request.
-            self._retries += 1
-            self._desk.deps.metrics.inc("pareta_upstream_retries_total", self._admission.endpoint)
-            self._connecting = asyncio.get_running_loop().create_task(self._connect())
-        elif not self._settled:
+        if self._settled:
+            return
+        # An idle connection that the engine had closed meanwhile: it never saw the request.
+        stale = relay is not None and relay.status is None and not self._fresh
+        if (stale and not self._caller.disconnected) or self._elsewhere():
+            self._again()
+        else:
             self._fail(Problem("engine_failed" if relay and relay.status else "engine_unreachable"))
 
     def relay_failed(self, error: Exception) -> None:  # noqa: ARG002
@@ -172,13 +174,33 @@ class Run:
 
     # inside
 
+    def _elsewhere(self) -> bool:
+        """Moves to another replica, once, while nothing of an answer was passed on; False where there is none."""
+        if self._settled or self._moved or self._caller.disconnected or self._first_s is not None:
+            return False
+        target = choice.another(self._desk, self._target)
+        if target is None:
+            return False
+        self._desk.move_run(self._target.replica.name, target.replica.name)
+        self._target, self._moved = target, True
+        return True
+
+    def _again(self) -> None:
+        self._relay = None
+        self._retries += 1
+        self._desk.deps.metrics.inc("pareta_upstream_retries_total", self._admission.endpoint)
+        self._connecting = asyncio.get_running_loop().create_task(self._connect())
+
     async def _connect(self) -> None:
         pool = self._desk.pools.of(self._target.replica.socket)
         try:
             connection = await pool.connect(self._desk.settings.connect_timeout_s)
         except (OSError, TimeoutError):
             self._connecting = None
-            self.fail("engine_unreachable")
+            if self._elsewhere():
+                self._again()
+            else:
+                self.fail("engine_unreachable")
             return
         self._connecting = None
         if self._settled:
@@ -223,7 +245,7 @@ class Run:
         self._request = []
         record = self._record(facts)
         done = record.outcome is Outcome.COMPLETED
-        self._desk.end_run(self._target.replica.name, self._admission.key_id)
+        self._desk.end_run(self._target.replica.name, self._admission.key_id, record.t_end_s)
         self._desk.deps.credit.release(self._bill.held, self._bill.used_micro_usd(record))
         if self._bill.permit is not None:
             self._desk.limiter.leave(self._bill.permit, record.tokens.input + record.tokens.output)

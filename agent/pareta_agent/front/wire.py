@@ -11,10 +11,20 @@ from typing import Final
 from pareta_agent.front.envelope import Problem
 
 Headers = list[tuple[bytes, bytes]]
+Fields = dict[bytes, bytes]
 
 _STATUS_LINES: Final = {s.value: b"HTTP/1.1 %d %b\r\n" % (s.value, s.phrase.encode()) for s in HTTPStatus}
 JSON: Final = b"application/json"
-_ONCE: Final = (b"content-length", b"host", b"authorization", b"content-type", b"transfer-encoding")
+_ONCE: Final = (
+    b"content-length",
+    b"host",
+    b"authorization",
+    b"content-type",
+    b"transfer-encoding",
+    b"content-encoding",
+    b"expect",
+    b"idempotency-key",
+)
 
 
 @dataclass(slots=True)
@@ -31,15 +41,14 @@ class Request:
         return replace(self, problem=self.problem or problem)
 
 
-def broken_framing(headers: Headers) -> str | None:
+def broken_framing(headers: Headers, fields: Fields, http11: bool) -> str | None:
     """What makes a request's framing ambiguous, which ends the connection; None when nothing does."""
-    fields = dict(headers)
     if len(fields) < len(headers) and (twice := _said_twice(headers)):
         return f"duplicate {twice.decode()}"
     coding = fields.get(b"transfer-encoding")
     if coding is not None and b"content-length" in fields:
         return "both content-length and transfer-encoding"
-    if coding is not None and coding.strip().lower() != b"chunked":
+    if coding is not None and (coding.strip().lower() != b"chunked" or not http11):
         return "unknown transfer-encoding"
     return None if b"host" in fields else "no host"
 
@@ -49,9 +58,8 @@ def _said_twice(headers: Headers) -> bytes | None:
     return next((name for name in _ONCE if names[name] > 1), None)
 
 
-def request_of(headers: Headers, keep_alive: bool, http11: bool, max_body_bytes: int) -> Request:
+def request_of(fields: Fields, keep_alive: bool, http11: bool, max_body_bytes: int) -> Request:
     """Reads the head of an inference request whose framing is sound."""
-    fields = dict(headers)
     kind = fields.get(b"content-type", JSON)
     encoding = fields.get(b"content-encoding")
     length = fields.get(b"content-length", b"0")

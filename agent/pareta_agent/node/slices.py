@@ -22,6 +22,12 @@ from pareta_registry.stores import StoreSettings
 def front_settings(settings: Settings) -> FrontSettings:
     return FrontSettings(
         max_body_bytes=settings.front.max_body_bytes,
+        max_media_body_bytes=settings.front.max_media_body_bytes,
+        max_connections=settings.front.max_connections,
+        max_connections_per_address=settings.front.max_connections_per_address,
+        max_in_flight_per_key=settings.front.max_requests_per_key,
+        in_flight_per_seat=settings.front.max_requests_per_seat,
+        hosts=settings.front.hosts,
         request_timeout_s=settings.front.request_timeout_s,
         hold_s=settings.front.hold_s,
         queue_per_endpoint=settings.front.queue_per_endpoint,

@@ -6,7 +6,7 @@ import pytest
 
 from pareta_agent.access.grant import KeyGrant, Price
 from pareta_agent.engine.view import EndpointView, FleetView, ReplicaView
-from pareta_agent.front.admission import Target, authorize, bearer_of, find, place, worst_case
+from pareta_agent.front.admission import authorize, bearer_of, find, worst_case
 from pareta_agent.front.body import Ask
 from pareta_agent.front.envelope import Problem
 
@@ -68,20 +68,6 @@ def test_while_the_node_starts_an_unknown_endpoint_may_be_on_its_way():
     problem = find("ep_other", GRANT, FleetView({"ep": LIVE}, complete=False))
     assert isinstance(problem, Problem)
     assert (problem.code, problem.status) == ("endpoint_cold", 503)
-
-
-@pytest.mark.parametrize(
-    ("load", "chosen"),
-    [({}, 0), ({"ep/0": 1}, 1), ({"ep/0": 2, "ep/1": 1, "ep/2": 1}, 1), ({"ep/0": 1, "ep/1": 1}, 2)],
-)
-def test_the_least_loaded_replica_is_chosen(load, chosen):
-    """The first of equals."""
-    assert place(LIVE, load, 10) == Target(LIVE, REPLICAS[chosen])
-
-
-def test_full_replicas_are_busy():
-    """429 rather than a queue without end."""
-    assert place(LIVE, {replica.name: 4 for replica in REPLICAS}, 4) == Problem("endpoint_busy")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,123 @@
+"""On which replica a call runs: the least loaded one, unless another has read the beginning of its prompt before.
+
+`pick` is pure. What a prompt begins with is looked at only where there is more than one replica to choose from.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from pareta_agent.access.grant import KeyGrant
+from pareta_agent.engine.view import EndpointView, ReplicaView
+from pareta_agent.front.admission import Target, unavailable
+from pareta_agent.front.envelope import Problem
+
+if TYPE_CHECKING:
+    from pareta_agent.front.desk import Desk
+
+BEGINNING_CHARS: Final = 1024
+WORTH_CHARS: Final = 512  # what is shorter is read again sooner than moved to where it was read
+REMEMBERED: Final = 4096
+LIKELY_SEATS: Final = 32
+LONGEST_WAIT_S: Final = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How many calls one replica may have at once: so many for each that it works on at a time, within bounds."""
+
+    per_seat: int
+    least: int
+    most: int
+
+    def of(self, replica: ReplicaView) -> int:
+        return min(self.most, max(self.least, (replica.seats or self.most) * self.per_seat))
+
+
+def pick(
+    endpoint: EndpointView, load: Mapping[str, int], room: Room, favourite: str = "", without: str = ""
+) -> ReplicaView | None:
+    """The favourite unless it is an eighth of its seats busier than the least busy, the first of equals else.
+
+    None when everyone but `without` has all that it may have.
+    """
+    free = [r for r in endpoint.replicas if r.name != without and load.get(r.name, 0) < room.of(r)]
+    if not free:
+        return None
+    least = min(free, key=lambda r: load.get(r.name, 0))
+    liked = next((r for r in free if r.name == favourite), least)
+    slack = max(2, (liked.seats or LIKELY_SEATS) // 8)
+    return liked if load.get(liked.name, 0) - load.get(least.name, 0) <= slack else least
+
+
+def beginning(prompt: Any) -> str:
+    """The first characters of a prompt in any route's shape, and with them its roles: enough to know it again."""
+    found: list[str] = []
+    rest, size = [prompt], 0
+    while rest and size < BEGINNING_CHARS:
+        value = rest.pop()
+        if isinstance(value, dict):
+            rest.extend(reversed(list(value.values())))
+        elif isinstance(value, list):
+            rest.extend(reversed(value[:BEGINNING_CHARS]))
+        else:
+            found.append(str(value)[: BEGINNING_CHARS - size])
+            size += len(found[-1]) + 1
+    return "\n".join(found)
+
+
+class Affinity:
+    """Which replica read a prompt's beginning last, by org; the oldest are forgotten."""
+
+    def __init__(self) -> None:
+        self._seen: dict[int, str] = {}
+
+    def favourite(self, key: int) -> str:
+        return self._seen.get(key, "")
+
+    def saw(self, key: int, replica: str) -> None:
+        self._seen.pop(key, None)
+        self._seen[key] = replica
+        if len(self._seen) > REMEMBERED:
+            del self._seen[next(iter(self._seen))]
+
+
+def choose(desk: Desk, endpoint: EndpointView, grant: KeyGrant, prompt: Any) -> Target | Problem:
+    """Where an authorized call goes, or why it must not go anywhere now."""
+    if desk.by_key[grant.key_id] >= desk.settings.max_in_flight_per_key:
+        return Problem("too_many_requests")
+    if endpoint.status != "live" or not endpoint.replicas:
+        return unavailable(endpoint)
+    key, favourite = 0, ""
+    if len(endpoint.replicas) > 1:
+        begins = beginning(prompt)
+        if len(begins) >= WORTH_CHARS:
+            # Python's own hash is keyed by the process, so nobody can aim at another org's beginnings.
+            key = hash((endpoint.org, begins))
+            favourite = desk.affinity.favourite(key)
+    replica = pick(endpoint, desk.load, desk.room, favourite)
+    if replica is None:
+        return Problem("endpoint_busy", retry_after_s=wait_s(desk, endpoint))
+    if not desk.deps.spool.can_admit():
+        return Problem("metering_unavailable")
+    if key:
+        desk.affinity.saw(key, replica.name)
+    return Target(endpoint, replica)
+
+
+def another(desk: Desk, target: Target) -> Target | None:
+    """The next best place for a call whose replica was lost before it had said anything."""
+    endpoint = desk.deps.fleet_view().endpoints.get(target.endpoint.id)
+    if endpoint is None or endpoint.status != "live":
+        return None
+    replica = pick(endpoint, desk.load, desk.room, without=target.replica.name)
+    return Target(endpoint, replica) if replica is not None else None
+
+
+def wait_s(desk: Desk, endpoint: EndpointView) -> int:
+    """When a full endpoint will have room for a second half of what it has now: half of what its calls take."""
+    taken = [desk.pace[r.name] for r in endpoint.replicas if r.name in desk.pace]
+    return min(LONGEST_WAIT_S, max(1, math.ceil(min(taken) / 2))) if taken else 1

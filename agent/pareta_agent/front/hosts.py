@@ -1,0 +1,57 @@
+"""Which names this node answers to: the Host of every request is looked at before anything else of it.
+
+A page in a browser can make a name of its own point at a node's address; only what the node calls itself tells the two
+apart. Pure.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable
+from typing import Final
+
+_WELL_FORMED: Final = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(:\d{0,5})?")
+_REMEMBERED: Final = 256
+
+
+class Hosts:
+    """`names` may start with `*.` for all below; without any, every well-formed Host is ours.
+
+    An address and `localhost` are always ours: nobody can make them point elsewhere.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._names = frozenset(name.lower() for name in names)
+        self._good: set[bytes] = set()
+
+    def refusal(self, host: bytes) -> str | None:
+        """`bad_http` for what is no Host, `unknown_host` for a foreign one, None for ours."""
+        if host in self._good:
+            return None
+        found = _WELL_FORMED.fullmatch(host)
+        if found is None:
+            return "bad_http"
+        if self._names and not self._ours(found.group(1).decode().lower()):
+            return "unknown_host"
+        if len(self._good) < _REMEMBERED:
+            self._good.add(host)
+        return None
+
+    def _ours(self, name: str) -> bool:
+        if name in self._names or name == "localhost" or _is_address(name):
+            return True
+        _, dot, parent = name.partition(".")
+        while dot:
+            if f"*.{parent}" in self._names:
+                return True
+            _, dot, parent = parent.partition(".")
+        return False
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name.strip("[]"))
+    except ValueError:
+        return False
+    return True
