@@ -11,7 +11,17 @@ from typing import Any
 
 CHAT, TEXT, EMBED = "/v1/chat/completions", "/v1/completions", "/v1/embeddings"
 SCORE, RERANK, POOL = "/v1/score", "/v1/rerank", "/pooling"
-PROMPTS = {CHAT: "messages", TEXT: "prompt", EMBED: "input", SCORE: "text_1", RERANK: "query", POOL: "input"}
+RESPOND, MESSAGE = "/v1/responses", "/v1/messages"
+PROMPTS = {
+    CHAT: "messages",
+    TEXT: "prompt",
+    RESPOND: "input",
+    MESSAGE: "messages",
+    EMBED: "input",
+    SCORE: "text_1",
+    RERANK: "query",
+    POOL: "input",
+}
 DOCUMENTS = {EMBED: "input", SCORE: "text_2", RERANK: "documents", POOL: "input"}
 INFERENCE = frozenset(PROMPTS)
 FINGERPRINT = "vllm-0.32.0-b757027e"
@@ -52,6 +62,7 @@ class Answer:
     id: str = ""
     created: int = 0
     sent: int = 0
+    sequence: int = 0
     head: bytes = b""
     queue: list[bytes] = field(default_factory=list)
 
@@ -61,8 +72,8 @@ class Answer:
 
     @property
     def speaking(self) -> bool:
-        """Whether the latest event carried words: a chat opens with one that does not."""
-        return self.path != CHAT or self.sent > 1
+        """Whether the latest event carried words: all but completions open with one that does not."""
+        return self.path == TEXT or self.sent > 1
 
     @property
     def halved(self) -> bool:
@@ -167,17 +178,165 @@ class Embedding(Answer):
         return head if self.flags.no_usage else {**head, "usage": usage}
 
 
+class Response(Answer):
+    """vLLM's responses: typed events, a last one with everything; an answer that it cut it calls completed too."""
+
+    @property
+    def said(self) -> str:
+        return "" if self.flags.abort_finish else "".join(self.words)
+
+    def typed(self, kind: str, **more: Any) -> bytes:
+        body = {**more, "sequence_number": self.sequence, "type": kind}
+        self.sequence += 1
+        text = json.dumps(body, separators=(",", ":"), ensure_ascii=False)
+        return f"event: {kind}\ndata: {text}\n\n".encode()
+
+    def next_event(self) -> bytes | None:
+        at = self.sent - 1
+        if self.sent == 0:
+            self.sent = 1
+            opened = [
+                self.typed(f"response.{e}", response=self.state("in_progress"))
+                for e in ("created", "in_progress")
+            ]
+            item = {**self.item(""), "status": "in_progress", "content": []}
+            opened.append(self.typed("response.output_item.added", item=item, output_index=0))
+            part = {"annotations": [], "text": "", "type": "output_text", "logprobs": []}
+            opened.append(self.typed("response.content_part.added", part=part, **self.place()))
+            return b"".join(opened)
+        if at >= (len(self.words) // 2 if self.halved else len(self.words)):
+            return None
+        self.sent += 1
+        return self.typed("response.output_text.delta", delta=self.words[at], logprobs=[], **self.place())
+
+    def last_events(self) -> list[bytes]:
+        if self.flags.error_then_done:
+            body = error_body(500, "EngineCore encountered an issue", self.flags)
+            return [b"data: " + json.dumps(body).encode() + b"\n\n"]
+        part = self.item(self.said)["content"][0]
+        return [
+            self.typed("response.output_text.done", text=self.said, logprobs=[], **self.place()),
+            self.typed("response.content_part.done", part=part, **self.place()),
+            self.typed("response.output_item.done", item=self.item(self.said), output_index=0),
+            self.typed("response.completed", response=self.body()),
+        ]
+
+    def place(self) -> dict[str, Any]:
+        return {"content_index": 0, "item_id": f"msg_{self.id}", "output_index": 0}
+
+    def item(self, text: str) -> dict[str, Any]:
+        part = {"annotations": [], "text": text, "type": "output_text", "logprobs": None}
+        head = {"id": f"msg_{self.id}", "content": [part], "role": "assistant"}
+        return {**head, "status": "completed", "type": "message", "phase": None}
+
+    def body(self) -> dict[str, Any]:
+        status = "incomplete" if self.finish_reason == "length" else "completed"
+        output = 0 if self.flags.abort_finish else self.tokens
+        usage = {
+            "input_tokens": self.prompt_tokens,
+            "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+            "output_tokens": output,
+            "output_tokens_details": {"reasoning_tokens": 0, "tool_output_tokens": 0},
+            "total_tokens": self.prompt_tokens + output,
+        }
+        items = [self.item(self.said)] if self.said else []
+        return self.state(status, items, None if self.flags.no_usage else usage)
+
+    def state(self, status: str, output: Any = (), usage: dict[str, Any] | None = None) -> dict[str, Any]:
+        details = {"reason": "max_output_tokens"} if status == "incomplete" else None
+        return {
+            "id": f"resp_{self.id}",
+            "created_at": self.created,
+            "incomplete_details": details,
+            "instructions": None,
+            "metadata": None,
+            "model": self.name,
+            "object": "response",
+            "output": list(output),
+            "parallel_tool_calls": True,
+            "temperature": 1.0,
+            "tool_choice": "none",
+            "tools": [],
+            "top_p": 1.0,
+            "background": False,
+            "max_output_tokens": 16,
+            "previous_response_id": None,
+            "service_tier": "auto",
+            "status": status,
+            "truncation": "disabled",
+            "usage": usage,
+            "kv_transfer_params": None,
+        }
+
+
+class Message(Answer):
+    """vLLM's messages: typed events without [DONE], a null stop reason where the answer was cut."""
+
+    @property
+    def stop_reason(self) -> str | None:
+        return {"stop": "end_turn", "length": "max_tokens"}.get(self.finish_reason)
+
+    def counts(self, output: int) -> dict[str, int]:
+        return {"input_tokens": self.prompt_tokens, "output_tokens": output}
+
+    def typed(self, kind: str, **more: Any) -> bytes:
+        text = json.dumps({"type": kind, **more}, separators=(",", ":"), ensure_ascii=False)
+        return f"event: {kind}\ndata: {text}\n\n".encode()
+
+    def next_event(self) -> bytes | None:
+        at = self.sent - 1
+        if self.sent == 0:
+            self.sent = 1
+            message = {**self.opening(), "stop_reason": None, "stop_sequence": None, "usage": self.counts(0)}
+            block = {"type": "text", "text": ""}
+            return self.typed("message_start", message=message) + self.typed(
+                "content_block_start", content_block=block, index=0
+            )
+        if at >= (len(self.words) // 2 if self.halved else len(self.words)):
+            return None
+        self.sent += 1
+        delta = {"type": "text_delta", "text": self.words[at]}
+        return self.typed("content_block_delta", delta=delta, index=0)
+
+    def last_events(self) -> list[bytes]:
+        if self.flags.error_then_done:
+            message = error_body(500, "EngineCore encountered an issue", self.flags)["error"]["message"]
+            return [self.typed("error", error={"type": "internal_error", "message": message})]
+        ended = {"stop_reason": self.stop_reason, "stop_sequence": None}
+        usage = {} if self.flags.no_usage else {"usage": self.counts(self.tokens)}
+        return [
+            self.typed("content_block_stop", index=0),
+            self.typed("message_delta", delta=ended, **usage),
+            self.typed("message_stop"),
+        ]
+
+    def opening(self) -> dict[str, Any]:
+        return {"id": self.id, "type": "message", "role": "assistant", "content": [], "model": self.name}
+
+    def body(self) -> dict[str, Any]:
+        content = [{"type": "text", "text": "".join(self.words)}]
+        stop = {"stop_reason": self.stop_reason} if self.stop_reason else {}
+        usage = {} if self.flags.no_usage else {"usage": self.counts(self.tokens)}
+        return {**self.opening(), "content": content, **stop, **usage}
+
+
+KINDS: dict[str, type[Answer]] = {RESPOND: Response, MESSAGE: Message}
+
+
 def prompt_of(path: str, request: dict[str, Any]) -> str:
     """The words of the prompt; a missing or ill-typed one is refused as vLLM does."""
     key = PROMPTS[path]
     given = request.get(key)
-    if path == CHAT:
+    if path == RESPOND and isinstance(given, str):
+        return given
+    if path in (CHAT, RESPOND, MESSAGE):
         if not isinstance(given, list) or not all(isinstance(m, dict) for m in given):
             raise Refused(
                 400, "[{'type': 'missing', 'loc': ('body', 'messages'), 'msg': 'Field required'}]", key
             )
+        turns = [{"content": request["system"]}, *given] if request.get("system") else given
         return " ".join(
-            m["content"] if isinstance(m.get("content"), str) else json.dumps(m.get("content")) for m in given
+            m["content"] if isinstance(m.get("content"), str) else json.dumps(m.get("content")) for m in turns
         )
     if not isinstance(given, (str, list)):
         raise Refused(400, f"[{{'type': 'missing', 'loc': ('body', '{key}'), 'msg': 'Field required'}}]", key)
@@ -204,7 +363,8 @@ def answer_of(path: str, raw: bytes, flags: argparse.Namespace) -> Answer:
             "Please reduce the length of the input prompt.",
             "input_tokens",
         )
-    limit = request.get("max_completion_tokens") or request.get("max_tokens")
+    limits = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+    limit = next((request[name] for name in limits if request.get(name)), None)
     if limit is not None and (not isinstance(limit, int) or limit < 1):
         raise Refused(400, f"max_tokens must be at least 1, got {limit}.", "max_tokens")
     if limit is not None and limit > flags.max_model_len:
@@ -220,7 +380,7 @@ def answer_of(path: str, raw: bytes, flags: argparse.Namespace) -> Answer:
     options = request.get("stream_options") or {}
     documents = request.get(DOCUMENTS.get(path, ""))
     silent = path in DOCUMENTS
-    kind = Embedding if silent else Answer
+    kind = Embedding if silent else KINDS.get(path, Answer)
     return kind(
         path=path,
         name=flags.name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 import orjson
 from fastapi import FastAPI, Request, Response
@@ -12,8 +13,11 @@ from pareta_agent.errors import AgentError
 from pareta_agent.front import admission, passage
 from pareta_agent.front.desk import Desk
 from pareta_agent.front.envelope import Problem
+from pareta_agent.front.messages import error_body
 from pareta_agent.front.passage import respond
 
+# What Anthropic's SDKs ask for beside messages; they read a refusal in their own words only.
+UNSERVED_MESSAGES: Final = ("/v1/messages/count_tokens", "/v1/messages/batches")
 Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -45,6 +49,8 @@ def build(
         ("/v1/models", models),
     ):
         app.add_route(path, handler, methods=["GET"], include_in_schema=False)
+    for path in UNSERVED_MESSAGES:
+        app.add_route(path, _unserved, methods=["POST"], include_in_schema=False)
     for path, methods in passage.ROUTES:
         app.add_route(path, passage.handler(desk.deps.plane_url), methods=methods, include_in_schema=False)
     app.add_exception_handler(HTTPException, _refused)
@@ -79,6 +85,11 @@ def _json(body: object, status: int = 200) -> Response:
 async def _refused(_: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     return respond(Problem("method_not_allowed" if status == 405 else "route_not_found"))
+
+
+async def _unserved(_: Request) -> Response:
+    problem = Problem("route_unsupported")
+    return Response(error_body(problem), problem.status, media_type="application/json")
 
 
 async def _broke(_: Request, __: Exception) -> Response:

@@ -12,12 +12,14 @@ from typing import Any, Final
 
 import orjson
 
+from pareta_agent.front import conversation
+from pareta_agent.front.conversation import ill_typed, missing
 from pareta_agent.front.envelope import Problem
-from pareta_agent.front.routes import CHAT, COMPLETIONS, Route
+from pareta_agent.front.media import points_away
+from pareta_agent.front.routes import TALKING, Route
 
 MAX_DEPTH: Final = 64
 MAX_CHOICES: Final = 128
-_MEDIA: Final = ("image_url", "audio_url", "video_url")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +64,15 @@ def rebuild(route: Route, ask: Ask, system_prompt: str | None, salt: str | None 
     """
     allowed = route.fields
     fields = {key: value for key, value in ask.fields.items() if key in allowed and value is not None}
-    fields["model"] = ask.model
+    fields |= {"model": ask.model, **route.fixed}
     if salt:
         fields["cache_salt"] = salt
     if ask.stream:
         fields["stream"] = True
-        fields["stream_options"] = {"include_usage": True}
-    if system_prompt and route is CHAT and not any(_is_system(m) for m in fields["messages"]):
-        fields["messages"] = [{"role": "system", "content": system_prompt}, *fields["messages"]]
+        if route.usage_option:
+            fields["stream_options"] = {"include_usage": True}
+    if system_prompt and route in TALKING:
+        conversation.instruct(route, fields, system_prompt)
     return orjson.dumps(fields)
 
 
@@ -91,21 +94,22 @@ def too_deep(value: Any) -> bool:
 def _wrong(route: Route, fields: dict[str, Any]) -> Problem | None:
     model, prompt = fields.get("model"), fields.get(route.prompt)
     if model is None:
-        return _missing("model")
+        return missing("model")
     if not isinstance(model, str) or not model:
-        return _ill_typed("model", "a non-empty string")
+        return ill_typed("model", "a non-empty string")
     if prompt is None:
-        return _missing(route.prompt)
+        return missing(route.prompt)
     if not isinstance(fields.get("stream"), (bool, type(None))):
-        return _ill_typed("stream", "a boolean")
+        return ill_typed("stream", "a boolean")
     if not isinstance(fields.get("stream_options"), (dict, type(None))):
-        return _ill_typed("stream_options", "an object")
+        return ill_typed("stream_options", "an object")
     n = fields.get("n")
     if n is not None and (type(n) is not int or not 1 <= n <= MAX_CHOICES):
         return Problem("invalid_value", f"n must be an integer from 1 to {MAX_CHOICES}.", "n")
-    if route is CHAT:
-        return _wrong_messages(prompt)
-    return _wrong_documents(route, fields)
+    for field, why in route.refused.items():
+        if fields.get(field):
+            return Problem("invalid_value", why, field)
+    return conversation.wrong(route, fields) if route in TALKING else _wrong_documents(route, fields)
 
 
 def _wrong_documents(route: Route, fields: dict[str, Any]) -> Problem | None:
@@ -114,9 +118,9 @@ def _wrong_documents(route: Route, fields: dict[str, Any]) -> Problem | None:
         return None
     documents = fields.get(route.documents)
     if documents is None:
-        return _missing(route.documents)
+        return missing(route.documents)
     for texts in (fields[route.prompt], documents):
-        if any(map(_is_remote, _parts(texts))):
+        if points_away(texts):
             return Problem("remote_media", param=route.documents)
     if fields.get("encoding_format") not in (None, "float", "base64"):
         # The engine's other encodings are no JSON, so nothing could be read of their usage.
@@ -124,45 +128,9 @@ def _wrong_documents(route: Route, fields: dict[str, Any]) -> Problem | None:
     return None
 
 
-def _parts(texts: Any) -> list[Any]:
-    """The content parts of documents that are not plain texts."""
-    contents = [
-        text.get("content")
-        for text in (texts if isinstance(texts, list) else [texts])
-        if isinstance(text, dict)
-    ]
-    return [part for content in contents if isinstance(content, list) for part in content]
-
-
-def _wrong_messages(messages: Any) -> Problem | None:
-    if not isinstance(messages, list) or not messages:
-        return _ill_typed("messages", "a non-empty array")
-    for message in messages:
-        if not isinstance(message, dict):
-            return _ill_typed("messages", "an array of objects")
-        content = message.get("content")
-        if isinstance(content, list) and any(map(_is_remote, content)):
-            return Problem("remote_media", param="messages")
-    return None
-
-
-def _is_remote(part: Any) -> bool:
-    """Whether a content part points anywhere but into itself."""
-    if not isinstance(part, dict):
-        return False
-    for key in _MEDIA:
-        media = part.get(key)
-        url = media.get("url") if isinstance(media, dict) else media
-        if isinstance(url, str) and not url.startswith("data:"):
-            return True
-    return False
-
-
 def _ask(route: Route, fields: dict[str, Any], body_bytes: int) -> Ask:
     options = fields.get("stream_options")
-    limit = fields.get("max_completion_tokens") or fields.get("max_tokens")
-    if route is COMPLETIONS and fields.get("max_tokens") is None:
-        limit = 16  # the engine's own default on this route
+    limit = next((fields[name] for name in route.limits if fields.get(name)), route.default_max_tokens)
     return Ask(
         model=fields["model"],
         fields=fields,
@@ -170,7 +138,7 @@ def _ask(route: Route, fields: dict[str, Any], body_bytes: int) -> Ask:
         stream=route.streams and fields.get("stream") is True,
         wants_usage=isinstance(options, dict) and options.get("include_usage") is True,
         prompts=_prompts(fields.get(route.documents)) if route.documents else 1,
-        n=(fields.get("n") or 1) if route.generates else 1,
+        n=(fields.get("n") or 1) if "n" in route.fields else 1,
         max_tokens=limit if type(limit) is int and limit > 0 else None,
         generates=route.generates,
     )
@@ -181,15 +149,3 @@ def _prompts(prompt: Any) -> int:
     if not isinstance(prompt, list) or not prompt or isinstance(prompt[0], int):
         return 1
     return len(prompt)
-
-
-def _is_system(message: Any) -> bool:
-    return isinstance(message, dict) and message.get("role") in ("system", "developer")
-
-
-def _missing(field: str) -> Problem:
-    return Problem("missing_field", f"The field '{field}' is required.", field)
-
-
-def _ill_typed(field: str, wanted: str) -> Problem:
-    return Problem("invalid_type", f"The field '{field}' must be {wanted}.", field)

@@ -45,16 +45,16 @@ class Call:
         self._protocol = protocol
         self._request = request
         self._transport = protocol.transport
-        self._bearer = ""
+        self._bearer, self._endpoint = "", ""
         self._grant: KeyGrant | None = None
         self._task: asyncio.Task[None] | None = None
         self._permit: Permit | None = None
         self._run: Run | None = None
         self._started = False
-        common = [*protocol.server_state.default_headers, (b"x-request-id", self.id.encode())]
-        self._reply = Reply(protocol.transport, common, request.http11, request.keep_alive)
+        common = [(name, self.id.encode()) for name in route.dialect.id_headers]
+        common += protocol.server_state.default_headers
+        self._reply = Reply(protocol.transport, route.dialect, common, request.http11, request.keep_alive)
         self._deadline_s = desk.deps.clock.mono_s() + desk.settings.body_timeout_s
-        self._endpoint = ""
         self._again: tuple[KeyGrant, body.Ask] | None = None
 
     @property
@@ -253,20 +253,20 @@ class Call:
     def verbatim(self) -> Callable[[bytes], None] | None:
         return self._reply.framed()
 
-    def finish_stream(self) -> None:
-        self._reply.end_stream()
+    def finish_stream(self, last: bytes) -> None:
+        self._reply.end_stream(last)
         self._complete()
 
     def finish_document(self, document: bytes) -> None:
         self._reply.document(document)
         self._complete()
 
-    def finish_badly(self, problem: Problem) -> int:
-        """Says that the run failed, in the way that is left; gives the status that counts."""
+    def finish_badly(self, problem: Problem, events: int) -> int:
+        """Says that the run failed after so many events, in the way that is left; gives the status that counts."""
         if self.disconnected:
             self._leave()
             return 499
-        self._reply.problem(problem)
+        self._reply.problem(problem, events)
         self._complete()
         return problem.status
 

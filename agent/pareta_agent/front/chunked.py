@@ -7,6 +7,7 @@ from typing import Final
 _HEX: Final = frozenset(b"0123456789abcdefABCDEF")
 MAX_SIZE_LINE: Final = 64
 MAX_STARTS: Final = 64
+OPENINGS: Final = (b'"content":"', b'"text":"')
 # Sizes as uvicorn writes them. A table is faster than int(), which would take signs, blanks and prefixes as well.
 _SIZES: Final = {b"%x" % size: size for size in range(1, 4096)}
 
@@ -82,9 +83,9 @@ class Template:
         return chunks if at == size else 0
 
 
-def template_of(event: bytes) -> Template | None:
-    """The template of a dull event that holds words; None when they are not found."""
-    for opening in (b'"content":"', b'"text":"'):
+def template_of(event: bytes, openings: tuple[bytes, ...] = OPENINGS) -> Template | None:
+    """The template of a dull event that holds words after one of `openings`; None when they are not found."""
+    for opening in openings:
         start = event.find(opening) + len(opening)
         end = event.find(b'"', start)
         if start >= len(opening) and end >= 0 and event.endswith(b"\n\n") and event[end - 1 : end] != b"\\":

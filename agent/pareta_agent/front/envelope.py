@@ -93,12 +93,12 @@ class Problem:
 
 def body_of(problem: Problem) -> bytes:
     """The JSON body: OpenAI's `error` object and FastAPI's `detail`, so that each client finds its own."""
-    return orjson.dumps({"error": _error_object(problem), "detail": problem.text})
+    return orjson.dumps({"error": error_object(problem), "detail": problem.text})
 
 
 def event_of(problem: Problem) -> bytes:
     """The server-sent event that ends a stream which failed after its head had left."""
-    return b"data: " + orjson.dumps({"error": _error_object(problem)}) + b"\n\n"
+    return b"data: " + orjson.dumps({"error": error_object(problem)}) + b"\n\n"
 
 
 def headers_of(problem: Problem) -> list[tuple[bytes, bytes]]:
@@ -114,6 +114,7 @@ def headers_of(problem: Problem) -> list[tuple[bytes, bytes]]:
     return headers
 
 
-def _error_object(problem: Problem) -> dict[str, str | None]:
+def error_object(problem: Problem) -> dict[str, str | None]:
+    """OpenAI's error: what a body, or an event that ends a stream, is made of."""
     kind = CATALOGUE[problem.code][1]
     return {"message": problem.text, "type": kind, "param": problem.param, "code": problem.code}

@@ -95,7 +95,8 @@ class FrontProtocol(HttpToolsProtocol):
             self._pass_on()
             return
         keep_alive = http11 and self.parser.should_keep_alive()
-        request = request_of(fields, keep_alive, http11, self._desk.settings.most_body_bytes(route.media))
+        limit = self._desk.settings.most_body_bytes(route.media)
+        request = request_of(route, fields, keep_alive, http11, limit)
         call = Call(self._desk, self, route, request)
         previous, self.cycle = self.cycle, call
         if previous is None or previous.response_complete:

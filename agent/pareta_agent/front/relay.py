@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 from pareta_agent.front.chunked import BadFraming, ChunkReader, whole_events
 from pareta_agent.front.head import MAX_HEAD_BYTES, BadHead, Head, parse_head
-from pareta_agent.front.sse import EventTooLarge, Listener, dull
+from pareta_agent.front.sse import CHOICES, EventTooLarge, Listener, Speech
 from pareta_agent.front.upstream import Connection
 
 
@@ -48,6 +48,7 @@ class Relay:
         "_buffer",
         "_chunks",
         "_connection",
+        "_dull",
         "_fits",
         "_head",
         "_max_bytes",
@@ -59,7 +60,14 @@ class Relay:
         "status",
     )
 
-    def __init__(self, connection: Connection, sink: Sink, wants_usage: bool, max_bytes: int) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        sink: Sink,
+        wants_usage: bool,
+        max_bytes: int,
+        speech: Speech = CHOICES,
+    ) -> None:
         self._connection: Connection | None = connection
         self._sink = sink
         self._max_bytes = max_bytes
@@ -70,7 +78,8 @@ class Relay:
         self._chunks = ChunkReader()
         self._write: Callable[[bytes], None] | None = None
         self._fits: Callable[[bytes], int] = _nothing
-        self.listener = Listener(wants_usage)
+        self._dull = speech.dull
+        self.listener = Listener(wants_usage, speech)
         self.alive = True
         self.status: int | None = None
 
@@ -80,7 +89,7 @@ class Relay:
         try:
             if write is None:
                 self._feed_carefully(data)
-            elif events := self._fits(data) or (dull(data) and whole_events(data)):
+            elif events := self._fits(data) or (self._dull(data) and whole_events(data)):
                 self.listener.events += events
                 write(data)
             else:

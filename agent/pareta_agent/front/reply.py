@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from pareta_agent.front.chunked import LAST_CHUNK, chunk
-from pareta_agent.front.envelope import Problem, body_of, event_of, headers_of
-from pareta_agent.front.sse import DONE_EVENT
+from pareta_agent.front.dialect import Dialect
+from pareta_agent.front.envelope import Problem, headers_of
 from pareta_agent.front.wire import JSON, Headers, response_head
 
 COMMENT: Final = b": waiting for the endpoint\n\n"
@@ -22,8 +22,11 @@ STREAM_HEADERS: Final = (
 class Reply:
     """Says a head once; `keep_alive` false adds `connection: close` to it. `common` headers go with every answer."""
 
-    def __init__(self, transport: Transport, common: Headers, http11: bool, keep_alive: bool) -> None:
+    def __init__(
+        self, transport: Transport, dialect: Dialect, common: Headers, http11: bool, keep_alive: bool
+    ) -> None:
         self._transport = transport
+        self._dialect = dialect
         self._common = common
         self._http11 = http11
         self.keep_alive = keep_alive and http11
@@ -46,22 +49,22 @@ class Reply:
         """Takes parts of a stream that are chunks already; None for a caller who does not read chunks."""
         return self._transport.write if self._http11 and self.head_sent else None
 
-    def end_stream(self) -> None:
-        self.piece(DONE_EVENT)
+    def end_stream(self, last: bytes) -> None:
+        self.piece(last)
         if self._http11:
             self._transport.write(LAST_CHUNK)
 
     def document(self, document: bytes) -> None:
         self._head(200, ((b"content-type", JSON), (b"content-length", b"%d" % len(document))), document)
 
-    def problem(self, problem: Problem) -> None:
-        """A document; of a stream whose head has left, an event for clients that read it and a body that does not
-        end, for those that only read HTTP."""
+    def problem(self, problem: Problem, events: int = 0) -> None:
+        """A document; of a stream whose head has left after `events`, an event for clients that read it and a body
+        that does not end, for those that only read HTTP."""
         if self.head_sent:
             self.keep_alive = False
-            self.piece(event_of(problem))
+            self.piece(self._dialect.error_event(problem, events))
             return
-        document = body_of(problem)
+        document = self._dialect.error_body(problem)
         framing = [(b"content-type", JSON), (b"content-length", b"%d" % len(document))]
         self._head(problem.status, [*framing, *headers_of(problem)], document)
 

@@ -6,8 +6,13 @@ another string, so it is not in the table.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from pareta_agent.front.dialect import OPENAI, Dialect
+from pareta_agent.front.messages import MESSAGES_DIALECT
+from pareta_agent.front.responses import RESPONSES_DIALECT
 
 
 def _names(text: str) -> frozenset[str]:
@@ -25,13 +30,15 @@ _POOLING: Final = _names("user truncate_prompt_tokens truncation_side")
 _SCORING: Final = _POOLING | _names("use_activation max_tokens_per_query max_tokens_per_doc instruction")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Route:
     """One inference route. `fields` may reach the engine; `prompt` is the field that must be there.
 
     `streams` says whether `stream` is understood; `generates` whether output tokens are expected. `documents` is
     the field whose length is the number of prompts, where one call carries several; `media` whether parts of the
-    prompt may be `data:` URLs, which make a body large.
+    prompt may be `data:` URLs, which make a body large. `limits` are the fields that bound an answer, the first
+    that is there counts. `usage_option` says that usage comes when it is asked for. `fixed` is always sent so;
+    `refused` fields, where they hold anything, are answered with why.
     """
 
     path: str
@@ -41,6 +48,12 @@ class Route:
     generates: bool = True
     documents: str | None = None
     media: bool = True
+    limits: tuple[str, ...] = ("max_completion_tokens", "max_tokens")
+    default_max_tokens: int | None = None
+    usage_option: bool = True
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict)
+    dialect: Dialect = OPENAI
 
 
 CHAT: Final = Route(
@@ -59,7 +72,42 @@ COMPLETIONS: Final = Route(
     _SAMPLING | _names("prompt suffix echo add_special_tokens"),
     documents="prompt",
     media=False,
+    limits=("max_tokens",),
+    default_max_tokens=16,  # the engine's own on this route
 )
+_NOTHING_KEPT: Final = "Answers are not kept here: send the whole conversation in 'input'."
+RESPONSES: Final = Route(
+    "/v1/responses",
+    "input",
+    _names(
+        "input instructions max_output_tokens max_tool_calls metadata parallel_tool_calls reasoning include"
+        " include_reasoning temperature top_p top_k min_p text tool_choice tools top_logprobs truncation user"
+        " presence_penalty frequency_penalty repetition_penalty logit_bias seed stop stop_token_ids ignore_eos"
+        " skip_special_tokens include_stop_str_in_output structured_outputs chat_template_kwargs"
+    ),
+    limits=("max_output_tokens",),
+    usage_option=False,
+    fixed={"store": False},
+    refused={
+        "background": "Answers are not kept here, so none can be made in the background.",
+        "previous_response_id": _NOTHING_KEPT,
+        "conversation": _NOTHING_KEPT,
+        "prompt": "Stored prompts are not offered: send the prompt in 'input'.",
+    },
+    dialect=RESPONSES_DIALECT,
+)
+MESSAGES: Final = Route(
+    "/v1/messages",
+    "messages",
+    _names(
+        "messages max_tokens system metadata stop_sequences temperature top_p top_k thinking output_config"
+        " tool_choice tools chat_template_kwargs"
+    ),
+    limits=("max_tokens",),
+    usage_option=False,
+    dialect=MESSAGES_DIALECT,
+)
+TALKING: Final = (CHAT, RESPONSES, MESSAGES)
 
 
 def _reading(path: str, prompt: str, allowed: frozenset[str], documents: str) -> Route:
@@ -76,6 +124,8 @@ POOLING: Final = _reading(
 SCORE: Final = _reading("/v1/score", "text_1", _SCORING | _names("text_1 text_2"), "text_2")
 RERANK: Final = _reading("/v1/rerank", "query", _SCORING | _names("query documents top_n"), "documents")
 
+_ROUTES: Final = (*TALKING, COMPLETIONS, EMBEDDINGS, POOLING, SCORE, RERANK)
 INFERENCE: Final[dict[tuple[bytes, bytes], Route]] = {
-    (b"POST", route.path.encode()): route for route in (CHAT, COMPLETIONS, EMBEDDINGS, POOLING, SCORE, RERANK)
+    **{(b"POST", route.path.encode()): route for route in _ROUTES},
+    (b"POST", b"/v1/messages?beta=true"): MESSAGES,  # how its SDK spells the route of `client.beta`
 }

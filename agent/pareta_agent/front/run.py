@@ -21,7 +21,7 @@ from pareta_agent.front.tally import Bill, count, failure_event
 from pareta_agent.front.upstream import Connection
 from pareta_agent.meter.outcome import Facts
 from pareta_agent.meter.record import Admission, Outcome, Tokens, UsageRecord
-from pareta_agent.meter.usage import Bounds, tokens_of
+from pareta_agent.meter.usage import Bounds
 
 LAST_WORDS_S: Final = 2.0
 
@@ -37,11 +37,11 @@ class Caller(Protocol):
 
     def verbatim(self) -> Callable[[bytes], None] | None: ...
 
-    def finish_stream(self) -> None: ...
+    def finish_stream(self, last: bytes) -> None: ...
 
     def finish_document(self, document: bytes) -> None: ...
 
-    def finish_badly(self, problem: Problem) -> int: ...
+    def finish_badly(self, problem: Problem, events: int) -> int: ...
 
     def end_unheard(self) -> None: ...
 
@@ -152,7 +152,7 @@ class Run:
             return
         try:
             self._read_document(body)
-        except (orjson.JSONDecodeError, TypeError):
+        except (orjson.JSONDecodeError, TypeError, AttributeError):
             self._settle(self._facts(ended=False))
             return
         self._settle(self._facts(ended=True))
@@ -173,6 +173,10 @@ class Run:
             self._fail(Problem("engine_failed"))
 
     # inside
+
+    @property
+    def _events(self) -> int:
+        return self._relay.listener.events if self._relay is not None else 0
 
     def _elsewhere(self) -> bool:
         """Moves to another replica, once, while nothing of an answer was passed on; False where there is none."""
@@ -210,17 +214,15 @@ class Run:
             self._send(connection)
 
     def _send(self, connection: Connection) -> None:
-        relay = Relay(connection, self, self._ask.wants_usage, self._desk.settings.max_answer_bytes)
+        speech = self._caller.route.dialect.speech
+        relay = Relay(connection, self, self._ask.wants_usage, self._desk.settings.max_answer_bytes, speech)
         self._relay = relay
         connection.send(self._request, relay)
 
     def _read_document(self, body: bytes) -> None:
-        document = orjson.loads(body)
-        choices, usage = document.get("choices") or (), document.get("usage")
-        self._finish_reasons = tuple(c["finish_reason"] for c in choices if c.get("finish_reason"))
-        self._tokens = tokens_of(usage) if isinstance(usage, dict) else None
-        told = document.pop("system_fingerprint", None) is not None
-        self._document = orjson.dumps(document) if told else body
+        reading = self._caller.route.dialect.read(body)
+        self._finish_reasons, self._tokens = reading.finish_reasons, reading.tokens
+        self._document = reading.document
 
     def _facts(self, **seen: bool) -> Facts:
         return Facts(
@@ -255,12 +257,13 @@ class Run:
         else:
             durable.add_done_callback(_look_at)
             problem = problem or Problem("engine_failed")
-            self._close(record, self._caller.finish_badly(problem))
+            self._close(record, self._caller.finish_badly(problem, self._events))
             self._desk.deps.emit(failure_event(record, problem))
 
     def _record(self, facts: Facts) -> UsageRecord:
         listener = self._relay.listener if self._relay else None
-        chunks = max(0, listener.events - listener.done - self._ask.choices) if listener else 0
+        overhead = self._caller.route.dialect.speech.overhead * self._ask.choices
+        chunks = max(0, listener.events - listener.done - overhead) if listener else 0
         bounds = Bounds(
             prompts=self._ask.prompts,
             choices=self._ask.n,
@@ -274,14 +277,14 @@ class Run:
 
     def _say_success(self, saved: asyncio.Future[None], record: UsageRecord) -> None:
         if _look_at(saved) is not None:
-            self._close(record, self._caller.finish_badly(Problem("metering_unavailable")))
+            self._close(record, self._caller.finish_badly(Problem("metering_unavailable"), self._events))
             return
         if self._caller.disconnected:
             self._caller.end_unheard()
         elif self._document is not None:
             self._caller.finish_document(self._document)
-        else:
-            self._caller.finish_stream()
+        elif self._relay is not None:
+            self._caller.finish_stream(self._relay.listener.last)
         if self._relay is not None:
             self._relay.close()
         self._close(record, 200)

@@ -8,11 +8,13 @@ interesting is read properly, event by event.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
 
-from pareta_agent.front.chunked import Template, template_of
+from pareta_agent.front.chunked import OPENINGS, Template, template_of
 from pareta_agent.meter.record import Tokens
 from pareta_agent.meter.usage import tokens_of
 
@@ -39,28 +41,71 @@ def data_of(event: bytes) -> bytes:
     return b"\n".join(lines)
 
 
+@dataclass(frozen=True, slots=True)
+class Speech:
+    """How one family of routes streams. `dull` proves that whole events hold no news; `hear` reads one that may.
+
+    `openings` are what comes before an event's words, `overhead` the events of an answer that are no words.
+    """
+
+    dull: Callable[[bytes], bool]
+    hear: Callable[[Listener, bytes, dict[str, Any]], bytes]
+    openings: tuple[bytes, ...]
+    overhead: int
+
+
+def hear_choices(listener: Listener, event: bytes, body: dict[str, Any]) -> bytes:
+    """Notes what an event of chat or completions tells; gives what of it goes to the caller."""
+    if body.get("error"):
+        listener.failed = True
+        return b""
+    choices = body.get("choices")
+    for choice in choices if isinstance(choices, list) else ():
+        reason = choice.get("finish_reason") if isinstance(choice, dict) else None
+        if isinstance(reason, str):
+            listener.finish_reasons.append(reason)
+    usage = body.get("usage")
+    if isinstance(usage, dict):
+        listener.usage_seen, listener.tokens = True, tokens_of(usage)
+        if not listener.wants_usage:
+            if not choices:
+                return b""
+            body.pop("usage")
+            return b"data: " + orjson.dumps(body) + b"\n\n"
+    if body.pop("system_fingerprint", None) is None:
+        return event
+    return b"data: " + orjson.dumps(body) + b"\n\n"
+
+
+CHOICES: Final = Speech(dull, hear_choices, OPENINGS, 1)
+
+
 class Listener:
     """Follows one stream: `feed` takes payload split anywhere and gives what the caller may have now.
 
-    `done` turns true at `[DONE]`, which is never given out: the relay says it once the record is durable.
-    `failed` turns true at an error event, which is not given out either. `template` is what its words come in.
+    `done` turns true at the last event, kept in `last` and never given out: the relay says it once the record is
+    durable. `failed` turns true at an error event, which is not given out either. `template` is what its words come in.
     """
 
     __slots__ = (
         "_rest",
-        "_wants_usage",
+        "_speech",
         "done",
         "events",
         "failed",
         "finish_reasons",
+        "last",
         "template",
         "tokens",
         "usage_seen",
+        "wants_usage",
     )
 
-    def __init__(self, wants_usage: bool) -> None:
-        self._wants_usage = wants_usage
+    def __init__(self, wants_usage: bool, speech: Speech = CHOICES) -> None:
+        self.wants_usage = wants_usage
+        self._speech = speech
         self._rest = b""
+        self.last = DONE_EVENT
         self.done = self.failed = self.usage_seen = False
         self.finish_reasons: list[str] = []
         self.tokens: Tokens | None = None
@@ -91,9 +136,9 @@ class Listener:
     def _take(self, event: bytes) -> bytes:
         """One whole event: what of it goes to the caller."""
         self.events += 1
-        if dull(event) and _FINGERPRINT not in event:
+        if self._speech.dull(event) and _FINGERPRINT not in event:
             if self.template is None and self.events > 1:
-                self.template = template_of(event)
+                self.template = template_of(event, self._speech.openings)
             return event
         data = data_of(event)
         if data == b"[DONE]":
@@ -103,25 +148,4 @@ class Listener:
             body = orjson.loads(data)
         except orjson.JSONDecodeError:
             return event
-        return self._take_body(event, body) if isinstance(body, dict) else event
-
-    def _take_body(self, event: bytes, body: dict[str, Any]) -> bytes:
-        if body.get("error"):
-            self.failed = True
-            return b""
-        choices = body.get("choices")
-        for choice in choices if isinstance(choices, list) else ():
-            reason = choice.get("finish_reason") if isinstance(choice, dict) else None
-            if isinstance(reason, str):
-                self.finish_reasons.append(reason)
-        usage = body.get("usage")
-        if isinstance(usage, dict):
-            self.usage_seen, self.tokens = True, tokens_of(usage)
-            if not self._wants_usage:
-                if not choices:
-                    return b""
-                body.pop("usage")
-                return b"data: " + orjson.dumps(body) + b"\n\n"
-        if body.pop("system_fingerprint", None) is None:
-            return event
-        return b"data: " + orjson.dumps(body) + b"\n\n"
+        return self._speech.hear(self, event, body) if isinstance(body, dict) else event

@@ -9,6 +9,7 @@ from http import HTTPStatus
 from typing import Final
 
 from pareta_agent.front.envelope import Problem
+from pareta_agent.front.routes import Route
 
 Headers = list[tuple[bytes, bytes]]
 Fields = dict[bytes, bytes]
@@ -19,6 +20,7 @@ _ONCE: Final = (
     b"content-length",
     b"host",
     b"authorization",
+    b"x-api-key",
     b"content-type",
     b"transfer-encoding",
     b"content-encoding",
@@ -58,7 +60,7 @@ def _said_twice(headers: Headers) -> bytes | None:
     return next((name for name in _ONCE if names[name] > 1), None)
 
 
-def request_of(fields: Fields, keep_alive: bool, http11: bool, max_body_bytes: int) -> Request:
+def request_of(route: Route, fields: Fields, keep_alive: bool, http11: bool, max_body_bytes: int) -> Request:
     """Reads the head of an inference request whose framing is sound."""
     kind = fields.get(b"content-type", JSON)
     encoding = fields.get(b"content-encoding")
@@ -70,12 +72,18 @@ def request_of(fields: Fields, keep_alive: bool, http11: bool, max_body_bytes: i
     elif length.isdigit() and int(length) > max_body_bytes:
         problem = Problem("body_too_large", f"The request body is larger than {max_body_bytes} bytes.")
     return Request(
-        authorization=fields.get(b"authorization", b""),
+        authorization=fields.get(b"authorization") or _key_of(route, fields),
         keep_alive=keep_alive,
         http11=http11,
         expects_continue=fields.get(b"expect", b"").lower() == b"100-continue",
         problem=problem,
     )
+
+
+def _key_of(route: Route, fields: Fields) -> bytes:
+    """An `authorization` made of the header in which this route's SDK puts the key; empty without it."""
+    key = fields.get(route.dialect.key_header) if route.dialect.key_header else None
+    return b"Bearer " + key if key else b""
 
 
 def response_head(status: int, headers: Iterable[tuple[bytes, bytes]], keep_alive: bool) -> bytes:

@@ -6,13 +6,23 @@ import pytest
 
 from pareta_agent.front.body import Ask, read, rebuild, too_deep
 from pareta_agent.front.envelope import Problem
-from pareta_agent.front.routes import CHAT, COMPLETIONS, EMBEDDINGS, POOLING, RERANK, SCORE
+from pareta_agent.front.routes import (
+    CHAT,
+    COMPLETIONS,
+    EMBEDDINGS,
+    MESSAGES,
+    POOLING,
+    RERANK,
+    RESPONSES,
+    SCORE,
+)
 
-MESSAGES = [{"role": "user", "content": "hi"}]
+TURNS = [{"role": "user", "content": "hi"}]
 
 
 def ask(route=CHAT, **fields) -> Ask:
-    base = {"model": "ep_x", route.prompt: MESSAGES if route is CHAT else "hi"}
+    base = {"model": "ep_x", route.prompt: TURNS if route in (CHAT, MESSAGES) else "hi"}
+    base |= {"max_tokens": 9} if route is MESSAGES else {}
     found = read(route, json.dumps({**base, **fields}).encode())
     assert isinstance(found, Ask), found
     return found
@@ -72,7 +82,7 @@ def test_what_the_openai_client_can_send_passes_unchanged():
         "reasoning_effort": "low",
         "user": "u",
     }
-    assert built(**sent) == {"model": "ep_x", "messages": MESSAGES, **sent}
+    assert built(**sent) == {"model": "ep_x", "messages": TURNS, **sent}
 
 
 def test_a_stream_always_asks_for_usage_and_nothing_else():
@@ -94,9 +104,9 @@ def test_whether_the_caller_wants_usage_is_remembered(options, wants):
 @pytest.mark.parametrize(
     ("messages", "inserted"),
     [
-        (MESSAGES, True),
-        ([{"role": "system", "content": "mine"}, *MESSAGES], False),
-        ([{"role": "developer", "content": "mine"}, *MESSAGES], False),
+        (TURNS, True),
+        ([{"role": "system", "content": "mine"}, *TURNS], False),
+        ([{"role": "developer", "content": "mine"}, *TURNS], False),
     ],
 )
 def test_the_tasks_system_prompt_is_used_when_the_caller_has_none(messages, inserted):
@@ -149,7 +159,7 @@ def test_nesting_has_a_limit(depth, refused):
 
 def test_many_shallow_brackets_are_not_deep():
     """A long list of objects is an ordinary body."""
-    assert isinstance(read(CHAT, json.dumps({"model": "m", "messages": MESSAGES * 500}).encode()), Ask)
+    assert isinstance(read(CHAT, json.dumps({"model": "m", "messages": TURNS * 500}).encode()), Ask)
 
 
 def test_a_key_said_twice_is_built_once():
@@ -163,7 +173,7 @@ def test_a_key_said_twice_is_built_once():
 @pytest.mark.parametrize("n", [0, -1, 129, 1.5, "2", True, [1]])
 def test_a_foolish_n_is_refused(n):
     """Choices are counted, so their number must be a number."""
-    raw = json.dumps({"model": "m", "messages": MESSAGES, "n": n}).encode()
+    raw = json.dumps({"model": "m", "messages": TURNS, "n": n}).encode()
     assert read(CHAT, raw) == Problem("invalid_value", "n must be an integer from 1 to 128.", "n")
 
 
@@ -202,6 +212,109 @@ def test_documents_are_the_prompts_of_a_route_that_generates_nothing(route, fiel
     assert isinstance(found, Ask)
     assert (found.prompts, found.generates) == (prompts, False)
     assert json.loads(rebuild(route, found, None)) == {"model": "m", **fields}
+
+
+@pytest.mark.parametrize(
+    ("route", "fields", "code", "param"),
+    [
+        (RESPONSES, {"input": 7}, "invalid_type", "input"),
+        (RESPONSES, {"input": []}, "invalid_type", "input"),
+        (RESPONSES, {"input": "a", "background": True}, "invalid_value", "background"),
+        (
+            RESPONSES,
+            {"input": "a", "previous_response_id": "resp_1"},
+            "invalid_value",
+            "previous_response_id",
+        ),
+        (RESPONSES, {"input": "a", "conversation": "conv_1"}, "invalid_value", "conversation"),
+        (RESPONSES, {"input": "a", "prompt": {"id": "p"}}, "invalid_value", "prompt"),
+        (
+            RESPONSES,
+            {"input": "a", "tools": [{"type": "mcp", "server_url": "http://x"}]},
+            "invalid_value",
+            "tools",
+        ),
+        (RESPONSES, {"input": "a", "tools": [{"type": "web_search"}]}, "invalid_value", "tools"),
+        (
+            RESPONSES,
+            {"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "http://x/y"}]}]},
+            "remote_media",
+            "input",
+        ),
+        (
+            RESPONSES,
+            {"input": [{"type": "function_call_output", "output": [{"file_url": "http://x/y"}]}]},
+            "remote_media",
+            "input",
+        ),
+        (MESSAGES, {"messages": TURNS}, "missing_field", "max_tokens"),
+        (MESSAGES, {"messages": TURNS, "max_tokens": "9"}, "invalid_value", "max_tokens"),
+        (MESSAGES, {"messages": "hi", "max_tokens": 9}, "invalid_type", "messages"),
+        (
+            MESSAGES,
+            {
+                "messages": [
+                    {
+                        "role": "user",
+                        "content": [
+                            {
+                                "type": "tool_result",
+                                "content": [
+                                    {"type": "image", "source": {"type": "url", "url": "http://x/y"}}
+                                ],
+                            }
+                        ],
+                    }
+                ],
+                "max_tokens": 9,
+            },
+            "remote_media",
+            "messages",
+        ),
+    ],
+)
+def test_what_a_conversation_may_not_hold_is_refused(route, fields, code, param):
+    """State kept for a caller, tools that the engine would run, media that it would fetch."""
+    problem = read(route, json.dumps({"model": "m", **fields}).encode())
+    assert isinstance(problem, Problem)
+    assert (problem.code, problem.param) == (code, param)
+
+
+def test_a_response_is_never_stored():
+    """Whatever its caller says; refused fields that say nothing are left out."""
+    body = built(
+        RESPONSES, store=True, background=False, previous_response_id=None, stream=True, max_output_tokens=5
+    )
+    assert body == {"model": "ep_x", "input": "hi", "store": False, "stream": True, "max_output_tokens": 5}
+    assert ask(RESPONSES, max_output_tokens=5, n=9).choices == 1
+    assert ask(RESPONSES, max_output_tokens=5).max_tokens == 5
+
+
+@pytest.mark.parametrize(
+    ("route", "fields", "expected"),
+    [
+        (RESPONSES, {}, {"input": [{"role": "system", "content": "S"}, {"role": "user", "content": "hi"}]}),
+        (RESPONSES, {"input": TURNS}, {"input": [{"role": "system", "content": "S"}, *TURNS]}),
+        (RESPONSES, {"instructions": "mine"}, {"input": "hi", "instructions": "mine"}),
+        (
+            RESPONSES,
+            {"input": [{"role": "developer", "content": "mine"}]},
+            {"input": [{"role": "developer", "content": "mine"}]},
+        ),
+        (MESSAGES, {}, {"messages": TURNS, "system": "S"}),
+        (MESSAGES, {"system": "mine"}, {"messages": TURNS, "system": "mine"}),
+        (
+            MESSAGES,
+            {"system": [{"type": "text", "text": "mine"}]},
+            {"system": [{"type": "text", "text": "mine"}]},
+        ),
+    ],
+)
+def test_the_tasks_system_prompt_has_its_place_on_every_route(route, fields, expected):
+    """Where no answer repeats it, and only for a caller who brings none."""
+    body = built(route, "S", **fields)
+    assert {key: body.get(key) for key in expected} == expected
+    assert ("system" in body) == ("system" in expected)
 
 
 def test_the_cache_salt_is_ours():

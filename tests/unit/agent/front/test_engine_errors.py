@@ -5,7 +5,7 @@ import json
 import pytest
 
 from pareta_agent.front.engine_errors import problem_of
-from pareta_agent.front.routes import CHAT
+from pareta_agent.front.routes import CHAT, MESSAGES, RESPONSES
 
 
 def body(message, param=None, code=400) -> bytes:
@@ -74,3 +74,57 @@ def test_the_numbers_of_a_context_overflow_are_told():
     )
     text = problem_of(400, answer, CHAT).text
     assert all(number in text for number in ("2048", "500", "1600"))
+
+
+@pytest.mark.parametrize(
+    ("route", "said", "param", "code", "field"),
+    [
+        (
+            RESPONSES,
+            "max_tokens must be at least 1, got -1.",
+            "max_tokens",
+            "invalid_value",
+            "max_output_tokens",
+        ),
+        (
+            RESPONSES,
+            "The engine prompt length 3000 exceeds the max_model_len 2048. Please reduce prompt.",
+            "input",
+            "context_length_exceeded",
+            "input",
+        ),
+        (
+            MESSAGES,
+            "max_completion_tokens=9000 cannot be greater than max_model_len=2048. (parameter=max_completion_tokens,",
+            None,
+            "invalid_value",
+            "max_tokens",
+        ),
+        (
+            MESSAGES,
+            "temperature must be non-negative. (parameter=temperature, value=-3.0)",
+            None,
+            "invalid_value",
+            "temperature",
+        ),
+        (
+            MESSAGES,
+            LONG + "your prompt contains at least 2049 input tokens",
+            None,
+            "context_length_exceeded",
+            "messages",
+        ),
+    ],
+)
+def test_a_limit_is_told_by_the_routes_own_name(route, said, param, code, field):
+    """Though the engine serves a route by another one and speaks of that."""
+    problem = problem_of(400, body(said, param), route)
+    assert (problem.code, problem.param) == (code, field)
+
+
+def test_a_handler_that_the_model_has_not_is_no_failure():
+    """501 is how the engine says that its model does not answer such a request."""
+    assert (
+        problem_of(501, body("The model does not support Responses API"), RESPONSES).code
+        == "route_unsupported"
+    )

@@ -1,0 +1,82 @@
+"""What a caller says to a model that talks: what is wrong with it, and where the task's system prompt goes. Pure."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from pareta_agent.front.envelope import Problem
+from pareta_agent.front.media import points_away
+from pareta_agent.front.routes import CHAT, MESSAGES, RESPONSES, Route
+
+# Tools of other types would be run by the engine, which reaches for other hosts.
+_OWN_TOOLS: Final = ("function", "custom", "namespace")
+
+
+def wrong(route: Route, fields: dict[str, Any]) -> Problem | None:
+    """The first thing that is wrong with the turns of a conversation."""
+    turns = fields[route.prompt]
+    if route is RESPONSES:
+        return _wrong_input(turns) or _wrong_tools(fields.get("tools"))
+    if route is MESSAGES and (limit := fields.get("max_tokens")) is None:
+        return missing("max_tokens")
+    if route is MESSAGES and (type(limit) is not int or limit < 1):
+        return Problem("invalid_value", "max_tokens must be a positive integer.", "max_tokens")
+    return _wrong_turns(route.prompt, turns)
+
+
+def instruct(route: Route, fields: dict[str, Any], system_prompt: str) -> None:
+    """Puts the task's system prompt before the turns of a caller who brings none.
+
+    Among the turns and not in `instructions`, which an answer repeats.
+    """
+    turns = fields[route.prompt]
+    if any(map(_is_system, turns if isinstance(turns, list) else ())):
+        return
+    first = {"role": "system", "content": system_prompt}
+    if route is CHAT:
+        fields["messages"] = [first, *turns]
+    elif route is MESSAGES and not fields.get("system"):
+        fields["system"] = system_prompt
+    elif route is RESPONSES and not fields.get("instructions"):
+        fields["input"] = [
+            first,
+            *(turns if isinstance(turns, list) else [{"role": "user", "content": turns}]),
+        ]
+
+
+def _wrong_turns(field: str, turns: Any) -> Problem | None:
+    if not isinstance(turns, list) or not turns:
+        return ill_typed(field, "a non-empty array")
+    if not all(isinstance(turn, dict) for turn in turns):
+        return ill_typed(field, "an array of objects")
+    return Problem("remote_media", param=field) if points_away(turns) else None
+
+
+def _wrong_input(said: Any) -> Problem | None:
+    if isinstance(said, list):
+        return _wrong_turns("input", said)
+    return None if isinstance(said, str) and said else ill_typed("input", "a text or a non-empty array")
+
+
+def _wrong_tools(tools: Any) -> Problem | None:
+    if tools is None:
+        return None
+    if not isinstance(tools, list):
+        return ill_typed("tools", "an array")
+    if any(isinstance(tool, dict) and tool.get("type") not in _OWN_TOOLS for tool in tools):
+        return Problem(
+            "invalid_value", "Only tools that the caller runs are offered: function and custom.", "tools"
+        )
+    return None
+
+
+def _is_system(turn: Any) -> bool:
+    return isinstance(turn, dict) and turn.get("role") in ("system", "developer")
+
+
+def missing(field: str) -> Problem:
+    return Problem("missing_field", f"The field '{field}' is required.", field)
+
+
+def ill_typed(field: str, wanted: str) -> Problem:
+    return Problem("invalid_type", f"The field '{field}' must be {wanted}.", field)

@@ -1,0 +1,55 @@
+"""How one family of routes speaks: what its streams and documents tell a meter, and how it says that it failed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import orjson
+
+from pareta_agent.front.envelope import Problem, body_of, event_of
+from pareta_agent.front.sse import CHOICES, Speech
+from pareta_agent.meter.record import Tokens
+from pareta_agent.meter.usage import tokens_of
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a whole answer says: one reason a finished choice, its counts, and the bytes that the caller gets."""
+
+    finish_reasons: tuple[str, ...]
+    tokens: Tokens | None
+    document: bytes
+    audio_seconds: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """Chosen once a request. `read` may raise JSONDecodeError, TypeError or AttributeError at what is no answer.
+
+    `error_event` gets the number of events that went before it; `id_headers` carry the request's id, `key_header`
+    may carry the key where no `authorization` does.
+    """
+
+    speech: Speech
+    read: Callable[[bytes], Reading]
+    error_body: Callable[[Problem], bytes]
+    error_event: Callable[[Problem, int], bytes]
+    id_headers: tuple[bytes, ...] = (b"x-request-id",)
+    key_header: bytes | None = None
+
+
+def read_choices(answer: bytes) -> Reading:
+    """Chat, completions, and the routes that generate nothing; the engine's fingerprint is taken out."""
+    document = orjson.loads(answer)
+    choices, usage = document.get("choices") or (), document.get("usage")
+    told = document.pop("system_fingerprint", None) is not None
+    return Reading(
+        tuple(choice["finish_reason"] for choice in choices if choice.get("finish_reason")),
+        tokens_of(usage) if isinstance(usage, dict) else None,
+        orjson.dumps(document) if told else answer,
+    )
+
+
+OPENAI: Final = Dialect(CHOICES, read_choices, body_of, lambda problem, _: event_of(problem))

@@ -1,0 +1,69 @@
+"""OpenAI's responses: typed events, the last of which holds the whole answer and its usage.
+
+The engine calls an answer completed that it had cut (it has no other word for it), so what ended is judged by its
+counts: an engine that drains finishes what it runs and refuses the rest by an empty answer, and an answer that ended
+by itself has at least the token that ended it. Pure.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import orjson
+
+from pareta_agent.front.dialect import Dialect, Reading
+from pareta_agent.front.envelope import Problem, body_of, error_object
+from pareta_agent.front.sse import Listener, Speech
+from pareta_agent.meter.record import Tokens
+from pareta_agent.meter.usage import tokens_of
+
+_ENDS: Final = ("response.completed", "response.incomplete", "response.cancelled")
+_REASONS: Final = {"completed": "stop", "incomplete": "length", "cancelled": "abort"}
+
+
+def dull(events: bytes) -> bool:
+    """Whether no event holds a response or an error: keys, whose quotes no generated text can have."""
+    return events.find(b'"response":') < 0 and events.find(b'"error"') < 0 and events.find(b"[DONE]") < 0
+
+
+def hear(listener: Listener, event: bytes, body: dict[str, Any]) -> bytes:
+    kind, response = body.get("type"), body.get("response")
+    if kind in ("error", "response.failed") or body.get("error"):
+        listener.failed = True
+        return b""
+    if kind in _ENDS and isinstance(response, dict):
+        listener.tokens = _tokens(response)
+        listener.usage_seen = listener.tokens is not None
+        listener.finish_reasons += _reasons(response, listener.tokens)
+        listener.done, listener.last = True, event
+        return b""
+    return event
+
+
+def read(answer: bytes) -> Reading:
+    response = orjson.loads(answer)
+    tokens = _tokens(response)
+    return Reading(_reasons(response, tokens), tokens, answer)
+
+
+def error_event(problem: Problem, events: int) -> bytes:
+    """The API's own error event, with the object beside its fields that makes `openai` raise."""
+    error = error_object(problem)
+    fields = {"code": error["code"], "message": error["message"], "param": error["param"]}
+    body = {"type": "error", **fields, "sequence_number": events, "error": error}
+    return b"event: error\ndata: " + orjson.dumps(body) + b"\n\n"
+
+
+def _tokens(response: dict[str, Any]) -> Tokens | None:
+    usage = response.get("usage")
+    return tokens_of(usage) if isinstance(usage, dict) else None
+
+
+def _reasons(response: dict[str, Any], tokens: Tokens | None) -> tuple[str, ...]:
+    if tokens is None or not tokens.output:
+        return ("abort",)
+    reason = _REASONS.get(str(response.get("status")))
+    return (reason,) if reason else ()
+
+
+RESPONSES_DIALECT: Final = Dialect(Speech(dull, hear, (), 4), read, body_of, error_event)
