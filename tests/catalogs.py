@@ -8,8 +8,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import yaml
 from safetensors.numpy import save_file
 
+import pareta_registry
+from pareta_registry.catalog import Task
+
+TASKS = Path(__file__).parent / "data" / "catalog" / "tasks.yaml"
 CONFIG = {
     "architectures": ["LlamaForCausalLM"],
     "model_type": "llama",
@@ -57,3 +62,17 @@ def catalog(root: Path, task: str = "secret-task", model: str = "tiny") -> Path:
         f"kind: task\nid: {task}\ntitle: A task\naliases:\n  - id: alias-1\n    model: {model}\nrecommended: alias-1\n"
     )
     return documents
+
+
+def sixteen_tasks() -> list[Task]:
+    """A catalog's worth of tasks, all on the demo's model."""
+    return [Task.model_validate(document) for document in yaml.safe_load_all(TASKS.read_text())]
+
+
+def sixteen(root: Path) -> Path:
+    """A catalog directory of those tasks and the demo's model."""
+    root.mkdir()
+    demo = Path(pareta_registry.__file__).parent / "demo" / "models.yaml"
+    for document in (TASKS, demo):
+        (root / document.name).write_text(document.read_text())
+    return root

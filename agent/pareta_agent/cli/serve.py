@@ -23,6 +23,7 @@ from pareta_agent.node.node import Node
 from pareta_agent.node.ready import PlaneAddress, Ready
 from pareta_agent.node.signals import Signals
 from pareta_agent.plane import embedded
+from pareta_agent.plane.seed import price_of
 from pareta_agent.telemetry import log
 from pareta_agent.telemetry.events import Bus, Event
 
@@ -140,8 +141,12 @@ def _seed(settings: Settings, identity: Identity) -> embedded.Seed:
     )
     seeds = []
     for entry in entries:
-        alias = find(catalog, entry.task, entry.alias).alias.id
-        seeds.append(embedded.SeedEndpoint(id=entry.id or endpoint_id(alias), task=entry.task, alias=alias))
+        alias = find(catalog, entry.task, entry.alias).alias
+        seeds.append(
+            embedded.SeedEndpoint(
+                id=entry.id or endpoint_id(alias.id), task=entry.task, alias=alias.id, price=price_of(alias)
+            )
+        )
     balance = round(settings.plane.balance_usd * 1_000_000)
     return embedded.Seed(
         node=identity.node,

@@ -17,11 +17,16 @@ from yarl import URL
 from pareta_agent.front.envelope import Problem, body_of, headers_of
 
 _ONE = "/v1/endpoints/{id}"
+_TASK = "/v1/tasks/{id}"
 ROUTES: Final = (
     ("/v1/endpoints", ["GET", "POST"]),
     (_ONE, ["GET", "DELETE"]),
     (f"{_ONE}/start", ["POST"]),
     (f"{_ONE}/stop", ["POST"]),
+    ("/v1/tasks", ["GET"]),
+    ("/v1/tasks/match", ["POST"]),
+    (_TASK, ["GET"]),
+    (f"{_TASK}/leaderboard", ["GET"]),
 )
 MAX_BODY_BYTES: Final = 64 * 2**10
 BODY_S: Final = 30.0
@@ -61,6 +66,8 @@ async def _pass(plane_url: str, request: Request, body: bytes) -> Response:
     headers = {name: request.headers[name] for name in _UP if name in request.headers}
     headers["x-forwarded-host"] = request.headers.get("host", "")
     target = request.scope["raw_path"].decode("latin-1")
+    if query := request.scope["query_string"]:
+        target += "?" + query.decode("latin-1")
     session = aiohttp.ClientSession(
         timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_S, sock_read=SILENCE_S)
     )

@@ -7,46 +7,34 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Depends, FastAPI, Header, Request, Response
-from fastapi.exceptions import RequestValidationError
+from fastapi import APIRouter, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
-from pareta_agent.front.envelope import Problem
-from pareta_agent.front.passage import respond
+from pareta_agent.control.wire import Observed
 from pareta_agent.plane.deployments import Deployed, Order, State
+from pareta_agent.plane.door import Caller, Host, Refused, TheCaller, TheCatalog, refusals
+from pareta_agent.plane.endpoint_record import EndpointRecord, record
 from pareta_agent.plane.node_api import Plane, ThePlane
-from pareta_agent.plane.seed import DEFAULT_PRICE
-from pareta_agent.plane.standing import Standing, stand
-from pareta_agent.plane.state import sha256_hex
+from pareta_agent.plane.seed import price_of
+from pareta_agent.plane.standing import Standing, heard, stand
 from pareta_registry.catalog import Catalog
 from pareta_registry.resolve import Resolution, Unresolved, resolve
 
 VERDICT_S = 10.0
 LOOK_EVERY_S = 0.25
+HEARD_WITHIN_S = 10.0
 SIGN_OF_LIFE_S = 10.0
 LONGEST_DEPLOY_S = 3600.0
-router = APIRouter(prefix="/v1/endpoints")
-
-
-class Refused(Exception):
-    """A no to the caller, in the catalogue's words."""
-
-    def __init__(self, code: str, message: str = "") -> None:
-        super().__init__(code)
-        self.problem = Problem(code, message)
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    org: str
-    credit: bool
-    only: tuple[str, ...] | None
+router = APIRouter(prefix="/v1/endpoints", tags=["endpoints"])
+_UNKNOWN = refusals("endpoint_not_found")
+_EVENTS = {
+    "description": "Named events: `progress` {phase, percent, eta_s, message}, then `complete` {endpoint} or `error`.",
+    "content": {"text/event-stream": {"schema": {"type": "string"}}},
+}
 
 
 class DeployRequest(BaseModel):
@@ -55,52 +43,31 @@ class DeployRequest(BaseModel):
     name: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,50}$")
 
 
-def mount(app: FastAPI, catalog: Catalog) -> None:
-    """Adds the routes; refusals have the same body as inference's."""
-
-    def refuse(_: Request, error: Exception) -> Response:
-        return respond(error.problem if isinstance(error, Refused) else Problem("validation_failed"))
-
-    app.state.catalog = catalog
-    app.include_router(router)
-    app.add_exception_handler(Refused, refuse)
-    app.add_exception_handler(RequestValidationError, refuse)
-
-
-def _catalog(request: Request) -> Catalog:
-    catalog: Catalog = request.app.state.catalog
-    return catalog
-
-
-def _caller(plane: ThePlane, authorization: Annotated[str, Header()] = "") -> Caller:
-    scheme, _, key = authorization.partition(" ")
-    found = plane.state.introspect(sha256_hex(key.strip())) if scheme.lower() == "bearer" else None
-    if found is None or found.state == "revoked":
-        raise Refused("invalid_api_key")
-    only = None if found.endpoints is None else tuple(found.endpoints)
-    return Caller(found.org, found.state == "active", only)
-
-
-def _host(x_forwarded_host: Annotated[str, Header()] = "") -> str:
-    return x_forwarded_host
-
-
-TheCatalog = Annotated[Catalog, Depends(_catalog)]
-TheCaller = Annotated[Caller, Depends(_caller)]
-Host = Annotated[str, Depends(_host)]
-
-
-@router.get("")
-def every(caller: TheCaller, plane: ThePlane, catalog: TheCatalog, host: Host) -> list[dict[str, Any]]:
-    mine = plane.deployments.of(caller.org)
+@router.get("", responses=refusals())
+def every(caller: TheCaller, plane: ThePlane, catalog: TheCatalog, host: Host) -> list[EndpointRecord]:
+    reports = _reports(plane)
     return [
-        record(each, _standing(plane, each), catalog, host)
-        for each in mine
-        if caller.only is None or each.id in caller.only
+        record(each, stand(each.id, each.state, each.revision, reports), catalog, host)
+        for each in plane.deployments.of(caller.org)
+        if caller.reaches(each.id)
     ]
 
 
-@router.post("")
+@router.post(
+    "",
+    response_class=StreamingResponse,
+    responses={
+        **refusals(
+            "insufficient_credit",
+            "endpoint_forbidden",
+            "task_not_found",
+            "endpoint_exists",
+            "nothing_fits",
+            "no_capacity",
+        ),
+        200: _EVENTS,
+    },
+)
 async def deploy(
     body: DeployRequest, caller: TheCaller, plane: ThePlane, catalog: TheCatalog, host: Host
 ) -> Response:
@@ -119,73 +86,81 @@ async def deploy(
     await _room_for(plane, found)
     family, _, rank = found.alias.id.rpartition("-")
     base = family if rank.isdigit() and family else found.alias.id
-    order = Order(caller.org, found.task.id, found.alias.id, base, DEFAULT_PRICE, body.name)
+    order = Order(caller.org, found.task.id, found.alias.id, base, price_of(found.alias), body.name)
     made = await run_in_threadpool(plane.deployments.create, order)
     if made is None:
         raise Refused("endpoint_exists")
     return StreamingResponse(_progress(plane, made, catalog, host), media_type="text/event-stream")
 
 
-@router.get("/{id}")
-def one(id: str, caller: TheCaller, plane: ThePlane, catalog: TheCatalog, host: Host) -> dict[str, Any]:  # noqa: A002
-    found = _allowed(caller, id, plane.deployments.find(caller.org, id))
-    return record(found, _standing(plane, found), catalog, host)
+@router.get("/{id}", responses=_UNKNOWN)
+def one(id: str, caller: TheCaller, plane: ThePlane, catalog: TheCatalog, host: Host) -> EndpointRecord:  # noqa: A002
+    return _record(plane, find(plane, caller, id), catalog, host)
 
 
-@router.post("/{id}/start")
-def start(id: str, caller: TheCaller, plane: ThePlane, catalog: TheCatalog, host: Host) -> dict[str, Any]:  # noqa: A002
+@router.post("/{id}/start", responses=refusals("insufficient_credit", "endpoint_not_found"))
+def start(id: str, caller: TheCaller, plane: ThePlane, catalog: TheCatalog, host: Host) -> EndpointRecord:  # noqa: A002
+    """Returns when it is wanted; calls wait for it, and its record says when it is live."""
     if not caller.credit:
         raise Refused("insufficient_credit")
-    return _turn(id, "running", caller, plane, catalog, host)
+    return _record(plane, _turn(id, "running", caller, plane), catalog, host)
 
 
-@router.post("/{id}/stop")
-def stop(id: str, caller: TheCaller, plane: ThePlane, catalog: TheCatalog, host: Host) -> dict[str, Any]:  # noqa: A002
-    return _turn(id, "stopped", caller, plane, catalog, host)
+@router.post("/{id}/stop", responses=_UNKNOWN)
+async def stop(
+    id: str,  # noqa: A002
+    caller: TheCaller,
+    plane: ThePlane,
+    catalog: TheCatalog,
+    host: Host,
+) -> EndpointRecord:
+    """Returns when the nodes refuse calls for it; what they had admitted they still finish."""
+    found = await run_in_threadpool(_turn, id, "stopped", caller, plane)
+    await _heard(plane, id)
+    return await run_in_threadpool(_record, plane, found, catalog, host)
 
 
-@router.delete("/{id}", status_code=204)
-def delete(id: str, caller: TheCaller, plane: ThePlane) -> None:  # noqa: A002
-    _allowed(caller, id, plane.deployments.find(caller.org, id))
-    plane.deployments.turn(caller.org, id, "deleted")
+@router.delete("/{id}", status_code=204, responses=_UNKNOWN)
+async def delete(id: str, caller: TheCaller, plane: ThePlane) -> None:  # noqa: A002
+    await run_in_threadpool(_turn, id, "deleted", caller, plane)
+    await _heard(plane, id)
 
 
-def record(found: Deployed, standing: Standing, catalog: Catalog, host: str) -> dict[str, Any]:
-    """An endpoint as its owner sees it: nothing about hardware or weights."""
-    task = next((task for task in catalog.tasks if task.id == found.task), None)
-    live = standing.status == "live"
-    return {
-        "id": found.id,
-        "name": found.name,
-        "model": found.alias,
-        "taskName": found.task,
-        "status": standing.status,
-        "reason": standing.reason,
-        "url": f"http://{host}/v1" if live and host else None,
-        "createdAt": datetime.fromtimestamp(found.created_s, UTC).isoformat(),
-        "recommendedSystemPrompt": task.system_prompt if task else None,
-        "promptScaffold": task.prompt_scaffold if task else None,
-    }
+def find(plane: Plane, caller: Caller, endpoint: str) -> Deployed:
+    """The caller's endpoint; another org's is as unknown as one that never was."""
+    return _allowed(caller, endpoint, plane.deployments.find(caller.org, endpoint))
 
 
 def _allowed(caller: Caller, endpoint: str, found: Deployed | None) -> Deployed:
-    """Another org's endpoint is as unknown as one that never was."""
-    if found is None or (caller.only is not None and endpoint not in caller.only):
+    if found is None or not caller.reaches(endpoint):
         raise Refused("endpoint_not_found")
     return found
 
 
-def _turn(
-    endpoint: str, state: State, caller: Caller, plane: Plane, catalog: Catalog, host: str
-) -> dict[str, Any]:
-    found = _allowed(caller, endpoint, plane.deployments.find(caller.org, endpoint))
-    if found.state != state or _standing(plane, found).status == "failed":
-        found = _allowed(caller, endpoint, plane.deployments.turn(caller.org, endpoint, state))
-    return record(found, _standing(plane, found), catalog, host)
+def _turn(endpoint: str, state: State, caller: Caller, plane: Plane) -> Deployed:
+    found = find(plane, caller, endpoint)
+    if found.state == state and _standing(plane, found).status != "failed":
+        return found
+    return _allowed(caller, endpoint, plane.deployments.turn(caller.org, endpoint, state))
+
+
+async def _heard(plane: Plane, endpoint: str) -> None:
+    """Waits until no node serves it; a node that stays silent is not waited for longer than is bearable."""
+    until_s = plane.clock.mono_s() + HEARD_WITHIN_S
+    while not heard(endpoint, await run_in_threadpool(_reports, plane)) and plane.clock.mono_s() < until_s:
+        await plane.clock.sleep(LOOK_EVERY_S)
+
+
+def _reports(plane: Plane) -> list[Observed | None]:
+    return [each.observed for each in plane.nodes.reports()]
 
 
 def _standing(plane: Plane, found: Deployed) -> Standing:
-    return stand(found.id, found.state, found.revision, [each.observed for each in plane.nodes.reports()])
+    return stand(found.id, found.state, found.revision, _reports(plane))
+
+
+def _record(plane: Plane, found: Deployed, catalog: Catalog, host: str) -> EndpointRecord:
+    return record(found, _standing(plane, found), catalog, host)
 
 
 async def _room_for(plane: Plane, found: Resolution) -> None:
@@ -208,7 +183,7 @@ async def _progress(plane: Plane, made: Deployed, catalog: Catalog, host: str) -
             return
         standing = await run_in_threadpool(_standing, plane, found)
         if standing.status == "live":
-            yield _event("complete", {"endpoint": record(found, standing, catalog, host)})
+            yield _event("complete", {"endpoint": record(found, standing, catalog, host).model_dump()})
             return
         if standing.status == "failed":
             yield _event("error", {"message": standing.reason or "it could not be started"})

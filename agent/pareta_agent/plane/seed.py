@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from pareta_agent.control.wire import DesiredEndpoint, WirePrice
+from pareta_registry.catalog import Alias
 
 DATABASE = "plane.db"
 DATABASE_ENV = "PARETA_PLANE_DATABASE"
@@ -20,6 +21,11 @@ DEFAULT_PRICE = WirePrice(
     cached_input_micro_usd_per_mtok=50_000,
     output_micro_usd_per_mtok=400_000,
 )
+
+
+def price_of(alias: Alias) -> WirePrice:
+    """What calls of an alias cost: the catalog's price, where it has one."""
+    return DEFAULT_PRICE if alias.price is None else WirePrice(**alias.price.model_dump())
 
 
 class SeedEndpoint(BaseModel):

@@ -12,7 +12,7 @@ import uvicorn
 
 from pareta_agent.clock import SystemClock
 from pareta_agent.control.offer import open_catalog
-from pareta_agent.plane import endpoint_api
+from pareta_agent.plane import public_api
 from pareta_agent.plane.node_api import Plane, create_app
 from pareta_agent.plane.schema import Database
 from pareta_agent.plane.seed import Seed, database_url, node_token, plane_home
@@ -53,7 +53,7 @@ def serve(
     plane, database = open_plane(home, url)
     api_key = sow(plane, home, seed) if seed else None
     app = create_app(plane)
-    endpoint_api.mount(app, open_catalog(seed.catalog if seed else None))
+    public_api.mount(app, open_catalog(seed.catalog if seed else None))
     config = uvicorn.Config(
         app,
         log_config=None,

@@ -16,11 +16,13 @@ LOST = "lost"
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """`reason` is one sentence for the owner, where there is something to say."""
+    """`reason` is one sentence for the owner, where there is something to say. `callable`: a call is answered, if
+    need be after the endpoint woke."""
 
     status: EndpointStatus
     reason: str | None = None
     progress: Progress | None = None
+    callable: bool = False
 
 
 def stand(endpoint: str, state: str, revision: int, reports: Iterable[Observed | None]) -> Standing:
@@ -37,7 +39,12 @@ def stand(endpoint: str, state: str, revision: int, reports: Iterable[Observed |
     found, report = max(seen, key=lambda pair: pair[0].status == "live")
     if report.desired_revision < revision or found.status == "stopped":
         return Standing("deploying", progress=found.progress)
-    return Standing(found.status, found.reason, found.progress)
+    return Standing(found.status, found.reason, found.progress, found.status in ("live", "cold"))
+
+
+def heard(endpoint: str, reports: Iterable[Observed | None]) -> bool:
+    """Whether every living node says that it no longer serves what was stopped."""
+    return all(report is not None and not _serves(endpoint, report) for report in reports)
 
 
 def note(connection: Connection, observed: Observed, now_s: float) -> None:
@@ -60,6 +67,11 @@ def interrupted(connection: Connection, node: str, now_s: float, lost_s: float) 
     for each in Observed.model_validate(row.observed).endpoints:
         if last.get(each.id) == "live":
             connection.execute(standings.insert().values(endpoint=each.id, status=LOST, since_s=since_s))
+
+
+def _serves(endpoint: str, report: Observed) -> bool:
+    found = _of(endpoint, report)
+    return found is not None and found.status not in ("stopped", "failed")
 
 
 def _of(endpoint: str, report: Observed) -> ObservedEndpoint | None:

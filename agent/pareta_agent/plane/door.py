@@ -1,0 +1,98 @@
+"""The public API's door: who calls, and how a no is said. Keys and orgs isolate all that lies behind it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, Header, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from pydantic import BaseModel
+
+from pareta_agent.front.envelope import CATALOGUE, Problem
+from pareta_agent.front.passage import respond
+from pareta_agent.plane.node_api import ThePlane
+from pareta_agent.plane.state import sha256_hex
+from pareta_registry.catalog import Catalog
+
+_BEARER = HTTPBearer(auto_error=False, description="A key: `pareta_sk_…`", scheme_name="key")
+
+
+class Refused(Exception):
+    """A no to the caller, in the catalogue's words."""
+
+    def __init__(self, code: str, message: str = "") -> None:
+        super().__init__(code)
+        self.problem = Problem(code, message)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """`only` are the endpoints that the key reaches; None for all of the org's."""
+
+    org: str
+    key_id: str
+    credit: bool
+    only: tuple[str, ...] | None
+
+    def reaches(self, endpoint: str) -> bool:
+        return self.only is None or endpoint in self.only
+
+
+class Fault(BaseModel):
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+class Refusal(BaseModel):
+    """The body of every no: OpenAI's `error`, and `detail` for the `pareta` SDK."""
+
+    error: Fault
+    detail: str
+
+
+def refusals(*codes: str) -> dict[int | str, dict[str, Any]]:
+    """What a route may refuse with, for its description; a wrong key and a wrong field are said of every route."""
+    found: dict[int | str, dict[str, Any]] = {}
+    for code in ("invalid_api_key", "validation_failed", *codes):
+        status, _, said = CATALOGUE[code]
+        earlier = found.get(status, {}).get("description", "")
+        found[status] = {"model": Refusal, "description": f"{earlier} `{code}`: {said}".strip()}
+    return found
+
+
+def add_refusals(app: FastAPI) -> None:
+    """Refusals have the same body as inference's."""
+
+    def refuse(_: Request, error: Exception) -> Response:
+        return respond(error.problem if isinstance(error, Refused) else Problem("validation_failed"))
+
+    app.add_exception_handler(Refused, refuse)
+    app.add_exception_handler(RequestValidationError, refuse)
+
+
+def _catalog(request: Request) -> Catalog:
+    catalog: Catalog = request.app.state.catalog
+    return catalog
+
+
+def _caller(
+    plane: ThePlane, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]
+) -> Caller:
+    found = plane.state.introspect(sha256_hex(given.credentials.strip())) if given else None
+    if found is None or found.state == "revoked":
+        raise Refused("invalid_api_key")
+    only = None if found.endpoints is None else tuple(found.endpoints)
+    return Caller(found.org, found.key_id, found.state == "active", only)
+
+
+def _host(x_forwarded_host: Annotated[str, Header(include_in_schema=False)] = "") -> str:
+    return x_forwarded_host
+
+
+TheCatalog = Annotated[Catalog, Depends(_catalog)]
+TheCaller = Annotated[Caller, Depends(_caller)]
+Host = Annotated[str, Depends(_host)]

@@ -1,0 +1,43 @@
+"""An endpoint as its owner sees it: nothing about hardware or weights. The names are the SDK's."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from pydantic import BaseModel
+
+from pareta_agent.engine.view import EndpointStatus
+from pareta_agent.plane.deployments import Deployed
+from pareta_agent.plane.standing import Standing
+from pareta_registry.catalog import Catalog
+
+
+class EndpointRecord(BaseModel):
+    """`url` is there while a call would be answered; `reason` says why none would, where there is more to say."""
+
+    id: str
+    name: str
+    model: str
+    taskName: str
+    status: EndpointStatus
+    reason: str | None
+    url: str | None
+    createdAt: str
+    recommendedSystemPrompt: str | None
+    promptScaffold: str | None
+
+
+def record(found: Deployed, standing: Standing, catalog: Catalog, host: str) -> EndpointRecord:
+    task = next((task for task in catalog.tasks if task.id == found.task), None)
+    return EndpointRecord(
+        id=found.id,
+        name=found.name,
+        model=found.alias,
+        taskName=found.task,
+        status=standing.status,
+        reason=standing.reason,
+        url=f"http://{host}/v1" if standing.callable and host else None,
+        createdAt=datetime.fromtimestamp(found.created_s, UTC).isoformat(),
+        recommendedSystemPrompt=task.system_prompt if task else None,
+        promptScaffold=task.prompt_scaffold if task else None,
+    )

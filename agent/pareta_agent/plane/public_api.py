@@ -1,0 +1,31 @@
+"""The public API as one: every route that the `pareta` SDK asks for, and its description."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+
+from pareta_agent.plane import endpoint_api, task_api
+from pareta_agent.plane.door import add_refusals
+from pareta_registry.catalog import Catalog
+
+ROUTERS = (endpoint_api.router, task_api.router)
+
+
+def mount(app: FastAPI, catalog: Catalog) -> None:
+    """Adds the routes to the plane's."""
+    app.state.catalog = catalog
+    for router in ROUTERS:
+        app.include_router(router)
+    add_refusals(app)
+
+
+def description() -> dict[str, Any]:
+    """OpenAPI 3.1 of the public API alone."""
+    app = FastAPI(
+        title="Pareta API", version="1", description="Deploy tasks, operate endpoints, compare models."
+    )
+    for router in ROUTERS:
+        app.include_router(router)
+    return app.openapi()
