@@ -39,33 +39,27 @@ class Template:
 
     `prefix` ends after the quote that opens the words, `suffix` starts with the quote that closes them and runs to
     the chunk's end. Words without a quote cannot end their string, so a chunk that fits is as dull as the first.
-    `_starts` has, by its length, how one chunk alone starts: its size line and the prefix.
+    `starts` has, by its length, how one chunk alone starts: its size line and the prefix. A chunk of a length that is
+    there fits if it starts so, ends in `suffix`, and has no quote between them.
     """
 
-    __slots__ = ("_least", "_prefix", "_starts", "_suffix")
+    __slots__ = ("_least", "_prefix", "starts", "suffix")
 
     def __init__(self, prefix: bytes, suffix: bytes) -> None:
-        self._prefix, self._suffix = prefix, suffix
+        self._prefix = prefix
+        self.suffix = suffix
         self._least = len(prefix) + len(suffix) - 2
-        self._starts: dict[int, bytes] = {}
+        self.starts: dict[int, bytes] = {}
 
     def fits(self, data: bytes) -> int:
         """How many whole chunks `data` is, if each is a dull event of this stream; else 0."""
-        start, suffix = self._starts.get(len(data)), self._suffix
-        if (
-            start is not None
-            and data.startswith(start)
-            and data.endswith(suffix)
-            and data.find(b'"', len(start), -len(suffix)) < 0
-        ):
-            return 1
         chunks = self._walk(data)
-        if chunks == 1 and len(self._starts) < MAX_STARTS:
-            self._starts[len(data)] = data[: data.find(b"\r\n") + 2] + self._prefix
+        if chunks == 1 and len(self.starts) < MAX_STARTS:
+            self.starts[len(data)] = data[: data.find(b"\r\n") + 2] + self._prefix
         return chunks
 
     def _walk(self, data: bytes) -> int:
-        prefix, suffix = self._prefix, self._suffix
+        prefix, suffix = self._prefix, self.suffix
         at = chunks = 0
         size = len(data)
         while at < size:

@@ -60,6 +60,7 @@ class Desk:
         self._prefix = os.urandom(8).hex()
         self._requests = 0
         self._secret = os.urandom(32)
+        self._salts: dict[str, str] = {}
 
     def new_request_id(self) -> str:
         """Unique over restarts by its random part, within this process by its count."""
@@ -68,7 +69,10 @@ class Desk:
 
     def salt_of(self, org: str) -> str:
         """What keeps an org's part of a prefix cache its own; nobody without this process's secret can say it."""
-        return hmac.digest(self._secret, org.encode(), "sha256").hex()
+        salt = self._salts.get(org)
+        if salt is None:
+            salt = self._salts[org] = hmac.digest(self._secret, org.encode(), "sha256").hex()
+        return salt
 
     def enter(self, served: Served) -> None:
         self.open.add(served)

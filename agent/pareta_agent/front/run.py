@@ -261,9 +261,9 @@ class Run:
             self._desk.deps.emit(failure_event(record, problem))
 
     def _record(self, facts: Facts) -> UsageRecord:
-        listener = self._relay.listener if self._relay else None
+        relay = self._relay
         overhead = self._caller.route.dialect.speech.overhead * self._ask.choices
-        chunks = max(0, listener.events - listener.done - overhead) if listener else 0
+        chunks = max(0, relay.events - relay.listener.done - overhead) if relay else 0
         bounds = Bounds(
             prompts=self._ask.prompts,
             choices=self._ask.n,

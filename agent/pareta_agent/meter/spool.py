@@ -12,7 +12,6 @@ import contextlib
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from ulid import ULID
@@ -21,6 +20,7 @@ from pareta_agent.clock import Clock
 from pareta_agent.errors import AgentError, HostError
 from pareta_agent.meter.batch import Batch, Call
 from pareta_agent.meter.event import QUARANTINED, Entry, Item, finished, item
+from pareta_agent.meter.inbox import Inbox
 from pareta_agent.meter.journal import Journal
 from pareta_agent.meter.lock import Lock
 from pareta_agent.meter.reader import Reader
@@ -48,7 +48,7 @@ class Spool:
         self._reader = Reader(path, settings.vfs)
         self._settings, self._clock = settings, clock
         self._loop = asyncio.get_running_loop()
-        self._queue: SimpleQueue[Job] = SimpleQueue()
+        self._inbox: Inbox[Job] = Inbox()
         self._journal = Journal(store)
         self._open: set[str] = set()
         self._admitted = self._terminal = 0
@@ -112,12 +112,12 @@ class Spool:
 
     def admit(self, admission: Admission) -> None:
         """Notes an open request; on disk within `admission_delay_s` and a commit. For any thread."""
-        self._queue.put(admission)
+        self._inbox.put(admission, urgent=False)
 
     def finish(self, record: UsageRecord) -> asyncio.Future[None]:
         """Closes an admission. Done once the record is on disk; raises HostError if it never will be."""
         future: asyncio.Future[None] = self._loop.create_future()
-        self._queue.put((record, future))
+        self._inbox.put((record, future), urgent=True)
         return future
 
     def append_event(self, event_type: str, data: Mapping[str, Any]) -> asyncio.Future[None]:
@@ -197,7 +197,7 @@ class Spool:
 
     def close(self) -> None:
         """Writes what is queued, ends the thread and gives the lock back."""
-        self._queue.put(None)
+        self._inbox.put(None, urgent=True)
         self._thread.join()
         with contextlib.suppress(StoreError):
             self._reader.close()
@@ -208,7 +208,7 @@ class Spool:
 
     def _call(self, apply: Callable[[], T]) -> asyncio.Future[T]:
         future: asyncio.Future[T] = self._loop.create_future()
-        self._queue.put(Call(apply, future))
+        self._inbox.put(Call(apply, future), urgent=True)
         return future
 
     def _run(self) -> None:
@@ -222,15 +222,12 @@ class Spool:
                 self._wake(batch)
 
     def _collect(self, batch: Batch) -> bool:
-        """Fills `batch` with what is queued; False at the end of the queue's life."""
-        wait_s = 0.0 if self._journal.unnumbered else 1.0
-        with contextlib.suppress(Empty):
-            while len(batch) < self._settings.batch:
-                job = self._queue.get_nowait() if batch.urgent else self._queue.get(timeout=wait_s)
-                if job is None:
-                    return False
-                batch.add(job)
-                wait_s = self._settings.admission_delay_s
+        """Fills `batch` with what waits; False at the end of the inbox's life."""
+        idle_s = 0.0 if self._journal.unnumbered else 1.0
+        for job in self._inbox.take(self._settings.batch, idle_s, self._settings.admission_delay_s):
+            if job is None:
+                return False
+            batch.add(job)
         return True
 
     def _write(self, batch: Batch) -> None:

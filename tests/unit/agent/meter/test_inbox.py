@@ -1,0 +1,67 @@
+"""What wakes the spool's thread, and when."""
+
+import threading
+
+from pareta_agent.meter.inbox import Inbox
+
+LONG_S = 30.0
+
+
+def taken_by_a_thread(inbox, idle_s, linger_s):
+    """Takes in a thread of its own: that thread, and the list that will hold what it took."""
+    found = []
+    thread = threading.Thread(target=lambda: found.append(inbox.take(8, idle_s, linger_s)), daemon=True)
+    thread.start()
+    return thread, found
+
+
+def test_jobs_come_in_order_and_no_more_than_asked_for():
+    """What exceeds the limit is taken next, without a wait."""
+    inbox = Inbox()
+    for number in range(5):
+        inbox.put(number, urgent=True)
+    assert (inbox.take(3, LONG_S, LONG_S), inbox.take(3, LONG_S, LONG_S)) == ([0, 1, 2], [3, 4])
+
+
+def test_an_empty_inbox_gives_nothing_after_its_time():
+    """The taker has other things to look after."""
+    assert Inbox().take(8, 0.0, LONG_S) == []
+
+
+def test_an_urgent_job_wakes_the_taker():
+    """Neither of the two waits is waited out, whether it idles or lingers."""
+    idle, lingering = Inbox(), Inbox()
+    lingering.put("patient", urgent=False)
+    threads = [taken_by_a_thread(idle, LONG_S, LONG_S), taken_by_a_thread(lingering, LONG_S, LONG_S)]
+    for inbox in (idle, lingering):
+        inbox.put("urgent", urgent=True)
+    for thread, _ in threads:
+        thread.join(10)
+    assert [found for _, found in threads] == [[["urgent"]], [["patient", "urgent"]]]
+
+
+def test_a_patient_job_is_taken_when_it_has_waited():
+    """It wakes an idle taker, who then waits for company only as long as said."""
+    inbox = Inbox()
+    thread, found = taken_by_a_thread(inbox, LONG_S, 0.001)
+    inbox.put("patient", urgent=False)
+    thread.join(10)
+    assert found == [["patient"]]
+
+
+def test_no_job_is_lost_between_many_threads():
+    """Every job is taken once, in each putter's order, however wakes and sleeps fall."""
+    inbox, taken = Inbox(), []
+
+    def put(base):
+        for number in range(500):
+            inbox.put(base + number, urgent=number % 3 == 0)
+
+    threads = [threading.Thread(target=put, args=(base,)) for base in (0, 1000, 2000)]
+    for thread in threads:
+        thread.start()
+    while len(taken) < 1500:
+        taken += inbox.take(16, 5.0, 0.0005)
+    assert [[n for n in taken if n // 1000 == base] for base in range(3)] == [
+        list(range(base * 1000, base * 1000 + 500)) for base in range(3)
+    ]
