@@ -7,12 +7,19 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from pareta_registry.catalog import Slug
+
 
 def _absolute(path: Path) -> Path:
     return path.expanduser().absolute()
 
 
+def _address(place: str) -> str:
+    return place if "://" in place else str(_absolute(Path(place)))
+
+
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
+PathOrAddress = Annotated[str, BeforeValidator(str), AfterValidator(_address)]
 
 
 def _words(value: object) -> object:
@@ -60,9 +67,14 @@ class PlaneSection(Section):
 
 
 class RegistrySection(Section):
-    catalog: AbsolutePath | None = Field(
-        None, description="Catalog directory; unset: the built-in demo catalog."
+    catalog: PathOrAddress | None = Field(
+        None, description="Catalog directory, or address of published ones; unset: the built-in demo catalog."
     )
+    channel: Slug = Field("stable", description="Which channel of published catalogs to follow.")
+    catalog_keys: AbsolutePath | None = Field(
+        None, description="PEM file of public keys; set: a channel that none of them signed is refused."
+    )
+    poll_s: float = Field(60.0, gt=0, description="Mean time between two looks at the channel.")
     artifact_keys: AbsolutePath | None = Field(
         None, description="PEM file of public keys; set: weights that none of them signed are refused."
     )

@@ -7,27 +7,27 @@ is kept on disk with its envelope and checked again when it is read back.
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from pareta_registry.canonical import sha256_digest
 from pareta_registry.catalog import Catalog
 from pareta_registry.channel import (
     MAX_BYTES,
-    Pointer,
     catalog_path,
     channel_path,
     read_catalog,
     read_pointer,
 )
-from pareta_registry.documents import DocumentReader, open_documents, write_whole
-from pareta_registry.errors import RegistryFailure, TrustError
+from pareta_registry.documents import DocumentReader, open_documents
+from pareta_registry.errors import ArtifactError, RegistryFailure, TrustError
+from pareta_registry.keep import CatalogKeep, Kept
 from pareta_registry.keys import PublicKey
 from pareta_registry.load import parse_catalog
 from pareta_registry.stores.settings import StoreSettings
+
+LOOK_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,67 +56,59 @@ class CatalogFollower:
         settings: StoreSettings | None = None,
         wall_s: Callable[[], float] = time.time,
     ) -> None:
-        self._where = f"{source.rstrip('/')}/{channel_path(channel)}"
+        self.where = f"{source.rstrip('/')}/{channel_path(channel)}"
         self._channel = channel
         self._reader: DocumentReader = open_documents(source, settings or StoreSettings())
-        # What was seen at one place says nothing of another: its serials are its own.
-        self._state = state_dir / sha256_digest(source.encode()).removeprefix("sha256:")[:16]
+        self._keep = CatalogKeep(state_dir, source, channel)
         self._trusted = tuple(trusted)
         self._wall_s = wall_s
 
-    async def refresh(self) -> Followed:
+    async def refresh(self, within_s: float = LOOK_S) -> Followed:
         """The newest trusted catalog. While the channel is away or says what is refused: the last good one, with
         the reason; the reason itself is raised when there is no last good one."""
-        seen_serial, kept = await asyncio.to_thread(self._kept)
+        kept = await asyncio.to_thread(self._keep.read, self._trusted)
         try:
-            envelope = await self._reader.read(channel_path(self._channel), MAX_BYTES)
-            pointer = read_pointer(envelope, self._channel, self._trusted, self._where)
-            if pointer.serial < seen_serial:
-                raise TrustError(
-                    "catalog_rolled_back",
-                    f"{self._where} is at serial {pointer.serial}, this host has seen {seen_serial}",
-                    "to go back to an older catalog promote it anew; otherwise find out who replays old answers",
-                )
-            same = kept is not None and kept.catalog.digest == pointer.catalog
-            catalog = kept.catalog if kept and same else await self._fetch(pointer)
+            async with asyncio.timeout(within_s):
+                return await self._look(kept)
+        except TimeoutError:
+            refusal: RegistryFailure = self._silent(within_s)
         except RegistryFailure as error:
-            if kept is None:
-                raise
-            return replace(kept, refusal=error)
-        confirmed_s = self._wall_s()
-        await asyncio.to_thread(self._keep, envelope, pointer, confirmed_s)
-        return Followed(catalog, pointer.serial, confirmed_s)
+            refusal = error
+        if kept is None:
+            raise refusal
+        return Followed(kept.catalog, kept.serial, kept.confirmed_s, refusal)
 
     async def close(self) -> None:
         await self._reader.close()
 
-    async def _fetch(self, pointer: Pointer) -> Catalog:
-        data = await read_catalog(self._reader, pointer.catalog)
-        catalog = parse_catalog(data, catalog_path(pointer.catalog))
-        await asyncio.to_thread(write_whole, self._state / catalog_path(pointer.catalog), data)
-        return catalog
+    async def _look(self, kept: Kept | None) -> Followed:
+        envelope = await self._reader.read(channel_path(self._channel), MAX_BYTES)
+        pointer = read_pointer(envelope, self._channel, self._trusted, self.where)
+        seen = await asyncio.to_thread(self._keep.serial)
+        if pointer.serial < seen:
+            raise self._rolled_back(pointer.serial, seen)
+        data = None
+        if kept is not None and kept.catalog.digest == pointer.catalog:
+            catalog = kept.catalog
+        else:
+            data = await read_catalog(self._reader, pointer.catalog)
+            catalog = await asyncio.to_thread(parse_catalog, data, catalog_path(pointer.catalog))
+        confirmed_s = self._wall_s()
+        await asyncio.to_thread(self._keep.write, envelope, pointer, data, confirmed_s)
+        return Followed(catalog, pointer.serial, confirmed_s)
 
-    def _kept(self) -> tuple[int, Followed | None]:
-        """The highest serial that was taken (0: none), and that state if it still passes all checks."""
-        path = self._state / channel_path(self._channel)
-        serial = 0
-        try:
-            pointer = read_pointer(path.read_bytes(), self._channel, self._trusted, str(path))
-            serial, confirmed_s = pointer.serial, path.stat().st_mtime
-            data = (self._state / catalog_path(pointer.catalog)).read_bytes()
-            if sha256_digest(data) == pointer.catalog:
-                return serial, Followed(parse_catalog(data, str(self._state)), serial, confirmed_s)
-        except (OSError, RegistryFailure):
-            pass
-        return serial, None
+    def _rolled_back(self, serial: int, seen: int) -> TrustError:
+        return TrustError(
+            "catalog_rolled_back",
+            f"{self.where} is at serial {serial}, this host has seen {seen}",
+            "to go back to an older catalog promote it anew; where the place itself was set up anew remove"
+            f" {self._keep.folder}; otherwise find out who replays old answers",
+        )
 
-    def _keep(self, envelope: bytes, pointer: Pointer, confirmed_s: float) -> None:
-        """Switches the pointer last, then drops the catalogs that it does not mean."""
-        path = self._state / channel_path(self._channel)
-        if not path.is_file() or path.read_bytes() != envelope:
-            write_whole(path, envelope)
-        os.utime(path, (confirmed_s, confirmed_s))
-        current = self._state / catalog_path(pointer.catalog)
-        for other in current.parent.glob("sha256-*.json"):
-            if other != current:
-                other.unlink(missing_ok=True)
+    def _silent(self, within_s: float) -> ArtifactError:
+        return ArtifactError(
+            "catalog_unreachable",
+            f"{self.where} did not answer within {within_s:g} s",
+            "check the network between it and this host",
+            retryable=True,
+        )

@@ -67,6 +67,17 @@ def resolve(catalog: Catalog, task: str, alias: str | None = None) -> Resolution
     )
 
 
+def essence(answer: Resolution | Unresolved) -> tuple[Any, ...]:
+    """What an engine is made from: where it is equal, a change of catalogs leaves the engine alone. Titles, licenses,
+    scorers and the places that hold the bytes are not in it."""
+    if isinstance(answer, Unresolved):
+        return ()
+    model, task = answer.model, answer.task
+    variants = [variant.model_copy(update={"source": "", "files": ()}) for variant in model.variants]
+    bare = model.model_copy(update={"license": "", "variants": tuple(variants)})
+    return answer.alias.id, bare, answer.engine, answer.max_model_len, task.system_prompt
+
+
 def _unresolved(
     reason: Literal["unknown_task", "unknown_alias"],
     task: str,

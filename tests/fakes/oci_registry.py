@@ -39,16 +39,29 @@ class Registry:
         path = root / "config.json"
         path.write_text(json.dumps(config))
         self.data = root / "data"
+        self._config = path
         self._log = (root / "log").open("wb")
+        self.start()
+
+    def start(self) -> None:
+        """Begins, or begins again at the same address with what it has on its disk."""
         self._process = subprocess.Popen(
-            [str(BINARY), "serve", str(path)], stdout=self._log, stderr=subprocess.STDOUT, cwd=root
+            [str(BINARY), "serve", str(self._config)],
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            cwd=self._config.parent,
         )
+
+    def stop(self) -> None:
+        self._process.kill()
+        self._process.wait()
 
     def blob_reads(self) -> list[str]:
         """The digests of the blobs that somebody has read, by its access log, once for each request."""
         return re.findall(r'"GET /v2/\S+/blobs/(sha256:\w+) ', Path(self._log.name).read_text())
 
-    def __enter__(self) -> Registry:
+    def answering(self) -> Registry:
+        """Itself, once it listens."""
         host, port = self.host.split(":")
         for _ in range(400):
             with socket.socket() as probe:
@@ -58,9 +71,11 @@ class Registry:
             time.sleep(0.02)
         raise AssertionError("docker-registry did not start")
 
+    def __enter__(self) -> Registry:
+        return self.answering()
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._process.kill()
-        self._process.wait()
+        self.stop()
         self._log.close()

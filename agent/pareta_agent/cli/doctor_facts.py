@@ -18,14 +18,15 @@ import aiohttp
 
 from pareta_agent import config, launch
 from pareta_agent.cli.doctor_checks import Facts
+from pareta_agent.clock import SystemClock
 from pareta_agent.config import Settings
+from pareta_agent.control.offer import read_catalog
 from pareta_agent.engine.install import installed
 from pareta_agent.engine.interpreter import inspect
-from pareta_agent.errors import HostError
+from pareta_agent.errors import AgentError, HostError
 from pareta_agent.hardware.nvml import read_inventory
 from pareta_agent.node.admin import ask
-from pareta_registry.errors import CatalogError
-from pareta_registry.load import builtin_catalog, load_catalog
+from pareta_agent.node.slices import catalog_place
 
 _PLANE_DEADLINE_S: Final = 5.0
 _CUDA_DEADLINE_S: Final = 30.0
@@ -46,7 +47,7 @@ async def read_facts(settings: Settings) -> Facts:
     inventory, engine, plane, node = await asyncio.gather(
         asyncio.to_thread(read_inventory), _engine(settings), _plane(settings.plane.url), _node(settings)
     )
-    tasks, catalog_error = _catalog(settings)
+    tasks, catalog_error = await _catalog(settings)
     path, version, platform, engine_error, cuda = engine
     return Facts(
         inventory=inventory,
@@ -125,11 +126,10 @@ async def _node(settings: Settings) -> bool:
         return False
 
 
-def _catalog(settings: Settings) -> tuple[int | None, str | None]:
-    directory = settings.registry.catalog
+async def _catalog(settings: Settings) -> tuple[int | None, str | None]:
     try:
-        return len((builtin_catalog() if directory is None else load_catalog(directory)).tasks), None
-    except CatalogError as error:
+        return len((await read_catalog(catalog_place(settings), SystemClock())).tasks), None
+    except AgentError as error:
         return None, str(error).splitlines()[0]
 
 

@@ -14,14 +14,16 @@ from rich.console import Console
 
 from pareta_agent import config
 from pareta_agent.cli.plan_view import render
+from pareta_agent.clock import SystemClock
 from pareta_agent.config import Settings
-from pareta_agent.control.offer import find, open_catalog
+from pareta_agent.control.offer import find, read_catalog
 from pareta_agent.errors import ConfigError, HostError, NothingFits
 from pareta_agent.hardware.inventory import Inventory, from_json
 from pareta_agent.hardware.nvml import read_inventory
 from pareta_agent.node.admin import ask
 from pareta_agent.node.healer import MEASURED, measured_at
 from pareta_agent.node.interpreter import Interpreter
+from pareta_agent.node.slices import catalog_place
 from pareta_agent.planning.diff import Change
 from pareta_agent.planning.diff import diff as compare
 from pareta_agent.planning.nearest import plan_or_nearest
@@ -43,7 +45,7 @@ def command(
     replicas: Annotated[
         int | None, typer.Option(min=1, help="Exactly so many; unset: as many as fit.")
     ] = None,
-    catalog: Annotated[Path | None, typer.Option(help="Catalog directory.")] = None,
+    catalog: Annotated[str | None, typer.Option(help="Catalog directory, or where it is published.")] = None,
     diff: Annotated[
         bool, typer.Option("--diff", help="Compare with what the running node has for it.")
     ] = False,
@@ -55,7 +57,7 @@ def command(
     """Show the best layout of a task's model on this node, the runners-up, and why the others are not possible."""
     settings, _ = config.load({"objective": objective, "registry.catalog": catalog})
     name, _, alias = task.partition("/")
-    resolution = find(open_catalog(settings.registry.catalog), name, alias or None)
+    resolution = find(asyncio.run(read_catalog(catalog_place(settings), SystemClock())), name, alias or None)
     node = read_inventory() if inventory is None else load_inventory(inventory)
     aim: Objective = settings.objective
     request = replace(

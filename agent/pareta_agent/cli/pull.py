@@ -12,11 +12,12 @@ from rich.console import Console
 
 from pareta_agent import config
 from pareta_agent.cli.terminal import Terminal
-from pareta_agent.control.offer import find, open_catalog
+from pareta_agent.clock import SystemClock
+from pareta_agent.control.offer import find, read_catalog
 from pareta_agent.errors import ConfigError, NothingFits
 from pareta_agent.hardware.nvml import read_inventory
 from pareta_agent.node.identity import prepare
-from pareta_agent.node.slices import weights_settings
+from pareta_agent.node.slices import catalog_place, weights_settings
 from pareta_agent.planning.choose import plan
 from pareta_agent.planning.request import for_resolution
 from pareta_agent.telemetry.events import Phase
@@ -32,13 +33,13 @@ def command(
         str | None, typer.Option(help="A variant by name; unset: the one that is planned.")
     ] = None,
     home: Annotated[Path | None, typer.Option(help="Where the node keeps everything.")] = None,
-    catalog: Annotated[Path | None, typer.Option(help="Catalog directory.")] = None,
+    catalog: Annotated[str | None, typer.Option(help="Catalog directory, or where it is published.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Fetch and verify a task's weights ahead of time; what is there already is not fetched again."""
     settings, _ = config.load({"home": home, "registry.catalog": catalog})
     name, _, alias = task.partition("/")
-    resolution = find(open_catalog(settings.registry.catalog), name, alias or None)
+    resolution = find(asyncio.run(read_catalog(catalog_place(settings), SystemClock())), name, alias or None)
     chosen = _variant(resolution, variant)
     prepare(settings.home)
     show = Terminal(Console(stderr=True))

@@ -15,17 +15,20 @@ from rich.console import Console
 
 from pareta_agent import config
 from pareta_agent.cli.terminal import JsonLines, Terminal, ready_block, ready_fields
+from pareta_agent.clock import SystemClock
 from pareta_agent.config import EndpointEntry, Settings
-from pareta_agent.control.offer import find, open_catalog
+from pareta_agent.control.offer import Offer, find
 from pareta_agent.errors import ConfigError
 from pareta_agent.node.identity import Identity, identify, prepare
 from pareta_agent.node.node import Node
 from pareta_agent.node.ready import PlaneAddress, Ready
 from pareta_agent.node.signals import Signals
+from pareta_agent.node.slices import catalog_place
 from pareta_agent.plane import embedded
 from pareta_agent.plane.seed import price_of
 from pareta_agent.telemetry import log
 from pareta_agent.telemetry.events import Bus, Event
+from pareta_registry.catalog import Catalog
 
 FirstKey = Callable[[], str | None]
 
@@ -38,7 +41,7 @@ def command(
     task: Annotated[str | None, typer.Option(help="Task to deploy on the embedded plane.")] = None,
     alias: Annotated[str | None, typer.Option(help="Alias of the task's model.")] = None,
     endpoint: Annotated[str | None, typer.Option(help="Endpoint id, what callers pass as `model`.")] = None,
-    catalog: Annotated[Path | None, typer.Option(help="Catalog directory.")] = None,
+    catalog: Annotated[str | None, typer.Option(help="Catalog directory, or where it is published.")] = None,
     engine_python: Annotated[Path | None, typer.Option(help="Interpreter that has vLLM.")] = None,
     engine_command: Annotated[
         str | None, typer.Option(help="Program in the place of vLLM's API server.")
@@ -91,19 +94,24 @@ async def _serve(settings: Settings, warnings: list[str], json_lines: bool) -> i
         bus(Event("setting_ignored", "warning", {"reason": warning}))
     prepare(settings.home)
     identity = identify(settings.home, settings.node)
-    async with _plane(settings, identity) as (address, first_key):
+    offer = Offer(catalog_place(settings), SystemClock(), bus)
+    try:
+        await offer.open()
+        async with _plane(settings, identity, offer.catalog) as (address, first_key):
 
-        def tell(ready: Ready) -> None:
-            _tell_ready(show, ready, first_key())
+            def tell(ready: Ready) -> None:
+                _tell_ready(show, ready, first_key())
 
-        try:
-            return await Node(settings, identity, address, bus, signals, tell).run()
-        finally:
-            show.close()
+            return await Node(settings, identity, offer, address, bus, signals, tell).run()
+    finally:
+        show.close()
+        await offer.close()
 
 
 @asynccontextmanager
-async def _plane(settings: Settings, identity: Identity) -> AsyncIterator[tuple[PlaneAddress, FirstKey]]:
+async def _plane(
+    settings: Settings, identity: Identity, catalog: Catalog
+) -> AsyncIterator[tuple[PlaneAddress, FirstKey]]:
     """The plane that the settings name, or an embedded one for as long as the node runs; and how to get its key."""
     if settings.plane.url:
         if settings.plane.token_file is None:
@@ -112,7 +120,7 @@ async def _plane(settings: Settings, identity: Identity) -> AsyncIterator[tuple[
             )
         yield PlaneAddress(settings.plane.url, _token(settings.plane.token_file)), lambda: None
         return
-    seed = _seed(settings, identity)
+    seed = _seed(settings, identity, catalog)
     plane = await embedded.start(settings.home, seed, database=settings.plane.database)
     keeper = asyncio.create_task(plane.keep())
     try:
@@ -133,9 +141,8 @@ def _first_key(settings: Settings, org: str) -> str | None:
         return first_key(plane, org)
 
 
-def _seed(settings: Settings, identity: Identity) -> embedded.Seed:
+def _seed(settings: Settings, identity: Identity, catalog: Catalog) -> embedded.Seed:
     """What the embedded plane wants of this node: the settings' endpoints, resolved to their aliases' names."""
-    catalog = open_catalog(settings.registry.catalog)
     entries = settings.endpoints or (
         EndpointEntry(id=settings.endpoint, task=settings.task, alias=settings.alias),
     )
@@ -154,6 +161,7 @@ def _seed(settings: Settings, identity: Identity) -> embedded.Seed:
         balance_micro_usd=balance,
         first_key=False,
         catalog=settings.registry.catalog,
+        channel=settings.registry.channel,
     )
 
 

@@ -47,6 +47,6 @@ def _show(status: dict[str, Any], console: Console) -> None:
     for each in status["cold_starts"]:
         took = f"{each['count']} × p50 {each['p50_s']:.1f} s  p95 {each['p95_s']:.1f} s"
         console.print(f"[dim]cold start, {each['cause']}[/]  {took}")
-    for name in ("spool", "plane"):
+    for name in ("catalog", "spool", "plane"):
         facts = "  ".join(f"{key} {value}" for key, value in status[name].items() if value is not None)
         console.print(f"[dim]{name}[/]  {facts}")

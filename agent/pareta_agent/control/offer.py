@@ -1,22 +1,115 @@
-"""What this node may offer: its catalog, and the model that a task and an alias name in it."""
+"""What this node may offer: its catalog, and the model that a task and an alias name in it.
+
+A catalog that is published is followed, a directory is read once. What a change means for what runs is not known here.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from typing import Any
 
+from pareta_agent.clock import Clock
+from pareta_agent.control.catalog_place import CatalogPlace
 from pareta_agent.errors import RegistryError
+from pareta_agent.telemetry.events import Emit, Event
 from pareta_registry.catalog import Catalog
-from pareta_registry.errors import CatalogError
-from pareta_registry.load import builtin_catalog, load_catalog
+from pareta_registry.errors import RegistryFailure
+from pareta_registry.follow import LOOK_S, Followed
 from pareta_registry.resolve import Resolution, Unresolved, resolve
 
+FIRST_LOOK_S = 5.0
 
-def open_catalog(directory: Path | None) -> Catalog:
-    """The catalog in `directory`, or the built-in one. Raises RegistryError with every problem located."""
+
+class Offer:
+    """The catalog that this node goes by. `serial` and `age_s` are None where nothing is followed; `refusal` is why
+    the channel's latest answer was not taken."""
+
+    def __init__(self, place: CatalogPlace, clock: Clock, emit: Emit) -> None:
+        self._place, self._clock, self._emit = place, clock, emit
+        self._follower = place.follower(clock) if place.is_published else None
+        self._found: Followed | None = None
+        self._fixed: Catalog | None = None
+
+    async def open(self) -> None:
+        """Raises RegistryError when there is no catalog, with every problem located; a kept one is enough."""
+        if self._follower is None:
+            self._fixed = await asyncio.to_thread(self._place.read)
+            return
+        here = await asyncio.to_thread(self._place.kept.serial)
+        await self._look(FIRST_LOOK_S if here else LOOK_S)
+
+    @property
+    def catalog(self) -> Catalog:
+        """Of the last look; `open` comes first."""
+        catalog = self._found.catalog if self._found else self._fixed
+        if catalog is None:
+            raise RuntimeError("the offer was not opened")
+        return catalog
+
+    @property
+    def serial(self) -> int | None:
+        return self._found.serial if self._found else None
+
+    @property
+    def age_s(self) -> float | None:
+        """Seconds since the channel last said that this catalog is the one."""
+        return self._found.age_s(self._clock.wall_s()) if self._found else None
+
+    @property
+    def refusal(self) -> RegistryFailure | None:
+        return self._found.refusal if self._found else None
+
+    def view(self) -> dict[str, Any]:
+        """For `status`: plain values."""
+        return {
+            "source": self._place.where or "built in",
+            "channel": self._place.channel if self._follower else None,
+            "serial": self.serial,
+            "digest": self.catalog.digest,
+            "age_s": None if self.age_s is None else round(self.age_s, 1),
+            "trouble": str(self.refusal).splitlines()[0] if self.refusal else None,
+        }
+
+    async def run(self, changed: Callable[[Catalog], Awaitable[None]]) -> None:
+        """Until cancelled: looks about every `poll_s`, and tells `changed` each catalog that differs from the last."""
+        if self._follower is None:
+            await asyncio.Event().wait()
+        while True:
+            await self._clock.sleep(self._place.poll_s * random.uniform(0.8, 1.2))
+            before = self.catalog
+            await self._look(LOOK_S)
+            if self.catalog.digest != before.digest:
+                self._emit(Event("catalog_changed", fields={"serial": self.serial}))
+                await changed(self.catalog)
+
+    async def close(self) -> None:
+        if self._follower is not None:
+            await self._follower.close()
+
+    async def _look(self, within_s: float) -> None:
+        before = self.refusal
+        try:
+            self._found = await self._follower.refresh(within_s) if self._follower else None
+        except RegistryFailure as error:
+            if self._found is None:
+                raise RegistryError(error.code, error.message, error.remedy) from None
+            self._found = Followed(self._found.catalog, self._found.serial, self._found.confirmed_s, error)
+        refusal = self.refusal
+        if refusal is not None and (before is None or before.code != refusal.code):
+            fields = {"code": refusal.code, "reason": refusal.message, "remedy": refusal.remedy}
+            self._emit(Event("catalog_refused", "warning", fields))
+
+
+async def read_catalog(place: CatalogPlace, clock: Clock) -> Catalog:
+    """The catalog as it is now, for a command that looks once. Raises RegistryError with every problem located."""
+    offer = Offer(place, clock, lambda _event: None)
     try:
-        return builtin_catalog() if directory is None else load_catalog(directory)
-    except CatalogError as error:
-        raise RegistryError(error.code, error.message, error.remedy) from None
+        await offer.open()
+        return offer.catalog
+    finally:
+        await offer.close()
 
 
 def find(catalog: Catalog, task: str, alias: str | None) -> Resolution:

@@ -27,7 +27,7 @@ from pareta_agent.telemetry.events import Emit, Phase
 from pareta_agent.weights.settings import WeightsProgress
 from pareta_agent.weights.store import WeightsStore
 from pareta_registry.catalog import Catalog, Variant
-from pareta_registry.resolve import Resolution, resolve
+from pareta_registry.resolve import Resolution, essence, resolve
 
 GIB = 2**30
 _HOLDS = ("deploying", "live")
@@ -55,6 +55,17 @@ class Deployment:
         self._pinned: dict[str, str] = {}
         self.reports: dict[str, PlanReport] = {}
 
+    def offer(self, catalog: Catalog) -> list[str]:
+        """Goes by this catalog from now on. Answers the wanted endpoints that it makes of something else."""
+        before, self._catalog = self._catalog, catalog
+        return [
+            entry.id
+            for entry in self._expected
+            if entry.state == "running"
+            and essence(resolve(before, entry.task, entry.alias))
+            != essence(resolve(catalog, entry.task, entry.alias))
+        ]
+
     def expect(self, wanted: Sequence[Wanted]) -> None:
         """The whole of what will be deployed: those that are new share what is free."""
         self._expected = tuple(wanted)
@@ -66,6 +77,7 @@ class Deployment:
             await self._interpreter()
             await self._start(wanted)
         except AgentError as error:
+            await self._end(wanted.id)  # what ran is not what is wanted
             self._show(wanted, "failed", f"it could not be started ({error.code})")
             raise
 
@@ -223,13 +235,18 @@ class Deployment:
             def told(step: WeightsProgress) -> None:
                 progress(step.phase, step.done_bytes, step.total_bytes)
 
-            path = await self._weights.fetch(variant, told)
+            path = await self._weights.fetch(self._as_of_now(variant), told)
             if (before := self._pinned.get(endpoint)) is not None:
                 self._weights.unpin(before)
             self._pinned[endpoint] = variant.artifact
             return path
 
         return fetch
+
+    def _as_of_now(self, variant: Variant) -> Variant:
+        """The same bytes from where the present catalog has them: a store may move while an endpoint lives."""
+        offered = (each for model in self._catalog.models for each in model.variants)
+        return next((each for each in offered if each.artifact == variant.artifact), variant)
 
     def _show(self, wanted: Wanted, status: EndpointStatus, reason: str | None = None) -> None:
         resolution = resolve(self._catalog, wanted.task, wanted.alias)

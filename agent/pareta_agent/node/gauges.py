@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import get_args
 
 from pareta_agent.control.heartbeat import HeartbeatView
+from pareta_agent.control.offer import Offer
 from pareta_agent.engine.history import Summary
 from pareta_agent.engine.phases import ColdStart
 from pareta_agent.engine.view import EndpointStatus, FleetView
@@ -63,6 +64,11 @@ class Gauges:
         for result, count in (("sent", beat.sent), ("failed", beat.failed)):
             self._metrics.inc("pareta_heartbeats_total", result, by=count - self._beats[result])
             self._beats[result] = count
+
+    def catalog(self, offer: Offer) -> None:
+        self._metrics.set("pareta_catalog_age_seconds", offer.age_s or 0.0)
+        self._metrics.set("pareta_catalog_serial", offer.serial or 0)
+        self._metrics.set("pareta_catalog_refused", float(offer.refusal is not None))
 
     def gpus(self, watch: GpuWatch) -> None:
         """One child a GPU for what its driver says; a GPU that fell silent keeps none but its fence."""

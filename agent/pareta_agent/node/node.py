@@ -17,6 +17,7 @@ from typing import Any
 from pareta_agent import __version__, config
 from pareta_agent.clock import Clock, SystemClock
 from pareta_agent.config import Settings
+from pareta_agent.control.offer import Offer
 from pareta_agent.errors import AgentError, EngineError
 from pareta_agent.node.admin import Admin
 from pareta_agent.node.identity import Identity
@@ -39,6 +40,7 @@ class Node:
         self,
         settings: Settings,
         identity: Identity,
+        offer: Offer,
         address: PlaneAddress,
         bus: Bus,
         signals: Signals,
@@ -46,6 +48,7 @@ class Node:
         clock: Clock | None = None,
     ) -> None:
         self._settings, self._identity, self._address, self._bus = settings, identity, address, bus
+        self._offer = offer
         self._signals, self._on_ready, self._clock = signals, on_ready, clock or SystemClock()
         self._begun_s = time.monotonic()
         self._notify_socket = config.environment().get("NOTIFY_SOCKET")
@@ -61,7 +64,9 @@ class Node:
         sock = listen(self._settings.host, self._settings.port)
         self._base_url = _base_url(self._settings.host, sock)
         self._bus(Event("port_opened", fields={"base_url": self._base_url}))
-        rooms = await Rooms.open(self._settings, self._identity, self._address, self._bus, self._clock)
+        rooms = await Rooms.open(
+            self._settings, self._identity, self._offer, self._address, self._bus, self._clock
+        )
         self._rooms = rooms
         admin = Admin(config.run_dir(self._settings.home) / "agent.sock", self._status, self._flush)
         try:
@@ -85,6 +90,7 @@ class Node:
             rooms.questions.run(),
             rooms.gpus.run(rooms.gpus_moved),
             rooms.idler.run(),
+            rooms.offer.run(rooms.catalog_changed),
             rooms.spool.guard(),
             self._control(rooms),
             self._watch(rooms),

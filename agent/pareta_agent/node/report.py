@@ -11,6 +11,7 @@ from typing import Any
 
 from pareta_agent.control.controller import Controller
 from pareta_agent.control.heartbeat import Heart, Vitals
+from pareta_agent.control.offer import Offer
 from pareta_agent.control.uplink import Uplink
 from pareta_agent.engine.fleet import Fleet
 from pareta_agent.engine.phases import ColdStart
@@ -32,6 +33,7 @@ class Report:
     uplink: Uplink
     deployment: Deployment
     gpus: GpuWatch
+    offer: Offer
 
     def __init__(
         self, home: Path, settings_json: str, inventory: Mapping[str, Any], spool: Spool, metrics: Metrics
@@ -94,6 +96,7 @@ class Report:
                 }
                 for e in endpoints
             ],
+            "catalog": self.offer.view(),
             "cold_starts": [asdict(each) for each in self.fleet.start_times()] if self.fleet else [],
             "spool": {key: value for key, value in asdict(self._spool.stats()).items() if key != "last_hash"},
             "plane": {
@@ -112,4 +115,5 @@ class Report:
         self._gauges.spool(self._spool.stats())
         self._gauges.plans(self.deployment.reports)
         self._gauges.gpus(self.gpus)
+        self._gauges.catalog(self.offer)
         self._gauges.plane(self.heart.may_admit(), self.heart.view)

@@ -19,7 +19,7 @@ from pareta_agent.control import heartbeat, wire
 from pareta_agent.control.client import PlaneClient
 from pareta_agent.control.controller import Controller
 from pareta_agent.control.heartbeat import Heart, Listeners
-from pareta_agent.control.offer import open_catalog
+from pareta_agent.control.offer import Offer
 from pareta_agent.control.questions import Questions
 from pareta_agent.control.reconcile import Wanted
 from pareta_agent.control.uplink import Uplink
@@ -50,6 +50,7 @@ from pareta_agent.planning.request import PlanRequest, for_resolution
 from pareta_agent.telemetry.events import Bus
 from pareta_agent.telemetry.metrics import Metrics
 from pareta_agent.weights.store import WeightsStore
+from pareta_registry.catalog import Catalog
 from pareta_registry.resolve import Resolution
 
 
@@ -77,13 +78,14 @@ class Rooms:
         self,
         settings: Settings,
         identity: Identity,
+        offer: Offer,
         client: PlaneClient,
         spool: Spool,
         bus: Bus,
         clock: Clock,
         plane_url: str | None = None,
     ) -> None:
-        self.settings, self.client, self.spool = settings, client, spool
+        self.settings, self.offer, self.client, self.spool = settings, offer, client, spool
         self.plane_url = plane_url
         self.registered = asyncio.Event()
         self._inventory = inventory = read_inventory()
@@ -92,6 +94,7 @@ class Rooms:
         self.report = report = Report(
             settings.home, settings.model_dump_json(), orjson.loads(to_json(inventory)), spool, metrics
         )
+        report.offer = offer
         bus.listen(report.heard)
         self.gpus = report.gpus = GpuWatch(inventory, bus, report.xid)
         self.interpreter = Interpreter(settings, inventory, bus)
@@ -118,7 +121,7 @@ class Rooms:
         self.keys = KeyCache(client.introspect, clock)
         self.book = CreditBook(self._lease, clock)
         self.deployment = report.deployment = Deployment(
-            open_catalog(settings.registry.catalog),
+            self.offer.catalog,
             self.gpus.inventory,
             WeightsStore(slices.weights_settings(settings), clock),
             self.fleet,
@@ -158,15 +161,20 @@ class Rooms:
 
     @classmethod
     async def open(
-        cls, settings: Settings, identity: Identity, address: PlaneAddress, bus: Bus, clock: Clock
+        cls,
+        settings: Settings,
+        identity: Identity,
+        offer: Offer,
+        address: PlaneAddress,
+        bus: Bus,
+        clock: Clock,
     ) -> Rooms:
         """Raises AgentError when a room cannot be made; nothing stays open then."""
         spool = Spool.open(spool_path(settings.home), slices.spool_settings(settings, identity.node), clock)
         client = PlaneClient(address.url, address.token, identity.node)
         try:
-            return cls(
-                settings, identity, client, spool, bus, clock, address.url if address.embedded else None
-            )
+            plane_url = address.url if address.embedded else None
+            return cls(settings, identity, offer, client, spool, bus, clock, plane_url)
         except BaseException:
             await client.close()
             spool.close()
@@ -211,6 +219,11 @@ class Rooms:
         homeless = await self.deployment.moved(self.gpus.sick)
         unplaced = [e for e, error in self.controller.failures.items() if isinstance(error, NothingFits)]
         for endpoint in dict.fromkeys([*homeless, *unplaced]):
+            await self.controller.again(endpoint)
+
+    async def catalog_changed(self, catalog: Catalog) -> None:
+        """What it makes of other weights or settings is deployed anew; the rest goes on as it is."""
+        for endpoint in self.deployment.offer(catalog):
             await self.controller.again(endpoint)
 
     async def _lease(self, org: str, micro_usd: int) -> CreditLease:

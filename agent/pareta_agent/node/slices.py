@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pareta_agent import config
 from pareta_agent.config import Settings
+from pareta_agent.control.catalog_place import CatalogPlace, catalog_state
 from pareta_agent.engine.restart import RestartSettings
 from pareta_agent.engine.spec import EngineSettings
 from pareta_agent.errors import ConfigError
@@ -40,19 +41,41 @@ def spool_settings(settings: Settings, node: str) -> SpoolSettings:
 
 
 def weights_settings(settings: Settings) -> WeightsSettings:
+    return WeightsSettings(
+        settings.home / "weights",
+        settings.cache / "artifacts",
+        stores=_stores(settings),
+        trusted=_keys(settings.registry.artifact_keys),
+    )
+
+
+def catalog_place(settings: Settings) -> CatalogPlace:
     there = settings.registry
-    stores = StoreSettings(
+    place = CatalogPlace(
+        where=there.catalog,
+        state_dir=catalog_state(settings.home),
+        channel=there.channel,
+        keys=_keys(there.catalog_keys),
+        stores=_stores(settings),
+        poll_s=there.poll_s,
+    )
+    if place.keys and not place.is_published:
+        raise ConfigError(
+            "catalog_unsigned",
+            "registry.catalog_keys is set, and only a published catalog carries signatures",
+            "name the address that it is published at in registry.catalog, or leave the keys out",
+        )
+    return place
+
+
+def _stores(settings: Settings) -> StoreSettings:
+    there = settings.registry
+    return StoreSettings(
         docker_config=there.docker_config,
         ca_file=there.ca_file,
         hf_endpoint=there.hf_endpoint,
         hf_token_file=there.hf_token_file,
         object_store_file=there.object_store_file,
-    )
-    return WeightsSettings(
-        settings.home / "weights",
-        settings.cache / "artifacts",
-        stores=stores,
-        trusted=_keys(there.artifact_keys),
     )
 
 

@@ -75,7 +75,7 @@ def add_refusals(app: FastAPI) -> None:
 
 
 def _catalog(request: Request) -> Catalog:
-    catalog: Catalog = request.app.state.catalog
+    catalog: Catalog = request.app.state.catalog()
     return catalog
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import FastAPI
@@ -13,8 +14,8 @@ from pareta_registry.catalog import Catalog
 ROUTERS = (endpoint_api.router, task_api.router)
 
 
-def mount(app: FastAPI, catalog: Catalog) -> None:
-    """Adds the routes to the plane's."""
+def mount(app: FastAPI, catalog: Callable[[], Catalog]) -> None:
+    """Adds the routes to the plane's; `catalog` answers the one that is valid now."""
     app.state.catalog = catalog
     for router in ROUTERS:
         app.include_router(router)

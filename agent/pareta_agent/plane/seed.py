@@ -40,7 +40,10 @@ class SeedEndpoint(BaseModel):
 
 
 class Seed(BaseModel):
-    """One org with a balance, one node and the endpoints that should run on it; `first_key` mints a key at once."""
+    """One org with a balance, one node and the endpoints that should run on it; `first_key` mints a key at once.
+
+    `catalog` and `channel` are the node's: what it follows is read from what it keeps.
+    """
 
     model_config = ConfigDict(frozen=True)
     node: str
@@ -48,7 +51,8 @@ class Seed(BaseModel):
     org: str = "org_local"
     balance_micro_usd: int = 10_000_000
     first_key: bool = True
-    catalog: Path | None = None
+    catalog: str | None = None
+    channel: str = "stable"
 
 
 def plane_home(home: Path) -> Path:

@@ -11,7 +11,7 @@ import orjson
 import uvicorn
 
 from pareta_agent.clock import SystemClock
-from pareta_agent.control.offer import open_catalog
+from pareta_agent.control.catalog_place import CatalogPlace, catalog_state, kept_catalog
 from pareta_agent.plane import public_api
 from pareta_agent.plane.node_api import Plane, create_app
 from pareta_agent.plane.schema import Database
@@ -53,7 +53,8 @@ def serve(
     plane, database = open_plane(home, url)
     api_key = sow(plane, home, seed) if seed else None
     app = create_app(plane)
-    public_api.mount(app, open_catalog(seed.catalog if seed else None))
+    place = CatalogPlace(seed.catalog if seed else None, catalog_state(home), seed.channel if seed else "")
+    public_api.mount(app, kept_catalog(place))
     config = uvicorn.Config(
         app,
         log_config=None,

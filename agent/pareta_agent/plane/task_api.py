@@ -65,14 +65,14 @@ class TaskMatch(BaseModel):
     matcher: Literal["keyword"] = "keyword"
 
 
-def _matcher(request: Request) -> Any:
-    """Made at the first question: a third of a second of imports that no start should wait for."""
+def _matcher(request: Request, catalog: TheCatalog) -> Any:
+    """Made at the first question of a catalog: a third of a second of imports that no start should wait for."""
     from pareta_agent.plane.match import Matcher
 
     state = request.app.state
-    if getattr(state, "matcher", None) is None:
-        state.matcher = Matcher(state.catalog.tasks)
-    return state.matcher
+    if getattr(state, "matcher", (None,))[0] != catalog.digest:
+        state.matcher = catalog.digest, Matcher(catalog.tasks)
+    return state.matcher[1]
 
 
 @router.get("", responses=refusals())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -223,3 +224,46 @@ def test_keys_that_are_none_are_refused(tmp_path: Path, content: bytes) -> None:
     for read in (keys.read_private, keys.read_public):
         with pytest.raises(RegistryFailure, match="key"):
             read(tmp_path / "key")
+
+
+async def test_the_mark_outlives_a_change_of_keys(
+    team: Team, follower: Callable[..., CatalogFollower], tmp_path: Path
+) -> None:
+    """Who pins other keys takes nothing that the old ones signed, and still knows what was seen."""
+    await team.promote(team.first)
+    old = team.pointer.read_bytes()
+    await team.promote(team.second)
+    await follower().refresh()
+    theirs = keys.read_public(tmp_path / "theirs.pub")
+    other = CatalogFollower(team.root.as_uri(), "stable", tmp_path / "state", theirs)
+    with pytest.raises(TrustError, match="altered, or signed"):
+        await other.refresh()
+    team.pointer.write_bytes(old)
+    await channel.sign(team.place, "stable", [team.stranger])
+    with pytest.raises(TrustError) as caught:
+        await other.refresh()
+    assert caught.value.code == "catalog_rolled_back"
+
+
+async def test_two_channels_of_one_place_are_kept_apart(
+    team: Team, follower: Callable[..., CatalogFollower], tmp_path: Path
+) -> None:
+    """What one of them takes the other does not throw away."""
+    await team.promote(team.first)
+    await channel.promote(team.place, team.second, "canary", [team.key])
+    canary = CatalogFollower(team.root.as_uri(), "canary", tmp_path / "state", team.trusted)
+    await follower().refresh()
+    await canary.refresh()
+    team.root.rename(tmp_path / "gone")
+    assert (await follower().refresh()).catalog == team.first
+    assert (await canary.refresh()).catalog == team.second
+
+
+async def test_a_place_that_says_nothing_has_a_deadline(tmp_path: Path) -> None:
+    """A socket that takes the call and never answers costs the time that was given, not more."""
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        source = f"http://127.0.0.1:{mute.getsockname()[1]}"
+        silent = CatalogFollower(source, "stable", tmp_path / "state")
+        with pytest.raises(ArtifactError, match="did not answer within"):
+            await silent.refresh(0.2)
+        await silent.close()

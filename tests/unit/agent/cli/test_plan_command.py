@@ -12,12 +12,13 @@ from typer.testing import CliRunner
 from pareta_agent.cli import app
 from pareta_agent.cli.plan import load_inventory
 from pareta_agent.config import Settings
-from pareta_agent.control.offer import find, open_catalog
+from pareta_agent.control.offer import find
 from pareta_agent.errors import ConfigError, RegistryError
 from pareta_agent.hardware.inventory import Inventory, from_json, to_json
 from pareta_agent.node.interpreter import Interpreter
 from pareta_agent.planning import measured
 from pareta_agent.planning.measured import Measured
+from pareta_registry.load import builtin_catalog
 
 RUNNER = CliRunner()
 TASK = "contract-key-fields"
@@ -63,7 +64,7 @@ def test_what_starts_have_taught_is_heeded(tmp_path: Path) -> None:
     here = node(gpus(1))
     version = Interpreter(Settings(), here, lambda _event: None).version
     taught = Measured(version)
-    for one in find(open_catalog(None), TASK, None).model.variants:
+    for one in find(builtin_catalog(), TASK, None).model.variants:
         taught = taught.blacklisted(one.artifact, (9, 0))
     (tmp_path / "measured.json").write_bytes(measured.to_json(taught))
     done = RUNNER.invoke(app, ["plan", TASK, "--inventory", saved(tmp_path, here)])

@@ -1,0 +1,80 @@
+"""Where a node's catalog comes from: built in, a directory of documents, or a channel at a place of publication."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pareta_agent.clock import Clock
+from pareta_agent.errors import ConfigError, RegistryError
+from pareta_registry.catalog import Catalog
+from pareta_registry.errors import RegistryFailure
+from pareta_registry.follow import CatalogFollower
+from pareta_registry.keep import CatalogKeep, Kept
+from pareta_registry.keys import PublicKey
+from pareta_registry.load import builtin_catalog, load_catalog
+from pareta_registry.stores import StoreSettings
+
+
+def catalog_state(home: Path) -> Path:
+    """Where a node keeps what it follows."""
+    return home / "catalog"
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogPlace:
+    """Where the catalog comes from: None is the built-in one, an address a place where catalogs are published.
+
+    With `keys` only a channel that one of them signed is followed. `state_dir` keeps the last good catalog.
+    """
+
+    where: str | None
+    state_dir: Path
+    channel: str = "stable"
+    keys: tuple[PublicKey, ...] = ()
+    stores: StoreSettings = field(default_factory=StoreSettings)
+    poll_s: float = 60.0
+
+    @property
+    def is_published(self) -> bool:
+        return self.where is not None and "://" in self.where
+
+    @property
+    def kept(self) -> CatalogKeep:
+        return CatalogKeep(self.state_dir, self.where or "", self.channel)
+
+    def read(self) -> Catalog:
+        """What is not published: from the directory, or built in. RegistryError with every problem located."""
+        try:
+            return builtin_catalog() if self.where is None else load_catalog(Path(self.where))
+        except RegistryFailure as error:
+            raise RegistryError(error.code, error.message, error.remedy) from None
+
+    def follower(self, clock: Clock) -> CatalogFollower:
+        """Raises ConfigError for an address that catalogs are not taken from."""
+        try:
+            return CatalogFollower(
+                self.where or "", self.channel, self.state_dir, self.keys, self.stores, clock.wall_s
+            )
+        except RegistryFailure as error:
+            raise ConfigError(error.code, error.message, error.remedy) from None
+
+
+def kept_catalog(place: CatalogPlace) -> Callable[[], Catalog]:
+    """The catalog that the node of this home goes by, for its neighbours: no network, read again when it changed."""
+    if not place.is_published:
+        fixed = place.read()
+        return lambda: fixed
+    keep, seen = place.kept, 0
+    found: Kept | None = None
+
+    def current() -> Catalog:
+        nonlocal seen, found
+        if found is None or keep.stamp() != seen:
+            seen, found = keep.stamp(), keep.read() or found
+        if found is None:
+            raise RegistryError("catalog_missing", f"{keep.folder} holds no catalog", "start the node first")
+        return found.catalog
+
+    return current
