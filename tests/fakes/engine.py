@@ -64,6 +64,8 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         "--kv-tokens", type=int, default=None, help="refuse to start with a longer --max-model-len"
     )
     p.add_argument("--cut-after-head", action="store_true", help="the head of a stream, then nothing more")
+    p.add_argument("--pipeline-parallel-size", type=int, default=1)
+    p.add_argument("--least-stages", type=int, default=1, help="out of memory with fewer pipeline stages")
     p.add_argument("--freeze", action="store_true", help="take requests, answer health only")
     p.add_argument("--hang-up-next", action="store_true", help="close instead of the next answer")
     p.add_argument("--wrong-text", action="store_true", help="fail the canary")
@@ -276,6 +278,11 @@ def start_up(flags: argparse.Namespace) -> None:
         time.sleep(flags.ready_after / len(STARTUP_LOG))
         if flags.kv_tokens is not None and flags.max_model_len > flags.kv_tokens and i == 5:
             print(TOO_LONG.format(wanted=flags.max_model_len, fits=flags.kv_tokens), flush=True)
+            os._exit(1)
+        if flags.pipeline_parallel_size < flags.least_stages and i == 4:
+            log(
+                "ValueError: No available memory for the cache blocks. Try increasing `gpu_memory_utilization`."
+            )
             os._exit(1)
         if flags.die_at_start is not None and i == 2:
             log("ERROR [core.py:900] EngineCore failed to start.")

@@ -85,7 +85,9 @@ async def test_what_still_runs_for_the_same_wish_keeps_its_plan(adopting: Engine
     await crash(old)
     new = room(adopting)
     await new.fleet.reap_orphans()
-    assert await new.fleet.surviving_plan("ep_x", "w1") == PLAN
+    found = await new.fleet.surviving_plan("ep_x", "w1")
+    assert found is not None
+    assert found.plan == PLAN
     assert pid in [found.pid for found in marked(adopting.home_id)]
     assert await new.fleet.surviving_plan("ep_x", "w2") is None
     assert new.left_behind() == ([], [])

@@ -11,7 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import httpx
+import pareta
 import pytest
+
+from pareta_agent.plane.serve import open_plane
 
 STUB = Path(__file__).parents[1] / "fakes" / "nvml" / "stub.c"
 COMPILER = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
@@ -23,9 +26,10 @@ pytestmark = [
 
 
 class Driver:
-    """The stub's file: what NVML says of two H100s, changed under whoever reads it."""
+    """The stub's file: what NVML says of some H100s without NVLink, changed under whoever reads it."""
 
     def __init__(self, folder: Path) -> None:
+        self.gpus = 2
         library = folder / "libnvidia-ml.so.1"
         subprocess.run(
             [str(COMPILER), "-shared", "-fPIC", "-O1", "-o", str(library), str(STUB)], check=True, timeout=60
@@ -38,7 +42,7 @@ class Driver:
         """The sound node, with `more` in the stub's words (`1_lost=1` is `1.lost=1`)."""
         facts = {
             f"{index}.{name}": value
-            for index in range(2)
+            for index in range(self.gpus)
             for name, value in {
                 "uuid": f"GPU-{index}",
                 "name": "NVIDIA H100 80GB HBM3",
@@ -66,17 +70,26 @@ def driver(tmp_path: Path) -> Driver:
     return Driver(folder)
 
 
-def endpoint(agent) -> dict:
-    return json.loads(agent.command("status", "--json").stdout)["endpoints"][0]
+def endpoint(agent, name: str = "ep_contract_kie") -> dict:
+    told = json.loads(agent.command("status", "--json").stdout)["endpoints"]
+    return next(each for each in told if each["id"] == name)
 
 
-def until(agent, holds: Callable[[dict], bool], timeout_s: float = 30.0) -> dict:
+def until(
+    agent, holds: Callable[[dict], bool], name: str = "ep_contract_kie", timeout_s: float = 30.0
+) -> dict:
     """The endpoint's status once it is as asked; what it was when the time is up."""
     deadline = time.monotonic() + timeout_s
-    while not holds(seen := endpoint(agent)):
+    while not holds(seen := endpoint(agent, name)):
         assert time.monotonic() < deadline, seen
         time.sleep(0.2)
     return seen
+
+
+def planning(agent) -> list[str]:
+    """How each plan of the agent's ended."""
+    steps = [e["state"] for e in agent.events if e["event"] == "phase" and e["phase"] == "plan"]
+    return [state for state in steps if state != "started"]
 
 
 def gauge(metrics: str, name: str, gpu: str) -> float | None:
@@ -117,3 +130,70 @@ def test_gpus_that_fall_off_the_bus_and_come_back(start, driver: Driver) -> None
     assert reasons == {"GPU-0": "fell off the bus", "GPU-1": "row remapping pends a reset"}
     driver.says()
     assert until(agent, lambda seen: seen["replicas"] == 2)["status"] == "live"
+
+
+def test_a_fault_after_healing_keeps_the_layout_that_worked(start, driver: Driver) -> None:
+    """One GPU a replica failed and two stages came up: the broken pair goes, the sound pair serves on."""
+    driver.gpus = 4
+    driver.says()
+    agent = start("--least-stages", "2", **driver.settings)
+    agent.ready()
+    healed = until(agent, lambda seen: seen["replicas"] == 2)
+    assert healed["plan"]["gpus"] == [["GPU-0", "GPU-1"], ["GPU-2", "GPU-3"]]
+    replanned = len([e for e in agent.events if e["event"] == "replanned"])
+    driver.says(**{"3_xid": 79})
+    agent.wait_for("gpu_fenced")
+    after = until(agent, lambda seen: seen["plan"]["gpus"] == [["GPU-0", "GPU-1"]])
+    assert (after["status"], after["replicas"], after["plan"]["pp"]) == ("live", 1, 2)
+    assert len([e for e in agent.events if e["event"] == "replanned"]) == replanned
+
+
+def test_a_lost_replica_moves_to_a_gpu_that_became_free(start, driver: Driver, tmp_path: Path) -> None:
+    """Its neighbour serves on; what another endpoint has is left alone until that one stops."""
+    driver.gpus = 3
+    driver.says()
+    config = tmp_path / "two.toml"
+    config.write_text(
+        '[[endpoints]]\ntask = "contract-key-fields"\nid = "ep_one"\n'
+        '[[endpoints]]\ntask = "clause-summary"\nid = "ep_two"\n'
+    )
+    agent = start(flags=("--config", str(config)), **driver.settings)
+    ready = agent.ready()
+    one = until(agent, lambda seen: seen["replicas"] == 2, "ep_one")
+    two = until(agent, lambda seen: seen["replicas"] == 1, "ep_two")
+    (kept,), (lost,) = one["plan"]["gpus"]
+    ((other,),) = two["plan"]["gpus"]
+    assert {kept, lost, other} == {"GPU-0", "GPU-1", "GPU-2"}
+    driver.says(**{f"{lost[-1]}_xid": 79})
+    agent.wait_for("gpu_fenced")
+    assert until(agent, lambda seen: seen["plan"]["gpus"] == [[kept]], "ep_one")["status"] == "live"
+    root = ready["base_url"].removesuffix("/v1")
+    with pareta.Pareta(api_key=ready["api_key"], base_url=root, max_retries=0) as client:
+        client.endpoints.stop("ep_two")
+    moved = until(agent, lambda seen: seen["replicas"] == 2, "ep_one")
+    assert sorted(moved["plan"]["gpus"]) == sorted([[kept], [other]])
+    spawns = [e for e in agent.events if e["event"] == "phase" and e["phase"] == "spawn"]
+    assert sum(e["endpoint"] == "ep_one" and e["state"] == "done" for e in spawns) == 3
+
+
+def test_an_adopted_engines_own_memory_is_free_for_its_successor(start, driver: Driver) -> None:
+    """The agent died and its engines hold the GPUs: planned anew, the endpoint finds what they will give back."""
+    agent = start(**driver.settings)
+    agent.ready()
+    until(agent, lambda seen: seen["replicas"] == 2)
+    agent.kill()
+    driver.says(**{"0_free": 5 * GIB, "1_free": 5 * GIB})
+    again = start(**driver.settings)
+    again.ready()
+    before = until(again, lambda seen: seen["replicas"] == 2)
+    plane, database = open_plane(again.home)  # the owner asks for another attempt
+    assert plane.deployments.turn("org_local", "ep_contract_kie", "running")
+    database.close()
+    deadline = time.monotonic() + 30
+    while len(planned := planning(again)) < 2 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    driver.says()
+    assert planned == ["done", "done"]
+    after = until(again, lambda seen: seen["replicas"] == 2)
+    shares = [seen["plan"]["gpu_memory_utilization"] for seen in (before, after)]
+    assert shares == [0.92, 0.92]

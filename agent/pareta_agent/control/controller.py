@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
 from pareta_agent.clock import Clock
@@ -87,6 +87,11 @@ class Controller:
             for action in reconcile(wanted, self._acted):
                 await self._act(action)
             await self._hands.done(running - self._failures.keys())
+
+    async def between(self, act: Callable[[], Awaitable[list[str]]]) -> list[str]:
+        """Acts while nothing else is carried out; what that answered."""
+        async with self._acting:
+            return await act()
 
     async def again(self, endpoint: str) -> None:
         """Deploys once more what is wanted of this endpoint, because what it ran on is no longer there."""

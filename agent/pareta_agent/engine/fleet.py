@@ -158,13 +158,13 @@ class Fleet:
         """
         return await orphans.reap(self.settings, self._intents, self._survivors, self._emit)
 
-    async def surviving_plan(self, endpoint: str, wish: str) -> Plan | None:
+    async def surviving_plan(self, endpoint: str, wish: str) -> orphans.Surviving | None:
         """What the endpoint's spared engines run, if it is for this wish; else they are ended, so that a new plan
         finds their memory free."""
-        plan = self._survivors.plan(endpoint, wish)
-        if plan is None:
+        found = self._survivors.plan(endpoint, wish)
+        if found is None:
             await self._survivors.end(self.settings, lambda name: name == endpoint)
-        return plan
+        return found
 
     async def end_survivors(self, keep: Container[str] = ()) -> int:
         """Ends the spared engines of every endpoint but `keep` that no wish has claimed; how many."""

@@ -7,7 +7,8 @@ marker, and it was ready; the rest is ended. It may run only before anything of 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from pareta_agent import launch
 from pareta_agent.clock import Clock
@@ -23,6 +24,14 @@ _KILL_DEADLINE_S = 15.0
 _MEMORY_DEADLINE_S = 30.0
 
 
+@dataclass(frozen=True, slots=True)
+class Surviving:
+    """What an endpoint's spared engines run, and what their GPUs had free before they started."""
+
+    plan: Plan
+    gpu_free_bytes: Mapping[str, int]
+
+
 class Survivors:
     """Engines that outlived their agent and wait to be claimed by what is wanted now."""
 
@@ -33,12 +42,15 @@ class Survivors:
     def add(self, intent: Intent, process: launch.Process) -> None:
         self._found[intent.endpoint, intent.index] = (intent, process)
 
-    def plan(self, endpoint: str, wish: str) -> Plan | None:
+    def plan(self, endpoint: str, wish: str) -> Surviving | None:
         """What they run, when all of the endpoint's were started for this wish and all still live."""
         found = [(intent, process) for intent, process in self._found.values() if intent.endpoint == endpoint]
         plans = {intent.plan for intent, process in found if intent.wish == wish and process.alive}
-        same = len(plans) == 1 and all(intent.wish == wish for intent, _ in found)
-        return plans.pop() if same else None
+        plan = plans.pop() if len(plans) == 1 else None
+        if plan is None or any(intent.wish != wish for intent, _ in found):
+            return None
+        free_bytes = {uuid: free for intent, _ in found for uuid, free in intent.gpu_free_bytes.items()}
+        return Surviving(plan, free_bytes)
 
     async def claim(self, spec: EngineSpec, index: int, settings: EngineSettings) -> launch.Process | None:
         """The engine that is what this spec would start; one of another make is ended, to make room."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +19,7 @@ from pareta_agent.hardware.inventory import Inventory
 from pareta_agent.node.healer import Healer
 from pareta_agent.node.planner import Planner
 from pareta_agent.planning.pack import Need
+from pareta_agent.planning.place import seats
 from pareta_agent.planning.plan import Candidate, Plan, PlanReport
 from pareta_agent.planning.request import PlanRequest
 from pareta_agent.planning.support import Support
@@ -34,12 +34,15 @@ _HOLDS = ("deploying", "live")
 
 
 class Deployment:
-    """The controller's hands. `interpreter` makes the engine's interpreter once, before the first engine."""
+    """The controller's hands. `interpreter` makes the engine's interpreter once, before the first engine;
+    `inventory` reads the node and blocks, `latest` is what was read last.
+    """
 
     def __init__(
         self,
         catalog: Catalog,
         inventory: Callable[[], Inventory],
+        latest: Callable[[], Inventory],
         weights: WeightsStore,
         fleet: Fleet,
         interpreter: Callable[[], Awaitable[None]],
@@ -50,7 +53,7 @@ class Deployment:
     ) -> None:
         self._catalog, self._weights, self._fleet = catalog, weights, fleet
         self._interpreter, self._request, self._healer, self._emit = interpreter, request, healer, emit
-        self._planner = Planner(inventory, support)
+        self._planner, self._latest = Planner(inventory, support), latest
         self._expected: tuple[Wanted, ...] = ()
         self._pinned: dict[str, str] = {}
         self.reports: dict[str, PlanReport] = {}
@@ -87,6 +90,8 @@ class Deployment:
     async def done(self, running: frozenset[str]) -> None:
         await self._fleet.end_survivors(running)
         self._fleet.know_all()
+        for endpoint in self.plans():
+            self._healer.moved(endpoint)
 
     async def stop(self, wanted: Wanted) -> None:
         await self._end(wanted.id)
@@ -96,22 +101,21 @@ class Deployment:
         await self._end(endpoint)
         self._fleet.forget(endpoint)
 
-    async def moved(self, sick: Collection[str]) -> list[str]:
-        """GPUs broke or recovered: replicas on sound ones go on. Answers the endpoints that have none left, ended."""
-        homeless = []
-        for endpoint, report in list(self.reports.items()):
-            spec = self._healer.spec(endpoint)
-            if spec is None or report.best is None or not any(report.best.gpus):
-                continue
-            groups = tuple(group for group in report.best.gpus if not set(group) & set(sick))
-            if not groups:
-                homeless.append(endpoint)
-                await self._end(endpoint)
-            elif groups != spec.plan.gpus:
-                changed = replace(spec, plan=replace(spec.plan, gpus=groups, replicas=len(groups)))
-                self._healer.deployed(changed, report)
-                await self._fleet.want(changed)
+    async def moved(self) -> list[str]:
+        """GPUs broke, recovered or were freed: each endpoint's replicas go where they may be. Answers those that have
+        no place left, ended.
+        """
+        homeless = [endpoint for endpoint in self.plans() if not self._healer.moved(endpoint)]
+        for endpoint in homeless:
+            await self._end(endpoint)
         return homeless
+
+    def seats(self, endpoint: str, plan: Plan, replicas: int) -> tuple[tuple[str, ...], ...]:
+        """Where this endpoint's plan may run now: on what it has, or on what nobody has, asleep or not."""
+        plans = self.plans()
+        own = _gpus({endpoint: plans[endpoint]}) if endpoint in plans else frozenset()
+        others = _gpus({name: each for name, each in plans.items() if name != endpoint})
+        return seats(plan, replicas, self._latest(), others - own)
 
     async def _end(self, endpoint: str) -> None:
         """Its engines end, its GPUs are free, its weights may be evicted."""
@@ -184,7 +188,8 @@ class Deployment:
         self._emit(Phase(wanted.id, "plan", "started"))
         begun_s = time.perf_counter()
         if (kept := await self._fleet.surviving_plan(wanted.id, wish)) is not None:
-            report = PlanReport((Candidate(kept, 0.0, "it runs already"),), ())
+            report = PlanReport((Candidate(kept.plan, 0.0, "it runs already"),), ())
+            self._planner.adopted(wanted.id, kept.gpu_free_bytes)
         else:
             running = self._running(but=wanted.id)
             model = resolution.model

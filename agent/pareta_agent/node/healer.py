@@ -18,6 +18,7 @@ from pareta_agent.clock import Clock
 from pareta_agent.engine.phases import ColdStart
 from pareta_agent.engine.spec import EngineSpec
 from pareta_agent.hardware.inventory import Gpu
+from pareta_agent.planning.cpu import CPU
 from pareta_agent.planning.heal import Failure, classify, remedy
 from pareta_agent.planning.learn import key_of, learn, remember
 from pareta_agent.planning.measured import Measured, from_json, to_json
@@ -30,17 +31,23 @@ TAIL_BYTES = 256 * 1024
 
 @dataclass(slots=True)
 class Attempt:
-    """One deployment under way: the plans that are left, and how many starts of the present one failed."""
+    """One deployment under way: the plans that are left, and how many starts of the present one failed.
+
+    `replicas` is how many the present plan was made for, however many GPUs are left to it.
+    """
 
     spec: EngineSpec
     left: list[Plan]
+    replicas: int
     failed: Plan | None = None
     failures: int = 0
     since_s: float = 0.0
 
 
 class Healer:
-    """`want` runs a spec anew. `gpu_of` names the GPU that a plan runs on, None on the CPU."""
+    """`want` runs a spec anew. `gpu_of` names the GPU that a plan runs on, None on the CPU; `seats` says on which
+    GPUs an endpoint's plan, made for so many replicas, may run now.
+    """
 
     def __init__(
         self,
@@ -48,23 +55,35 @@ class Healer:
         log_dir: Path,
         version: str,
         gpu_of: Callable[[Plan], Gpu | None],
+        seats: Callable[[str, Plan, int], tuple[tuple[str, ...], ...]],
         want: Callable[[EngineSpec], None],
         clock: Clock,
         emit: Emit,
     ) -> None:
         self._path, self._log_dir, self._gpu_of = path, log_dir, gpu_of
-        self._want, self._clock, self._emit = want, clock, emit
+        self._seats, self._want, self._clock, self._emit = seats, want, clock, emit
         self._attempts: dict[str, Attempt] = {}
         self.measured = measured_at(path, version)
 
     def deployed(self, spec: EngineSpec, report: PlanReport) -> None:
         """A deployment began with the report's best plan."""
-        self._attempts[spec.endpoint] = Attempt(spec, [candidate.plan for candidate in report.candidates[1:]])
+        left = [candidate.plan for candidate in report.candidates[1:]]
+        self._attempts[spec.endpoint] = Attempt(spec, left, spec.plan.replicas)
 
     def spec(self, endpoint: str) -> EngineSpec | None:
         """What the endpoint was last told to run, None where nothing was deployed."""
         attempt = self._attempts.get(endpoint)
         return attempt.spec if attempt else None
+
+    def moved(self, endpoint: str) -> bool:
+        """GPUs broke, recovered or were freed: its replicas go where they may be now. False: there is no place."""
+        attempt = self._attempts[endpoint]
+        plan = attempt.spec.plan
+        groups = self._seats(endpoint, plan, attempt.replicas)
+        if groups and groups != plan.gpus:
+            attempt.spec = replace(attempt.spec, plan=replace(plan, gpus=groups, replicas=len(groups)))
+            self._want(attempt.spec)
+        return bool(groups)
 
     def forget(self, endpoint: str) -> None:
         self._attempts.pop(endpoint, None)
@@ -101,13 +120,23 @@ class Healer:
         if isinstance(answer, Plan):
             attempt.failed = attempt.failed or plan
             self._again(attempt, answer, failure)
-        elif same_weights := [p for p in attempt.left if p.variant == plan.variant]:
-            attempt.left.remove(same_weights[0])
-            attempt.failures, attempt.failed = 0, None
-            self._again(attempt, same_weights[0], failure)
+        elif (other := self._next(attempt)) is not None:
+            attempt.failures, attempt.failed, attempt.replicas = 0, None, other.replicas
+            self._again(attempt, other, failure)
         else:
             fields = {"endpoint": attempt.spec.endpoint, "reason": answer.reason, "remedy": answer.nearest}
             self._emit(Event("replan_refused", "error", fields))
+
+    def _next(self, attempt: Attempt) -> Plan | None:
+        """The next candidate with the same weights that has a place by now; those before it are used up."""
+        plan = attempt.spec.plan
+        while (
+            at := next((i for i, p in enumerate(attempt.left) if p.variant == plan.variant), None)
+        ) is not None:
+            other = attempt.left.pop(at)
+            if groups := self._seats(attempt.spec.endpoint, other, other.replicas):
+                return replace(other, gpus=groups, replicas=len(groups))
+        return None
 
     def _again(self, attempt: Attempt, plan: Plan, failure: Failure) -> None:
         changed = [name for name in Plan.__slots__ if getattr(plan, name) != getattr(attempt.spec.plan, name)]
@@ -120,7 +149,7 @@ class Healer:
 
     def _name(self, plan: Plan) -> str:
         gpu = self._gpu_of(plan)
-        return (gpu.name or gpu.uuid) if gpu else "cpu"
+        return (gpu.name or gpu.uuid) if gpu else CPU
 
     def _tail(self, replica: str) -> str:
         """The end of the engine's log; empty when there is none."""

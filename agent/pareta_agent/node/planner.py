@@ -30,6 +30,10 @@ class Planner:
         self._free_bytes.pop(endpoint, None)
         self._packed.pop(endpoint, None)
 
+    def adopted(self, endpoint: str, free_bytes: Mapping[str, int]) -> None:
+        """An earlier agent started its engines, when its GPUs had so much free."""
+        self._free_bytes[endpoint] = dict(free_bytes)
+
     async def judge(self, need: Need, taken: frozenset[str], measured: Measured) -> PlanReport:
         """What would be said of a need on the node without these GPUs; nothing is remembered."""
         inventory = await asyncio.to_thread(self._inventory)

@@ -107,6 +107,7 @@ class Rooms:
             self.fleet.settings.log_dir,
             self.interpreter.version,
             self._gpu_of,
+            self._seats,
             self.fleet.wish,
             clock,
             bus,
@@ -123,6 +124,7 @@ class Rooms:
         self.deployment = report.deployment = Deployment(
             self.offer.catalog,
             self.gpus.inventory,
+            lambda: self.gpus.latest,
             WeightsStore(slices.weights_settings(settings), clock),
             self.fleet,
             self.interpreter.ready,
@@ -214,9 +216,12 @@ class Rooms:
         wanted = plan.gpus[0][0] if plan.gpus and plan.gpus[0] else None
         return next((gpu for gpu in self._inventory.gpus if gpu.uuid == wanted), None)
 
+    def _seats(self, endpoint: str, plan: Plan, replicas: int) -> tuple[tuple[str, ...], ...]:
+        return self.deployment.seats(endpoint, plan, replicas)
+
     async def gpus_moved(self) -> None:
         """GPUs broke or recovered: what lost its place, or had none, is planned anew."""
-        homeless = await self.deployment.moved(self.gpus.sick)
+        homeless = await self.controller.between(self.deployment.moved)
         unplaced = [e for e, error in self.controller.failures.items() if isinstance(error, NothingFits)]
         for endpoint in dict.fromkeys([*homeless, *unplaced]):
             await self.controller.again(endpoint)

@@ -9,7 +9,7 @@ from typing import Final
 from pareta_agent.hardware.inventory import GIB, Gpu, Inventory
 from pareta_agent.hardware.islands import fully_linked, identical, islands
 from pareta_agent.planning.layout import Layout
-from pareta_agent.planning.plan import Rejection
+from pareta_agent.planning.plan import Plan, Rejection
 
 _COARSE_LEVELS: Final = 6
 _ENGINE_HOST_BYTES: Final = 5 * GIB
@@ -70,6 +70,40 @@ def groups(pool: Pool, layout: Layout) -> tuple[list[tuple[Gpu, ...]], bool]:
         for i in range(0, len(linked) - layout.pp + 1, layout.pp)
     ]
     return replicas, all(fully_linked(group) for group in linked)
+
+
+def seats(
+    chosen: Plan, replicas: int, inventory: Inventory, taken: frozenset[str]
+) -> tuple[tuple[str, ...], ...]:
+    """The GPUs of a plan that runs, as the node is now: each replica stays where it is while its GPUs are sound
+    and not `taken`; those that are missing of `replicas` go to idle GPUs of the same kind, wired as well, as far as
+    there are any.
+    """
+    if not any(chosen.gpus):
+        return chosen.gpus
+    sound = {gpu.uuid: gpu for gpu in inventory.gpus if not _no_place(gpu, inventory)}
+    free = sound.keys() - taken
+    kept = [group for group in chosen.gpus if free.issuperset(group)]
+    if not kept or len(kept) >= replicas:
+        return tuple(kept[:replicas])
+    used = {uuid for group in kept for uuid in group}
+    share = chosen.gpu_memory_utilization or 1.0
+    spare = [gpu for uuid, gpu in sound.items() if uuid in free - used and _holds(gpu, inventory, share)]
+    model = [sound[uuid] for uuid in kept[0]]
+    alike = next((kind[:-1] for kind in identical([*spare, model[0]]) if kind[-1] is model[0]), ())
+    if not alike:
+        return tuple(kept)
+    pool = Pool(alike, tuple(islands(alike)), "", (0, 0), 0, 0)
+    more, linked = groups(pool, Layout(chosen.tp, chosen.pp, chosen.dp, chosen.expert_parallel))
+    if fully_linked(model[: chosen.tp * chosen.dp]) and not linked:
+        return tuple(kept)
+    moved = [tuple(gpu.uuid for gpu in group) for group in more]
+    return (*kept, *moved[: replicas - len(kept)])
+
+
+def _holds(gpu: Gpu, inventory: Inventory, share: float) -> bool:
+    memory = _memory(gpu, inventory)
+    return memory is not None and memory[1] >= share * memory[0]
 
 
 def _no_place(gpu: Gpu, inventory: Inventory) -> str | None:
