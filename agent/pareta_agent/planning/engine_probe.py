@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import inspect
 import json
 import os
 import sys
@@ -88,7 +89,7 @@ def ask(major: int, minor: int) -> dict[str, str | None]:
         "w4a16": lambda: mixed(linear, "uint4b8"),
         "w8a16": lambda: mixed(linear, "uint8b128"),
         "nvfp4": linear.init_nvfp4_linear_kernel,
-        "mxfp8": lambda: linear.init_mxfp8_linear_kernel(weight_shape=LAYER),
+        "mxfp8": lambda: told(linear.init_mxfp8_linear_kernel, weight_shape=LAYER),
         "mxfp4": mxfp4_experts,
     }
     if (major, minor) < (7, 5):
@@ -104,6 +105,12 @@ def engine_config() -> Any:
     text = SimpleNamespace(model_type="llama")
     empty.model_config = SimpleNamespace(quantization_config=None, hf_text_config=text, hf_config=text)
     return config.set_current_vllm_config(empty)
+
+
+def told(function: Callable[..., Any], *given: Any, **perhaps: Any) -> Any:
+    """Calls with those of the named arguments that this version has."""
+    known = inspect.signature(function).parameters
+    return function(*given, **{name: value for name, value in perhaps.items() if name in known})
 
 
 def answer(question: Callable[[], Any]) -> str | None:
@@ -149,22 +156,20 @@ def fp8(linear: Any, block: bool) -> Any:
         weight_shape=LAYER,
     )
     kernels = linear._POSSIBLE_FP8_BLOCK_KERNELS if block else linear._POSSIBLE_FP8_KERNELS
-    return linear.choose_scaled_mm_linear_kernel(config, kernels, quantization="fp8")
+    return told(linear.choose_scaled_mm_linear_kernel, config, kernels, quantization="fp8")
 
 
 def int8(linear: Any) -> Any:
     config = linear.Int8ScaledMMLinearLayerConfig(True, False, True)
-    return linear.choose_scaled_mm_linear_kernel(
-        config, linear._POSSIBLE_INT8_KERNELS, quantization="int8_w8a8"
-    )
+    kernels = linear._POSSIBLE_INT8_KERNELS
+    return told(linear.choose_scaled_mm_linear_kernel, config, kernels, quantization="int8_w8a8")
 
 
 def mixed(linear: Any, weight_type: str) -> Any:
     scalar_types = import_module("vllm.scalar_type").scalar_types
     torch = import_module("torch")
-    config = linear.MPLinearLayerConfig(
-        LAYER, LAYER, getattr(scalar_types, weight_type), torch.float16, GROUP, False
-    )
+    sizes = (LAYER, LAYER, getattr(scalar_types, weight_type), torch.float16, GROUP, False)
+    config = told(linear.MPLinearLayerConfig, *sizes, has_g_idx=False)
     return linear.choose_mp_linear_kernel(config)
 
 
@@ -174,7 +179,8 @@ def mxfp4_experts() -> str | None:
     experts = import_module("vllm.model_executor.layers.fused_moe.config")
     activation = import_module("vllm.model_executor.layers.fused_moe.activation").MoEActivation.SWIGLUOAI
     torch = import_module("torch")
-    config = experts.FusedMoEConfig(
+    config = told(
+        experts.FusedMoEConfig,
         num_experts=32,
         experts_per_token=4,
         hidden_dim=2880,
@@ -204,15 +210,15 @@ def fake(major: int, minor: int) -> None:
 
     class Faked(base):  # type: ignore[misc]
         @classmethod
-        def get_device_capability(cls, _device: int = 0) -> Any:
+        def get_device_capability(cls, *_: Any, **__: Any) -> Any:
             return capability
 
         @classmethod
-        def get_device_name(cls, _device: int = 0) -> str:
+        def get_device_name(cls, *_: Any, **__: Any) -> str:
             return "faked"
 
         @classmethod
-        def get_device_total_memory(cls, _device: int = 0) -> int:
+        def get_device_total_memory(cls, *_: Any, **__: Any) -> int:
             return 80 << 30
 
     import_module("vllm.platforms").current_platform.__class__ = Faked

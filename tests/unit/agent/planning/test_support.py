@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 from planner_values import DEEPSEEK_V3, GPT_OSS_20B, LLAMA_8B
 
@@ -19,6 +22,7 @@ GEMMA3 = LLAMA_8B.model_copy(
     update={"architecture": "Gemma3ForConditionalGeneration", "model_type": "gemma3"}
 )
 TABLE = snapshot()
+ASKED = json.loads((Path(__file__).parents[3] / "data" / "vllm_support.json").read_text())
 
 
 @pytest.mark.parametrize(
@@ -100,3 +104,11 @@ def test_flashinfer_is_the_backend_of_blackwell_and_of_fp8_cache_before_hopper()
 def test_an_unknown_version_is_planned_with_the_newest_table() -> None:
     """Until its own selectors are asked."""
     assert snapshot("0.99.0") == snapshot(None)
+
+
+@pytest.mark.parametrize("version", ["0.25.1", "0.33.0"])
+def test_snapshots_are_what_the_wheels_selectors_answered(version: str) -> None:
+    """Read from the releases' own sources; the installed one is asked by the engine's tests."""
+    table = snapshot(version)
+    assert table.version == version
+    assert {form: dict(row) for form, row in table.kernels.items()} == ASKED[version]["kernels"]
