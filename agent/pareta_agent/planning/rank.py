@@ -14,6 +14,7 @@ from pareta_agent.planning.support import Kind
 from pareta_registry.catalog import Variant
 
 _TP_OVER_PCIE: Final = 2
+_ROOMY_TOKENS: Final = 128 * 1024
 _QUALITY_SLACK: Final = 0.02
 _AS_TRAINED: Final = 1
 _AFTER_EIGHT_BITS: Final = 3.5
@@ -92,8 +93,10 @@ def tier(quant: Quant, kernel_kind: Kind) -> int:
     return 4 if quant.format == "mxfp4" else 5
 
 
-_Reach = dict[str, tuple[int, int]]
-"""By variant: the most GPUs that plain tensor parallelism uses comfortably, and the fewest that a replica takes."""
+_Reach = dict[tuple[str, bool], tuple[int, int]]
+"""By variant, and whether the cache must be roomy: the most GPUs that plain tensor parallelism uses comfortably, and
+the fewest that a replica takes.
+"""
 
 
 def _tensor_parallel(scored: Sequence[Scored]) -> _Reach:
@@ -101,9 +104,14 @@ def _tensor_parallel(scored: Sequence[Scored]) -> _Reach:
     for one in scored:
         plain = one.plan.pp == one.plan.dp == 1 and one.fit.comfortable
         if plain and (one.nvlink or one.plan.tp <= _TP_OVER_PCIE):
-            most, fewest = reach.get(one.plan.variant, (0, 1 << 30))
-            reach[one.plan.variant] = max(most, _gpus(one.plan)), min(fewest, one.fit.layout.gpus)
+            for key in {(one.plan.variant, False), (one.plan.variant, _roomy(one))}:
+                most, fewest = reach.get(key, (0, 1 << 30))
+                reach[key] = max(most, _gpus(one.plan)), min(fewest, one.fit.layout.gpus)
     return reach
+
+
+def _roomy(one: Scored) -> bool:
+    return one.fit.kv_tokens >= _ROOMY_TOKENS
 
 
 def _needless(one: Scored, tensor_parallel: _Reach) -> str | None:
@@ -111,13 +119,13 @@ def _needless(one: Scored, tensor_parallel: _Reach) -> str | None:
 
     Stages lengthen every token's way, more than two ranks over PCIe have no custom all-reduce, ranks of experts
     step together and wait for the slowest: all only where plain tensor parallelism would not fit, or would leave
-    GPUs idle; ranks of experts also on a busy node.
+    GPUs idle, or its cache starved where theirs is roomy; ranks of experts also on a busy node.
     """
     plan = one.plan
     slow_wires = plan.tp > _TP_OVER_PCIE and not one.nvlink
     if plan.pp == 1 and (plan.dp == 1 or one.busy) and not slow_wires:
         return None
-    most, fewest = tensor_parallel.get(plan.variant, (0, 1 << 30))
+    most, fewest = tensor_parallel.get((plan.variant, _roomy(one)), (0, 1 << 30))
     if (most < _gpus(plan)) if one.filled else (fewest > one.fit.layout.gpus):
         return None
     if plan.pp > 1:

@@ -122,12 +122,19 @@ def test_pcie_takes_stages_only_where_two_ranks_do_not_fit() -> None:
 
 
 def test_more_than_two_ranks_over_pcie_are_a_last_resort() -> None:
-    """Four L40S: two pairs, although four ranks would hold more cache; the report says so."""
-    cards = gpus(4, 44.4, name="NVIDIA L40S", compute_capability=(8, 9), linked=False)
+    """Four cards of 66 GB: two pairs, although four ranks would hold more cache; the report says so."""
+    cards = gpus(4, 66, name="NVIDIA L40S", compute_capability=(8, 9), linked=False)
     report = plan(LLAMA_70B, [FP8_70B], node(cards), ASK)
     assert [layout(one.plan) for one in report.candidates[:1]] == [(2, 1, 2)]
     wide = next(one for one in report.candidates if layout(one.plan) == (4, 1, 1))
     assert wide.why.endswith("two ranks are enough over PCIe")
+
+
+def test_stages_beat_pairs_whose_cache_is_starved() -> None:
+    """Four L40S of 44 GB: a pair holds 38k tokens, four stages hold 280k and the whole context."""
+    cards = gpus(4, 44.4, name="NVIDIA L40S", compute_capability=(8, 9), linked=False)
+    chosen = best(LLAMA_70B, [FP8_70B], node(cards), ASK)
+    assert (layout(chosen), chosen.max_model_len) == ((1, 4, 1), 131072)
 
 
 def test_stages_use_what_tensor_parallelism_leaves_idle() -> None:
