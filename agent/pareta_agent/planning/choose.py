@@ -48,7 +48,7 @@ def plan(
     if settings.refused:
         return PlanReport((), tuple(Rejection("catalog settings", reason) for reason in settings.refused))
     if not inventory.gpus:
-        return plan_cpu(architecture, variants, inventory, request, settings)
+        return plan_cpu(architecture, variants, inventory, request, settings, measured)
     if (driver := _driver_too_old(inventory, request)) is not None:
         return PlanReport((), (driver,))
     table = support or snapshot(request.engine_version)

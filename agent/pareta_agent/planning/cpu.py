@@ -14,12 +14,15 @@ from pareta_agent.hardware.inventory import GIB, Inventory
 from pareta_agent.planning.footprint import Caps, activation_bytes, weights_bytes
 from pareta_agent.planning.kv import kv_shape
 from pareta_agent.planning.layout import Layout
+from pareta_agent.planning.measured import Key, Measured
 from pareta_agent.planning.plan import Candidate, Footprint, Plan, PlanReport, Rejection
 from pareta_agent.planning.quant import parse_quant
 from pareta_agent.planning.request import PlanRequest
 from pareta_agent.planning.settings import Settings
 from pareta_registry.catalog import Architecture, Variant
 
+CPU: Final = "cpu"
+"""What stands for a GPU's name in records of starts without one."""
 _PROCESSES_BYTES: Final = 4 * GIB
 _KEPT_FREE_BYTES: Final = 1 * GIB
 _MOST_KV_BYTES: Final = 1 * GIB
@@ -36,11 +39,12 @@ def plan_cpu(
     inventory: Inventory,
     request: PlanRequest,
     settings: Settings,
+    measured: Measured,
 ) -> PlanReport:
     """One candidate a variant that fits, in the catalog's order, and a rejection for each that does not."""
     candidates, rejections = list[Candidate](), list[Rejection]()
     for variant in variants:
-        found = _on_host(arch, variant, inventory, request, settings)
+        found = _on_host(arch, variant, inventory, request, settings, measured)
         if isinstance(found, Plan):
             tight = found.max_model_len < min(_COMFORTABLE_TOKENS, _wanted(arch, request))
             why = "no GPU here: one engine on the host's cores"
@@ -52,7 +56,12 @@ def plan_cpu(
 
 
 def _on_host(
-    arch: Architecture, variant: Variant, inventory: Inventory, request: PlanRequest, settings: Settings
+    arch: Architecture,
+    variant: Variant,
+    inventory: Inventory,
+    request: PlanRequest,
+    settings: Settings,
+    measured: Measured,
 ) -> Plan | Rejection:
     title = f"{variant.name} on the CPU"
     if parse_quant(variant.quant).format != "none":
@@ -70,15 +79,29 @@ def _on_host(
     activation = activation_bytes(arch, Layout(), caps, wanted)
     each = inventory.memory_available_bytes // (request.replicas or 1) - _KEPT_FREE_BYTES
     free = each - weights - activation - _PROCESSES_BYTES
-    full = shape.block_bytes * (shape.request_blocks(wanted) + 1)
+    per_mille = _kv_per_mille(variant, dtype, settings, measured)
+    full = shape.block_bytes * (shape.request_blocks(wanted) + 1) * 1000 // per_mille + _MIB
     kv = request.kv_cache_bytes or max(0, min(max(_MOST_KV_BYTES, full), free)) // _MIB * _MIB
-    context = shape.longest(kv, wanted)
+    usable = kv * per_mille // 1000
+    context = shape.longest(usable, wanted)
     if kv > free or context < floor:
-        need = each - free + max(kv, shape.block_bytes * (shape.request_blocks(floor) + 1))
+        least = shape.block_bytes * (shape.request_blocks(floor) + 1) * 1000 // per_mille
+        need = each - free + max(kv, least)
         reason = "the host's free memory does not hold weights, cache and the engine's processes"
         return Rejection(title, reason, need, each)
-    footprint = Footprint(weights, activation, 0, _PROCESSES_BYTES, kv, shape.token_bytes)
-    return _plan(variant, request, settings, caps, dtype, footprint, context, shape.tokens(kv, context))
+    held = _PROCESSES_BYTES + kv - usable
+    footprint = Footprint(weights, activation, 0, held, usable, shape.token_bytes)
+    return _plan(
+        variant, request, settings, caps, dtype, footprint, kv, context, shape.tokens(usable, context)
+    )
+
+
+def _kv_per_mille(variant: Variant, dtype: str, settings: Settings, measured: Measured) -> int:
+    """What a cache held at the last start of this, in thousandths of the closed form's word, at most all."""
+    kv_dtype = settings.kv_cache_dtype or "auto"
+    key = Key(variant.artifact, variant.name, CPU, Layout(), dtype, kv_dtype, True, settings.flags)
+    known = measured.numbers(key)
+    return max(1, min(1000, known.kv_per_mille or 1000)) if known else 1000
 
 
 def _wanted(arch: Architecture, request: PlanRequest) -> int:
@@ -93,6 +116,7 @@ def _plan(
     caps: Caps,
     dtype: str,
     footprint: Footprint,
+    kv: int,
     context: int,
     kv_tokens: int,
 ) -> Plan:
@@ -112,7 +136,7 @@ def _plan(
         max_num_seqs=caps.seqs,
         max_num_batched_tokens=caps.tokens,
         gpu_memory_utilization=None,
-        kv_cache_bytes=footprint.kv_bytes,
+        kv_cache_bytes=kv,
         enforce_eager=True,
         footprint=footprint,
         kv_tokens=kv_tokens,

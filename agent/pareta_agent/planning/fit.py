@@ -196,7 +196,8 @@ def _footprint(trial: Trial, caps: Caps, eager: bool, budget: int) -> tuple[Foot
     kv = budget - weights - activation - graphs - overhead
     shape = kv_shape(arch, layout, trial.kv_dtype, trial.dtype, caps.tokens * (layout.pp + 1))
     if known is not None and known.kv_per_mille and kv > 0:
-        kv = kv * min(known.kv_per_mille, 1000) // 1000
+        usable = kv * min(known.kv_per_mille, 1000) // 1000
+        kv, overhead = usable, overhead + kv - usable
     return Footprint(weights, activation, graphs, overhead, kv, shape.token_bytes), shape
 
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from planner_values import LLAMA_70B, SMOLLM2, host, variant
 
 from pareta_agent.hardware.inventory import GIB
 from pareta_agent.planning.choose import plan
+from pareta_agent.planning.cpu import CPU
+from pareta_agent.planning.learn import key_of, learn
+from pareta_agent.planning.measured import Measured
 from pareta_agent.planning.request import PlanRequest
 
 DEMO = variant(gib=269_030_016 / GIB)
@@ -77,3 +81,21 @@ def test_catalog_and_owner_shape_the_plan() -> None:
     chosen = plan(SMOLLM2, [DEMO], host(), asked).best
     assert chosen is not None
     assert (chosen.max_num_seqs, chosen.kv_cache_bytes, chosen.max_model_len) == (4, 256 << 20, 2048)
+
+
+def test_a_start_that_held_less_sizes_the_next_cache() -> None:
+    """A third of the expected tokens: the cache grows threefold for the same context, and is not believed again."""
+    asked = PlanRequest(max_model_len=8192, kv_cache_bytes=200 << 20)
+    first = plan(SMOLLM2, [DEMO], host(), asked).best
+    assert first is not None
+    log = f"INFO CPU KV cache size: {first.kv_tokens // 3:,} tokens"
+    known = Measured().learned(key_of(first, DEMO.artifact, CPU), learn(first, log))
+    refused = plan(SMOLLM2, [DEMO], host(), asked, measured=known)
+    assert refused.best is None
+    again = plan(SMOLLM2, [DEMO], host(), replace(asked, kv_cache_bytes=None), measured=known).best
+    assert again is not None
+    assert again.kv_cache_bytes is not None
+    assert again.max_model_len == 8192
+    assert again.kv_tokens == pytest.approx(again.kv_cache_bytes / 23040 / 3, rel=0.01)
+    log = f"INFO CPU KV cache size: {again.kv_tokens:,} tokens"
+    assert learn(again, log).kv_per_mille == pytest.approx(333, abs=2)

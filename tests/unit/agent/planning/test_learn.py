@@ -48,6 +48,20 @@ def test_the_next_plan_is_what_the_engine_said() -> None:
     assert abs(corrected.footprint.kv_bytes - 50 * GIB) < 16 << 20
 
 
+def test_what_was_learned_stays_true_at_the_next_start() -> None:
+    """The same log under the corrected plan teaches the same numbers, also where the cache holds half."""
+    log = LOG.replace("409,600", "204,800")
+    first = learn(PLAN, log)
+    known = Measured().learned(key_of(PLAN, ONE.artifact, NAME), first)
+    corrected = plan(LLAMA_8B, [ONE], NODE, PlanRequest(), measured=known).best
+    assert corrected is not None
+    again = learn(corrected, log)
+    assert first.other_bytes is not None
+    assert again.other_bytes is not None
+    assert abs(again.other_bytes - first.other_bytes) < 8 << 20
+    assert (first.kv_per_mille, again.kv_per_mille) == (500, 500)
+
+
 def test_a_measured_rest_bounds_only_smaller_steps() -> None:
     """A larger batch may hold more than was seen."""
     numbers = learn(replace(PLAN, max_num_batched_tokens=2048, max_num_seqs=64), LOG)
