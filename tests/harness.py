@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from queue import Empty, Queue
 from typing import Any
@@ -130,3 +131,23 @@ def processes_of(home: Path) -> list[str]:
         except OSError:
             continue
     return found
+
+
+def endpoint(agent: Agent, name: str = "ep_contract_kie") -> dict[str, Any]:
+    """What `pareta-agent status` says of it."""
+    told = json.loads(agent.command("status", "--json").stdout)["endpoints"]
+    return next(each for each in told if each["id"] == name)
+
+
+def until(
+    agent: Agent,
+    holds: Callable[[dict[str, Any]], bool],
+    name: str = "ep_contract_kie",
+    timeout_s: float = 30.0,
+) -> dict[str, Any]:
+    """The endpoint's status once it is as asked; what it was when the time is up."""
+    deadline = time.monotonic() + timeout_s
+    while not holds(seen := endpoint(agent, name)):
+        assert time.monotonic() < deadline, seen
+        time.sleep(0.2)
+    return seen

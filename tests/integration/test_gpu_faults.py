@@ -2,65 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import re
-import shutil
-import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import pareta
 import pytest
+from fakes.driver import GIB, Driver, needs_compiler
+from harness import until
 
 from pareta_agent.plane.serve import open_plane
 
-STUB = Path(__file__).parents[1] / "fakes" / "nvml" / "stub.c"
-COMPILER = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-GIB = 1 << 30
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(COMPILER is None, reason="no C compiler to build the stub with"),
-]
-
-
-class Driver:
-    """The stub's file: what NVML says of some H100s without NVLink, changed under whoever reads it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.gpus = 2
-        library = folder / "libnvidia-ml.so.1"
-        subprocess.run(
-            [str(COMPILER), "-shared", "-fPIC", "-O1", "-o", str(library), str(STUB)], check=True, timeout=60
-        )
-        self.file = folder / "node.txt"
-        self.settings = {"LD_LIBRARY_PATH": str(folder), "NVML_STUB": str(self.file)}
-        self.says()
-
-    def says(self, **more: object) -> None:
-        """The sound node, with `more` in the stub's words (`1_lost=1` is `1.lost=1`)."""
-        facts = {
-            f"{index}.{name}": value
-            for index in range(self.gpus)
-            for name, value in {
-                "uuid": f"GPU-{index}",
-                "name": "NVIDIA H100 80GB HBM3",
-                "capability": "9.0",
-                "total": 80 * GIB,
-                "reserved": 0,
-                "free": 79 * GIB,
-                "busy": 40 + index,
-                "temperature": 60,
-                "power": 350000,
-                "ecc_uncorrected": 0,
-            }.items()
-        }
-        facts |= {"driver": "580.95.05", "cuda": 13000}
-        facts |= {name.replace("_", ".", 1): value for name, value in more.items()}
-        partial = self.file.with_suffix(".partial")
-        partial.write_text("".join(f"{name}={value}\n" for name, value in facts.items()))
-        partial.replace(self.file)
+pytestmark = [pytest.mark.slow, needs_compiler]
 
 
 @pytest.fixture
@@ -68,22 +22,6 @@ def driver(tmp_path: Path) -> Driver:
     folder = tmp_path / "driver"
     folder.mkdir()
     return Driver(folder)
-
-
-def endpoint(agent, name: str = "ep_contract_kie") -> dict:
-    told = json.loads(agent.command("status", "--json").stdout)["endpoints"]
-    return next(each for each in told if each["id"] == name)
-
-
-def until(
-    agent, holds: Callable[[dict], bool], name: str = "ep_contract_kie", timeout_s: float = 30.0
-) -> dict:
-    """The endpoint's status once it is as asked; what it was when the time is up."""
-    deadline = time.monotonic() + timeout_s
-    while not holds(seen := endpoint(agent, name)):
-        assert time.monotonic() < deadline, seen
-        time.sleep(0.2)
-    return seen
 
 
 def planning(agent) -> list[str]:

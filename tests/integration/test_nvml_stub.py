@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,13 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from fakes.driver import COMPILER, STUB, needs_compiler
 from planner_values import gpus, node
 
 from pareta_agent.hardware.inventory import GIB, Gpu, GpuProcess, Health, Inventory, Mig, from_json
 
-STUB = Path(__file__).parents[1] / "fakes" / "nvml" / "stub.c"
-COMPILER = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-pytestmark = pytest.mark.skipif(COMPILER is None, reason="no C compiler to build the stub with")
+pytestmark = needs_compiler
 
 READER = """
 import json, os, sys, threading

@@ -104,7 +104,8 @@ class Inventory:
     """All that a plan may rest on. `cuda_driver` is e.g. 13000 for CUDA 13.0.
 
     `unified_memory`: GPU and host share one memory, so free GPU memory is `memory_available_bytes`.
-    `nvml_error` says why there are no GPUs (or which part is missing), None when all was read.
+    `nvml_error` says why there are no GPUs (or which part is missing), None when all was read. `gpus_taken` are
+    here too, but not for who asks: a node whose GPUs are all taken is no node without GPUs.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -117,10 +118,12 @@ class Inventory:
     cuda_driver: int | None = None
     unified_memory: bool = False
     nvml_error: str | None = None
+    gpus_taken: int = 0
 
     def without(self, uuids: frozenset[str]) -> Inventory:
         """The same node with these GPUs taken away, for instance because another endpoint runs on them."""
-        return replace(self, gpus=tuple(gpu for gpu in self.gpus if gpu.uuid not in uuids))
+        left = tuple(gpu for gpu in self.gpus if gpu.uuid not in uuids)
+        return replace(self, gpus=left, gpus_taken=self.gpus_taken + len(self.gpus) - len(left))
 
 
 _DOCUMENT: Final = TypeAdapter(Inventory)

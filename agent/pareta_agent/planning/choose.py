@@ -47,6 +47,8 @@ def plan(
     settings = read_settings(request.settings)
     if settings.refused:
         return PlanReport((), tuple(Rejection("catalog settings", reason) for reason in settings.refused))
+    if not inventory.gpus and inventory.gpus_taken:
+        return PlanReport((), (Rejection("this node", "every GPU of it is another endpoint's"),))
     if not inventory.gpus:
         return plan_cpu(architecture, variants, inventory, request, settings, measured)
     if (driver := _driver_too_old(inventory, request)) is not None:

@@ -52,7 +52,8 @@ def test_a_fixed_number_of_replicas_does_not_grow() -> None:
 
 def test_small_models_share_the_only_gpu() -> None:
     """Their shares add up to less than the whole, so that both start."""
-    reports = pack([need(name, SMOLLM2, SMALL) for name in ("a", "b", "c")], node(gpus(1)))
+    roomy = replace(host(64.0), gpus=gpus(1))
+    reports = pack([need(name, SMOLLM2, SMALL) for name in ("a", "b", "c")], roomy)
     shares = [best(reports[name]).gpu_memory_utilization or 1.0 for name in ("a", "b", "c")]
     assert {frozenset(used(report)) for report in reports.values()} == {frozenset({"GPU-0"})}
     assert sum(shares) < 1.0
