@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -10,7 +11,16 @@ from pathlib import Path
 
 import postgres as postgres_server
 import pytest
+import uvloop
 from harness import Agent, environment, fake_engine, processes_of
+
+Loop = Callable[[], asyncio.AbstractEventLoop]
+
+
+def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, Loop]:
+    """The front meets its clients on the loop that it has in production."""
+    front = "test_front" in item.path.parts
+    return {"uvloop": uvloop.new_event_loop} if front else {"asyncio": asyncio.new_event_loop}
 
 
 @pytest.fixture

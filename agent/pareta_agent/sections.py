@@ -88,6 +88,13 @@ class RegistrySection(Section):
 
 
 class FrontSection(Section):
+    tls_cert_file: AbsolutePath | None = Field(
+        None,
+        description="PEM of the port's certificate and its chain; set: HTTPS. Read again when it changes.",
+    )
+    tls_key_file: AbsolutePath | None = Field(
+        None, description="PEM of its private key; unset: within `front.tls_cert_file`."
+    )
     hosts: Annotated[tuple[str, ...], BeforeValidator(_words)] = Field(
         (),
         description="Host names that are answered, `*.` for all below; none: every one. Addresses always are.",

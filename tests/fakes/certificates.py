@@ -38,11 +38,11 @@ class Certificate:
         return f"{signed}.{_encoded(signature)}"
 
 
-def make_certificate(root: Path) -> Certificate:
+def make_certificate(root: Path, days: int = 2) -> Certificate:
     made = Certificate(root / "cert.pem", root / "key.pem")
     subprocess.run(
         [
-            "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=test",
+            "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", str(days), "-subj", "/CN=test",
             "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(made.key), "-out", str(made.pem),
         ],
         check=True,

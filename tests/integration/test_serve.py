@@ -3,6 +3,7 @@
 import json
 import signal
 import socket
+import ssl
 import subprocess
 import threading
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 import httpx
 import openai
 import pytest
+from fakes.certificates import make_certificate
 from harness import AGENT, Agent, environment, fake_engine, processes_of
 
 pytestmark = pytest.mark.slow
@@ -327,3 +329,37 @@ def _until(condition, timeout_s: float = 10.0) -> None:
             pass
         assert time.monotonic() < deadline, "it did not come to pass"
         time.sleep(0.1)
+
+
+def test_a_node_with_a_certificate_is_https_and_reads_it_again(start, tmp_path):
+    """The Ready block says so; SIGHUP ends nothing and shows the new certificate."""
+    (tmp_path / "new").mkdir()
+    made, new = make_certificate(tmp_path), make_certificate(tmp_path / "new")
+    agent = start(PARETA_FRONT_TLS_CERT_FILE=str(made.pem), PARETA_FRONT_TLS_KEY_FILE=str(made.key))
+    ready = agent.ready()
+    trusted = ssl.create_default_context(cafile=str(made.pem))
+    http = httpx.Client(verify=trusted)
+    with openai.OpenAI(base_url=ready["base_url"], api_key=ready["api_key"], http_client=http) as client:
+        answer = client.chat.completions.create(model="ep_contract_kie", messages=QUESTION, max_tokens=4)
+    assert (ready["base_url"].startswith("https://127.0.0.1:"), answer.object) == (True, "chat.completion")
+    assert (
+        "certificate is good for" in agent.command("doctor").stdout
+        or "days left" in agent.command("doctor").stdout
+    )
+    made.pem.write_bytes(new.pem.read_bytes())
+    made.key.write_bytes(new.key.read_bytes())
+    agent.process.send_signal(signal.SIGHUP)
+    agent.wait_for("certificate_changed", 10)
+    again = ssl.create_default_context(cafile=str(new.pem))
+    assert httpx.get(ready["base_url"].replace("/v1", "/livez"), verify=again).status_code == 200
+    assert agent.stop() == 0
+
+
+def test_a_certificate_that_is_no_good_is_wrong_input(tmp_path):
+    """Exit 2, the file and what is wrong with it, before anything is started."""
+    made = make_certificate(tmp_path)
+    made.key.write_text("not a key")
+    done = serve(
+        tmp_path / "home", PARETA_FRONT_TLS_CERT_FILE=str(made.pem), PARETA_FRONT_TLS_KEY_FILE=str(made.key)
+    )
+    assert (done.returncode, "no plain private key" in done.stderr) == (2, True)

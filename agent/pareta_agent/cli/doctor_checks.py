@@ -14,6 +14,7 @@ _NEEDED_FILES: Final = 65536
 _LEAST_FILES: Final = 4096
 _LEAST_DISK_BYTES: Final = 2 * GIB
 _COMFORTABLE_DISK_BYTES: Final = 20 * GIB
+_CERTIFICATE_DAYS: Final = 14
 _SMALL_OFFSET_S: Final = 2.0
 _LARGE_OFFSET_S: Final = 60.0
 
@@ -44,6 +45,8 @@ class Facts:
     engine_platform: str | None
     engine_error: str | None
     engine_cuda: int | None
+    tls_days: float | None
+    tls_error: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,7 @@ def _all(facts: Facts) -> Iterator[Finding]:
     yield open_files(facts)
     yield disk(facts)
     yield port(facts)
+    yield tls(facts)
     yield clock(facts)
     yield registry(facts)
     yield plane(facts)
@@ -165,6 +169,20 @@ def port(facts: Facts) -> Finding:
     return Finding(
         "port", "fail", f"{where}: {facts.port_error}", "choose another with --port, or stop who holds it"
     )
+
+
+def tls(facts: Facts) -> Finding:
+    """What the port's certificate is worth to a caller, today and in the weeks to come."""
+    days = facts.tls_days
+    if facts.tls_error is not None:
+        return Finding("tls", "fail", facts.tls_error, "name a certificate and its own key, both in PEM")
+    if days is None:
+        return Finding("tls", "ok", "plain HTTP: no certificate is set")
+    if days > _CERTIFICATE_DAYS:
+        return Finding("tls", "ok", f"the certificate is good for {days:.0f} days")
+    said = f"has {days:.1f} days left" if days > 0 else "has expired"
+    level: Level = "warn" if days > 0 else "fail"
+    return Finding("tls", level, f"the certificate {said}", "renew it; a running node reads it by itself")
 
 
 def clock(facts: Facts) -> Finding:

@@ -23,10 +23,10 @@ from pareta_agent.config import Settings
 from pareta_agent.control.offer import read_catalog
 from pareta_agent.engine.install import installed
 from pareta_agent.engine.interpreter import inspect
-from pareta_agent.errors import AgentError, HostError
+from pareta_agent.errors import AgentError, ConfigError, HostError
 from pareta_agent.hardware.nvml import read_inventory
 from pareta_agent.node.admin import ask
-from pareta_agent.node.slices import catalog_place
+from pareta_agent.node.slices import catalog_place, certificate
 
 _PLANE_DEADLINE_S: Final = 5.0
 _CUDA_DEADLINE_S: Final = 30.0
@@ -49,6 +49,7 @@ async def read_facts(settings: Settings) -> Facts:
     )
     tasks, catalog_error = await _catalog(settings)
     path, version, platform, engine_error, cuda = engine
+    tls_days, tls_error = _tls(settings)
     return Facts(
         inventory=inventory,
         nvidia_device=Path("/dev/nvidiactl").exists() or Path("/proc/driver/nvidia/version").exists(),
@@ -72,7 +73,18 @@ async def read_facts(settings: Settings) -> Facts:
         engine_platform=platform,
         engine_error=engine_error,
         engine_cuda=cuda,
+        tls_days=tls_days,
+        tls_error=tls_error,
     )
+
+
+def _tls(settings: Settings) -> tuple[float | None, str | None]:
+    """How many days the port's certificate has left, or why there is none that can be used; neither without TLS."""
+    try:
+        found = certificate(settings)
+    except ConfigError as error:
+        return None, error.message
+    return ((found.expires_s - time.time()) / 86400 if found else None), None
 
 
 async def _engine(settings: Settings) -> tuple[str | None, str | None, str | None, str | None, int | None]:

@@ -9,17 +9,22 @@ import math
 import socket
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import uvicorn
 
+from pareta_agent.errors import ConfigError
 from pareta_agent.front import app, engine_metrics
 from pareta_agent.front.deps import FrontDeps, FrontSettings
 from pareta_agent.front.desk import Desk
 from pareta_agent.front.envelope import Problem
 from pareta_agent.front.protocol import FrontProtocol
+from pareta_agent.front.tls import Certificate
 from pareta_agent.telemetry.events import Event
 
 TICK_S = 0.5
+HANDSHAKE_S = 15.0
+GOODBYE_LOOKS = 50
 
 
 class _Server(uvicorn.Server):
@@ -35,7 +40,20 @@ class _Server(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        """As uvicorn's, but for a handshake's deadline: until it is over, nobody else watches the connection."""
+        await self.lifespan.startup()
+        connection: Any = self.config.http_protocol_class
+        self.servers = [
+            await asyncio.get_running_loop().create_server(
+                partial(connection, config=self.config, server_state=self.server_state, app_state={}),
+                sock=sock,
+                ssl=self.config.ssl,
+                ssl_handshake_timeout=HANDSHAKE_S if self.config.ssl else None,
+                backlog=self.config.backlog,
+            )
+            for sock in sockets or ()
+        ]
+        self.started = True
         self.up.set()
 
     async def main_loop(self) -> None:
@@ -49,15 +67,24 @@ class _Server(uvicorn.Server):
             server.close()
         for sock in sockets or []:
             sock.close()
-        for connection in list(self.server_state.connections):
-            if (transport := connection.transport) is not None:
-                transport.close()
+        connections = self.server_state.connections
+        for connection in list(connections):
+            connection.transport.close()
+        for _ in range(GOODBYE_LOOKS):  # TLS says goodbye and waits to hear one
+            if connections:
+                await asyncio.sleep(0.01)
+        for connection in list(connections):
+            connection.transport.abort()
+        await asyncio.sleep(0)
 
 
 class Front:
     """One process's HTTP side. `start` once, then `set_ready`, `drain`, `stop`."""
 
-    def __init__(self, settings: FrontSettings, deps: FrontDeps) -> None:
+    def __init__(
+        self, settings: FrontSettings, deps: FrontDeps, certificate: Certificate | None = None
+    ) -> None:
+        self._certificate = certificate
         self._settings = settings
         self._deps = deps
         self._desk = Desk(settings, deps)
@@ -75,6 +102,7 @@ class Front:
             proxy_headers=False,
             timeout_keep_alive=int(settings.keep_alive_s),
             timeout_graceful_shutdown=1,
+            ssl_context_factory=(lambda *_: certificate.context) if certificate else None,
             backlog=4096,
         )
         self._server = _Server(config)
@@ -142,6 +170,22 @@ class Front:
         self._desk.pools.close()
         self._deps.emit(Event("front_stopped"))
 
+    def renew_certificate(self, force: bool = False) -> None:
+        """New handshakes get what the files hold now, if they changed and it is good."""
+        certificate = self._certificate
+        if certificate is None:
+            return
+        try:
+            changed = certificate.refresh(force)
+        except ConfigError as error:
+            self._deps.emit(
+                Event("certificate_refused", "error", {"code": error.code, "reason": error.message})
+            )
+            return
+        self._deps.metrics.set("pareta_tls_expires_timestamp_seconds", certificate.expires_s)
+        if changed:
+            self._deps.emit(Event("certificate_changed", fields={"expires_s": int(certificate.expires_s)}))
+
     def _not_ready(self) -> list[str]:
         return self._reasons
 
@@ -154,6 +198,7 @@ class Front:
         while True:
             await asyncio.sleep(TICK_S)
             self._desk.tick()
+            self.renew_certificate()
             now_s = self._deps.clock.mono_s()
             for connection in list(self._server.server_state.connections):
                 if isinstance(connection, FrontProtocol):

@@ -17,6 +17,7 @@ from pareta_agent.front.routes import INFERENCE
 from pareta_agent.front.wire import broken_framing, request_of, response_head
 
 LINGER_S = 1.0
+TLS_BUFFER_BYTES = 64 * 2**10
 
 
 class FrontProtocol(HttpToolsProtocol):
@@ -38,6 +39,10 @@ class FrontProtocol(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self.waiting_since_s = self._desk.deps.clock.mono_s()
+        if self.scheme == "https":
+            transport.set_write_buffer_limits(
+                TLS_BUFFER_BYTES
+            )  # uvloop's own limit there is eight times that
         self._address = self.client[0] if self.client else ""
         if excess := self._desk.crowd.enter(self._address):
             self._refuse_connection(excess, Problem("too_many_requests"))

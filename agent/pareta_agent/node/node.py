@@ -62,7 +62,8 @@ class Node:
         Raises AgentError: what kept the node from starting.
         """
         sock = listen(self._settings.host, self._settings.port)
-        self._base_url = _base_url(self._settings.host, sock)
+        scheme = "https" if self._settings.front.tls_cert_file else "http"
+        self._base_url = _base_url(scheme, self._settings.host, sock)
         self._bus(Event("port_opened", fields={"base_url": self._base_url}))
         rooms = await Rooms.open(
             self._settings, self._identity, self._offer, self._address, self._bus, self._clock
@@ -93,6 +94,7 @@ class Node:
             rooms.offer.run(rooms.catalog_changed),
             rooms.spool.guard(),
             self._control(rooms),
+            self._reread(rooms),
             self._watch(rooms),
         ]
         tasks = [asyncio.create_task(loop) for loop in loops]
@@ -110,6 +112,13 @@ class Node:
         """The controller needs an epoch: what it starts is reported under one."""
         await rooms.registered.wait()
         await rooms.controller.run()
+
+    async def _reread(self, rooms: Rooms) -> None:
+        """SIGHUP: the certificate, whether or not its files look changed."""
+        while True:
+            await self._signals.reread.wait()
+            self._signals.reread.clear()
+            rooms.front.renew_certificate(force=True)
 
     async def _watch(self, rooms: Rooms) -> None:
         """Follows the fleet: readiness, the Ready block, and a start of which nothing came."""
@@ -184,8 +193,8 @@ class Node:
         }
 
 
-def _base_url(host: str, sock: socket.socket) -> str:
-    return f"http://{url_host(host)}:{sock.getsockname()[1]}/v1"
+def _base_url(scheme: str, host: str, sock: socket.socket) -> str:
+    return f"{scheme}://{url_host(host)}:{sock.getsockname()[1]}/v1"
 
 
 async def _cancel(tasks: list[asyncio.Task[None]]) -> None:

@@ -156,7 +156,8 @@ class Rooms:
             plane_url=self.plane_url,
             wake=self.fleet.wake,
         )
-        self.front = self.report.front = Front(slices.front_settings(self.settings), deps)
+        certificate = slices.certificate(self.settings)
+        self.front = self.report.front = Front(slices.front_settings(self.settings), deps, certificate)
         self.fleet.watch(self.front.load)
         idle_s = self.settings.engine.idle_sleep_s
         self.idler = Idler(self.fleet, self.front.used_s, idle_s, clock, bus)

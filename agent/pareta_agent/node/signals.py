@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT as two wishes: the first stops, the second hurries."""
+"""SIGTERM and SIGINT as two wishes: the first stops, the second hurries. SIGHUP asks for files to be read again."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ import signal
 
 
 class Signals:
-    """Made on the event loop; from then on neither signal ends the process by itself."""
+    """Made on the event loop; from then on no signal of these ends the process by itself."""
 
     def __init__(self) -> None:
         self.stop = asyncio.Event()
         self.hurry = asyncio.Event()
+        self.reread = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._caught)
+        loop.add_signal_handler(signal.SIGHUP, self.reread.set)
 
     def _caught(self) -> None:
         (self.hurry if self.stop.is_set() else self.stop).set()

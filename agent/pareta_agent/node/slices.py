@@ -13,6 +13,7 @@ from pareta_agent.engine.restart import RestartSettings
 from pareta_agent.engine.spec import EngineSettings
 from pareta_agent.errors import ConfigError
 from pareta_agent.front.deps import FrontSettings
+from pareta_agent.front.tls import Certificate
 from pareta_agent.meter.spool import SpoolSettings
 from pareta_agent.weights.settings import WeightsSettings
 from pareta_registry.errors import TrustError
@@ -34,6 +35,14 @@ def front_settings(settings: Settings) -> FrontSettings:
         queue_per_endpoint=settings.front.queue_per_endpoint,
         queue_per_org=settings.front.queue_per_org,
     )
+
+
+def certificate(settings: Settings) -> Certificate | None:
+    """The port's certificate, None for plain HTTP. Raises ConfigError for files that are no good."""
+    cert, key = settings.front.tls_cert_file, settings.front.tls_key_file
+    if cert is None and key is not None:
+        raise ConfigError("tls_invalid", "there is a TLS key and no certificate", "set `front.tls_cert_file`")
+    return Certificate(cert, key or cert) if cert is not None else None
 
 
 def spool_settings(settings: Settings, node: str) -> SpoolSettings:

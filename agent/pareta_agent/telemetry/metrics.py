@@ -68,6 +68,9 @@ TABLE: Final[tuple[Series, ...]] = (
     ),
     Series("pareta_upstream_retries_total", "counter", "Requests sent to an engine again.", ("endpoint",)),
     Series("pareta_front_connections", "gauge", "Open connections of callers."),
+    Series(
+        "pareta_tls_expires_timestamp_seconds", "gauge", "When the port's certificate expires; 0 without one."
+    ),
     Series("pareta_front_bad_http_total", "counter", "Connections refused for broken HTTP.", ("reason",)),
     Series("pareta_scrape_errors_total", "counter", "Engines that did not answer a scrape.", ("endpoint",)),
     Series("pareta_endpoint_state", "gauge", "1 for the state an endpoint is in.", ("endpoint", "state")),

@@ -23,6 +23,7 @@ from pareta_agent.access.keys import KeyCache
 from pareta_agent.clock import SystemClock
 from pareta_agent.engine.view import EndpointView, FleetView, ReplicaView
 from pareta_agent.front import Front, FrontDeps, FrontSettings
+from pareta_agent.front.tls import Certificate
 from pareta_agent.meter.record import Admission, UsageRecord
 from pareta_agent.telemetry.events import Event, Phase
 from pareta_agent.telemetry.metrics import Metrics
@@ -143,7 +144,9 @@ class Rig:
 
 
 @asynccontextmanager
-async def running_rig(sockets: Path, settings: FrontSettings) -> AsyncIterator[Rig]:
+async def running_rig(
+    sockets: Path, settings: FrontSettings, certificate: Certificate | None = None
+) -> AsyncIterator[Rig]:
     hashes = {hashlib.sha256(key.encode()).hexdigest(): grant for key, grant in GRANTS.items()}
 
     async def introspect(digest: str) -> KeyGrant | None:
@@ -166,7 +169,7 @@ async def running_rig(sockets: Path, settings: FrontSettings) -> AsyncIterator[R
         emit=lambda event: rig.events.append(event),
         wake=lambda endpoint: rig.woken.append(endpoint),
     )
-    front = Front(settings, deps)
+    front = Front(settings, deps, certificate)
     sock = socket.create_server(("127.0.0.1", 0), backlog=4096)
     rig = Rig(front, sock.getsockname()[1], spool, metrics, sockets)
     await front.start(sock)
@@ -187,8 +190,9 @@ async def start_rig(tmp_path: Path) -> AsyncIterator[StartRig]:
     """Starts rigs with settings of the test's choice."""
     async with AsyncExitStack() as stack:
 
-        async def start(**settings: object) -> Rig:
-            return await stack.enter_async_context(running_rig(tmp_path, FrontSettings(**settings)))  # type: ignore[arg-type]
+        async def start(certificate: Certificate | None = None, **settings: object) -> Rig:
+            rig = running_rig(tmp_path, FrontSettings(**settings), certificate)  # type: ignore[arg-type]
+            return await stack.enter_async_context(rig)
 
         yield start
 

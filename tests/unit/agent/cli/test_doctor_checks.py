@@ -34,6 +34,8 @@ WELL = Facts(
     engine_platform="cpu",
     engine_error=None,
     engine_cuda=None,
+    tls_days=None,
+    tls_error=None,
 )
 TWO = node(gpus(2), driver="580.95", cuda_driver=13000)
 CUDA = replace(WELL, inventory=TWO, nvidia_device=True, engine_platform="cuda", engine_cuda=13000)
@@ -43,7 +45,7 @@ def test_all_is_well() -> None:
     """One line a check, all of them ok."""
     found = findings(WELL)
     assert [one.check for one in found] == [
-        "nvml", "driver", "shm", "ulimits", "disk", "port", "clock", "registry", "plane", "engine",
+        "nvml", "driver", "shm", "ulimits", "disk", "port", "tls", "clock", "registry", "plane", "engine",
     ]  # fmt: skip
     assert {one.level for one in (*found, *findings(CUDA))} == {"ok"}
     assert all(not one.remedy for one in found)
@@ -54,6 +56,10 @@ BROKEN_NVML = replace(host(), nvml_error="Driver/library version mismatch")
 OLD_DRIVER = replace(TWO, cuda_driver=12020)
 CASES: list[tuple[str, Facts, checks.Level, str]] = [
     ("nvml", replace(WELL, inventory=BROKEN_NVML, nvidia_device=True), "fail", "mismatch"),
+    ("tls", replace(WELL, tls_days=90.0), "ok", "good for 90 days"),
+    ("tls", replace(WELL, tls_days=3.0), "warn", "3.0 days left"),
+    ("tls", replace(WELL, tls_days=-1.0), "fail", "has expired"),
+    ("tls", replace(WELL, tls_error="/k: no such file"), "fail", "no such file"),
     ("nvml", replace(WELL, inventory=BROKEN_NVML), "ok", "engines run on the CPU"),
     ("driver", replace(CUDA, inventory=OLD_DRIVER), "fail", "CUDA 12.2, the engine is built for CUDA 13"),
     ("driver", replace(CUDA, engine_cuda=12090), "ok", "built for CUDA 12"),

@@ -1,0 +1,95 @@
+"""The port's certificate: read from its files, checked as a whole, and changed under a running listener.
+
+Each handshake is given the newest good one; connections that stand keep what they have. Files that are no good (half
+written, a key of another certificate) change nothing.
+"""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+
+from pareta_agent.errors import ConfigError
+
+Stamp = tuple[tuple[int, int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A certificate with its key, as a context for handshakes; `expires_s` is a moment of the Unix epoch."""
+
+    context: ssl.SSLContext
+    expires_s: float
+
+
+def load(cert: Path, key: Path) -> Loaded:
+    """Raises ConfigError `tls_unreadable` or `tls_invalid`, naming the file."""
+    try:
+        chain, _ = cert.read_bytes(), key.read_bytes()
+    except OSError as error:
+        message = f"{error.filename}: {error.strerror}"
+        remedy = "name PEM files that this user can read (`front.tls_cert_file`, `front.tls_key_file`)"
+        raise ConfigError("tls_unreadable", message, remedy) from None
+    try:
+        leaf = x509.load_pem_x509_certificate(chain)
+    except ValueError:
+        message = f"{cert} does not begin with a certificate in PEM"
+        raise ConfigError("tls_invalid", message, "put the certificate first, then its chain") from None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        context.load_cert_chain(cert, key, password="")  # without one OpenSSL would ask the terminal
+    except (ssl.SSLError, ValueError) as error:
+        why = (
+            "belongs to another certificate" if "MISMATCH" in str(error) else "is no plain private key in PEM"
+        )
+        message = f"the key in {key} {why} ({cert})"
+        raise ConfigError(
+            "tls_invalid", message, "give the certificate's own key, without a password"
+        ) from None
+    return Loaded(context, leaf.not_valid_after_utc.timestamp())
+
+
+class Certificate:
+    """The files' newest good content. `context` is the listener's for good: it hands each handshake the newest."""
+
+    def __init__(self, cert: Path, key: Path) -> None:
+        """Raises what `load` raises."""
+        self._cert, self._key = cert, key
+        self._stamp = self._stamped()
+        self._loaded = load(cert, key)
+        self.context = load(cert, key).context
+        self.context.sni_callback = self._choose
+
+    @property
+    def expires_s(self) -> float:
+        return self._loaded.expires_s
+
+    def refresh(self, force: bool = False) -> bool:
+        """Reads the files again if they changed; whether there is a new certificate. Raises what `load` raises."""
+        stamp = self._stamped()
+        if stamp == self._stamp and not force:
+            return False
+        self._stamp = stamp
+        self._loaded = load(self._cert, self._key)
+        return True
+
+    def _choose(self, handshake: Any, _name: str | None, _context: ssl.SSLContext) -> None:
+        handshake.context = self._loaded.context
+
+    def _stamped(self) -> Stamp:
+        return tuple(_stamp(path) for path in (self._cert, self._key))
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    """Changes whenever the file is written or replaced; what links point to counts."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return (0, 0, 0)
+    return (stat.st_ino, stat.st_mtime_ns, stat.st_size)
