@@ -105,6 +105,14 @@ class FrontSection(Section):
     max_media_body_bytes: int = Field(
         32 * 2**20, ge=2**16, description="Largest request body with its media."
     )
+    idempotency_ttl_s: float = Field(
+        3600.0, gt=0, description="How long an answer under an `Idempotency-Key` is given again."
+    )
+    idempotency_bytes: int = Field(
+        64 * 2**20,
+        ge=0,
+        description="Memory for those answers; the oldest are known, but not kept, beyond it.",
+    )
     max_connections: int = Field(16384, ge=1, description="Connections of callers.")
     max_connections_per_address: int = Field(
         8192, ge=1, description="Connections of one address; of IPv6, of one /64."

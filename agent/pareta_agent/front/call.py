@@ -254,25 +254,21 @@ class Call:
         return self._reply.framed()
 
     def finish_stream(self, last: bytes) -> None:
-        self._reply.end_stream(last)
+        if not self.disconnected:
+            self._reply.end_stream(last)
         self._complete()
 
     def finish_document(self, document: bytes) -> None:
-        self._reply.document(document)
+        if not self.disconnected:
+            self._reply.document(document)
         self._complete()
 
     def finish_badly(self, problem: Problem, events: int) -> int:
         """Says that the run failed after so many events, in the way that is left; gives the status that counts."""
-        if self.disconnected:
-            self._leave()
-            return 499
-        self._reply.problem(problem, events)
+        if not self.disconnected:
+            self._reply.problem(problem, events)
         self._complete()
-        return problem.status
-
-    def end_unheard(self) -> None:
-        """The run is settled and nobody listens any more."""
-        self._leave()
+        return 499 if self.disconnected else problem.status
 
     def refuse(self, problem: Problem) -> None:
         if self._over:
@@ -286,7 +282,8 @@ class Call:
     def _complete(self) -> None:
         self.response_complete = True
         self._leave()
-        self._protocol.call_complete(self)
+        if not self.disconnected:
+            self._protocol.call_complete(self)
 
     def _leave(self) -> None:
         self._run = None

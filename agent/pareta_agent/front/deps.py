@@ -55,6 +55,8 @@ class FrontSettings:
     max_connections: int = 16384
     max_connections_per_address: int = 8192
     hosts: tuple[str, ...] = ()
+    idempotency_ttl_s: float = 3600.0
+    idempotency_bytes: int = 64 * 2**20
     off_loop_body_bytes: int = 256 * 2**10
     hold_s: float = 60.0
     comfort_s: float = 15.0

@@ -14,6 +14,7 @@ from pareta_agent.front.crowd import Crowd
 from pareta_agent.front.deps import FrontDeps, FrontSettings
 from pareta_agent.front.hold import Hold
 from pareta_agent.front.hosts import Hosts
+from pareta_agent.front.replays import Replays
 from pareta_agent.front.uploads import Uploads
 from pareta_agent.front.upstream import Pools
 
@@ -49,6 +50,7 @@ class Desk:
             settings.max_in_flight_per_replica,
         )
         self.affinity = Affinity()
+        self.replays = Replays(settings.idempotency_bytes, settings.idempotency_ttl_s, deps.clock)
         self.pace: dict[str, float] = {}
         self.load: Counter[str] = Counter()
         self.used_s: dict[str, float] = {}

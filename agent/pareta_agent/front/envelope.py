@@ -38,6 +38,13 @@ CATALOGUE: Final[dict[str, tuple[int, str, str]]] = {
     "endpoint_not_found": (404, INVALID, "There is no such endpoint."),
     "task_not_found": (404, INVALID, "There is no such task, or it has no such model."),
     "endpoint_exists": (409, INVALID, "There is an endpoint of that name already."),
+    "idempotency_in_flight": (409, INVALID, "The request with this idempotency key is still being answered."),
+    "idempotency_not_kept": (
+        409,
+        INVALID,
+        "The request with this idempotency key was answered; its answer is not kept (a stream, or too large).",
+    ),
+    "idempotency_mismatch": (422, INVALID, "This idempotency key was used for another request body."),
     "nothing_fits": (422, INVALID, "Nothing of that task fits this hardware."),
     "validation_failed": (422, INVALID, "A field is missing or has a value that is not allowed."),
     "no_capacity": (503, BUSY, "No capacity is free for it now."),

@@ -13,6 +13,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from pareta_agent.front.call import Call
 from pareta_agent.front.desk import Desk
 from pareta_agent.front.envelope import Problem, body_of
+from pareta_agent.front.once import OnceCall
 from pareta_agent.front.routes import INFERENCE
 from pareta_agent.front.wire import broken_framing, request_of, response_head
 
@@ -102,7 +103,8 @@ class FrontProtocol(HttpToolsProtocol):
         keep_alive = http11 and self.parser.should_keep_alive()
         limit = self._desk.settings.most_body_bytes(route.media)
         request = request_of(route, fields, keep_alive, http11, limit)
-        call = Call(self._desk, self, route, request)
+        kind = Call if request.idempotency_key is None else OnceCall
+        call = kind(self._desk, self, route, request)
         previous, self.cycle = self.cycle, call
         if previous is None or previous.response_complete:
             call.start()

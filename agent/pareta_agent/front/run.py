@@ -27,7 +27,7 @@ LAST_WORDS_S: Final = 2.0
 
 
 class Caller(Protocol):
-    """Who asked; each `finish_` and `end_unheard` is the last that is said."""
+    """Who asked; each `finish_` is the last that is said, also to who has left."""
 
     id: str
     route: Route
@@ -42,8 +42,6 @@ class Caller(Protocol):
     def finish_document(self, document: bytes) -> None: ...
 
     def finish_badly(self, problem: Problem, events: int) -> int: ...
-
-    def end_unheard(self) -> None: ...
 
 
 class Run:
@@ -94,7 +92,6 @@ class Run:
     def caller_gone(self) -> None:
         """Ends the engine's work, unless every choice has finished: then its last words are awaited."""
         if self._settled:
-            self._caller.end_unheard()
             return
         relay = self._relay
         if self._ask.stream and relay and len(relay.listener.finish_reasons) >= self._ask.choices:
@@ -279,9 +276,7 @@ class Run:
         if _look_at(saved) is not None:
             self._close(record, self._caller.finish_badly(Problem("metering_unavailable"), self._events))
             return
-        if self._caller.disconnected:
-            self._caller.end_unheard()
-        elif self._document is not None:
+        if self._document is not None:
             self._caller.finish_document(self._document)
         elif self._relay is not None:
             self._caller.finish_stream(self._relay.listener.last)

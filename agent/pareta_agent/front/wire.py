@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ Fields = dict[bytes, bytes]
 
 _STATUS_LINES: Final = {s.value: b"HTTP/1.1 %d %b\r\n" % (s.value, s.phrase.encode()) for s in HTTPStatus}
 JSON: Final = b"application/json"
+_NAME: Final = re.compile(rb"[!-~]{1,255}")
 _ONCE: Final = (
     b"content-length",
     b"host",
@@ -37,6 +39,7 @@ class Request:
     keep_alive: bool
     http11: bool
     expects_continue: bool
+    idempotency_key: bytes | None = None
     problem: Problem | None = None
 
     def with_problem(self, problem: Problem) -> Request:
@@ -63,7 +66,7 @@ def _said_twice(headers: Headers) -> bytes | None:
 def request_of(route: Route, fields: Fields, keep_alive: bool, http11: bool, max_body_bytes: int) -> Request:
     """Reads the head of an inference request whose framing is sound."""
     kind = fields.get(b"content-type", JSON)
-    encoding = fields.get(b"content-encoding")
+    encoding, once = fields.get(b"content-encoding"), fields.get(b"idempotency-key")
     length = fields.get(b"content-length", b"0")
     problem = None
     alien = kind != JSON and kind.partition(b";")[0].strip().lower() != JSON
@@ -71,11 +74,14 @@ def request_of(route: Route, fields: Fields, keep_alive: bool, http11: bool, max
         problem = Problem("unsupported_media_type")
     elif length.isdigit() and int(length) > max_body_bytes:
         problem = Problem("body_too_large", f"The request body is larger than {max_body_bytes} bytes.")
+    elif once is not None and not _NAME.fullmatch(once):
+        problem = Problem("invalid_value", "An idempotency key is 1 to 255 visible ASCII characters.")
     return Request(
         authorization=fields.get(b"authorization") or _key_of(route, fields),
         keep_alive=keep_alive,
         http11=http11,
         expects_continue=fields.get(b"expect", b"").lower() == b"100-continue",
+        idempotency_key=once,
         problem=problem,
     )
 

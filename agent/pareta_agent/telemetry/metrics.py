@@ -37,7 +37,7 @@ TABLE: Final[tuple[Series, ...]] = (
     Series(
         "pareta_requests_total",
         "counter",
-        "Answered requests; endpoint is empty when none was reached, outcome is refused when not admitted.",
+        "Answered requests; endpoint is empty when none was reached, outcome refused or replayed when not admitted.",
         ("endpoint", "route", "outcome", "code"),
     ),
     Series("pareta_tokens_total", "counter", "Tokens of admitted requests by kind.", ("endpoint", "kind")),
