@@ -31,6 +31,34 @@ def main():
     runpy.run_path({str(FAKE)!r}, run_name="__main__")
 """
 
+OLD_ENTRY = (
+    ENTRY.replace("def main():", "async def run_server(_arguments):").replace(
+        "import multi", "import asyncio, multi", 1
+    )
+    + """
+
+class FlexibleArgumentParser:
+    def parse_args(self):
+        return sys.argv[1:]
+
+class uvloop:
+    run = staticmethod(lambda serving: serving.send(None))
+
+def cli_env_setup():
+    os.environ["STUB_SET_UP"] = "1"
+
+def make_arg_parser(parser):
+    return parser
+
+def validate_parsed_serve_args(arguments):
+    assert "--uds" in arguments and os.environ["STUB_SET_UP"]
+
+if __name__ == "__main__":
+    uvloop.run(run_server(None))
+"""
+)
+"""The API server's module up to 0.25: what `main` does later stands under its `__main__`."""
+
 FILES = {
     "vllm/__init__.py": "__version__ = '0.32.0'\n",
     "vllm/utils/__init__.py": "",
@@ -51,9 +79,12 @@ FILES = {
 }
 
 
-def write(directory: Path, **environment: str) -> Path:
-    """The interpreter of a stub engine under `directory`; `environment` steers the stub."""
-    for name, text in FILES.items():
+def write(directory: Path, old: bool = False, **environment: str) -> Path:
+    """The interpreter of a stub engine under `directory`, `old`: laid out as 0.25 is; `environment` steers the stub."""
+    files = {name: text for name, text in FILES.items() if not (old and "launchers" in name)}
+    if old:
+        files["vllm/entrypoints/openai/api_server.py"] = OLD_ENTRY
+    for name, text in files.items():
         path = directory / "site" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)

@@ -24,8 +24,8 @@ Make = Callable[..., Room]
 async def make(tmp_path: Path) -> AsyncIterator[Make]:
     rooms: list[Room] = []
 
-    def make_room(environment: dict[str, str] | None = None, **changes: object) -> Room:
-        python = stub_vllm.write(tmp_path / f"engine{len(rooms)}", **(environment or {}))
+    def make_room(environment: dict[str, str] | None = None, old: bool = False, **changes: object) -> Room:
+        python = stub_vllm.write(tmp_path / f"engine{len(rooms)}", old, **(environment or {}))
         rooms.append(room(settings(tmp_path, command=None, python=python, standby=1, **changes)))
         return rooms[-1]
 
@@ -62,6 +62,21 @@ async def test_start_forks_from_a_standby_and_another_is_warmed(make: Make) -> N
     assert "children are made by fork" in log_of(made)
     await until(lambda: made.fleet.standbys_ready == 1)
     assert [event.fields["memory_bytes"] > 0 for event in made.events("standby_ready")] == [True]
+
+
+async def test_the_older_layout_forks_too(make: Make) -> None:
+    """Up to 0.25 the server is another module without `main`; it is tried only where it is asked to be."""
+    made = make(old=True, version="0.25.1", standby_untried=True)
+    await live(made)
+    assert [(report.outcome, report.standby) for report in made.reports] == [("ready", True)]
+    assert "children are made by fork" in log_of(made)
+
+
+async def test_an_untried_version_starts_plainly(make: Make) -> None:
+    """Without being asked to try, nothing is forked."""
+    made = make(old=True, version="0.25.1")
+    await live(made)
+    assert [(report.outcome, report.standby) for report in made.reports] == [("ready", False)]
 
 
 async def test_forked_children_die_with_their_server(make: Make) -> None:

@@ -43,7 +43,8 @@ class EngineSettings:
     arguments. `drain_s` is what a request may still take once a stop was asked for. `threads` None: all cores
     but one. An engine that holds requests and makes no token for `progress_s` is ended; an idle one is asked its
     canary every `idle_canary_s`. `adopt`: healthy engines that outlived their agent are taken over, else removed.
-    `standby` is how many warm interpreters wait for the next start (about 500 MB each; 0: none).
+    `standby` is how many warm interpreters wait for the next start (about 500 MB each; 0: none), with
+    `standby_untried` also for engines and devices with which that was not tried: to try it.
     """
 
     home_id: str
@@ -61,6 +62,7 @@ class EngineSettings:
     adopt: bool = True
     threads: int | None = None
     standby: int = 1
+    standby_untried: bool = False
     limits: PhaseLimits = field(default_factory=PhaseLimits)
     restart: RestartSettings = field(default_factory=RestartSettings)
 

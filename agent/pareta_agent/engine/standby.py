@@ -34,13 +34,15 @@ def suits(settings: EngineSettings, plan: Plan) -> str | None:
         return "standby is off"
     if settings.command is not None or settings.python is None:
         return "the engine is another program"
-    if not _TRIED_FROM <= versions.parse(settings.version) < _TRIED_UNTIL:
-        return f"untried with vLLM {settings.version}"
-    if plan.platform != "cpu":
-        return "untried on GPUs"
     if "--numa-bind" in plan.flags:
         return "NUMA binding needs fresh processes"
-    return None
+    return None if settings.standby_untried else _untried(settings.version, plan)
+
+
+def _untried(version: str, plan: Plan) -> str | None:
+    if not _TRIED_FROM <= versions.parse(version) < _TRIED_UNTIL:
+        return f"untried with vLLM {version}"
+    return "untried on GPUs" if plan.platform != "cpu" else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,8 +26,14 @@ from pathlib import Path
 from typing import Any
 
 PR_SET_PDEATHSIG = 1
+SERVERS = ("vllm.entrypoints.launchers.api_server.entry", "vllm.entrypoints.openai.api_server")
+"""Where the API server lives: the second one up to 0.25, where the first one is missing."""
+PARSERS = (
+    "vllm.entrypoints.launchers.cli_args",
+    "vllm.entrypoints.common.cli_args",
+    "vllm.entrypoints.openai.cli_args",
+)
 PRELOAD = (
-    "vllm.entrypoints.launchers.api_server.entry",
     "vllm.v1.engine.async_llm",
     "vllm.v1.engine.core",
     "vllm.v1.engine.core_client",
@@ -67,32 +73,48 @@ PRELOAD = (
     "setproctitle",
     "vllm.lora.worker_manager",
     "vllm.compilation.backends",
-    "vllm.v1.worker.cpu_worker",
-    "vllm.v1.worker.cpu_model_runner",
-    "vllm.v1.attention.backends.cpu_attn",
+)
+CPU = ("vllm.v1.worker.cpu_worker", "vllm.v1.worker.cpu_model_runner", "vllm.v1.attention.backends.cpu_attn")
+CUDA = (
+    "vllm.v1.worker.gpu_worker",
+    "vllm.v1.worker.gpu_model_runner",
+    "vllm.v1.attention.backends.flash_attn",
 )
 
 
 def preload() -> list[str]:
     """Imports what a server and its core will need; answers the modules that this version does not have."""
     missing = []
-    for name in PRELOAD:
+    first_of(SERVERS)
+    built_for_cuda = getattr(getattr(sys.modules.get("torch"), "version", None), "cuda", None)
+    for name in (*PRELOAD, *(CUDA if built_for_cuda else CPU)):
         try:
             importlib.import_module(name)
         except Exception as error:
             missing.append(f"{name}: {type(error).__name__}")
     with contextlib.suppress(Exception):  # building the parser reads every config class's source once
-        cli_args = importlib.import_module("vllm.entrypoints.launchers.cli_args")
-        cli_args.make_arg_parser(
-            importlib.import_module("vllm.utils.argparse_utils").FlexibleArgumentParser()
-        )
+        utils = importlib.import_module("vllm.utils.argparse_utils")
+        first_of(PARSERS).make_arg_parser(utils.FlexibleArgumentParser())
     return missing
+
+
+def first_of(names: tuple[str, ...]) -> Any:
+    """The first of these modules that this version has, imported; None when it has none of them."""
+    for name in names:
+        with contextlib.suppress(Exception):
+            return importlib.import_module(name)
+    return None
+
+
+def server() -> Any:
+    """The module that serves, once it was imported."""
+    return next((sys.modules[name] for name in SERVERS if name in sys.modules), None)
 
 
 def unsafe() -> str | None:
     """Why forking would be wrong here, or None."""
     torch = sys.modules.get("torch")
-    if torch is None or "vllm.entrypoints.launchers.api_server.entry" not in sys.modules:
+    if torch is None or server() is None:
         return "vLLM could not be imported"
     if torch.cuda.is_initialized():
         return "CUDA is initialised"
@@ -132,7 +154,7 @@ def fork_children() -> None:
 
 
 def _remember_sockets(listening: list[int]) -> None:
-    for name in ("vllm.entrypoints.launchers.launcher", "vllm.entrypoints.launchers.api_server.entry"):
+    for name in ("vllm.entrypoints.launchers.launcher", *SERVERS):
         module = sys.modules.get(name)
         for function in ("create_server_socket", "create_server_unix_socket"):
             if hasattr(module, function):
@@ -175,7 +197,18 @@ def become(order: dict[str, Any]) -> None:
     os.close(null)
     os.chdir(order["cwd"])
     sys.argv = ["vllm", *order["argv"]]
-    sys.modules["vllm.entrypoints.launchers.api_server.entry"].main()
+    serve(server())
+
+
+def serve(module: Any) -> None:
+    """What the module does when it is run as a program: newer ones have that as a function."""
+    if hasattr(module, "main"):
+        module.main()
+        return
+    module.cli_env_setup()
+    arguments = module.make_arg_parser(module.FlexibleArgumentParser()).parse_args()
+    module.validate_parsed_serve_args(arguments)
+    module.uvloop.run(module.run_server(arguments))
 
 
 def main() -> int:

@@ -26,6 +26,7 @@ PYTHON = settings(Path("/nowhere"), command=None, python=Path("/engine/bin/pytho
         (replace(PYTHON, version="0.33.0"), PLAN, "untried with vLLM 0.33.0"),
         (replace(PYTHON, version="0.31.9"), PLAN, "untried with vLLM 0.31.9"),
         (PYTHON, replace(PLAN, platform="cuda"), "untried on GPUs"),
+        (replace(PYTHON, version="0.25.1", standby_untried=True), replace(PLAN, platform="cuda"), None),
         (PYTHON, replace(PLAN, flags=("--numa-bind",)), "NUMA binding needs fresh processes"),
     ],
 )
