@@ -12,6 +12,8 @@ from pareta_registry.errors import ArtifactError
 from pareta_registry.safetensors import TensorInfo
 
 _DTYPES = ("bfloat16", "float16", "float32")
+_FULL, _SLIDING, _LINEAR = "full_attention", "sliding_attention", "linear_attention"
+_MARKS = {"*": _FULL, "M": _LINEAR}
 _REQUIRED = {
     "layers": ("num_hidden_layers", "n_layer"),
     "heads": ("num_attention_heads", "n_head"),
@@ -37,11 +39,15 @@ def architecture_facts(config: Mapping[str, Any], tensors: Sequence[TensorInfo])
                 "add it, as transformers would write it",
             )
     facts["kv_heads"] = text.get("num_key_value_heads") or facts["heads"]
-    facts["head_dim"] = text.get("head_dim") or facts["hidden"] // facts["heads"]
+    of_mla = text.get("qk_nope_head_dim") if text.get("kv_lora_rank") else None
+    facts["head_dim"] = text.get("head_dim") or of_mla or facts["hidden"] // facts["heads"]
     facts["intermediate"] = text.get("intermediate_size") or 4 * facts["hidden"]
     facts["dtype"] = _dtype(config, text)
     facts["tied_embeddings"] = bool(text.get("tie_word_embeddings", config.get("tie_word_embeddings", False)))
-    vision_heads = (config.get("vision_config") or {}).get("num_attention_heads")
+    if text.get("model_type") == "gpt_oss" or any(tensor.name.endswith(".sinks") for tensor in tensors):
+        facts["attention_sinks"] = True
+    vision = config.get("vision_config") or {}
+    vision_heads = vision.get("num_attention_heads") or vision.get("num_heads")
     return facts | _experts(text) | _attention(text, facts["layers"]) | _set(vision_heads=vision_heads)
 
 
@@ -63,20 +69,34 @@ def _experts(text: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _attention(text: Mapping[str, Any], layers: int) -> dict[str, Any]:
-    """MLA, and hybrids whose layers are listed by kind."""
+    """MLA, and hybrids whose layers are of several kinds."""
     facts = _set(kv_lora_rank=text.get("kv_lora_rank"), qk_rope_head_dim=text.get("qk_rope_head_dim"))
-    kinds = text.get("layer_types")
-    if not isinstance(kinds, list) or len(kinds) != layers:
-        return facts
-    sliding, linear = kinds.count("sliding_attention"), kinds.count("linear_attention")
+    kinds = _layer_kinds(text, layers)
+    sliding, linear = kinds.count(_SLIDING), kinds.count(_LINEAR)
     if sliding or linear:
         facts |= {
-            "full_layers": layers - sliding - linear,
+            "full_layers": kinds.count(_FULL),
             "sliding_layers": sliding,
             "linear_layers": linear,
         }
         facts |= _set(sliding_window=text.get("sliding_window") if sliding else None)
     return facts
+
+
+def _layer_kinds(text: Mapping[str, Any], layers: int) -> list[str]:
+    """What each layer keeps, as far as the config tells: a list (transformers' own), a string of marks (Nemotron-H),
+    or how often a full layer comes (Gemma 3 among sliding ones, Qwen3-Next among linear ones).
+    """
+    listed = text.get("layer_types")
+    if isinstance(listed, list) and len(listed) == layers:
+        return [str(kind) for kind in listed]
+    marks = text.get("hybrid_override_pattern")
+    if isinstance(marks, str) and len(marks) == layers:
+        return [_MARKS.get(mark, "") for mark in marks]
+    for name, between in (("sliding_window_pattern", _SLIDING), ("full_attention_interval", _LINEAR)):
+        if isinstance(every := text.get(name), int) and every > 1:
+            return [between if (layer + 1) % every else _FULL for layer in range(layers)]
+    return []
 
 
 def _set(**facts: Any) -> dict[str, Any]:

@@ -81,6 +81,46 @@ def test_hybrids_mixtures_and_towers_are_recognised() -> None:
     assert expected == {name: facts[name] for name in expected}
 
 
+PLAIN = {
+    "num_hidden_layers": 12, "num_attention_heads": 16, "hidden_size": 2048, "vocab_size": 10,
+    "max_position_embeddings": 99,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("published", "expected"),
+    [
+        # DeepSeek-V3: no head_dim; hidden / heads is not it
+        ({"kv_lora_rank": 512, "qk_rope_head_dim": 64, "qk_nope_head_dim": 128}, {"head_dim": 128}),
+        # Gemma 3, before transformers wrote the layers' kinds out
+        (
+            {"sliding_window": 1024, "sliding_window_pattern": 6},
+            {"full_layers": 2, "sliding_layers": 10, "linear_layers": 0, "sliding_window": 1024},
+        ),
+        # Qwen3-Next
+        ({"full_attention_interval": 4}, {"full_layers": 3, "sliding_layers": 0, "linear_layers": 9}),
+        # Nemotron-H: Mamba, MLP and attention layers
+        (
+            {"hybrid_override_pattern": "M-M-M*-M-M*-"},
+            {"full_layers": 2, "sliding_layers": 0, "linear_layers": 5},
+        ),
+        # gpt-oss
+        ({"model_type": "gpt_oss"}, {"attention_sinks": True}),
+        # Qwen2.5-VL
+        ({"vision_config": {"num_heads": 16}}, {"vision_heads": 16}),
+        # a window that no layer uses
+        ({"sliding_window": 4096, "use_sliding_window": False}, {"head_dim": 128}),
+    ],
+)
+def test_what_published_configs_say_in_their_own_words(
+    published: dict[str, object], expected: dict[str, object]
+) -> None:
+    """Each family names its layers, heads and sinks in its own way."""
+    facts = architecture_facts(PLAIN | published, [])
+    assert expected == {name: facts[name] for name in expected}
+    assert "full_layers" in expected or "full_layers" not in facts
+
+
 @pytest.mark.parametrize(
     "damage", [b"", b"\xff" * 8, b"\x08" + b"\0" * 7 + b"not json", b"\x02" + b"\0" * 7 + b"{}x"]
 )
