@@ -45,7 +45,9 @@ PLAN = replace(
 class Bench:
     """One fleet under measurement; `told` and `reports` are what it said."""
 
-    def __init__(self, root: Path, python: Path, version: str, weights: Path, standby: int) -> None:
+    def __init__(
+        self, root: Path, python: Path, version: str, weights: Path, standby: int, untried: bool = False
+    ) -> None:
         self.told: list[Phase | Event] = []
         self.reports: list[ColdStart] = []
         self.settings = EngineSettings(
@@ -57,6 +59,7 @@ class Bench:
             python=python,
             version=version,
             standby=standby,
+            standby_untried=untried,
         )
         self.fleet = Fleet(self.settings, SystemClock(), self.told.append, self.reports.append)
 
@@ -64,6 +67,9 @@ class Bench:
             return weights
 
         self.spec = EngineSpec("ep_bench", "org", "task", "alias", PLAN, fetch, canaries=(CANARY,))
+
+    def said(self, name: str) -> list[Event]:
+        return [event for event in self.told if isinstance(event, Event) and event.name == name]
 
     async def until(self, status: str) -> None:
         async with asyncio.timeout(DEADLINE_S):
@@ -74,10 +80,10 @@ class Bench:
 
     async def warm(self) -> int:
         """Waits for the standby and answers its memory in bytes."""
-        ready = sum(isinstance(e, Event) and e.name == "standby_ready" for e in self.told)
+        ready = len(self.said("standby_ready"))
         async with asyncio.timeout(DEADLINE_S):
             while True:
-                events = [e for e in self.told if isinstance(e, Event) and e.name == "standby_ready"]
+                events = self.said("standby_ready")
                 if len(events) > ready or self.fleet.standbys_ready:
                     return int(events[-1].fields["memory_bytes"] or 0) if events else 0
                 await asyncio.sleep(0.2)

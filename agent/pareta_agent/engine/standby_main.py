@@ -184,10 +184,10 @@ def status(begun_s: float, missing: list[str]) -> dict[str, Any]:
 
 
 def become(order: dict[str, Any]) -> None:
-    """Takes on the environment, the log and the arguments of the order, and serves."""
-    marker = os.environ.get("PARETA_MARKER", "")
-    os.environ.clear()
-    os.environ.update(order["env"], PARETA_MARKER=marker)
+    """Takes on the environment, the log and the arguments of the order, and serves. What a script in the
+    interpreter's place had set (PYTHONPATH, say) stays, as it would at a plain launch.
+    """
+    os.environ.update(order["env"], PARETA_MARKER=os.environ.get("PARETA_MARKER", ""))
     tempfile.tempdir = None  # it was cached when something first asked
     log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     null = os.open(os.devnull, os.O_RDONLY)

@@ -1,0 +1,99 @@
+"""An engine's life on the device: first right answer, cold starts, a kill, sleep and waking, and what is given back."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+from cold_start import CANARY, Bench
+from ground import Ground
+
+from pareta_agent.engine import probe
+from pareta_agent.engine.place import place
+from pareta_agent.engine.process import marked
+from pareta_agent.hardware.nvml import read_inventory
+
+SLACK_BYTES = 512 * 1024**2
+WARM_S = 120.0
+
+
+async def canary(ground: Ground) -> dict[str, Any]:
+    """The small model's known question, asked of a live engine: right is what every start must be."""
+    bench = ground.bench()
+    try:
+        live_s = await bench.deploy()
+        generation = bench.fleet.view().endpoints["ep_bench"].replicas[0].generation
+        socket = place(bench.settings, "ep_bench", 0, generation).socket
+        begun_s = time.monotonic()
+        answer = await probe.ask(socket, "ep_bench", CANARY, 60.0)
+        seconds = round(time.monotonic() - begun_s, 3)
+    finally:
+        await bench.fleet.close(5)
+    told = {"question": CANARY.prompt, "answer": answer.text, "passed": answer.passed}
+    return {**told, "answer_s": seconds, "live_s": round(live_s, 2)}
+
+
+async def cold_start(ground: Ground) -> dict[str, Any]:
+    """Seconds until the first right answer, with the phases, plain and from a standby that waits."""
+    found = {}
+    for name, standby in (("plain", 0), ("from_standby", 1)):
+        bench = ground.bench(standby)
+        try:
+            memory_bytes = await _warmed(ground, bench) if standby else None
+            seconds = await bench.deploy()
+        finally:
+            await bench.fleet.close(5)
+        report = bench.reports[-1]
+        phases = {phase: round(spent, 2) for phase, spent in report.phases.items()}
+        refused = [e.fields["reason"] for e in bench.said("standby_failed")]
+        row = {"live_s": round(seconds, 2), "standby": report.standby, "phases_s": phases}
+        found[name] = row if not standby else {**row, "standby_bytes": memory_bytes, "refused": refused}
+    return found
+
+
+async def _warmed(ground: Ground, bench: Bench) -> int | None:
+    """The standby's memory once it waits; None where it would not."""
+    await bench.fleet.warm(ground.small)
+    try:
+        async with asyncio.timeout(WARM_S):
+            return await bench.warm()
+    except TimeoutError:
+        return None
+
+
+async def kill_sleep_wake(ground: Ground) -> dict[str, Any]:
+    """kill -9 of a live engine, its next generation, then sleep and wake; what is left after each end."""
+    before = _free(ground)
+    bench = ground.bench()
+    try:
+        await bench.deploy()
+        found: dict[str, Any] = {"live": {"taken_bytes": before - _free(ground)}}
+        found["kill"] = {"live_again_s": round(await bench.kill(), 2)}
+        await bench.fleet.sleep("ep_bench")
+        found["sleep"] = await _given_back(ground, bench, before)
+        begun_s = time.monotonic()
+        bench.fleet.wake("ep_bench")
+        await bench.until("live")
+        found["wake"] = {"live_s": round(time.monotonic() - begun_s, 2)}
+    finally:
+        await bench.fleet.close(5)
+    return found | {"end": await _given_back(ground, bench, before)}
+
+
+def _free(ground: Ground) -> int:
+    """Free bytes of the GPU that the steps use; of the host without one."""
+    now = read_inventory()
+    return (now.gpus[0].memory_free_bytes if ground.cuda else now.memory_available_bytes) or 0
+
+
+async def _given_back(ground: Ground, bench: Bench, before: int, deadline_s: float = 30.0) -> dict[str, Any]:
+    """Polls until memory is back and no process carries our marker; what is still held at the deadline."""
+    begun_s = time.monotonic()
+    while True:
+        held, processes = before - _free(ground), len(marked(bench.settings.home_id))
+        back = processes == 0 and (not ground.cuda or held <= SLACK_BYTES)
+        if back or time.monotonic() - begun_s > deadline_s:
+            seconds = round(time.monotonic() - begun_s, 2)
+            return {"back": back, "seconds": seconds, "held_bytes": held, "processes": processes}
+        await asyncio.sleep(0.2)
