@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from planner_values import DEEPSEEK_V3, GPT_OSS_20B, LLAMA_8B, LLAMA_70B, SMOLLM2, gpus, host, node, variant
 
-from pareta_agent.hardware.inventory import GIB, Gpu, Health, Inventory
+from pareta_agent.hardware.inventory import GIB, Gpu, Health, Inventory, Mig
 from pareta_agent.planning.choose import plan
 from pareta_agent.planning.layout import Layout, illegal
-from pareta_agent.planning.plan import Plan
+from pareta_agent.planning.plan import Objective, Plan
 from pareta_agent.planning.quant import parse_quant
 from pareta_agent.planning.request import PlanRequest
 from pareta_registry.catalog import Architecture, Variant
@@ -22,7 +22,12 @@ ODD = LLAMA_8B.model_copy(
 HYBRID = LLAMA_8B.model_copy(
     update={"layers": 64, "heads": 24, "kv_heads": 4, "head_dim": 256, "full_layers": 16, "linear_layers": 48}
 )
-MODELS = [LLAMA_8B, LLAMA_70B, DEEPSEEK_V3, GPT_OSS_20B, SMOLLM2, ODD, HYBRID]
+TOWER = LLAMA_8B.model_copy(update={"params_b": 38.4, "layers": 64, "heads": 40, "vision_heads": 25})
+WINDOWS = LLAMA_8B.model_copy(
+    update={"layers": 62, "kv_heads": 16, "full_layers": 10, "sliding_layers": 52, "sliding_window": 1024}
+)
+LONG = ODD.model_copy(update={"max_position_embeddings": 1_010_000})
+MODELS = [LLAMA_8B, LLAMA_70B, DEEPSEEK_V3, GPT_OSS_20B, SMOLLM2, ODD, HYBRID, TOWER, WINDOWS, LONG]
 CARDS = [
     ("Tesla T4", (7, 5), 14.56),
     ("NVIDIA A10G", (8, 6), 22.06),
@@ -51,14 +56,36 @@ def variant_lists(draw: st.DrawFn, arch: Architecture) -> list[Variant]:
 
 
 @st.composite
+def cards(draw: st.DrawFn, kind: int, most: int) -> list[Gpu]:
+    """GPUs of one kind: all linked, in pairs or not at all, now and then slices of one."""
+    name, capability, gib = CARDS[kind]
+    count = draw(st.integers(1, most))
+    linked, sliced = draw(st.sampled_from(["all", "pairs", "none"])), draw(st.integers(0, 9)) == 0
+    plain = gpus(count, gib, name=name, compute_capability=capability)
+    peers = {
+        "all": lambda index: [other for other in range(count) if other != index],
+        "pairs": lambda index: [index ^ 1] if index ^ 1 < count else [],
+        "none": lambda _index: [],
+    }[linked]
+    return [
+        replace(
+            gpu,
+            uuid=f"GPU-{kind}-{index}",
+            nvlink_peers=() if sliced else tuple(f"GPU-{kind}-{peer}" for peer in peers(index)),
+            mig=Mig("GPU-parent") if sliced else None,
+        )
+        for index, gpu in enumerate(plain)
+    ]
+
+
+@st.composite
 def nodes(draw: st.DrawFn) -> Inventory:
-    """One to eight GPUs of a kind, linked or not, partly occupied, sometimes one of them sick."""
-    name, capability, gib = draw(st.sampled_from(CARDS))
-    count = draw(st.integers(1, 8))
-    linked = draw(st.booleans())
-    found = list(gpus(count, gib, name=name, compute_capability=capability, linked=linked))
-    for index in draw(st.sets(st.integers(0, count - 1), max_size=2)):
-        found[index] = replace(found[index], memory_free_bytes=draw(st.integers(1, int(gib * GIB))))
+    """One to eight GPUs of a kind, sometimes beside some of another, partly occupied, one of them sick."""
+    kinds = draw(st.lists(st.integers(0, len(CARDS) - 1), min_size=1, max_size=2, unique=True))
+    found = [gpu for kind in kinds for gpu in draw(cards(kind, 8 // len(kinds)))]
+    for index in draw(st.sets(st.integers(0, len(found) - 1), max_size=2)):
+        free_bytes = draw(st.integers(1, found[index].memory_total_bytes or 1))
+        found[index] = replace(found[index], memory_free_bytes=free_bytes)
     if draw(st.booleans()):
         found[-1] = replace(found[-1], health=Health(remapped_rows_pending=True))
     return node(tuple(found))
@@ -91,25 +118,56 @@ def test_more_memory_never_turns_a_plan_into_a_refusal(
 
 
 @settings(max_examples=25, deadline=None)
-@given(questions(), st.integers(1, 4))
-def test_more_gpus_never_turn_a_plan_into_a_refusal(
-    question: tuple[Architecture, list[Variant], Inventory, PlanRequest], more: int
+@given(questions(), st.data())
+def test_one_gpu_that_becomes_freer_never_turns_a_plan_into_a_refusal(
+    question: tuple[Architecture, list[Variant], Inventory, PlanRequest], data: st.DataObject
 ) -> None:
-    """Identical, idle, and linked to nothing."""
+    """The others stay as they are, so that the levels of free memory are cut anew."""
+    arch, variants, inventory, request = question
+    if plan(arch, variants, inventory, request).best is not None:
+        index = data.draw(st.integers(0, len(inventory.gpus) - 1))
+        gpu = inventory.gpus[index]
+        free_bytes = data.draw(st.integers(gpu.memory_free_bytes or 0, gpu.memory_total_bytes or 0))
+        freer = replace(gpu, memory_free_bytes=free_bytes)
+        grown = replace(inventory, gpus=(*inventory.gpus[:index], freer, *inventory.gpus[index + 1 :]))
+        assert plan(arch, variants, grown, request).best is not None
+
+
+@settings(max_examples=25, deadline=None)
+@given(questions(), st.integers(2, 3), st.sampled_from(["balanced", "latency", "throughput"]))
+def test_fewer_replicas_more_variants_or_another_aim_never_refuse(
+    question: tuple[Architecture, list[Variant], Inventory, PlanRequest], replicas: int, aim: Objective
+) -> None:
+    """What is asked less of, or offered more for, stays possible."""
+    arch, variants, inventory, request = question
+    asked = replace(request, replicas=replicas)
+    if plan(arch, variants, inventory, asked).best is not None:
+        fewer = replace(asked, replicas=replicas - 1, objective=aim)
+        more = [*variants, variant("another", "w8a16", max(0.05, arch.params_b / 1.07))]
+        assert plan(arch, more, inventory, fewer).best is not None
+
+
+@settings(max_examples=25, deadline=None)
+@given(questions(), st.integers(1, 4), st.sampled_from(["alone", "linked", "first"]))
+def test_more_gpus_never_turn_a_plan_into_a_refusal(
+    question: tuple[Architecture, list[Variant], Inventory, PlanRequest], more: int, how: str
+) -> None:
+    """Identical and idle; linked to nothing or among themselves, listed last or first."""
     arch, variants, inventory, request = question
     if plan(arch, variants, inventory, request).best is not None:
         model = inventory.gpus[0]
+        names = [f"MORE-{index}" for index in range(more)]
         added = tuple(
             replace(
                 model,
-                uuid=f"MORE-{index}",
-                nvlink_peers=(),
+                uuid=name,
+                nvlink_peers=tuple(other for other in names if other != name and how == "linked"),
                 health=Health(),
                 memory_free_bytes=model.memory_total_bytes,
             )
-            for index in range(more)
+            for name in names
         )
-        grown = replace(inventory, gpus=inventory.gpus + added)
+        grown = replace(inventory, gpus=added + inventory.gpus if how == "first" else inventory.gpus + added)
         assert plan(arch, variants, grown, request).best is not None
 
 
