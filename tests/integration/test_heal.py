@@ -21,6 +21,9 @@ def test_an_impossible_context_comes_up_after_one_new_plan(start):
     assert starts(agent) == 2
     status = json.loads(agent.command("status", "--json").stdout)
     assert status["endpoints"][0]["status"] == "live"
+    planned = json.loads(agent.command("plan", "contract-key-fields", "--diff", "--json").stdout)
+    changes = planned["diff"]["ep_contract_kie"]
+    assert changes == [{"field": "max_model_len", "running": "2048", "planned": "4096"}]
 
 
 def test_what_a_start_taught_is_kept_for_the_next_plan(start):

@@ -65,6 +65,11 @@ class Healer:
         self._attempts: dict[str, Attempt] = {}
         self.measured = measured_at(path, version)
 
+    def engine_is(self, version: str) -> None:
+        """Which engine it is turned out to be: what was learned of another one says nothing here."""
+        if version != self.measured.engine_version:
+            self.measured = measured_at(self._path, version)
+
     def deployed(self, spec: EngineSpec, report: PlanReport) -> None:
         """A deployment began with the report's best plan."""
         left = [candidate.plan for candidate in report.candidates[1:]]

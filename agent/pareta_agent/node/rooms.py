@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -101,7 +102,7 @@ class Rooms:
         self.fleet = report.fleet = Fleet(
             slices.engine_settings(settings, self.interpreter.version), clock, bus, self._cold_started
         )
-        self.interpreter.use = self.fleet.use_interpreter
+        self.interpreter.use = self._use_interpreter
         self.healer = Healer(
             settings.home / MEASURED,
             self.fleet.settings.log_dir,
@@ -216,6 +217,10 @@ class Rooms:
     def _gpu_of(self, plan: Plan) -> Gpu | None:
         wanted = plan.gpus[0][0] if plan.gpus and plan.gpus[0] else None
         return next((gpu for gpu in self._inventory.gpus if gpu.uuid == wanted), None)
+
+    def _use_interpreter(self, python: Path, version: str) -> None:
+        self.fleet.use_interpreter(python, version)
+        self.healer.engine_is(version)
 
     def _seats(self, endpoint: str, plan: Plan, replicas: int) -> tuple[tuple[str, ...], ...]:
         return self.deployment.seats(endpoint, plan, replicas)

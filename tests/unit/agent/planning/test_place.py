@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from engine_plans import PLAN
 from planner_values import gpus, node
 
-from pareta_agent.hardware.inventory import GIB, Gpu
+from pareta_agent.hardware.inventory import GIB, Gpu, Health, Inventory
 from pareta_agent.planning.layout import Layout
-from pareta_agent.planning.place import groups, pools
+from pareta_agent.planning.place import groups, pools, seats
 
 
-def seats(inventory_gpus: tuple[Gpu, ...], layout: Layout) -> tuple[list[list[str]], bool]:
+def grouped(inventory_gpus: tuple[Gpu, ...], layout: Layout) -> tuple[list[list[str]], bool]:
     found, _ = pools(node(inventory_gpus))
     members, nvlink = groups(found[0], layout)
     return [[gpu.uuid for gpu in group] for group in members], nvlink
@@ -27,28 +28,28 @@ def bridged(*pairs: tuple[int, int]) -> tuple[Gpu, ...]:
 
 def test_ranks_follow_the_bridges() -> None:
     """Pairs of tensor ranks are bridged pairs."""
-    assert seats(bridged((0, 3), (1, 2)), Layout(2)) == ([["GPU-0", "GPU-3"], ["GPU-1", "GPU-2"]], True)
+    assert grouped(bridged((0, 3), (1, 2)), Layout(2)) == ([["GPU-0", "GPU-3"], ["GPU-1", "GPU-2"]], True)
 
 
 def test_an_island_is_preferred_to_a_pair_over_pcie() -> None:
     """One bridged pair among four: the replica takes it, the rest would be slow."""
-    assert seats(bridged((1, 3)), Layout(2)) == ([["GPU-1", "GPU-3"]], True)
+    assert grouped(bridged((1, 3)), Layout(2)) == ([["GPU-1", "GPU-3"]], True)
 
 
 def test_without_bridges_numa_nodes_pair_up() -> None:
     """Ranks that share a socket do not cross it."""
     four = tuple(replace(gpu, numa_node=index % 2) for index, gpu in enumerate(gpus(4, linked=False)))
-    assert seats(four, Layout(2)) == ([["GPU-0", "GPU-2"], ["GPU-1", "GPU-3"]], False)
+    assert grouped(four, Layout(2)) == ([["GPU-0", "GPU-2"], ["GPU-1", "GPU-3"]], False)
 
 
 def test_stages_take_whole_groups() -> None:
     """tp 2 × pp 2: ranks of a stage together, stages in order."""
-    assert seats(gpus(4), Layout(2, 2)) == ([["GPU-0", "GPU-1", "GPU-2", "GPU-3"]], True)
+    assert grouped(gpus(4), Layout(2, 2)) == ([["GPU-0", "GPU-1", "GPU-2", "GPU-3"]], True)
 
 
 def test_leftovers_make_no_replica() -> None:
     """Seven GPUs are three pairs."""
-    members, _ = seats(gpus(7), Layout(2))
+    members, _ = grouped(gpus(7), Layout(2))
     assert len(members) == 3
 
 
@@ -75,3 +76,36 @@ def test_what_is_unknown_is_no_place() -> None:
         "its memory is unknown",
         "its memory is handed out as MIG instances",
     ]
+
+
+def placed(
+    inventory: Inventory, *groups: tuple[str, ...], tp: int = 1, taken: str = ""
+) -> list[tuple[str, ...]]:
+    """Where two replicas, planned on these GPUs, go on the node as it is now."""
+    chosen = replace(PLAN, platform="cuda", gpus=groups, tp=tp, gpu_memory_utilization=0.9)
+    return list(seats(chosen, 2, inventory, frozenset(taken.split())))
+
+
+def test_a_lost_replica_goes_to_an_idle_gpu_of_its_kind() -> None:
+    """Not to another's, not to one of another kind, not to one that somebody else fills."""
+    four = gpus(4)
+    lost = replace(four[1], health=Health(lost=True))
+    other = gpus(1, 39.4, name="NVIDIA A100", compute_capability=(8, 0))[0]
+    busy = replace(four[3], memory_free_bytes=GIB)
+    assert placed(node(four), ("GPU-0",), ("GPU-1",)) == [("GPU-0",), ("GPU-1",)]
+    assert placed(node((four[0], lost, four[2])), ("GPU-0",), ("GPU-1",)) == [("GPU-0",), ("GPU-2",)]
+    assert placed(node((four[0], lost, four[2])), ("GPU-0",), ("GPU-1",), taken="GPU-2") == [("GPU-0",)]
+    assert placed(node((four[0], replace(other, uuid="X"), busy)), ("GPU-0",), ("GPU-1",)) == [("GPU-0",)]
+    assert placed(node((lost,)), ("GPU-1",), ("GPU-2",)) == []
+
+
+def test_a_group_with_nvlink_moves_only_to_one_that_has_it() -> None:
+    """Two bridged pairs, and two cards on PCIe alone: not the same place."""
+    pairs = (
+        gpus(2),
+        tuple(replace(gpu, uuid=f"B-{index}", nvlink_peers=()) for index, gpu in enumerate(gpus(2))),
+    )
+    groups = ("GPU-0", "GPU-1"), ("GPU-8", "GPU-9")
+    assert placed(node(*pairs), *groups, tp=2) == [("GPU-0", "GPU-1")]
+    joined = tuple(replace(gpu, nvlink_peers=(f"B-{1 - index}",)) for index, gpu in enumerate(pairs[1]))
+    assert placed(node(pairs[0], joined), *groups, tp=2) == [("GPU-0", "GPU-1"), ("B-0", "B-1")]

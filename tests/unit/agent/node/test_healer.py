@@ -1,0 +1,105 @@
+"""What the healer keeps, and for which engine."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from engine_plans import PLAN
+from planner_values import gpus
+
+from pareta_agent.clock import SystemClock
+from pareta_agent.engine.phases import ColdStart
+from pareta_agent.engine.spec import EngineSpec, FetchProgress
+from pareta_agent.engine.vllm.log import Measures
+from pareta_agent.node.healer import Healer
+from pareta_agent.planning.plan import Candidate, Plan, PlanReport
+from pareta_agent.telemetry.events import Event, Phase
+
+CARD = gpus(1)[0]
+NO_CACHE = "ValueError: No available memory for the cache blocks."
+ALONE = replace(PLAN, platform="cuda", gpus=(("A",), ("B",), ("C",), ("D",)), replicas=4)
+PAIRS = replace(ALONE, gpus=(("A", "B"), ("C", "D")), replicas=2, pp=2)
+ALL = replace(ALONE, gpus=(("A", "B", "C", "D"),), replicas=1, pp=4)
+
+
+async def fetch(_progress: FetchProgress) -> Path:
+    return Path("/nowhere")
+
+
+class Node:
+    """A healer with what it said and wished; every plan may run where it says."""
+
+    def __init__(self, root: Path, version: str = "0.32.0") -> None:
+        self.broken: set[str] = set()
+        self.told: list[Phase | Event] = []
+        self.wished: list[EngineSpec] = []
+        self.root = root
+        self.healer = Healer(
+            root / "measured.json",
+            root,
+            version,
+            lambda _plan: CARD,
+            lambda _endpoint, plan, _replicas: self.free(plan),
+            self.wished.append,
+            SystemClock(),
+            self.told.append,
+        )
+
+    def free(self, plan: Plan) -> tuple[tuple[str, ...], ...]:
+        return tuple(group for group in plan.gpus if not self.broken & set(group))
+
+    def deploy(self, *plans: Plan) -> None:
+        report = PlanReport(tuple(Candidate(plan, 1.0) for plan in plans), ())
+        self.healer.deployed(EngineSpec("ep_x", "org", "task", "alias", plans[0], fetch), report)
+
+    def start(self, outcome: Literal["ready", "failed"], log: str) -> None:
+        (self.root / "ep_x-0.log").write_text(log)
+        self.healer.cold_started(ColdStart("ep_x", "ep_x/0", 1, "deploy", {}, 0.0, outcome, None, Measures()))
+
+
+def test_what_was_learned_of_another_engine_is_left_alone(tmp_path: Path) -> None:
+    """The version is certain only once the interpreter was asked."""
+    node = Node(tmp_path)
+    node.deploy(PLAN)
+    node.start("ready", "INFO Model loading took 0.25 GiB memory")
+    assert node.healer.measured.starts
+    node.healer.engine_is("0.32.0")
+    assert node.healer.measured.starts
+    node.healer.engine_is("0.25.1")
+    assert (node.healer.measured.engine_version, node.healer.measured.starts) == ("0.25.1", {})
+
+
+def test_a_broken_gpu_takes_replicas_of_the_layout_that_runs(tmp_path: Path) -> None:
+    """After a heal the second layout loses a pair; the first one, which failed, is not tried again."""
+    node = Node(tmp_path)
+    node.deploy(ALONE, PAIRS, ALL)
+    node.start("failed", NO_CACHE)
+    assert node.wished[-1].plan == PAIRS
+    node.broken = {"D"}
+    assert node.healer.moved("ep_x")
+    assert (node.wished[-1].plan.gpus, node.wished[-1].plan.pp) == ((("A", "B"),), 2)
+    node.broken = set()
+    node.start("failed", NO_CACHE)
+    assert node.wished[-1].plan == ALL
+    node.start("failed", NO_CACHE)
+    assert [event.name for event in node.told if isinstance(event, Event)][-1] == "replan_refused"
+
+
+def test_candidates_without_a_place_are_passed_over(tmp_path: Path) -> None:
+    """What another endpoint, or a fault, took since the plan was made is no place to heal to."""
+    node = Node(tmp_path)
+    node.deploy(replace(ALONE, gpus=(("A",),), replicas=1), ALL, PAIRS)
+    node.broken = {"D"}
+    node.start("failed", NO_CACHE)
+    assert node.wished[-1].plan.gpus == (("A", "B"),)
+
+
+def test_an_endpoint_without_a_sound_gpu_has_no_place(tmp_path: Path) -> None:
+    """Its owner ends it and plans anew."""
+    node = Node(tmp_path)
+    node.deploy(PAIRS)
+    node.broken = {"A", "D"}
+    assert not node.healer.moved("ep_x")
+    assert node.wished == []
