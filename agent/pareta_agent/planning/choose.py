@@ -207,6 +207,7 @@ def _scored(question: _Question, found: Fit, members: list[tuple[Gpu, ...]], nvl
         natural_kv=plain_kv or shipped_with_fp8,
         filled=request.replicas is None,
         busy=request.objective == "throughput",
+        hurried=request.objective == "latency",
         speed=result,
         score=per_replica * count,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Final
 
 from pareta_agent.planning.fit import Fit
@@ -25,7 +26,7 @@ _WORTH_EIGHT_BITS: Final = 3.0
 class Scored:
     """A fit with all that ranking looks at. `natural_kv`: its KV dtype costs no quality that the weights kept;
     `filled`: replicas take every GPU they can, so GPUs left idle count against a layout; `busy`: the node is
-    planned for throughput alone.
+    planned for throughput alone, `hurried`: for latency.
     """
 
     fit: Fit
@@ -36,6 +37,7 @@ class Scored:
     natural_kv: bool
     filled: bool
     busy: bool
+    hurried: bool
     speed: Speed
     score: float
 
@@ -93,20 +95,22 @@ def tier(quant: Quant, kernel_kind: Kind) -> int:
     return 4 if quant.format == "mxfp4" else 5
 
 
-_Reach = dict[tuple[str, bool], tuple[int, int]]
-"""By variant, and whether the cache must be roomy: the most GPUs that plain tensor parallelism uses comfortably, and
-the fewest that a replica takes.
+_Reach = dict[tuple[str, bool, bool], tuple[int, int]]
+"""By variant, whether the cache must be roomy, and whether stages count: the most GPUs that tensor parallelism (two
+ranks over PCIe) uses comfortably, and the fewest that a replica takes.
 """
 
 
 def _tensor_parallel(scored: Sequence[Scored]) -> _Reach:
     reach: _Reach = {}
     for one in scored:
-        plain = one.plan.pp == one.plan.dp == 1 and one.fit.comfortable
-        if plain and (one.nvlink or one.plan.tp <= _TP_OVER_PCIE):
-            for key in {(one.plan.variant, False), (one.plan.variant, _roomy(one))}:
-                most, fewest = reach.get(key, (0, 1 << 30))
-                reach[key] = max(most, _gpus(one.plan)), min(fewest, one.fit.layout.gpus)
+        quick = one.nvlink or one.plan.tp <= _TP_OVER_PCIE
+        if not (quick and one.plan.dp == 1 and one.fit.comfortable):
+            continue
+        for roomy, staged in product({False, _roomy(one)}, {True, one.plan.pp > 1}):
+            key = (one.plan.variant, roomy, staged)
+            most, fewest = reach.get(key, (0, 1 << 30))
+            reach[key] = max(most, _gpus(one.plan)), min(fewest, one.fit.layout.gpus)
     return reach
 
 
@@ -119,13 +123,15 @@ def _needless(one: Scored, tensor_parallel: _Reach) -> str | None:
 
     Stages lengthen every token's way, more than two ranks over PCIe have no custom all-reduce, ranks of experts
     step together and wait for the slowest: all only where plain tensor parallelism would not fit, or would leave
-    GPUs idle, or its cache starved where theirs is roomy; ranks of experts also on a busy node.
+    GPUs idle, or its cache starved where theirs is roomy; ranks of experts also on a busy node. Two ranks with
+    stages come before more ranks over PCIe, unless tokens are in a hurry.
     """
     plan = one.plan
     slow_wires = plan.tp > _TP_OVER_PCIE and not one.nvlink
     if plan.pp == 1 and (plan.dp == 1 or one.busy) and not slow_wires:
         return None
-    most, fewest = tensor_parallel.get((plan.variant, _roomy(one)), (0, 1 << 30))
+    staged = slow_wires and plan.dp == 1 and not one.hurried
+    most, fewest = tensor_parallel.get((plan.variant, _roomy(one), staged), (0, 1 << 30))
     if (most < _gpus(plan)) if one.filled else (fewest > one.fit.layout.gpus):
         return None
     if plan.pp > 1:

@@ -137,6 +137,14 @@ def test_stages_beat_pairs_whose_cache_is_starved() -> None:
     assert (layout(chosen), chosen.max_model_len) == ((1, 4, 1), 131072)
 
 
+def test_two_ranks_with_stages_come_before_more_ranks_over_pcie() -> None:
+    """Four L4 and 70B at 4 bits: no plain pair holds it; only who waits for each token crosses PCIe in every layer."""
+    cards = node(gpus(4, 22.0, name="NVIDIA L4", compute_capability=(8, 9), linked=False))
+    awq = variant("awq", "awq-int4-g128", 37.0)
+    assert layout(best(LLAMA_70B, [awq], cards, ASK))[0] <= 2
+    assert layout(best(LLAMA_70B, [awq], cards, PlanRequest(objective="latency"))) == (4, 1, 1)
+
+
 def test_stages_use_what_tensor_parallelism_leaves_idle() -> None:
     """Three H100s, 64 heads: three stages with a full cache beat two starved ranks and an idle GPU."""
     assert layout(best(LLAMA_70B, [BF16_70B], node(gpus(3)), ASK)) == (1, 3, 1)
