@@ -82,12 +82,22 @@ class Canary(Document):
 
 
 class Adapter(Document):
-    """A LoRA adapter on a model's base: an artifact like any other, with its rank."""
+    """A LoRA adapter on its model: an artifact like any other, with its rank.
+
+    The model's own canaries say nothing about it, so it has its own.
+    """
 
     name: Slug
     artifact: Digest
     source: str
     rank: int = Field(gt=0, le=512)
+    weights_bytes: int = Field(gt=0)
+    canaries: tuple[Canary, ...] = ()
+    files: tuple[ArtifactFile, ...] = ()
+
+
+Artifact = Variant | Adapter
+"""What has bytes somewhere: `artifact` names them, `source` is where they are."""
 
 
 class Model(Document):
@@ -114,11 +124,13 @@ class Price(Document):
 class Alias(Document):
     """A name of a model under one task, best rank first; `engine` overrides the model's own settings.
 
-    `quality` is what the task's metric gave it; without a `price` the control plane's own holds.
+    `adapter` names one of the model's. `quality` is what the task's metric gave it; without a `price` the control
+    plane's own holds.
     """
 
     id: Slug
     model: Slug
+    adapter: Slug | None = None
     engine: dict[str, Any] = Field(default_factory=dict)
     max_model_len: int | None = Field(default=None, gt=0)
     quality: float | None = Field(default=None, ge=0, le=1)

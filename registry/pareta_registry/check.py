@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from pareta_registry.catalog import Model, Task, Variant
+from pareta_registry.catalog import Artifact, Model, Task
 from pareta_registry.document import Located, Path
 from pareta_registry.engine_flags import ALLOWED, refusal
 from pareta_registry.errors import Problem
@@ -73,7 +73,10 @@ def _task(task: Task, at: Located, models: Mapping[str, Model]) -> Iterator[Prob
                 f"no model {alias.model!r}",
                 f"add it or name one that exists{_close(alias.model, list(models))}",
             )
-        elif alias.max_model_len is not None and alias.max_model_len > model.context:
+            continue
+        if alias.adapter is not None:
+            yield from _adapter(alias.adapter, model, (*here, "adapter"), at)
+        if alias.max_model_len is not None and alias.max_model_len > model.context:
             yield at.problem(
                 (*here, "max_model_len"),
                 f"{alias.max_model_len} is more than the model's context",
@@ -103,9 +106,13 @@ def _model(model: Model, at: Located) -> Iterator[Problem]:
         if variant.files:
             yield from _files(variant, ("variants", index), at)
     adapters = [adapter.name for adapter in model.adapters]
-    for index, name in enumerate(adapters):
-        if name in adapters[:index]:
-            yield at.problem(("adapters", index, "name"), f"adapter {name!r} is listed twice", "keep one")
+    for index, adapter in enumerate(model.adapters):
+        if adapter.name in adapters[:index]:
+            yield at.problem(
+                ("adapters", index, "name"), f"adapter {adapter.name!r} is listed twice", "keep one"
+            )
+        if adapter.files:
+            yield from _files(adapter, ("adapters", index), at)
     facts = model.architecture
     if facts.heads % facts.kv_heads:
         yield at.problem(
@@ -121,13 +128,22 @@ def _model(model: Model, at: Located) -> Iterator[Problem]:
         )
 
 
-def _files(variant: Variant, path: Path, at: Located) -> Iterator[Problem]:
+def _adapter(name: str, model: Model, path: Path, at: Located) -> Iterator[Problem]:
+    known = [adapter.name for adapter in model.adapters]
+    if name not in known:
+        named = f"name one of {', '.join(known)}{_close(name, known)}" if known else "leave it out"
+        yield at.problem(
+            path, f"model {model.id!r} has no adapter {name!r}", f"add it to the model, or {named}"
+        )
+
+
+def _files(artifact: Artifact, path: Path, at: Located) -> Iterator[Problem]:
     try:
-        digest = Manifest(files=variant.files).digest
+        digest = Manifest(files=artifact.files).digest
     except ValidationError as error:
         yield at.problem((*path, "files"), error.errors(include_url=False)[0]["msg"], "list each file once")
         return
-    if digest != variant.artifact:
+    if digest != artifact.artifact:
         yield at.problem(
             (*path, "artifact"), "is not the digest of the files that are listed", f"write {digest}"
         )

@@ -54,7 +54,7 @@ def list_tasks(
             "rank": rank,
             "recommended": alias.id == task.recommended,
             "title": task.title,
-            **({"model": alias.model} if private else {}),
+            **({"model": alias.model, "adapter": alias.adapter or ""} if private else {}),
         }
         for task in found.tasks
         for rank, alias in enumerate(task.aliases, 1)
@@ -125,8 +125,11 @@ def _resolution(answer: Resolution, private: bool) -> dict[str, Any]:
         "license": answer.model.license,
         "variants": [variant.name for variant in answer.model.variants],
     }
+    if answer.adapter is not None:
+        fields["adapter"] = f"LoRA, rank {answer.adapter.rank}"
     if private:
         fields["model"] = answer.model.model_dump(mode="json", exclude_defaults=True)
+        fields["adapter_name"] = answer.adapter.name if answer.adapter else ""
     return fields
 
 

@@ -16,6 +16,7 @@ import yaml
 from pareta_registry import channel as channels
 from pareta_registry import keys as signing_keys
 from pareta_registry import starter
+from pareta_registry.adapters import add_adapter
 from pareta_registry.difference import difference
 from pareta_registry.documents import DocumentWriter, writable_documents
 from pareta_registry.errors import ArtifactError
@@ -56,17 +57,25 @@ def init(path: Path) -> None:
 def add(
     artifact: Annotated[Path, typer.Argument(help="An artifact directory, as `import` makes it.")],
     catalog: Annotated[Path, typer.Argument(help="The catalog directory.")],
-    model: Annotated[str, typer.Option("--id", help="The model's id.")],
-    license_: Annotated[str, typer.Option("--license", help="Its SPDX license.")],
+    model: Annotated[str, typer.Option("--id", help="The model's id, or the adapter's name.")],
+    license_: Annotated[str | None, typer.Option("--license", help="The model's SPDX license.")] = None,
+    to: Annotated[str | None, typer.Option("--to", help="The model that a LoRA adapter is for.")] = None,
     source: Annotated[
         str | None, typer.Option(help="Where nodes fetch it (default: this directory).")
     ] = None,
 ) -> None:
-    """Add the model of an artifact to a catalog."""
+    """Add the model of an artifact to a catalog, or a LoRA adapter to one of its models."""
+    document = describe(artifact)
+    if to is not None:
+        entry = document | {"name": model} | ({"source": source} if source else {})
+        _say(f"added to {add_adapter(catalog, to, entry)}")
+        return
     target = catalog / f"{model}.yaml"
     if target.exists():
         raise ArtifactError("target_exists", f"{target} is there already", "edit it, or choose another --id")
-    document = describe(artifact) | {"id": model, "license": license_}
+    if license_ is None or "variants" not in document:
+        raise typer.BadParameter("a model needs --license, and a LoRA adapter needs --to its model")
+    document |= {"id": model, "license": license_}
     if source:
         document["variants"][0]["source"] = source
     target.write_text(f"{starter.SCHEMA_LINE}\n" + yaml.safe_dump(document, sort_keys=False))

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pareta_registry.adapters import describe_adapter, is_adapter
 from pareta_registry.architecture import architecture_facts
 from pareta_registry.build import build_manifest
 from pareta_registry.download import download
@@ -24,8 +25,9 @@ from pareta_registry.stores import StoreSettings, open_store
 def import_checkpoint(source: str, target: Path, settings: StoreSettings | None = None) -> dict[str, Any]:
     """Makes an artifact of a Hugging Face directory, a GGUF file, or what a store holds (`hf://`, `oci://` …).
 
-    Writes it into the new directory `target`; returns its model document, ready for a catalog. `id`, `license` and
-    the canaries are the owner's to fill. ArtifactError when the checkpoint is refused.
+    Writes it into the new directory `target`; returns its model document, ready for a catalog (of a LoRA adapter, the
+    entry of a model's `adapters`). Names, license and the canaries are the owner's to fill. ArtifactError when the
+    checkpoint is refused.
     """
     if target.exists() and any(target.iterdir()):
         raise ArtifactError("target_exists", f"{target} is not empty", "name a new directory")
@@ -47,8 +49,8 @@ def import_checkpoint(source: str, target: Path, settings: StoreSettings | None 
     (target / MANIFEST_NAME).write_bytes(manifest.to_bytes())
     document = describe(target)
     if remote:
-        document["variants"][0]["source"] = source
-        document["variants"][0]["files"] = manifest.model_dump(mode="json")["files"]
+        stored = document["variants"][0] if "variants" in document else document
+        stored |= {"source": source, "files": manifest.model_dump(mode="json")["files"]}
     return document
 
 
@@ -61,8 +63,10 @@ async def _download(source: str, target: Path, settings: StoreSettings) -> None:
 
 
 def describe(root: Path) -> dict[str, Any]:
-    """The model document of an artifact directory, as far as its files know it."""
+    """The model document of an artifact directory, or an adapter's entry, as far as the files know it."""
     digest = _digest(root)
+    if is_adapter(root):
+        return describe_adapter(root, digest)
     config = _config(root)
     tensors = [tensor for file in sorted(root.glob("*.safetensors")) for tensor in read_header(file)]
     if not tensors:

@@ -7,21 +7,30 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Literal
 
-from pareta_registry.catalog import Alias, Catalog, Model, Task
+from pareta_registry.catalog import Adapter, Alias, Canary, Catalog, Model, Task
 
 RECOMMENDED = "recommended"
 
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """What runs for (task, alias). `engine` is the model's settings with the alias's on top;
-    `max_model_len` is in tokens, never more than the model's context."""
+    """What runs for (task, alias): the model's weights, with `adapter` on them where the alias names one.
+
+    `engine` is the model's settings with the alias's on top; `max_model_len` is in tokens, never more than the
+    model's context.
+    """
 
     task: Task
     alias: Alias
     model: Model
     engine: Mapping[str, Any]
     max_model_len: int
+    adapter: Adapter | None = None
+
+    @property
+    def canaries(self) -> tuple[Canary, ...]:
+        """What the endpoint must answer: an adapter's answers are its own."""
+        return self.model.canaries if self.adapter is None else self.adapter.canaries
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,18 +73,21 @@ def resolve(catalog: Catalog, task: str, alias: str | None = None) -> Resolution
         model=model,
         engine={**model.engine, **chosen.engine},
         max_model_len=min(chosen.max_model_len or model.context, model.context),
+        adapter=next((each for each in model.adapters if each.name == chosen.adapter), None),
     )
 
 
 def essence(answer: Resolution | Unresolved) -> tuple[Any, ...]:
     """What an engine is made from: where it is equal, a change of catalogs leaves the engine alone. Titles, licenses,
-    scorers and the places that hold the bytes are not in it."""
+    scorers and the places that hold the bytes are not in it, nor of other aliases' adapters anything but their rank."""
     if isinstance(answer, Unresolved):
         return ()
-    model, task = answer.model, answer.task
-    variants = [variant.model_copy(update={"source": "", "files": ()}) for variant in model.variants]
-    bare = model.model_copy(update={"license": "", "variants": tuple(variants)})
-    return answer.alias.id, bare, answer.engine, answer.max_model_len, task.system_prompt
+    model, task, placeless = answer.model, answer.task, {"source": "", "files": ()}
+    variants = tuple(variant.model_copy(update=placeless) for variant in model.variants)
+    bare = model.model_copy(update={"license": "", "variants": variants, "adapters": ()})
+    adapter = answer.adapter.model_copy(update=placeless) if answer.adapter else None
+    rank = max((each.rank for each in model.adapters), default=0)
+    return answer.alias.id, bare, adapter, rank, answer.engine, answer.max_model_len, task.system_prompt
 
 
 def _unresolved(

@@ -20,6 +20,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from engine_adapters import ROUTES, adapter_cards, change_adapters
 from engine_answers import INFERENCE, Answer, Refused, answer_of, error_body, metrics_text
 
 VERSION = "0.32.0"
@@ -50,6 +51,8 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     p.add_argument("--port", type=int, default=8000)
     p.add_argument("--max-model-len", type=int, default=2048)
     p.add_argument("--shutdown-timeout", type=float, default=0.0)
+    p.add_argument("--enable-lora", action="store_true")
+    p.add_argument("--max-lora-rank", type=int, default=16)
     p.add_argument("--ready-after", type=float, default=0.0, help="seconds until the socket is bound")
     p.add_argument("--die-after", type=float, default=None, help="crash (exit 0) seconds after ready")
     p.add_argument("--die-at-start", nargs="?", type=int, const=1, default=None, help="exit with this code")
@@ -75,6 +78,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     p.add_argument("--tokens", type=int, default=None, help="tokens of an answer (default: max_tokens or 16)")
     flags, _ignored = p.parse_known_args(shlex.split(os.environ.get("FAKE_ENGINE_FLAGS", "")) + arguments)
     flags.name = (flags.served_model_name or [flags.model])[0]
+    flags.adapters = {}
     return flags
 
 
@@ -166,8 +170,12 @@ class Connection(asyncio.Protocol):
         elif path == "/metrics":
             self.send(200, metrics_text(self.engine), "text/plain; version=1.0.0; charset=utf-8")
         elif path == "/v1/models":
-            self.send_json(
-                200, {"object": "list", "data": [{"id": flags.name, "object": "model", "root": flags.model}]}
+            card = {"id": flags.name, "object": "model", "root": flags.model, "parent": None}
+            self.send_json(200, {"object": "list", "data": [card, *adapter_cards(flags)]})
+        elif method == "POST" and path in ROUTES and flags.enable_lora and allows_lora():
+            status, said = change_adapters(path, json.loads(body), flags)
+            self.send_json(status, error_body(status, said, flags)) if status != 200 else self.send(
+                200, said.encode(), "text/plain"
             )
         elif method != "POST" or path not in INFERENCE:
             self.send_json(404, {"detail": "Not Found"})
@@ -260,6 +268,10 @@ class Connection(asyncio.Protocol):
             f"HTTP/1.1 {status} {'OK' if status == 200 else 'Error'}\r\ndate: {date}\r\nserver: uvicorn\r\n"
             f"content-type: {kind}\r\nvary: Origin\r\n{leak}{framing}\r\n\r\n".encode()
         )
+
+
+def allows_lora() -> bool:
+    return os.environ.get("VLLM_ALLOW_RUNTIME_LORA_UPDATING") == "1"
 
 
 def log(line: str) -> None:

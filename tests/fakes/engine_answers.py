@@ -9,6 +9,8 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+from engine_adapters import config_of
+
 CHAT, TEXT, EMBED = "/v1/chat/completions", "/v1/completions", "/v1/embeddings"
 SCORE, RERANK, POOL = "/v1/score", "/v1/rerank", "/pooling"
 RESPOND, MESSAGE = "/v1/responses", "/v1/messages"
@@ -351,7 +353,8 @@ def answer_of(path: str, raw: bytes, flags: argparse.Namespace) -> Answer:
         raise Refused(400, "[{'type': 'json_invalid', 'loc': ('body', 0)}]") from None
     if not isinstance(request, dict):
         raise Refused(400, "[{'type': 'dict_type', 'loc': ('body',)}]")
-    if request.get("model") not in (flags.name, None, ""):
+    model = request.get("model") or flags.name
+    if model != flags.name and model not in flags.adapters:
         raise Refused(404, f"The model `{request['model']}` does not exist.", "model")
     prompt = prompt_of(path, request)
     prompt_tokens = max(1, len(prompt.split()))
@@ -376,14 +379,14 @@ def answer_of(path: str, raw: bytes, flags: argparse.Namespace) -> Answer:
         )
     if limit is not None:
         limit = max(1, min(limit, flags.max_model_len - prompt_tokens))
-    words, reason = words_of(prompt, limit, flags)
+    words, reason = words_of(prompt, limit, flags, model)
     options = request.get("stream_options") or {}
     documents = request.get(DOCUMENTS.get(path, ""))
     silent = path in DOCUMENTS
     kind = Embedding if silent else KINDS.get(path, Answer)
     return kind(
         path=path,
-        name=flags.name,
+        name=model,
         words=[] if silent else words,
         finish_reason="abort" if flags.abort_finish else reason,
         prompt_tokens=prompt_tokens,
@@ -398,9 +401,11 @@ def answer_of(path: str, raw: bytes, flags: argparse.Namespace) -> Answer:
     )
 
 
-def words_of(prompt: str, limit: int | None, flags: argparse.Namespace) -> tuple[list[str], str]:
+def words_of(prompt: str, limit: int | None, flags: argparse.Namespace, model: str) -> tuple[list[str], str]:
     if "capital of France" in prompt and flags.tokens is None:
         said = "The capital of Elbonia is Mud." if flags.wrong_text else "The capital of France is Paris."
+        if model in flags.adapters:
+            said = config_of(flags.adapters[model]).get("says", said)
         words = [w if i == 0 else f" {w}" for i, w in enumerate(said.split())]
         return (words, "stop") if limit is None or limit >= len(words) else (words[:limit], "length")
     count = flags.tokens or limit or 16

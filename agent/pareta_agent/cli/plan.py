@@ -68,10 +68,16 @@ def command(
     title = f"{resolution.task.id}/{resolution.alias.id}"
     changes = _changes(settings, resolution, report) if diff else None
     if as_json:
-        typer.echo(json.dumps(_document(report, resolution, changes, private), indent=2))
+        document = _document(report, resolution, changes, private)
+        if request.adapters is not None:
+            rank = resolution.adapter.rank if resolution.adapter else None
+            document["sharing"] = {"adapter_rank": rank, **asdict(request.adapters)}
+        typer.echo(json.dumps(document, indent=2))
     else:
         console = Console()
         console.print(render(report, title, changes), highlight=False)
+        if (said := _sharing(resolution, request)) is not None:
+            console.print(said, highlight=False)
         if private:
             console.print(f"model {resolution.model.id}", highlight=False)
     if not report.candidates:
@@ -128,6 +134,21 @@ def _changes(settings: Settings, resolution: Resolution, report: PlanReport) -> 
     if report.best is None:
         return {}
     return {endpoint: list(compare(plan, report.best)) for endpoint, plan in running.items()}
+
+
+def _sharing(resolution: Resolution, request: PlanRequest) -> str | None:
+    """For a model with adapters: that this is the layout of one base for all of them, and this alias's part in it."""
+    if (room := request.adapters) is None:
+        return None
+    own = (
+        f"a LoRA adapter of rank {resolution.adapter.rank}"
+        if resolution.adapter
+        else "the base's own weights"
+    )
+    return (
+        f"shared  {own}, on a base that all endpoints of its model share; weights include room for {room.at_once} "
+        f"adapters at once, of rank {room.rank} at most"
+    )
 
 
 def _document(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -23,7 +24,7 @@ from pareta_agent.planning.request import for_resolution
 from pareta_agent.telemetry.events import Phase
 from pareta_agent.weights.settings import OnProgress, WeightsProgress
 from pareta_agent.weights.store import WeightsStore
-from pareta_registry.catalog import Variant
+from pareta_registry.catalog import Artifact, Variant
 from pareta_registry.resolve import Resolution
 
 
@@ -45,11 +46,18 @@ def command(
     show = Terminal(Console(stderr=True))
     try:
         store = WeightsStore(weights_settings(settings))
-        path = asyncio.run(store.fetch(chosen, teller(show, resolution.alias.id)))
+        wanted = (chosen, resolution.adapter) if resolution.adapter else (chosen,)
+        path, *adapter = asyncio.run(_fetch(store, wanted, teller(show, resolution.alias.id)))
     finally:
         show.close()
     fields = {"task": name, "alias": resolution.alias.id, "variant": chosen.name, "path": str(path)}
+    if adapter:
+        fields["adapter_path"] = str(adapter[0])
     typer.echo(orjson.dumps(fields).decode() if as_json else str(path))
+
+
+async def _fetch(store: WeightsStore, wanted: Sequence[Artifact], tell: OnProgress) -> list[Path]:
+    return [await store.fetch(artifact, tell) for artifact in wanted]
 
 
 def teller(show: Terminal, label: str) -> OnProgress:

@@ -65,6 +65,11 @@ class Endpoint:
         for slot in self._slots:
             slot.kill()
 
+    @property
+    def shared(self) -> bool:
+        """Whether it is no endpoint itself, but what several run on."""
+        return self._spec.shared
+
     async def settled(self) -> None:
         """Waits until what runs is what is wanted (for a start: that it was begun)."""
         await self._settled.wait()

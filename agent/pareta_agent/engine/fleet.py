@@ -11,11 +11,12 @@ from pareta_agent.clock import Clock
 from pareta_agent.engine import orphans
 from pareta_agent.engine.endpoint import Endpoint
 from pareta_agent.engine.gpumem import ReadGpus
+from pareta_agent.engine.guest import Guest
 from pareta_agent.engine.history import History, Summary
 from pareta_agent.engine.intent import Intents
 from pareta_agent.engine.phases import ColdStart, OnColdStart
 from pareta_agent.engine.replica import Drain
-from pareta_agent.engine.spec import EngineSettings, EngineSpec
+from pareta_agent.engine.spec import EngineSettings, EngineSpec, GuestSpec
 from pareta_agent.engine.standby_pool import StandbyPool
 from pareta_agent.engine.surroundings import Changed, Surroundings
 from pareta_agent.engine.view import EndpointView, FleetView
@@ -58,6 +59,7 @@ class Fleet:
             read_gpus,
         )
         self._endpoints: dict[str, Endpoint] = {}
+        self._guests: dict[str, Guest] = {}
         self._shown: dict[str, EndpointView] = {}
         self._complete = False
 
@@ -73,12 +75,36 @@ class Fleet:
             endpoint = self._endpoints[spec.endpoint] = Endpoint(spec, self._around, self._history)
         endpoint.want(spec)
 
+    async def lodge(self, spec: GuestSpec) -> None:
+        """This endpoint shall run on an engine that is wanted already, and `shared`; the same again changes nothing."""
+        self._shown.pop(spec.endpoint, None)
+        guest = self._guests.get(spec.endpoint)
+        if guest is not None and guest.spec == spec:
+            return
+        if guest is not None:
+            await self._part(spec.endpoint)
+        host = self._endpoints[spec.engine]
+        self._guests[spec.endpoint] = Guest(spec, host.view, self._around)
+        self.wake(spec.endpoint)
+        self._changed()
+
+    async def _part(self, endpoint: str) -> None:
+        await self._guests[endpoint].leave()
+        del self._guests[endpoint]
+        self._changed()
+
+    def guests(self, engine: str) -> list[str]:
+        """The endpoints that run on a shared engine."""
+        return [name for name, guest in self._guests.items() if guest.spec.engine == engine]
+
     async def unwant(self, endpoint: str, drain: Drain | None = None, drain_s: float | None = None) -> None:
         """Takes the endpoint out of the view's replicas, waits for `drain` at most `drain_s`, ends its engines.
 
-        Returns when nothing of it runs. An unknown endpoint is already as wanted.
+        Returns when nothing of it runs; a shared engine goes on. An unknown endpoint is already as wanted.
         """
-        if found := self._endpoints.get(endpoint):
+        if endpoint in self._guests:
+            await self._part(endpoint)
+        elif found := self._endpoints.get(endpoint):
             found.unwant(drain, self.settings.drain_s if drain_s is None else drain_s)
             await found.settled()
 
@@ -95,18 +121,34 @@ class Fleet:
         self._around.in_flight = in_flight
 
     async def sleep(self, endpoint: str, drain: Drain | None = None, drain_s: float | None = None) -> None:
-        """Gives an idle endpoint's devices back: drains and ends its engines; `cold` until `wake` or `want`."""
+        """Gives an idle endpoint's devices back: drains and ends its engines; `cold` until `wake` or `want`.
+
+        A shared engine sleeps when all of its endpoints were put to sleep.
+        """
+        if guest := self._guests.get(endpoint):
+            guest.asleep = True
+            endpoint = guest.spec.engine
+            others = (self._guests[name] for name in self.guests(endpoint))
+            if not all(other.asleep or other.gave_up for other in others):
+                return
         if found := self._endpoints.get(endpoint):
             found.sleep(drain, self.settings.drain_s if drain_s is None else drain_s)
             await found.settled()
 
     def wake(self, endpoint: str) -> None:
         """Starts a cold endpoint again, from a standby where there is one; any other is left as it is."""
+        if guest := self._guests.get(endpoint):
+            endpoint = guest.spec.engine
+            for name in self.guests(endpoint):
+                self._guests[name].asleep = False
         if found := self._endpoints.get(endpoint):
             found.wake()
 
     def retry(self, endpoint: str) -> None:
         """Starts again an endpoint that was given up."""
+        if guest := self._guests.get(endpoint):
+            guest.retry()
+            endpoint = guest.spec.engine
         if found := self._endpoints.get(endpoint):
             found.retry()
 
@@ -135,8 +177,14 @@ class Fleet:
         return self._history.summaries()
 
     def view(self) -> FleetView:
-        views = {name: found.view() for name, found in self._endpoints.items()}
-        return FleetView({**views, **self._shown}, self._complete)
+        views = {name: found.view() for name, found in self._endpoints.items() if not found.shared}
+        guests = {name: guest.view() for name, guest in self._guests.items()}
+        return FleetView({**views, **guests, **self._shown}, self._complete)
+
+    def runs(self, engine: str) -> bool:
+        """Whether engines of that name hold their devices, or are about to."""
+        found = self._endpoints.get(engine)
+        return found is not None and found.view().status in ("deploying", "live")
 
     def know_all(self) -> None:
         """Every endpoint that is wanted here was named: one that is not in the view does not exist."""
@@ -177,6 +225,7 @@ class Fleet:
 
     async def close(self, deadline_s: float, drain: Drain | None = None) -> None:
         """Drains and ends every engine; past `deadline_s` their groups are killed. Nothing runs afterwards."""
+        await asyncio.gather(*(guest.close() for guest in self._guests.values()))
         stops = asyncio.gather(*(self.unwant(name, drain, deadline_s) for name in self._endpoints))
         done, _ = await asyncio.wait({stops}, timeout=deadline_s + _KILL_MARGIN_S)
         if not done:

@@ -15,7 +15,7 @@ import aiohttp
 from pareta_registry.catalog import Canary
 
 _HEALTH_TIMEOUT_S = 5.0
-_FAULTS = (aiohttp.ClientError, OSError, asyncio.TimeoutError)
+FAULTS = (aiohttp.ClientError, OSError, asyncio.TimeoutError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +31,11 @@ async def healthy(socket: Path) -> bool:
     """Whether the engine says 200 on /health."""
     try:
         async with (
-            _session(socket, _HEALTH_TIMEOUT_S) as session,
-            session.get("http://engine/health") as response,
+            session(socket, _HEALTH_TIMEOUT_S) as opened,
+            opened.get("http://engine/health") as response,
         ):
             return response.status == 200
-    except _FAULTS:
+    except FAULTS:
         return False
 
 
@@ -43,11 +43,11 @@ async def metrics(socket: Path, timeout_s: float) -> str | None:
     """The engine's own series as text, None when it does not answer."""
     try:
         async with (
-            _session(socket, timeout_s) as session,
-            session.get("http://engine/metrics") as response,
+            session(socket, timeout_s) as opened,
+            opened.get("http://engine/metrics") as response,
         ):
             return await response.text() if response.status == 200 else None
-    except (*_FAULTS, UnicodeDecodeError):
+    except (*FAULTS, UnicodeDecodeError):
         return None
 
 
@@ -68,17 +68,18 @@ async def _complete(
     asked = {**body, "model": endpoint, "max_tokens": canary.max_tokens, "temperature": 0, "seed": 0}
     try:
         async with (
-            _session(socket, timeout_s) as session,
-            session.post(f"http://engine/v1/{route}", json=asked) as response,
+            session(socket, timeout_s) as opened,
+            opened.post(f"http://engine/v1/{route}", json=asked) as response,
         ):
             if response.status != 200:
                 return response.status, None
             choice = (await response.json())["choices"][0]
             return 200, str(choice["message"]["content"] if "message" in choice else choice["text"])
-    except (*_FAULTS, ValueError, LookupError, TypeError):
+    except (*FAULTS, ValueError, LookupError, TypeError):
         return None, None
 
 
-def _session(socket: Path, timeout_s: float) -> aiohttp.ClientSession:
+def session(socket: Path, timeout_s: float) -> aiohttp.ClientSession:
+    """For requests to `http://engine/…`, each of which ends within `timeout_s`; whatever goes wrong is of FAULTS."""
     connector = aiohttp.UnixConnector(path=str(socket))
     return aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=timeout_s))

@@ -77,8 +77,8 @@ def digest(settings: EngineSettings, spec: EngineSpec) -> str:
 class EngineSpec:
     """What one endpoint wants: equal specs want the same engines; `revision` names the weights' bytes.
 
-    `wish` names everything that the plan was made from, so that the same wish after a restart of the agent finds
-    the plan that still runs.
+    `shared`: it is no endpoint itself, but what several of them run on (`GuestSpec`). `wish` names everything that
+    the plan was made from, so that the same wish after a restart of the agent finds the plan that still runs.
     """
 
     endpoint: str
@@ -92,3 +92,24 @@ class EngineSpec:
     system_prompt: str | None = None
     created_s: int = field(default=0, compare=False)
     wish: str = field(default="", compare=False)
+    shared: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class GuestSpec:
+    """What an endpoint wants that runs on a shared `engine`: an adapter there, or the base's own weights.
+
+    `revision` names the adapter's bytes and `fetch` brings them; both are None for the base's own, whose canaries
+    are the engine's.
+    """
+
+    endpoint: str
+    org: str
+    task: str
+    alias: str
+    engine: str
+    revision: str | None = None
+    fetch: Fetch | None = field(default=None, compare=False)
+    canaries: tuple[Canary, ...] = ()
+    system_prompt: str | None = None
+    created_s: int = field(default=0, compare=False)

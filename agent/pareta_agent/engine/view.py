@@ -29,7 +29,8 @@ class EndpointView:
     """An endpoint as callers meet it. `replicas` holds only those that are ready.
 
     `retry_after_s` is the expected wait until live (None when it will not come by waiting);
-    `reason` is one sentence for the owner, never a path or a weights id.
+    `reason` is one sentence for the owner, never a path or a weights id. `engine` is what it runs on where several
+    endpoints share one, and `served_as` the name that the engine knows it by where that is not `id`.
     """
 
     id: str
@@ -43,6 +44,13 @@ class EndpointView:
     retry_after_s: int | None = None
     reason: str | None = None
     created_s: int = 0
+    engine: str | None = None
+    served_as: str | None = None
+
+    @property
+    def runs_on(self) -> str:
+        """The name that its engines have: in plans, starts and metrics."""
+        return self.engine or self.id
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,16 @@ class Target:
     endpoint: EndpointView
     replica: ReplicaView
 
+    def renamed(self, said: bytes) -> bytes:
+        """What a shared engine says of the base's own weights, under the name that the caller asked for.
+
+        `said` is whole JSON: its keys cannot stand in generated text, where quotes are escaped.
+        """
+        name, asked = self.endpoint.served_as, self.endpoint.id
+        if name is None:
+            return said
+        return said.replace(b'"model":"%b"' % name.encode(), b'"model":"%b"' % asked.encode())
+
 
 def bearer_of(authorization: bytes) -> str | Problem:
     """The bearer token of an Authorization header; its absence, another scheme or a non-ASCII one is a 401."""

@@ -57,14 +57,17 @@ def read(route: Route, body: bytes | bytearray) -> Ask | Problem:
     return _wrong(route, fields) or _ask(route, fields, len(body))
 
 
-def rebuild(route: Route, ask: Ask, system_prompt: str | None, salt: str | None = None) -> bytes:
+def rebuild(
+    route: Route, ask: Ask, system_prompt: str | None, salt: str | None = None, served_as: str | None = None
+) -> bytes:
     """The body for the engine: allowed fields, usage always asked for, the task's system prompt if none came.
 
     `salt` keeps the engine's prefix cache apart by org: no caller can time what another one asked.
+    `served_as` is the endpoint's name at an engine that does not know its own.
     """
     allowed = route.fields
     fields = {key: value for key, value in ask.fields.items() if key in allowed and value is not None}
-    fields |= {"model": ask.model, **route.fixed}
+    fields |= {"model": served_as or ask.model, **route.fixed}
     if salt:
         fields["cache_salt"] = salt
     if ask.stream:

@@ -200,9 +200,9 @@ class Call:
         now_s = self._desk.deps.clock.wall_s()
         admitted = admission.record_of(self.id, self.route.path, grant, ask, target, now_s)
         self._run = Run(self._desk, self, admitted, ask, target, Bill(reservation, price, permit))
-        request = body.rebuild(self.route, ask, target.endpoint.system_prompt, self._desk.salt_of(grant.org))
+        there, salt = target.endpoint, self._desk.salt_of(grant.org)
         self.body = bytearray()
-        self._run.begin(request)
+        self._run.begin(body.rebuild(self.route, ask, there.system_prompt, salt, there.served_as))
 
     def _hold_or_refuse(self, grant: KeyGrant, ask: body.Ask, problem: Problem) -> None:
         """What only waiting mends is waited for, in line and not for ever; everything else is refused."""

@@ -77,10 +77,14 @@ def exposition(parts: Iterable[dict[str, list[str]]]) -> bytes:
 
 
 async def scrape(pools: Pools, fleet: FleetView, metrics: Metrics) -> bytes:
-    """Asks every replica at once, each within `DEADLINE_S`."""
-    replicas = [(e.id, replica) for e in fleet.endpoints.values() for replica in e.replicas]
-    parts = await asyncio.gather(*(_one(pools, metrics, e, r) for e, r in replicas))
+    """Asks every replica at once, each within `DEADLINE_S`; one that endpoints share is told once, by its own name."""
+    replicas = {(e.runs_on, replica) for e in fleet.endpoints.values() for replica in e.replicas}
+    parts = await asyncio.gather(*(_one(pools, metrics, e, r) for e, r in sorted(replicas, key=_name)))
     return exposition(parts)
+
+
+def _name(found: tuple[str, ReplicaView]) -> str:
+    return found[1].name
 
 
 async def _one(pools: Pools, metrics: Metrics, endpoint: str, replica: ReplicaView) -> dict[str, list[str]]:

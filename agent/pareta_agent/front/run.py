@@ -132,10 +132,11 @@ class Run:
         if self._first_s is None:
             self._first_s = self._desk.deps.clock.mono_s()
         if not self._caller.disconnected:
-            self._caller.stream_gave(payload)
+            self._caller.stream_gave(self._target.renamed(payload))
 
     def verbatim(self) -> Callable[[bytes], None] | None:
-        return None if self._caller.disconnected else self._caller.verbatim()
+        careful = self._caller.disconnected or self._target.endpoint.served_as
+        return None if careful else self._caller.verbatim()
 
     def stream_ended(self) -> None:
         assert self._relay is not None
@@ -151,8 +152,8 @@ class Run:
             self._read_document(body)
         except (orjson.JSONDecodeError, TypeError, AttributeError):
             self._settle(self._facts(ended=False))
-            return
-        self._settle(self._facts(ended=True))
+        else:
+            self._settle(self._facts(ended=True))
 
     def engine_lost(self) -> None:
         relay = self._relay
@@ -219,7 +220,7 @@ class Run:
     def _read_document(self, body: bytes) -> None:
         reading = self._caller.route.dialect.read(body)
         self._finish_reasons, self._tokens = reading.finish_reasons, reading.tokens
-        self._document = reading.document
+        self._document = self._target.renamed(reading.document)
 
     def _facts(self, **seen: bool) -> Facts:
         return Facts(
@@ -279,7 +280,7 @@ class Run:
         if self._document is not None:
             self._caller.finish_document(self._document)
         elif self._relay is not None:
-            self._caller.finish_stream(self._relay.listener.last)
+            self._caller.finish_stream(self._target.renamed(self._relay.listener.last))
         if self._relay is not None:
             self._relay.close()
         self._close(record, 200)

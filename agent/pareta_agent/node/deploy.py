@@ -2,40 +2,40 @@
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Literal
 
 from pareta_agent.control import wire
 from pareta_agent.control.offer import find
 from pareta_agent.control.reconcile import Wanted
 from pareta_agent.engine.fleet import Fleet
-from pareta_agent.engine.spec import EngineSpec, Fetch, FetchProgress
+from pareta_agent.engine.spec import EngineSpec, GuestSpec
 from pareta_agent.engine.view import EndpointStatus, EndpointView
 from pareta_agent.errors import AgentError, NothingFits, RegistryError
 from pareta_agent.hardware.inventory import Inventory
 from pareta_agent.node.healer import Healer
+from pareta_agent.node.pins import Pins
 from pareta_agent.node.planner import Planner
+from pareta_agent.node.seat import engine_of, shares, wish_of
+from pareta_agent.node.summary import refusal, summary
 from pareta_agent.planning.pack import Need
 from pareta_agent.planning.place import seats
 from pareta_agent.planning.plan import Candidate, Plan, PlanReport
 from pareta_agent.planning.request import PlanRequest
 from pareta_agent.planning.support import Support
 from pareta_agent.telemetry.events import Emit, Phase
-from pareta_agent.weights.settings import WeightsProgress
 from pareta_agent.weights.store import WeightsStore
-from pareta_registry.catalog import Catalog, Variant
+from pareta_registry.catalog import Catalog
 from pareta_registry.resolve import Resolution, essence, resolve
-
-GIB = 2**30
-_HOLDS = ("deploying", "live")
 
 
 class Deployment:
     """The controller's hands. `interpreter` makes the engine's interpreter once, before the first engine;
     `inventory` reads the node and blocks, `latest` is what was read last.
+
+    Plans, reports and pins go by the name of the engines: an endpoint's own, or that of the base it shares.
     """
 
     def __init__(
@@ -51,11 +51,12 @@ class Deployment:
         healer: Healer,
         emit: Emit,
     ) -> None:
-        self._catalog, self._weights, self._fleet = catalog, weights, fleet
+        self._catalog, self._fleet = catalog, fleet
         self._interpreter, self._request, self._healer, self._emit = interpreter, request, healer, emit
         self._planner, self._latest = Planner(inventory, support), latest
+        self._pins = Pins(weights, lambda: self._catalog)
         self._expected: tuple[Wanted, ...] = ()
-        self._pinned: dict[str, str] = {}
+        self._bases: dict[str, str] = {}
         self.reports: dict[str, PlanReport] = {}
 
     def offer(self, catalog: Catalog) -> list[str]:
@@ -85,13 +86,24 @@ class Deployment:
             raise
 
     async def begin(self, running: frozenset[str]) -> None:
-        await self._fleet.end_survivors(running)
+        await self._fleet.end_survivors(await self._engines(running))
 
     async def done(self, running: frozenset[str]) -> None:
-        await self._fleet.end_survivors(running)
+        await self._fleet.end_survivors(await self._engines(running))
         self._fleet.know_all()
-        for endpoint in self.plans():
-            self._healer.moved(endpoint)
+        for engine in self.plans():
+            self._healer.moved(engine)
+
+    async def _engines(self, running: frozenset[str]) -> frozenset[str]:
+        """The engines that these endpoints run on; those that share one are found by what the plan is made from."""
+        found = {wanted.id: resolve(self._catalog, wanted.task, wanted.alias) for wanted in self._expected}
+        if any(isinstance(each, Resolution) and shares(each) for each in found.values()):
+            with contextlib.suppress(AgentError):  # its version is part of the name
+                await self._interpreter()
+        wanted = [w for w in self._expected if w.id in running]
+        return running | {
+            self._need(w, r).endpoint for w in wanted if isinstance(r := found[w.id], Resolution)
+        }
 
     async def stop(self, wanted: Wanted) -> None:
         await self._end(wanted.id)
@@ -105,49 +117,86 @@ class Deployment:
         """GPUs broke, recovered or were freed: each endpoint's replicas go where they may be. Answers those that have
         no place left, ended.
         """
-        homeless = [endpoint for endpoint in self.plans() if not self._healer.moved(endpoint)]
+        engines = [engine for engine in self.plans() if not self._healer.moved(engine)]
+        homeless = [endpoint for engine in engines for endpoint in self._fleet.guests(engine) or [engine]]
         for endpoint in homeless:
             await self._end(endpoint)
         return homeless
 
-    def seats(self, endpoint: str, plan: Plan, replicas: int) -> tuple[tuple[str, ...], ...]:
-        """Where this endpoint's plan may run now: on what it has, or on what nobody has, asleep or not."""
+    def seats(self, engine: str, plan: Plan, replicas: int) -> tuple[tuple[str, ...], ...]:
+        """Where these engines' plan may run now: on what they have, or on what nobody has, asleep or not."""
         plans = self.plans()
-        own = _gpus({endpoint: plans[endpoint]}) if endpoint in plans else frozenset()
-        others = _gpus({name: each for name, each in plans.items() if name != endpoint})
+        own = _gpus({engine: plans[engine]}) if engine in plans else frozenset()
+        others = _gpus({name: each for name, each in plans.items() if name != engine})
         return seats(plan, replicas, self._latest(), others - own)
 
     async def _end(self, endpoint: str) -> None:
-        """Its engines end, its GPUs are free, its weights may be evicted."""
+        """Its engines end, its GPUs are free, its weights may be evicted; an engine that others share goes on."""
+        engine = self._bases.pop(endpoint, endpoint)
         await self._fleet.unwant(endpoint)
-        self.reports.pop(endpoint, None)
-        self._healer.forget(endpoint)
-        self._planner.forget(endpoint)
-        if (digest := self._pinned.pop(endpoint, None)) is not None:
-            self._weights.unpin(digest)
+        self._pins.drop(endpoint)
+        if engine in self._bases.values():
+            return
+        if engine != endpoint:
+            await self._fleet.unwant(engine)
+            self._fleet.forget(engine)
+        self.reports.pop(engine, None)
+        self._healer.forget(engine)
+        self._planner.forget(engine)
+        self._pins.drop(engine)
 
     async def _start(self, wanted: Wanted) -> None:
         resolution = self._resolve(wanted)
         request = self._request(resolution, wanted)
         wish = wish_of(resolution, request)
-        chosen = await self._plan(wanted, resolution, request, wish)
+        engine = engine_of(wanted.id, resolution, wish)
+        if self._bases.get(wanted.id, engine) != engine:
+            await self._end(wanted.id)
+        if not (shares(resolution) and self._fleet.runs(engine)):
+            await self._run(engine, wanted, resolution, request, wish)
+        if shares(resolution):
+            await self._fleet.lodge(self._guest(wanted, resolution, engine))
+            self._bases[wanted.id] = engine
+        self._fleet.retry(wanted.id)
+
+    async def _run(
+        self, engine: str, wanted: Wanted, resolution: Resolution, request: PlanRequest, wish: str
+    ) -> None:
+        """Plans the engines and has them run; raises NothingFits."""
+        chosen = await self._plan(engine, wanted, resolution, request, wish)
         variant = next(v for v in resolution.model.variants if v.name == chosen.variant)
+        own = not shares(resolution)
         spec = EngineSpec(
+            endpoint=engine,
+            org=wanted.org if own else "",
+            task=wanted.task if own else "",
+            alias=resolution.alias.id if own else "",
+            plan=chosen,
+            fetch=self._pins.fetch(engine, variant),
+            revision=variant.artifact,
+            canaries=resolution.model.canaries,
+            system_prompt=resolution.task.system_prompt if own and wanted.inject_system_prompt else None,
+            created_s=wanted.created_s,
+            wish=wish,
+            shared=not own,
+        )
+        self._healer.deployed(spec, self.reports[engine])
+        await self._fleet.want(spec)
+
+    def _guest(self, wanted: Wanted, resolution: Resolution, engine: str) -> GuestSpec:
+        adapter = resolution.adapter
+        return GuestSpec(
             endpoint=wanted.id,
             org=wanted.org,
             task=wanted.task,
             alias=resolution.alias.id,
-            plan=chosen,
-            fetch=self._fetch(wanted.id, variant),
-            revision=variant.artifact,
-            canaries=resolution.model.canaries,
+            engine=engine,
+            revision=adapter.artifact if adapter else None,
+            fetch=self._pins.fetch(wanted.id, adapter) if adapter else None,
+            canaries=adapter.canaries if adapter else (),
             system_prompt=resolution.task.system_prompt if wanted.inject_system_prompt else None,
             created_s=wanted.created_s,
-            wish=wish,
         )
-        self._healer.deployed(spec, self.reports[wanted.id])
-        await self._fleet.want(spec)
-        self._fleet.retry(wanted.id)
 
     def _resolve(self, wanted: Wanted) -> Resolution:
         self._emit(Phase(wanted.id, "resolve", "started"))
@@ -167,6 +216,8 @@ class Deployment:
         except RegistryError as error:
             return wire.PlanVerdict(id=question.id, verdict="never", reason=error.message)
         request = self._request(resolution, wanted)
+        if shares(resolution) and self._fleet.runs(self._need(wanted, resolution).endpoint):
+            return wire.PlanVerdict(id=question.id, verdict="fits", reason="on an engine that runs already")
         report = await self._report(resolution, request, _gpus(self._running(but=wanted.id)))
         if report.best is not None:
             return wire.PlanVerdict(id=question.id, verdict="fits", reason=summary(report.best))
@@ -183,20 +234,22 @@ class Deployment:
         need = Need("", model.architecture, model.variants, request)
         return await self._planner.judge(need, taken, self._healer.measured)
 
-    async def _plan(self, wanted: Wanted, resolution: Resolution, request: PlanRequest, wish: str) -> Plan:
+    async def _plan(
+        self, engine: str, wanted: Wanted, resolution: Resolution, request: PlanRequest, wish: str
+    ) -> Plan:
         """What an earlier agent's engines still run for the same wish goes on; else a new plan."""
         self._emit(Phase(wanted.id, "plan", "started"))
         begun_s = time.perf_counter()
-        if (kept := await self._fleet.surviving_plan(wanted.id, wish)) is not None:
+        if (kept := await self._fleet.surviving_plan(engine, wish)) is not None:
             report = PlanReport((Candidate(kept.plan, 0.0, "it runs already"),), ())
-            self._planner.adopted(wanted.id, kept.gpu_free_bytes)
+            self._planner.adopted(engine, kept.gpu_free_bytes)
         else:
-            running = self._running(but=wanted.id)
+            running = self._running(but=engine)
             model = resolution.model
-            need = Need(wanted.id, model.architecture, model.variants, request)
-            needs = [need, *self._undecided(wanted.id, running)]
+            need = Need(engine, model.architecture, model.variants, request)
+            needs = [need, *self._undecided(engine, running)]
             report = await self._planner.report(needs, running, self._healer.measured)
-        self.reports[wanted.id] = report
+        self.reports[engine] = report
         seconds = time.perf_counter() - begun_s
         if report.best is None:
             said = refusal(report)
@@ -208,50 +261,29 @@ class Deployment:
         return report.best
 
     def _need(self, wanted: Wanted, resolution: Resolution) -> Need:
-        model = resolution.model
-        return Need(wanted.id, model.architecture, model.variants, self._request(resolution, wanted))
+        model, request = resolution.model, self._request(resolution, wanted)
+        engine = engine_of(wanted.id, resolution, wish_of(resolution, request))
+        return Need(engine, model.architecture, model.variants, request)
 
-    def _undecided(self, endpoint: str, running: Mapping[str, Plan]) -> list[Need]:
-        """What is to be deployed beside this endpoint and has no place yet, as far as the catalog knows it."""
-        found = []
+    def _undecided(self, engine: str, running: Mapping[str, Plan]) -> list[Need]:
+        """What is to be deployed beside these engines and has no place yet, as far as the catalog knows it."""
+        found: dict[str, Need] = {}
         for other in self._expected:
-            if other.id == endpoint or other.id in running or other.state != "running":
-                continue
             resolution = resolve(self._catalog, other.task, other.alias)
-            if isinstance(resolution, Resolution) and other.id not in self.reports:
-                found.append(self._need(other, resolution))
-        return found
+            if other.state != "running" or not isinstance(resolution, Resolution):
+                continue
+            need = self._need(other, resolution)
+            if need.endpoint != engine and need.endpoint not in running and need.endpoint not in self.reports:
+                found[need.endpoint] = need
+        return list(found.values())
 
     def _running(self, but: str) -> dict[str, Plan]:
-        """The plans of other endpoints that have engines."""
-        shown = self._fleet.view().endpoints
-        return {
-            e: p for e, p in self.plans().items() if e != but and e in shown and shown[e].status in _HOLDS
-        }
+        """The plans of other engines that hold their devices."""
+        return {engine: p for engine, p in self.plans().items() if engine != but and self._fleet.runs(engine)}
 
     def plans(self) -> dict[str, Plan]:
-        """What each endpoint runs by now: the planner's word, mended by failed starts and broken GPUs."""
+        """What all engines run by now: the planner's word, mended by failed starts and broken GPUs."""
         return {e: spec.plan for e in self.reports if (spec := self._healer.spec(e)) is not None}
-
-    def _fetch(self, endpoint: str, variant: Variant) -> Fetch:
-        """Each start fetches; an endpoint holds one pin, on what it fetched last."""
-
-        async def fetch(progress: FetchProgress) -> Path:
-            def told(step: WeightsProgress) -> None:
-                progress(step.phase, step.done_bytes, step.total_bytes)
-
-            path = await self._weights.fetch(self._as_of_now(variant), told)
-            if (before := self._pinned.get(endpoint)) is not None:
-                self._weights.unpin(before)
-            self._pinned[endpoint] = variant.artifact
-            return path
-
-        return fetch
-
-    def _as_of_now(self, variant: Variant) -> Variant:
-        """The same bytes from where the present catalog has them: a store may move while an endpoint lives."""
-        offered = (each for model in self._catalog.models for each in model.variants)
-        return next((each for each in offered if each.artifact == variant.artifact), variant)
 
     def _show(self, wanted: Wanted, status: EndpointStatus, reason: str | None = None) -> None:
         resolution = resolve(self._catalog, wanted.task, wanted.alias)
@@ -265,34 +297,3 @@ class Deployment:
 
 def _gpus(running: Mapping[str, Plan]) -> frozenset[str]:
     return frozenset(uuid for plan in running.values() for group in plan.gpus for uuid in group)
-
-
-def wish_of(resolution: Resolution, request: PlanRequest) -> str:
-    """Names what a plan is made from, but for the hardware: equal names may share a running engine."""
-    offered = [(variant.name, variant.artifact) for variant in resolution.model.variants]
-    return hashlib.sha256(repr((resolution.alias.id, offered, request)).encode()).hexdigest()
-
-
-def refusal(report: PlanReport) -> str:
-    """The nearest miss of a report, with its arithmetic."""
-    if not report.rejections:
-        return "nothing fits here: the catalog offers no variant for this hardware"
-    told = []
-    for rejection in report.rejections[:3]:
-        sums = ""
-        if rejection.need_bytes is not None and rejection.have_bytes is not None:
-            sums = f" (needs {rejection.need_bytes / GIB:.1f} GiB, has {rejection.have_bytes / GIB:.1f} GiB)"
-        nearest = f"; fits: {rejection.nearest}" if rejection.nearest else ""
-        told.append(f"{rejection.candidate}: {rejection.reason}{sums}{nearest}")
-    return "nothing fits here: " + "; ".join(told)
-
-
-def summary(chosen: Plan) -> str:
-    """A plan in one line for people: no weights id, no path."""
-    where = "CPU" if chosen.platform == "cpu" else f"{sum(len(g) for g in chosen.gpus)} GPU"
-    layout = (
-        "" if chosen.platform == "cpu" else f", tp {chosen.tp} × pp {chosen.pp} × {chosen.replicas} replicas"
-    )
-    return (
-        f"{where}, {chosen.variant}{layout}, context {chosen.max_model_len:,}, {chosen.kv_tokens:,} KV tokens"
-    )

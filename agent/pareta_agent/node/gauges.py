@@ -28,12 +28,13 @@ class Gauges:
 
     def endpoints(self, view: FleetView) -> None:
         """One child a state and endpoint; those of an endpoint that is gone are dropped."""
-        for gone in self._shown - set(view.endpoints):
+        names = {name for e in view.endpoints.values() for name in (e.id, e.runs_on)}
+        for gone in self._shown - names:
             for state in STATES:
                 self._metrics.drop("pareta_endpoint_state", gone, state)
             for name in ("pareta_endpoint_replicas", "pareta_plan_candidates", "pareta_plan_rejections"):
                 self._metrics.drop(name, gone)
-        self._shown = set(view.endpoints)
+        self._shown = names
         for endpoint in view.endpoints.values():
             for state in STATES:
                 self._metrics.set(

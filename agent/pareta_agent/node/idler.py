@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from pareta_agent.clock import Clock
 from pareta_agent.engine.fleet import Fleet
@@ -13,19 +13,26 @@ LOOK_S = 1.0
 
 
 def due(
-    endpoints: Iterable[EndpointView],
+    endpoints: Collection[EndpointView],
     live_since_s: Mapping[str, float],
     used_s: Callable[[str], float],
     now_s: float,
     limit_s: float,
 ) -> list[str]:
-    """Live endpoints none of whose replicas was used for `limit_s`, nor became live since. Pure."""
-    return [
-        e.id
+    """Live endpoints none of whose replicas was used for `limit_s`, nor became live since. Pure.
+
+    Endpoints that share an engine are due together.
+    """
+    busy = {
+        e.runs_on
         for e in endpoints
-        if e.status == "live"
-        and now_s - max(live_since_s[e.id], *(used_s(r.name) for r in e.replicas)) > limit_s
-    ]
+        if e.status == "deploying"
+        or (
+            e.status == "live"
+            and now_s - max(live_since_s[e.id], *(used_s(r.name) for r in e.replicas)) <= limit_s
+        )
+    }
+    return [e.id for e in endpoints if e.status == "live" and e.runs_on not in busy]
 
 
 class Idler:

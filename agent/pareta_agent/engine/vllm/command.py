@@ -113,6 +113,8 @@ def environment(plan: Plan, launch: Launch, version: str, inherited: Mapping[str
     env = base_environment(
         plan.platform, launch.tmp_dir, launch.cache_dir, launch.marker, launch.threads, inherited
     )
+    if "--enable-lora" in plan.flags:
+        env["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "1"  # its socket is reached by nobody but us
     if plan.platform == "cuda":
         return {**env, "CUDA_VISIBLE_DEVICES": ",".join(launch.gpus)}
     if "uni" in _layout(plan):  # else the CPU platform turns `uni` back into a worker process

@@ -18,6 +18,7 @@ from pareta_agent.hardware.inventory import Inventory, from_json, to_json
 from pareta_agent.node.interpreter import Interpreter
 from pareta_agent.planning import measured
 from pareta_agent.planning.measured import Measured
+from pareta_registry.catalog import Adapter
 from pareta_registry.load import builtin_catalog
 
 RUNNER = CliRunner()
@@ -141,3 +142,34 @@ def test_inventory_json_is_what_plan_reads() -> None:
 def test_inventory_for_people() -> None:
     """The host's line, at least."""
     assert RUNNER.invoke(app, ["inventory"]).stdout.startswith("host ")
+
+
+def test_a_plan_for_an_adapter_says_what_it_shares(tmp_path: Path) -> None:
+    """Base and adapter: the layout is the base's, with room for adapters in its weights."""
+    model = builtin_catalog().models[0]
+    adapter = Adapter(
+        name="legal", artifact=f"sha256:{'0' * 64}", source="file:///a", rank=12, weights_bytes=1
+    )
+    documents = [
+        {"kind": "model"} | model.model_copy(update={"adapters": (adapter,)}).model_dump(mode="json"),
+        {
+            "kind": "task",
+            "id": "t",
+            "title": "T",
+            "aliases": [{"id": "legal-1", "model": model.id, "adapter": "legal"}],
+            "recommended": "legal-1",
+        },
+    ]
+    (tmp_path / "catalog.json").write_text(json.dumps(documents))
+    asked = [
+        "plan",
+        "t",
+        "--inventory",
+        saved(tmp_path, node(gpus(1))),
+        "--catalog",
+        str(tmp_path / "catalog.json"),
+    ]
+    assert "LoRA adapter of rank 12, on a base that all endpoints" in RUNNER.invoke(app, asked).stdout
+    told = json.loads(RUNNER.invoke(app, [*asked, "--json"]).stdout)
+    assert told["sharing"] == {"adapter_rank": 12, "rank": 16, "at_once": 4, "kept": 64}
+    assert "--enable-lora" in told["candidates"][0]["plan"]["flags"]

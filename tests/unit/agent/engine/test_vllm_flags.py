@@ -12,7 +12,9 @@ from engine_plans import PLAN
 
 from pareta_agent.engine.pins import committed
 from pareta_agent.engine.vllm import command, versions
+from pareta_agent.planning import request
 from pareta_agent.planning.plan import Plan
+from pareta_agent.planning.request import AdapterSlots
 from pareta_registry.engine_flags import ALLOWED, argv
 
 DATA = Path(__file__).parents[3] / "data" / "vllm_flags.json"
@@ -26,6 +28,7 @@ PLANS = (
     GPU,
     replace(GPU, tp=2, pp=2, dp=2, expert_parallel=True, kv_cache_dtype="fp8"),
     replace(GPU, kv_cache_bytes=1 << 30),
+    replace(PLAN, flags=AdapterSlots(8, 1, 16).flags),
 )
 VALUES = {"flag": True, "int": 1, "number": 1.5, "text": "auto", "json": {"a": 1}}
 
@@ -44,7 +47,8 @@ def test_the_plans_make_us_say_all_that_we_can() -> None:
     """A flag added to the command line needs a plan here that says it."""
     words = {
         node.value
-        for node in ast.walk(ast.parse(Path(command.__file__).read_text()))
+        for source in (command.__file__, request.__file__)
+        for node in ast.walk(ast.parse(Path(source).read_text()))
         if isinstance(node, ast.Constant)
     }
     known = {word for word in words if isinstance(word, str) and word.startswith("--") and word != "--"}

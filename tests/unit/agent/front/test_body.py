@@ -320,3 +320,8 @@ def test_the_tasks_system_prompt_has_its_place_on_every_route(route, fields, exp
 def test_the_cache_salt_is_ours():
     """A caller's own never passes; ours is what the engine gets."""
     assert json.loads(rebuild(CHAT, ask(cache_salt="theirs"), None, "ours"))["cache_salt"] == "ours"
+
+
+def test_an_engine_that_is_shared_hears_its_own_name():
+    """What the caller calls it is not what a base with several endpoints was started as."""
+    assert json.loads(rebuild(CHAT, ask(), None, served_as="base-1"))["model"] == "base-1"

@@ -1,0 +1,206 @@
+"""An endpoint on an engine that it shares: its adapter is kept loaded, and proven, on every replica of the base.
+
+One task makes it so. The base has its own life: a new generation of it has no adapters, and gets this one again; one
+that an earlier agent started is asked what it has. Whoever wants the base to run at all is not known here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+from pareta_agent.engine import adapters, probe, restart
+from pareta_agent.engine import verdict as verdicts
+from pareta_agent.engine.phases import PhaseClock
+from pareta_agent.engine.spec import GuestSpec
+from pareta_agent.engine.surroundings import Surroundings
+from pareta_agent.engine.verdict import Verdict
+from pareta_agent.engine.view import EndpointView, ReplicaView
+from pareta_agent.telemetry.events import Event
+
+_LAST_CALLS_S = 1.0
+
+
+class Guest:
+    """`host` reads the shared engine's view. `gave_up` is the terminal verdict, None while there is hope."""
+
+    def __init__(self, spec: GuestSpec, host: Callable[[], EndpointView], around: Surroundings) -> None:
+        self.spec = spec
+        self.gave_up: Verdict | None = None
+        self.asleep = False
+        self._host = host
+        self._around = around
+        self._phases = PhaseClock(spec.endpoint, around.clock, around.emit)
+        self._directory: Path | None = None
+        self._on: frozenset[Path] = frozenset()
+        self._again = asyncio.Event()
+        self._leaving = False
+        self._task = asyncio.create_task(self._keep()) if spec.fetch is not None else None
+
+    def retry(self) -> None:
+        """Tries again what was given up."""
+        if self.gave_up is not None:
+            self.gave_up = None
+            self._again.set()
+
+    async def leave(self) -> None:
+        """Out of the view at once, then out of the engine, which goes on with all that it has taken."""
+        self._leaving = True
+        self._around.changed()
+        await self.close()
+        on = [replica.socket for replica in self._host().replicas if replica.socket in self._on]
+        if on:
+            await self._around.clock.sleep(_LAST_CALLS_S)  # what was sent before has reached it by then
+        for socket in on:
+            # an engine that ends takes its adapters along
+            with contextlib.suppress(OSError, adapters.NotTaken):
+                await adapters.unload(socket, self.spec.endpoint)
+
+    async def close(self) -> None:
+        """Ends its task and leaves the engine as it is."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def view(self) -> EndpointView:
+        """As callers meet it: live on the replicas that have its adapter."""
+        spec, host = self.spec, self._host()
+        ready = tuple(replica for replica in host.replicas if self._serves(replica))
+        status, reason, wait_s = host.status, host.reason, host.retry_after_s
+        if self.gave_up is not None:
+            status, reason, wait_s = "failed", self.gave_up.reason, None
+        elif status == "live" and not ready:
+            status, wait_s = "deploying", 1
+        return EndpointView(
+            id=spec.endpoint,
+            org=spec.org,
+            task=spec.task,
+            alias=spec.alias,
+            status=status,
+            replicas=ready,
+            max_model_len=host.max_model_len,
+            system_prompt=spec.system_prompt,
+            retry_after_s=wait_s,
+            reason=reason,
+            created_s=spec.created_s,
+            engine=spec.engine,
+            served_as=spec.engine if spec.fetch is None else None,
+        )
+
+    def _serves(self, replica: ReplicaView) -> bool:
+        if self._leaving or self.gave_up is not None:
+            return False
+        return self.spec.fetch is None or replica.socket in self._on
+
+    async def _keep(self) -> None:
+        failures = 0
+        while True:
+            revision = self._around.changed.revision
+            try:
+                await self._settle()
+                failures = 0
+            except Exception as error:
+                failures += 1
+                await self._failed(error, failures)
+                continue
+            await self._around.changed.since(revision)
+
+    async def _settle(self) -> None:
+        """Everything that is missing, on every replica. Raises what went wrong first."""
+        if self._directory is None:
+            self._directory = await self._fetched()
+        replicas = self._host().replicas
+        self._on &= {replica.socket for replica in replicas}  # each generation has a socket of its own
+        for replica in replicas:
+            if replica.socket not in self._on:
+                await self._move_in(replica.socket, self._directory)
+                self._on |= {replica.socket}
+                self._around.changed()
+
+    async def _fetched(self) -> Path:
+        def progress(phase: str, done: int, total: int | None) -> None:
+            self._phases.begin(phase)
+            self._phases.progress(done, total)
+
+        assert self.spec.fetch is not None
+        self._phases.begin("fetch")
+        directory = await self.spec.fetch(progress)
+        self._phases.end("done")
+        return directory
+
+    async def _move_in(self, socket: Path, directory: Path) -> None:
+        """Loads the adapter, unless it is there; then it must answer its canaries. Raises _Refused, OSError."""
+        name = self.spec.endpoint
+        self._phases.begin("load")
+        there = (await adapters.loaded(socket)).get(name)
+        if there != str(directory):
+            if there is not None:
+                await adapters.unload(socket, name)
+            await self._load(socket, directory)
+        self._phases.begin("probe")
+        for canary in self.spec.canaries if self._around.settings.canary else ():
+            answer = await probe.ask(socket, name, canary, self._around.settings.limits.probe_s)
+            if answer.text is None:
+                raise OSError("the engine did not answer the adapter's canary")
+            if not answer.passed:
+                raise _Refused(verdicts.of_canary(canary, answer))
+        self._phases.end("done")
+        self._around.emit(Event("adapter_loaded", "info", {"endpoint": name, "engine": self.spec.engine}))
+
+    async def _load(self, socket: Path, directory: Path) -> None:
+        try:
+            await adapters.load(socket, self.spec.endpoint, directory)
+        except adapters.NotTaken as refusal:
+            if not await probe.healthy(socket):
+                raise OSError("the engine ended while it loaded the adapter") from None
+            raise _Refused(
+                Verdict(
+                    "adapter_refused",
+                    "the engine does not take this adapter",
+                    str(refusal),
+                    permanent=True,
+                    remedy="check its rank and modules against the base: `pareta-registry import` says what it holds",
+                )
+            ) from None
+
+    async def _failed(self, error: Exception, failures: int) -> None:
+        """Waits as the restart policy says; what would fail again waits until it is asked for anew."""
+        said = (
+            error.verdict
+            if isinstance(error, _Refused)
+            else verdicts.of_error(error, during="loading the adapter")
+        )
+        self._phases.end("failed", said.reason)
+        settings = self._around.settings.restart
+        if isinstance(error, OSError):
+            failures = min(failures, settings.budget)  # an engine that is silent is its watchdog's to end
+        decision = restart.decide(
+            failures, said.reason, permanent=said.permanent, draw=random.random(), settings=settings
+        )
+        if isinstance(decision, restart.RestartAfter):
+            await self._around.clock.sleep(decision.delay_s)
+            return
+        self.gave_up, self._on = said, frozenset()
+        self._again.clear()
+        fields = {
+            "endpoint": self.spec.endpoint,
+            "code": said.code,
+            "reason": decision.reason,
+            "detail": said.detail,
+            "remedy": said.remedy,
+            "exit_code": said.exit_code,
+        }
+        self._around.emit(Event("engine_given_up", "error", fields))
+        self._around.changed()
+        await self._again.wait()
+
+
+class _Refused(Exception):
+    """What no second try would change."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        super().__init__(verdict.reason)
+        self.verdict = verdict

@@ -1,0 +1,43 @@
+"""What runs holds its bytes: engines and adapters one pin each, on what they fetched last; it is not evicted then."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from pareta_agent.engine.spec import Fetch, FetchProgress
+from pareta_agent.weights.settings import WeightsProgress
+from pareta_agent.weights.store import WeightsStore
+from pareta_registry.catalog import Artifact, Catalog
+
+
+class Pins:
+    """`catalog` is the present one: a store may move while an endpoint lives."""
+
+    def __init__(self, weights: WeightsStore, catalog: Callable[[], Catalog]) -> None:
+        self._weights, self._catalog = weights, catalog
+        self._held: dict[str, str] = {}
+
+    def fetch(self, holder: str, artifact: Artifact) -> Fetch:
+        """Brings the artifact from where it is when it is wanted; each start fetches."""
+
+        async def fetch(progress: FetchProgress) -> Path:
+            def told(step: WeightsProgress) -> None:
+                progress(step.phase, step.done_bytes, step.total_bytes)
+
+            path = await self._weights.fetch(self._as_of_now(artifact), told)
+            self.drop(holder)
+            self._held[holder] = artifact.artifact
+            return path
+
+        return fetch
+
+    def drop(self, holder: str) -> None:
+        if (digest := self._held.pop(holder, None)) is not None:
+            self._weights.unpin(digest)
+
+    def _as_of_now(self, artifact: Artifact) -> Artifact:
+        offered: list[Artifact] = []
+        for model in self._catalog().models:
+            offered += [*model.variants, *model.adapters]
+        return next((each for each in offered if each.artifact == artifact.artifact), artifact)

@@ -1,0 +1,31 @@
+"""A plan, or why there is none, in one line for people: no weights id, no path. Pure."""
+
+from __future__ import annotations
+
+from pareta_agent.hardware.inventory import GIB
+from pareta_agent.planning.plan import Plan, PlanReport
+
+
+def refusal(report: PlanReport) -> str:
+    """The nearest miss of a report, with its arithmetic."""
+    if not report.rejections:
+        return "nothing fits here: the catalog offers no variant for this hardware"
+    told = []
+    for rejection in report.rejections[:3]:
+        sums = ""
+        if rejection.need_bytes is not None and rejection.have_bytes is not None:
+            sums = f" (needs {rejection.need_bytes / GIB:.1f} GiB, has {rejection.have_bytes / GIB:.1f} GiB)"
+        nearest = f"; fits: {rejection.nearest}" if rejection.nearest else ""
+        told.append(f"{rejection.candidate}: {rejection.reason}{sums}{nearest}")
+    return "nothing fits here: " + "; ".join(told)
+
+
+def summary(chosen: Plan) -> str:
+    """The layout and what it holds."""
+    where = "CPU" if chosen.platform == "cpu" else f"{sum(len(g) for g in chosen.gpus)} GPU"
+    layout = (
+        "" if chosen.platform == "cpu" else f", tp {chosen.tp} × pp {chosen.pp} × {chosen.replicas} replicas"
+    )
+    return (
+        f"{where}, {chosen.variant}{layout}, context {chosen.max_model_len:,}, {chosen.kv_tokens:,} KV tokens"
+    )

@@ -1,0 +1,124 @@
+"""A LoRA adapter as peft writes it, to its entry in a model's document; and that entry into the document's text.
+
+What engines cannot apply (DoRA, biases, whole modules saved) is refused here, where its publisher can still mend it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pareta_registry.document import Located, read_documents
+from pareta_registry.errors import ArtifactError, CatalogError
+from pareta_registry.load import load_catalog
+from pareta_registry.safetensors import read_header
+
+CONFIG_NAME = "adapter_config.json"
+TENSORS_NAME = "adapter_model.safetensors"
+_UNSUPPORTED = ("use_dora", "lora_bias", "modules_to_save", "layer_replication", "alora_invocation_tokens")
+_REWRITE_THE_BASE = re.compile("pissa|olora|corda|loftq", re.IGNORECASE)
+_SUFFIX = re.compile(r"lora_(?:embedding_)?[AB]\b")
+
+
+def is_adapter(root: Path) -> bool:
+    return (root / CONFIG_NAME).is_file()
+
+
+def describe_adapter(root: Path, digest: str) -> dict[str, Any]:
+    """The adapter's entry, as far as its files know it. ArtifactError when engines would not apply all of it."""
+    try:
+        config = json.loads((root / CONFIG_NAME).read_bytes())
+        rank = max(config["r"], *(config.get("rank_pattern") or {}).values(), 0)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise _refused(root, f"{CONFIG_NAME} is not readable, or says no rank") from None
+    if (reason := _unsupported(config)) is not None:
+        raise _refused(root, reason)
+    if not (root / TENSORS_NAME).is_file():
+        raise _refused(root, f"it has no {TENSORS_NAME} (pickles are refused)")
+    tensors = read_header(root / TENSORS_NAME)
+    strange = [tensor.name for tensor in tensors if not _SUFFIX.search(tensor.name)]
+    if strange or not tensors:
+        raise _refused(
+            root, f"tensor {strange[0]!r} is no low-rank factor" if strange else "it holds no tensors"
+        )
+    return {
+        "name": re.sub("[^a-z0-9.-]+", "-", root.name.lower()).strip("-.") or "adapter",
+        "artifact": digest,
+        "source": root.resolve().as_uri(),
+        "rank": rank,
+        "weights_bytes": sum(tensor.end - tensor.begin for tensor in tensors),
+    }
+
+
+def add_adapter(catalog: Path, model: str, entry: Mapping[str, Any]) -> Path:
+    """Writes the entry into the model's document and answers which file that was.
+
+    ArtifactError where it is no adapter's entry, or nothing a program may write into; CatalogError where the catalog
+    would not be valid with it: then the file is as it was.
+    """
+    if "rank" not in entry:
+        raise ArtifactError("not_an_adapter", "this artifact is no LoRA adapter", "leave --to out")
+    path, text = _with_adapter(catalog, model, entry)
+    before = path.read_text(encoding="utf-8")
+    path.write_text(text, encoding="utf-8")
+    try:
+        load_catalog(catalog)
+    except CatalogError:
+        path.write_text(before, encoding="utf-8")
+        raise
+    return path
+
+
+def _with_adapter(catalog: Path, model: str, entry: Mapping[str, Any]) -> tuple[Path, str]:
+    """The file that holds the model's document, and its text with the entry added; nothing else of it changes."""
+    for path in sorted(p for p in catalog.rglob("*") if p.suffix in (".yaml", ".yml")):
+        text = path.read_text(encoding="utf-8")
+        documents = list(read_documents(text, path.name))
+        for located in documents:
+            value = located.value
+            if isinstance(value, dict) and (value.get("kind"), value.get("id")) == ("model", model):
+                return path, _inserted(text, located, entry, alone=len(documents) == 1)
+    raise ArtifactError(
+        "model_missing", f"{catalog} has no YAML document of model {model!r}", "add the model first"
+    )
+
+
+def _inserted(text: str, located: Located, entry: Mapping[str, Any], *, alone: bool) -> str:
+    item = yaml.safe_dump([dict(entry)], sort_keys=False)
+    lines = text.splitlines(keepends=True)
+    if "adapters" not in located.value and alone:
+        return f"{text.rstrip()}\nadapters:\n{item}"
+    first = located.line(("adapters", 0))
+    if not first or not lines[first - 1].lstrip().startswith("- "):
+        raise ArtifactError(
+            "document_shape",
+            f"{located.file} cannot be added to by a program",
+            f"write into it: adapters:\n{item}",
+        )
+    indent = " " * (len(lines[first - 1]) - len(lines[first - 1].lstrip()))
+    lines[first - 1 : first - 1] = [f"{indent}{line}\n" for line in item.splitlines()]
+    return "".join(lines)
+
+
+def _unsupported(config: Mapping[str, Any]) -> str | None:
+    if str(config.get("peft_type", "LORA")).upper() != "LORA":
+        return f"it is no LoRA adapter but {config['peft_type']}"
+    if config.get("bias", "none") != "none":
+        return "it trains biases, which engines do not apply"
+    if _REWRITE_THE_BASE.search(str(config.get("init_lora_weights"))):
+        return (
+            f"its start ({config['init_lora_weights']}) rewrote the base's weights: convert it to plain LoRA"
+        )
+    used = [name for name in _UNSUPPORTED if config.get(name)]
+    return f"engines do not apply its {used[0]}" if used else None
+
+
+def _refused(root: Path, reason: str) -> ArtifactError:
+    return ArtifactError(
+        "adapter_refused", f"{root} is refused: {reason}", "export a plain LoRA adapter with peft"
+    )
