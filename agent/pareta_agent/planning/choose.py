@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Final
 
-from pareta_agent.hardware.inventory import Gpu, Inventory
+from pareta_agent.hardware.inventory import Inventory
 from pareta_agent.planning.cpu import plan_cpu
 from pareta_agent.planning.devices import device
 from pareta_agent.planning.fit import Fit, Trial, fit, kv_dtypes, utilization
 from pareta_agent.planning.layout import Layout, illegal, narrow_blocks
 from pareta_agent.planning.measured import NOTHING, Measured
-from pareta_agent.planning.place import Pool, groups, pools
+from pareta_agent.planning.place import Groups, Pool, groups, pools
 from pareta_agent.planning.plan import Plan, PlanReport, Rejection
 from pareta_agent.planning.quant import Quant, parse_quant
 from pareta_agent.planning.rank import Scored, ranked
@@ -131,16 +131,16 @@ def _on_pool(question: _Question, variant: Variant, pool: Pool) -> tuple[list[Sc
         return [], [Rejection(f"{variant.name} on {pool.name}", reason)]
     scored, rejections = list[Scored](), list[Rejection]()
     for layout in layouts(question.arch, pool):
-        members, nvlink, reason = _seats(question, quant, layout, pool)
-        if reason is not None:
-            rejections.append(Rejection(f"{variant.name} {layout} on {pool.name}", reason))
+        cuts = _cuts(question, quant, layout, pool)
+        if isinstance(cuts, str):
+            rejections.append(Rejection(f"{variant.name} {layout} on {pool.name}", cuts))
             continue
         for kv_dtype in kv_dtypes(question.arch, pool, question.settings):
             found = fit(_trial(question, variant, quant, layout, pool, kv_dtype))
             if isinstance(found, Rejection):
                 rejections.append(found)
             else:
-                scored.append(_scored(question, found, members, nvlink))
+                scored += [_scored(question, found, members, nvlink) for members, nvlink in cuts]
     return scored, rejections
 
 
@@ -153,18 +153,15 @@ def _impossible_there(question: _Question, variant: Variant, quant: Quant, pool:
     return unsupported(question.support, question.arch, quant, have)
 
 
-def _seats(
-    question: _Question, quant: Quant, layout: Layout, pool: Pool
-) -> tuple[list[tuple[Gpu, ...]], bool, str | None]:
+def _cuts(question: _Question, quant: Quant, layout: Layout, pool: Pool) -> list[tuple[Groups, bool]] | str:
+    """Where the replicas could sit, or why nowhere."""
     if (reason := illegal(question.arch, quant, layout)) is not None:
-        return [], False, reason
-    members, nvlink = groups(pool, layout)
+        return reason
     wanted = question.request.replicas
-    if not members:
-        return [], False, "too few GPUs that may work together"
-    if wanted is not None and len(members) < wanted:
-        return [], False, f"{wanted} replicas do not fit, {len(members)} do"
-    return members[:wanted], nvlink, None
+    if cuts := groups(pool, layout, wanted):
+        return cuts
+    most = max((len(members) for members, _ in groups(pool, layout)), default=0)
+    return f"{wanted} replicas do not fit, {most} do" if most else "too few GPUs that may work together"
 
 
 def _trial(
@@ -186,7 +183,7 @@ def _trial(
     )
 
 
-def _scored(question: _Question, found: Fit, members: list[tuple[Gpu, ...]], nvlink: bool) -> Scored:
+def _scored(question: _Question, found: Fit, members: Groups, nvlink: bool) -> Scored:
     """Node-wide tokens a second where replicas fill the node, a GPU's where their number is given. A layout
     that misses the time a token loses with the miss, and with its square where latency is the aim.
     """

@@ -50,13 +50,17 @@ def pools(inventory: Inventory, *, exact: bool = False) -> tuple[list[Pool], lis
     return [pool for kind in identical(sound) for pool in _levels(kind, inventory, exact)], rejections
 
 
-def groups(pool: Pool, layout: Layout) -> tuple[list[tuple[Gpu, ...]], bool]:
-    """The replicas' GPUs in rank order, as many replicas as the pool holds, and whether each group of ranks
-    that talk in every layer has NVLink. Groups come from one island first; what is left pairs up by NUMA node.
+Groups = tuple[tuple[Gpu, ...], ...]
+"""The GPUs of each replica, in rank order."""
+
+
+def groups(pool: Pool, layout: Layout, replicas: int | None = None) -> list[tuple[Groups, bool]]:
+    """How a pool can be cut into replicas (so many, or as many as it holds), and whether each group of ranks that talk
+    in every layer has NVLink: from islands alone where they do, and with what is left over, paired by NUMA node.
     """
     size = layout.tp * layout.dp
     if layout.gpus > 1 and pool.mig:
-        return [], False
+        return []
     inside, left = [], list[Gpu]()
     for island in pool.islands:
         whole = len(island) // size * size
@@ -64,12 +68,15 @@ def groups(pool: Pool, layout: Layout) -> tuple[list[tuple[Gpu, ...]], bool]:
         left += island[whole:]
     left.sort(key=lambda gpu: -1 if gpu.numa_node is None else gpu.numa_node)
     across = [tuple(left[i : i + size]) for i in range(0, len(left) - size + 1, size)]
-    linked = inside if size > 1 and len(inside) >= layout.pp else [*inside, *across]
-    replicas = [
-        tuple(gpu for group in linked[i : i + layout.pp] for gpu in group)
-        for i in range(0, len(linked) - layout.pp + 1, layout.pp)
-    ]
-    return replicas, all(fully_linked(group) for group in linked)
+    found = {}
+    for ranks in (inside, [*inside, *across]):
+        cut = tuple(
+            tuple(gpu for group in ranks[i : i + layout.pp] for gpu in group)
+            for i in range(0, len(ranks) - layout.pp + 1, layout.pp)
+        )[:replicas]
+        if cut and (replicas is None or len(cut) == replicas):
+            found[cut] = all(fully_linked(group) for group in ranks[: len(cut) * layout.pp])
+    return list(found.items())
 
 
 def seats(
@@ -94,9 +101,9 @@ def seats(
     if not alike:
         return tuple(kept)
     pool = Pool(alike, tuple(islands(alike)), "", (0, 0), 0, 0)
-    more, linked = groups(pool, Layout(chosen.tp, chosen.pp, chosen.dp, chosen.expert_parallel))
-    if fully_linked(model[: chosen.tp * chosen.dp]) and not linked:
-        return tuple(kept)
+    wired = fully_linked(model[: chosen.tp * chosen.dp])
+    cuts = groups(pool, Layout(chosen.tp, chosen.pp, chosen.dp, chosen.expert_parallel))
+    more = max((cut for cut, linked in cuts if linked or not wired), key=len, default=())
     moved = [tuple(gpu.uuid for gpu in group) for group in more]
     return (*kept, *moved[: replicas - len(kept)])
 

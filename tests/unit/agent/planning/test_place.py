@@ -14,7 +14,7 @@ from pareta_agent.planning.place import groups, pools, seats
 
 def grouped(inventory_gpus: tuple[Gpu, ...], layout: Layout) -> tuple[list[list[str]], bool]:
     found, _ = pools(node(inventory_gpus))
-    members, nvlink = groups(found[0], layout)
+    members, nvlink = groups(found[0], layout)[0]
     return [[gpu.uuid for gpu in group] for group in members], nvlink
 
 
@@ -76,6 +76,19 @@ def test_what_is_unknown_is_no_place() -> None:
         "its memory is unknown",
         "its memory is handed out as MIG instances",
     ]
+
+
+def test_what_islands_leave_over_is_a_choice_of_its_own() -> None:
+    """One bridged pair of four: a replica with NVLink, or two, one of them over PCIe; asked for two, the latter."""
+    (pool,), _ = pools(node(bridged((0, 1))))
+    cuts = [
+        ([[gpu.uuid for gpu in group] for group in cut], linked) for cut, linked in groups(pool, Layout(2))
+    ]
+    alone, both = [["GPU-0", "GPU-1"]], [["GPU-0", "GPU-1"], ["GPU-2", "GPU-3"]]
+    assert cuts == [(alone, True), (both, False)]
+    assert [linked for _, linked in groups(pool, Layout(2), 2)] == [False]
+    assert [linked for _, linked in groups(pool, Layout(2), 1)] == [True]
+    assert groups(pool, Layout(2), 3) == []
 
 
 def placed(
