@@ -21,7 +21,7 @@ _REFUSES_FLOAT16: Final = frozenset({"gemma2", "gemma3", "gemma3_text", "glm4"})
 _REFUSES_FLOAT16_BY_CLASS: Final = ("Gemma2For", "Gemma3For", "Glm4For")
 _FLASHINFER_HEADS: Final = frozenset({64, 128, 256})
 _NO_INT8_FROM: Final[Capability] = (10, 0)  # csrc/quantization/w8a8/cutlass/c3x/scaled_mm_helper.hpp
-_KV_FP8_SINKS_FROM: Final[Capability] = (8, 9)
+_TRITON_FP8_FROM: Final[Capability] = (8, 9)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,21 +93,25 @@ def unsupported(support: Support, arch: Architecture, quant: Quant, capability: 
 
 
 def kv_fp8(arch: Architecture, capability: Capability) -> bool:
-    """Whether an attention backend keeps its cache in fp8 there: FlashAttention 3/4 (9.0, 10.x) or FlashInfer
-    (8.0 to 12.1, these head sizes); sinks go to Triton, which has fp8 from 8.9. MLA has its own format.
+    """Whether an attention backend keeps its cache in fp8 there: FlashAttention 3/4 (9.0, 10.x), FlashInfer (8.0 to
+    12.1, these head sizes), or Triton, which has fp8 from 8.9 and takes any head and sinks. MLA has its own format.
     """
     if arch.kv_lora_rank is not None:
         return capability >= (9, 0)
-    if arch.attention_sinks:
-        return capability >= _KV_FP8_SINKS_FROM
-    return capability >= (8, 0) and arch.head_dim in _FLASHINFER_HEADS
+    if capability >= _TRITON_FP8_FROM:
+        return True
+    return capability >= (8, 0) and arch.head_dim in _FLASHINFER_HEADS and not arch.attention_sinks
 
 
 def uses_flashinfer(arch: Architecture, capability: Capability, kv_dtype: str) -> bool:
-    """Whether the attention backend is FlashInfer, whose workspace then counts."""
-    if arch.kv_lora_rank is not None or arch.attention_sinks:
+    """Whether the attention backend is FlashInfer, whose workspace then counts: the first choice on 10.x, elsewhere
+    where FlashAttention will not do (an fp8 cache but on 9.0, sinks on 12.x).
+    """
+    if arch.kv_lora_rank is not None or arch.head_dim not in _FLASHINFER_HEADS:
         return False
-    return capability >= (10, 0) or (kv_dtype == "fp8" and capability < (9, 0))
+    if arch.attention_sinks:
+        return capability >= (10, 0)
+    return capability[0] == 10 or (kv_dtype == "fp8" and capability >= (8, 0) and capability[0] != 9)
 
 
 def _parse(text: str) -> Capability:
