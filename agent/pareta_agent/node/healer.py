@@ -121,7 +121,8 @@ class Healer:
         gpu = self._gpu_of(plan)
         if failure.permanent and gpu and gpu.compute_capability:
             self._keep(self.measured.blacklisted(attempt.spec.revision, gpu.compute_capability))
-        answer = remedy(failure, plan, attempt.failures)
+        fp8 = any(p.variant == plan.variant and p.kv_cache_dtype == "fp8" for p in attempt.left)
+        answer = remedy(failure, plan, attempt.failures, kv_fp8=fp8)
         if isinstance(answer, Plan):
             attempt.failed = attempt.failed or plan
             self._again(attempt, answer, failure)

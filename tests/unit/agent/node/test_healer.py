@@ -87,6 +87,19 @@ def test_a_broken_gpu_takes_replicas_of_the_layout_that_runs(tmp_path: Path) -> 
     assert [event.name for event in node.told if isinstance(event, Event)][-1] == "replan_refused"
 
 
+def test_a_context_that_is_too_long_is_kept_in_fp8_where_the_gpu_has_it(tmp_path: Path) -> None:
+    """The report's own candidates say so; without them the length that the engine named is what is left."""
+    said = "the model's max seq len (8192), the estimated maximum model length is 5000."
+    asked = replace(ALONE, max_model_len=8192)
+    node = Node(tmp_path)
+    node.deploy(asked, replace(asked, kv_cache_dtype="fp8"))
+    node.start("failed", said)
+    assert (node.wished[-1].plan.kv_cache_dtype, node.wished[-1].plan.max_model_len) == ("fp8", 8192)
+    node.deploy(asked)
+    node.start("failed", said)
+    assert (node.wished[-1].plan.kv_cache_dtype, node.wished[-1].plan.max_model_len) == ("auto", 5000)
+
+
 def test_candidates_without_a_place_are_passed_over(tmp_path: Path) -> None:
     """What another endpoint, or a fault, took since the plan was made is no place to heal to."""
     node = Node(tmp_path)
