@@ -69,7 +69,10 @@ async def kill_sleep_wake(ground: Ground) -> dict[str, Any]:
     try:
         await bench.deploy()
         found: dict[str, Any] = {"live": {"taken_bytes": before - _free(ground)}}
+        watch = asyncio.create_task(_least_held(ground, before))
         found["kill"] = {"live_again_s": round(await bench.kill(), 2)}
+        watch.cancel()
+        found["kill"]["least_held_bytes"] = await watch
         await bench.fleet.sleep("ep_bench")
         found["sleep"] = await _given_back(ground, bench, before)
         begun_s = time.monotonic()
@@ -79,6 +82,17 @@ async def kill_sleep_wake(ground: Ground) -> dict[str, Any]:
     finally:
         await bench.fleet.close(5)
     return found | {"end": await _given_back(ground, bench, before)}
+
+
+async def _least_held(ground: Ground, before: int) -> int:
+    """The least that was held until it is cancelled: near nothing shows that a killed engine's memory came back."""
+    least = before
+    try:
+        while True:
+            least = min(least, before - await asyncio.to_thread(_free, ground))
+            await asyncio.sleep(0.1)
+    except asyncio.CancelledError:
+        return least
 
 
 def _free(ground: Ground) -> int:
