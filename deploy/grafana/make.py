@@ -90,6 +90,15 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
             Panel("Spool on disk", "bytes", (node("pareta_spool_bytes"),)),
             Panel("Open requests", "short", (node("pareta_spool_open_requests"),)),
             Panel("Records refused for good", "short", (node("pareta_spool_quarantined_events"),)),
+            Panel("Spool in use", "percentunit", (
+                node("pareta_spool_used_ratio"),
+                node("pareta_metering", "metering {{instance}}"),
+            )),
+            Panel("Tokens beyond the records", "short", (
+                per_endpoint("pareta_usage_drift_tokens", "{{endpoint}} {{kind}}"),
+                per_endpoint("pareta_usage_drift_unexplained_tokens", "unexplained {{endpoint}} {{kind}}"),
+            )),
+            Panel("Keys that leave their answers", "short", (node("pareta_keys_mostly_partial"),)),
             Panel("Heartbeats", "ops", (
                 ("{{result}}", rate("pareta_heartbeats_total", "result", labels=NODE)),
             )),

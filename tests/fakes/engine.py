@@ -59,6 +59,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     p.add_argument("--ignore-term", action="store_true", help="SIGTERM changes nothing")
     p.add_argument("--fork-child", action="store_true", help="leave a child in the process group")
     p.add_argument("--no-usage", action="store_true", help="never send usage")
+    p.add_argument("--overstate", type=int, default=0, help="tokens that usage says beyond the counters")
     p.add_argument("--stall-mid-stream", action="store_true", help="half of the answer, then silence")
     p.add_argument("--error-then-done", action="store_true", help="half, an error event, [DONE]")
     p.add_argument("--abort-finish", action="store_true", help='finish_reason "abort" with usage')
@@ -200,7 +201,7 @@ class Connection(asyncio.Protocol):
             return
         self.busy = True
         self.engine.begun()
-        self.engine.prompt_tokens += answer.prompt_tokens
+        self.engine.prompt_tokens += answer.prompt_tokens * answer.prompt_copies
         self.answer = answer
         if answer.streamed:
             self.head(200, "text/event-stream; charset=utf-8", "transfer-encoding: chunked")

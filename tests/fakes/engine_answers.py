@@ -73,6 +73,11 @@ class Answer:
         return len(self.words) * self.choices
 
     @property
+    def prompt_copies(self) -> int:
+        """vLLM counts a prompt once for each answer that it generates from it."""
+        return self.choices
+
+    @property
     def speaking(self) -> bool:
         """Whether the latest event carried words: all but completions open with one that does not."""
         return self.path == TEXT or self.sent > 1
@@ -83,7 +88,7 @@ class Answer:
         return bool(f.stall_mid_stream or f.cut_mid_stream or f.error_then_done)
 
     def usage(self) -> dict[str, int]:
-        p, c = self.prompt_tokens, self.tokens
+        p, c = self.prompt_tokens, self.tokens + self.flags.overstate
         return {"prompt_tokens": p, "total_tokens": p + c, "completion_tokens": c}
 
     def event(self, choices: list[dict[str, Any]], **more: Any) -> bytes:
@@ -160,6 +165,10 @@ class Answer:
 
 class Embedding(Answer):
     """The routes that generate nothing: numbers for each input."""
+
+    @property
+    def prompt_copies(self) -> int:
+        return 1
 
     def body(self) -> dict[str, Any]:
         numbers: dict[str, Any] = {

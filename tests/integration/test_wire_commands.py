@@ -101,11 +101,19 @@ def test_keys_are_made_listed_and_revoked(used: Path) -> None:
 
 def test_a_balance_is_topped_up_in_dollars(used: Path) -> None:
     """Amounts are exact; what is no amount is refused."""
-    before = float(run(used, "org", "ls", "--json").stdout.split(":")[-1].strip("}\n"))
+    before = json.loads(run(used, "org", "ls", "--json").stdout)["balance_micro_usd"]
     done = run(used, "org", "topup", "0.25")
     assert float(done.stdout) == pytest.approx((before + 250_000) / 1e6)
     for wrong in ("five", "-1", "0", "0.0000001", "NaN"):
         assert run(used, "org", "topup", "--", wrong).returncode == 2
+
+
+def test_an_orgs_policy_for_answers_that_were_left_is_set_and_shown(used: Path) -> None:
+    """`none` until somebody says `delivered`; anything else is refused."""
+    assert json.loads(run(used, "org", "ls", "--json").stdout)["partial"] == "none"
+    assert run(used, "org", "policy", "--partial", "delivered").returncode == 0
+    assert json.loads(run(used, "org", "ls", "--json").stdout)["partial"] == "delivered"
+    assert run(used, "org", "policy", "--partial", "half").returncode == 2
 
 
 def test_the_spool_can_be_read_beside_its_agent(used: Path) -> None:

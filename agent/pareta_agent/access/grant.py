@@ -17,7 +17,8 @@ class KeyLimits:
 
 @dataclass(frozen=True, slots=True)
 class KeyGrant:
-    """The answer of an introspection. `endpoints` is None when the key reaches all of its org's."""
+    """The answer of an introspection. `endpoints` is None when the key reaches all of its org's; `partial` says whether
+    the org pays for what was delivered of an answer that its caller left."""
 
     org: str
     key_id: str
@@ -25,6 +26,7 @@ class KeyGrant:
     endpoints: frozenset[str] | None = None
     ttl_s: float = 60.0
     limits: KeyLimits = KeyLimits()
+    partial: Literal["none", "delivered"] = "none"
 
 
 @dataclass(frozen=True, slots=True)

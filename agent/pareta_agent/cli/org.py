@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal, InvalidOperation
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -27,14 +28,14 @@ def ls(home: Home = None, as_json: AsJson = False) -> None:
     """List orgs and balances."""
     settings, _ = config.load({"home": home})
     with open_local(settings) as plane:
-        rows = plane.state.org_rows()
+        rows = [(org, balance, plane.state.partial(org)) for org, balance in plane.state.org_rows()]
     if as_json:
-        for org, balance in rows:
-            typer.echo(orjson.dumps({"org": org, "balance_micro_usd": balance}).decode())
+        for org, balance, partial in rows:
+            typer.echo(orjson.dumps({"org": org, "balance_micro_usd": balance, "partial": partial}).decode())
         return
-    table = Table("org", "balance USD", box=None, pad_edge=False)
-    for org, balance in rows:
-        table.add_row(org, dollars(balance))
+    table = Table("org", "balance USD", "partial", box=None, pad_edge=False)
+    for org, balance, partial in rows:
+        table.add_row(org, dollars(balance), partial)
     Console().print(table, highlight=False)
 
 
@@ -50,6 +51,25 @@ def topup(
     with open_local(settings) as plane:
         balance = plane.state.top_up(org or only_org(plane.state.org_rows()), amount)
     typer.echo(dollars(balance))
+
+
+class Partial(StrEnum):
+    NONE = "none"
+    DELIVERED = "delivered"
+
+
+@command.command()
+def policy(
+    partial: Annotated[Partial, typer.Option(help="What is debited of answers that a caller left midway.")],
+    home: Home = None,
+    org: Annotated[str | None, typer.Option(help="Which org; the only one if there is one.")] = None,
+) -> None:
+    """Say whether tokens that were delivered of an answer which its caller left are debited; by default none are."""
+    settings, _ = config.load({"home": home})
+    with open_local(settings) as plane:
+        named = org or only_org(plane.state.org_rows())
+        plane.state.set_partial(named, partial.value)
+    typer.echo(f"{named}: partial {partial.value}", err=True)
 
 
 @command.command()

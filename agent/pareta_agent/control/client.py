@@ -96,7 +96,7 @@ class PlaneClient:
         found = _parse(answer, wire.KeyAnswer)
         endpoints = None if found.endpoints is None else frozenset(found.endpoints)
         limits = KeyLimits(**found.limits.model_dump())
-        return KeyGrant(found.org, found.key_id, found.state, endpoints, found.ttl_s, limits)
+        return KeyGrant(found.org, found.key_id, found.state, endpoints, found.ttl_s, limits, found.partial)
 
     async def credit_lease(self, epoch: int, org: str, micro_usd: int) -> CreditLease:
         body = wire.CreditRequest(org=org, epoch=epoch, micro_usd=micro_usd)

@@ -212,13 +212,15 @@ class KeyLimits(Wire):
 
 
 class KeyAnswer(Answer):
-    """`endpoints` null: all of the org's."""
+    """`endpoints` null: all of the org's. `partial` is the org's policy for answers that a caller left midway:
+    `delivered` debits the tokens seen, and the node keeps credit for them; what is debited, the plane decides."""
 
     org: str
     key_id: str
     state: Literal["active", "revoked", "no_credit"]
     endpoints: list[str] | None = None
     limits: KeyLimits = KeyLimits()
+    partial: Literal["none", "delivered"] = "none"
     ttl_s: float
 
 

@@ -116,7 +116,7 @@ class Guest:
         self._on &= {replica.socket for replica in replicas}  # each generation has a socket of its own
         for replica in replicas:
             if replica.socket not in self._on:
-                await self._move_in(replica.socket, self._directory)
+                await self._move_in(replica, self._directory)
                 self._on |= {replica.socket}
                 self._around.changed()
 
@@ -131,9 +131,9 @@ class Guest:
         self._phases.end("done")
         return directory
 
-    async def _move_in(self, socket: Path, directory: Path) -> None:
+    async def _move_in(self, replica: ReplicaView, directory: Path) -> None:
         """Loads the adapter, unless it is there; then it must answer its canaries. Raises _Refused, OSError."""
-        name = self.spec.endpoint
+        name, socket = self.spec.endpoint, replica.socket
         self._phases.begin("load")
         there = (await adapters.loaded(socket)).get(name)
         if there != str(directory):
@@ -143,6 +143,7 @@ class Guest:
         self._phases.begin("probe")
         for canary in self.spec.canaries if self._around.settings.canary else ():
             answer = await probe.ask(socket, name, canary, self._around.settings.limits.probe_s)
+            self._around.emit(answer.told(replica.name, replica.generation))
             if answer.text is None:
                 raise OSError("the engine did not answer the adapter's canary")
             if not answer.passed:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import aiohttp
 
+from pareta_agent.telemetry.events import Event
 from pareta_registry.catalog import Canary
 
 _HEALTH_TIMEOUT_S = 5.0
@@ -20,11 +21,21 @@ FAULTS = (aiohttp.ClientError, OSError, asyncio.TimeoutError)
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the canary got: `text` is for the node's owner; None when there was no answer at all."""
+    """What the canary got: `text` is for the node's owner; None when there was no answer at all.
+
+    `used` is what the engine counted for it, prompt and answer.
+    """
 
     passed: bool
     text: str | None
     status: int | None = None
+    used: tuple[int, int] = (0, 0)
+
+    def told(self, replica: str, generation: int) -> Event:
+        """For whoever counts what that engine is asked."""
+        used = {"input_tokens": self.used[0], "output_tokens": self.used[1]}
+        where = {"replica": replica, "generation": generation}
+        return Event("canary_answered", "debug", {**where, "passed": self.passed, **used})
 
 
 async def healthy(socket: Path) -> bool:
@@ -54,17 +65,16 @@ async def metrics(socket: Path, timeout_s: float) -> str | None:
 async def ask(socket: Path, endpoint: str, canary: Canary, timeout_s: float) -> Answer:
     """Puts the canary's prompt, greedy, as a chat; as a plain completion where the model has no chat template."""
     chat = {"messages": [{"role": "user", "content": canary.prompt}]}
-    status, text = await _complete(socket, endpoint, "chat/completions", canary, chat, timeout_s)
-    if status == 400:
-        status, text = await _complete(
-            socket, endpoint, "completions", canary, {"prompt": canary.prompt}, timeout_s
-        )
-    return Answer(text is not None and canary.contains.lower() in text.lower(), text, status)
+    answer = await _complete(socket, endpoint, "chat/completions", canary, chat, timeout_s)
+    if answer.status == 400:
+        plain = {"prompt": canary.prompt}
+        answer = await _complete(socket, endpoint, "completions", canary, plain, timeout_s)
+    return answer
 
 
 async def _complete(
     socket: Path, endpoint: str, route: str, canary: Canary, body: Mapping[str, object], timeout_s: float
-) -> tuple[int | None, str | None]:
+) -> Answer:
     asked = {**body, "model": endpoint, "max_tokens": canary.max_tokens, "temperature": 0, "seed": 0}
     try:
         async with (
@@ -72,11 +82,14 @@ async def _complete(
             opened.post(f"http://engine/v1/{route}", json=asked) as response,
         ):
             if response.status != 200:
-                return response.status, None
-            choice = (await response.json())["choices"][0]
-            return 200, str(choice["message"]["content"] if "message" in choice else choice["text"])
+                return Answer(False, None, response.status)
+            document = await response.json()
+            choice, usage = document["choices"][0], document.get("usage") or {}
+            text = str(choice["message"]["content"] if "message" in choice else choice["text"])
+            used = int(usage.get("prompt_tokens", 0)), int(usage.get("completion_tokens", 0))
+            return Answer(canary.contains.lower() in text.lower(), text, 200, used)
     except (*FAULTS, ValueError, LookupError, TypeError):
-        return None, None
+        return Answer(False, None)
 
 
 def session(socket: Path, timeout_s: float) -> aiohttp.ClientSession:

@@ -184,7 +184,8 @@ class Replica:
         assert self._start is not None
         assert self._start.engine is not None
         exited = asyncio.ensure_future(self._start.engine.wait())
-        dog = Watchdog(self.spec, self.starter.place, self._settings, self._clock, self._in_flight)
+        place, told = self.starter.place, self._emit
+        dog = Watchdog(self.spec, place, self._settings, self._clock, self._in_flight, told)
         watched = asyncio.ensure_future(dog.run())
         try:
             await asyncio.wait({exited, watched}, return_when=asyncio.FIRST_COMPLETED)

@@ -18,6 +18,7 @@ from pareta_agent.engine.lifecycle import Event
 from pareta_agent.engine.place import Place
 from pareta_agent.engine.spec import EngineSettings, EngineSpec
 from pareta_agent.engine.verdict import Verdict
+from pareta_agent.telemetry.events import Emit
 
 _COUNTERS = re.compile(
     r"^vllm:(?:prompt_tokens_total|generation_tokens_total|iteration_tokens_total_count)\{[^}]*\} (\S+)",
@@ -58,12 +59,14 @@ class Watchdog:
         settings: EngineSettings,
         clock: Clock,
         in_flight: Callable[[str], int],
+        emit: Emit,
     ) -> None:
         self._spec = spec
         self._place = place
         self._settings = settings
         self._clock = clock
         self._in_flight = in_flight
+        self._emit = emit
         self._asked_s = clock.mono_s()
         self._wrong = 0
         self._canary: asyncio.Task[probe.Answer] | None = None
@@ -101,6 +104,7 @@ class Watchdog:
         if not self._canary.done():
             return None
         answer, self._canary = self._canary.result(), None
+        self._emit(answer.told(self._place.name, self._place.generation))
         if answer.passed or answer.text is None:
             self._wrong = 0
             return None

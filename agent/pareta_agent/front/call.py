@@ -199,7 +199,8 @@ class Call:
             return
         now_s = self._desk.deps.clock.wall_s()
         admitted = admission.record_of(self.id, self.route.path, grant, ask, target, now_s)
-        self._run = Run(self._desk, self, admitted, ask, target, Bill(reservation, price, permit))
+        bill = Bill(reservation, price, permit, grant.partial)
+        self._run = Run(self._desk, self, admitted, ask, target, bill)
         there, salt = target.endpoint, self._desk.salt_of(grant.org)
         self.body = bytearray()
         self._run.begin(body.rebuild(self.route, ask, there.system_prompt, salt, there.served_as))
@@ -208,10 +209,9 @@ class Call:
         """What only waiting mends is waited for, in line and not for ever; everything else is refused."""
         if problem.code == "endpoint_cold":
             self._again, self.body = (grant, ask), bytearray()
-            problem_there = self._desk.hold.enter(self, ask)
-            if problem_there is None:
+            if (refusal := self._desk.hold.enter(self, ask)) is None:
                 return
-            problem = problem_there
+            problem = refusal
         self.refuse(problem)
 
     def proceed(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from pareta_agent.access.credit import CreditBook
@@ -12,6 +12,7 @@ from pareta_agent.access.grant import Price
 from pareta_agent.access.keys import KeyCache
 from pareta_agent.clock import Clock
 from pareta_agent.engine.view import FleetView
+from pareta_agent.meter.audit import Audit
 from pareta_agent.meter.record import Admission, UsageRecord
 from pareta_agent.telemetry.events import Emit
 from pareta_agent.telemetry.metrics import Metrics
@@ -74,7 +75,7 @@ class FrontDeps:
     """The rooms that the front works with. `price_of` an endpoint is None where nothing is charged.
 
     `plane_url` is the embedded plane's, which answers the public API; None where the plane is hosted.
-    `wake` asks for a cold endpoint to be started; any other it leaves as it is.
+    `wake` asks for a cold endpoint to be started; any other it leaves as it is. `audit` hears of each request's end.
     """
 
     keys: KeyCache
@@ -87,3 +88,4 @@ class FrontDeps:
     emit: Emit
     plane_url: str | None = None
     wake: Callable[[str], None] = lambda _endpoint: None
+    audit: Audit = field(default_factory=Audit)

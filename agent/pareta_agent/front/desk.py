@@ -14,6 +14,7 @@ from pareta_agent.front.crowd import Crowd
 from pareta_agent.front.deps import FrontDeps, FrontSettings
 from pareta_agent.front.hold import Hold
 from pareta_agent.front.hosts import Hosts
+from pareta_agent.front.partials import Partials
 from pareta_agent.front.replays import Replays
 from pareta_agent.front.uploads import Uploads
 from pareta_agent.front.upstream import Pools
@@ -52,6 +53,7 @@ class Desk:
         self.affinity = Affinity()
         self.replays = Replays(settings.idempotency_bytes, settings.idempotency_ttl_s, deps.clock)
         self.pace: dict[str, float] = {}
+        self.partials = Partials(deps.metrics, deps.clock, deps.emit)
         self.load: Counter[str] = Counter()
         self.used_s: dict[str, float] = {}
         self.by_key: Counter[str] = Counter()
@@ -106,6 +108,7 @@ class Desk:
     def tick(self) -> None:
         """Once a second or so: deadlines, stale connections, engines that are gone."""
         now_s = self.deps.clock.mono_s()
+        self.partials.tick()
         for served in list(self.open):
             served.tick(now_s)
         fleet = self.deps.fleet_view()

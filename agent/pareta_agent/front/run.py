@@ -16,12 +16,11 @@ from pareta_agent.front.engine_errors import problem_of
 from pareta_agent.front.envelope import Problem
 from pareta_agent.front.relay import Relay
 from pareta_agent.front.routes import Route
-from pareta_agent.front.settle import Times, settle
+from pareta_agent.front.settle import Times, bounds_of, most_of, prompt_bytes, settle
 from pareta_agent.front.tally import Bill, count, failure_event
 from pareta_agent.front.upstream import Connection
 from pareta_agent.meter.outcome import Facts
 from pareta_agent.meter.record import Admission, Outcome, Tokens, UsageRecord
-from pareta_agent.meter.usage import Bounds
 
 LAST_WORDS_S: Final = 2.0
 
@@ -66,6 +65,9 @@ class Run:
         self._document: bytes | None = None
         self._tokens: Tokens | None = None
         self._finish_reasons: tuple[str, ...] = ()
+        self._bounds = bounds_of(ask, target.endpoint)
+        self._most = most_of(self._bounds, prompt_bytes(ask, target.endpoint))
+        self._entry = desk.deps.audit.open(target.replica.name, target.replica.generation, self._most)
         self._admitted_s = desk.deps.clock.mono_s()
         self._first_s: float | None = None
         self._deadline_s = self._admitted_s + desk.settings.request_timeout_s
@@ -184,7 +186,9 @@ class Run:
         if target is None:
             return False
         self._desk.move_run(self._target.replica.name, target.replica.name)
+        self._entry.account.lose(self._entry, self._admission.request_id)
         self._target, self._moved = target, True
+        self._entry = self._desk.deps.audit.open(target.replica.name, target.replica.generation, self._most)
         return True
 
     def _again(self) -> None:
@@ -245,6 +249,8 @@ class Run:
         self._request = []
         record = self._record(facts)
         done = record.outcome is Outcome.COMPLETED
+        refused = 400 <= (facts.upstream_status or 0) < 500
+        self._entry.account.close(self._entry, record, self._ask.n, refused)
         self._desk.end_run(self._target.replica.name, self._admission.key_id, record.t_end_s)
         self._desk.deps.credit.release(self._bill.held, self._bill.used_micro_usd(record))
         if self._bill.permit is not None:
@@ -262,16 +268,9 @@ class Run:
         relay = self._relay
         overhead = self._caller.route.dialect.speech.overhead * self._ask.choices
         chunks = max(0, relay.events - relay.listener.done - overhead) if relay else 0
-        bounds = Bounds(
-            prompts=self._ask.prompts,
-            choices=self._ask.n,
-            max_tokens=self._ask.max_tokens,
-            max_model_len=self._target.endpoint.max_model_len,
-            counts_output=self._caller.route.generates,
-        )
-        times = Times(self._admitted_s, self._desk.deps.clock.mono_s(), self._first_s)
+        times = Times(self._admitted_s, self._desk.deps.clock.mono_s(), self._first_s, self._retries)
         target = self._target.replica
-        return settle(self._admission, facts, self._tokens, bounds, chunks, times, target, self._retries)
+        return settle(self._admission, facts, self._tokens, self._bounds, chunks, times, target)
 
     def _say_success(self, saved: asyncio.Future[None], record: UsageRecord) -> None:
         if _look_at(saved) is not None:
@@ -288,6 +287,7 @@ class Run:
     def _close(self, record: UsageRecord, status: int) -> None:
         self._relay = None  # cuts the cycle, so that a request's objects die with it
         count(self._desk.deps.metrics, record, status)
+        self._desk.partials.count(record)
 
 
 def _look_at(saved: asyncio.Future[None]) -> BaseException | None:

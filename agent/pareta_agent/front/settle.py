@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
-from pareta_agent.engine.view import ReplicaView
+from pareta_agent.engine.view import EndpointView, ReplicaView
+from pareta_agent.front.body import Ask
+from pareta_agent.meter.audit import Counted
 from pareta_agent.meter.outcome import Facts, outcome
 from pareta_agent.meter.record import Admission, Tokens, UsageRecord
 from pareta_agent.meter.usage import Bounds, judge
 
+UNKNOWN_CONTEXT_TOKENS: Final = 2**20
+
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """Monotonic seconds; None for what never came."""
+    """Monotonic seconds; None for what never came. `retries` is how often it was sent again."""
 
     admitted_s: float
     ended_s: float
     first_token_s: float | None = None
+    retries: int = 0
 
 
 def settle(
@@ -27,7 +33,6 @@ def settle(
     chunks: int,
     times: Times,
     replica: ReplicaView,
-    retries: int = 0,
 ) -> UsageRecord:
     """The terminal record of an admission."""
     counted, source = judge(tokens, bounds, chunks)
@@ -39,10 +44,34 @@ def settle(
         tokens=counted,
         finish_reasons=facts.finish_reasons,
         choices=facts.choices,
-        retry_count=retries,
+        retry_count=times.retries,
         t_first_token_s=None if first is None else first - times.admitted_s,
         t_end_s=times.ended_s - times.admitted_s,
         replica=replica.name,
         generation=replica.generation,
         engine_version=replica.engine_version,
     )
+
+
+def bounds_of(ask: Ask, endpoint: EndpointView) -> Bounds:
+    """What the request could use at most, by what was asked and what the engine was started for."""
+    return Bounds(
+        prompts=ask.prompts,
+        choices=ask.n,
+        max_tokens=ask.max_tokens,
+        max_model_len=endpoint.max_model_len,
+        counts_output=ask.generates,
+    )
+
+
+def prompt_bytes(ask: Ask, endpoint: EndpointView) -> int:
+    """No prompt of this request is longer than that, whatever it is written in."""
+    return ask.body_bytes + len((endpoint.system_prompt or "").encode())
+
+
+def most_of(bounds: Bounds, prompt_bytes: int) -> Counted:
+    """What an engine can count for a request at most: no text has more tokens than bytes, none exceeds the context."""
+    context = bounds.max_model_len or UNKNOWN_CONTEXT_TOKENS
+    answers = bounds.prompts * bounds.choices
+    longest = min(bounds.max_tokens or context, context) + 1 if bounds.counts_output else 0
+    return Counted(min(prompt_bytes, context) * answers, longest * answers)

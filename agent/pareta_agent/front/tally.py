@@ -9,7 +9,8 @@ from pareta_agent.access.grant import Price
 from pareta_agent.access.limits import Permit
 from pareta_agent.access.price import cost_micro_usd
 from pareta_agent.front.envelope import Problem
-from pareta_agent.meter.record import Outcome, UsageRecord
+from pareta_agent.meter.outcome import debited
+from pareta_agent.meter.record import Outcome, PartialPolicy, UsageRecord
 from pareta_agent.telemetry.events import Event
 from pareta_agent.telemetry.metrics import Metrics
 
@@ -18,16 +19,17 @@ from pareta_agent.telemetry.metrics import Metrics
 class Bill:
     """What a run holds until it is settled: credit, and its share of the key's limits.
 
-    `price` is None where nothing is charged, `permit` where no limit was asked.
+    `price` is None where nothing is charged, `permit` where no limit was asked; `partial` is the org's policy.
     """
 
     held: Reservation
     price: Price | None
     permit: Permit | None = None
+    partial: PartialPolicy = "none"
 
     def used_micro_usd(self, record: UsageRecord) -> int:
         """What the record will be debited."""
-        if self.price is None or record.outcome is not Outcome.COMPLETED:
+        if self.price is None or not debited(record.outcome, record.usage_source, self.partial):
             return 0
         tokens = record.tokens
         return cost_micro_usd(self.price, tokens.input, tokens.input_cached, tokens.output)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pareta_agent.meter.record import Outcome
+from pareta_agent.meter.record import Outcome, PartialPolicy, UsageSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,3 +67,11 @@ TABLE: tuple[Row, ...] = (
 def outcome(facts: Facts) -> Outcome:
     """The one outcome of a request; total."""
     return next(result for _, applies, result in TABLE if applies(facts))
+
+
+def debited(outcome: Outcome, source: UsageSource, partial: PartialPolicy) -> bool:
+    """Whether a record's tokens cost its org anything. `partial` is the org's policy for answers that their caller left
+    midway: `delivered` debits what was seen of them. Counts that can't be true are never debited."""
+    if source not in ("engine_final", "chunk_count"):
+        return False
+    return outcome is Outcome.COMPLETED or (outcome is Outcome.PARTIAL_CLIENT and partial == "delivered")

@@ -19,6 +19,7 @@ class Outcome(StrEnum):
 
 
 UsageSource = Literal["engine_final", "chunk_count", "none", "suspect"]
+PartialPolicy = Literal["none", "delivered"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import contextlib
 import os
 from pathlib import Path
 
-_ALARM_RATIO = 0.80
+ALARM_RATIO = 0.80
 _FULL_RATIO = 0.95
 _MEASURE_EVERY_S = 1.0
 
@@ -30,7 +30,7 @@ class Room:
     @property
     def tight(self) -> bool:
         """Past the alarm mark: what was delivered may go before its time."""
-        return self.used_ratio >= _ALARM_RATIO or self._disk_full
+        return self.used_ratio >= ALARM_RATIO or self._disk_full
 
     @property
     def full(self) -> bool:

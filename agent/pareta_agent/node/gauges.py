@@ -42,7 +42,9 @@ class Gauges:
                 )
             self._metrics.set("pareta_endpoint_replicas", len(endpoint.replicas), endpoint.id)
 
-    def spool(self, stats: SpoolStats) -> None:
+    def spool(self, stats: SpoolStats, can_admit: bool) -> None:
+        self._metrics.set("pareta_spool_used_ratio", stats.used_ratio)
+        self._metrics.set("pareta_metering", float(can_admit))
         self._metrics.set("pareta_spool_last_sequence", stats.last_seq)
         self._metrics.set("pareta_spool_acked_sequence", stats.acked_seq)
         self._metrics.set("pareta_spool_unacked_events", stats.unacked)

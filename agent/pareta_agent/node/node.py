@@ -25,6 +25,7 @@ from pareta_agent.node.listen import listen, url_host
 from pareta_agent.node.ready import PlaneAddress, Ready
 from pareta_agent.node.rooms import Rooms
 from pareta_agent.node.signals import Signals
+from pareta_agent.node.spool_alarm import SpoolAlarm
 from pareta_agent.node.watch import Start, judge, not_ready
 from pareta_agent.telemetry.events import Bus, Event
 from pareta_agent.telemetry.systemd import notify
@@ -92,6 +93,7 @@ class Node:
             rooms.gpus.run(rooms.gpus_moved),
             rooms.idler.run(),
             rooms.offer.run(rooms.catalog_changed),
+            rooms.auditor.run(),
             rooms.spool.guard(),
             self._control(rooms),
             self._reread(rooms),
@@ -122,13 +124,14 @@ class Node:
 
     async def _watch(self, rooms: Rooms) -> None:
         """Follows the fleet: readiness, the Ready block, and a start of which nothing came."""
-        revision = 0
+        revision, alarm = 0, SpoolAlarm(self._bus)
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(WATCH_S):
                     revision = await rooms.fleet.changed(revision)
             wanted, view = rooms.controller.wanted.values(), rooms.fleet.view()
             lease, metering = rooms.heart.may_admit(), rooms.spool.can_admit()
+            alarm.look(rooms.spool.stats(), metering)
             rooms.front.set_ready(*not_ready(wanted, view, lease=lease, metering=metering))
             notify(self._notify_socket, "WATCHDOG=1")
             start = judge(wanted, view)

@@ -114,7 +114,7 @@ class Report:
         if self.fleet:
             self._gauges.endpoints(self.fleet.view())
             self._gauges.starts(self.fleet.start_times())
-        self._gauges.spool(self._spool.stats())
+        self._gauges.spool(self._spool.stats(), self._spool.can_admit())
         self._gauges.plans(self.deployment.reports)
         self._gauges.gpus(self.gpus)
         self._gauges.catalog(self.offer)

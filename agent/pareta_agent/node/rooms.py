@@ -31,10 +31,12 @@ from pareta_agent.front.deps import FrontDeps
 from pareta_agent.front.front import Front
 from pareta_agent.hardware.inventory import Gpu, to_json
 from pareta_agent.hardware.nvml import read_inventory
+from pareta_agent.meter.audit import Audit
 from pareta_agent.meter.record import Admission, UsageRecord
 from pareta_agent.meter.settings import spool_path
 from pareta_agent.meter.spool import Spool
 from pareta_agent.node import slices
+from pareta_agent.node.auditor import Auditor
 from pareta_agent.node.deploy import Deployment
 from pareta_agent.node.gpus import GpuWatch
 from pareta_agent.node.healer import MEASURED, Healer
@@ -145,6 +147,9 @@ class Rooms:
         self.questions = Questions(client, self.deployment.judge, clock)
 
     def _join_front(self, metrics: Metrics, bus: Bus, clock: Clock) -> None:
+        audit = Audit()
+        self.auditor = Auditor(self.fleet, audit, metrics, clock, bus)
+        bus.listen(self.auditor.heard)
         deps = FrontDeps(
             keys=self.keys,
             credit=self.book,
@@ -156,6 +161,7 @@ class Rooms:
             emit=bus,
             plane_url=self.plane_url,
             wake=self.fleet.wake,
+            audit=audit,
         )
         certificate = slices.certificate(self.settings)
         self.front = self.report.front = Front(slices.front_settings(self.settings), deps, certificate)

@@ -16,7 +16,8 @@ from pareta_agent.access.grant import Price
 from pareta_agent.access.price import cost_micro_usd
 from pareta_agent.clock import Clock
 from pareta_agent.meter.event import FINISHED, NO_HASH, QUARANTINED, Entry, parse_wire
-from pareta_agent.meter.record import Outcome
+from pareta_agent.meter.outcome import debited
+from pareta_agent.meter.record import Outcome, PartialPolicy
 from pareta_agent.plane.schema import (
     Database,
     chains,
@@ -29,10 +30,10 @@ from pareta_agent.plane.schema import (
     rejections,
     timings,
 )
+from pareta_agent.plane.state import partial_policies
 
 _PRINTABLE = "^[ -~]*$"  # what no database refuses: an event that it did would hold up all after it
 _Count = Annotated[int, Field(ge=0, le=2**53)]
-_DEBITED_SOURCES = ("engine_final", "chunk_count")
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +148,7 @@ class Ledger:
     def _work(self, connection: Connection, source: str, fresh: list[tuple[Entry, dict[str, Any]]]) -> _Work:
         work, now_s = _Work(), self._clock.wall_s()
         prices, known_orgs = _prices(connection), set(connection.execute(select(orgs.c.id)).scalars())
+        partial = partial_policies(connection)
         asked = [event["data"].get("request_id") for _, event in fresh if event["type"] == FINISHED]
         asked = [each for each in asked if isinstance(each, str) and "\x00" not in each]
         seen = set(
@@ -168,7 +170,7 @@ class Ledger:
             if event["type"] != FINISHED:
                 work.events.append({**place, "type": event["type"], "data": event["data"]})
                 continue
-            row = _ledger_row(event["data"], prices, known_orgs, seen)
+            row = _ledger_row(event["data"], prices, known_orgs, partial, seen)
             if isinstance(row, str):
                 work.rejections.append({**place, "reason": row, "event": event})
                 continue
@@ -225,7 +227,11 @@ def _follow(
 
 
 def _ledger_row(
-    data: dict[str, Any], prices: dict[str, Price], known_orgs: set[str], seen: set[str]
+    data: dict[str, Any],
+    prices: dict[str, Price],
+    known_orgs: set[str],
+    partial: dict[str, PartialPolicy],
+    seen: set[str],
 ) -> dict[str, Any] | str:
     """The row, or why there can be none."""
     try:
@@ -240,7 +246,7 @@ def _ledger_row(
     if (price := prices.get(usage.endpoint)) is None:
         return "unknown endpoint"
     tokens = usage.tokens
-    debited = usage.outcome is Outcome.COMPLETED and usage.usage_source in _DEBITED_SOURCES
+    costs = debited(usage.outcome, usage.usage_source, partial.get(usage.org, "none"))
     cost = cost_micro_usd(price, tokens.input, tokens.input_cached, tokens.output)
     return {
         "request_id": usage.request_id,
@@ -253,7 +259,7 @@ def _ledger_row(
         "cached_tokens": tokens.input_cached,
         "output_tokens": tokens.output,
         "reasoning_tokens": tokens.output_reasoning,
-        "debit_micro_usd": cost if debited else 0,
+        "debit_micro_usd": cost if costs else 0,
     }
 
 

@@ -39,6 +39,13 @@ orgs = Table(
     Column("id", String(64), primary_key=True),
     Column("balance_micro_usd", BigInteger, nullable=False),
 )
+# What an org wants of answers that a caller left midway; an org without a row pays nothing for them.
+policies = Table(
+    "policies",
+    metadata,
+    Column("org", String(64), primary_key=True),
+    Column("partial", String(16), nullable=False),
+)
 keys = Table(
     "keys",
     metadata,

@@ -22,7 +22,8 @@ from pareta_agent.control.wire import (
     WirePrice,
 )
 from pareta_agent.errors import ConfigError
-from pareta_agent.plane.schema import Database, deployments, endpoints, keys, orgs, revisions
+from pareta_agent.meter.record import PartialPolicy
+from pareta_agent.plane.schema import Database, deployments, endpoints, keys, orgs, policies, revisions
 
 KEY_PREFIX = "pareta_sk_"
 _KEY_TTL_S = 60.0
@@ -79,6 +80,21 @@ class State:
                 raise ConfigError("org_unknown", f"there is no org {org}", "see `pareta-agent org ls`")
             bump(connection, "keys")
             return int(changed)
+
+    def set_partial(self, org: str, partial: PartialPolicy) -> None:
+        """What the org pays for answers that a caller left midway, from now on. Raises ConfigError `org_unknown`."""
+        with self._database.write() as connection:
+            if not connection.execute(select(orgs.c.id).where(orgs.c.id == org)).first():
+                raise ConfigError("org_unknown", f"there is no org {org}", "see `pareta-agent org ls`")
+            if not connection.execute(
+                update(policies).where(policies.c.org == org).values(partial=partial)
+            ).rowcount:
+                connection.execute(policies.insert().values(org=org, partial=partial))
+            bump(connection, "keys")
+
+    def partial(self, org: str) -> PartialPolicy:
+        with self._database.read() as connection:
+            return partial_policies(connection).get(org, "none")
 
     def org_rows(self) -> list[tuple[str, int]]:
         with self._database.read() as connection:
@@ -141,8 +157,9 @@ class State:
         )
         with self._database.read() as connection:
             row = connection.execute(query).first()
-        if row is None:
-            return None
+            if row is None:
+                return None
+            partial = partial_policies(connection).get(row.org, "none")
         return KeyAnswer(
             server_time=self._clock.wall_s(),
             org=row.org,
@@ -150,6 +167,7 @@ class State:
             state="revoked" if row.revoked else "active" if row.balance_micro_usd > 0 else "no_credit",
             endpoints=row.endpoints,
             limits=KeyLimits(**row.limits),
+            partial=partial,
             ttl_s=_KEY_TTL_S,
         )
 
@@ -221,6 +239,11 @@ def bump(connection: Connection, name: str) -> None:
 
 def revision_of(connection: Connection, name: str) -> int:
     return connection.execute(select(revisions.c.value).where(revisions.c.name == name)).scalar() or 0
+
+
+def partial_policies(connection: Connection) -> dict[str, PartialPolicy]:
+    """By org; one that is not there pays for nothing that was left."""
+    return {row.org: row.partial for row in connection.execute(select(policies))}
 
 
 def _endpoint_rows(connection: Connection) -> dict[str, dict[str, Any]]:

@@ -66,6 +66,11 @@ TABLE: Final[tuple[Series, ...]] = (
     Series(
         "pareta_requests_held", "gauge", "Calls that wait for an endpoint to wake or start.", ("endpoint",)
     ),
+    Series(
+        "pareta_keys_mostly_partial",
+        "gauge",
+        "Keys whose callers left most of their answers midway, in the last five minutes that were counted.",
+    ),
     Series("pareta_upstream_retries_total", "counter", "Requests sent to an engine again.", ("endpoint",)),
     Series("pareta_front_connections", "gauge", "Open connections of callers."),
     Series(
@@ -97,7 +102,21 @@ TABLE: Final[tuple[Series, ...]] = (
     Series("pareta_spool_unacked_events", "gauge", "Events that the plane has not acknowledged."),
     Series("pareta_spool_open_requests", "gauge", "Admitted requests without a terminal record."),
     Series("pareta_spool_bytes", "gauge", "Size of the spool on disk."),
+    Series("pareta_spool_used_ratio", "gauge", "Share of spool.max_bytes that is in use."),
+    Series("pareta_metering", "gauge", "1 while usage can be recorded; otherwise nothing is admitted."),
     Series("pareta_spool_quarantined_events", "gauge", "Events that the plane refused for good."),
+    Series(
+        "pareta_usage_drift_tokens",
+        "gauge",
+        "Tokens that an endpoint's engines counted beyond its records, by kind.",
+        ("endpoint", "kind"),
+    ),
+    Series(
+        "pareta_usage_drift_unexplained_tokens",
+        "gauge",
+        "The part of the drift that no cut, running or suspect request can account for.",
+        ("endpoint", "kind"),
+    ),
     Series("pareta_heartbeats_total", "counter", "Heartbeats sent, by result.", ("result",)),
     Series("pareta_plane_up", "gauge", "1 while the lease with the control plane holds."),
     Series("pareta_catalog_age_seconds", "gauge", "Since the channel last confirmed the catalog in use."),

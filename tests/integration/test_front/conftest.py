@@ -24,6 +24,7 @@ from pareta_agent.clock import SystemClock
 from pareta_agent.engine.view import EndpointView, FleetView, ReplicaView
 from pareta_agent.front import Front, FrontDeps, FrontSettings
 from pareta_agent.front.tls import Certificate
+from pareta_agent.meter.audit import Audit
 from pareta_agent.meter.record import Admission, UsageRecord
 from pareta_agent.telemetry.events import Event, Phase
 from pareta_agent.telemetry.metrics import Metrics
@@ -92,6 +93,7 @@ class Rig:
     woken: list[str] = field(default_factory=list)
     replicas: tuple[ReplicaView, ...] = ()
     complete: bool = True
+    audit: Audit = field(default_factory=Audit)
 
     @property
     def url(self) -> str:
@@ -157,7 +159,7 @@ async def running_rig(
         rig.balance_micro_usd -= granted
         return CreditLease(granted, 60.0)
 
-    clock, metrics, spool = SystemClock(), Metrics(), HeldSpool()
+    clock, metrics, spool, audit = SystemClock(), Metrics(), HeldSpool(), Audit()
     deps = FrontDeps(
         keys=KeyCache(introspect, clock),
         credit=CreditBook(lease, clock),
@@ -168,10 +170,11 @@ async def running_rig(
         clock=clock,
         emit=lambda event: rig.events.append(event),
         wake=lambda endpoint: rig.woken.append(endpoint),
+        audit=audit,
     )
     front = Front(settings, deps, certificate)
     sock = socket.create_server(("127.0.0.1", 0), backlog=4096)
-    rig = Rig(front, sock.getsockname()[1], spool, metrics, sockets)
+    rig = Rig(front, sock.getsockname()[1], spool, metrics, sockets, audit=audit)
     await front.start(sock)
     front.set_ready()
     try:

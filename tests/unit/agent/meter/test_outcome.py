@@ -6,8 +6,8 @@ import itertools
 
 import pytest
 
-from pareta_agent.meter.outcome import TABLE, Facts, outcome
-from pareta_agent.meter.record import Outcome
+from pareta_agent.meter.outcome import TABLE, Facts, debited, outcome
+from pareta_agent.meter.record import Outcome, UsageSource
 
 WHOLE = {"upstream_status": 200, "ended": True, "finish_reasons": ("stop",), "usage_seen": True}
 
@@ -82,3 +82,12 @@ def test_the_table_is_total() -> None:
     ):
         for ended, usage, error, gone, late, fault in flags:
             assert outcome(Facts(status, ended, choices, reasons, usage, error, gone, late, fault)) in Outcome
+
+
+@pytest.mark.parametrize("ended", Outcome)
+@pytest.mark.parametrize("source", ["engine_final", "chunk_count", "none", "suspect"])
+def test_what_is_debited(ended: Outcome, source: UsageSource) -> None:
+    """A completed call; under `delivered` also what was seen of one that its caller left; no counts that can't be."""
+    counted = source in ("engine_final", "chunk_count")
+    assert debited(ended, source, "none") == (counted and ended == "completed")
+    assert debited(ended, source, "delivered") == (counted and ended in ("completed", "partial_client"))

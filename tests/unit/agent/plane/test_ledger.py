@@ -11,11 +11,13 @@ from sqlalchemy.exc import IntegrityError
 
 from pareta_agent.clock import SystemClock
 from pareta_agent.control.wire import DesiredEndpoint, WirePrice
+from pareta_agent.errors import ConfigError
 from pareta_agent.meter.event import NO_HASH, Entry, Item, canonical, chain, finished, item
 from pareta_agent.meter.record import Admission, Outcome, Tokens, UsageRecord
 from pareta_agent.plane.ledger import Refused, Taken
 from pareta_agent.plane.node_api import Plane
 from pareta_agent.plane.schema import Database
+from pareta_agent.plane.state import sha256_hex
 
 SOURCE = "//pareta/node/n/spool/s"
 
@@ -72,6 +74,30 @@ def test_only_a_completed_request_is_debited(plane: Plane, outcome: Outcome) -> 
     plane.ledger.take("n", chained([usage("a", outcome)]))
     assert [row["debit_micro_usd"] for row in plane.ledger.rows()] == [0]
     assert plane.state.balance("org") == 1_000_000
+
+
+def test_what_was_delivered_is_debited_where_the_org_says_so(plane: Plane) -> None:
+    """Ten output tokens seen, no prompt counted; back to `none`, the next such call is free again."""
+    seen = {"outcome": Outcome.PARTIAL_CLIENT, "source": "chunk_count", "tokens": Tokens(output=10)}
+    events = chained([usage("a", **seen), usage("b", **seen), usage("c", Outcome.FAILED_ENGINE)])
+    plane.state.set_partial("org", "delivered")
+    plane.ledger.take("n", events[:1])
+    plane.state.set_partial("org", "none")
+    plane.ledger.take("n", events[1:])
+    assert [row["debit_micro_usd"] for row in plane.ledger.rows()] == [20, 0, 0]
+    assert plane.state.balance("org") == 1_000_000 - 20
+
+
+def test_a_key_says_its_orgs_policy(plane: Plane) -> None:
+    """And a change moves the revision by which nodes ask anew."""
+    secret = plane.state.mint_key("org").secret
+    before = plane.state.revision("keys")
+    plane.state.set_partial("org", "delivered")
+    found = plane.state.introspect(sha256_hex(secret))
+    assert found is not None
+    assert (found.partial, plane.state.revision("keys")) == ("delivered", before + 1)
+    with pytest.raises(ConfigError):
+        plane.state.set_partial("nobody", "none")
 
 
 def test_a_suspect_count_is_not_debited(plane: Plane) -> None:

@@ -1,0 +1,50 @@
+"""Who leaves most of what they ask for? What is left midway costs nothing by default: a habit of it is worth a word."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pareta_agent.clock import Clock
+from pareta_agent.meter.record import Outcome, UsageRecord
+from pareta_agent.telemetry.events import Emit, Event
+from pareta_agent.telemetry.metrics import Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class PartialSettings:
+    """A key is named when at least `least` of its calls ended within a window and that share of them was left."""
+
+    window_s: float = 300.0
+    least: int = 20
+    ratio: float = 0.5
+
+
+class Partials:
+    """Counts by key in windows that follow each other; the gauge holds the last whole window's keys until the next."""
+
+    def __init__(
+        self, metrics: Metrics, clock: Clock, emit: Emit, settings: PartialSettings = PartialSettings()
+    ) -> None:
+        self._metrics, self._clock, self._emit, self._settings = metrics, clock, emit, settings
+        self._counts: dict[tuple[str, str], list[int]] = {}
+        self._until_s = clock.mono_s() + settings.window_s
+
+    def count(self, record: UsageRecord) -> None:
+        """For each request that ended."""
+        counts = self._counts.setdefault((record.admission.org, record.admission.key_id), [0, 0])
+        counts[0] += 1
+        counts[1] += record.outcome is Outcome.PARTIAL_CLIENT
+
+    def tick(self) -> None:
+        """Now and then: at a window's end, says which keys were over it."""
+        if self._clock.mono_s() < self._until_s:
+            return
+        self._until_s = self._clock.mono_s() + self._settings.window_s
+        over = 0
+        for (org, key_id), (ended, partial) in self._counts.items():
+            if ended >= self._settings.least and partial >= self._settings.ratio * ended:
+                over += 1
+                fields = {"org": org, "key_id": key_id, "ended": ended, "partial": partial}
+                self._emit(Event("partials_frequent", "warning", fields))
+        self._metrics.set("pareta_keys_mostly_partial", over)
+        self._counts.clear()

@@ -1,0 +1,168 @@
+"""Do the records add up to what the engines say they did?
+
+One account an engine's life: what its token counters grew by since the first look, against the sum of the records of
+its requests. What a request may have used without our knowing (it was cut, it still runs, its counts are suspect) is a
+range; only what lies outside of all ranges is unexplained. Pure bookkeeping: somebody else reads the counters.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from pareta_agent.meter.record import UsageRecord
+
+_COUNTER: Final = re.compile(
+    r"^vllm:(prompt|generation)_tokens_total(?:\{[^}]*\})? ([0-9.eE+]+)$", re.MULTILINE
+)
+_NAMED_REQUESTS: Final = 20
+
+
+class Counted(NamedTuple):
+    """Tokens of prompts (once for each answer generated from them), tokens generated."""
+
+    input: int = 0
+    output: int = 0
+
+    def plus(self, other: Counted) -> Counted:
+        return Counted(self.input + other.input, self.output + other.output)
+
+    def less(self, other: Counted) -> Counted:
+        return Counted(self.input - other.input, self.output - other.output)
+
+    def outside(self, low: Counted, high: Counted) -> Counted:
+        """How far each lies below `low` (negative) or above `high`; 0 between."""
+        return Counted(*(min(0, v - a) + max(0, v - b) for v, a, b in zip(self, low, high, strict=True)))
+
+
+NOTHING: Final = Counted()
+
+
+def counters(metrics: str) -> Counted | None:
+    """An engine's own counts, summed over its data-parallel ranks; None when it tells none."""
+    found: dict[str, float] = {}
+    for name, value in _COUNTER.findall(metrics):
+        found[name] = found.get(name, 0.0) + float(value)
+    return Counted(int(found["prompt"]), int(found["generation"])) if len(found) == 2 else None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A request that was sent to an engine; `most` bounds what it can use there."""
+
+    account: Account
+    number: int
+    most: Counted
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """What an engine counted beyond its records. `unexplained` is the part that no request of an uncertain end could
+    account for; `requests` names the latest of those, `<id> <outcome> <usage source>` each. `busy`: some still run."""
+
+    tokens: Counted = NOTHING
+    unexplained: Counted = NOTHING
+    busy: bool = False
+    requests: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What was on record when the counters were asked for."""
+
+    recorded: Counted
+    low: Counted
+    high: Counted
+    closed: Counted
+    ended: int
+
+
+@dataclass(eq=False, slots=True)
+class Account:
+    """One engine from its start to its end; `opened` and `closed` sum what their requests could use at most."""
+
+    baseline: Counted | None = None
+    recorded: Counted = NOTHING
+    low: Counted = NOTHING
+    high: Counted = NOTHING
+    opened: Counted = NOTHING
+    closed: Counted = NOTHING
+    number: int = 0
+    ended: int = 0
+    straddling: int | None = None  # requests up to this number began before the baseline
+    uncertain: deque[str] = field(default_factory=lambda: deque(maxlen=_NAMED_REQUESTS))
+
+    def open(self, most: Counted) -> Entry:
+        self.number += 1
+        self.opened = self.opened.plus(most)
+        return Entry(self, self.number, most)
+
+    def close(self, entry: Entry, record: UsageRecord, prompt_copies: int, refused: bool) -> None:
+        self.ended += 1
+        self.closed = self.closed.plus(entry.most)
+        if self.straddling is None or entry.number <= self.straddling:
+            self.high = self.high.plus(entry.most)
+            return
+        tokens = Counted(record.tokens.input * prompt_copies, record.tokens.output)
+        self.recorded = self.recorded.plus(tokens)
+        if record.usage_source == "engine_final" or refused:
+            return
+        admission = record.admission
+        self.uncertain.append(f"{admission.request_id} {record.outcome} {record.usage_source}")
+        self.high = self.high.plus(Counted(*(max(0, m - t) for m, t in zip(entry.most, tokens, strict=True))))
+        if record.usage_source == "suspect":
+            self.low = self.low.less(tokens)
+
+    def lose(self, entry: Entry, request_id: str) -> None:
+        """The request goes on elsewhere; what this engine did for it nobody was told."""
+        self.ended += 1
+        self.closed = self.closed.plus(entry.most)
+        self.high = self.high.plus(entry.most)
+        self.uncertain.append(f"{request_id} moved none")
+
+    def add(self, tokens: Counted) -> None:
+        """What the agent itself asked the engine."""
+        self.recorded = self.recorded.plus(tokens)
+
+    def look(self) -> Look:
+        """Before the counters are asked for: all that is on record now, the engine has counted by then."""
+        if self.baseline is None:
+            self.recorded = self.low = self.high = NOTHING
+        return Look(self.recorded, self.low, self.high, self.closed, self.ended)
+
+    def judge(self, look: Look, engine: Counted) -> Drift | None:
+        """After they came; None at the first look, which is what the later ones count from."""
+        if self.baseline is None:
+            self.baseline, self.straddling = engine, self.number
+            return None
+        tokens = engine.less(self.baseline).less(look.recorded)
+        high = look.high.plus(self.opened).less(look.closed)
+        unexplained = tokens.outside(look.low, high)
+        return Drift(tokens, unexplained, self.number > look.ended, tuple(self.uncertain))
+
+
+class Audit:
+    """The accounts of all engines, by replica and generation."""
+
+    def __init__(self) -> None:
+        self._accounts: dict[tuple[str, int], Account] = {}
+
+    def of(self, replica: str, generation: int) -> Account:
+        key = (replica, generation)
+        account = self._accounts.get(key)
+        if account is None:
+            account = self._accounts[key] = Account()
+        return account
+
+    def open(self, replica: str, generation: int, most: Counted) -> Entry:
+        """A request goes to that engine."""
+        return self.of(replica, generation).open(most)
+
+    def keep(self, living: Collection[tuple[str, int]]) -> None:
+        """Forgets the accounts of engines that are gone and whose requests have ended."""
+        for key in self._accounts.keys() - set(living):
+            if self._accounts[key].number == self._accounts[key].ended:
+                del self._accounts[key]
