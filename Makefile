@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 ARGS   ?=
 PYTEST := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest
 
-.PHONY: serve test long check fmt bench tools engine clean
+.PHONY: serve test long soak check fmt bench tools engine clean
 
 serve: $(VENV)/.runtime
 	@exec $(BIN)/pareta-agent serve $(ARGS)
@@ -18,6 +18,10 @@ test: $(VENV)/.dev tools engine lint
 # What takes minutes a test: real engines killed, stopped and frozen at many moments, compiled mode, every kernel asked.
 long: $(VENV)/.dev tools engine
 	@$(PYTEST) -m long $(ARGS)
+
+# Half an hour of mixed load in which something breaks every five seconds; memory and descriptors are followed.
+soak: $(VENV)/.dev
+	@PYTHONPATH=tests $(BIN)/python -m moneylab.soak $(ARGS)
 
 # The fast tier: what to run before each commit.
 check: $(VENV)/.dev lint

@@ -4,7 +4,8 @@
 
 A request here is what the front does with the spool and nothing else: admit, a turn of the loop, finish, wait until
 the record is on disk. "Off" is the same without the spool, so the difference is the meter's. Modes alternate within a
-round; CPU is the whole process's (writer thread included), medians over rounds.
+round; CPU is the whole process's (writer thread included), medians over rounds. `tokens` are 64 streams of 50 tokens,
+20 ms apart: what of the time between two tokens is the meter's.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from pareta_agent.meter.settings import SpoolSettings
 from pareta_agent.meter.spool import Spool
 
 SLOW_SYNC_S = 0.01
+STREAMS, TOKENS, GAP_S = 64, 50, 0.02
 One = Callable[[int], Awaitable[None]]
 
 
@@ -75,6 +77,35 @@ async def load(one: One, workers: int, seconds: float) -> dict[str, float]:
         "cpu_us_per_request": cpu_s / len(waits) * 1e6,
         "p50_ms": waits[len(waits) // 2] * 1e3,
         "p99_ms": waits[len(waits) * 99 // 100] * 1e3,
+    }
+
+
+async def paced(spool: Spool | None, seconds: float) -> dict[str, float]:
+    """Gaps between the tokens of streams that begin and end all the time."""
+    gaps: list[float] = []
+    numbers = iter(range(10**12))
+    end_s = time.perf_counter() + seconds
+
+    async def stream(delay_s: float) -> None:
+        await asyncio.sleep(delay_s)
+        while time.perf_counter() < end_s:
+            each = record(next(numbers))
+            if spool is not None:
+                spool.admit(each.admission)
+            last_s = time.perf_counter()
+            for _ in range(TOKENS):
+                await asyncio.sleep(GAP_S)
+                now_s = time.perf_counter()
+                gaps.append(now_s - last_s)
+                last_s = now_s
+            if spool is not None:
+                await spool.finish(each)
+
+    await asyncio.gather(*(stream(n * GAP_S * TOKENS / STREAMS) for n in range(STREAMS)))
+    gaps.sort()
+    return {
+        "gap_p50_ms": gaps[len(gaps) // 2] * 1e3,
+        "gap_p99_ms": gaps[len(gaps) * 99 // 100] * 1e3,
     }
 
 
@@ -122,6 +153,26 @@ async def measure(workers: int, seconds: float, rounds: int) -> dict[str, Any]:
     return result
 
 
+async def between_tokens(seconds: float, rounds: int) -> dict[str, dict[str, float]]:
+    """Gaps without the meter, with it, and with it on a slow disk; medians over rounds."""
+    found: dict[str, list[dict[str, float]]] = {"off": [], "on": [], "slow disk": []}
+    for number in range(rounds):
+        with tempfile.TemporaryDirectory(dir=Path.cwd()) as home:
+            disk = Disk(f"slow-tokens-{number}", keeps_images=False)
+            disk.sync_takes_s = SLOW_SYNC_S
+            found["off"].append(await paced(None, seconds))
+            for mode, vfs in (("on", None), ("slow disk", disk.name)):
+                settings = SpoolSettings("n", reserve_bytes=4096, disk_reserve_bytes=0, vfs=vfs)
+                spool = Spool.open(Path(home) / mode / "spool.db", settings, SystemClock())
+                await spool.begin_epoch(1)
+                found[mode].append(await paced(spool, seconds))
+                spool.close()
+    return {
+        mode: {name: round(statistics.median(each[name] for each in runs), 2) for name in runs[0]}
+        for mode, runs in found.items()
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -138,6 +189,7 @@ def main() -> None:
             str(workers): uvloop.run(measure(workers, options.seconds, options.rounds))
             for workers in (1, 64, 256)
         },
+        "tokens": uvloop.run(between_tokens(options.seconds, options.rounds)),
     }
     text = json.dumps(result, indent=2)
     print(text)

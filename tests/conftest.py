@@ -6,7 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 import postgres as postgres_server
@@ -42,6 +42,38 @@ def start(home: Path) -> Iterator[Callable[..., Agent]]:
     for agent in agents:
         agent.__exit__()
     assert processes_of(home) == []
+
+
+@pytest.fixture
+def figures(record_property: Callable[[str, object], None]) -> Callable[..., None]:
+    """Holds the fault suite's claim, and leaves its figures in the report (benchmarks/faults.py reads them).
+
+    `promised` are the requests whose callers saw the end, `rows` those that are on record, one entry a record;
+    `admitted` defaults to the distinct ones; `told` counts records that a damaged disk took and the node reported.
+    """
+
+    def note(
+        promised: Collection[str],
+        rows: Sequence[str],
+        *,
+        admitted: int | None = None,
+        left_open: int = 0,
+        told: int = 0,
+    ) -> None:
+        found = {
+            "lost": len(set(promised) - set(rows)) - told,
+            "double": len(rows) - len(set(rows)),
+            "admitted": len(set(rows)) + left_open if admitted is None else admitted,
+            "outcomes": len(rows),
+            "open": left_open,
+            "damaged_and_told": told,
+        }
+        for name, value in found.items():
+            record_property(name, value)
+        assert (found["lost"], found["double"]) == (0, 0)
+        assert found["admitted"] == found["outcomes"] + found["open"]
+
+    return note
 
 
 @pytest.fixture(scope="session")

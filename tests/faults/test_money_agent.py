@@ -11,90 +11,30 @@ import sqlite3
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
+import openai
 import psutil
 import pytest
 from harness import Agent
+from moneylab.callers import Seen, account, session_of, stream
 
 from pareta_agent.control.heartbeat import HeartbeatSettings
 
 pytestmark = pytest.mark.slow
 
 Start = Callable[..., Agent]
+Figures = Callable[..., None]
 LEASE_S = HeartbeatSettings().admit_for_s
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """One call as its caller saw it: `whole` when the stream ended as it should."""
-
-    request_id: str | None
-    status: int | None
-    tokens: int = 0
-    whole: bool = False
-
-
-async def stream(
-    session: aiohttp.ClientSession, ready: dict[str, Any], *, leave_after: int | None = None
-) -> Seen:
-    """Streams one answer; `leave_after` chunks the caller hangs up."""
-    body = {
-        "model": ready["endpoints"][0]["id"],
-        "messages": [{"role": "user", "content": "say it"}],
-        "stream": True,
-        "max_tokens": 12,
-    }
-    request_id, status, tokens = None, None, 0
-    try:
-        async with session.post(ready["base_url"] + "/chat/completions", json=body) as response:
-            request_id, status = response.headers.get("x-request-id"), response.status
-            if status != 200:
-                await response.read()
-                return Seen(request_id, status)
-            if leave_after == 0:
-                return Seen(request_id, status)
-            chunks, done, failed = 0, False, False
-            async for line in response.content:
-                if line.startswith(b"data: [DONE]"):
-                    done = True
-                elif line.startswith(b"data: "):
-                    chunks += 1
-                    event = json.loads(line[6:])
-                    choices = event.get("choices", ())
-                    failed |= "error" in event
-                    tokens += sum(bool(choice["delta"].get("content")) for choice in choices)
-                if chunks == leave_after:
-                    return Seen(request_id, status, tokens)
-            return Seen(request_id, status, tokens, done and not failed)
-    except (TimeoutError, aiohttp.ClientError, OSError):
-        return Seen(request_id, status, tokens)
-
-
-def session_of(key: str) -> aiohttp.ClientSession:
-    return aiohttp.ClientSession(
-        headers={"Authorization": f"Bearer {key}"},
-        connector=aiohttp.TCPConnector(limit=0),
-        timeout=aiohttp.ClientTimeout(total=30),
-    )
-
-
-def check(rows: list[dict[str, Any]], seen: list[Seen]) -> Counter[str]:
+def check(figures: Figures, rows: list[dict[str, Any]], seen: list[Seen]) -> Counter[str]:
     """Nothing lost, nothing double, no debit without a completion; the outcomes' counts."""
-    ids = [row["request_id"] for row in rows]
-    assert len(ids) == len(set(ids))
-    by_id = {row["request_id"]: row for row in rows}
-    for each in seen:
-        if each.whole:
-            assert by_id[each.request_id]["outcome"] == "completed"
-            assert by_id[each.request_id]["output_tokens"] == each.tokens
-            assert by_id[each.request_id]["debit_micro_usd"] > 0
-        elif each.status not in (None, 200):
-            assert each.request_id not in by_id
-    assert all(row["debit_micro_usd"] == 0 for row in rows if row["outcome"] != "completed")
-    return Counter(row["outcome"] for row in rows)
+    found = account(rows, seen)
+    assert (found.lost, found.charged_wrongly) == (0, 0)
+    figures([str(each.request_id) for each in seen if each.whole], [row["request_id"] for row in rows])
+    return found.outcomes
 
 
 async def load(ready: dict[str, Any], key: str, seconds: float, workers: int) -> list[Seen]:
@@ -113,7 +53,7 @@ async def load(ready: dict[str, Any], key: str, seconds: float, workers: int) ->
     return seen
 
 
-async def test_kill_9_of_the_agent_loses_no_completion(start: Start) -> None:
+async def test_kill_9_of_the_agent_loses_no_completion(start: Start, figures: Figures) -> None:
     """Three deaths under 64 streams: what a caller saw whole is debited once, with the tokens it saw."""
     seen: list[Seen] = []
     key = ""
@@ -127,48 +67,44 @@ async def test_kill_9_of_the_agent_loses_no_completion(start: Start) -> None:
         seen += await loading
     agent = start("--slow-token", "0.01")
     await asyncio.to_thread(agent.ready)
-    outcomes = check(agent.usage(), seen)
+    outcomes = check(figures, agent.usage(), seen)
     assert sum(each.whole for each in seen) > 100
     assert outcomes["completed"] >= sum(each.whole for each in seen)
     assert outcomes["agent_crash"] > 0
 
 
-async def test_a_caller_may_leave_at_any_chunk(start: Start) -> None:
+async def test_a_caller_may_leave_at_any_chunk(start: Start, figures: Figures) -> None:
     """Gone midway is a partial without a debit; gone after the last choice's end is a completion."""
     agent = start("--slow-token", "0.005")
     ready = await asyncio.to_thread(agent.ready)
     async with session_of(ready["api_key"]) as session:
         seen = [await stream(session, ready, leave_after=chunk) for chunk in range(15)]
     await asyncio.sleep(0.5)
-    outcomes = check(agent.usage(), seen)
+    outcomes = check(figures, agent.usage(), seen)
     assert outcomes.total() == len(seen)
     assert set(outcomes) <= {"partial_client", "completed"}
     assert outcomes["partial_client"] >= 11
 
 
-async def test_kill_9_of_the_engine_debits_nothing(start: Start) -> None:
+async def test_kill_9_of_the_engine_debits_nothing(start: Start, figures: Figures) -> None:
     """Streams that its death cuts end as failed_engine, and none ends as if it were whole."""
     agent = start("--slow-token", "0.2")
     ready = await asyncio.to_thread(agent.ready)
     loading = asyncio.create_task(load(ready, ready["api_key"], 0.5, 16))
     await asyncio.sleep(0.8)
-    engines = [
-        child
-        for child in psutil.Process(agent.process.pid).children(recursive=True)
-        if any("fakes/engine.py" in part for part in child.cmdline())
-    ]
+    engines = engines_of(agent)
     assert engines != []
     for engine in engines:
         os.kill(engine.pid, signal.SIGKILL)
     seen = await loading
     await asyncio.sleep(0.5)
-    outcomes = check(agent.usage(), seen)
+    outcomes = check(figures, agent.usage(), seen)
     assert [each for each in seen if each.whole] == []
     assert outcomes == {"failed_engine": 16}
 
 
 async def test_an_agent_that_was_frozen_past_its_lease_admits_nothing_until_it_is_renewed(
-    start: Start,
+    start: Start, figures: Figures
 ) -> None:
     """Stopped for longer than the lease, it wakes with a plane that does not answer yet: 503; then it serves again."""
     agent = start()
@@ -188,10 +124,10 @@ async def test_an_agent_that_was_frozen_past_its_lease_admits_nothing_until_it_i
             await asyncio.sleep(0.5)
             seen.append(await stream(session, ready))
     assert (seen[0].whole, seen[1].status, seen[-1].whole) == (True, 503, True)
-    assert check(agent.usage(), seen) == {"completed": 2}
+    assert check(figures, agent.usage(), seen) == {"completed": 2}
 
 
-async def test_a_balance_that_reaches_zero_is_not_overspent(start: Start) -> None:
+async def test_a_balance_that_reaches_zero_is_not_overspent(start: Start, figures: Figures) -> None:
     """A hundred callers, money for a few: some get their answer, the others a 402, and nobody goes below zero."""
     agent = start("--slow-token", "0.002")
     ready = await asyncio.to_thread(agent.ready)
@@ -202,7 +138,7 @@ async def test_a_balance_that_reaches_zero_is_not_overspent(start: Start) -> Non
         seen = await asyncio.gather(*(stream(session, ready) for _ in range(100)))
         for _ in range(3):
             seen += await asyncio.gather(*(stream(session, ready) for _ in range(100)))
-    outcomes = check(agent.usage(), seen)
+    outcomes = check(figures, agent.usage(), seen)
     ((left,),) = database.execute("SELECT balance_micro_usd FROM orgs")
     database.close()
     assert Counter(each.status for each in seen).keys() == {200, 402}
@@ -210,14 +146,127 @@ async def test_a_balance_that_reaches_zero_is_not_overspent(start: Start) -> Non
     assert left >= 0
 
 
-async def test_a_clean_stop_closes_its_epoch(start: Start) -> None:
+async def test_a_clean_stop_closes_its_epoch(start: Start, figures: Figures) -> None:
     """The chain's last entry says so and reaches the plane: an epoch without it ended by accident."""
     agent = start()
     ready = await asyncio.to_thread(agent.ready)
     async with session_of(ready["api_key"]) as session:
-        assert (await stream(session, ready)).whole
+        seen = [await stream(session, ready)]
     assert await asyncio.to_thread(agent.stop) == 0
+    assert check(figures, agent.usage(), seen) == {"completed": 1}
     last = json.loads(agent.command("spool", "export").stdout.splitlines()[-1])
     [epoch] = [json.loads(line) for line in agent.command("spool", "ls", "--json").stdout.splitlines()]
     assert last["type"] == "ai.pareta.node.epoch.closed.v1"
     assert epoch["acked_seq"] == epoch["last_seq"] == last["sequence"]
+
+
+async def test_an_engine_that_hangs_debits_nothing(start: Start, figures: Figures) -> None:
+    """Frozen midway, it answers no more: its streams end as failed_timeout, and none as if it were whole."""
+    agent = start("--slow-token", "0.2", PARETA_FRONT_REQUEST_TIMEOUT_S="2")
+    ready = await asyncio.to_thread(agent.ready)
+    loading = asyncio.create_task(load(ready, ready["api_key"], 0.5, 16))
+    await asyncio.sleep(0.8)
+    for engine in engines_of(agent):
+        engine.suspend()
+    seen = await loading
+    for engine in engines_of(agent):
+        engine.resume()
+    await asyncio.sleep(0.5)
+    assert [each for each in seen if each.whole] == []
+    assert check(figures, agent.usage(), seen) == {"failed_timeout": 16}
+
+
+async def test_a_client_that_retries_by_itself_pays_once(start: Start, figures: Figures) -> None:
+    """The engine hangs up on the first try: it is a record of its own without a debit, the second one is the answer."""
+    agent = start("--hang-up-next", flags=("--no-canary",))
+    ready = await asyncio.to_thread(agent.ready)
+    with openai.OpenAI(base_url=ready["base_url"], api_key=ready["api_key"], max_retries=3) as client:
+        raw = await asyncio.to_thread(
+            client.chat.completions.with_raw_response.create,
+            model=ready["endpoints"][0]["id"],
+            messages=[{"role": "user", "content": "say it"}],
+            max_tokens=5,
+        )
+    seen = [Seen(raw.headers["x-request-id"], 200, 5, whole=True)]
+    assert raw.retries_taken == 1
+    assert check(figures, agent.usage(), seen) == {"failed_engine": 1, "completed": 1}
+
+
+async def test_a_second_agent_on_the_same_spool_is_refused(start: Start, figures: Figures) -> None:
+    """It names the first one's pid and ends; the first goes on as if nothing had been."""
+    agent = start()
+    ready = await asyncio.to_thread(agent.ready)
+    async with session_of(ready["api_key"]) as session:
+        seen = [await stream(session, ready)]
+        second = Agent(agent.home, settings={k: v for k, v in agent.env.items() if k.startswith("PARETA_E")})
+        assert await asyncio.to_thread(second.stop, signal.SIGCONT) == 4
+        assert f"pid {agent.process.pid}" in second.stderr()
+        seen.append(await stream(session, ready))
+    assert check(figures, agent.usage(), seen) == {"completed": 2}
+
+
+async def test_what_a_caller_forges_moves_no_count(start: Start, figures: Figures) -> None:
+    """Ids, usage, transfer parameters and the like, in headers and body: the row is the same as without them."""
+    agent = start()
+    ready = await asyncio.to_thread(agent.ready)
+    forged = {
+        "usage": {"prompt_tokens": 0, "completion_tokens": 0},
+        "kv_transfer_params": {"do_remote_prefill": True},
+        "stream_options": {"include_usage": False, "continuous_usage_stats": False},
+        "request_id": "forged",
+        "cache_salt": "forged",
+        "priority": -1,
+        "user": "org_other",
+        "return_token_ids": True,
+    }
+    async with session_of(ready["api_key"]) as session:
+        seen = [await stream(session, ready)]
+        session.headers.update({"X-Request-Id": seen[0].request_id, "X-Pareta-Org": "org_other"})
+        seen.append(await stream(session, ready, **forged))
+    rows = agent.usage()
+    assert check(figures, rows, seen) == {"completed": 2}
+    counts = [{k: v for k, v in row.items() if k not in ("request_id", "sequence")} for row in rows]
+    assert counts[0] == counts[1]
+
+
+async def test_a_spool_that_fills_warns_and_then_shuts_the_door(start: Start, figures: Figures) -> None:
+    """A plane that takes nothing: a word at 80 %, at 95 % a 503 that says when; with the plane back it opens again."""
+    agent = start(PARETA_SPOOL_MAX_BYTES=str(2**20))
+    ready = await asyncio.to_thread(agent.ready)
+    [plane] = [p for p in psutil.Process(agent.process.pid).children() if "pareta_agent.plane" in p.cmdline()]
+    async with session_of(ready["api_key"]) as session:
+        seen = [await stream(session, ready)]
+        plane.suspend()
+        while seen[-1].status == 200:
+            quickly = await used_ratio(session, ready) < 0.5
+            at_once = range(32 if quickly else 4)
+            seen += await asyncio.gather(*(stream(session, ready, max_tokens=1) for _ in at_once))
+            await asyncio.sleep(0 if quickly else 0.04)  # the node looks at its spool once a second
+        async with session.post(ready["base_url"] + "/completions", json=short(ready)) as shut:
+            assert (shut.status, (await shut.json())["error"]["code"]) == (503, "metering_unavailable")
+            assert int(shut.headers["retry-after"]) > 0
+        plane.resume()
+        end_s = time.monotonic() + 20
+        while (seen[-1].status != 200) and time.monotonic() < end_s:
+            await asyncio.sleep(0.2)
+            seen.append(await stream(session, ready))
+    await asyncio.sleep(1.5)
+    told = [e["event"] for e in agent.events if e["event"].startswith("spool_")]
+    assert told[:2] == ["spool_nearly_full", "spool_full"]
+    assert told[-1] == "spool_has_room"
+    assert set(check(figures, agent.usage(), seen)) == {"completed"}
+
+
+def engines_of(agent: Agent) -> list[psutil.Process]:
+    family = psutil.Process(agent.process.pid).children(recursive=True)
+    return [child for child in family if any("fakes/engine.py" in part for part in child.cmdline())]
+
+
+async def used_ratio(session: aiohttp.ClientSession, ready: dict[str, Any]) -> float:
+    async with session.get(ready["metrics_url"]) as response:
+        text = await response.text()
+    return float(text.partition("\npareta_spool_used_ratio ")[2].partition("\n")[0])
+
+
+def short(ready: dict[str, Any]) -> dict[str, Any]:
+    return {"model": ready["endpoints"][0]["id"], "prompt": "one", "max_tokens": 1}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from itertools import count
 from pathlib import Path
@@ -17,11 +17,14 @@ from moneylab.disk import Disk, Platter
 from pareta_agent.clock import SystemClock
 from pareta_agent.errors import HostError
 from pareta_agent.meter.event import Entry
+from pareta_agent.meter.reader import Reader
 from pareta_agent.meter.record import Admission, Outcome, Tokens, UsageRecord
 from pareta_agent.meter.settings import SpoolSettings
 from pareta_agent.meter.spool import Spool
+from pareta_agent.meter.verify import verify
 
 _names = count()
+Figures = Callable[..., None]
 
 
 def record(request_id: str) -> UsageRecord:
@@ -49,17 +52,23 @@ async def everything(path: Path) -> dict[str, Entry]:
     async with opened(path) as spool:
         await spool.begin_epoch(max(spool.epochs(), default=0) + 1)
         await spool.flush(10)
-        found = {}
+        reader, found = Reader(path), {}
+        assert list(verify(reader.every())) == []
+        reader.close()
         while entries := await spool.unacked(500):
             assert all(entry.intact for entry in entries)
             for entry in entries:
                 if b'"request_id":"' in entry.body:
-                    found[entry.body.split(b'"request_id":"')[1].split(b'"')[0].decode()] = entry
+                    name = entry.body.split(b'"request_id":"')[1].split(b'"')[0].decode()
+                    assert name not in found
+                    found[name] = entry
             assert await spool.ack(entries[-1].epoch, entries[-1].sequence, entries[-1].hash)
     return found
 
 
-async def test_a_power_cut_loses_nothing_that_was_promised(tmp_path: Path, disk: Disk) -> None:
+async def test_a_power_cut_loses_nothing_that_was_promised(
+    tmp_path: Path, disk: Disk, figures: Figures
+) -> None:
     """At many moments, with unsynced writes lost, kept or torn in any mixture, every awaited record is there."""
     promised: set[str] = set()
     moments: list[tuple[set[str], Platter]] = []
@@ -76,11 +85,13 @@ async def test_a_power_cut_loses_nothing_that_was_promised(tmp_path: Path, disk:
 
         await asyncio.gather(*(client(str(n)) for n in range(6)))
     assert len(promised) == 48
-    odds = random.Random(7)
+    odds, wanted, kept = random.Random(7), [], []
     for number, (before, platter) in enumerate(odds.sample(moments, 40)):
         into = tmp_path / f"cut-{number}"
         platter.power_cut(into, odds if number % 3 else None)
-        assert before - (await everything(into / "spool.db")).keys() == set()
+        wanted += [f"{number} {name}" for name in before]
+        kept += [f"{number} {name}" for name in await everything(into / "spool.db")]
+    figures(wanted, kept)
 
 
 async def test_a_disk_that_lies_about_syncing_is_what_loses(tmp_path: Path, disk: Disk) -> None:
@@ -93,7 +104,9 @@ async def test_a_disk_that_lies_about_syncing_is_what_loses(tmp_path: Path, disk
     assert "a" not in await everything(tmp_path / "cut" / "spool.db")
 
 
-async def test_a_full_disk_ends_admission_and_spares_what_was_written(tmp_path: Path, disk: Disk) -> None:
+async def test_a_full_disk_ends_admission_and_spares_what_was_written(
+    tmp_path: Path, disk: Disk, figures: Figures
+) -> None:
     """When even the reserve is not enough, the caller hears an error instead of an end, and nothing is half there."""
     path = tmp_path / "spool.db"
     async with opened(path, disk.name) as spool:
@@ -107,10 +120,12 @@ async def test_a_full_disk_ends_admission_and_spares_what_was_written(tmp_path: 
         with pytest.raises(HostError):
             await asyncio.wait_for(spool.guard(), 5)
         disk.full = False
-    assert list(await everything(path)) == ["before"]
+    found = list(await everything(path))
+    assert found == ["before"]
+    figures(["before"], found, admitted=1)
 
 
-async def test_the_reserve_lets_running_requests_finish(tmp_path: Path, disk: Disk) -> None:
+async def test_the_reserve_lets_running_requests_finish(tmp_path: Path, disk: Disk, figures: Figures) -> None:
     """No space at the first try: the reserve is given up, the record is written, and nothing more is admitted."""
     path = tmp_path / "spool.db"
     async with opened(path, disk.name) as spool:
@@ -119,13 +134,41 @@ async def test_the_reserve_lets_running_requests_finish(tmp_path: Path, disk: Di
         disk.full_beside = path.with_suffix(".reserve")
         await spool.finish(record("a"))
         assert spool.can_admit() is False
-    assert list(await everything(path)) == ["a"]
+    figures(["a"], list(await everything(path)), admitted=1)
 
 
-async def test_a_failed_sync_is_never_retried(tmp_path: Path, disk: Disk) -> None:
+async def test_a_disk_with_space_again_is_admitted_to_again(tmp_path: Path, disk: Disk) -> None:
+    """The reserve is taken anew after a while, without a restart."""
+    path, clock = tmp_path / "spool.db", FastClock()
+    spool = Spool.open(
+        path, SpoolSettings("n", reserve_bytes=65536, disk_reserve_bytes=0, vfs=disk.name), clock
+    )
+    await spool.begin_epoch(1)
+    disk.full_beside = path.with_suffix(".reserve")
+    await spool.finish(record("a"))
+    assert spool.can_admit() is False
+    disk.full_beside = None
+    clock.ahead_s = 11.0
+    await spool.finish(record("b"))
+    await spool.flush(5)
+    assert spool.can_admit() is True
+    spool.close()
+
+
+class FastClock(SystemClock):
+    """Its monotonic hand can be put ahead."""
+
+    ahead_s = 0.0
+
+    def mono_s(self) -> float:
+        return super().mono_s() + self.ahead_s
+
+
+async def test_a_failed_sync_is_never_retried(tmp_path: Path, disk: Disk, figures: Figures) -> None:
     """After EIO the page cache may lie: the spool stops for good, even when the disk recovers."""
     async with opened(tmp_path / "spool.db", disk.name) as spool:
         await spool.begin_epoch(1)
+        await spool.finish(record("before"))
         disk.sync_fails = True
         with pytest.raises(HostError):
             await spool.finish(record("a"))
@@ -135,9 +178,13 @@ async def test_a_failed_sync_is_never_retried(tmp_path: Path, disk: Disk) -> Non
             await spool.finish(record("b"))
         assert disk.syncs == syncs
         assert spool.can_admit() is False
+    kept = [
+        name for name in await everything(tmp_path / "spool.db") if name != "a"
+    ]  # told to nobody: may be there
+    figures(["before"], kept, admitted=1)
 
 
-async def test_a_slow_disk_makes_larger_groups(tmp_path: Path, disk: Disk) -> None:
+async def test_a_slow_disk_makes_larger_groups(tmp_path: Path, disk: Disk, figures: Figures) -> None:
     """64 records behind a 30 ms sync take a few commits, not 64."""
     async with opened(tmp_path / "spool.db", disk.name) as spool:
         await spool.begin_epoch(1)
@@ -145,10 +192,15 @@ async def test_a_slow_disk_makes_larger_groups(tmp_path: Path, disk: Disk) -> No
         before = disk.syncs
         await asyncio.gather(*(spool.finish(record(str(n))) for n in range(64)))
         assert disk.syncs - before <= 4
+        disk.sync_takes_s = 0.0
+    names = [str(n) for n in range(64)]
+    figures(names, list(await everything(tmp_path / "spool.db")), admitted=64)
 
 
 @pytest.mark.parametrize("column", ["body", "hash", "prev_hash"])
-async def test_a_flipped_bit_costs_at_most_its_own_record(tmp_path: Path, column: str) -> None:
+async def test_a_flipped_bit_costs_at_most_its_own_record(
+    tmp_path: Path, column: str, figures: Figures
+) -> None:
     """A changed hash is mended from its second copy; changed bytes are marked lost, and the rest goes on."""
     path = tmp_path / "spool.db"
     async with opened(path) as spool:
@@ -162,6 +214,9 @@ async def test_a_flipped_bit_costs_at_most_its_own_record(tmp_path: Path, column
         assert [entry.hash for entry in entries] == hashes
         assert [entry.intact for entry in entries] == [number != 3 or column != "body" for number in range(6)]
         assert spool.stats().quarantined == (column == "body")
+        kept = [str(number - 1) for number in range(1, 6) if entries[number].intact]
+    told = int(column == "body")
+    figures([str(n) for n in range(5)], kept, admitted=5 - told, told=told)
 
 
 def _flip(path: Path, column: str) -> None:
@@ -172,7 +227,9 @@ def _flip(path: Path, column: str) -> None:
     connection.close()
 
 
-async def test_a_torn_file_is_put_aside_and_what_can_be_read_is_kept(tmp_path: Path) -> None:
+async def test_a_torn_file_is_put_aside_and_what_can_be_read_is_kept(
+    tmp_path: Path, figures: Figures
+) -> None:
     """Pages overwritten at random: the spool opens, says so in an event, and keeps the readable records."""
     path = tmp_path / "spool.db"
     async with opened(path) as spool:
@@ -186,6 +243,7 @@ async def test_a_torn_file_is_put_aside_and_what_can_be_read_is_kept(tmp_path: P
     found = await everything(path)
     assert len(found) >= 190
     assert len(list(tmp_path.glob("spool.db.damaged-*"))) >= 1
+    figures([f"{number:03}" for number in range(200)], list(found), told=200 - len(found))
 
 
 async def test_a_spool_that_is_no_database_is_put_aside(tmp_path: Path) -> None:
@@ -196,12 +254,14 @@ async def test_a_spool_that_is_no_database_is_put_aside(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("spool.db.damaged-*"))) == 1
 
 
-async def test_the_spool_of_another_node_is_refused(tmp_path: Path) -> None:
+async def test_the_spool_of_another_node_is_refused(tmp_path: Path, figures: Figures) -> None:
     """A disk image started elsewhere must not send another node's records."""
     async with opened(tmp_path / "spool.db") as spool:
         await spool.begin_epoch(1)
+        await spool.finish(record("a"))
     shutil.copytree(tmp_path, tmp_path.with_name("copy"))
     settings = SpoolSettings("other", reserve_bytes=4096)
     with pytest.raises(HostError) as refused:
         Spool.open(tmp_path.with_name("copy") / "spool.db", settings, SystemClock())
     assert refused.value.code == "spool_of_another_node"
+    figures(["a"], list(await everything(tmp_path / "spool.db")), admitted=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from moneylab.kills import POINTS, attack, plane_lives, pointed_lives, random_lives
+from moneylab.kills import POINTS, attack, plane_lives, pointed_lives, random_lives, recovery_lives
 
 
 def test_random_deaths_lose_nothing(tmp_path: Path) -> None:
@@ -22,6 +22,14 @@ def test_deaths_at_every_named_point_lose_nothing(tmp_path: Path) -> None:
     verdict, counts = attack(tmp_path, pointed_lives(1))
     assert verdict.sound, verdict
     assert counts["kills_at_a_named_point"] >= 0.8 * len(POINTS), counts["points_missed"]
+
+
+@pytest.mark.slow
+def test_deaths_during_recovery_lose_nothing(tmp_path: Path) -> None:
+    """Four in a row after each death under load: what is half recovered is recovered once."""
+    verdict, counts = attack(tmp_path, recovery_lives(4))
+    assert counts["kills"] == 20
+    assert verdict.sound, verdict
 
 
 @pytest.mark.slow

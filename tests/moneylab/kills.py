@@ -146,6 +146,14 @@ def random_lives(count: int, longest_s: float = 0.15) -> Iterable[tuple[Ways, fl
         yield Ways(under_load=under_load), random.uniform(0.0, longest_s if under_load else 0.1)
 
 
+def recovery_lives(count: int) -> Iterable[tuple[Ways, float]]:
+    """After a death under load, four more while what it left is being recovered, each a little later than the last."""
+    for _ in range(count):
+        yield Ways(), 0.08
+        for step in range(4):
+            yield Ways(under_load=False), random.uniform(0.0, 0.02 * (step + 1))
+
+
 def pointed_lives(repeats: int) -> Iterable[tuple[Ways, float]]:
     """A death at every named point, each after a life that leaves work behind."""
     for _ in range(repeats):
@@ -163,11 +171,13 @@ def plane_lives(count: int) -> Iterable[tuple[Ways, float]]:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--lives", type=int, default=1000)
+    parser.add_argument("--recoveries", type=int, default=0)
     parser.add_argument("--points", type=int, default=0, help="rounds through the named points")
     parser.add_argument("--planes", type=int, default=0, help="deaths of the plane")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as home:
-        lives = [*random_lives(options.lives), *pointed_lives(options.points), *plane_lives(options.planes)]
+        lives = [*random_lives(options.lives), *recovery_lives(options.recoveries)]
+        lives += [*pointed_lives(options.points), *plane_lives(options.planes)]
         verdict, counts = attack(Path(home), lives)
     json.dump({**counts, **verdict.as_dict()}, sys.stdout, indent=2)
     sys.exit(0 if verdict.sound else 1)

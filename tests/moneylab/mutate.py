@@ -20,6 +20,8 @@ PACKAGE = ROOT / "agent" / "pareta_agent"
 DISK, WIRE = "tests/faults/test_money_disk.py", "tests/faults/test_money_wire.py"
 KILLS, SPOOL = "tests/faults/test_money_kills.py", "tests/unit/agent/meter/test_spool.py"
 LEDGER, ACCESS = "tests/unit/agent/plane/test_ledger.py", "tests/unit/agent/access"
+PLANE, DATABASE = "tests/unit/agent/plane", "tests/unit/agent/plane/test_database.py"
+FRONT = "tests/integration/test_front/test_completions.py"
 HEART, SOCKETS = "tests/unit/agent/control/test_heartbeat.py", "tests/integration/test_wire.py"
 
 
@@ -32,6 +34,7 @@ class Mutant:
     old: str
     new: str
     tests: tuple[str, ...]
+    slow: bool = False  # its tests need PostgreSQL
 
 
 MUTANTS = (
@@ -112,8 +115,8 @@ MUTANTS = (
     Mutant(
         "debiting completed calls only",
         "plane/ledger.py",
-        "usage.outcome is Outcome.COMPLETED and ",
-        "",
+        'costs = debited(usage.outcome, usage.usage_source, partial.get(usage.org, "none"))',
+        "costs = True",
         (LEDGER,),
     ),
     Mutant(
@@ -136,6 +139,78 @@ MUTANTS = (
         "                    await self._rewind(epoch, expected)",
         "                    pass",
         (WIRE,),
+    ),
+    Mutant("syncing the ledger", "plane/schema.py", '"synchronous=FULL"', '"synchronous=OFF"', (DATABASE,)),
+    Mutant("the ledger's lock", "plane/schema.py", '"BEGIN IMMEDIATE"', '"BEGIN"', (DATABASE,)),
+    Mutant(
+        "locking a chain while it grows",
+        "plane/ledger.py",
+        "select(chains).where(mine).with_for_update()",
+        "select(chains).where(mine)",
+        (LEDGER,),
+        slow=True,
+    ),
+    Mutant(
+        "locking a balance while it is leased",
+        "plane/credit.py",
+        ".where(orgs.c.id == org).with_for_update()",
+        ".where(orgs.c.id == org)",
+        (LEDGER,),
+        slow=True,
+    ),
+    Mutant(
+        "locking a node while it registers",
+        "plane/nodes.py",
+        "select(nodes.c.epoch).where(nodes.c.id == request.node).with_for_update()",
+        "select(nodes.c.epoch).where(nodes.c.id == request.node)",
+        (PLANE,),
+        slow=True,
+    ),
+    Mutant("dedupe within a batch", "plane/ledger.py", 'seen.add(row["request_id"])', "pass", (LEDGER,)),
+    Mutant(
+        "the ledger's own constraint",
+        "plane/schema.py",
+        'Column("request_id", String(128), nullable=False, unique=True)',
+        'Column("request_id", String(128), nullable=False)',
+        (LEDGER,),
+    ),
+    Mutant(
+        "noting a gap once",
+        "plane/nodes.py",
+        "not connection.execute(select(gaps.c.id).where(known)).first()",
+        "True",
+        (PLANE,),
+    ),
+    Mutant(
+        "an epoch's leases ending with it",
+        "plane/nodes.py",
+        "            credit.drop(connection, request.node)\n",
+        "",
+        (PLANE,),
+    ),
+    Mutant(
+        "undoing the state of a write that failed",
+        "meter/journal.py",
+        "            self.head, self.last, self.acked, self.staged, self.quarantined = before\n",
+        "",
+        (DISK,),
+    ),
+    Mutant(
+        "acks that only grow",
+        "meter/journal.py",
+        "if sequence > self.acked[epoch]:",
+        "if True:",
+        (SPOOL,),
+    ),
+    Mutant("the reader's lock", "meter/reader.py", "threading.Lock()", "contextlib.nullcontext()", (SPOOL,)),
+    Mutant("settling a reservation once", "access/credit.py", "if reservation.open:", "if True:", (ACCESS,)),
+    Mutant("leaving a limit once", "access/limits.py", "if not permit.open:", "if False:", (ACCESS,)),
+    Mutant(
+        "the record before the last bytes",
+        "front/run.py",
+        "durable.add_done_callback(lambda saved: self._say_success(saved, record))",
+        "self._say_success(asyncio.Future(), record)",
+        (FRONT,),
     ),
     Mutant(
         "the lease's clock",
@@ -162,8 +237,7 @@ def survives(mutant: Mutant) -> bool | None:
             "pytest",
             "-x",
             "-q",
-            "-m",
-            "not slow",
+            *(() if mutant.slow else ("-m", "not slow")),
             "--timeout=60",
             "-p",
             "no:cacheprovider",
@@ -179,7 +253,12 @@ def main() -> None:
     wanted = sys.argv[1:]
     fates = {}
     nothing = Mutant(
-        "anything", "clock.py", "class SystemClock:", "class SystemClock:", (DISK, WIRE, SPOOL, LEDGER)
+        "anything",
+        "clock.py",
+        "class SystemClock:",
+        "class SystemClock:",
+        (DISK, WIRE, SPOOL, PLANE, ACCESS, FRONT),
+        slow=True,
     )
     if survives(nothing) is not True:
         sys.exit("the suite fails on the package as it is")

@@ -22,6 +22,7 @@ from pareta_agent.meter.spool import Spool
 from pareta_agent.telemetry.events import Emit, Event
 
 _IDLE_TICK_S = 5.0
+_HURRIED_RETRY_S = 0.5
 _BRACKETS_AND_COMMAS_BYTES = 2
 
 
@@ -90,14 +91,17 @@ class Uplink:
             await self._pause(max(delay_s, len(entries) / self._settings.max_events_per_s - spent_s))
 
     async def drained(self, timeout_s: float) -> bool:
-        """Sends without lingering until the plane has everything; False when `timeout_s` did not suffice."""
+        """Sends without lingering, and tries again soon, until the plane has everything; False when `timeout_s` did not
+        suffice."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self._spool.flush(timeout_s)
                 while self._spool.stats().unacked:
                     self._progress.clear()
                     self._hurry.set()
-                    await self._progress.wait()
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(_HURRIED_RETRY_S):
+                            await self._progress.wait()
         return self._spool.stats().unacked == 0
 
     def resume(self) -> None:

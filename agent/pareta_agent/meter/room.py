@@ -9,6 +9,7 @@ from pathlib import Path
 ALARM_RATIO = 0.80
 _FULL_RATIO = 0.95
 _MEASURE_EVERY_S = 1.0
+_REGAIN_AFTER_S = 10.0
 
 
 class Room:
@@ -17,6 +18,7 @@ class Room:
     def __init__(self, spool: Path, max_bytes: int, reserve_bytes: int, disk_reserve_bytes: int) -> None:
         self._directory = spool.parent
         self._reserve = spool.with_suffix(".reserve")
+        self._reserve_bytes, self._regain_s = reserve_bytes, 0.0
         self._max_bytes, self._disk_reserve_bytes = max_bytes, disk_reserve_bytes
         self._measured_s = float("-inf")
         self._disk_full = False
@@ -44,12 +46,21 @@ class Room:
         disk = os.statvfs(self._directory)
         self.used_bytes, self._measured_s = used_bytes, now_s
         self._disk_full = disk.f_bavail * disk.f_frsize < self._disk_reserve_bytes
+        if self._reserve_spent:
+            self._regain(now_s)
 
     def give_up_reserve(self) -> None:
         """Frees the preallocated bytes so that running requests can be recorded; admission stays shut."""
         self._reserve_spent = True
+        self._regain_s = self._measured_s + _REGAIN_AFTER_S
         with contextlib.suppress(OSError):
             self._reserve.unlink()
+
+    def _regain(self, now_s: float) -> None:
+        """Takes the reserve anew once there is space again, not at once: what runs comes first."""
+        if now_s >= self._regain_s and not self._disk_full:
+            self._reserve_spent = not _allocate(self._reserve, self._reserve_bytes)
+            self._regain_s = now_s + _REGAIN_AFTER_S
 
 
 def _allocate(path: Path, size_bytes: int) -> bool:

@@ -172,11 +172,15 @@ class Nodes:
             return connection.execute(select(nodes.c.epoch).where(nodes.c.id == node)).scalar() == epoch
 
     def rows(self) -> list[NodeRow]:
-        """Every node; its state is what it last said, unless its lease ran out: then suspect or lost."""
+        """Every node; its state is what it last said, unless its lease ran out (suspect, then lost) or it cannot record
+        usage (unready): a node that may not admit is alive and serves nobody."""
         now_s = self._clock.wall_s()
         with self._database.read() as connection:
             found = connection.execute(select(nodes).order_by(nodes.c.id)).all()
-        return [self._row(row.id, row.epoch, row.state, row.heartbeat_s, now_s) for row in found]
+        return [
+            self._row(row.id, row.epoch, _said(row.state, row.report), row.heartbeat_s, now_s)
+            for row in found
+        ]
 
     def _row(self, node: str, epoch: int, state: str, heartbeat_s: float | None, now_s: float) -> NodeRow:
         age_s = None if heartbeat_s is None else now_s - heartbeat_s
@@ -195,3 +199,7 @@ class Nodes:
 def _last_sequences(connection: Connection, where: ColumnElement[bool]) -> dict[int, int]:
     rows = connection.execute(select(chains.c.epoch, chains.c.last_seq).where(where))
     return {row.epoch: row.last_seq for row in rows}
+
+
+def _said(state: str, report: dict[str, Any]) -> str:
+    return "unready" if state == "ready" and not report.get("metering_ok", True) else state

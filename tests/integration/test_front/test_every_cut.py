@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator, Callable
 
 import orjson
@@ -58,9 +59,9 @@ async def cut_after(rig) -> AsyncIterator[Callable[[int], None]]:
     server.close()
 
 
-async def test_an_answer_cut_at_any_byte_is_whole_or_not_debited(rig, cut_after):
+async def test_an_answer_cut_at_any_byte_is_whole_or_not_debited(rig, cut_after, figures):
     """Each byte of head, chunks, usage and end: one record a call, completed only for who saw the end."""
-    wholes = 0
+    wholes = []
     for size in range(len(ANSWER) + 1):
         cut_after(size)
         seen = await rig.raw(rig.post(ASK))
@@ -70,11 +71,12 @@ async def test_an_answer_cut_at_any_byte_is_whole_or_not_debited(rig, cut_after)
         assert (record.outcome == "completed") == whole, size
         if whole:
             assert (record.tokens.input, record.tokens.output) == (5, 2)
-        wholes += whole
-    assert 1 <= wholes <= len(b"\r\n0\r\n\r\n") + 1
+        wholes += [record.admission.request_id] * whole
+    assert 1 <= len(wholes) <= len(b"\r\n0\r\n\r\n") + 1
+    figures(wholes, recorded(rig), admitted=len(rig.spool.admitted))
 
 
-async def test_a_caller_who_reads_a_byte_at_a_time_gets_everything(rig):
+async def test_a_caller_who_reads_a_byte_at_a_time_gets_everything(rig, figures):
     """Slowness costs nothing but time: the whole answer, one completed record."""
     await rig.engine()
     reader, writer = await asyncio.open_connection("127.0.0.1", rig.port, limit=16)
@@ -85,3 +87,28 @@ async def test_a_caller_who_reads_a_byte_at_a_time_gets_everything(rig):
     writer.close()
     assert seen.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
     assert [record.outcome for record in rig.spool.records] == ["completed"]
+    figures(recorded(rig), recorded(rig), admitted=len(rig.spool.admitted))
+
+
+@pytest.mark.slow
+async def test_a_caller_of_a_byte_a_second_holds_up_nobody(rig, figures):
+    """Others are answered meanwhile; when it reads on at last, its answer is whole."""
+    await rig.engine()
+    slow = socket.socket()
+    slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    slow.connect(("127.0.0.1", rig.port))
+    reader, writer = await asyncio.open_connection(sock=slow, limit=4096)
+    writer.write(rig.post(ASK.replace(b'"max_tokens": 12', b'"max_tokens": 1900')))
+    for _ in range(4):
+        assert len(await reader.read(1)) == 1
+        assert (await rig.raw(rig.post(ASK))).endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
+        await asyncio.sleep(1)
+    async with asyncio.timeout(30):
+        assert (await reader.read()).endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
+    writer.close()
+    assert [record.outcome for record in rig.spool.records] == ["completed"] * 5
+    figures(recorded(rig), recorded(rig), admitted=len(rig.spool.admitted))
+
+
+def recorded(rig) -> list[str]:
+    return [record.admission.request_id for record in rig.spool.records]

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import apsw
 import pytest
 
 from pareta_agent.clock import SystemClock
 from pareta_agent.errors import HostError, PlaneError
 from pareta_agent.meter.event import NO_HASH
+from pareta_agent.meter.reader import Reader
 from pareta_agent.meter.record import Admission, Outcome, Tokens, UsageRecord
 from pareta_agent.meter.spool import Spool, SpoolSettings
+from pareta_agent.meter.verify import verify
 
+FIRST_FORMAT = Path(__file__).parents[3] / "data" / "spool-format-1.db"
 Open = Callable[..., Spool]
 
 
@@ -114,6 +120,26 @@ async def test_an_ack_needs_the_right_hash(spool_at: Open) -> None:
     assert await spool.unacked(10) == []
 
 
+async def test_an_old_ack_takes_nothing_back(spool_at: Open) -> None:
+    """Answers may overtake each other."""
+    spool = spool_at()
+    await spool.begin_epoch(1)
+    await spool.finish(record("a"))
+    entries = await spool.unacked(10)
+    for entry in reversed(entries):
+        assert await spool.ack(1, entry.sequence, entry.hash) is True
+    assert await spool.unacked(10) == []
+
+
+async def test_readers_may_crowd(spool_at: Open) -> None:
+    """Thirty-two reads at once, on threads, are all answered alike."""
+    spool = spool_at()
+    await spool.begin_epoch(1)
+    await asyncio.gather(*(spool.finish(record(str(n))) for n in range(300)))
+    answers = await asyncio.gather(*(spool.unacked(500) for _ in range(32)))
+    assert {len(answer) for answer in answers} == {301}
+
+
 async def test_a_rewind_sends_acked_entries_again(spool_at: Open) -> None:
     """Acked entries are kept, so a plane restored from a backup gets them once more."""
     spool = spool_at()
@@ -140,6 +166,66 @@ async def test_a_full_spool_stops_admission_and_still_records(spool_at: Open) ->
     assert spool.can_admit() is False
     await spool.finish(record("a"))
     assert spool.stats().terminal == 1
+
+
+async def test_what_was_acked_is_kept_for_a_week_and_what_was_not_for_ever(
+    tmp_path: Path, clock: Any
+) -> None:
+    """Six days later all is there; after the seventh what the plane has is gone, and the chain still holds."""
+    path, day_s = tmp_path / "spool.db", 86400.0
+    spool = Spool.open(path, SpoolSettings("node-1", reserve_bytes=4096), clock)
+    await spool.begin_epoch(1)
+    for name in ("acked", "not yet"):
+        await spool.finish(record(name))
+    entries = await spool.unacked(10)
+    await spool.ack(1, 2, entries[1].hash)
+    kept = []
+    for days in (6, 2):
+        clock.now_s += days * day_s
+        await spool.finish(record(f"after {days} more days"))
+        await spool.flush(5)
+        reader = Reader(path)
+        kept.append([entry.sequence for entry in reader.every()])
+        assert list(verify(reader.every())) == []
+        reader.close()
+    spool.close()
+    assert kept == [[1, 2, 3, 4], [3, 4, 5]]
+
+
+async def test_a_spool_of_the_first_format_is_read_after_an_upgrade(tmp_path: Path) -> None:
+    """A file that an earlier agent left: its chain, its acks, its open request and what had no epoch yet."""
+    path = tmp_path / "spool.db"
+    shutil.copy(FIRST_FORMAT, path)
+    spool = Spool.open(path, SpoolSettings("node-1", reserve_bytes=4096, keep_acked_s=1e10), SystemClock())
+    entries = await spool.unacked(10)
+    assert [(entry.epoch, entry.sequence, entry.intact) for entry in entries] == [(3, 3, True), (3, 4, True)]
+    assert await spool.ack(3, 4, entries[-1].hash)
+    await spool.begin_epoch(4)
+    await spool.flush(5)
+    bodies = b"".join(entry.body for entry in await spool.unacked(10))
+    reader = Reader(path)
+    assert list(verify(reader.every())) == []
+    reader.close()
+    spool.close()
+    assert bodies.count(b'"request_id":"staged"') == bodies.count(b'"request_id":"open"') == 1
+
+
+def test_a_spool_of_a_later_format_is_left_alone(tmp_path: Path) -> None:
+    """The file is not touched, and the error says which agent to start."""
+    path = tmp_path / "spool.db"
+    shutil.copy(FIRST_FORMAT, path)
+    connection = apsw.Connection(str(path))
+    connection.execute("UPDATE meta SET value = 2 WHERE key = 'format'")
+    connection.close()
+    before = path.read_bytes()
+    with pytest.raises(HostError) as refused:
+        asyncio.run(_open(path))
+    assert refused.value.code == "spool_format"
+    assert path.read_bytes() == before
+
+
+async def _open(path: Path) -> None:
+    Spool.open(path, SpoolSettings("node-1", reserve_bytes=4096), SystemClock()).close()
 
 
 async def test_listeners_hear_only_growth(spool_at: Open) -> None:

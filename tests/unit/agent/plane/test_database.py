@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
+from pathlib import Path
+
 import pytest
 
 from pareta_agent.errors import ConfigError, PlaneError
@@ -14,6 +17,18 @@ def test_what_is_no_database_is_refused(url: str) -> None:
     with pytest.raises(ConfigError) as refused:
         Database(url)
     assert refused.value.code == "database_url_invalid"
+
+
+def test_every_commit_of_the_ledger_is_on_disk(tmp_path: Path) -> None:
+    """SQLite is told to sync at each commit (2 is FULL) and to take its write lock before it reads."""
+    database = Database(f"sqlite:///{tmp_path / 'plane.db'}")
+    with database.write() as connection:
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
+        other = sqlite3.connect(tmp_path / "plane.db", timeout=0)
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            other.execute("BEGIN IMMEDIATE")
+        other.close()
+    database.close()
 
 
 def test_a_server_that_is_away_is_named_without_its_password() -> None:

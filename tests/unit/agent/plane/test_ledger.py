@@ -16,7 +16,7 @@ from pareta_agent.meter.event import NO_HASH, Entry, Item, canonical, chain, fin
 from pareta_agent.meter.record import Admission, Outcome, Tokens, UsageRecord
 from pareta_agent.plane.ledger import Refused, Taken
 from pareta_agent.plane.node_api import Plane
-from pareta_agent.plane.schema import Database
+from pareta_agent.plane.schema import Database, ledger
 from pareta_agent.plane.state import sha256_hex
 
 SOURCE = "//pareta/node/n/spool/s"
@@ -112,6 +112,33 @@ def test_a_repeat_is_a_duplicate(plane: Plane) -> None:
     plane.ledger.take("n", events)
     assert plane.ledger.take("n", events) == Taken(1, 2, events[-1]["hash"], 2, ())
     assert plane.state.balance("org") == 1_000_000 - 200
+
+
+def test_a_batch_that_comes_twice_at_once_is_taken_once(plane: Plane) -> None:
+    """Eight deliveries of the same events: one row and one debit each, and everybody hears how far it is."""
+    events = chained([usage("a"), usage("b"), usage("c")])
+    plane.ledger.take("n", events[:1])
+    with ThreadPoolExecutor(8) as crowd:
+        answers = list(crowd.map(lambda _: plane.ledger.take("n", events), range(8)))
+    assert [answer.acked_seq for answer in answers if isinstance(answer, Taken)] == [3] * 8
+    assert [row["request_id"] for row in plane.ledger.rows()] == ["a", "b", "c"]
+    assert plane.state.balance("org") == 1_000_000 - 300
+
+
+def test_a_request_twice_in_a_batch_is_ledgered_once(plane: Plane) -> None:
+    """The second is rejected by name; what follows is taken."""
+    taken = plane.ledger.take("n", chained([usage("a"), usage("a"), usage("b")]))
+    assert isinstance(taken, Taken)
+    assert taken.rejected == ((2, "this request is in the ledger already"),)
+    assert [row["request_id"] for row in plane.ledger.rows()] == ["a", "b"]
+
+
+def test_the_database_itself_keeps_a_request_single(plane: Plane, database: Database) -> None:
+    """A second row of the same request is refused whoever writes it."""
+    plane.ledger.take("n", chained([usage("a")]))
+    row = plane.ledger.rows()[0] | {"sequence": 99}
+    with pytest.raises(IntegrityError), database.write() as connection:
+        connection.execute(ledger.insert().values(**row))
 
 
 def test_a_gap_is_refused_with_what_is_expected(plane: Plane) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from pareta_agent.control.wire import EpochMark, Heartbeat, Observed, Register, SpoolReport
@@ -63,6 +65,13 @@ def test_epochs_only_grow(nodes: Nodes) -> None:
     assert [register(nodes), register(nodes), register(nodes, (40, 1, 1)), register(nodes)] == [1, 2, 41, 42]
 
 
+def test_registrations_at_once_get_an_epoch_each(nodes: Nodes) -> None:
+    """Two holders of one epoch would not fence each other."""
+    with ThreadPoolExecutor(8) as crowd:
+        epochs = list(crowd.map(lambda _: register(nodes), range(8)))
+    assert sorted(epochs) == list(range(1, 9))
+
+
 def test_an_old_epoch_is_fenced(nodes: Nodes) -> None:
     """Heartbeats and reports of an older epoch have no answer."""
     old, new = register(nodes), register(nodes)
@@ -99,6 +108,14 @@ def test_a_spool_without_the_newest_epochs_is_noticed(nodes: Nodes, database: Da
     taken(database, 2, 8)
     register(nodes, (1, 5, 5))
     assert nodes.gaps("n") == [(2, 8, 0)]
+
+
+def test_a_node_that_cannot_meter_is_alive_and_not_ready(nodes: Nodes) -> None:
+    """Its lease is renewed all the same: what it has goes on being reported."""
+    epoch = register(nodes)
+    for metering_ok, state in ((True, "ready"), (False, "unready"), (True, "ready")):
+        assert nodes.heartbeat(beat(epoch).model_copy(update={"metering_ok": metering_ok})) is not None
+        assert [row.state for row in nodes.rows()] == [state]
 
 
 def test_a_silent_node_is_suspect_then_lost(nodes: Nodes, clock: Clock) -> None:

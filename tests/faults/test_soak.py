@@ -1,0 +1,23 @@
+"""A minute of everything at once; `make soak` is half an hour of it, with memory and descriptors followed."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from harness import processes_of
+from moneylab.soak import soak
+
+pytestmark = pytest.mark.slow
+SECONDS = 60
+
+
+@pytest.mark.timeout(SECONDS + 120)
+def test_mixed_load_with_a_fault_every_five_seconds_loses_nothing(home: Path) -> None:
+    """Nothing lost, double or wrongly charged; the chain is whole and delivered, and nothing is left running."""
+    found = asyncio.run(soak(home, SECONDS))
+    assert found["seen_whole"] > 500, found
+    assert sum(found["faults"].values()) >= 8, found
+    assert found["sound"], found
+    assert processes_of(home) == []

@@ -1,0 +1,227 @@
+"""Mixed load for long, and every few seconds something breaks: `python -m moneylab.soak --seconds 1800`.
+
+The whole agent on the fake engine: streams, documents, several answers, callers who leave, refusals. What breaks is the
+agent, its engine or its plane, by kill -9 or by being frozen. In the second half the agent itself is spared, so that
+its memory and its descriptors can be followed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+import socket
+import statistics
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+from harness import Agent, fake_engine
+
+from moneylab.callers import Seen, account, document, session_of, stream
+
+ENGINE = ("--slow-token", "0.004")
+LONGEST_FREEZE_S = 2.0
+
+
+@dataclass(slots=True)
+class Soak:
+    """A node, who calls it, and what was seen; `faults` counts what was broken."""
+
+    home: Path
+    odds: random.Random
+    port: int
+    agent: Agent | None = None
+    ready: dict[str, Any] = field(default_factory=dict)
+    key: str = ""
+    seen: list[Seen] = field(default_factory=list)
+    faults: Counter[str] = field(default_factory=Counter)
+    samples: list[tuple[float, int, int]] = field(default_factory=list)
+    unexplained: int = 0
+
+    async def start(self) -> None:
+        settings = {"PARETA_ENGINE_COMMAND": fake_engine(*ENGINE), "PARETA_PLANE_BALANCE_USD": "100000"}
+        self.agent = Agent(self.home, settings=settings, port=self.port)
+        self.ready = await asyncio.to_thread(self.agent.ready)
+        self.key = self.ready["api_key"] or self.key
+
+    async def call(self, session: Any) -> Seen:
+        """One call of any shape."""
+        kind, count = self.odds.random(), self.odds.randint(1, 40)
+        messages = {"messages": [{"role": "user", "content": "say it"}], "max_tokens": count}
+        if kind < 0.4:
+            return await stream(session, self.ready, max_tokens=count)
+        if kind < 0.5:
+            return await stream(session, self.ready, max_tokens=40, leave_after=count)
+        if kind < 0.6:
+            return await stream(session, self.ready, max_tokens=count, n=2)
+        if kind < 0.8:
+            return await document(session, self.ready, "/chat/completions", messages)
+        if kind < 0.9:
+            several = {"prompt": ["one two", "three"], "max_tokens": count}
+            return await document(session, self.ready, "/completions", several)
+        if kind < 0.95:
+            return await document(session, self.ready, "/embeddings", {"input": ["one", "two three"]})
+        return await document(session, self.ready, "/chat/completions", {"messages": "wrong"})
+
+    async def caller(self, end_s: float) -> None:
+        async with session_of(self.key, 20.0) as session:
+            while time.monotonic() < end_s:
+                found = await self.call(session)
+                self.seen.append(found)
+                if found.status != 200:
+                    await asyncio.sleep(0.05)
+
+    async def break_something(self, *, spare_agent: bool) -> None:
+        ways: list[tuple[str, Callable[[], Any]]] = [
+            ("engine killed", lambda: self.hit(_is_engine, kill=True)),
+            ("engine frozen", lambda: self.hit(_is_engine, kill=False)),
+            ("plane killed", lambda: self.hit(_is_plane, kill=True)),
+            ("plane frozen", lambda: self.hit(_is_plane, kill=False)),
+            ("agent frozen", lambda: self.hit(None, kill=False)),
+        ]
+        if not spare_agent:
+            ways += [("agent killed", self.restart)] * 2
+        name, way = self.odds.choice(ways)
+        self.faults[name] += 1
+        await way()
+
+    async def hit(self, which: Callable[[psutil.Process], bool] | None, *, kill: bool) -> None:
+        assert self.agent is not None
+        family = psutil.Process(self.agent.process.pid)
+        victims = [p for p in family.children(recursive=True) if which(p)] if which else [family]
+        for victim in victims:
+            victim.kill() if kill else victim.suspend()
+        if not kill:
+            await asyncio.sleep(self.odds.uniform(0.2, LONGEST_FREEZE_S))
+            for victim in victims:
+                victim.resume()
+
+    async def restart(self) -> None:
+        assert self.agent is not None
+        await asyncio.to_thread(self.agent.kill)
+        self._audit()
+        await self.start()
+
+    def sample(self) -> None:
+        assert self.agent is not None
+        own = psutil.Process(self.agent.process.pid)
+        self.samples.append((time.monotonic(), own.memory_info().rss, own.num_fds()))
+
+    def _left(self, what: str) -> int:
+        """How many records of the spool are `open` or `undelivered`."""
+        assert self.agent is not None
+        said = self.agent.command("spool", "ls").stdout.splitlines()[-1]
+        return int(said.split(f" {what}")[0].rsplit(" ", 1)[-1])
+
+    def _audit(self) -> None:
+        assert self.agent is not None
+        told = [event for event in self.agent.events if event["event"] == "usage_drifted"]
+        self.unexplained += sum(
+            bool(e["unexplained_input_tokens"] or e["unexplained_output_tokens"]) for e in told
+        )
+
+    async def end(self) -> dict[str, Any]:
+        """A clean stop, and everything that can be said of the money then."""
+        assert self.agent is not None
+        stopped = await asyncio.to_thread(self.agent.stop)
+        self._audit()
+        if self._left("undelivered"):  # the plane was still away: the next start has it all delivered
+            await self.start()
+            stopped |= await asyncio.to_thread(self.agent.stop)
+        rows = self.agent.usage()
+        found = account(rows, self.seen)
+        verified, left_open = self.agent.command("spool", "verify"), self._left("open")
+        return {
+            "calls": len(self.seen),
+            "seen_whole": found.seen_whole,
+            "lost": found.lost,
+            "double": found.double,
+            "charged_wrongly": found.charged_wrongly,
+            "by_outcome": dict(found.outcomes),
+            "admitted": len(rows) + left_open,
+            "outcomes": len(rows),
+            "open": left_open,
+            "undelivered": self._left("undelivered"),
+            "chain_whole": verified.returncode == 0,
+            "stopped_cleanly": stopped == 0,
+            "drifts_unexplained": self.unexplained,
+            "faults": dict(self.faults),
+        }
+
+
+def _is_engine(process: psutil.Process) -> bool:
+    return any("fakes/engine.py" in part for part in process.cmdline())
+
+
+def _is_plane(process: psutil.Process) -> bool:
+    return "pareta_agent.plane" in process.cmdline()
+
+
+async def soak(
+    home: Path, seconds: float, *, every_s: float = 5.0, callers: int = 16, seed: int = 0
+) -> dict[str, Any]:
+    """Figures of one soak; `sound` says whether the claim holds."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    lab = Soak(home, random.Random(seed), port)
+    await lab.start()
+    begun_s = time.monotonic()
+    end_s = begun_s + seconds
+    loads = [asyncio.create_task(lab.caller(end_s)) for _ in range(callers)]
+    while time.monotonic() < end_s - every_s:
+        await asyncio.sleep(every_s)
+        spare = time.monotonic() > begun_s + seconds / 2
+        await lab.break_something(spare_agent=spare)
+        if spare:
+            lab.sample()
+    await asyncio.gather(*loads)
+    found = await lab.end() | _slopes(lab.samples)
+    right = not (found["lost"] or found["double"] or found["charged_wrongly"] or found["open"])
+    found["sound"] = (
+        right
+        and found["chain_whole"]
+        and found["stopped_cleanly"]
+        and not (found["undelivered"] or found["drifts_unexplained"])
+    )
+    return found
+
+
+def _slopes(samples: list[tuple[float, int, int]]) -> dict[str, float | None]:
+    """Growth of the agent's memory an hour (its last half of samples), and the most descriptors it held."""
+    if len(samples) < 8:
+        return {"rss_mib_per_hour": None, "most_fds": max((s[2] for s in samples), default=0)}
+    late = samples[len(samples) // 2 :]
+    slope = statistics.linear_regression([s[0] for s in late], [s[1] for s in late]).slope
+    return {"rss_mib_per_hour": round(slope * 3600 / 2**20, 2), "most_fds": max(s[2] for s in samples)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=1800.0)
+    parser.add_argument("--every", type=float, default=5.0)
+    parser.add_argument("--callers", type=int, default=16)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as place:
+        running = soak(
+            Path(place) / "home",
+            options.seconds,
+            every_s=options.every,
+            callers=options.callers,
+            seed=options.seed,
+        )
+        figures = asyncio.run(running)
+    json.dump(figures, sys.stdout, indent=2)
+    sys.exit(0 if figures["sound"] else 1)
+
+
+if __name__ == "__main__":
+    main()
