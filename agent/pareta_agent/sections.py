@@ -64,6 +64,9 @@ class PlaneSection(Section):
         None, description="SQLAlchemy URL of this plane's ledger (PostgreSQL); unset: SQLite under the home."
     )
     balance_usd: float = Field(10.0, ge=0, le=1e9, description="What the embedded plane's org starts with.")
+    frontier: AbsolutePath | None = Field(
+        None, description="TOML file of vendors' models that evals may compare with."
+    )
 
 
 class RegistrySection(Section):

@@ -32,7 +32,11 @@ def serve(
 ) -> None:
     """Serve the wire until SIGTERM; one line of JSON on stdout when it listens."""
     settings, _ = config.load({"home": home, "plane.database": database})
-    raise typer.Exit(serve_plane(settings.home, None, settings.plane.database, host, port))
+    raise typer.Exit(
+        serve_plane(
+            settings.home, None, settings.plane.database, host, port, frontier=settings.plane.frontier
+        )
+    )
 
 
 @command.command()

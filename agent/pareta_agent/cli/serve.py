@@ -162,6 +162,7 @@ def _seed(settings: Settings, identity: Identity, catalog: Catalog) -> embedded.
         first_key=False,
         catalog=settings.registry.catalog,
         channel=settings.registry.channel,
+        frontier=settings.plane.frontier,
     )
 
 

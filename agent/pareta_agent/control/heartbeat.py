@@ -54,6 +54,7 @@ class Identity:
     boot_id: str
     agent_version: str
     capabilities: tuple[str, ...] = ()
+    front_url: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +126,10 @@ class Heart:
             return False
         allowed_s = self._settings.admit_for_s + self._settings.offline_grace_s
         return self._clock.boot_s() - renewed_s < allowed_s
+
+    def reached_at(self, front_url: str) -> None:
+        """Where this node's callers reach it; told at the next registration."""
+        self._identity = replace(self._identity, front_url=front_url)
 
     async def run(self) -> None:
         """Until cancelled: registers, beats, and registers anew when a newer epoch fenced this one."""
@@ -218,6 +223,7 @@ class Heart:
             boot_id=self._identity.boot_id,
             agent_version=self._identity.agent_version,
             capabilities=list(self._identity.capabilities),
+            front_url=self._identity.front_url,
             inventory=dict(inventory),
             spool_id=self._spool.id,
             epochs=[

@@ -18,6 +18,7 @@ from pareta_agent.front.envelope import Problem, body_of, headers_of
 
 _ONE = "/v1/endpoints/{id}"
 _TASK = "/v1/tasks/{id}"
+_SET = "/v1/eval-sets/{id}"
 ROUTES: Final = (
     ("/v1/endpoints", ["GET", "POST"]),
     (_ONE, ["GET", "DELETE"]),
@@ -27,8 +28,20 @@ ROUTES: Final = (
     ("/v1/tasks/match", ["POST"]),
     (_TASK, ["GET"]),
     (f"{_TASK}/leaderboard", ["GET"]),
+    ("/v1/eval-sets", ["GET", "POST"]),
+    (_SET, ["GET", "DELETE"]),
+    (f"{_SET}/attach-blob", ["POST"]),
+    (f"{_SET}/blob-upload-url", ["POST"]),
+    (f"{_SET}/blob-upload-complete", ["POST"]),
+    ("/v1/eval-blobs/{token}", ["PUT"]),
+    ("/v1/eval-runs", ["POST"]),
+    ("/v1/eval-runs/{id}", ["GET"]),
+    ("/v1/eval/frontier-models", ["GET"]),
 )
 MAX_BODY_BYTES: Final = 64 * 2**10
+# Rows and documents come in larger bodies; how large each may be the plane says itself.
+MAX_UPLOAD_BYTES: Final = 33 * 2**20
+UPLOADS: Final = ("/v1/eval-sets", "/v1/eval-blobs/")
 BODY_S: Final = 30.0
 CONNECT_S: Final = 5.0
 SILENCE_S: Final = 60.0
@@ -49,11 +62,12 @@ def handler(plane_url: str | None) -> Callable[[Request], Awaitable[Response]]:
 
     async def ask(request: Request) -> Response:
         body = bytearray()
+        limit = MAX_UPLOAD_BYTES if request.url.path.startswith(UPLOADS) else MAX_BODY_BYTES
         try:
             async with asyncio.timeout(BODY_S):
                 async for part in request.stream():
                     body += part
-                    if len(body) > MAX_BODY_BYTES:
+                    if len(body) > limit:
                         return respond(Problem("body_too_large"))
         except TimeoutError:
             return respond(Problem("request_timeout"))

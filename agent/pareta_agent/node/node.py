@@ -70,6 +70,7 @@ class Node:
             self._settings, self._identity, self._offer, self._address, self._bus, self._clock
         )
         self._rooms = rooms
+        rooms.heart.reached_at(self._base_url)
         admin = Admin(config.run_dir(self._settings.home) / "agent.sock", self._status, self._flush)
         try:
             await rooms.front.start(sock)

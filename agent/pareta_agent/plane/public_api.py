@@ -9,9 +9,10 @@ from fastapi import FastAPI
 
 from pareta_agent.plane import endpoint_api, task_api
 from pareta_agent.plane.door import add_refusals
+from pareta_agent.plane.evals import run_api, set_api
 from pareta_registry.catalog import Catalog
 
-ROUTERS = (endpoint_api.router, task_api.router)
+ROUTERS = (endpoint_api.router, task_api.router, set_api.router, run_api.router)
 
 
 def mount(app: FastAPI, catalog: Callable[[], Catalog]) -> None:

@@ -51,6 +51,7 @@ class Seed(BaseModel):
     org: str = "org_local"
     balance_micro_usd: int = 10_000_000
     first_key: bool = True
+    frontier: Path | None = None
     catalog: str | None = None
     channel: str = "stable"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import sys
@@ -13,6 +14,9 @@ import uvicorn
 from pareta_agent.clock import SystemClock
 from pareta_agent.control.catalog_place import CatalogPlace, catalog_state, kept_catalog
 from pareta_agent.plane import public_api
+from pareta_agent.plane.evals import roster
+from pareta_agent.plane.evals.mount import mount
+from pareta_agent.plane.evals.runner import Runner
 from pareta_agent.plane.node_api import Plane, create_app
 from pareta_agent.plane.schema import Database
 from pareta_agent.plane.seed import Seed, database_url, node_token, plane_home
@@ -41,20 +45,32 @@ def first_key(plane: Plane, org: str) -> str | None:
 
 
 def serve(
-    home: Path, seed: Seed | None, url: str | None, host: str, port: int, log: Path | None = None
+    home: Path,
+    seed: Seed | None,
+    url: str | None,
+    host: str,
+    port: int,
+    log: Path | None = None,
+    frontier: Path | None = None,
 ) -> int:
-    """The exit status; 4 when the address is taken. With `log`, what it says after the ready line goes there."""
+    """The exit status; 4 when the address is taken. With `log`, what it says after the ready line goes there.
+
+    Raises ConfigError for a roster (`frontier`) that cannot be read.
+    """
     os.umask(0o077)
     try:
         listener = socket.create_server((host, port))
     except OSError as error:
         print(f"the plane cannot listen on {host}:{port}: {error.strerror}", file=sys.stderr)  # noqa: T201
         return 4
+    models = roster.read(seed.frontier if seed else frontier)
     plane, database = open_plane(home, url)
     api_key = sow(plane, home, seed) if seed else None
     app = create_app(plane)
     place = CatalogPlace(seed.catalog if seed else None, catalog_state(home), seed.channel if seed else "")
-    public_api.mount(app, kept_catalog(place))
+    catalog = kept_catalog(place)
+    public_api.mount(app, catalog)
+    runner = mount(app, plane, database, catalog, models)
     config = uvicorn.Config(
         app,
         log_config=None,
@@ -65,7 +81,7 @@ def serve(
     )
     ready = {"port": listener.getsockname()[1], "api_key": api_key}
     try:
-        _Server(config, ready, log).run(sockets=[listener])
+        _Server(config, ready, log, runner).run(sockets=[listener])
     finally:
         database.close()
     return 0
@@ -74,12 +90,15 @@ def serve(
 class _Server(uvicorn.Server):
     """Says on stdout when it listens: whoever started it waits for that line."""
 
-    def __init__(self, config: uvicorn.Config, ready: dict[str, object], log: Path | None) -> None:
+    def __init__(
+        self, config: uvicorn.Config, ready: dict[str, object], log: Path | None, runner: Runner
+    ) -> None:
         super().__init__(config)
-        self._ready, self._log = ready, log
+        self._ready, self._log, self._runner = ready, log, runner
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        self._evals = asyncio.create_task(self._runner.run())
         sys.stdout.write(orjson.dumps(self._ready).decode() + "\n")
         sys.stdout.flush()
         if self._log is not None:

@@ -1,0 +1,110 @@
+"""One question to one model over OpenAI's chat API: the only address from which the plane calls models.
+
+It tries again what waiting mends, within a budget; every other no is an answer too.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import aiohttp
+import orjson
+from yarl import URL
+
+from pareta_agent.clock import Clock
+
+TRIES: Final = 6
+LONGEST_WAIT_S: Final = 30.0
+CALL_S: Final = 600.0
+_TRIED_AGAIN: Final = (408, 429, 500, 502, 503, 504)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a model answers: `base_url` ends in /v1; `model` is its name there."""
+
+    base_url: str
+    model: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """`text` is None where `error` says why; `status` is the last HTTP status, None when nobody answered."""
+
+    text: str | None
+    error: str | None
+    status: int | None
+    latency_s: float
+    request_id: str
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+
+async def ask(
+    session: aiohttp.ClientSession,
+    clock: Clock,
+    where: Callable[[], Awaitable[Place]],
+    messages: list[dict[str, Any]],
+    max_tokens: int,
+) -> Heard:
+    """The model's answer, greedy. `latency_s` is that of the last try alone; each try asks `where` anew."""
+    said = {"messages": messages, "max_tokens": max_tokens, "temperature": 0}
+    heard = Heard(None, "it was never asked", None, 0.0, "")
+    for attempt in range(TRIES):
+        if attempt:
+            await clock.sleep(random.uniform(0.5, 1.0) * min(LONGEST_WAIT_S, 2.0 ** (attempt - 1)))
+        place = await where()
+        heard = await _once(session, clock, place, orjson.dumps({"model": place.model, **said}))
+        if heard.error is None or (heard.status is not None and heard.status not in _TRIED_AGAIN):
+            break
+    return heard
+
+
+async def _once(session: aiohttp.ClientSession, clock: Clock, place: Place, body: bytes) -> Heard:
+    begun_s = clock.mono_s()
+    headers = {"authorization": f"Bearer {place.key}", "content-type": "application/json"}
+    url = URL(place.base_url.rstrip("/") + "/chat/completions")
+    try:
+        async with session.post(
+            url,
+            data=body,
+            headers=headers,
+            timeout=aiohttp.ClientTimeout(total=CALL_S),
+            ssl=not _is_loopback(url.host),
+        ) as answer:
+            said = await answer.read()
+            latency_s = clock.mono_s() - begun_s
+            return _heard(answer.status, said, latency_s, answer.headers.get("x-request-id", ""))
+    except (aiohttp.ClientError, TimeoutError) as error:
+        reason = f"no answer: {type(error).__name__}"
+        return Heard(None, reason, None, clock.mono_s() - begun_s, "")
+
+
+def _heard(status: int, said: bytes, latency_s: float, request_id: str) -> Heard:
+    try:
+        body = orjson.loads(said)
+        if status == 200:
+            usage = body.get("usage") or {}
+            tokens = (int(usage.get("prompt_tokens", 0)), int(usage.get("completion_tokens", 0)))
+            text = body["choices"][0]["message"].get("content") or ""
+            return Heard(str(text), None, status, latency_s, request_id, *tokens)
+        fault = body.get("error")
+        message = fault.get("message") if isinstance(fault, dict) else None
+    except (orjson.JSONDecodeError, KeyError, IndexError, TypeError, AttributeError, ValueError):
+        message = None
+    return Heard(
+        None, f"{status}: {message or 'an answer that cannot be read'}"[:500], status, latency_s, request_id
+    )
+
+
+def _is_loopback(host: str | None) -> bool:
+    """A node's certificate names it for its callers, not for a plane on the same machine."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host or "").is_loopback
+    except ValueError:
+        return False

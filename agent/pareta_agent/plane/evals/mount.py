@@ -1,0 +1,27 @@
+"""Joins evals to a plane: its tables, its routes' state, and the runner that works behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fastapi import FastAPI
+
+from pareta_agent.plane.evals.roster import Roster
+from pareta_agent.plane.evals.run_api import Evals
+from pareta_agent.plane.evals.runner import Runner
+from pareta_agent.plane.evals.runs import Runs
+from pareta_agent.plane.evals.sets import Sets
+from pareta_agent.plane.node_api import Plane
+from pareta_agent.plane.schema import Database
+from pareta_registry.catalog import Catalog
+
+
+def mount(
+    app: FastAPI, plane: Plane, database: Database, catalog: Callable[[], Catalog], roster: Roster
+) -> Runner:
+    """Gives the routes what they work with; the runner is the caller's to run."""
+    sets, runs = Sets(database, plane.clock), Runs(database, plane.clock)
+    runner = Runner(plane, sets, runs, catalog, roster)
+    app.state.eval_sets = sets
+    app.state.evals = Evals(runs=runs, runner=runner, roster=roster)
+    return runner

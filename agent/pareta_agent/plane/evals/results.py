@@ -1,0 +1,60 @@
+"""What a run came to, from its answers: a model's quality, cost and speed, errors counted apart. Pure."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+from pydantic import BaseModel
+
+from pareta_agent.access import grant
+from pareta_agent.access.price import cost_micro_usd
+from pareta_agent.control.wire import WirePrice
+from pareta_agent.plane.evals.runs import Answer, Candidate, Kind
+from pareta_agent.plane.evals.score import quality
+from pareta_registry.catalog import Price
+
+
+class Result(BaseModel):
+    """Of one model. Quality and its 95 % interval are over the rows that were answered; latencies in seconds."""
+
+    model_id: str
+    kind: Kind
+    quality_mean: float | None
+    quality_ci_low: float | None
+    quality_ci_high: float | None
+    mean_cost_micro_usd: int | None
+    total_cost_micro_usd: int
+    latency_p50_s: float | None
+    latency_mean_s: float | None
+    n_succeeded: int
+    error_count: int
+    error_detail: str | None
+
+
+def result(candidate: Candidate, answers: Sequence[Answer]) -> Result:
+    right = [each for each in answers if each.score is not None]
+    found = quality([each.score for each in right if each.score is not None])
+    cost = sum(each.cost_micro_usd for each in answers)
+    latencies = [each.latency_s for each in right]
+    first_error = next((each.error for each in answers if each.error), None)
+    return Result(
+        model_id=candidate.model,
+        kind=candidate.kind,
+        quality_mean=found.mean if found else None,
+        quality_ci_low=found.low if found else None,
+        quality_ci_high=found.high if found else None,
+        mean_cost_micro_usd=round(cost / len(right)) if right else None,
+        total_cost_micro_usd=cost,
+        latency_p50_s=statistics.median(latencies) if latencies else None,
+        latency_mean_s=statistics.fmean(latencies) if latencies else None,
+        n_succeeded=len(right),
+        error_count=len(answers) - len(right),
+        error_detail=candidate.error or first_error,
+    )
+
+
+def estimate_micro_usd(price: WirePrice | Price, rows: int, prompt_bytes: int, answer_tokens: int) -> int:
+    """What a model's part of a run may cost: its prompts at three bytes a token, and usual answers."""
+    per_token = grant.Price(**price.model_dump())
+    return cost_micro_usd(per_token, prompt_bytes // 3, 0, rows * answer_tokens)

@@ -1,0 +1,188 @@
+"""Works on eval runs, one after the other, for as long as the plane lives; a restart goes on where it was.
+
+What is asked of open models goes through a node's own port like any call: it is metered and debited there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from typing import Any, Final
+
+import aiohttp
+from starlette.concurrency import run_in_threadpool
+
+from pareta_agent.access import grant
+from pareta_agent.access.price import cost_micro_usd
+from pareta_agent.plane.evals import roster as vendors
+from pareta_agent.plane.evals import rows, score
+from pareta_agent.plane.evals.calls import Heard, Place, ask
+from pareta_agent.plane.evals.engines import Engines, NoEngine
+from pareta_agent.plane.evals.roster import Roster, Vendor
+from pareta_agent.plane.evals.runs import Answer, Candidate, Charge, Run, Runs
+from pareta_agent.plane.evals.sets import EvalSet, Sets
+from pareta_agent.plane.node_api import Plane
+from pareta_registry.catalog import Catalog, Task
+
+AT_ONCE: Final = 4
+LEDGER_S: Final = 60.0
+LOOK_EVERY_S: Final = 0.5
+IDLE_S: Final = 5.0
+LEAST_ANSWER_TOKENS: Final = 256
+ROOM_RATIO: Final = 4
+
+
+class Stopped(Exception):
+    """The run can't go on; its text is for the run's owner."""
+
+
+class Runner:
+    """Lives on one event loop; `wake` when a run was made."""
+
+    def __init__(
+        self, plane: Plane, sets: Sets, runs: Runs, catalog: Callable[[], Catalog], roster: Roster
+    ) -> None:
+        self._plane, self._sets, self._runs = plane, sets, runs
+        self._catalog, self._roster = catalog, roster
+        self._engines = Engines(plane, runs)
+        self._news = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def wake(self) -> None:
+        """From any thread."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._news.set)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        self._loop = asyncio.get_running_loop()
+        await self._engines.sweep()
+        async with aiohttp.ClientSession() as self._session:
+            while True:
+                self._news.clear()
+                run = await run_in_threadpool(self._runs.next)
+                if run is not None:
+                    await self._finish(run)
+                    continue
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(IDLE_S):
+                        await self._news.wait()
+
+    async def _finish(self, run: Run) -> None:
+        error: str | None = None
+        try:
+            await self._work(run)
+        except Stopped as stopped:
+            error = str(stopped)
+        except Exception:  # one run's bug must not hold up all others
+            logging.getLogger(__name__).exception("eval run %s failed", run.id)
+            error = "something went wrong on our side"
+        await run_in_threadpool(self._runs.end, run.id, error)
+
+    async def _work(self, run: Run) -> None:
+        await run_in_threadpool(self._runs.begin, run.id)
+        found = await run_in_threadpool(self._sets.find, run.org, run.set_id)
+        task = next((task for task in self._catalog().tasks if task.id == run.task), None)
+        if found is None or task is None:
+            raise Stopped("its eval set was deleted" if found is None else "its task is no longer offered")
+        for candidate in await run_in_threadpool(self._runs.candidates, run.id):
+            if not candidate.done:
+                try:
+                    error = await self._candidate(run, found, task, candidate)
+                except Exception:  # but not when the plane stops: the run goes on with what it has
+                    await self._engines.give_back(run, candidate)
+                    raise
+                await self._engines.give_back(run, candidate)
+                await run_in_threadpool(self._runs.note, candidate, done=True, error=error)
+
+    async def _candidate(self, run: Run, found: EvalSet, task: Task, candidate: Candidate) -> str | None:
+        """Asks every row that was not asked yet; why none could be, if so."""
+        vendor = self._roster.find(candidate.model) if candidate.kind == "frontier" else None
+        place = self._vendor(vendor) if vendor else await self._open(run, task, candidate)
+        if isinstance(place, NoEngine):
+            return place.reason
+        earlier = await run_in_threadpool(self._runs.answers, run.id, candidate.place)
+        asked = {each.place for each in earlier}
+        lines = await run_in_threadpool(self._sets.rows, found.id)
+        left = iter([(number, row) for number, row in enumerate(lines) if number not in asked])
+        at_work = [self._rows(found, task, candidate, place, vendor, left) for _ in range(AT_ONCE)]
+        async with asyncio.TaskGroup() as group:
+            workers = [group.create_task(each) for each in at_work]
+        if reason := next((reason for each in workers if (reason := each.result())), None):
+            raise Stopped(reason)
+        await self._ledgered(run, candidate)
+        return None
+
+    async def _rows(
+        self, found: EvalSet, task: Task, candidate: Candidate, place: Place, vendor: Vendor | None, left: Any
+    ) -> str | None:
+        """One of several that ask; why the whole run must stop, if it must."""
+
+        async def where() -> Place:
+            return place if vendor else await self._engines.now(place)
+
+        for number, row in left:
+            blobs = await run_in_threadpool(self._sets.blobs, found.id, number)
+            heard = await ask(
+                self._session,
+                self._plane.clock,
+                where,
+                rows.messages(task, row, blobs),
+                answer_room(task),
+            )
+            if heard.status == 402:
+                return "the organization ran out of credit"
+            answer = self._judged(candidate, number, row, heard, found.scorer)
+            charge = _charge(vendor, heard) if vendor else None
+            await run_in_threadpool(self._runs.answered, candidate, answer, charge)
+            if (
+                charge is not None
+                and (await run_in_threadpool(self._plane.state.balance, found.org) or 0) <= 0
+            ):
+                return "the organization ran out of credit"
+        return None
+
+    def _judged(
+        self, candidate: Candidate, number: int, row: dict[str, Any], heard: Heard, scorer: str
+    ) -> Answer:
+        points = None if heard.text is None else score.SCORERS[scorer](heard.text, row["expected"])
+        here = f"{candidate.run_id}-{candidate.place}-{number}"
+        request_id = heard.request_id if candidate.kind == "open" and heard.request_id else here
+        return Answer(number, points, heard.error, heard.latency_s, request_id)
+
+    async def _open(self, run: Run, task: Task, candidate: Candidate) -> Place | NoEngine:
+        alias = next((alias for alias in task.aliases if alias.id == candidate.model), None)
+        if alias is None:
+            return NoEngine("the task no longer offers this model")
+        return await self._engines.get(run, candidate, alias)
+
+    def _vendor(self, vendor: Vendor) -> Place | NoEngine:
+        key = vendors.key_of(vendor)
+        if key is None:
+            return NoEngine(f"the key for {vendor.id} cannot be read on the plane's host")
+        return Place(vendor.base_url, vendor.model or vendor.id, key)
+
+    async def _ledgered(self, run: Run, candidate: Candidate) -> None:
+        """Waits until the nodes have reported what was asked, so that the costs are whole; not for ever."""
+        clock = self._plane.clock
+        until_s = clock.mono_s() + LEDGER_S
+        while clock.mono_s() < until_s:
+            if not await run_in_threadpool(self._runs.unledgered, run.id, candidate.place):
+                return
+            await clock.sleep(LOOK_EVERY_S)
+
+
+def answer_room(task: Task) -> int:
+    """The longest answer that is asked for: some times the usual one, so that a talkative model can't spend it all."""
+    usual = task.typical_tokens.output if task.typical_tokens else 0
+    return max(LEAST_ANSWER_TOKENS, ROOM_RATIO * usual)
+
+
+def _charge(vendor: Vendor, heard: Heard) -> Charge | None:
+    if heard.text is None:
+        return None
+    price = grant.Price(**vendor.price.model_dump())
+    cost = cost_micro_usd(price, heard.input_tokens, 0, heard.output_tokens)
+    return Charge("eval", heard.input_tokens, heard.output_tokens, cost)
