@@ -12,6 +12,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+import anthropic
 import openai
 import pareta
 import pytest
@@ -81,6 +82,36 @@ def test_openai_completes_a_text(node, client):
     streamed = "".join(chunk.choices[0].text for chunk in client.completions.create(**ask, stream=True))
     assert whole.choices[0].text == streamed
     assert whole.usage.completion_tokens > 0
+
+
+def test_openai_gets_a_response(node, client):
+    """Whole and streamed in typed events: the same text, its usage, and nothing kept."""
+    ask = {"model": node.endpoint, "input": QUESTION[0]["content"], "temperature": 0, "max_output_tokens": 16}
+    whole = client.responses.create(**ask)
+    events = list(client.responses.create(**ask, stream=True))
+    told = "".join(event.delta for event in events if event.type == "response.output_text.delta")
+    assert "Paris" in whole.output_text
+    assert told == events[-1].response.output_text == whole.output_text
+    assert events[-1].response.usage.output_tokens == whole.usage.output_tokens > 0
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.responses.create(**ask, previous_response_id=whole.id)
+    assert caught.value.param == "previous_response_id"
+
+
+def test_anthropic_gets_a_message(node):
+    """Its own client, with the key where it puts it: whole, streamed, and its typed errors."""
+    ask = {"model": node.endpoint, "messages": QUESTION, "max_tokens": 16, "temperature": 0}
+    with anthropic.Anthropic(base_url=node.root, api_key=node.key, max_retries=0) as claude:
+        whole = claude.messages.create(**ask)
+        with claude.messages.stream(**ask) as stream:
+            streamed = stream.get_final_message()
+        with pytest.raises(anthropic.NotFoundError) as caught:
+            claude.messages.create(**{**ask, "model": "ep_none"})
+    assert "Paris" in whole.content[0].text
+    assert streamed.content[0].text == whole.content[0].text
+    assert streamed.stop_reason == whole.stop_reason
+    assert streamed.usage.output_tokens == whole.usage.output_tokens > 0
+    assert caught.value.body["error"]["type"] == "not_found_error"
 
 
 async def test_openai_async_streams_concurrently(node):
@@ -191,6 +222,8 @@ def test_the_npm_client_sees_the_same(node):
     assert seen["streamed"] == seen["text"]
     counts = ("prompt_tokens", "completion_tokens", "total_tokens")
     assert [seen["usage"][count] for count in counts] == [seen["usageWhole"][count] for count in counts]
+    assert seen["response"] == seen["responseStreamed"] == seen["text"]
+    assert seen["responseUsage"]["output_tokens"] > 0
     assert seen["models"] == [node.endpoint]
     assert {name: (e["name"], e["status"]) for name, e in seen["errors"].items()} == {
         "key": ("AuthenticationError", 401),

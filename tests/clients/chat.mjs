@@ -23,6 +23,15 @@ for await (const chunk of await client.chat.completions.create({
   ...ask, stream: true, stream_options: { include_usage: true },
 })) usage = chunk.usage ?? usage;
 
+const question = { model, input: messages[0].content, temperature: 0, max_output_tokens: 16 };
+const response = await client.responses.create(question);
+let responseStreamed = "";
+let responseUsage = null;
+for await (const event of await client.responses.create({ ...question, stream: true })) {
+  if (event.type === "response.output_text.delta") responseStreamed += event.delta;
+  if (event.type === "response.completed") responseUsage = event.response.usage;
+}
+
 const models = [];
 for await (const entry of client.models.list()) models.push(entry.id);
 
@@ -39,7 +48,8 @@ const stranger = new OpenAI({ baseURL, apiKey: "pareta_sk_wrong", maxRetries: 0 
 console.log(JSON.stringify({
   text: whole.choices[0].message.content,
   usageWhole: whole.usage,
-  streamed, chunks, finish, usage, models,
+  streamed, chunks, finish, usage, models, responseStreamed, responseUsage,
+  response: response.output_text,
   errors: {
     key: await thrown(() => stranger.chat.completions.create(ask)),
     endpoint: await thrown(() => client.chat.completions.create({ ...ask, model: "ep_none" })),

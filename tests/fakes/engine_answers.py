@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import email
 import itertools
 import json
 import time
@@ -13,7 +14,7 @@ from engine_adapters import config_of
 
 CHAT, TEXT, EMBED = "/v1/chat/completions", "/v1/completions", "/v1/embeddings"
 SCORE, RERANK, POOL = "/v1/score", "/v1/rerank", "/pooling"
-RESPOND, MESSAGE = "/v1/responses", "/v1/messages"
+RESPOND, MESSAGE, HEAR = "/v1/responses", "/v1/messages", "/v1/audio/transcriptions"
 PROMPTS = {
     CHAT: "messages",
     TEXT: "prompt",
@@ -25,7 +26,7 @@ PROMPTS = {
     POOL: "input",
 }
 DOCUMENTS = {EMBED: "input", SCORE: "text_2", RERANK: "documents", POOL: "input"}
-INFERENCE = frozenset(PROMPTS)
+INFERENCE = frozenset([*PROMPTS, HEAR])
 FINGERPRINT = "vllm-0.32.0-b757027e"
 NAMES = {400: "BadRequestError", 404: "NotFoundError", 503: "ServiceUnavailableError"}
 _ids = itertools.count(0x957A6FA411234FD7)
@@ -354,8 +355,37 @@ def prompt_of(path: str, request: dict[str, Any]) -> str:
     return given if isinstance(given, str) else " ".join(map(str, given))
 
 
+class Transcription(Answer):
+    """A document without choices or tokens: text, and the seconds that were heard (one a kilobyte)."""
+
+    def body(self) -> dict[str, Any]:
+        seconds = self.prompt_tokens
+        if self.finish_reason == "verbose_json":
+            return {"duration": seconds - 0.5, "language": "en", "text": "word", "segments": []}
+        usage = {} if self.flags.no_usage else {"usage": {"type": "duration", "seconds": seconds}}
+        return {"text": "word", **usage}
+
+
+def heard(raw: bytes, flags: argparse.Namespace) -> Answer:
+    """What is heard in a form, read by another parser than the agent's."""
+    message = email.message_from_bytes(
+        b"content-type: multipart/form-data; boundary=" + raw[2 : raw.index(b"\r\n")] + b"\r\n\r\n" + raw
+    )
+    parts = {part.get_param("name", header="content-disposition"): part for part in message.get_payload()}
+    told = {name: part.get_payload(decode=True) for name, part in parts.items()}
+    if "file" not in told:
+        raise Refused(400, "1 validation error:\n  {'type': 'missing', 'loc': 'body.file'}", "body.file")
+    if told.get("model", b"").decode() != flags.name:
+        raise Refused(404, f"The model `{told.get('model')}` does not exist.", "model")
+    kind = told.get("response_format", b"json").decode()
+    seconds = -(-len(told["file"]) // 1024)
+    return Transcription(HEAR, flags.name, [], kind, seconds, False, flags, False, id="trsc-1")
+
+
 def answer_of(path: str, raw: bytes, flags: argparse.Namespace) -> Answer:
     """The answer to a body, or Refused."""
+    if path == HEAR:
+        return heard(raw, flags)
     try:
         request = json.loads(raw)
     except ValueError:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import orjson
 
-from pareta_agent.front import conversation
+from pareta_agent.front import conversation, form
 from pareta_agent.front.conversation import ill_typed, missing
 from pareta_agent.front.envelope import Problem
 from pareta_agent.front.media import points_away
@@ -46,6 +46,8 @@ class Ask:
 
 def read(route: Route, body: bytes | bytearray) -> Ask | Problem:
     """Parse a body for a route; a Problem names the first thing that is wrong with it."""
+    if route.form:
+        return _read_form(route, bytes(body))
     try:
         fields = orjson.loads(body)  # which itself gives up at 1,024 levels
     except orjson.JSONDecodeError:
@@ -54,6 +56,17 @@ def read(route: Route, body: bytes | bytearray) -> Ask | Problem:
         return Problem("not_an_object")
     if too_deep(fields):
         return Problem("too_deep")
+    return _wrong(route, fields) or _ask(route, fields, len(body))
+
+
+def _read_form(route: Route, body: bytes) -> Ask | Problem:
+    fields = form.read(body)
+    if fields is None:
+        return Problem("invalid_form")
+    if fields.get("stream") in ("true", "false"):
+        fields["stream"] = fields["stream"] == "true"
+    if not isinstance(fields.get(route.prompt), form.Upload):
+        return missing(route.prompt)
     return _wrong(route, fields) or _ask(route, fields, len(body))
 
 
@@ -66,8 +79,12 @@ def rebuild(
     `served_as` is the endpoint's name at an engine that does not know its own.
     """
     allowed = route.fields
-    fields = {key: value for key, value in ask.fields.items() if key in allowed and value is not None}
+    fields: dict[str, Any] = {
+        key: value for key, value in ask.fields.items() if key in allowed and value is not None
+    }
     fields |= {"model": served_as or ask.model, **route.fixed}
+    if route.form:
+        return form.build(fields)
     if salt:
         fields["cache_salt"] = salt
     if ask.stream:
@@ -112,6 +129,9 @@ def _wrong(route: Route, fields: dict[str, Any]) -> Problem | None:
     for field, why in route.refused.items():
         if fields.get(field):
             return Problem("invalid_value", why, field)
+    for field, values in route.values.items():
+        if fields.get(field) not in (None, *values):
+            return Problem("invalid_value", f"{field} must be {' or '.join(values)}.", field)
     return conversation.wrong(route, fields) if route in TALKING else _wrong_documents(route, fields)
 
 
@@ -125,9 +145,6 @@ def _wrong_documents(route: Route, fields: dict[str, Any]) -> Problem | None:
     for texts in (fields[route.prompt], documents):
         if points_away(texts):
             return Problem("remote_media", param=route.documents)
-    if fields.get("encoding_format") not in (None, "float", "base64"):
-        # The engine's other encodings are no JSON, so nothing could be read of their usage.
-        return Problem("invalid_value", "encoding_format must be float or base64.", "encoding_format")
     return None
 
 

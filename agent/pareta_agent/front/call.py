@@ -85,7 +85,7 @@ class Call:
         self.body += data
         if len(self.body) <= UNCOUNTED_BYTES or self.response_complete:
             return
-        problem = self._desk.uploads.grew(self, self.body, self.route.media)
+        problem = self._desk.uploads.grew(self, self.body, self.route.media, self.route.form)
         if problem is not None:
             self._desk.uploads.ended(self)
             self._request = self._request.with_problem(problem)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import orjson
@@ -52,4 +53,14 @@ def read_choices(answer: bytes) -> Reading:
     )
 
 
+def read_speech(answer: bytes) -> Reading:
+    """A transcription, which is counted in begun seconds of audio; the engine tells no tokens."""
+    document = orjson.loads(answer)
+    told = document.get("usage", document)
+    seconds = told.get("seconds", told.get("duration"))
+    counted = isinstance(seconds, int | float) and seconds >= 0
+    return Reading((), Tokens() if counted else None, answer, math.ceil(seconds) if counted else 0)
+
+
 OPENAI: Final = Dialect(CHOICES, read_choices, body_of, lambda problem, _: event_of(problem))
+SPEECH_DIALECT: Final = replace(OPENAI, read=read_speech)

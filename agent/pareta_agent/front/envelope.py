@@ -25,6 +25,7 @@ CATALOGUE: Final[dict[str, tuple[int, str, str]]] = {
     "bad_http": (400, INVALID, "The HTTP request could not be read."),
     "invalid_json": (400, INVALID, "The request body is not valid JSON."),
     "not_an_object": (400, INVALID, "The request body must be a JSON object."),
+    "invalid_form": (400, INVALID, "The request body is not a valid multipart form."),
     "too_deep": (400, INVALID, "The request body is nested deeper than 64 levels."),
     "missing_field": (400, INVALID, "A required field is missing."),
     "invalid_type": (400, INVALID, "A field has the wrong type."),

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from pareta_agent.front.dialect import OPENAI, Dialect
+from pareta_agent.front.dialect import OPENAI, SPEECH_DIALECT, Dialect
 from pareta_agent.front.messages import MESSAGES_DIALECT
 from pareta_agent.front.responses import RESPONSES_DIALECT
 
@@ -38,7 +38,8 @@ class Route:
     the field whose length is the number of prompts, where one call carries several; `media` whether parts of the
     prompt may be `data:` URLs, which make a body large. `limits` are the fields that bound an answer, the first
     that is there counts. `usage_option` says that usage comes when it is asked for. `fixed` is always sent so;
-    `refused` fields, where they hold anything, are answered with why.
+    `refused` fields, where they hold anything, are answered with why; `values` are all that a field may hold. The
+    body is a form where `form` is set, else JSON.
     """
 
     path: str
@@ -53,6 +54,8 @@ class Route:
     usage_option: bool = True
     fixed: Mapping[str, Any] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
+    values: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    form: bool = False
     dialect: Dialect = OPENAI
 
 
@@ -112,7 +115,9 @@ TALKING: Final = (CHAT, RESPONSES, MESSAGES)
 
 def _reading(path: str, prompt: str, allowed: frozenset[str], documents: str) -> Route:
     """A route whose model reads and generates nothing."""
-    return Route(path, prompt, allowed, streams=False, generates=False, documents=documents)
+    # The engine's other encodings are no JSON, so nothing could be read of their usage.
+    encodings = {"encoding_format": ("float", "base64")}
+    return Route(path, prompt, allowed, streams=False, generates=False, documents=documents, values=encodings)
 
 
 EMBEDDINGS: Final = _reading(
@@ -124,7 +129,19 @@ POOLING: Final = _reading(
 SCORE: Final = _reading("/v1/score", "text_1", _SCORING | _names("text_1 text_2"), "text_2")
 RERANK: Final = _reading("/v1/rerank", "query", _SCORING | _names("query documents top_n"), "documents")
 
-_ROUTES: Final = (*TALKING, COMPLETIONS, EMBEDDINGS, POOLING, SCORE, RERANK)
+TRANSCRIPTIONS: Final = Route(
+    "/v1/audio/transcriptions",
+    "file",
+    _names("file language prompt response_format temperature timestamp_granularities[] seed hotwords"),
+    streams=False,
+    generates=False,
+    values={"response_format": ("json", "verbose_json")},
+    refused={"stream": "Transcriptions are not streamed here."},
+    form=True,
+    dialect=SPEECH_DIALECT,
+)
+
+_ROUTES: Final = (*TALKING, COMPLETIONS, EMBEDDINGS, POOLING, SCORE, RERANK, TRANSCRIPTIONS)
 INFERENCE: Final[dict[tuple[bytes, bytes], Route]] = {
     **{(b"POST", route.path.encode()): route for route in _ROUTES},
     (b"POST", b"/v1/messages?beta=true"): MESSAGES,  # how its SDK spells the route of `client.beta`

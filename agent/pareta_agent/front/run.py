@@ -8,7 +8,7 @@ from typing import Final, Protocol
 
 import orjson
 
-from pareta_agent.front import choice
+from pareta_agent.front import choice, form
 from pareta_agent.front.admission import Target
 from pareta_agent.front.body import Ask
 from pareta_agent.front.desk import Desk
@@ -16,7 +16,7 @@ from pareta_agent.front.engine_errors import problem_of
 from pareta_agent.front.envelope import Problem
 from pareta_agent.front.relay import Relay
 from pareta_agent.front.routes import Route
-from pareta_agent.front.settle import Times, bounds_of, most_of, prompt_bytes, settle
+from pareta_agent.front.settle import Times, Used, bounds_of, most_of, prompt_bytes, settle
 from pareta_agent.front.tally import Bill, count, failure_event
 from pareta_agent.front.upstream import Connection
 from pareta_agent.meter.outcome import Facts
@@ -58,10 +58,8 @@ class Run:
         self._relay: Relay | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._request: list[bytes] = []
-        self._fresh = False
-        self._retries = 0
-        self._moved = False
-        self._settled = False
+        self._fresh = self._moved = self._settled = False
+        self._retries = self._audio_seconds = 0
         self._document: bytes | None = None
         self._tokens: Tokens | None = None
         self._finish_reasons: tuple[str, ...] = ()
@@ -75,8 +73,9 @@ class Run:
 
     def begin(self, body: bytes) -> None:
         """Admits and sends; `body` is the engine's."""
+        kind = form.CONTENT_TYPE if self._caller.route.form else "application/json"
         head = (
-            f"POST {self._caller.route.path} HTTP/1.1\r\nhost: engine\r\ncontent-type: application/json\r\n"
+            f"POST {self._caller.route.path} HTTP/1.1\r\nhost: engine\r\ncontent-type: {kind}\r\n"
             f"x-request-id: {self._caller.id}\r\ncontent-length: {len(body)}\r\n\r\n"
         )
         self._request = [head.encode(), body]
@@ -224,6 +223,7 @@ class Run:
     def _read_document(self, body: bytes) -> None:
         reading = self._caller.route.dialect.read(body)
         self._finish_reasons, self._tokens = reading.finish_reasons, reading.tokens
+        self._audio_seconds = reading.audio_seconds
         self._document = self._target.renamed(reading.document)
 
     def _facts(self, **seen: bool) -> Facts:
@@ -270,7 +270,8 @@ class Run:
         chunks = max(0, relay.events - relay.listener.done - overhead) if relay else 0
         times = Times(self._admitted_s, self._desk.deps.clock.mono_s(), self._first_s, self._retries)
         target = self._target.replica
-        return settle(self._admission, facts, self._tokens, self._bounds, chunks, times, target)
+        used = Used(self._tokens, chunks, self._audio_seconds)
+        return settle(self._admission, facts, used, self._bounds, times, target)
 
     def _say_success(self, saved: asyncio.Future[None], record: UsageRecord) -> None:
         if _look_at(saved) is not None:

@@ -25,23 +25,32 @@ class Times:
     retries: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Used:
+    """What an answer told of its use; `chunks` are the events with words that were seen."""
+
+    tokens: Tokens | None
+    chunks: int = 0
+    audio_seconds: int = 0
+
+
 def settle(
     admission: Admission,
     facts: Facts,
-    tokens: Tokens | None,
+    used: Used,
     bounds: Bounds,
-    chunks: int,
     times: Times,
     replica: ReplicaView,
 ) -> UsageRecord:
     """The terminal record of an admission."""
-    counted, source = judge(tokens, bounds, chunks)
+    counted, source = judge(used.tokens, bounds, used.chunks)
     first = times.first_token_s
     return UsageRecord(
         admission=admission,
         outcome=outcome(facts),
         usage_source=source,
         tokens=counted,
+        audio_seconds=used.audio_seconds,
         finish_reasons=facts.finish_reasons,
         choices=facts.choices,
         retry_count=times.retries,

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from pareta_agent.front.deps import FrontSettings
 from pareta_agent.front.envelope import Problem
+from pareta_agent.front.form import Upload
 
 UNCOUNTED_BYTES: Final = 16 * 2**10
 _MEDIA: Final = b'"data'  # how a data: URL and a part of audio begin
@@ -22,12 +23,12 @@ class Uploads:
         self._sizes: dict[object, int] = {}
         self._bytes = 0
 
-    def grew(self, upload: object, body: bytearray, media: bool) -> Problem | None:
-        """Notes that a body has grown; the problem with it, if that is too much."""
+    def grew(self, upload: object, body: bytearray, media: bool, form: bool = False) -> Problem | None:
+        """Notes that a body has grown; the problem with it, if that is too much. A form is mostly its file."""
         before, size, limit = self._sizes.get(upload, 0), len(body), self._settings.max_body_bytes
         if size > self._settings.most_body_bytes(media):
             return Problem("body_too_large")
-        if size > limit >= before and _MEDIA not in body:
+        if size > limit >= before and not form and _MEDIA not in body:
             return too_much_text(limit)
         if size > UNCOUNTED_BYTES:
             self._bytes += size - before
@@ -51,6 +52,8 @@ def media_bytes(fields: dict[str, Any]) -> int:
             for key, value in outer.items() if isinstance(outer, dict) else enumerate(outer):
                 if isinstance(value, dict | list):
                     inner.append(value)
+                elif isinstance(value, Upload):
+                    found += len(value.content)
                 elif isinstance(value, str) and (key == "data" or value.startswith("data:")):
                     found += len(value)
         level = inner

@@ -17,6 +17,7 @@ Fields = dict[bytes, bytes]
 
 _STATUS_LINES: Final = {s.value: b"HTTP/1.1 %d %b\r\n" % (s.value, s.phrase.encode()) for s in HTTPStatus}
 JSON: Final = b"application/json"
+FORM: Final = b"multipart/form-data"
 _NAME: Final = re.compile(rb"[!-~]{1,255}")
 _ONCE: Final = (
     b"content-length",
@@ -69,9 +70,10 @@ def request_of(route: Route, fields: Fields, keep_alive: bool, http11: bool, max
     encoding, once = fields.get(b"content-encoding"), fields.get(b"idempotency-key")
     length = fields.get(b"content-length", b"0")
     problem = None
-    alien = kind != JSON and kind.partition(b";")[0].strip().lower() != JSON
+    wanted = FORM if route.form else JSON
+    alien = kind != wanted and kind.partition(b";")[0].strip().lower() != wanted
     if alien or (encoding is not None and encoding.strip().lower() not in (b"identity", b"")):
-        problem = Problem("unsupported_media_type")
+        problem = Problem("unsupported_media_type", f"Send the body as uncompressed {wanted.decode()}.")
     elif length.isdigit() and int(length) > max_body_bytes:
         problem = Problem("body_too_large", f"The request body is larger than {max_body_bytes} bytes.")
     elif once is not None and not _NAME.fullmatch(once):

@@ -141,7 +141,7 @@ def finished(record: UsageRecord) -> Item:
             "output": tokens.output,
             "output_reasoning": tokens.output_reasoning,
         },
-        "units": {"audio_seconds": 0, "requests": 1},
+        "units": {"audio_seconds": record.audio_seconds, "requests": 1},
         "usage_source": record.usage_source,
     }
     return Item(FINISHED, timestamp(admission.t_admit_wall_s + end_s), orjson.dumps(data))

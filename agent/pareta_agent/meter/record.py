@@ -63,3 +63,4 @@ class UsageRecord:
     replica: str = ""
     generation: int = 0
     engine_version: str | None = None
+    audio_seconds: int = 0
