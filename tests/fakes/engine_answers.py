@@ -434,10 +434,16 @@ def answer_of(path: str, raw: bytes, flags: argparse.Namespace) -> Answer:
         wants_usage=bool(options.get("include_usage")),
         choices=(len(documents) if isinstance(documents, list) else 1)
         if silent
-        else int(request.get("n") or 1),
+        else int(request.get("n") or 1) * prompts_of(path, request),
         id=f"{'chatcmpl' if path == CHAT else 'cmpl'}-{next(_ids):016x}",
         created=int(time.time()),
     )
+
+
+def prompts_of(path: str, request: dict[str, Any]) -> int:
+    """A list of texts, or of lists of tokens, is as many prompts."""
+    given = request.get("prompt") if path == TEXT else None
+    return len(given) if isinstance(given, list) and given and not isinstance(given[0], int) else 1
 
 
 def words_of(prompt: str, limit: int | None, flags: argparse.Namespace, model: str) -> tuple[list[str], str]:

@@ -120,7 +120,8 @@ class Run:
         if now_s > self._deadline_s and self._caller.disconnected:
             self._fail(Problem("internal"))
         elif now_s > self._deadline_s or stalled:
-            self._fail(Problem("engine_timeout"), timed_out=True)
+            # What took its whole time would only take it again; a silent engine is replaced.
+            self._fail(Problem("engine_timeout", retry=None if stalled else False), timed_out=True)
 
     def fail(self, code: str, server_fault: bool = False) -> None:
         """Ends the run from outside."""

@@ -144,6 +144,16 @@ async def test_a_caller_who_leaves_after_the_last_word_has_had_a_completed_call(
     await rig.until(lambda: rig.front.in_flight == 0)
 
 
+async def test_a_call_that_took_its_whole_time_is_not_to_be_tried_again(start_rig):
+    """Both SDKs heed the header; the same call would only run that long again."""
+    rig = await start_rig(request_timeout_s=0.3)
+    await rig.engine("--slow-token", "1")
+    response = await rig.raw(rig.post(body()))
+    assert response.startswith(b"HTTP/1.1 504 ")
+    assert b"\r\nx-should-retry: false\r\n" in response
+    assert await outcomes(rig) == ["failed_timeout"]
+
+
 async def test_an_engine_that_goes_silent_is_timed_out(start_rig):
     """No byte for the stall time: 504 in an event, outcome failed_timeout."""
     rig = await start_rig(stall_timeout_s=0.3)

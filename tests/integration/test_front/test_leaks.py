@@ -10,6 +10,8 @@ import random
 
 import pytest
 
+from pareta_agent.front.routes import INFERENCE
+
 KEY = "pareta_sk_" + "a" * 32
 CANARY = b"CANARY"
 FAULTS = [
@@ -50,6 +52,7 @@ ROUTES = [
     "/v1/score",
     "/v1/rerank",
     "/pooling",
+    "/v1/audio/transcriptions",
     "/v1/models",
     "/version",
     "/v1/../version",
@@ -116,6 +119,69 @@ async def test_no_fuzzed_request_crashes_or_leaks(rig):
         assert CANARY not in answer
         assert not answer or answer.startswith(b"HTTP/1.1 ")
     await rig.until(lambda: rig.front.in_flight == 0)
+    assert len(rig.spool.admitted) == len(rig.spool.records)
+
+
+HEADERS = [
+    "x-request-id: /weights",
+    "x-data-parallel-rank: 0",
+    "x-vllm-priority: -1",
+    "endpoint-load-metrics-format: TEXT",
+    "anthropic-version: 2023-06-01",
+    "accept: text/html",
+    "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+]
+VALUES = [
+    None,
+    True,
+    -1,
+    10**9,
+    0.5,
+    "",
+    "x" * 3000,
+    "\u0000é🙂",
+    [],
+    ["a"],
+    {},
+    {"type": "x"},
+    {"url": "http://x"},
+]
+FORM = (
+    b'--b\r\ncontent-disposition: form-data; name="model"\r\n\r\nep_x\r\n--b\r\n'
+    b'content-disposition: form-data; name="file"; filename="/weights.wav"\r\n\r\nRIFF\r\n--b--\r\n'
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: " ".join(fault) or "sound")
+async def test_no_ask_makes_an_engine_tell(rig, fault):
+    """Any field with any value, odd headers, both bodies, on each route before each broken engine."""
+    await rig.engine("--leak-canary", *fault)
+    dice = random.Random(str(fault))
+    for route in INFERENCE.values():
+        for _ in range(12):
+            ask = {"model": "ep_x", "max_tokens": 3, "stream": dice.random() < 0.5}
+            ask |= (
+                {"messages": [{"role": "user", "content": "hi"}]}
+                if route.prompt == "messages"
+                else {route.prompt: "hi"}
+            )
+            ask |= {route.documents: ["a", "b"]} if route.documents else {}
+            ask |= {
+                dice.choice([*route.fields, "kv_transfer_params", "model"]): dice.choice(VALUES)
+                for _ in range(dice.randint(0, 3))
+            }
+            body = FORM if route.form else json.dumps(ask).encode()
+            extra = "".join(f"{header}\r\n" for header in dice.sample(HEADERS, 2))
+            request = rig.post(body, route.path, extra)
+            if route.form:
+                request = request.replace(b"application/json", b"multipart/form-data; boundary=b")
+            answer = await rig.raw(request)
+            assert answer.startswith(b"HTTP/1.1 "), (route.path, ask)
+            assert CANARY not in answer, (route.path, ask)
+    await rig.until(lambda: rig.front.in_flight == 0)
+    left = [*rig.spool.admitted, *rig.spool.records, *rig.events]
+    assert [repr(one) for one in left if CANARY.decode() in repr(one)] == []
     assert len(rig.spool.admitted) == len(rig.spool.records)
 
 
