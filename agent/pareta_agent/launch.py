@@ -157,13 +157,14 @@ async def spawn(
     cwd: Path | None = None,
     log_path: Path | None = None,
     stdout_pipe: bool = False,
+    share_output: bool = False,
     stdin_fd: int | None = None,
     new_session: bool = True,
     die_with_parent: bool = False,
     rlimits: Mapping[str, int] | None = None,
     cpus: Sequence[int] = (),
 ) -> Process:
-    """Starts a program; stdout and stderr go to `log_path` (appended, 0600), to a pipe, or nowhere.
+    """Starts a program; stdout and stderr go to `log_path` (appended, 0600), to a pipe, to ours, or nowhere.
 
     `env` is the whole environment. `rlimits` are soft limits by name (`core`, `nofile`), `cpus` the cores it
     may run on. Raises OSError when the program cannot be started (with limits or `die_with_parent` the child
@@ -174,7 +175,7 @@ async def spawn(
         parent = str(os.getpid() if die_with_parent else 0)
         argv = [sys.executable, "-I", "-S", _EXEC, parent, options, "--", *argv]
     with contextlib.ExitStack() as stack:
-        out: int = asyncio.subprocess.DEVNULL
+        out: int | None = None if share_output else asyncio.subprocess.DEVNULL
         if log_path is not None:
             out = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
             stack.callback(os.close, out)
@@ -186,7 +187,7 @@ async def spawn(
             cwd=cwd,
             stdin=asyncio.subprocess.DEVNULL if stdin_fd is None else stdin_fd,
             stdout=out,
-            stderr=asyncio.subprocess.STDOUT,
+            stderr=None if share_output else asyncio.subprocess.STDOUT,
             start_new_session=new_session,
         )
     found = stat(child.pid)

@@ -76,18 +76,18 @@ class CreditBook:
 
         Raises PlaneError when the plane is away and the lease at hand has no room.
         """
-        account = self._accounts.setdefault(org, _Account())
-        account.waiting_micro_usd += micro_usd
-        try:
-            while (found := self.reserve(org, micro_usd)) is None:
-                if self._clock.mono_s() < account.refused_until_s:
-                    return None
+        while (found := self.reserve(org, micro_usd)) is None:
+            account = self._accounts.setdefault(org, _Account())  # a new epoch may have dropped the last one
+            if self._clock.mono_s() < account.refused_until_s:
+                return None
+            account.waiting_micro_usd += micro_usd
+            try:
                 if account.asking is None:
                     account.asking = asyncio.ensure_future(self._ask(org, account))
                 await asyncio.shield(account.asking)
-            return found
-        finally:
-            account.waiting_micro_usd -= micro_usd
+            finally:
+                account.waiting_micro_usd -= micro_usd
+        return found
 
     def release(self, reservation: Reservation, used_micro_usd: int) -> None:
         """Settles a reservation: what was not used returns to the lease, an overrun is taken from it."""
@@ -100,6 +100,19 @@ class CreditBook:
         """The plane renewed what is left of the org's lease (heartbeat)."""
         if (account := self._accounts.get(org)) is not None:
             account.until_s = max(account.until_s, self._clock.boot_s() + expires_s)
+
+    def unspent(self) -> dict[str, int]:
+        """What is left of the leases, by org."""
+        now_s = self._clock.boot_s()
+        left = {
+            org: account.room_micro_usd for org, account in self._accounts.items() if now_s < account.until_s
+        }
+        return {org: micro_usd for org, micro_usd in left.items() if micro_usd > 0}
+
+    def refund(self, org: str, micro_usd: int) -> None:
+        """Part of the org's lease that was spent for others came back."""
+        if (account := self._accounts.get(org)) is not None:
+            account.room_micro_usd += micro_usd
 
     def drop(self) -> None:
         """Forgets every lease: a new epoch begins without any. Open reservations settle into nothing."""

@@ -13,13 +13,16 @@ import typer
 import uvloop
 from rich.console import Console
 
-from pareta_agent import config
+from pareta_agent import config, launch
 from pareta_agent.cli.terminal import JsonLines, Terminal, ready_block, ready_fields
 from pareta_agent.clock import SystemClock
 from pareta_agent.config import EndpointEntry, Settings
 from pareta_agent.control.offer import Offer, find
 from pareta_agent.errors import ConfigError
+from pareta_agent.hardware.nvml import read_inventory
+from pareta_agent.node.elder import Elder
 from pareta_agent.node.identity import Identity, identify, prepare
+from pareta_agent.node.interpreter import Interpreter
 from pareta_agent.node.node import Node
 from pareta_agent.node.ready import PlaneAddress, Ready
 from pareta_agent.node.signals import Signals
@@ -55,6 +58,9 @@ def command(
     ] = None,
     standby: Annotated[int | None, typer.Option(help="Pre-imported engines kept warm.")] = None,
     canary: Annotated[bool | None, typer.Option(help="Ask a known question before going live.")] = None,
+    upgrade: Annotated[
+        bool, typer.Option(help="Take over from the agent that runs here, without a dropped request.")
+    ] = False,
     json_lines: Annotated[
         bool, typer.Option("--json", help="Events as JSON lines on standard output.")
     ] = False,
@@ -79,10 +85,10 @@ def command(
         "log_level": log_level,
     }
     settings, warnings = config.load(flags, config_file)
-    raise typer.Exit(uvloop.run(_serve(settings, warnings, json_lines)))
+    raise typer.Exit(uvloop.run(_serve(settings, warnings, json_lines, upgrade)))
 
 
-async def _serve(settings: Settings, warnings: list[str], json_lines: bool) -> int:
+async def _serve(settings: Settings, warnings: list[str], json_lines: bool, upgrade: bool) -> int:
     """Joins plane, node and listeners; the exit code."""
     bus, signals = Bus(), Signals()
     log.configure(settings.log_level)
@@ -95,6 +101,7 @@ async def _serve(settings: Settings, warnings: list[str], json_lines: bool) -> i
     prepare(settings.home)
     identity = identify(settings.home, settings.node)
     offer = Offer(catalog_place(settings), SystemClock(), bus)
+    replacing = asyncio.create_task(_replace(signals, bus))
     try:
         await offer.open()
         async with _plane(settings, identity, offer.catalog) as (address, first_key):
@@ -102,10 +109,42 @@ async def _serve(settings: Settings, warnings: list[str], json_lines: bool) -> i
             def tell(ready: Ready) -> None:
                 _tell_ready(show, ready, first_key())
 
-            return await Node(settings, identity, offer, address, bus, signals, tell).run()
+            elder = await _elder(settings, bus) if upgrade else None
+            return await Node(settings, identity, offer, address, bus, signals, tell, elder=elder).run()
     finally:
+        replacing.cancel()
         show.close()
         await offer.close()
+
+
+async def _elder(settings: Settings, bus: Bus) -> Elder | None:
+    """The running agent, once everything is here that can be had without it; None, and said, where none runs."""
+    await Interpreter(settings, read_inventory(), bus).ready()
+    elder = await Elder.call(config.run_dir(settings.home), bus)
+    if elder is None:
+        bus(
+            Event(
+                "nothing_to_upgrade",
+                "warning",
+                {"reason": "no agent of this home runs: this one just starts"},
+            )
+        )
+    return elder
+
+
+async def _replace(signals: Signals, bus: Bus) -> None:
+    """On SIGUSR2 starts this program again, as it is on disk by now, to take over: systemd's reload."""
+    while True:
+        await signals.replace.wait()
+        signals.replace.clear()
+        argv = [word for word in sys.argv[1:] if word != "--upgrade"]
+        successor = await launch.spawn(
+            [sys.executable, "-m", "pareta_agent", *argv, "--upgrade"],
+            env=config.environment(),
+            share_output=True,
+        )
+        code = await successor.wait()
+        bus(Event("upgrade_failed", "error", {"exit_code": code, "reason": "see what it said"}))
 
 
 @asynccontextmanager

@@ -93,6 +93,12 @@ class Controller:
         async with self._acting:
             return await act()
 
+    def forget(self) -> None:
+        """Nothing was carried out: the next run does all of it again."""
+        self._acted.clear()
+        self._failures.clear()
+        self.revision = 0
+
     async def again(self, endpoint: str) -> None:
         """Deploys once more what is wanted of this endpoint, because what it ran on is no longer there."""
         async with self._acting:

@@ -74,6 +74,11 @@ class Endpoint:
         """Waits until what runs is what is wanted (for a start: that it was begun)."""
         await self._settled.wait()
 
+    async def leave(self) -> None:
+        """Ends the task that owns the slots, and lets go of the engines that serve."""
+        self._task.cancel()
+        await asyncio.gather(self._task, *(slot.leave() for slot in self._slots), return_exceptions=True)
+
     async def close(self) -> None:
         """Ends the task that owns the slots; they must have been unwanted and settled."""
         self._task.cancel()

@@ -62,6 +62,7 @@ class Fleet:
         self._guests: dict[str, Guest] = {}
         self._shown: dict[str, EndpointView] = {}
         self._complete = False
+        self.reaped = False
 
     async def want(self, spec: EngineSpec) -> None:
         """This endpoint shall run so; the same wish again changes nothing. Returns at once: watch the view."""
@@ -204,7 +205,9 @@ class Fleet:
         With `settings.adopt`, engines that still serve are spared: `want` takes them over, `end_survivors` ends
         those that nobody wanted.
         """
-        return await orphans.reap(self.settings, self._intents, self._survivors, self._emit)
+        ended = await orphans.reap(self.settings, self._intents, self._survivors, self._emit)
+        self.reaped = True
+        return ended
 
     async def surviving_plan(self, endpoint: str, wish: str) -> orphans.Surviving | None:
         """What the endpoint's spared engines run, if it is for this wish; else they are ended, so that a new plan
@@ -217,6 +220,24 @@ class Fleet:
     async def end_survivors(self, keep: Container[str] = ()) -> int:
         """Ends the spared engines of every endpoint but `keep` that no wish has claimed; how many."""
         return await self._survivors.end(self.settings, lambda name: name not in keep)
+
+    @property
+    def kept(self) -> frozenset[str]:
+        """Replicas of an earlier agent, by name, that serve on: none of them was ended here."""
+        return self._survivors.kept
+
+    async def leave(self) -> None:
+        """Lets go of everything as it runs, for another agent of this home to take over; what only starts is ended.
+
+        Nothing is wanted afterwards; `reap_orphans` and new wishes take it back.
+        """
+        guests, self._guests = self._guests, {}
+        await asyncio.gather(*(guest.close() for guest in guests.values()))
+        left, self._endpoints = self._endpoints, {}
+        await asyncio.gather(*(endpoint.leave() for endpoint in left.values()), self._pool.leave())
+        self._complete = self.reaped = False
+        self._survivors.forget()
+        self._changed()
 
     def hurry(self) -> None:
         """Ends all patience: engines that drain or stop are killed now."""

@@ -37,10 +37,17 @@ class Survivors:
 
     def __init__(self, read_gpus: gpumem.ReadGpus, clock: Clock) -> None:
         self._found: dict[tuple[str, int], tuple[Intent, launch.Process]] = {}
+        self.kept: frozenset[str] = frozenset()
         self._read_gpus, self._clock = read_gpus, clock
 
     def add(self, intent: Intent, process: launch.Process) -> None:
         self._found[intent.endpoint, intent.index] = (intent, process)
+        self.kept |= {f"{intent.endpoint}/{intent.index}"}
+
+    def forget(self) -> None:
+        """They are somebody else's now."""
+        self._found.clear()
+        self.kept = frozenset()
 
     def plan(self, endpoint: str, wish: str) -> Surviving | None:
         """What they run, when all of the endpoint's were started for this wish and all still live."""
@@ -71,6 +78,7 @@ class Survivors:
 
     async def _end(self, settings: EngineSettings, intent: Intent, process: launch.Process) -> None:
         del self._found[intent.endpoint, intent.index]
+        self.kept -= {f"{intent.endpoint}/{intent.index}"}
         await process.kill_group(_KILL_DEADLINE_S)
         await end_strays(marked(intent.marker), _KILL_DEADLINE_S)
         _sweep(settings, intent)

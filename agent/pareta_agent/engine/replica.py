@@ -72,6 +72,7 @@ class Replica:
         self._start: Start | None = None
         self._reported = False
         self._stop_by_s = 0.0
+        self._left = False
         self._activities: dict[State, Callable[[], Coroutine[Any, Any, Event]]] = {
             State.PENDING: self._begin,
             State.FETCHING: self._fetch,
@@ -88,13 +89,19 @@ class Replica:
         self._mail.append(event)
         self._mailed.set()
 
+    async def leave(self) -> None:
+        """Whoever cancels `run` next leaves an engine that serves running; one that only starts has its end here."""
+        self._left = self.state in (State.READY, State.DRAINING)
+        if self._start is not None and not self._left and (engine := await self._start.settled()):
+            engine.kill()
+
     async def run(self) -> Verdict:
-        """Lives until ENDED; cancelled, it takes the engine's group with it and raises."""
+        """Lives until ENDED; cancelled, it takes the engine's group with it and raises, unless it was left."""
         try:
             while self.state is not State.ENDED:
                 self._move(await self._next_event(self._activities[self.state]))
         finally:
-            if self.state is not State.ENDED and (engine := self._engine):
+            if self.state is not State.ENDED and not self._left and (engine := self._engine):
                 engine.kill()
         if not self._reported:
             self._report("stopped" if self.verdict.wanted else "failed")

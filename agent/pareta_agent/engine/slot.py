@@ -75,6 +75,14 @@ class Slot:
             self.replica.post(Event.STOP)
         await asyncio.wait({self._task})
 
+    async def leave(self) -> None:
+        """Keeps nothing any more; an engine that serves runs on."""
+        self._stopping = True
+        if self.replica:
+            await self.replica.leave()
+        self._task.cancel()
+        await asyncio.wait({self._task})
+
     async def _guard(self) -> None:
         """A bug of ours must not leave an endpoint that says `deploying` for ever."""
         try:

@@ -75,6 +75,10 @@ class StandbyPool:
 
     async def close(self) -> None:
         self._closed = True
+        await self.leave()
+
+    async def leave(self) -> None:
+        """Ends those that wait; the next start may warm new ones."""
         if self._refilling:
             self._refilling.cancel()
             await asyncio.gather(self._refilling, return_exceptions=True)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import hmac
 import os
+import socket
 from collections import Counter
+from collections.abc import Callable
 from typing import Protocol
 
 from pareta_agent.access.limits import Limiter
@@ -61,6 +63,7 @@ class Desk:
         self.idle = asyncio.Event()
         self.idle.set()
         self.draining = False
+        self.heir: Callable[[socket.socket], None] | None = None
         self._prefix = os.urandom(8).hex()
         self._requests = 0
         self._secret = os.urandom(32)

@@ -7,7 +7,7 @@ import contextlib
 import gc
 import math
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -25,6 +25,7 @@ from pareta_agent.telemetry.events import Event
 TICK_S = 0.5
 HANDSHAKE_S = 15.0
 GOODBYE_LOOKS = 50
+MOVE_S = 0.02
 
 
 class _Server(uvicorn.Server):
@@ -90,6 +91,7 @@ class Front:
         self._desk = Desk(settings, deps)
         self._reasons: list[str] = ["starting"]
         self._tasks: list[asyncio.Task[None]] = []
+        self._welcomes: set[asyncio.Task[object]] = set()
         config = uvicorn.Config(
             app.build(self._desk, self._not_ready, self._exposition),
             http=partial(FrontProtocol, self._desk),  # type: ignore[arg-type]
@@ -115,6 +117,15 @@ class Front:
     def load(self, replica: str) -> int:
         """Admitted requests that this replica works on, by its name."""
         return self._desk.load.get(replica, 0)
+
+    def loads(self) -> dict[str, int]:
+        """`load` of every replica that works."""
+        return dict(self._desk.load)
+
+    @property
+    def longest_s(self) -> float:
+        """No request that is open now is open after this many seconds."""
+        return self._settings.hold_s + self._settings.body_timeout_s + self._settings.request_timeout_s
 
     def used_s(self, replica: str) -> float:
         """The moment, of the monotonic clock, at which this replica was last busy; now while it works."""
@@ -158,6 +169,43 @@ class Front:
         for served in cut:
             served.cut()
         return len(cut)
+
+    async def pass_on(self, take: Callable[[socket.socket], None], deadline_s: float) -> int:
+        """Listens no more, and gives each connection to `take` between two requests; how many requests had to be cut.
+
+        Returns when none is open here. A connection that cannot be given away (TLS) ends after its answer.
+        """
+        self._desk.heir = take
+        for server in self._server.servers:
+            server.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(deadline_s):
+                await self._all_moved()
+        return await self.drain(0.0)
+
+    async def _all_moved(self) -> None:
+        """Until every connection is gone, but those that must stay and that nobody waits at."""
+        while True:
+            connections = [c for c in self._server.server_state.connections if isinstance(c, FrontProtocol)]
+            for connection in connections:
+                connection.move()
+            if all(connection.between and connection.stays for connection in connections):
+                return
+            await asyncio.sleep(MOVE_S)
+
+    def welcome(self, sock: socket.socket) -> None:
+        """Serves a connection that another agent of this home had accepted."""
+        loop, server = asyncio.get_running_loop(), self._server
+        shared = {"server_state": server.server_state, "app_state": server.lifespan.state}
+        make = partial(FrontProtocol, self._desk, config=server.config, **shared)
+        welcome = loop.create_task(loop.connect_accepted_socket(make, sock))
+        self._welcomes.add(welcome)
+        welcome.add_done_callback(self._welcomed)
+
+    def _welcomed(self, welcome: asyncio.Task[object]) -> None:
+        self._welcomes.discard(welcome)
+        if not welcome.cancelled():
+            welcome.exception()  # its caller had gone
 
     async def stop(self) -> None:
         """Ends every connection and the listener."""

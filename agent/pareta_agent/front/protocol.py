@@ -5,6 +5,8 @@ Everything else goes on to the ASGI app. Broken or ambiguous HTTP is answered on
 
 from __future__ import annotations
 
+import os
+import socket
 from collections import deque
 from typing import Any
 
@@ -34,6 +36,7 @@ class FrontProtocol(HttpToolsProtocol):
         self._max_header_bytes = desk.settings.max_header_bytes
         self._max_headers = desk.settings.max_headers
         self._broken = False
+        self._reading = False
         self.waiting_since_s: float | None = None
         self.idle_since_s: float | None = None
 
@@ -66,6 +69,7 @@ class FrontProtocol(HttpToolsProtocol):
     # the parser's side
 
     def on_message_begin(self) -> None:
+        self._reading = True
         self.url = b""
         self.headers = []
         self._header_bytes = 0
@@ -100,7 +104,7 @@ class FrontProtocol(HttpToolsProtocol):
         if route is None:
             self._pass_on()
             return
-        keep_alive = http11 and self.parser.should_keep_alive()
+        keep_alive = http11 and self.parser.should_keep_alive() and not (self._desk.heir and self.stays)
         limit = self._desk.settings.most_body_bytes(route.media)
         request = request_of(route, fields, keep_alive, http11, limit)
         kind = Call if request.idempotency_key is None else OnceCall
@@ -122,6 +126,7 @@ class FrontProtocol(HttpToolsProtocol):
             super().on_body(body)
 
     def on_message_complete(self) -> None:
+        self._reading = False
         if self._broken:
             return
         if isinstance(self.cycle, Call):
@@ -179,6 +184,30 @@ class FrontProtocol(HttpToolsProtocol):
             self.server_state.total_requests += 1
             self.idle_since_s = self._desk.deps.clock.mono_s()
             self.flow.resume_reading()
+            if self._desk.heir is not None:
+                self.loop.call_soon(self.move)
+
+    @property
+    def between(self) -> bool:
+        """Nothing is being read, answered or still to be written here."""
+        answered = self.cycle is None or self.cycle.response_complete
+        busy = self._reading or self._broken or self.pipeline or self.transport.is_closing()
+        return answered and not busy and not self.transport.get_write_buffer_size()
+
+    @property
+    def stays(self) -> bool:
+        """What is encrypted cannot change hands."""
+        return self.transport.get_extra_info("ssl_object") is not None
+
+    def move(self) -> None:
+        """Gives the connection to the agent that takes over, if it is between two requests."""
+        take = self._desk.heir
+        if take is None or not self.between or self.stays:
+            return
+        moved = socket.socket(fileno=os.dup(self.transport.get_extra_info("socket").fileno()))
+        self._broken = True  # nothing more is read here
+        self.transport.abort()
+        take(moved)
 
     def _limit_head(self, size: int) -> None:
         self._header_bytes += size

@@ -101,9 +101,16 @@ class Journal:
         self._store.quarantine(epoch, rejected, int(now_s))
         self.quarantined = self._store.quarantined()
 
-    def recover(self, now_s: float, salvaged: Sequence[Item] = ()) -> int:
-        """Mends what rot changed, and turns the requests that a crash left open into records; returns how many."""
-        left = [Admission(**orjson.loads(body)) for body in self._store.admitted()]
+    def admitted(self) -> tuple[Admission, ...]:
+        """The requests that are open on disk."""
+        return tuple(Admission(**orjson.loads(body)) for body in self._store.admitted())
+
+    def recover(self, now_s: float, salvaged: Sequence[Item] = (), *, spare: bool = False) -> int:
+        """Mends what rot changed, and turns the requests that a crash left open into records; returns how many.
+
+        With `spare` they stay open.
+        """
+        left = () if spare else self.admitted()
         with self.transaction():
             for epoch in self.acked:
                 self._mend(epoch, now_s)

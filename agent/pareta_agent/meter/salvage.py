@@ -8,10 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
+from ulid import ULID
 
-from pareta_agent.meter.event import FINISHED, Entry, Item, crashed
+from pareta_agent.clock import Clock
+from pareta_agent.meter.event import FINISHED, QUARANTINED, Entry, Item, crashed, item
 from pareta_agent.meter.record import Admission
-from pareta_agent.meter.store import Connection, Damaged, StoreError, connect, place_of
+from pareta_agent.meter.settings import SpoolSettings
+from pareta_agent.meter.store import Connection, Damaged, Store, StoreError, connect, place_of
+
+_CHECKED_AT_OPEN_BYTES = 16 * 2**20  # a larger file is checked when a read or a write found it broken
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +25,23 @@ class Salvage:
 
     items: tuple[Item, ...]
     aside: Path
+
+
+def sound_store(path: Path, settings: SpoolSettings, clock: Clock) -> tuple[Store, tuple[Item, ...]]:
+    """The spool's file, opened or made. A damaged one is put aside; what could be read of it goes into the new one."""
+    suspect = path.with_suffix(".suspect")
+    salvaged: tuple[Item, ...] = ()
+    try:
+        store = Store(path, settings.node, str(ULID()), settings.vfs)
+        if suspect.exists() or store.used_bytes() <= _CHECKED_AT_OPEN_BYTES:
+            store.check()
+    except Damaged as error:
+        found = salvage(path, settings.vfs, int(clock.wall_s()))
+        notice = {"replaces": False, "reason": str(error), "salvaged": len(found.items)}
+        salvaged = (*found.items, item(QUARANTINED, notice, clock.wall_s()))
+        store = Store(path, settings.node, str(ULID()), settings.vfs)
+    suspect.unlink(missing_ok=True)
+    return store, salvaged
 
 
 def salvage(path: Path, vfs: str | None, stamp: int) -> Salvage:

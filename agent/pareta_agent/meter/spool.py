@@ -10,23 +10,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
-
-from ulid import ULID
 
 from pareta_agent.clock import Clock
 from pareta_agent.errors import AgentError, HostError
 from pareta_agent.meter.batch import Batch, Call
-from pareta_agent.meter.event import QUARANTINED, Entry, Item, finished, item
+from pareta_agent.meter.event import Entry, Item, finished, item
 from pareta_agent.meter.inbox import Inbox
 from pareta_agent.meter.journal import Journal
 from pareta_agent.meter.lock import Lock
 from pareta_agent.meter.reader import Reader
 from pareta_agent.meter.record import Admission, UsageRecord
 from pareta_agent.meter.room import Room
-from pareta_agent.meter.salvage import salvage
+from pareta_agent.meter.salvage import sound_store
 from pareta_agent.meter.settings import SpoolSettings, spool_path
 from pareta_agent.meter.stats import SpoolStats
 from pareta_agent.meter.store import Damaged, DiskFull, Store, StoreError
@@ -34,7 +32,6 @@ from pareta_agent.meter.store import Damaged, DiskFull, Store, StoreError
 __all__ = ["Spool", "SpoolSettings", "SpoolStats", "spool_path"]
 
 T = TypeVar("T")
-_CHECKED_AT_OPEN_BYTES = 16 * 2**20  # a larger file is checked when a read or a write found it broken
 Job = Admission | tuple[UsageRecord, asyncio.Future[None]] | Call | None
 
 
@@ -51,15 +48,18 @@ class Spool:
         self._inbox: Inbox[Job] = Inbox()
         self._journal = Journal(store)
         self._open: set[str] = set()
+        self.inherited: tuple[Admission, ...] = ()
         self._admitted = self._terminal = 0
         self._error: BaseException | None = None
         self._broken = asyncio.Event()
         self._listeners: list[Callable[[], None]] = []
-        self._thread = threading.Thread(target=self._run, name="spool", daemon=True)
+        self._thread = self._new_thread()
 
     @classmethod
-    def open(cls, path: Path, settings: SpoolSettings, clock: Clock) -> Spool:
+    def open(cls, path: Path, settings: SpoolSettings, clock: Clock, *, shared: bool = False) -> Spool:
         """Opens or makes the spool, within a running loop; requests that a crash left open become records.
+
+        With `shared` they stay open as `inherited`: the agent that had it before still works on them.
 
         Raises HostError: `spool_locked` (names the other agent's pid), `spool_format`, `spool_of_another_node`,
         `spool_unusable` (the disk's error).
@@ -67,7 +67,10 @@ class Spool:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = Lock.take(path.with_suffix(".lock"))
         try:
-            spool = cls._open_sound(path, lock, settings, clock)
+            store, salvaged = sound_store(path, settings, clock)
+            room = Room(path, settings.max_bytes, settings.reserve_bytes, settings.disk_reserve_bytes)
+            spool = cls(path, store, lock, room, settings, clock)
+            spool._begin(salvaged, shared=shared)
         except (StoreError, OSError) as error:
             lock.release()
             message = f"the spool at {path} cannot be used: {error}"
@@ -78,26 +81,28 @@ class Spool:
         spool._thread.start()
         return spool
 
-    @classmethod
-    def _open_sound(cls, path: Path, lock: Lock, settings: SpoolSettings, clock: Clock) -> Spool:
-        """A damaged file is put aside; what could be read of it goes into a new one."""
-        salvaged: tuple[Item, ...] = ()
-        suspect = path.with_suffix(".suspect")
-        try:
-            store = Store(path, settings.node, str(ULID()), settings.vfs)
-            if suspect.exists() or store.used_bytes() <= _CHECKED_AT_OPEN_BYTES:
-                store.check()
-        except Damaged as error:
-            found = salvage(path, settings.vfs, int(clock.wall_s()))
-            notice = {"replaces": False, "reason": str(error), "salvaged": len(found.items)}
-            salvaged = (*found.items, item(QUARANTINED, notice, clock.wall_s()))
-            store = Store(path, settings.node, str(ULID()), settings.vfs)
-        suspect.unlink(missing_ok=True)
-        room = Room(path, settings.max_bytes, settings.reserve_bytes, settings.disk_reserve_bytes)
-        spool = cls(path, store, lock, room, settings, clock)
-        spool._admitted = spool._terminal = spool._journal.recover(clock.wall_s(), salvaged)
-        spool._keep_house()
-        return spool
+    def _begin(self, salvaged: Sequence[Item] = (), *, shared: bool) -> None:
+        self.inherited = self._journal.admitted() if shared else ()
+        self._open = {each.request_id for each in self.inherited}
+        ended = self._journal.recover(self._clock.wall_s(), salvaged, spare=shared)
+        self._admitted, self._terminal = ended + len(self._open), ended
+        self._keep_house()
+
+    def reopen(self) -> None:
+        """Takes back, after `close`, what another agent had meanwhile.
+
+        Raises HostError `spool_locked`. What was open then is `inherited`.
+        """
+        self._lock = Lock.take(self._path.with_suffix(".lock"))
+        self._store = Store(self._path, self._settings.node, self.id, self._settings.vfs)
+        self._reader = Reader(self._path, self._settings.vfs)
+        self._journal = Journal(self._store)
+        self._begin(shared=True)
+        self._thread = self._new_thread()
+        self._thread.start()
+
+    def _new_thread(self) -> threading.Thread:
+        return threading.Thread(target=self._run, name="spool", daemon=True)
 
     @property
     def id(self) -> str:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ class Admin:
     ) -> None:
         self._path, self._status, self._flush = path, status, flush
         self._runner: web.AppRunner | None = None
+        self._inode = 0
 
     async def start(self) -> None:
         app = web.Application()
@@ -36,11 +38,14 @@ class Admin:
         self._path.unlink(missing_ok=True)
         await web.UnixSite(self._runner, str(self._path)).start()
         self._path.chmod(0o600)
+        self._inode = self._path.stat().st_ino
 
     async def stop(self) -> None:
         if self._runner is not None:
             await self._runner.cleanup()
-        self._path.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            if self._path.stat().st_ino == self._inode:  # else it is the socket of the agent that took over
+                self._path.unlink()
 
     async def _get_status(self, _: web.Request) -> web.Response:
         return web.Response(body=orjson.dumps(self._status(), default=str), content_type="application/json")

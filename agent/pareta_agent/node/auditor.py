@@ -37,6 +37,11 @@ class Auditor:
             account = self._audit.of(asked["replica"], asked["generation"])
             account.add(Counted(asked["input_tokens"], asked["output_tokens"]))
 
+    def forget(self) -> None:
+        """Another agent has asked these engines meanwhile: their counts begin anew."""
+        self._audit.keep(())
+        self._seen.clear()
+
     async def run(self) -> None:
         """Until cancelled."""
         revision, due_s = 0, self._clock.mono_s()

@@ -1,7 +1,7 @@
 """The composition root: makes every room, joins them, runs them, and takes them down in the right order.
 
-It holds no rule of its own. Up: port, records, front, engines' remains, plane, engines. Down: readiness, admitted
-requests, engines, the last records, the port.
+It holds no rule of its own. Up: port, records, front, engines' remains, plane, engines; after another agent of this
+home the front comes last. Down: readiness, admitted requests, engines, the last records, the port.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from pareta_agent import __version__, config
@@ -20,13 +21,17 @@ from pareta_agent.config import Settings
 from pareta_agent.control.offer import Offer
 from pareta_agent.errors import AgentError, EngineError
 from pareta_agent.node.admin import Admin
+from pareta_agent.node.elder import FILE, Elder
 from pareta_agent.node.identity import Identity
+from pareta_agent.node.line import Door
 from pareta_agent.node.listen import listen, url_host
+from pareta_agent.node.loops import Loops
 from pareta_agent.node.ready import PlaneAddress, Ready
 from pareta_agent.node.rooms import Rooms
 from pareta_agent.node.signals import Signals
 from pareta_agent.node.spool_alarm import SpoolAlarm
-from pareta_agent.node.watch import Start, judge, not_ready
+from pareta_agent.node.succession import Succession
+from pareta_agent.node.watch import Start, arrived, judge, not_ready
 from pareta_agent.telemetry.events import Bus, Event
 from pareta_agent.telemetry.systemd import notify
 
@@ -47,6 +52,7 @@ class Node:
         signals: Signals,
         on_ready: Callable[[Ready], None],
         clock: Clock | None = None,
+        elder: Elder | None = None,
     ) -> None:
         self._settings, self._identity, self._address, self._bus = settings, identity, address, bus
         self._offer = offer
@@ -55,6 +61,9 @@ class Node:
         self._notify_socket = config.environment().get("NOTIFY_SOCKET")
         self._given_up: AgentError | None = None
         self._was_ready = False
+        self._elder = elder
+        self._helping: asyncio.Task[None] | None = None
+        self._unopened: socket.socket | None = None
         bus.listen(self._hear)
 
     async def run(self) -> int:
@@ -62,59 +71,111 @@ class Node:
 
         Raises AgentError: what kept the node from starting.
         """
-        sock = listen(self._settings.host, self._settings.port)
+        sock = self._unopened = await self._socket()
         scheme = "https" if self._settings.front.tls_cert_file else "http"
         self._base_url = _base_url(scheme, self._settings.host, sock)
         self._bus(Event("port_opened", fields={"base_url": self._base_url}))
+        shared = self._elder is not None
         rooms = await Rooms.open(
-            self._settings, self._identity, self._offer, self._address, self._bus, self._clock
+            self._settings,
+            self._identity,
+            self._offer,
+            self._address,
+            self._bus,
+            self._clock,
+            shared=shared,
         )
         self._rooms = rooms
         rooms.heart.reached_at(self._base_url)
-        admin = Admin(config.run_dir(self._settings.home) / "agent.sock", self._status, self._flush)
+        run_dir = config.run_dir(self._settings.home)
+        self._admin, self._door = (
+            Admin(run_dir / "agent.sock", self._status, self._flush),
+            Door(run_dir / FILE),
+        )
+        self._make_loops(rooms)
+        self._succession = Succession(
+            rooms,
+            self._working,
+            self._reporting,
+            self._door,
+            sock.dup(),
+            self._bus,
+            self._alive,
+            self._main_is,
+        )
         try:
-            await rooms.front.start(sock)
-            await admin.start()
+            if self._elder is None:
+                await self._open(rooms)
+            else:
+                await self._elder.taken(rooms.spool.inherited)
+                rooms.borrowed = self._elder.load
             await rooms.fleet.reap_orphans()
             await self._live(rooms)
         finally:
-            await self._down(rooms, admin)
+            self._door.close()
+            await self._down(rooms)
         if self._given_up is not None and not self._was_ready:
             raise self._given_up
         return 0
 
+    async def _socket(self) -> socket.socket:
+        """The port: the other agent's, unless another one is wanted now."""
+        wanted = self._settings.port
+        if self._elder is None:
+            return listen(self._settings.host, wanted)
+        given = await self._elder.take()
+        if wanted in (0, given.getsockname()[1]):
+            return given
+        given.close()
+        return listen(self._settings.host, wanted)
+
+    def _make_loops(self, rooms: Rooms) -> None:
+        self._reporting = Loops([rooms.heart.run, rooms.uplink.run])
+        self._working = Loops(
+            [
+                rooms.observer.run,
+                rooms.questions.run,
+                partial(rooms.gpus.run, rooms.gpus_moved),
+                rooms.idler.run,
+                partial(rooms.offer.run, rooms.catalog_changed),
+                partial(self._audit, rooms),
+                rooms.spool.guard,
+                partial(self._control, rooms),
+                partial(self._reread, rooms),
+                partial(self._watch, rooms),
+            ]
+        )
+
     async def _live(self, rooms: Rooms) -> None:
-        """Runs every loop until a signal, or until one of them ends."""
+        """Runs every loop until a signal, until one of them ends, or until another agent has everything."""
         notify(self._notify_socket, "READY=1", "STATUS=starting engines")
-        loops: list[Coroutine[Any, Any, None]] = [
-            rooms.heart.run(),
-            rooms.uplink.run(),
-            rooms.observer.run(),
-            rooms.questions.run(),
-            rooms.gpus.run(rooms.gpus_moved),
-            rooms.idler.run(),
-            rooms.offer.run(rooms.catalog_changed),
-            rooms.auditor.run(),
-            rooms.spool.guard(),
-            self._control(rooms),
-            self._reread(rooms),
-            self._watch(rooms),
+        if self._elder is not None:
+            self._helping = asyncio.create_task(self._elder.serve(rooms))
+        self._reporting.start()
+        self._working.start()
+        waits: list[asyncio.Future[Any]] = [
+            asyncio.create_task(self._signals.stop.wait()),
+            asyncio.create_task(self._succession.run()),
         ]
-        tasks = [asyncio.create_task(loop) for loop in loops]
-        stop = asyncio.create_task(self._signals.stop.wait())
+        overs = [self._reporting.over, self._working.over]
         try:
-            done, _ = await asyncio.wait({stop, *tasks}, return_when=asyncio.FIRST_COMPLETED)
-            for task in done - {stop}:
-                task.result()
+            done, _ = await asyncio.wait({*waits, *overs}, return_when=asyncio.FIRST_COMPLETED)
+            for ended in done:
+                ended.result()
         finally:
-            self._loops = tasks[:2]
-            stop.cancel()
-            await _cancel(tasks[2:])
+            await _cancel(waits)
+            await self._working.stop()
 
     async def _control(self, rooms: Rooms) -> None:
         """The controller needs an epoch: what it starts is reported under one."""
         await rooms.registered.wait()
         await rooms.controller.run()
+
+    async def _audit(self, rooms: Rooms) -> None:
+        """Engines count for both agents while there are two."""
+        if self._helping is not None:
+            await asyncio.wait([self._helping])
+        await rooms.auditor.run()
 
     async def _reread(self, rooms: Rooms) -> None:
         """SIGHUP: the certificate, whether or not its files look changed."""
@@ -134,13 +195,32 @@ class Node:
             lease, metering = rooms.heart.may_admit(), rooms.spool.can_admit()
             alarm.look(rooms.spool.stats(), metering)
             rooms.front.set_ready(*not_ready(wanted, view, lease=lease, metering=metering))
-            notify(self._notify_socket, "WATCHDOG=1")
-            start = judge(wanted, view)
+            self._alive()
+            start, alone = judge(wanted, view), self._elder_is_gone()
+            if self._unopened is not None and (alone or arrived(view, rooms.fleet.kept)):
+                await self._open(rooms)
             if start is Start.LIVE and not self._was_ready:
                 self._tell_ready(rooms)
             elif start is Start.FAILED and not self._was_ready and self._address.embedded:
                 self._given_up = next(iter(rooms.controller.failures.values()), self._given_up)
                 return
+
+    def _elder_is_gone(self) -> bool:
+        """Raises what went wrong between the two, which ends this agent."""
+        if self._helping is None or not self._helping.done():
+            return False
+        self._helping.result()
+        return True
+
+    async def _open(self, rooms: Rooms) -> None:
+        """From now on this agent answers: after another one, when the engines that it serves from are proved here."""
+        assert self._unopened is not None
+        sock, self._unopened = self._unopened, None
+        await rooms.front.start(sock)
+        await self._admin.start()
+        self._door.open()
+        if self._elder is not None:
+            self._elder.serving(rooms.front.welcome)
 
     def _tell_ready(self, rooms: Rooms) -> None:
         self._was_ready = True
@@ -150,23 +230,40 @@ class Node:
         seconds = time.monotonic() - self._begun_s
         self._on_ready(Ready(self._base_url, f"{root}/metrics", endpoints, os.getpid(), seconds))
 
-    async def _down(self, rooms: Rooms, admin: Admin) -> None:
+    async def _down(self, rooms: Rooms) -> None:
         """Each step has a deadline; a second signal ends their patience."""
         notify(self._notify_socket, "STOPPING=1")
-        loops = getattr(self, "_loops", [])
         hurry = asyncio.create_task(self._hurry(rooms))
         try:
             await rooms.drain(self._settings.drain_timeout_s, self._signals.hurry)
-            await rooms.fleet.close(1.0)
+            if self._succession.heir is None:
+                await self._end_engines(rooms)
             await rooms.front.stop()
-            if loops:
+            if self._succession.heir is None and rooms.registered.is_set():
                 await rooms.end_epoch()
                 await rooms.uplink.drained(0.5 if self._signals.hurry.is_set() else FLUSH_S)
+            await self._succession.goodbye()
         finally:
             hurry.cancel()
-            await _cancel(loops)
-            await admin.stop()
+            await _cancel([self._helping] if self._helping else [])
+            await self._reporting.stop()
+            await self._admin.stop()
             await rooms.close()
+
+    async def _end_engines(self, rooms: Rooms) -> None:
+        """Those that another agent still serves from are not ours to end."""
+        if self._unopened is not None:
+            self._unopened.close()
+            await rooms.fleet.leave()
+        else:
+            await rooms.fleet.close(1.0)
+
+    def _alive(self) -> None:
+        notify(self._notify_socket, "WATCHDOG=1")
+
+    def _main_is(self, pid: int) -> None:
+        notify(self._notify_socket, f"MAINPID={pid}")
+        self._notify_socket = None  # the other one's from now on
 
     async def _hurry(self, rooms: Rooms) -> None:
         await self._signals.hurry.wait()
@@ -201,7 +298,7 @@ def _base_url(scheme: str, host: str, sock: socket.socket) -> str:
     return f"{scheme}://{url_host(host)}:{sock.getsockname()[1]}/v1"
 
 
-async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
+async def _cancel(tasks: Sequence[asyncio.Future[Any]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

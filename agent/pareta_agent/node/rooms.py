@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +26,12 @@ from pareta_agent.control.reconcile import Wanted
 from pareta_agent.control.uplink import Uplink
 from pareta_agent.engine.fleet import Fleet
 from pareta_agent.engine.phases import ColdStart
-from pareta_agent.errors import HostError, NothingFits
+from pareta_agent.errors import HostError, NothingFits, PlaneError
 from pareta_agent.front.deps import FrontDeps
 from pareta_agent.front.front import Front
 from pareta_agent.hardware.inventory import Gpu, to_json
 from pareta_agent.hardware.nvml import read_inventory
 from pareta_agent.meter.audit import Audit
-from pareta_agent.meter.record import Admission, UsageRecord
 from pareta_agent.meter.settings import spool_path
 from pareta_agent.meter.spool import Spool
 from pareta_agent.node import slices
@@ -40,13 +39,16 @@ from pareta_agent.node.auditor import Auditor
 from pareta_agent.node.deploy import Deployment
 from pareta_agent.node.gpus import GpuWatch
 from pareta_agent.node.healer import MEASURED, Healer
+from pareta_agent.node.heir import Heir
 from pareta_agent.node.identity import Identity
 from pareta_agent.node.idler import Idler
 from pareta_agent.node.interpreter import Interpreter
 from pareta_agent.node.observer import Observer
 from pareta_agent.node.progress import ProgressBook
 from pareta_agent.node.ready import PlaneAddress
+from pareta_agent.node.records import Records
 from pareta_agent.node.report import Report
+from pareta_agent.node.sight import Sight
 from pareta_agent.node.wanted import WantedSource
 from pareta_agent.planning.plan import Plan
 from pareta_agent.planning.request import PlanRequest, for_resolution
@@ -55,23 +57,6 @@ from pareta_agent.telemetry.metrics import Metrics
 from pareta_agent.weights.store import WeightsStore
 from pareta_registry.catalog import Catalog
 from pareta_registry.resolve import Resolution
-
-
-@dataclass(frozen=True, slots=True)
-class Admitting:
-    """The spool as the front sees it: it also refuses what the lease does not cover."""
-
-    spool: Spool
-    may_admit: Callable[[], bool]
-
-    def can_admit(self) -> bool:
-        return self.spool.can_admit() and self.may_admit()
-
-    def admit(self, admission: Admission) -> None:
-        self.spool.admit(admission)
-
-    def finish(self, record: UsageRecord) -> asyncio.Future[None]:
-        return self.spool.finish(record)
 
 
 class Rooms:
@@ -89,8 +74,11 @@ class Rooms:
         plane_url: str | None = None,
     ) -> None:
         self.settings, self.offer, self.client, self.spool = settings, offer, client, spool
+        self.clock = clock
         self.plane_url = plane_url
         self.registered = asyncio.Event()
+        self.borrowed: Callable[[str], int] = lambda _replica: 0
+        self._heir: Heir | None = None
         self._inventory = inventory = read_inventory()
         metrics = Metrics()
         metrics.set("pareta_build_info", 1, __version__)
@@ -123,7 +111,7 @@ class Rooms:
         client, report, settings = self.client, self.report, self.settings
         self.wanted = WantedSource(client)
         self.keys = KeyCache(client.introspect, clock)
-        self.book = CreditBook(self._lease, clock)
+        self.book = CreditBook(self.lease, clock)
         self.deployment = report.deployment = Deployment(
             self.offer.catalog,
             self.gpus.inventory,
@@ -150,24 +138,26 @@ class Rooms:
         audit = Audit()
         self.auditor = Auditor(self.fleet, audit, metrics, clock, bus)
         bus.listen(self.auditor.heard)
+        self.records = Records(self.spool, self.heart.may_admit)
+        self.sight = Sight(self.fleet.view)
         deps = FrontDeps(
             keys=self.keys,
             credit=self.book,
             price_of=self.wanted.price_of,
-            spool=Admitting(self.spool, self.heart.may_admit),
-            fleet_view=self.fleet.view,
+            spool=self.records,
+            fleet_view=self.sight,
             metrics=metrics,
             clock=clock,
             emit=bus,
             plane_url=self.plane_url,
-            wake=self.fleet.wake,
+            wake=self._wake,
             audit=audit,
         )
         certificate = slices.certificate(self.settings)
         self.front = self.report.front = Front(slices.front_settings(self.settings), deps, certificate)
-        self.fleet.watch(self.front.load)
+        self.fleet.watch(lambda replica: self.front.load(replica) + self.borrowed(replica))
         idle_s = self.settings.engine.idle_sleep_s
-        self.idler = Idler(self.fleet, self.front.used_s, idle_s, clock, bus)
+        self.idler = Idler(self.fleet, self._used_s, idle_s, clock, bus)
 
     @classmethod
     async def open(
@@ -178,9 +168,15 @@ class Rooms:
         address: PlaneAddress,
         bus: Bus,
         clock: Clock,
+        *,
+        shared: bool = False,
     ) -> Rooms:
-        """Raises AgentError when a room cannot be made; nothing stays open then."""
-        spool = Spool.open(spool_path(settings.home), slices.spool_settings(settings, identity.node), clock)
+        """Raises AgentError when a room cannot be made; nothing stays open then.
+
+        `shared`: another agent still works on the requests that the spool holds open.
+        """
+        of_spool = slices.spool_settings(settings, identity.node)
+        spool = Spool.open(spool_path(settings.home), of_spool, clock, shared=shared)
         client = PlaneClient(address.url, address.token, identity.node)
         try:
             plane_url = address.url if address.embedded else None
@@ -206,6 +202,29 @@ class Rooms:
         with contextlib.suppress(HostError, TimeoutError):
             async with asyncio.timeout(1.0):
                 await self.spool.end_epoch()
+
+    async def bequeath(self, heir: Heir) -> None:
+        """From here on the front works for this agent's last requests with what another one tells."""
+        self.sight.changes_hands(lambda: heir.fleet, lambda: heir.kept)
+        await self.fleet.leave()
+        self._heir = heir
+        self.book.drop()
+        heir.begins()
+        self.records.go_on(heir, heir.can_admit)
+
+    async def inherit_back(self, heir: Heir | None) -> None:
+        """The spool's file is free again, and the engines where there was an `heir`: this agent goes on."""
+        self._heir = None
+        self.registered.clear()
+        self.spool.reopen()
+        if heir is not None:
+            self.sight.changes_hands(None, lambda: self.fleet.kept if self.fleet.reaped else None)
+            self.controller.forget()
+            self.auditor.forget()
+            self.records.take_back(heir.unanswered(), {each.request_id for each in self.spool.inherited})
+        self.records.go_on(self.spool, self.heart.may_admit)
+        if heir is not None:
+            await self.fleet.reap_orphans()
 
     async def close(self) -> None:
         await self.client.close()
@@ -243,7 +262,21 @@ class Rooms:
         for endpoint in self.deployment.offer(catalog):
             await self.controller.again(endpoint)
 
-    async def _lease(self, org: str, micro_usd: int) -> CreditLease:
+    def _wake(self, endpoint: str) -> None:
+        (self._heir or self.fleet).wake(endpoint)
+
+    def _used_s(self, replica: str) -> float:
+        return self.clock.mono_s() if self.borrowed(replica) else self.front.used_s(replica)
+
+    async def lease(self, org: str, micro_usd: int) -> CreditLease:
+        """More credit for an org, from the plane or from the agent that has its lease now. Raises PlaneError."""
+        if (heir := self._heir) is not None:
+            try:
+                return await heir.lease(org, micro_usd)
+            except PlaneError:
+                if self._heir is heir:
+                    raise
+        await self.registered.wait()
         return await self.client.credit_lease(self.heart.view.epoch, org, micro_usd)
 
     def _new_epoch(self, _epoch: int) -> None:

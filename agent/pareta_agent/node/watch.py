@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from enum import Enum
 
 from pareta_agent.control.reconcile import Wanted
@@ -25,6 +25,12 @@ def judge(wanted: Iterable[Wanted], view: FleetView) -> Start:
     if not states or "deploying" in states:
         return Start.UNDER_WAY
     return Start.LIVE if {"live", "cold"} & set(states) else Start.FAILED
+
+
+def arrived(view: FleetView, kept: Collection[str]) -> bool:
+    """Every replica that is kept from an earlier agent is live, and what else is wanted here is known."""
+    live = {replica.name for endpoint in view.endpoints.values() for replica in endpoint.replicas}
+    return view.complete and live >= set(kept)
 
 
 def not_ready(wanted: Iterable[Wanted], view: FleetView, *, lease: bool, metering: bool) -> list[str]:

@@ -129,3 +129,24 @@ def test_a_crowd_never_spends_more_than_the_balance(requests: list[tuple[int, fl
         return used
 
     assert asyncio.run(crowd()) <= balance
+
+
+async def test_a_new_epoch_in_the_midst_of_asking_does_not_ask_for_ever(clock: Any) -> None:
+    """What was granted under the old one is gone; under the new one a single further chunk is asked for."""
+    purse = Purse(1000)
+    book = CreditBook(purse, clock, ALWAYS)
+    asking = asyncio.create_task(book.top_up("org", 30))
+    await asyncio.sleep(0)
+    book.drop()
+    assert await asyncio.wait_for(asking, 5) is not None
+    assert purse.asked == 2
+
+
+async def test_what_others_did_not_spend_comes_back(clock: Any) -> None:
+    """An agent that ends gives the rest of its leases to the one that took over."""
+    leaving, staying = CreditBook(Purse(100), clock, ALWAYS), CreditBook(Purse(100), clock, ALWAYS)
+    for book in (leaving, staying):
+        assert await book.top_up("org", 60) is not None
+    assert leaving.unspent() == {"org": 40}
+    staying.refund("org", 40)
+    assert staying.reserve("org", 80) is not None

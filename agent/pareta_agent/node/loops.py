@@ -1,0 +1,37 @@
+"""Endless tasks that begin and end together, as often as the node wants; the first that ends by itself ends it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+Endless = Callable[[], Coroutine[Any, Any, None]]
+
+
+class Loops:
+    """`over` is done when one of them returned or raised, with what it raised."""
+
+    def __init__(self, loops: Sequence[Endless]) -> None:
+        self._loops = loops
+        self._tasks: list[asyncio.Task[None]] = []
+        self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def start(self) -> None:
+        self._tasks = [asyncio.create_task(loop()) for loop in self._loops]
+        for task in self._tasks:
+            task.add_done_callback(self._ended)
+
+    async def stop(self) -> None:
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled() or self.over.done():
+            return
+        if (error := task.exception()) is not None:
+            self.over.set_exception(error)
+        else:
+            self.over.set_result(None)

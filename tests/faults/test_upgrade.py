@@ -1,0 +1,217 @@
+"""`serve --upgrade`: the next agent takes over under load, and no caller sees anything of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from harness import Agent, fake_engine, processes_of
+
+from pareta_agent import launch
+
+pytestmark = pytest.mark.slow
+
+ENDPOINT = "ep_contract_kie"
+SLOW = ("--slow-token", "0.01")
+Serve = Callable[..., Agent]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One call as its caller saw it; `error` is empty when the answer came whole."""
+
+    request_id: str | None
+    tokens: int
+    error: str = ""
+
+
+@pytest.fixture
+def serve(home: Path) -> Iterator[Serve]:
+    """Starts agents of one home on the fake engine."""
+    agents: list[Agent] = []
+
+    def begin(*flags: str, engine: tuple[str, ...] = SLOW, port: int = 0) -> Agent:
+        command = {"PARETA_ENGINE_COMMAND": fake_engine(*engine)}
+        agents.append(Agent(home, *flags, settings=command, port=port))
+        return agents[-1]
+
+    yield begin
+    for agent in reversed(agents):
+        agent.__exit__()
+    assert processes_of(home) == []
+
+
+async def call(session: aiohttp.ClientSession, url: str, *, stream: bool, tokens: int = 12) -> Seen:
+    body = {"model": ENDPOINT, "messages": [{"role": "user", "content": "Go on."}]}
+    request_id = None
+    try:
+        async with session.post(url, json={**body, "stream": stream, "max_tokens": tokens}) as response:
+            request_id = response.headers.get("x-request-id")
+            text = await response.text()
+    except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        return Seen(request_id, 0, repr(error))
+    whole = text.endswith("data: [DONE]\n\n") if stream else response.status == 200
+    said = text.count('"content":"') - text.count('"content":""') if stream else tokens
+    return Seen(
+        request_id, said, "" if whole and response.status == 200 else f"{response.status} {text[-200:]}"
+    )
+
+
+class Load:
+    """Callers over connections that they keep, and as many that open one for each call."""
+
+    def __init__(self, ready: dict[str, Any], key: str) -> None:
+        self.seen: list[Seen] = []
+        self._url, self._key = ready["base_url"] + "/chat/completions", key
+        self._stop = asyncio.Event()
+        self._tasks = [asyncio.create_task(self._run(number)) for number in range(12)]
+
+    async def _run(self, number: int) -> None:
+        connector = aiohttp.TCPConnector(limit=1, force_close=number % 2 == 0)
+        headers = {"authorization": f"Bearer {self._key}"}
+        async with aiohttp.ClientSession(
+            connector=connector, headers=headers, timeout=aiohttp.ClientTimeout(total=30)
+        ) as session:
+            while not self._stop.is_set():
+                self.seen.append(await call(session, self._url, stream=number % 3 > 0))
+
+    async def end(self) -> list[Seen]:
+        self._stop.set()
+        await asyncio.gather(*self._tasks)
+        return self.seen
+
+
+def check(agent: Agent, seen: list[Seen]) -> None:
+    """No call failed, and the ledger is what the callers saw, once each."""
+    assert [each.error for each in seen if each.error] == []
+    agent.command("spool", "flush")
+    rows = agent.usage()
+    assert Counter(row["request_id"] for row in rows) == Counter(each.request_id for each in seen)
+    by_id = {row["request_id"]: row for row in rows}
+    assert all(by_id[each.request_id]["output_tokens"] == each.tokens for each in seen)
+    assert {row["outcome"] for row in rows} == {"completed"}
+
+
+async def test_upgrades_under_load_are_not_seen(serve: Serve, home: Path) -> None:
+    """Five in a row under streams and documents: one engine throughout, nothing fails, every token is counted once."""
+    agent = serve()
+    ready = await asyncio.to_thread(agent.ready)
+    load = Load(ready, ready["api_key"])
+    engine = _engine(home)
+    for _ in range(5):
+        await asyncio.sleep(0.3)
+        before, agent = agent, serve("--upgrade")
+        again = await asyncio.to_thread(agent.ready)
+        assert again["base_url"] == ready["base_url"]
+        assert await asyncio.to_thread(before.process.wait, 30) == 0
+    await asyncio.sleep(0.3)
+    seen = await load.end()
+    assert len(seen) > 100
+    assert _engine(home) == engine
+    await asyncio.to_thread(check, agent, seen)
+
+
+@pytest.mark.parametrize("moment", ["handover_begun", "port_opened", "registered"])
+async def test_a_successor_that_dies_half_way_is_not_missed(serve: Serve, home: Path, moment: str) -> None:
+    """kill -9 after it was given the spool, after it has opened it, under its own epoch: the first one goes on."""
+    agent = serve()
+    ready = await asyncio.to_thread(agent.ready)
+    load = Load(ready, ready["api_key"])
+    engine = _engine(home)
+    await asyncio.sleep(0.3)
+    successor = serve("--upgrade")
+    await asyncio.to_thread((agent if moment == "handover_begun" else successor).wait_for, moment)
+    successor.kill()
+    await asyncio.to_thread(agent.wait_for, "handover_failed")
+    await asyncio.to_thread(agent.wait_for, "registered")
+    await asyncio.sleep(0.5)
+    successor = serve("--upgrade")
+    await asyncio.to_thread(successor.ready)
+    assert await asyncio.to_thread(agent.process.wait, 30) == 0
+    seen = await load.end()
+    assert _engine(home) == engine
+    await asyncio.to_thread(check, successor, seen)
+
+
+async def test_what_a_killed_agent_had_still_open_ends_as_a_crash(serve: Serve) -> None:
+    """It has handed over and relays one last stream when it dies: one record, no debit."""
+    agent = serve(engine=("--slow-token", "0.2"))
+    ready = await asyncio.to_thread(agent.ready)
+    async with aiohttp.ClientSession(headers={"authorization": f"Bearer {ready['api_key']}"}) as session:
+        url = ready["base_url"] + "/chat/completions"
+        last = asyncio.create_task(call(session, url, stream=True, tokens=600))
+        await asyncio.sleep(0.5)
+        successor = serve("--upgrade", engine=("--slow-token", "0.2"))
+        await asyncio.to_thread(agent.wait_for, "handed_over")
+        agent.kill()
+        assert (await last).error
+        left = await asyncio.to_thread(successor.wait_for, "predecessor_left")
+        assert (left["clean"], left["crashed"]) == (False, 1)
+        assert (await call(session, url, stream=True)).error == ""
+    rows = await asyncio.to_thread(successor.usage)
+    assert sorted(row["outcome"] for row in rows) == ["agent_crash", "completed"]
+    assert {row["outcome"]: row["debit_micro_usd"] > 0 for row in rows} == {
+        "agent_crash": False,
+        "completed": True,
+    }
+
+
+@contextmanager
+def systemd() -> Iterator[tuple[str, list[str]]]:
+    """What NOTIFY_SOCKET is to be, and what was said there."""
+    said: list[str] = []
+    address = f"pareta-{os.getpid()}"
+
+    def listen() -> None:
+        while (word := heard.recv(4096).decode()) != "over":
+            said.append(word)
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as heard:
+        heard.bind(f"\0{address}")
+        reader = threading.Thread(target=listen)
+        reader.start()
+        try:
+            yield f"@{address}", said
+        finally:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as last:
+                last.sendto(b"over", f"\0{address}")
+            reader.join()
+
+
+async def test_a_reload_starts_the_next_agent_and_tells_systemd(home: Path) -> None:
+    """SIGUSR2: the same command line as it is on disk now; the service's main process is the new one."""
+    with systemd() as (address, said):
+        agent = Agent(home, settings={"PARETA_ENGINE_COMMAND": fake_engine(), "NOTIFY_SOCKET": address})
+        first = await asyncio.to_thread(agent.ready)
+        os.kill(first["pid"], signal.SIGUSR2)
+        assert await asyncio.to_thread(agent.process.wait, 60) == 0
+        async with asyncio.timeout(30):
+            while len(readies := [event for event in agent.events if event["event"] == "ready"]) < 2:
+                await asyncio.sleep(0.05)
+        second = readies[1]
+        assert [word for word in said if word.startswith("MAINPID=")] == [f"MAINPID={second['pid']}"]
+        found = launch.stat(second["pid"])
+        assert found is not None
+        os.kill(second["pid"], signal.SIGTERM)
+        async with asyncio.timeout(30):
+            await launch.Process(found.pid, found.started).wait()
+        agent.__exit__()
+    assert processes_of(home) == []
+
+
+def _engine(home: Path) -> tuple[int, int]:
+
+    intent = json.loads((home / "engines" / f"{ENDPOINT}-0.intent").read_text())
+    return intent["pid"], intent["started"]
