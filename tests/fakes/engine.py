@@ -72,6 +72,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     p.add_argument("--least-stages", type=int, default=1, help="out of memory with fewer pipeline stages")
     p.add_argument("--freeze", action="store_true", help="take requests, answer health only")
     p.add_argument("--hang-up-next", action="store_true", help="close instead of the next answer")
+    p.add_argument("--die-of", default=None, help="crash (exit 0) at a request that holds this word")
     p.add_argument("--wrong-text", action="store_true", help="fail the canary")
     p.add_argument("--leak-canary", action="store_true", help="say --model in errors, headers and metrics")
     p.add_argument("--http-error", type=int, default=None, help="status of every inference answer")
@@ -187,6 +188,9 @@ class Connection(asyncio.Protocol):
 
     def infer(self, path: str, body: bytes) -> None:
         flags = self.flags
+        if flags.die_of and flags.die_of.encode() in body:
+            log("ERROR EngineCore died unexpectedly")
+            os._exit(0)
         if flags.hang_up_next:
             flags.hang_up_next = False
             self.transport.close()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pareta_agent.access.grant import KeyGrant
 from pareta_agent.engine.view import EndpointView, ReplicaView
 from pareta_agent.front.admission import Target, unavailable
+from pareta_agent.front.body import Ask
 from pareta_agent.front.envelope import Problem
 
 if TYPE_CHECKING:
@@ -85,15 +86,17 @@ class Affinity:
             del self._seen[next(iter(self._seen))]
 
 
-def choose(desk: Desk, endpoint: EndpointView, grant: KeyGrant, prompt: Any) -> Target | Problem:
+def choose(desk: Desk, endpoint: EndpointView, grant: KeyGrant, ask: Ask, prompt: str) -> Target | Problem:
     """Where an authorized call goes, or why it must not go anywhere now."""
     if desk.by_key[grant.key_id] >= desk.settings.max_in_flight_per_key:
         return Problem("too_many_requests")
+    if (poisoned := desk.poison.refusal(endpoint, ask)) is not None:
+        return poisoned
     if endpoint.status != "live" or not endpoint.replicas:
         return unavailable(endpoint)
     key, favourite = 0, ""
     if len(endpoint.replicas) > 1:
-        begins = beginning(prompt)
+        begins = beginning(ask.fields.get(prompt))
         if len(begins) >= WORTH_CHARS:
             # Python's own hash is keyed by the process, so nobody can aim at another org's beginnings.
             key = hash((endpoint.org, begins))

@@ -17,6 +17,7 @@ from pareta_agent.front.deps import FrontDeps, FrontSettings
 from pareta_agent.front.hold import Hold
 from pareta_agent.front.hosts import Hosts
 from pareta_agent.front.partials import Partials
+from pareta_agent.front.poison import Poison
 from pareta_agent.front.replays import Replays
 from pareta_agent.front.uploads import Uploads
 from pareta_agent.front.upstream import Pools
@@ -54,6 +55,7 @@ class Desk:
         )
         self.affinity = Affinity()
         self.replays = Replays(settings.idempotency_bytes, settings.idempotency_ttl_s, deps.clock)
+        self.poison = Poison(deps.metrics, deps.clock)
         self.pace: dict[str, float] = {}
         self.partials = Partials(deps.metrics, deps.clock, deps.emit)
         self.load: Counter[str] = Counter()

@@ -49,6 +49,11 @@ CATALOGUE: Final[dict[str, tuple[int, str, str]]] = {
     "eval_rows_invalid": (422, INVALID, "A row of the eval set is not what it must be."),
     "blob_refused": (422, INVALID, "A document does not belong there, or no model reads its kind."),
     "nothing_fits": (422, INVALID, "Nothing of that task fits this hardware."),
+    "request_quarantined": (
+        422,
+        INVALID,
+        "The engine ended twice at this request; it is refused for ten minutes.",
+    ),
     "validation_failed": (422, INVALID, "A field is missing or has a value that is not allowed."),
     "no_capacity": (503, BUSY, "No capacity is free for it now."),
     "plane_unavailable": (503, BUSY, "The control plane does not answer right now; try again."),

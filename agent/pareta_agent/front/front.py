@@ -118,6 +118,11 @@ class Front:
         """Admitted requests that this replica works on, by its name."""
         return self._desk.load.get(replica, 0)
 
+    def heard(self, event: object) -> None:
+        """An engine that ended and was not meant to counts against what it worked on."""
+        if isinstance(event, Event) and event.name == "engine_ended":
+            self._desk.poison.ended(event.fields["replica"], event.fields["generation"])
+
     def loads(self) -> dict[str, int]:
         """`load` of every replica that works."""
         return dict(self._desk.load)

@@ -163,14 +163,15 @@ class Run:
             return
         # An idle connection that the engine had closed meanwhile: it never saw the request.
         stale = relay is not None and relay.status is None and not self._fresh
+        if not stale:
+            self._desk.poison.lost(self._target.endpoint, self._target.replica, self._ask)
         if (stale and not self._caller.disconnected) or self._elsewhere():
             self._again()
         else:
             self._fail(Problem("engine_failed" if relay and relay.status else "engine_unreachable"))
 
     def relay_failed(self, error: Exception) -> None:  # noqa: ARG002
-        if not self._settled:
-            self._fail(Problem("engine_failed"))
+        self.fail("engine_failed")
 
     # inside
 

@@ -75,23 +75,19 @@ class Node:
         scheme = "https" if self._settings.front.tls_cert_file else "http"
         self._base_url = _base_url(scheme, self._settings.host, sock)
         self._bus(Event("port_opened", fields={"base_url": self._base_url}))
-        shared = self._elder is not None
-        rooms = await Rooms.open(
+        rooms = self._rooms = await Rooms.open(
             self._settings,
             self._identity,
             self._offer,
             self._address,
             self._bus,
             self._clock,
-            shared=shared,
+            shared=self._elder is not None,
         )
-        self._rooms = rooms
         rooms.heart.reached_at(self._base_url)
         run_dir = config.run_dir(self._settings.home)
-        self._admin, self._door = (
-            Admin(run_dir / "agent.sock", self._status, self._flush),
-            Door(run_dir / FILE),
-        )
+        self._admin = Admin(run_dir / "agent.sock", self._status, self._flush)
+        self._door = Door(run_dir / FILE)
         self._make_loops(rooms)
         self._succession = Succession(
             rooms,
@@ -157,9 +153,9 @@ class Node:
             asyncio.create_task(self._signals.stop.wait()),
             asyncio.create_task(self._succession.run()),
         ]
-        overs = [self._reporting.over, self._working.over]
+        waits += [self._reporting.over, self._working.over]
         try:
-            done, _ = await asyncio.wait({*waits, *overs}, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
             for ended in done:
                 ended.result()
         finally:

@@ -155,6 +155,7 @@ class Rooms:
         )
         certificate = slices.certificate(self.settings)
         self.front = self.report.front = Front(slices.front_settings(self.settings), deps, certificate)
+        bus.listen(self.front.heard)
         self.fleet.watch(lambda replica: self.front.load(replica) + self.borrowed(replica))
         idle_s = self.settings.engine.idle_sleep_s
         self.idler = Idler(self.fleet, self._used_s, idle_s, clock, bus)

@@ -40,6 +40,12 @@ TABLE: Final[tuple[Series, ...]] = (
         "Answered requests; endpoint is empty when none was reached, outcome refused or replayed when not admitted.",
         ("endpoint", "route", "outcome", "code"),
     ),
+    Series(
+        "pareta_requests_quarantined_total",
+        "counter",
+        "Refusals of requests that were in flight when two engines ended.",
+        ("endpoint",),
+    ),
     Series("pareta_tokens_total", "counter", "Tokens of admitted requests by kind.", ("endpoint", "kind")),
     Series(
         "pareta_time_to_first_token_seconds",

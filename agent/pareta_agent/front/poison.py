@@ -1,0 +1,83 @@
+"""Requests that end engines: one that was in flight at two engines' ends is refused for a while, by its fingerprint.
+
+An innocent one may share both ends with the guilty one, so it is only for a while. What an engine's end is, others say.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Final
+
+import orjson
+
+from pareta_agent.clock import Clock
+from pareta_agent.engine.view import EndpointView, ReplicaView
+from pareta_agent.front.body import Ask
+from pareta_agent.front.envelope import Problem
+from pareta_agent.telemetry.metrics import Metrics
+
+ENDS: Final = 2
+WITHIN_S: Final = 600.0
+REFUSED_S: Final = 600.0
+CONFIRMED_WITHIN_S: Final = 60.0
+REMEMBERED: Final = 4096
+
+
+def refused_until(ends: Sequence[float]) -> float | None:
+    """Until when a request is refused that was in flight when engines ended at these moments; None: it is not. Pure."""
+    last = ends[-ENDS:]
+    if len(last) < ENDS or last[-1] - last[0] > WITHIN_S:
+        return None
+    return last[-1] + REFUSED_S
+
+
+def fingerprint(org: str, endpoint: str, ask: Ask) -> bytes:
+    """The same for the same question of the same org to the same endpoint."""
+    asked = orjson.dumps([org, endpoint, ask.fields], option=orjson.OPT_SORT_KEYS)
+    return hashlib.blake2b(asked, digest_size=16).digest()
+
+
+class Poison:
+    """Costs nothing while no engine ends: a request is read again only when it lost its engine, or others have."""
+
+    def __init__(self, metrics: Metrics, clock: Clock) -> None:
+        self._metrics, self._clock = metrics, clock
+        self._lost: dict[tuple[str, int], list[tuple[float, bytes]]] = {}
+        self._ends: dict[bytes, list[float]] = {}
+
+    def lost(self, endpoint: EndpointView, replica: ReplicaView, ask: Ask) -> None:
+        """A request was at work there when its connection ended; whether the engine did too is said by `ended`."""
+        noted = self._lost.setdefault((replica.name, replica.generation), [])
+        if len(noted) < REMEMBERED:
+            noted.append((self._clock.mono_s(), fingerprint(endpoint.org, endpoint.id, ask)))
+
+    def ended(self, replica: str, generation: int) -> None:
+        """This engine ended and was not meant to."""
+        now_s = self._clock.mono_s()
+        here = [
+            mark
+            for at_s, mark in self._lost.pop((replica, generation), ())
+            if now_s - at_s < CONFIRMED_WITHIN_S
+        ]
+        self._lost = {
+            key: noted for key, noted in self._lost.items() if now_s - noted[-1][0] < CONFIRMED_WITHIN_S
+        }
+        for mark in set(here):
+            self._ends[mark] = [*self._ends.pop(mark, ())[-1:], now_s]
+        while len(self._ends) > REMEMBERED:
+            del self._ends[next(iter(self._ends))]
+
+    def refusal(self, endpoint: EndpointView, ask: Ask) -> Problem | None:
+        """Why this request must not go to an engine again now."""
+        if not self._ends:
+            return None
+        now_s = self._clock.mono_s()
+        oldest = next(iter(self._ends))
+        if now_s - self._ends[oldest][-1] > max(WITHIN_S, REFUSED_S):
+            del self._ends[oldest]
+        until_s = refused_until(self._ends.get(fingerprint(endpoint.org, endpoint.id, ask), ()))
+        if until_s is None or now_s > until_s:
+            return None
+        self._metrics.inc("pareta_requests_quarantined_total", endpoint.id)
+        return Problem("request_quarantined", retry=False)
