@@ -24,6 +24,11 @@ ROUTES: Final = (
     (_ONE, ["GET", "DELETE"]),
     (f"{_ONE}/start", ["POST"]),
     (f"{_ONE}/stop", ["POST"]),
+    (f"{_ONE}/performance", ["GET"]),
+    (f"{_ONE}/uptime", ["GET"]),
+    (f"{_ONE}/cost", ["GET"]),
+    (f"{_ONE}/quality", ["GET"]),
+    (f"{_ONE}/activity", ["GET"]),
     ("/v1/tasks", ["GET"]),
     ("/v1/tasks/match", ["POST"]),
     (_TASK, ["GET"]),
@@ -37,6 +42,7 @@ ROUTES: Final = (
     ("/v1/eval-runs", ["POST"]),
     ("/v1/eval-runs/{id}", ["GET"]),
     ("/v1/eval/frontier-models", ["GET"]),
+    ("/v1/openapi.json", ["GET"]),
 )
 MAX_BODY_BYTES: Final = 64 * 2**10
 # Rows and documents come in larger bodies; how large each may be the plane says itself.

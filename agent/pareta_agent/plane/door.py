@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Header, Request, Response
+from fastapi.exception_handlers import http_exception_handler
 from fastapi.exceptions import RequestValidationError
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel
+from starlette.exceptions import HTTPException
 
 from pareta_agent.front.envelope import CATALOGUE, Problem
 from pareta_agent.front.passage import respond
@@ -65,13 +67,20 @@ def refusals(*codes: str) -> dict[int | str, dict[str, Any]]:
 
 
 def add_refusals(app: FastAPI) -> None:
-    """Refusals have the same body as inference's."""
+    """Refusals have the same body as inference's; the nodes' wire, beside the API in one app, keeps its own."""
 
     def refuse(_: Request, error: Exception) -> Response:
         return respond(error.problem if isinstance(error, Refused) else Problem("validation_failed"))
 
+    async def refuse_http(request: Request, error: Exception) -> Response:
+        """FastAPI's own no to a body that is no JSON is the only one that reaches the API's routes."""
+        if isinstance(error, HTTPException) and not request.url.path.startswith("/v1/"):
+            return await http_exception_handler(request, error)
+        return respond(Problem("invalid_json"))
+
     app.add_exception_handler(Refused, refuse)
     app.add_exception_handler(RequestValidationError, refuse)
+    app.add_exception_handler(HTTPException, refuse_http)
 
 
 def _catalog(request: Request) -> Catalog:

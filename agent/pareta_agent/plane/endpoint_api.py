@@ -58,6 +58,7 @@ def every(caller: TheCaller, plane: ThePlane, catalog: TheCatalog, host: Host) -
     response_class=StreamingResponse,
     responses={
         **refusals(
+            "invalid_json",
             "insufficient_credit",
             "endpoint_forbidden",
             "task_not_found",

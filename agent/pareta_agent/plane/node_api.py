@@ -16,6 +16,7 @@ from pareta_agent.control import wire
 from pareta_agent.plane.credit import Credit
 from pareta_agent.plane.deployments import Deployments
 from pareta_agent.plane.ledger import Ledger, Taken
+from pareta_agent.plane.measures import Measures
 from pareta_agent.plane.nodes import Nodes
 from pareta_agent.plane.questions import Questions
 from pareta_agent.plane.schema import Database
@@ -36,6 +37,7 @@ class Plane:
     credit: Credit
     ledger: Ledger
     deployments: Deployments
+    measures: Measures
     questions: Questions
 
     @classmethod
@@ -47,6 +49,7 @@ class Plane:
             Credit(database, clock),
             Ledger(database, clock),
             Deployments(database, clock),
+            Measures(database),
             Questions(),
         )
 

@@ -6,7 +6,7 @@ import secrets
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, select, update
+from sqlalchemy import ColumnElement, Connection, func, select, update
 
 from pareta_agent.clock import Clock
 from pareta_agent.control.wire import Heartbeat, HeartbeatAnswer, Observed, Register, Registered
@@ -120,6 +120,13 @@ class Nodes:
             row = connection.execute(select(nodes).where(nodes.c.id == beat.node).with_for_update()).one()
             if row.epoch != beat.epoch:
                 return None
+            if (
+                row.heartbeat_s is not None
+                and now_s - row.heartbeat_s >= self._settings.lost_s
+                and row.observed
+            ):
+                standing.interrupted(connection, beat.node, now_s, self._settings.lost_s)
+                standing.note(connection, Observed.model_validate(row.observed), now_s)
             report = {**row.report, **beat.model_dump(exclude_none=True)}
             values = {"heartbeat_s": now_s, "state": beat.state, "report": report}
             connection.execute(update(nodes).where(nodes.c.id == beat.node).values(**values))
@@ -160,6 +167,13 @@ class Nodes:
             for row in found
             if self._row(row.id, row.epoch, row.state, row.heartbeat_s, now_s).state != "lost"
         ]
+
+    def lost_since_s(self) -> float | None:
+        """When a node was last heard of; None while one is there, or none ever was."""
+        with self._database.read() as connection:
+            heard_s: float | None = connection.execute(select(func.max(nodes.c.heartbeat_s))).scalar()
+        lost = heard_s is None or self._clock.wall_s() - heard_s >= self._settings.lost_s
+        return heard_s if lost else None
 
     def gaps(self, node: str) -> list[tuple[int, int, int]]:
         """(epoch, last sequence here, last sequence reported) of each loss that was noticed."""

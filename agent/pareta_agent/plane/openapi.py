@@ -1,24 +1,38 @@
-"""The wire as an OpenAPI document: `python -m pareta_agent.plane.openapi` prints what is committed beside this file."""
+"""What the plane speaks, as OpenAPI documents that are committed beside this file.
+
+`python -m pareta_agent.plane.openapi` writes both: the nodes' wire and the public API.
+"""
 
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI
 
 from pareta_agent.control import wire
+from pareta_agent.plane import public_api
 from pareta_agent.plane.node_api import router
 
 COMMITTED = Path(__file__).with_name("openapi.json")
+PUBLIC = Path(__file__).with_name("public_openapi.json")
 
 
 def document() -> str:
     app = FastAPI(title="Pareta node wire", version=str(wire.VERSION))
     app.include_router(router)
-    return json.dumps(app.openapi(), indent=1, sort_keys=True) + "\n"
+    return _text(app.openapi())
+
+
+def public_document() -> str:
+    return _text(public_api.description())
+
+
+def _text(document: dict[str, Any]) -> str:
+    return json.dumps(document, indent=1, sort_keys=True) + "\n"
 
 
 if __name__ == "__main__":
-    sys.stdout.write(document())
+    COMMITTED.write_text(document())
+    PUBLIC.write_text(public_document())

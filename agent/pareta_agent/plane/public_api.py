@@ -7,12 +7,13 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from pareta_agent.plane import endpoint_api, task_api
+from pareta_agent.plane import endpoint_api, metric_api, task_api
 from pareta_agent.plane.door import add_refusals
 from pareta_agent.plane.evals import run_api, set_api
 from pareta_registry.catalog import Catalog
 
-ROUTERS = (endpoint_api.router, task_api.router, set_api.router, run_api.router)
+ROUTERS = (endpoint_api.router, metric_api.router, task_api.router, set_api.router, run_api.router)
+DESCRIPTION = "/v1/openapi.json"
 
 
 def mount(app: FastAPI, catalog: Callable[[], Catalog]) -> None:
@@ -21,6 +22,8 @@ def mount(app: FastAPI, catalog: Callable[[], Catalog]) -> None:
     for router in ROUTERS:
         app.include_router(router)
     add_refusals(app)
+    described = description()
+    app.add_api_route(DESCRIPTION, lambda: described, include_in_schema=False)
 
 
 def description() -> dict[str, Any]:

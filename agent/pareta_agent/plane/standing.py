@@ -57,7 +57,7 @@ def note(connection: Connection, observed: Observed, now_s: float) -> None:
 
 
 def interrupted(connection: Connection, node: str, now_s: float, lost_s: float) -> None:
-    """A node begins anew: what it served is down since it was last heard of."""
+    """A node begins anew, or is heard of again: what it served is down since it was last heard of."""
     row = connection.execute(select(nodes).where(nodes.c.id == node)).first()
     if row is None or not row.observed:
         return

@@ -203,9 +203,8 @@ class State:
         with self._database.read() as connection:
             revision = revision_of(connection, "desired")
             rows = _endpoint_rows(connection)
-            attempts = dict(
-                connection.execute(select(deployments.c.endpoint, deployments.c.revision)).tuples().all()
-            )
+            tried = connection.execute(select(deployments.c.endpoint, deployments.c.revision))
+            attempts = {row.endpoint: row.revision for row in tried}
         return Desired(
             server_time=self._clock.wall_s(),
             revision=revision,

@@ -80,7 +80,7 @@ def every(_: TheCaller, catalog: TheCatalog) -> TaskList:
     return TaskList(tasks=[TaskRecord(**_record(task)) for task in catalog.tasks])
 
 
-@router.post("/match", responses=refusals())
+@router.post("/match", responses=refusals("invalid_json"))
 def match(body: MatchRequest, _: TheCaller, matcher: Annotated[Any, Depends(_matcher)]) -> TaskMatch:
     """The task that a free text asks for: `chosen`, and the `top_k` best beside it."""
     from pareta_agent.plane.match import ambiguous, verdict

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
-from pareta_agent.plane.openapi import COMMITTED, document
+import json
+
+from pareta_agent.front.passage import ROUTES
+from pareta_agent.plane.openapi import COMMITTED, PUBLIC, document, public_document
+from pareta_agent.plane.public_api import DESCRIPTION
 
 
-def test_the_committed_document_is_current() -> None:
-    """After a change: `python -m pareta_agent.plane.openapi > agent/pareta_agent/plane/openapi.json`."""
+def test_the_committed_documents_are_current() -> None:
+    """After a change: `python -m pareta_agent.plane.openapi`."""
     assert document() == COMMITTED.read_text()
+    assert public_document() == PUBLIC.read_text()
+
+
+def test_the_front_passes_on_what_is_described_and_nothing_else() -> None:
+    """Each path with its methods, and the description itself."""
+    described = {
+        path: sorted(map(str.upper, item)) for path, item in json.loads(PUBLIC.read_text())["paths"].items()
+    }
+    assert {path: sorted(methods) for path, methods in ROUTES} == described | {DESCRIPTION: ["GET"]}

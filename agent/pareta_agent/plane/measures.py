@@ -1,0 +1,172 @@
+"""What an endpoint did, read from the ledger, the timings, the cold starts and the standings. It writes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from sqlalchemy import BigInteger, ColumnElement, Select, and_, case, cast, func, select
+
+from pareta_agent.meter.event import COLDSTART
+from pareta_agent.plane.schema import Database, events, ledger, standings, timings
+from pareta_agent.plane.standing import LOST
+from pareta_agent.plane.timeline import Change
+from pareta_agent.plane.window import Window
+
+MOST_SAMPLES = 20_000
+_COMPLETED = "completed"
+_SAME = and_(
+    ledger.c.source == timings.c.source,
+    ledger.c.epoch == timings.c.epoch,
+    ledger.c.sequence == timings.c.sequence,
+)
+_SUMS = ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "debit_micro_usd")
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Requests of one outcome, or of one part of a window, added up."""
+
+    requests: int = 0
+    completed: int = 0
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+    debit_micro_usd: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One completed request's times, in seconds after it was admitted."""
+
+    first_token_s: float | None
+    total_s: float
+    output_tokens: int
+
+
+class ColdStart(BaseModel):
+    """One start of an engine, as its node told it."""
+
+    cause: str = ""
+    outcome: str = ""
+    total_s: float = 0.0
+    phases: dict[str, float] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    at_s: float
+    told: ColdStart
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Whose numbers, of when."""
+
+    org: str
+    endpoint: str
+    window: Window
+
+
+class Measures:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def by_outcome(self, subject: Subject) -> dict[str, Tally]:
+        query = select(ledger.c.outcome.label("part"), *_tally()).where(_of(subject))
+        return self._tallies(query.group_by(ledger.c.outcome))
+
+    def by_source(self, subject: Subject) -> dict[str, int]:
+        """Requests by where their token counts came from."""
+        query = select(ledger.c.usage_source, func.count()).where(_of(subject))
+        with self._database.read() as connection:
+            rows = connection.execute(query.group_by(ledger.c.usage_source)).all()
+        return {source: int(requests) for source, requests in rows}
+
+    def by_part(self, subject: Subject) -> dict[int, Tally]:
+        """By when the window's parts began; parts in which nothing ended are left out."""
+        window = subject.window
+        share = (timings.c.finished_s - window.since_s) / window.width_s
+        # SQLite may lack floor() and truncates a cast, PostgreSQL rounds one.
+        number = cast(share, BigInteger) if self._database.sqlite else func.floor(share)
+        found = self._tallies(select(number.label("part"), *_tally()).where(_of(subject)).group_by("part"))
+        return {window.since_s + int(at) * window.width_s: tally for at, tally in found.items()}
+
+    def samples(self, subject: Subject) -> list[Sample]:
+        """The newest completed requests."""
+        query = (
+            select(timings.c.first_token_s, timings.c.total_s, ledger.c.output_tokens)
+            .where(_of(subject) & (ledger.c.outcome == _COMPLETED))
+            .order_by(timings.c.finished_s.desc())
+            .limit(MOST_SAMPLES)
+        )
+        with self._database.read() as connection:
+            return [Sample(*row) for row in connection.execute(query)]
+
+    def newest(self, subject: Subject, limit: int) -> list[dict[str, Any]]:
+        """The newest requests, whatever became of them."""
+        columns = (ledger.c.request_id, ledger.c.outcome, *(ledger.c[name] for name in _SUMS))
+        query = (
+            select(*columns, timings.c.first_token_s, timings.c.total_s, timings.c.finished_s)
+            .where(_of(subject))
+            .order_by(timings.c.finished_s.desc(), ledger.c.request_id)
+            .limit(limit)
+        )
+        with self._database.read() as connection:
+            return [dict(row._mapping) for row in connection.execute(query)]
+
+    def starts(self, subject: Subject) -> list[Start]:
+        """Oldest first, by when they were told."""
+        window = subject.window
+        query = (
+            select(events.c.received_s, events.c.data)
+            .where(events.c.type == COLDSTART)
+            .where(events.c.data["endpoint"].as_string() == subject.endpoint)
+            .where((events.c.received_s >= window.since_s) & (events.c.received_s < window.until_s))
+            .order_by(events.c.received_s)
+        )
+        with self._database.read() as connection:
+            told = [_start(row.received_s, row.data) for row in connection.execute(query)]
+        return [start for start in told if start is not None]
+
+    def changes(self, endpoint: str, lost_s: float | None = None) -> list[Change]:
+        """Every change of its status, oldest first. `lost_s` is since when no node is heard of, where none is."""
+        query = select(standings).where(standings.c.endpoint == endpoint)
+        with self._database.read() as connection:
+            rows = connection.execute(query.order_by(standings.c.since_s, standings.c.id)).all()
+        found = [Change(row.status, row.since_s) for row in rows]
+        if found and found[-1].status == "live" and lost_s is not None:
+            found.append(Change(LOST, max(lost_s, found[-1].since_s)))
+        return found
+
+    def _tallies(self, query: Select[Any]) -> dict[Any, Tally]:
+        with self._database.read() as connection:
+            rows = [row._mapping for row in connection.execute(query)]
+        names = Tally.__dataclass_fields__
+        return {row["part"]: Tally(**{name: int(row[name] or 0) for name in names}) for row in rows}
+
+
+def _of(subject: Subject) -> ColumnElement[bool]:
+    window = subject.window
+    return and_(
+        _SAME,
+        ledger.c.org == subject.org,
+        timings.c.endpoint == subject.endpoint,
+        timings.c.finished_s >= window.since_s,
+        timings.c.finished_s < window.until_s,
+    )
+
+
+def _tally() -> list[ColumnElement[Any]]:
+    completed = func.sum(case((ledger.c.outcome == _COMPLETED, 1), else_=0)).label("completed")
+    return [func.count().label("requests"), completed, *(func.sum(ledger.c[n]).label(n) for n in _SUMS)]
+
+
+def _start(at_s: float, data: dict[str, Any]) -> Start | None:
+    """None for what is no report of a start: the ledger keeps whatever a node says."""
+    try:
+        return Start(at_s, ColdStart.model_validate(data))
+    except ValidationError:
+        return None

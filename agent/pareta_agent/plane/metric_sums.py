@@ -1,0 +1,122 @@
+"""From rows to the shapes of metrics. Pure."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from pareta_agent.plane.measures import Sample, Start, Tally
+from pareta_agent.plane.metric_record import Call, Moment, Outage, Point, Span, Spread, Started, Starts
+from pareta_agent.plane.timeline import Stretch
+from pareta_agent.plane.window import Window, iso
+
+
+def span(window: Window) -> Span:
+    return Span(since=iso(window.since_s), until=iso(window.until_s), seconds=window.seconds)
+
+
+def spread(values: Iterable[float], digits: int = 1) -> Spread | None:
+    """None of nothing. A percentile is the nearest rank."""
+    ordered = sorted(values)
+    if not ordered:
+        return None
+
+    def rank(percent: int) -> float:
+        return round(ordered[-(-percent * len(ordered) // 100) - 1], digits)
+
+    return Spread(
+        count=len(ordered),
+        mean=round(statistics.fmean(ordered), digits),
+        p50=rank(50),
+        p90=rank(90),
+        p95=rank(95),
+        p99=rank(99),
+        max=round(ordered[-1], digits),
+    )
+
+
+def first_token_ms(samples: Iterable[Sample]) -> Spread | None:
+    return spread(1000 * each.first_token_s for each in samples if each.first_token_s is not None)
+
+
+def latency_ms(samples: Iterable[Sample]) -> Spread | None:
+    return spread(1000 * each.total_s for each in samples)
+
+
+def tokens_per_second(samples: Iterable[Sample]) -> Spread | None:
+    """How fast each answer was written, from its first token on."""
+    writing = [
+        (each.output_tokens - 1, each.total_s - each.first_token_s)
+        for each in samples
+        if each.first_token_s is not None and each.output_tokens > 1
+    ]
+    return spread(tokens / took_s for tokens, took_s in writing if took_s > 0)
+
+
+def starts(found: Sequence[Start]) -> Starts:
+    ready = [each.told for each in found if each.told.outcome == "ready"]
+    phases = sorted({phase for told in ready for phase in told.phases})
+    causes = [each.told.cause for each in found]
+    return Starts(
+        count=len(found),
+        failed=sum(each.told.outcome == "failed" for each in found),
+        seconds=spread((told.total_s for told in ready), 3),
+        phase_median_s={
+            phase: round(statistics.median(told.phases.get(phase, 0.0) for told in ready), 3)
+            for phase in phases
+        },
+        by_cause={cause: causes.count(cause) for cause in sorted(set(causes))},
+    )
+
+
+def series(window: Window, tallies: Mapping[int, Tally]) -> list[Point]:
+    """Every part of the window, the empty ones too."""
+    nothing = Tally()
+    told = ((at_s, tallies.get(at_s, nothing)) for at_s in window.parts)
+    return [
+        Point(
+            at=iso(at_s),
+            requests=tally.requests,
+            completed=tally.completed,
+            output_tokens=tally.output_tokens,
+            debit_micro_usd=tally.debit_micro_usd,
+        )
+        for at_s, tally in told
+    ]
+
+
+def total(tallies: Iterable[Tally]) -> Tally:
+    """All of them added up."""
+    found = list(tallies)
+    return Tally(**{name: sum(getattr(each, name) for each in found) for name in Tally.__dataclass_fields__})
+
+
+def call(row: Mapping[str, Any]) -> Call:
+    """One row of the ledger with its times."""
+    first_s = row["first_token_s"]
+    names = ("request_id", "outcome", "input_tokens", "cached_tokens", "output_tokens", "debit_micro_usd")
+    return Call(
+        **{name: row[name] for name in names},
+        at=iso(row["finished_s"]),
+        ttft_ms=None if first_s is None else round(1000 * first_s, 1),
+        latency_ms=round(1000 * row["total_s"], 1),
+    )
+
+
+def started(start: Start) -> Started:
+    told = start.told
+    return Started(at=iso(start.at_s), cause=told.cause, outcome=told.outcome, seconds=round(told.total_s, 3))
+
+
+def moment(stretch: Stretch) -> Moment:
+    return Moment(at=iso(stretch.since_s), status=stretch.status)
+
+
+def outage(stretch: Stretch) -> Outage:
+    return Outage(
+        status=stretch.status,
+        since=iso(stretch.since_s),
+        until=iso(stretch.until_s),
+        seconds=round(stretch.seconds, 3),
+    )

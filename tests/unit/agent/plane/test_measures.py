@@ -1,0 +1,142 @@
+"""Metrics read back what was taken: on SQLite and PostgreSQL alike, and of one org only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+
+from pareta_agent.clock import SystemClock
+from pareta_agent.control.wire import (
+    DesiredEndpoint,
+    Heartbeat,
+    Observed,
+    ObservedEndpoint,
+    Register,
+    WirePrice,
+)
+from pareta_agent.meter.event import COLDSTART, NO_HASH, Entry, Item, canonical, chain, finished, item
+from pareta_agent.meter.record import Admission, Outcome, Tokens, UsageRecord
+from pareta_agent.plane.ledger import Taken
+from pareta_agent.plane.measures import Sample, Subject
+from pareta_agent.plane.node_api import Plane
+from pareta_agent.plane.schema import Database
+from pareta_agent.plane.timeline import Change
+from pareta_agent.plane.window import Window
+
+T0_S = 1_760_000_000
+HOUR = Window(T0_S, T0_S + 3600)
+PRICE = WirePrice(
+    input_micro_usd_per_mtok=1_000_000,
+    cached_input_micro_usd_per_mtok=500_000,
+    output_micro_usd_per_mtok=2_000_000,
+)
+
+
+class Wall(SystemClock):
+    """Stands still until it is told."""
+
+    now_s = float(T0_S)
+
+    def wall_s(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def wall() -> Wall:
+    return Wall()
+
+
+@pytest.fixture
+def plane(database: Database, wall: Wall) -> Plane:
+    plane = Plane.on(database, wall)
+    for org in ("org", "other"):
+        plane.state.ensure_org(org, 1_000_000)
+    plane.state.want(
+        [
+            DesiredEndpoint(id=f"ep_{org}", org=org, task="t", alias="a", price=PRICE)
+            for org in ("org", "other")
+        ]
+    )
+    plane.nodes.ensure("n", "token")
+    return plane
+
+
+def usage(request_id: str, at_s: float, org: str = "org", outcome: Outcome = Outcome.COMPLETED) -> Item:
+    admission = Admission(
+        request_id, org, "k", f"ep_{org}", task="t", alias="a", route="/r", streamed=True, t_admit_wall_s=at_s
+    )
+    tokens = Tokens(100, 40, 11)
+    return finished(UsageRecord(admission, outcome, "engine_final", tokens, t_first_token_s=0.5, t_end_s=2.5))
+
+
+def take(plane: Plane, *items: Item) -> None:
+    source, events, previous = "//pareta/node/n/spool/s", [], NO_HASH
+    for sequence, each in enumerate(items, 1):
+        body = canonical(each, source, 1, sequence)
+        entry = Entry(1, sequence, previous, chain(previous, body), body)
+        previous = entry.hash
+        events.append(orjson.loads(entry.wire()))
+    assert isinstance(plane.ledger.take("n", events), Taken)
+
+
+def observe(plane: Plane, epoch: int, status: Any) -> None:
+    seen = [ObservedEndpoint(id="ep_org", status=status)]
+    assert plane.nodes.observed("n", Observed(epoch=epoch, desired_revision=1, endpoints=seen))
+
+
+def test_requests_are_added_up_by_outcome_and_by_time(plane: Plane) -> None:
+    """Each in the part of the window in which it ended; another org's are not there, nor what was before."""
+    take(
+        plane,
+        usage("before", T0_S - 60),
+        usage("a", T0_S),
+        usage("b", T0_S + 57),
+        usage("c", T0_S + 58),
+        usage("failed", T0_S + 119, outcome=Outcome.FAILED_ENGINE),
+        usage("foreign", T0_S + 1, org="other"),
+    )
+    subject = Subject("org", "ep_org", HOUR)
+    outcomes = plane.measures.by_outcome(subject)
+    assert {name: tally.requests for name, tally in outcomes.items()} == {"completed": 3, "failed_engine": 1}
+    assert (outcomes["completed"].debit_micro_usd, outcomes["failed_engine"].debit_micro_usd) == (306, 0)
+    parts = plane.measures.by_part(subject)
+    assert {at_s - T0_S: (tally.requests, tally.completed) for at_s, tally in parts.items()} == {
+        0: (2, 2),
+        60: (1, 1),
+        120: (1, 0),
+    }
+    assert plane.measures.by_source(subject) == {"engine_final": 4}
+    assert plane.measures.samples(subject) == [Sample(0.5, 2.5, 11)] * 3
+    assert [row["request_id"] for row in plane.measures.newest(subject, 2)] == ["failed", "c"]
+    assert plane.measures.by_outcome(Subject("other", "ep_org", HOUR)) == {}
+
+
+def test_cold_starts_of_one_endpoint_are_found(plane: Plane) -> None:
+    """What a node told of them; what is no report of a start is passed over."""
+    told = {"cause": "deploy", "outcome": "ready", "total_s": 12.5, "phases": {"load": 3.0}}
+    take(
+        plane,
+        item(COLDSTART, {"endpoint": "ep_org", **told}, T0_S),
+        item(COLDSTART, {"endpoint": "ep_other", **told}, T0_S),
+        item(COLDSTART, {"endpoint": "ep_org", "total_s": "long"}, T0_S),
+    )
+    [start] = plane.measures.starts(Subject("org", "ep_org", HOUR))
+    assert (start.at_s, start.told.model_dump()) == (T0_S, told)
+
+
+def test_a_loss_of_the_node_is_a_loss_of_what_it_served(plane: Plane, wall: Wall) -> None:
+    """Since it was last heard: while it is away, after it came back in the same epoch, and after a new one."""
+    epoch = plane.nodes.register(Register(node="n", boot_id="b", agent_version="0")).epoch
+    observe(plane, epoch, "live")
+    wall.now_s = T0_S + 100.0
+    assert plane.measures.changes("ep_org", plane.nodes.lost_since_s())[-1] == Change("lost", T0_S)
+    beat = Heartbeat(node="n", epoch=epoch, hb_seq=1, boot_id="b", state="ready")
+    assert plane.nodes.heartbeat(beat)
+    assert plane.nodes.lost_since_s() is None
+    back = [Change("live", T0_S), Change("lost", T0_S), Change("live", T0_S + 100)]
+    assert plane.measures.changes("ep_org", plane.nodes.lost_since_s()) == back
+    wall.now_s = T0_S + 300.0
+    plane.nodes.register(Register(node="n", boot_id="b", agent_version="0"))
+    assert plane.measures.changes("ep_org")[-1] == Change("lost", T0_S + 100)
