@@ -73,10 +73,11 @@ def add_refusals(app: FastAPI) -> None:
         return respond(error.problem if isinstance(error, Refused) else Problem("validation_failed"))
 
     async def refuse_http(request: Request, error: Exception) -> Response:
-        """FastAPI's own no to a body that is no JSON is the only one that reaches the API's routes."""
+        """FastAPI's own no to a body that cannot be read is the only one that reaches the API's routes."""
         if isinstance(error, HTTPException) and not request.url.path.startswith("/v1/"):
             return await http_exception_handler(request, error)
-        return respond(Problem("invalid_json"))
+        is_json = "json" in request.headers.get("content-type", "")
+        return respond(Problem("invalid_json" if is_json else "validation_failed"))
 
     app.add_exception_handler(Refused, refuse)
     app.add_exception_handler(RequestValidationError, refuse)

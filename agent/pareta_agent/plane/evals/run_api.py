@@ -86,7 +86,9 @@ class FrontierList(BaseModel):
 @router.post(
     "/v1/eval-runs",
     status_code=202,
-    responses=refusals("insufficient_credit", "endpoint_forbidden", "eval_set_not_found", "task_not_found"),
+    responses=refusals(
+        "invalid_json", "insufficient_credit", "endpoint_forbidden", "eval_set_not_found", "task_not_found"
+    ),
 )
 def create(
     body: RunRequest, caller: TheCaller, plane: ThePlane, catalog: TheCatalog, sets: TheSets, evals: TheEvals

@@ -129,7 +129,10 @@ async def attach(
     return _attached(place)
 
 
-@router.post("/v1/eval-sets/{id}/blob-upload-url", responses=refusals("eval_set_not_found", "blob_refused"))
+@router.post(
+    "/v1/eval-sets/{id}/blob-upload-url",
+    responses=refusals("invalid_json", "eval_set_not_found", "blob_refused"),
+)
 def promise(id: str, body: UploadRequest, caller: TheCaller, sets: TheSets, host: Host) -> UploadAddress:  # noqa: A002
     place = _place(sets, caller, id, body.idx, body.field_name, body.mime)
     token = sets.promise(place, body.file_size)
@@ -157,7 +160,7 @@ async def upload(token: str, request: Request, sets: TheSets) -> None:
 
 @router.post(
     "/v1/eval-sets/{id}/blob-upload-complete",
-    responses=refusals("eval_set_not_found", "blob_refused", "upload_unknown"),
+    responses=refusals("invalid_json", "eval_set_not_found", "blob_refused", "upload_unknown"),
 )
 def complete(id: str, body: UploadComplete, caller: TheCaller, sets: TheSets) -> Attached:  # noqa: A002
     place = _place(sets, caller, id, body.idx, body.field_name, body.mime)
