@@ -18,6 +18,6 @@ def test_mixed_load_with_a_fault_every_five_seconds_loses_nothing(home: Path) ->
     """Nothing lost, double or wrongly charged; the chain is whole and delivered, and nothing is left running."""
     found = asyncio.run(soak(home, SECONDS))
     assert found["seen_whole"] > 500, found
-    assert sum(found["faults"].values()) >= 8, found
+    assert sum(found["faults"].values()) >= 4, found
     assert found["sound"], found
     assert processes_of(home) == []

@@ -42,8 +42,8 @@ MUTANTS = (
     Mutant(
         "waiting for the commit",
         "meter/spool.py",
-        "self._queue.put((record, future))",
-        "self._queue.put((record, future)), future.set_result(None)",
+        "self._inbox.put((record, future), urgent=True)",
+        "self._inbox.put((record, future), urgent=True), future.set_result(None)",
         (DISK, KILLS),
     ),
     Mutant("the lock", "meter/lock.py", "fcntl.LOCK_EX", "fcntl.LOCK_SH", (SPOOL,)),
@@ -209,7 +209,7 @@ MUTANTS = (
         "the record before the last bytes",
         "front/run.py",
         "durable.add_done_callback(lambda saved: self._say_success(saved, record))",
-        "self._say_success(asyncio.Future(), record)",
+        "(saved := asyncio.get_running_loop().create_future()).set_result(None), self._say_success(saved, record)",
         (FRONT,),
     ),
     Mutant(
@@ -243,9 +243,12 @@ def survives(mutant: Mutant) -> bool | None:
             "no:cacheprovider",
         ]
         environment = {**os.environ, "PYTHONPATH": place, "PYTHONDONTWRITEBYTECODE": "1"}
-        done = subprocess.run(
-            [*argv, *mutant.tests], cwd=ROOT, env=environment, capture_output=True, timeout=300
-        )
+        try:
+            done = subprocess.run(
+                [*argv, *mutant.tests], cwd=ROOT, env=environment, capture_output=True, timeout=300
+            )
+        except subprocess.TimeoutExpired:
+            return False  # a suite that hangs has noticed
     return done.returncode == 0
 
 

@@ -116,13 +116,14 @@ def test_a_repeat_is_a_duplicate(plane: Plane) -> None:
 
 def test_a_batch_that_comes_twice_at_once_is_taken_once(plane: Plane) -> None:
     """Eight deliveries of the same events: one row and one debit each, and everybody hears how far it is."""
-    events = chained([usage("a"), usage("b"), usage("c")])
+    names = [f"r{n:03}" for n in range(200)]
+    events = chained([usage(name) for name in names])
     plane.ledger.take("n", events[:1])
     with ThreadPoolExecutor(8) as crowd:
         answers = list(crowd.map(lambda _: plane.ledger.take("n", events), range(8)))
-    assert [answer.acked_seq for answer in answers if isinstance(answer, Taken)] == [3] * 8
-    assert [row["request_id"] for row in plane.ledger.rows()] == ["a", "b", "c"]
-    assert plane.state.balance("org") == 1_000_000 - 300
+    assert [answer.acked_seq for answer in answers if isinstance(answer, Taken)] == [200] * 8
+    assert [row["request_id"] for row in plane.ledger.rows()] == names
+    assert plane.state.balance("org") == 1_000_000 - 200 * 100
 
 
 def test_a_request_twice_in_a_batch_is_ledgered_once(plane: Plane) -> None:

@@ -72,6 +72,16 @@ def test_registrations_at_once_get_an_epoch_each(nodes: Nodes) -> None:
     assert sorted(epochs) == list(range(1, 9))
 
 
+def test_a_new_epoch_starts_without_leases(nodes: Nodes, database: Database, clock: Clock) -> None:
+    """What the node's earlier life had set aside is free at once, not only when its lease would have run out."""
+    State(database, clock).ensure_org("org", 100)
+    credit = Credit(database, clock)
+    assert credit.lease("n", "org", 100).granted_micro_usd == 100
+    assert credit.lease("n", "org", 100).granted_micro_usd == 0
+    register(nodes)
+    assert credit.lease("n", "org", 100).granted_micro_usd == 100
+
+
 def test_an_old_epoch_is_fenced(nodes: Nodes) -> None:
     """Heartbeats and reports of an older epoch have no answer."""
     old, new = register(nodes), register(nodes)
