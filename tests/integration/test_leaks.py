@@ -1,14 +1,17 @@
 """Nothing of the weights leaves the node: a word is planted wherever they are named, and looked for in every byte."""
 
+import contextlib
 import json
 import shutil
 import socket
 import sqlite3
+import subprocess
+import threading
 
 import httpx
 import pytest
 from catalogs import catalog
-from harness import Agent, fake_engine
+from harness import AGENT, Agent, environment, fake_engine
 
 pytestmark = pytest.mark.slow
 
@@ -94,6 +97,92 @@ def test_no_byte_that_leaves_the_node_names_the_weights(agent):
     assert PLANTED not in json.dumps(usage)
     assert PLANTED not in dump(agent.home / "plane" / "plane.db")
     assert PLANTED not in dump(agent.home / "spool" / "spool.db")
+
+
+class Tee:
+    """A plain TCP relay before the plane: everything that the node says to it is kept."""
+
+    def __init__(self, port: int) -> None:
+        self.said = b""
+        self._there = port
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.port = self._server.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                near, _ = self._server.accept()
+            except OSError:
+                return
+            far = socket.create_connection(("127.0.0.1", self._there))
+            for source, target, keep in ((near, far, True), (far, near, False)):
+                threading.Thread(target=self._pump, args=(source, target, keep), daemon=True).start()
+
+    def _pump(self, source: socket.socket, target: socket.socket, keep: bool) -> None:
+        with contextlib.suppress(OSError):
+            while part := source.recv(65536):
+                self.said += part if keep else b""
+                target.sendall(part)
+            target.shutdown(socket.SHUT_WR)
+        source.close()
+
+    def close(self) -> None:
+        self._server.close()
+
+    def __enter__(self) -> "Tee":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@pytest.fixture
+def standalone(tmp_path):
+    """Starts the plane of the node under `home` by itself, with a tee before it."""
+    started = []
+
+    def start():
+        argv = [*AGENT, "plane", "serve", "--port", "0"]
+        env = environment(tmp_path / "home")
+        plane = subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, text=True)
+        started.append((plane, Tee(json.loads(plane.stdout.readline())["port"])))
+        return started[0][1]
+
+    yield start
+    for plane, tee in started:
+        tee.close()
+        plane.terminate()
+        plane.communicate(timeout=30)
+
+
+def test_nothing_that_the_plane_or_a_log_gets_names_the_weights(tmp_path, standalone):
+    """Registration, heartbeats with what is observed, records, and the node's own log at info; nor their digest."""
+    root, home = tmp_path / PLANTED, tmp_path / "home"
+    root.mkdir()
+    wish = ("--catalog", str(catalog(root, model=f"{PLANTED}-8b")), "--task", "secret-task", "--no-canary")
+    command = {"PARETA_ENGINE_COMMAND": fake_engine("--leak-canary")}
+    with Agent(home, *wish, settings=command) as first:
+        key = first.ready()["api_key"]
+    [digest] = (path.name.partition("-")[2] for path in (home / "weights").glob("sha256-*") if path.is_dir())
+    tee = standalone()
+    told = {
+        "PARETA_PLANE_URL": f"http://127.0.0.1:{tee.port}",
+        "PARETA_PLANE_TOKEN_FILE": str(home / "plane" / "node.token"),
+    }
+    with Agent(home, *wish, settings={**command, **told}) as second:
+        ready = second.ready()
+        url = httpx.URL(ready["base_url"])
+        turns = [{"role": "user", "content": "hi"}]
+        ask = {"model": ready["endpoints"][0]["id"], "messages": turns, "input": "hi", "max_tokens": 2}
+        answers = [
+            raw((url.host, url.port), post(path, key, ask))
+            for path in ("/v1/chat/completions", "/v1/responses", "/v1/messages")
+        ]
+    assert [answer[:12] for answer in answers] == [b"HTTP/1.1 200"] * 3
+    assert tee.said.count(b"ai.pareta.inference.finished") >= 3
+    for said in (tee.said.decode(errors="replace"), first.stderr(), second.stderr(), str(answers)):
+        assert [word for word in (PLANTED, digest) if word in said.lower()] == []
 
 
 def dump(database) -> str:
