@@ -77,6 +77,9 @@ class RegistrySection(Section):
     catalog_keys: AbsolutePath | None = Field(
         None, description="PEM file of public keys; set: a channel that none of them signed is refused."
     )
+    trust_remote_code: bool = Field(
+        False, description="Run a model's own code where the catalog's entry asks for it."
+    )
     poll_s: float = Field(60.0, gt=0, description="Mean time between two looks at the channel.")
     artifact_keys: AbsolutePath | None = Field(
         None, description="PEM file of public keys; set: weights that none of them signed are refused."

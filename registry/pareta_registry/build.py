@@ -8,11 +8,12 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from pareta_registry.errors import ArtifactError
-from pareta_registry.manifest import BESIDE, ArtifactFile, Manifest
+from pareta_registry.manifest import BESIDE, ArtifactFile, Manifest, path_refusal
 
 
-def build_manifest(root: Path) -> Manifest:
-    """Hashes every file under `root`; ArtifactError when one may not be part of an artifact."""
+def build_manifest(root: Path, *, code: bool = False) -> Manifest:
+    """Hashes every file under `root`; ArtifactError when one may not be part of an artifact (with `code`: of one
+    that may hold a model's own Python)."""
     files = []
     for path in sorted(root.rglob("*")):
         name = path.relative_to(root).as_posix()
@@ -20,6 +21,8 @@ def build_manifest(root: Path) -> Manifest:
             raise _refused(root, f"{name} is a link")
         if path.is_dir() or name in BESIDE:
             continue
+        if reason := path_refusal(name, code=code):
+            raise _refused(root, reason)
         try:
             with path.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()

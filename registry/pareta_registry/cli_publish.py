@@ -94,13 +94,16 @@ def import_model(
     hf_token_file: Annotated[
         Path | None, typer.Option(envvar="PARETA_REGISTRY_HF_TOKEN_FILE", help="Its token.")
     ] = None,
+    with_code: Annotated[
+        bool, typer.Option("--with-code", help="Take a directory's Python along, for trust_remote_code.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Make an artifact out of a checkpoint, and print the model document that describes it."""
     settings = StoreSettings(
         docker_config=docker_config, ca_file=ca_file, hf_endpoint=hf_endpoint, hf_token_file=hf_token_file
     )
-    document = import_checkpoint(source, target, settings)
+    document = import_checkpoint(source, target, settings, code=with_code)
     if as_json:
         _print(document, True)
     else:

@@ -22,12 +22,14 @@ from pareta_registry.safetensors import TensorInfo, read_header
 from pareta_registry.stores import StoreSettings, open_store
 
 
-def import_checkpoint(source: str, target: Path, settings: StoreSettings | None = None) -> dict[str, Any]:
+def import_checkpoint(
+    source: str, target: Path, settings: StoreSettings | None = None, *, code: bool = False
+) -> dict[str, Any]:
     """Makes an artifact of a Hugging Face directory, a GGUF file, or what a store holds (`hf://`, `oci://` …).
 
     Writes it into the new directory `target`; returns its model document, ready for a catalog (of a LoRA adapter, the
-    entry of a model's `adapters`). Names, license and the canaries are the owner's to fill. ArtifactError when the
-    checkpoint is refused.
+    entry of a model's `adapters`). Names, license and the canaries are the owner's to fill. With `code` a directory's
+    own Python comes along, for nodes that trust it. ArtifactError when the checkpoint is refused.
     """
     if target.exists() and any(target.iterdir()):
         raise ArtifactError("target_exists", f"{target} is not empty", "name a new directory")
@@ -36,7 +38,7 @@ def import_checkpoint(source: str, target: Path, settings: StoreSettings | None 
     if remote:
         asyncio.run(_download(source, target, settings or StoreSettings()))
     elif Path(source).is_dir():
-        _copy(Path(source), target)
+        _copy(Path(source), target, code)
     elif Path(source).is_file():
         from pareta_registry.gguf import import_gguf  # numpy is heavy, and only this needs it
 
@@ -45,9 +47,11 @@ def import_checkpoint(source: str, target: Path, settings: StoreSettings | None 
         raise ArtifactError(
             "source_missing", f"there is no checkpoint {source}", "give a directory or a .gguf"
         )
-    manifest = build_manifest(target)
+    manifest = build_manifest(target, code=code)
     (target / MANIFEST_NAME).write_bytes(manifest.to_bytes())
     document = describe(target)
+    if manifest.code and "variants" in document:
+        document["trust_remote_code"] = True
     if remote:
         stored = document["variants"][0] if "variants" in document else document
         stored |= {"source": source, "files": manifest.model_dump(mode="json")["files"]}
@@ -103,11 +107,11 @@ def _digest(root: Path) -> str:
         ) from None
 
 
-def _copy(source: Path, target: Path) -> None:
+def _copy(source: Path, target: Path, code: bool) -> None:
     """Takes what an artifact may hold; a checkpoint usually brings more (pickles, pictures, caches)."""
     for path in sorted(source.rglob("*")):
         name = path.relative_to(source).as_posix()
-        if path.is_dir() or path_refusal(name):
+        if path.is_dir() or path_refusal(name, code=code):
             continue
         into = target / name
         into.parent.mkdir(parents=True, exist_ok=True)

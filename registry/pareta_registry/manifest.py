@@ -21,6 +21,7 @@ BESIDE = (MANIFEST_NAME, SIGNATURE_NAME)
 """Files that lie beside an artifact's own: what it holds, and who vouches for that."""
 MAX_MANIFEST_BYTES = 4 << 20
 SUFFIXES = (".safetensors", ".json", ".txt", ".jinja", ".model", ".tiktoken", ".md")
+_CODE_SUFFIX = ".py"
 _BARE_NAMES = ("LICENSE", "NOTICE")
 
 Hex = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -38,7 +39,7 @@ class ArtifactFile(BaseModel):
     @field_validator("path")
     @classmethod
     def _is_safe(cls, path: str) -> str:
-        reason = path_refusal(path)
+        reason = path_refusal(path, code=True)
         if reason:
             raise ValueError(reason)
         return path
@@ -71,12 +72,18 @@ class Manifest(BaseModel):
     def total_bytes(self) -> int:
         return sum(file.size_bytes for file in self.files)
 
+    @property
+    def code(self) -> tuple[str, ...]:
+        """Files that an engine would run: only who trusts them takes such an artifact."""
+        return tuple(file.path for file in self.files if file.path.endswith(_CODE_SUFFIX))
+
     def to_bytes(self) -> bytes:
         return canonical_json(self.model_dump(mode="json"))
 
 
-def path_refusal(path: str) -> str | None:
-    """Why a file of this name may not be part of an artifact, or None when it may."""
+def path_refusal(path: str, *, code: bool = False) -> str | None:
+    """Why a file of this name may not be part of an artifact (with `code`: that may hold a model's own Python), or
+    None when it may."""
     parts = path.split("/")
     if not path or len(path) > 255 or not path.isprintable() or "\\" in path or ":" in path:
         return f"{path!r} is not a plain relative path"
@@ -85,7 +92,8 @@ def path_refusal(path: str) -> str | None:
     name = parts[-1]
     if path in BESIDE:
         return f"{path} lies beside an artifact, it is no part of one"
-    if name not in _BARE_NAMES and PurePosixPath(name).suffix not in SUFFIXES:
+    allowed = (*SUFFIXES, _CODE_SUFFIX) if code else SUFFIXES
+    if name not in _BARE_NAMES and PurePosixPath(name).suffix not in allowed:
         return f"{path!r} is not safetensors, tokenizer or text (executable formats are refused)"
     return None
 

@@ -20,9 +20,10 @@ CONFIG_TYPE = "application/vnd.cncf.model.config.v1+json"
 WEIGHT_TYPE = "application/vnd.cncf.model.weight.v1.raw"
 WEIGHT_CONFIG_TYPE = "application/vnd.cncf.model.weight.config.v1.raw"
 DOC_TYPE = "application/vnd.cncf.model.doc.v1.raw"
+CODE_TYPE = "application/vnd.cncf.model.code.v1.raw"
 FILE_PATH = "org.cncf.model.filepath"
 _TITLE = "org.opencontainers.image.title"
-_RAW_TYPES = (WEIGHT_TYPE, WEIGHT_CONFIG_TYPE, DOC_TYPE)
+_RAW_TYPES = (WEIGHT_TYPE, WEIGHT_CONFIG_TYPE, DOC_TYPE, CODE_TYPE)
 
 
 def model_config(manifest: Manifest) -> bytes:
@@ -84,6 +85,8 @@ def _file(layer: dict[str, Any], where: str) -> ArtifactFile:
 def _media_type(path: str) -> str:
     if path.endswith(".safetensors"):
         return WEIGHT_TYPE
+    if path.endswith(".py"):
+        return CODE_TYPE
     return DOC_TYPE if path.endswith(".md") or path in ("LICENSE", "NOTICE") else WEIGHT_CONFIG_TYPE
 
 

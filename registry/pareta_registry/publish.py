@@ -12,7 +12,7 @@ from pathlib import Path
 from pareta_registry.build import build_manifest
 from pareta_registry.canonical import sha256_digest
 from pareta_registry.keys import PrivateKey
-from pareta_registry.manifest import SIGNATURE_NAME, Manifest
+from pareta_registry.manifest import MANIFEST_NAME, SIGNATURE_NAME, Manifest
 from pareta_registry.model_signature import BUNDLE_TYPE, sign_manifest
 from pareta_registry.modelpack import MANIFEST_TYPE, model_config, pack, unpack
 from pareta_registry.stores.oci_push import has_blob, push_blob, put_document, put_manifest
@@ -53,7 +53,8 @@ async def publish(
     sent or were already there. ArtifactError when the registry refuses.
     """
     reference = parse_reference(target)
-    manifest = await asyncio.to_thread(build_manifest, root)
+    imported = (root / MANIFEST_NAME).is_file()  # then what it holds was somebody's choice
+    manifest = await asyncio.to_thread(build_manifest, root, code=imported)
     repository = OciRepository(reference, settings, "pull,push")
     try:
         for file in manifest.files:

@@ -14,7 +14,7 @@ from rich.console import Console
 from pareta_agent import config
 from pareta_agent.cli.terminal import Terminal
 from pareta_agent.clock import SystemClock
-from pareta_agent.control.offer import find, read_catalog
+from pareta_agent.control.offer import find, read_catalog, trusts_code
 from pareta_agent.errors import ConfigError, NothingFits
 from pareta_agent.hardware.nvml import read_inventory
 from pareta_agent.node.identity import prepare
@@ -41,13 +41,14 @@ def command(
     settings, _ = config.load({"home": home, "registry.catalog": catalog})
     name, _, alias = task.partition("/")
     resolution = find(asyncio.run(read_catalog(catalog_place(settings), SystemClock())), name, alias or None)
+    code = trusts_code(resolution, settings.registry.trust_remote_code)
     chosen = _variant(resolution, variant)
     prepare(settings.home)
     show = Terminal(Console(stderr=True))
     try:
         store = WeightsStore(weights_settings(settings))
         wanted = (chosen, resolution.adapter) if resolution.adapter else (chosen,)
-        path, *adapter = asyncio.run(_fetch(store, wanted, teller(show, resolution.alias.id)))
+        path, *adapter = asyncio.run(_fetch(store, wanted, teller(show, resolution.alias.id), code))
     finally:
         show.close()
     fields = {"task": name, "alias": resolution.alias.id, "variant": chosen.name, "path": str(path)}
@@ -56,8 +57,8 @@ def command(
     typer.echo(orjson.dumps(fields).decode() if as_json else str(path))
 
 
-async def _fetch(store: WeightsStore, wanted: Sequence[Artifact], tell: OnProgress) -> list[Path]:
-    return [await store.fetch(artifact, tell) for artifact in wanted]
+async def _fetch(store: WeightsStore, wanted: Sequence[Artifact], tell: OnProgress, code: bool) -> list[Path]:
+    return [await store.fetch(artifact, tell, code=code) for artifact in wanted]
 
 
 def teller(show: Terminal, label: str) -> OnProgress:

@@ -112,6 +112,20 @@ async def read_catalog(place: CatalogPlace, clock: Clock) -> Catalog:
         await offer.close()
 
 
+def trusts_code(resolution: Resolution, allowed: bool) -> bool:
+    """Whether an engine runs the model's own code. Raises RegistryError when the catalog asks for what this node does
+    not allow."""
+    model = resolution.model
+    if model.trust_remote_code and not allowed:
+        raise RegistryError(
+            "remote_code_refused",
+            f"the model of task {resolution.task.id}, alias {resolution.alias.id} sets `trust_remote_code` in the"
+            " catalog, and this node does not run code that comes with weights",
+            "set registry.trust_remote_code = true on this node if you trust it, or leave it out of the catalog",
+        )
+    return model.trust_remote_code
+
+
 def find(catalog: Catalog, task: str, alias: str | None) -> Resolution:
     """What (task, alias) names. Raises RegistryError that says what there is and what was perhaps meant."""
     found = resolve(catalog, task, alias)

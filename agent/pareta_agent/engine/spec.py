@@ -90,6 +90,7 @@ class EngineSpec:
     revision: str = ""
     canaries: tuple[Canary, ...] = ()
     system_prompt: str | None = None
+    remote_code: bool = False
     created_s: int = field(default=0, compare=False)
     wish: str = field(default="", compare=False)
     shared: bool = False

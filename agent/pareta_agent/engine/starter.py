@@ -79,6 +79,7 @@ class Starter:
             marker=where.marker,
             gpus=self.gpus,
             shutdown_s=max(1, round(settings.drain_s)),
+            remote_code=self.spec.remote_code,
             threads=command.threads(settings.threads),
         )
         env = command.environment(plan, told, settings.version, launch.environment())

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Literal
 
 from pareta_agent.control import wire
-from pareta_agent.control.offer import find
+from pareta_agent.control.offer import find, trusts_code
 from pareta_agent.control.reconcile import Wanted
 from pareta_agent.engine.fleet import Fleet
 from pareta_agent.engine.spec import EngineSpec, GuestSpec
@@ -50,11 +50,13 @@ class Deployment:
         request: Callable[[Resolution, Wanted], PlanRequest],
         healer: Healer,
         emit: Emit,
+        remote_code: bool = False,
     ) -> None:
         self._catalog, self._fleet = catalog, fleet
         self._interpreter, self._request, self._healer, self._emit = interpreter, request, healer, emit
         self._planner, self._latest = Planner(inventory, support), latest
         self._pins = Pins(weights, lambda: self._catalog)
+        self._remote_code = remote_code
         self._expected: tuple[Wanted, ...] = ()
         self._bases: dict[str, str] = {}
         self.reports: dict[str, PlanReport] = {}
@@ -162,7 +164,8 @@ class Deployment:
     async def _run(
         self, engine: str, wanted: Wanted, resolution: Resolution, request: PlanRequest, wish: str
     ) -> None:
-        """Plans the engines and has them run; raises NothingFits."""
+        """Plans the engines and has them run; raises NothingFits, or RegistryError for code that is not trusted."""
+        code = trusts_code(resolution, self._remote_code)
         chosen = await self._plan(engine, wanted, resolution, request, wish)
         variant = next(v for v in resolution.model.variants if v.name == chosen.variant)
         own = not shares(resolution)
@@ -172,9 +175,10 @@ class Deployment:
             task=wanted.task if own else "",
             alias=resolution.alias.id if own else "",
             plan=chosen,
-            fetch=self._pins.fetch(engine, variant),
+            fetch=self._pins.fetch(engine, variant, code=code),
             revision=variant.artifact,
             canaries=resolution.model.canaries,
+            remote_code=code,
             system_prompt=resolution.task.system_prompt if own and wanted.inject_system_prompt else None,
             created_s=wanted.created_s,
             wish=wish,
@@ -213,6 +217,7 @@ class Deployment:
         wanted = Wanted(question.id, "", question.task, question.alias, "running")
         try:
             resolution = find(self._catalog, wanted.task, wanted.alias)
+            trusts_code(resolution, self._remote_code)
         except RegistryError as error:
             return wire.PlanVerdict(id=question.id, verdict="never", reason=error.message)
         request = self._request(resolution, wanted)

@@ -18,14 +18,14 @@ class Pins:
         self._weights, self._catalog = weights, catalog
         self._held: dict[str, str] = {}
 
-    def fetch(self, holder: str, artifact: Artifact) -> Fetch:
+    def fetch(self, holder: str, artifact: Artifact, *, code: bool = False) -> Fetch:
         """Brings the artifact from where it is when it is wanted; each start fetches."""
 
         async def fetch(progress: FetchProgress) -> Path:
             def told(step: WeightsProgress) -> None:
                 progress(step.phase, step.done_bytes, step.total_bytes)
 
-            path = await self._weights.fetch(self._as_of_now(artifact), told)
+            path = await self._weights.fetch(self._as_of_now(artifact), told, code=code)
             self.drop(holder)
             self._held[holder] = artifact.artifact
             return path

@@ -123,6 +123,7 @@ class Rooms:
             self._plan_request,
             self.healer,
             bus,
+            settings.registry.trust_remote_code,
         )
         self.controller = report.controller = Controller(self.wanted.desired, self.deployment, clock, bus)
         who = heartbeat.Identity(identity.node, identity.boot_id, __version__)

@@ -22,6 +22,7 @@ from pareta_agent.weights.transfer import Transfer
 from pareta_agent.weights.translate import registry_errors, short
 from pareta_agent.weights.verify import is_complete, is_signed, verify_artifact
 from pareta_registry.catalog import Artifact
+from pareta_registry.errors import ArtifactError
 from pareta_registry.manifest import MANIFEST_NAME, SIGNATURE_NAME, Manifest
 from pareta_registry.model_signature import check_signature
 from pareta_registry.source import read_manifest
@@ -38,8 +39,9 @@ class WeightsStore:
         self._pins: Counter[str] = Counter()
         self._locks: dict[str, FileLock] = {}
 
-    async def fetch(self, variant: Artifact, progress: OnProgress) -> Path:
-        """The directory of a variant's or an adapter's artifact, fetched if need be and pinned.
+    async def fetch(self, variant: Artifact, progress: OnProgress, *, code: bool = False) -> Path:
+        """The directory of a variant's or an adapter's artifact, fetched if need be and pinned. With `code` it may
+        hold a model's own Python.
 
         RegistryError when the artifact is missing, altered or out of reach; HostError when this host has no
         room or no access. Nothing half done ever stands under the final name; what was fetched resumes.
@@ -53,7 +55,7 @@ class WeightsStore:
             try:
                 here = held or lock.try_acquire(exclusive=False)
                 if not here or not await asyncio.to_thread(self._is_here, final, digest):
-                    await self._fetch_alone(variant, final, lock, progress)
+                    await self._fetch_alone(variant, final, lock, progress, code)
             except BaseException:
                 if not held:
                     lock.release()
@@ -104,7 +106,7 @@ class WeightsStore:
             await self.remove(digest)
 
     async def _fetch_alone(
-        self, variant: Artifact, final: Path, lock: FileLock, progress: OnProgress
+        self, variant: Artifact, final: Path, lock: FileLock, progress: OnProgress, code: bool
     ) -> None:
         """Fetches under the exclusive lock, unless another process did meanwhile; leaves the lock shared."""
         digest = variant.artifact
@@ -130,7 +132,7 @@ class WeightsStore:
             with registry_errors(digest):
                 store = await self._open(variant, progress)
                 try:
-                    await self._bring(store, variant, final, progress)
+                    await self._bring(store, variant, final, progress, code)
                 finally:
                     await store.close()
         lock.try_acquire(exclusive=False)
@@ -140,9 +142,17 @@ class WeightsStore:
             return await builtin.prepare(variant, self._settings, self._clock, progress)
         return open_store(variant.source, self._settings.stores)
 
-    async def _bring(self, store: Store, variant: Artifact, final: Path, progress: OnProgress) -> None:
+    async def _bring(
+        self, store: Store, variant: Artifact, final: Path, progress: OnProgress, code: bool
+    ) -> None:
         digest = variant.artifact
         manifest = await read_manifest(store, digest, variant.files)
+        if manifest.code and not code:
+            raise ArtifactError(
+                "remote_code_refused",
+                f"{store.where} holds code ({manifest.code[0]}), which is taken only where catalog and node trust it",
+                "set `trust_remote_code` in the catalog's model and registry.trust_remote_code on this node",
+            )
         bundle = await store.signature() if self._settings.trusted else None
         check_signature(bundle, manifest, self._settings.trusted, store.where)
         partial = self._layout.partial(digest)

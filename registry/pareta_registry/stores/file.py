@@ -86,7 +86,7 @@ class FileStore:
             os.close(descriptor)
 
     def _open(self, path: str) -> int:
-        reason = path_refusal(path) if path not in BESIDE else None
+        reason = path_refusal(path, code=True) if path not in BESIDE else None
         if reason:
             raise self._refused(path, reason)
         try:

@@ -38,7 +38,7 @@ def test_order_does_not_matter() -> None:
     "path",
     [
         "../config.json", "a/../b.json", "/etc/x.json", "a//b.json", "./a.json", "", ".hidden.json", "a/.git/x.json",
-        "C:/x.json", "a\\b.json", "a\nb.json", "model.bin", "pytorch_model.pt", "x.pkl", "model.py", "weights.npy",
+        "C:/x.json", "a\\b.json", "a\nb.json", "model.bin", "pytorch_model.pt", "x.pkl", "model.pyc", "weights.npy",
         "weights.gguf", "x.so", "tokenizer", "pareta-manifest.json", "x" * 300 + ".json",
     ],
 )  # fmt: skip
@@ -99,3 +99,13 @@ def test_links_and_pickles_are_no_artifact(tmp_path: Path) -> None:
     (tmp_path / "model.bin").write_bytes(b"x")
     with pytest.raises(ArtifactError, match=r"model\.bin"):
         build_manifest(tmp_path)
+
+
+def test_code_is_listed_and_never_overlooked(tmp_path: Path) -> None:
+    """A manifest may list Python, and says so; whoever builds one must have asked for it."""
+    assert Manifest(files=(ArtifactFile(**entry("a.py")), ArtifactFile(**entry("b.json")))).code == ("a.py",)
+    assert path_refusal("a.py")
+    (tmp_path / "a.py").write_text("pass")
+    with pytest.raises(ArtifactError, match="refused"):
+        build_manifest(tmp_path)
+    assert build_manifest(tmp_path, code=True).code == ("a.py",)

@@ -29,6 +29,7 @@ class Launch:
     gpus: tuple[str, ...] = ()
     shutdown_s: int = 30
     threads: int = 1
+    remote_code: bool = False
 
 
 def arguments(plan: Plan, launch: Launch, version: str) -> list[str]:
@@ -44,6 +45,8 @@ def arguments(plan: Plan, launch: Launch, version: str) -> list[str]:
     ]
     if plan.kv_cache_dtype != "auto":
         args += ["--kv-cache-dtype", plan.kv_cache_dtype]
+    if launch.remote_code:
+        args.append("--trust-remote-code")
     if plan.enforce_eager:
         args.append("--enforce-eager")
     args += _layout(plan)

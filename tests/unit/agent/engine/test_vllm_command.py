@@ -112,3 +112,9 @@ def test_gone_flags_are_gone() -> None:
     """A flag may also have ended."""
     assert versions.knows((0, 26, 0), "--max-num-partial-prefills")
     assert not versions.knows((0, 27, 0), "--max-num-partial-prefills")
+
+
+def test_remote_code_is_trusted_only_when_told() -> None:
+    """The flag is there for a model that catalog and node trust, and for no other."""
+    assert "--trust-remote-code" not in arguments(PLAN, LAUNCH, "0.32.0")
+    assert "--trust-remote-code" in arguments(PLAN, replace(LAUNCH, remote_code=True), "0.32.0")
