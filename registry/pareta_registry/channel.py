@@ -82,6 +82,12 @@ async def retag(root: DocumentWriter, digest: str, channel: str, keys: Sequence[
     return await _point(root, digest, channel, keys)
 
 
+async def catalog_of(root: DocumentReader, channel: str) -> str:
+    """The digest of the catalog that `channel` means."""
+    envelope = await root.read(channel_path(channel), MAX_BYTES)
+    return read_pointer(envelope, channel, (), root.where).catalog
+
+
 async def sign(root: DocumentWriter, channel: str, keys: Sequence[PrivateKey]) -> Pointer:
     """Signs the channel's pointer as it stands."""
     envelope = await root.read(channel_path(channel), MAX_BYTES)

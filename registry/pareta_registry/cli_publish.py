@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import signal
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,8 +13,8 @@ import typer
 import yaml
 
 from pareta_registry import channel as channels
+from pareta_registry import cli_serve, starter
 from pareta_registry import keys as signing_keys
-from pareta_registry import starter
 from pareta_registry.adapters import add_adapter
 from pareta_registry.difference import difference
 from pareta_registry.documents import DocumentWriter, writable_documents
@@ -24,7 +23,7 @@ from pareta_registry.importing import describe, import_checkpoint
 from pareta_registry.load import load_catalog
 from pareta_registry.manifest import MANIFEST_NAME, SIGNATURE_NAME, parse_manifest
 from pareta_registry.model_signature import sign_manifest
-from pareta_registry.publish import publish, sign_published
+from pareta_registry.publish import pinned, publish, sign_published
 from pareta_registry.schema import catalog_schema
 from pareta_registry.stores import StoreSettings
 
@@ -48,10 +47,9 @@ def register(app: typer.Typer) -> None:
         app.command(name)(verb)
 
 
-def init(path: Path) -> None:
+def init(path: Path, as_json: JsonOption = False) -> None:
     """Start a catalog in the new directory PATH: one task, one model, and the schema for editors."""
-    for file in starter.write(path):
-        _say(f"wrote {file}")
+    _wrote(starter.write(path), as_json)
 
 
 def add(
@@ -61,14 +59,24 @@ def add(
     license_: Annotated[str | None, typer.Option("--license", help="The model's SPDX license.")] = None,
     to: Annotated[str | None, typer.Option("--to", help="The model that a LoRA adapter is for.")] = None,
     source: Annotated[
-        str | None, typer.Option(help="Where nodes fetch it (default: this directory).")
+        str | None,
+        typer.Option(
+            help="Where nodes fetch it (default: this directory); an oci:// tag is pinned to its digest."
+        ),
     ] = None,
+    docker_config: DockerOption = None,
+    ca_file: CaOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Add the model of an artifact to a catalog, or a LoRA adapter to one of its models."""
     document = describe(artifact)
+    if source and source.startswith("oci://"):
+        settings = StoreSettings(docker_config=docker_config, ca_file=ca_file)
+        stored = document["variants"][0] if "variants" in document else document
+        source = asyncio.run(pinned(source, stored["artifact"], settings))
     if to is not None:
         entry = document | {"name": model} | ({"source": source} if source else {})
-        _say(f"added to {add_adapter(catalog, to, entry)}")
+        _wrote([add_adapter(catalog, to, entry)], as_json)
         return
     target = catalog / f"{model}.yaml"
     if target.exists():
@@ -80,7 +88,7 @@ def add(
         document["variants"][0]["source"] = source
     target.write_text(f"{starter.SCHEMA_LINE}\n" + yaml.safe_dump(document, sort_keys=False))
     load_catalog(catalog)
-    _say(f"wrote {target}")
+    _wrote([target], as_json)
 
 
 def import_model(
@@ -133,6 +141,7 @@ def publish_artifact(
 
 def keygen(
     path: Annotated[Path, typer.Argument(help="The private key; PATH.pub is the public one.")],
+    as_json: JsonOption = False,
 ) -> None:
     """Make a signing key."""
     public = path.with_name(path.name + ".pub")
@@ -142,11 +151,12 @@ def keygen(
     path.touch(mode=0o600)
     path.write_bytes(private_pem)
     public.write_bytes(public_pem)
-    _say(f"wrote {path} (keep it) and {public} (give it to the nodes)")
+    _wrote([path, public], as_json)
+    _say(f"{path.name} stays with you; {public.name} is what nodes pin")
 
 
 def promote(
-    catalog: Annotated[str, typer.Argument(help="A catalog directory, or the digest of a published one.")],
+    catalog: Annotated[str, typer.Argument(help="A catalog directory, channel:NAME, or a published digest.")],
     root: Annotated[
         str, typer.Argument(help="Where it is published: a directory, or oci://host/repository.")
     ],
@@ -160,8 +170,10 @@ def promote(
     keys = [signing_keys.read_private(path) for path in key or ()]
 
     async def work(place: DocumentWriter) -> channels.Pointer:
-        if catalog.startswith("sha256:"):
-            return await channels.retag(place, catalog, channel, keys)
+        kind, _, name = catalog.partition(":")
+        if kind in ("sha256", "channel"):
+            digest = catalog if kind == "sha256" else await channels.catalog_of(place, name)
+            return await channels.retag(place, digest, channel, keys)
         return await channels.promote(place, load_catalog(Path(catalog)), channel, keys)
 
     pointer = _at(root, StoreSettings(docker_config=docker_config, ca_file=ca_file), work)
@@ -240,35 +252,9 @@ def gc(
     _print({"deleted" if delete else "unused": [path.stem.replace("-", ":", 1) for path in unused]}, as_json)
 
 
-def serve(
-    root: Path,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port; 0 picks a free one.")] = 8090,
-) -> None:
-    """Serve published catalogs over HTTP (read-only, with ETags)."""
-    asyncio.run(_serve(root, host, port))
-
-
 def schema() -> None:
     """Print the JSON Schema of catalog documents, for editors."""
     _print(catalog_schema(), True)
-
-
-async def _serve(root: Path, host: str, port: int) -> None:
-    from pareta_registry.server import serve as listen
-
-    try:
-        runner = await listen(root, host, port)
-    except OSError as error:
-        raise ArtifactError(
-            "port_taken", f"cannot listen on {host}:{port}: {error.strerror}", "choose another --port"
-        ) from None
-    ended = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, ended.set)
-    _say(f"serving {root} on http://{host}:{runner.addresses[0][1]}")
-    await ended.wait()
-    await runner.cleanup()
 
 
 def _print(value: Any, as_json: bool) -> None:
@@ -276,6 +262,14 @@ def _print(value: Any, as_json: bool) -> None:
         sys.stdout.write(json.dumps(value, indent=2) + "\n")
     else:
         sys.stdout.writelines(f"{name:12}{item}\n" for name, item in value.items())
+
+
+def _wrote(paths: Sequence[Path], as_json: bool) -> None:
+    if as_json:
+        _print({"wrote": [str(path) for path in paths]}, True)
+    else:
+        for path in paths:
+            _say(f"wrote {path}")
 
 
 def _say(text: str) -> None:
@@ -293,6 +287,6 @@ _VERBS: Mapping[str, Callable[..., None]] = {
     "sign": sign,
     "diff": diff,
     "gc": gc,
-    "serve": serve,
+    "serve": cli_serve.serve,
     "schema": schema,
 }

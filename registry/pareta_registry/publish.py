@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pareta_registry.build import build_manifest
 from pareta_registry.canonical import sha256_digest
+from pareta_registry.errors import ArtifactError
 from pareta_registry.keys import PrivateKey
 from pareta_registry.manifest import MANIFEST_NAME, SIGNATURE_NAME, Manifest
 from pareta_registry.model_signature import BUNDLE_TYPE, sign_manifest
@@ -75,6 +76,24 @@ async def publish(
     finally:
         await repository.close()
     return manifest, sha256_digest(document)
+
+
+async def pinned(source: str, artifact: str, settings: StoreSettings) -> str:
+    """`source` with the digest that its tag means now; ArtifactError unless that is the artifact of this digest."""
+    reference = parse_reference(source)
+    repository = OciRepository(reference, settings)
+    try:
+        document = await repository.manifest()
+    finally:
+        await repository.close()
+    found = unpack(document, source).digest
+    if found != artifact:
+        raise ArtifactError(
+            "digest_mismatch",
+            f"{source} holds the artifact {found}, not {artifact}",
+            "publish it there first",
+        )
+    return f"oci://{reference.host}/{reference.name}@{sha256_digest(document)}"
 
 
 async def sign_published(source: str, key: PrivateKey, settings: StoreSettings) -> Manifest:
