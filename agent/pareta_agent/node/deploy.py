@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Literal
 
 from pareta_agent.control import wire
 from pareta_agent.control.offer import find, trusts_code
@@ -55,8 +54,7 @@ class Deployment:
         self._catalog, self._fleet = catalog, fleet
         self._interpreter, self._request, self._healer, self._emit = interpreter, request, healer, emit
         self._planner, self._latest = Planner(inventory, support), latest
-        self._pins = Pins(weights, lambda: self._catalog)
-        self._remote_code = remote_code
+        self._pins, self._remote_code = Pins(weights, lambda: self._catalog), remote_code
         self._expected: tuple[Wanted, ...] = ()
         self._bases: dict[str, str] = {}
         self.reports: dict[str, PlanReport] = {}
@@ -64,13 +62,11 @@ class Deployment:
     def offer(self, catalog: Catalog) -> list[str]:
         """Goes by this catalog from now on. Answers the wanted endpoints that it makes of something else."""
         before, self._catalog = self._catalog, catalog
-        return [
-            entry.id
-            for entry in self._expected
-            if entry.state == "running"
-            and essence(resolve(before, entry.task, entry.alias))
-            != essence(resolve(catalog, entry.task, entry.alias))
-        ]
+
+        def changed(e: Wanted) -> bool:
+            return essence(resolve(before, e.task, e.alias)) != essence(resolve(catalog, e.task, e.alias))
+
+        return [e.id for e in self._expected if e.state == "running" and changed(e)]
 
     def expect(self, wanted: Sequence[Wanted]) -> None:
         """The whole of what will be deployed: those that are new share what is free."""
@@ -228,9 +224,8 @@ class Deployment:
             return wire.PlanVerdict(id=question.id, verdict="fits", reason=summary(report.best))
         taken = bool(_gpus(self._running(but=wanted.id)))
         alone = taken and (await self._report(resolution, request, frozenset())).best is not None
-        verdict: Literal["busy", "never"] = "busy" if alone else "never"
         reason = "every GPU that it would fit on is taken" if alone else refusal(report)
-        return wire.PlanVerdict(id=question.id, verdict=verdict, reason=reason)
+        return wire.PlanVerdict(id=question.id, verdict="busy" if alone else "never", reason=reason)
 
     async def _report(
         self, resolution: Resolution, request: PlanRequest, taken: frozenset[str]
