@@ -21,7 +21,9 @@ DATA = Path(__file__).parents[3] / "data" / "vllm_flags.json"
 TABLE: dict[str, set[str]] = {
     version: set(release["flags"]) for version, release in json.loads(DATA.read_text()).items()
 }
-LAUNCH = command.Launch("ep_x", Path("/w"), Path("/r/s"), Path("/r/t"), Path("/c"), "h/ep_x/0/1", ("GPU-a",))
+LAUNCH = command.Launch(
+    "ep_x", Path("/w"), Path("/r/s"), Path("/r/t"), Path("/c"), "h/ep_x/0/1", ("GPU-a",), remote_code=True
+)
 GPU = replace(PLAN, platform="cuda", gpus=(("GPU-a",),), gpu_memory_utilization=0.9, kv_cache_bytes=None)
 PLANS = (
     PLAN,
