@@ -34,8 +34,14 @@ def refused_until(ends: Sequence[float]) -> float | None:
 
 def fingerprint(org: str, endpoint: str, ask: Ask) -> bytes:
     """The same for the same question of the same org to the same endpoint."""
-    asked = orjson.dumps([org, endpoint, ask.fields], option=orjson.OPT_SORT_KEYS)
+    asked = orjson.dumps([org, endpoint, ask.fields], default=_digest, option=orjson.OPT_SORT_KEYS)
     return hashlib.blake2b(asked, digest_size=16).digest()
+
+
+def _digest(value: object) -> str:
+    """What JSON has no word for: the bytes of an upload."""
+    data = value if isinstance(value, bytes | bytearray | memoryview) else repr(value).encode()
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
 class Poison:

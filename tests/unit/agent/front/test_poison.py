@@ -6,7 +6,7 @@ import pytest
 
 from pareta_agent.engine.view import EndpointView, ReplicaView
 from pareta_agent.front.body import Ask
-from pareta_agent.front.poison import REFUSED_S, WITHIN_S, Poison, refused_until
+from pareta_agent.front.poison import REFUSED_S, WITHIN_S, Poison, fingerprint, refused_until
 from pareta_agent.telemetry.metrics import Metrics
 
 LIVE = EndpointView("ep", "org", "t", "a", "live")
@@ -59,3 +59,9 @@ def test_a_lost_connection_is_no_end(clock):
     for generation in (1, 2, 3):
         poison.ended("ep/0", generation)
     assert poison.refusal(LIVE, GUILTY) is None
+
+
+def test_an_upload_is_told_by_its_bytes():
+    """A form's file is no JSON; the same file is the same question."""
+    one, same, other = (Ask("ep", {"file": [word, b"x"], "model": "ep"}, 10) for word in (b"a", b"a", b"b"))
+    assert fingerprint("org", "ep", one) == fingerprint("org", "ep", same) != fingerprint("org", "ep", other)
