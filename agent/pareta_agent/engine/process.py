@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Sequence
 from pathlib import Path
 from signal import SIGKILL, SIGTERM
 from typing import Any
@@ -79,15 +79,22 @@ class EngineProcess:
 
 
 async def start(
-    place: Place, argv: list[str], env: dict[str, str], cwd: Path | None, intents: Intents, intent: Intent
+    place: Place,
+    argv: list[str],
+    env: dict[str, str],
+    cwd: Path | None,
+    intents: Intents,
+    intent: Intent,
+    cpus: Sequence[int] = (),
 ) -> EngineProcess:
     """Writes the intent, starts the program in a session of its own, and names it in the record.
 
+    It runs on `cpus`, by number, or wherever this process may; it writes no core dumps, which would hold prompts.
     Raises OSError when the program cannot be started or the record cannot be written.
     """
     intents.write(intent)
     process = await launch.spawn(
-        argv, env=env, cwd=cwd, log_path=place.log, rlimits={"core": 0, "nofile": 65536}
+        argv, env=env, cwd=cwd, log_path=place.log, rlimits={"core": 0, "nofile": 65536}, cpus=cpus
     )
     return record(process, place, intents, intent)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from pareta_agent.engine.verdict import Verdict
 from pareta_agent.engine.vllm import command
 from pareta_agent.engine.vllm import log as vllm_log
 from pareta_agent.errors import HostError
+from pareta_agent.hardware.host import cores_near
 
 _POLL_S = 0.1
 _LAST_WORDS_S = 2.0
@@ -143,8 +145,12 @@ class Start:
             self.gpu_baseline = dict(adopted.intent.gpu_free_bytes)
             return adopted
         program, argv, env = starter.command_line(self._weights)
+        cpus: tuple[int, ...] = ()
         if starter.gpus:
-            self.gpu_baseline = gpumem.free_by_uuid(await asyncio.to_thread(starter.read_gpus), starter.gpus)
+            seen = await asyncio.to_thread(starter.read_gpus)
+            self.gpu_baseline = gpumem.free_by_uuid(seen, starter.gpus)
+            nodes = [gpu.numa_node for gpu in seen if gpu.uuid in starter.gpus]
+            cpus = cores_near(nodes, os.sched_getaffinity(0))  # its memory comes from where it first runs
         where.make()
         intent = Intent(
             starter.spec.endpoint,
@@ -162,7 +168,7 @@ class Start:
         self._committed = True
         # `python -m` imports from the working directory first: it must be one that holds nothing to import
         cwd = None if starter.settings.command else where.directory
-        return await process.start(where, [*program, *argv], env, cwd, starter.intents, intent)
+        return await process.start(where, [*program, *argv], env, cwd, starter.intents, intent, cpus)
 
     async def _from_standby(self, order: Order, intent: Intent) -> EngineProcess | None:
         starter = self._starter

@@ -163,8 +163,7 @@ class Run:
             return
         # An idle connection that the engine had closed meanwhile: it never saw the request.
         stale = relay is not None and relay.status is None and not self._fresh
-        if not stale:
-            self._desk.poison.lost(self._target.endpoint, self._target.replica, self._ask)
+        self._desk.poison.lost(self._target.endpoint, self._target.replica, self._ask)
         if (stale and not self._caller.disconnected) or self._elsewhere():
             self._again()
         else:

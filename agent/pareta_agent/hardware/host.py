@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
 _CGROUP = Path("/sys/fs/cgroup")
+_NODES = Path("/sys/devices/system/node")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,27 @@ def _cores(quota_file: Path) -> int:
         return max(1, min(cores, int(quota) // int(period)))
     except (OSError, ValueError):
         return cores
+
+
+def cores_near(nodes: Collection[int | None], mine: Collection[int], root: Path = _NODES) -> tuple[int, ...]:
+    """Those of `mine` that lie in these NUMA nodes; none where a node is unknown or the choice would change nothing."""
+    near: set[int] = set()
+    for node in set(nodes):
+        try:
+            near |= _listed((root / f"node{node}" / "cpulist").read_text())
+        except (OSError, ValueError):
+            return ()
+    near &= set(mine)
+    return tuple(sorted(near)) if near != set(mine) else ()
+
+
+def _listed(cpulist: str) -> set[int]:
+    """The kernel's way to write cores: `0-3,8,10-11`."""
+    cores: set[int] = set()
+    for part in filter(None, cpulist.strip().split(",")):
+        first, _, last = part.partition("-")
+        cores |= set(range(int(first), int(last or first) + 1))
+    return cores
 
 
 def _number(file: Path) -> int | None:
