@@ -70,7 +70,7 @@ def add(
 ) -> None:
     """Add the model of an artifact to a catalog, or a LoRA adapter to one of its models."""
     document = describe(artifact)
-    if source and source.startswith("oci://"):
+    if source and source.startswith("oci://") and "@sha256:" not in source:
         settings = StoreSettings(docker_config=docker_config, ca_file=ca_file)
         stored = document["variants"][0] if "variants" in document else document
         source = asyncio.run(pinned(source, stored["artifact"], settings))
