@@ -3,19 +3,31 @@
 import pareta
 import pytest
 from api_suite import operates
+from catalogs import sixteen
 from harness import Agent
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 
 
+ROWS = [
+    {"input": "What is the capital of France?", "expected": "The capital of France is Paris."},
+    {"input": "What is the capital of Italy?", "expected": "The capital of Italy is Rome."},
+]
+
+
 def test_an_endpoint_from_deploy_to_delete(tmp_path, engine_python) -> None:
-    """Live, called, stopped and refused at once, live again; without credit nothing runs, on either path."""
-    with Agent(tmp_path / "home", settings={"PARETA_ENGINE_PYTHON": str(engine_python)}) as agent:
+    """Live, called, stopped and refused at once, live again; two models compared; nothing runs without credit."""
+    settings = {
+        "PARETA_ENGINE_PYTHON": str(engine_python),
+        "PARETA_REGISTRY_CATALOG": str(sixteen(tmp_path / "catalog")),
+    }
+    with Agent(tmp_path / "home", settings=settings) as agent:
         ready = agent.ready(timeout_s=400)
         root, first = ready["base_url"].removesuffix("/v1"), ready["endpoints"][0]["id"]
         with pareta.Pareta(api_key=ready["api_key"], base_url=root, max_retries=0, timeout=400) as client:
             client.endpoints.stop(first)  # two engines are more than a small machine holds
             operates(client)
+            compares(client)
         assert agent.command("org", "create", "org_poor").returncode == 0
         poor = agent.command("keys", "create", "--org", "org_poor").stdout.strip()
         with pareta.Pareta(api_key=poor, base_url=root, max_retries=0) as client:
@@ -23,3 +35,19 @@ def test_an_endpoint_from_deploy_to_delete(tmp_path, engine_python) -> None:
                 client.endpoints.deploy(task="contract-key-fields", wait=True)
             with pytest.raises(pareta.InsufficientCreditsError):
                 client.chat.completions.create(model=first, messages=[{"role": "user", "content": "Hello"}])
+
+
+def compares(client: pareta.Pareta) -> None:
+    """An engine a model, one after the other, wished for and given back; the answers are right and paid for."""
+    before = {each.id for each in client.endpoints.list()}
+    run = client.evals.runs.create(
+        task="passage-answers", items=ROWS, models=["grounded-1", "grounded-2"], wait=True, timeout=400
+    )
+    assert (run.status, run.error_detail) == ("completed", None)
+    assert [(each.model_id, each.n_succeeded, each.error_count) for each in run.results] == [
+        ("grounded-1", 2, 0),
+        ("grounded-2", 2, 0),
+    ]
+    assert min(each.quality_mean for each in run.results) > 0.5
+    assert run.cost_micro_usd == sum(2 * each.mean_cost_micro_usd for each in run.results) > 0
+    assert {each.id for each in client.endpoints.list()} == before
