@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import pareta
@@ -11,6 +14,15 @@ import pytest
 TASK = "contract-key-fields"
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
 LIVE_WITHIN_S = 180.0
+
+
+def command(root: str, key: str, *argv: str, code: int = 0) -> str:
+    """What the SDK's own command says: its output, or of a failure that is wanted (`code`) its complaint."""
+    env = {"PARETA_API_KEY": key, "PARETA_BASE_URL": root, "PATH": "/usr/bin:/bin", "COLUMNS": "200"}
+    pareta_command = Path(sys.executable).with_name("pareta")
+    done = subprocess.run([pareta_command, *argv], env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == code, done.stderr
+    return done.stdout if code == 0 else done.stderr
 
 
 def operates(client: pareta.Pareta) -> None:

@@ -1,8 +1,11 @@
 """The `pareta` SDK operates an endpoint on real vLLM, by the same steps as on the fake engine."""
 
+import json
+from pathlib import Path
+
 import pareta
 import pytest
-from api_suite import operates
+from api_suite import command, operates, operates_async
 from catalogs import sixteen
 from harness import Agent
 
@@ -15,7 +18,7 @@ ROWS = [
 ]
 
 
-def test_an_endpoint_from_deploy_to_delete(tmp_path, engine_python) -> None:
+async def test_an_endpoint_from_deploy_to_delete(tmp_path, engine_python) -> None:
     """Live, called, stopped and refused at once, live again; two models compared; nothing runs without credit."""
     settings = {
         "PARETA_ENGINE_PYTHON": str(engine_python),
@@ -28,6 +31,9 @@ def test_an_endpoint_from_deploy_to_delete(tmp_path, engine_python) -> None:
             client.endpoints.stop(first)  # two engines are more than a small machine holds
             operates(client)
             compares(client)
+            by_command(root, ready["api_key"], tmp_path / "rows.jsonl")
+        async with pareta.AsyncPareta(api_key=ready["api_key"], base_url=root, timeout=400) as client:
+            await operates_async(client)
         assert agent.command("org", "create", "org_poor").returncode == 0
         poor = agent.command("keys", "create", "--org", "org_poor").stdout.strip()
         with pareta.Pareta(api_key=poor, base_url=root, max_retries=0) as client:
@@ -51,3 +57,13 @@ def compares(client: pareta.Pareta) -> None:
     assert min(each.quality_mean for each in run.results) > 0.5
     assert run.cost_micro_usd == sum(2 * each.mean_cost_micro_usd for each in run.results) > 0
     assert {each.id for each in client.endpoints.list()} == before
+
+
+def by_command(root: str, key: str, rows: Path) -> None:
+    """The SDK's command line finds a task, asks a model of it, and deletes what it made."""
+    assert "passage-answers" in command(root, key, "tasks", "match", "answers from a passage")
+    rows.write_text("\n".join(map(json.dumps, ROWS)))
+    argv = ("--task", "passage-answers", "--file", str(rows), "--models", "grounded-2", "--wait")
+    told = json.loads(command(root, key, "--json", "evals", "run", *argv))
+    assert told["results"][0]["n_succeeded"] == 2
+    command(root, key, "evals", "sets", "delete", "--yes", told["run"]["eval_set_id"])

@@ -342,6 +342,9 @@ def test_a_node_with_a_certificate_is_https_and_reads_it_again(start, tmp_path):
     with openai.OpenAI(base_url=ready["base_url"], api_key=ready["api_key"], http_client=http) as client:
         answer = client.chat.completions.create(model="ep_contract_kie", messages=QUESTION, max_tokens=4)
     assert (ready["base_url"].startswith("https://127.0.0.1:"), answer.object) == (True, "chat.completion")
+    authorized = {"authorization": f"Bearer {ready['api_key']}"}
+    (endpoint,) = httpx.get(f"{ready['base_url']}/endpoints", verify=trusted, headers=authorized).json()
+    assert endpoint["url"] == ready["base_url"]
     assert (
         "certificate is good for" in agent.command("doctor").stdout
         or "days left" in agent.command("doctor").stdout

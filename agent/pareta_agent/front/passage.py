@@ -85,6 +85,7 @@ def handler(plane_url: str | None) -> Callable[[Request], Awaitable[Response]]:
 async def _pass(plane_url: str, request: Request, body: bytes) -> Response:
     headers = {name: request.headers[name] for name in _UP if name in request.headers}
     headers["x-forwarded-host"] = request.headers.get("host", "")
+    headers["x-forwarded-proto"] = request.url.scheme
     target = request.scope["raw_path"].decode("latin-1")
     if query := request.scope["query_string"]:
         target += "?" + query.decode("latin-1")

@@ -99,10 +99,14 @@ def _caller(
     return Caller(found.org, found.key_id, found.state == "active", only)
 
 
-def _host(x_forwarded_host: Annotated[str, Header(include_in_schema=False)] = "") -> str:
-    return x_forwarded_host
+def _origin(
+    x_forwarded_host: Annotated[str, Header(include_in_schema=False)] = "",
+    x_forwarded_proto: Annotated[str, Header(include_in_schema=False)] = "http",
+) -> str:
+    """Where the caller reaches the API, `https://host:port`; empty for who asks the plane itself."""
+    return f"{x_forwarded_proto}://{x_forwarded_host}" if x_forwarded_host else ""
 
 
 TheCatalog = Annotated[Catalog, Depends(_catalog)]
 TheCaller = Annotated[Caller, Depends(_caller)]
-Host = Annotated[str, Depends(_host)]
+Origin = Annotated[str, Depends(_origin)]

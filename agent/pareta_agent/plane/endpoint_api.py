@@ -16,7 +16,7 @@ from starlette.concurrency import run_in_threadpool
 
 from pareta_agent.control.wire import Observed
 from pareta_agent.plane.deployments import Deployed, Order, State
-from pareta_agent.plane.door import Caller, Host, Refused, TheCaller, TheCatalog, refusals
+from pareta_agent.plane.door import Caller, Origin, Refused, TheCaller, TheCatalog, refusals
 from pareta_agent.plane.endpoint_record import EndpointRecord, record
 from pareta_agent.plane.node_api import Plane, ThePlane
 from pareta_agent.plane.seed import price_of
@@ -44,10 +44,10 @@ class DeployRequest(BaseModel):
 
 
 @router.get("", responses=refusals())
-def every(caller: TheCaller, plane: ThePlane, catalog: TheCatalog, host: Host) -> list[EndpointRecord]:
+def every(caller: TheCaller, plane: ThePlane, catalog: TheCatalog, origin: Origin) -> list[EndpointRecord]:
     reports = _reports(plane)
     return [
-        record(each, stand(each.id, each.state, each.revision, reports), catalog, host)
+        record(each, stand(each.id, each.state, each.revision, reports), catalog, origin)
         for each in plane.deployments.of(caller.org)
         if caller.reaches(each.id)
     ]
@@ -70,7 +70,7 @@ def every(caller: TheCaller, plane: ThePlane, catalog: TheCatalog, host: Host) -
     },
 )
 async def deploy(
-    body: DeployRequest, caller: TheCaller, plane: ThePlane, catalog: TheCatalog, host: Host
+    body: DeployRequest, caller: TheCaller, plane: ThePlane, catalog: TheCatalog, origin: Origin
 ) -> Response:
     """Named events: `progress`, then `complete` {endpoint} or `error` {message}. What cannot be is refused at once."""
     if caller.only is not None:
@@ -91,20 +91,20 @@ async def deploy(
     made = await run_in_threadpool(plane.deployments.create, order)
     if made is None:
         raise Refused("endpoint_exists")
-    return StreamingResponse(_progress(plane, made, catalog, host), media_type="text/event-stream")
+    return StreamingResponse(_progress(plane, made, catalog, origin), media_type="text/event-stream")
 
 
 @router.get("/{id}", responses=_UNKNOWN)
-def one(id: str, caller: TheCaller, plane: ThePlane, catalog: TheCatalog, host: Host) -> EndpointRecord:  # noqa: A002
-    return _record(plane, find(plane, caller, id), catalog, host)
+def one(id: str, caller: TheCaller, plane: ThePlane, catalog: TheCatalog, origin: Origin) -> EndpointRecord:  # noqa: A002
+    return _record(plane, find(plane, caller, id), catalog, origin)
 
 
 @router.post("/{id}/start", responses=refusals("insufficient_credit", "endpoint_not_found"))
-def start(id: str, caller: TheCaller, plane: ThePlane, catalog: TheCatalog, host: Host) -> EndpointRecord:  # noqa: A002
+def start(id: str, caller: TheCaller, plane: ThePlane, catalog: TheCatalog, origin: Origin) -> EndpointRecord:  # noqa: A002
     """Returns when it is wanted; calls wait for it, and its record says when it is live."""
     if not caller.credit:
         raise Refused("insufficient_credit")
-    return _record(plane, _turn(id, "running", caller, plane), catalog, host)
+    return _record(plane, _turn(id, "running", caller, plane), catalog, origin)
 
 
 @router.post("/{id}/stop", responses=_UNKNOWN)
@@ -113,12 +113,12 @@ async def stop(
     caller: TheCaller,
     plane: ThePlane,
     catalog: TheCatalog,
-    host: Host,
+    origin: Origin,
 ) -> EndpointRecord:
     """Returns when the nodes refuse calls for it; what they had admitted they still finish."""
     found = await run_in_threadpool(_turn, id, "stopped", caller, plane)
     await _heard(plane, id)
-    return await run_in_threadpool(_record, plane, found, catalog, host)
+    return await run_in_threadpool(_record, plane, found, catalog, origin)
 
 
 @router.delete("/{id}", status_code=204, responses=_UNKNOWN)
@@ -160,8 +160,8 @@ def _standing(plane: Plane, found: Deployed) -> Standing:
     return stand(found.id, found.state, found.revision, _reports(plane))
 
 
-def _record(plane: Plane, found: Deployed, catalog: Catalog, host: str) -> EndpointRecord:
-    return record(found, _standing(plane, found), catalog, host)
+def _record(plane: Plane, found: Deployed, catalog: Catalog, origin: str) -> EndpointRecord:
+    return record(found, _standing(plane, found), catalog, origin)
 
 
 async def _room_for(plane: Plane, found: Resolution) -> None:
@@ -174,7 +174,7 @@ async def _room_for(plane: Plane, found: Resolution) -> None:
         raise Refused("no_capacity" if verdict.verdict == "busy" else "nothing_fits", verdict.reason)
 
 
-async def _progress(plane: Plane, made: Deployed, catalog: Catalog, host: str) -> AsyncIterator[bytes]:
+async def _progress(plane: Plane, made: Deployed, catalog: Catalog, origin: str) -> AsyncIterator[bytes]:
     begun_s = heard_s = plane.clock.mono_s()
     told: dict[str, Any] = {}
     while (now_s := plane.clock.mono_s()) - begun_s < LONGEST_DEPLOY_S:
@@ -184,7 +184,7 @@ async def _progress(plane: Plane, made: Deployed, catalog: Catalog, host: str) -
             return
         standing = await run_in_threadpool(_standing, plane, found)
         if standing.status == "live":
-            yield _event("complete", {"endpoint": record(found, standing, catalog, host).model_dump()})
+            yield _event("complete", {"endpoint": record(found, standing, catalog, origin).model_dump()})
             return
         if standing.status == "failed":
             yield _event("error", {"message": standing.reason or "it could not be started"})

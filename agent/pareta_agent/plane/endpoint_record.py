@@ -27,7 +27,7 @@ class EndpointRecord(BaseModel):
     promptScaffold: str | None
 
 
-def record(found: Deployed, standing: Standing, catalog: Catalog, host: str) -> EndpointRecord:
+def record(found: Deployed, standing: Standing, catalog: Catalog, origin: str) -> EndpointRecord:
     task = next((task for task in catalog.tasks if task.id == found.task), None)
     return EndpointRecord(
         id=found.id,
@@ -36,7 +36,7 @@ def record(found: Deployed, standing: Standing, catalog: Catalog, host: str) -> 
         taskName=found.task,
         status=standing.status,
         reason=standing.reason,
-        url=f"http://{host}/v1" if standing.callable and host else None,
+        url=f"{origin}/v1" if standing.callable and origin else None,
         createdAt=datetime.fromtimestamp(found.created_s, UTC).isoformat(),
         recommendedSystemPrompt=task.system_prompt if task else None,
         promptScaffold=task.prompt_scaffold if task else None,

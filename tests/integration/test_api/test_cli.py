@@ -3,29 +3,19 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from api_suite import command
 
 pytestmark = pytest.mark.slow
-PARETA = Path(sys.executable).with_name("pareta")
 
 
 @pytest.fixture
 def pareta_cli(api):
     def run(*argv: str, code: int = 0, key: str | None = None) -> str:
-        env = {
-            "PARETA_API_KEY": key or api.key,
-            "PARETA_BASE_URL": api.root,
-            "PATH": "/usr/bin:/bin",
-            "COLUMNS": "200",
-        }
-        done = subprocess.run([PARETA, *argv], env=env, capture_output=True, text=True, timeout=60)
-        assert done.returncode == code, done.stderr
-        return done.stdout if code == 0 else done.stderr
+        return command(api.root, key or api.key, *argv, code=code)
 
     return run
 
@@ -65,3 +55,34 @@ def test_an_endpoint_from_deploy_to_delete(pareta_cli) -> None:
     for endpoint in ("ep_by_hand", deployed["id"]):
         assert "deleted" in pareta_cli("endpoints", "delete", "--yes", endpoint)
     assert "no such endpoint" in pareta_cli("endpoints", "show", "ep_by_hand", code=1)
+
+
+def test_an_eval_from_rows_to_results(pareta_cli, tmp_path: Path) -> None:
+    """A set by hand, a run over it, and a run that makes its own."""
+    rows = tmp_path / "rows.jsonl"
+    row = {"input": "What is the capital of France?", "expected": "The capital of France is Paris."}
+    rows.write_text(json.dumps(row) + "\n\n" + json.dumps(row) + "\n")
+    made = json.loads(
+        pareta_cli("--json", "evals", "sets", "create", "--task", "article-topics", "--file", str(rows))
+    )
+    assert made["item_count"] == 2
+    assert made["id"] in pareta_cli("evals", "sets", "list")
+    assert "article-topics" in pareta_cli("evals", "sets", "show", made["id"])
+    said = pareta_cli("evals", "run", "--eval-set", made["id"], "--models", "topics-1", "--wait")
+    assert "completed" in said
+    assert "topics-1" in said
+    told = pareta_cli(
+        "--json",
+        "evals",
+        "run",
+        "--task",
+        "article-topics",
+        "--file",
+        str(rows),
+        "--models",
+        "topics-2",
+        "--wait",
+    )
+    assert json.loads(told)["results"][0]["quality_mean"] == 1.0
+    assert "deleted" in pareta_cli("evals", "sets", "delete", "--yes", made["id"])
+    assert "no such eval set" in pareta_cli("evals", "sets", "show", made["id"], code=1)

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, File, Form, Request, UploadFile
 from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
-from pareta_agent.plane.door import Caller, Host, Refused, TheCaller, TheCatalog, refusals
+from pareta_agent.plane.door import Caller, Origin, Refused, TheCaller, TheCatalog, refusals
 from pareta_agent.plane.evals import rows
 from pareta_agent.plane.evals.score import DEFAULT, SCORERS
 from pareta_agent.plane.evals.sets import EvalSet, Place, Sets
@@ -133,11 +133,11 @@ async def attach(
     "/v1/eval-sets/{id}/blob-upload-url",
     responses=refusals("invalid_json", "eval_set_not_found", "blob_refused"),
 )
-def promise(id: str, body: UploadRequest, caller: TheCaller, sets: TheSets, host: Host) -> UploadAddress:  # noqa: A002
+def promise(id: str, body: UploadRequest, caller: TheCaller, sets: TheSets, origin: Origin) -> UploadAddress:  # noqa: A002
     place = _place(sets, caller, id, body.idx, body.field_name, body.mime)
     token = sets.promise(place, body.file_size)
     return UploadAddress(
-        upload_url=f"http://{host}/v1/eval-blobs/{token}",
+        upload_url=f"{origin}/v1/eval-blobs/{token}",
         storage_uri=f"upload:{sha256_hex(token)}",
         expires_in_s=900,
     )
