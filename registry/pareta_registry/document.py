@@ -102,7 +102,10 @@ class _Reader:
             if not isinstance(key_node, yaml.ScalarNode):
                 self._refuse(path, "a key must be plain text", "quote it")
                 continue
-            key = key_node.value
+            key = _joined(key_node.value)
+            if key is None:
+                self._refuse(path, "a key holds half a character", "write it in UTF-8")
+                continue
             here = (*path, key)
             if key in values:
                 self._located.problems.append(
@@ -121,8 +124,11 @@ class _Reader:
 
     def _scalar(self, node: yaml.ScalarNode, path: Path) -> Any:
         kind = node.tag.removeprefix(_TAG)
-        if kind == "timestamp":
-            return node.value
+        text = _joined(node.value)
+        if text is None:
+            return self._refuse(path, "it holds half a character", "write it in UTF-8")
+        if kind in ("timestamp", "str"):
+            return text
         if kind not in _SCALARS:
             return self._refuse(path, f"the tag {node.tag} is not allowed", "remove it")
         try:
@@ -132,3 +138,11 @@ class _Reader:
 
     def _refuse(self, path: Path, message: str, remedy: str) -> None:
         self._located.problems.append(self._located.problem(path, message, remedy))
+
+
+def _joined(text: str) -> str | None:
+    """The text with JSON's pairs of escapes as the characters that they are; None when half of one is left."""
+    try:
+        return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16")
+    except UnicodeDecodeError:
+        return None

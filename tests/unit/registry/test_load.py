@@ -203,3 +203,12 @@ def test_a_missing_directory_is_a_problem(tmp_path: Path) -> None:
         load_catalog(tmp_path / "nowhere")
     with pytest.raises(CatalogError, match="no documents"):
         load_catalog(tmp_path)
+
+
+def test_an_escaped_character_is_one_and_half_of_one_is_none(tmp_path: Path) -> None:
+    """As JSON writes what lies beyond its first plane: a pair of escapes."""
+    title = next(line for line in TASK.splitlines() if line.startswith("title:"))
+    paired = TASK.replace(title, 'title: "\\ud83d\\ude00"')
+    assert load_catalog(write(tmp_path, paired)).tasks[0].title == "\U0001f600"
+    half = TASK.replace(title, 'title: "\\ud83d"')
+    assert "title" in [key for _, _, key in problems(tmp_path, half)]
