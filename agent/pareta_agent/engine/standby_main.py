@@ -187,6 +187,9 @@ def become(order: dict[str, Any]) -> None:
     """Takes on the environment, the log and the arguments of the order, and serves. What a script in the
     interpreter's place had set (PYTHONPATH, say) stays, as it would at a plain launch.
     """
+    for name, value in list(os.environ.items()):  # caches that imports placed in the standby's own directory
+        if value.startswith(f"{os.environ.get('TMPDIR')}/"):
+            del os.environ[name]
     os.environ.update(order["env"], PARETA_MARKER=os.environ.get("PARETA_MARKER", ""))
     tempfile.tempdir = None  # it was cached when something first asked
     log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
