@@ -241,7 +241,7 @@ async def test_a_spool_that_fills_warns_and_then_shuts_the_door(start: Start, fi
             quickly = await used_ratio(session, ready) < 0.5
             at_once = range(32 if quickly else 4)
             seen += await asyncio.gather(*(stream(session, ready, max_tokens=1) for _ in at_once))
-            await asyncio.sleep(0 if quickly else 0.04)  # the node looks at its spool once a second
+            await asyncio.sleep(0.25 if quickly else 0.06)  # the node looks at its spool once a second
         async with session.post(ready["base_url"] + "/completions", json=short(ready)) as shut:
             assert (shut.status, (await shut.json())["error"]["code"]) == (503, "metering_unavailable")
             assert int(shut.headers["retry-after"]) > 0
