@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import Any
 
@@ -40,26 +41,28 @@ async def cold_start(ground: Ground) -> dict[str, Any]:
     for name, standby in (("plain", 0), ("from_standby", 1)):
         bench = ground.bench(standby)
         try:
-            memory_bytes = await _warmed(ground, bench) if standby else None
+            if standby:
+                await _warmed(ground, bench)
             seconds = await bench.deploy()
         finally:
             await bench.fleet.close(5)
         report = bench.reports[-1]
         phases = {phase: round(spent, 2) for phase, spent in report.phases.items()}
+        taken = [e.fields["memory_bytes"] for e in bench.said("standby_taken")]
         refused = [e.fields["reason"] for e in bench.said("standby_failed")]
         row = {"live_s": round(seconds, 2), "standby": report.standby, "phases_s": phases}
-        found[name] = row if not standby else {**row, "standby_bytes": memory_bytes, "refused": refused}
+        found[name] = (
+            row if not standby else {**row, "standby_bytes": taken[0] if taken else None, "refused": refused}
+        )
     return found
 
 
-async def _warmed(ground: Ground, bench: Bench) -> int | None:
-    """The standby's memory once it waits; None where it would not."""
+async def _warmed(ground: Ground, bench: Bench) -> None:
+    """Until a standby waits, or it is clear that none will."""
     await bench.fleet.warm(ground.small)
-    try:
+    with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(WARM_S):
-            return await bench.warm() or None  # one that was warm at once said nothing
-    except TimeoutError:
-        return None
+            await bench.warm()
 
 
 async def kill_sleep_wake(ground: Ground) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pareta_agent.clock import Clock
-from pareta_agent.engine import gpumem
+from pareta_agent.engine import gpumem, pagecache
 from pareta_agent.engine import verdict as verdicts
 from pareta_agent.engine.lifecycle import Event, State, advance
 from pareta_agent.engine.phases import Cause, ColdStart, OnColdStart, PhaseClock
@@ -174,9 +174,11 @@ class Replica:
         self._start = self.starter.start(self._weights, self.phases)
         pool = self.starter.pool
         pool.start_begins()
+        reading = asyncio.ensure_future(self._read_ahead())
         try:
             event, verdict = await self._start.run()
         finally:
+            await cancel(reading)
             pool.start_ended(self._settings, self.spec.plan)
         self.measures = self._start.measures
         if event is not Event.PASSED:
@@ -185,6 +187,13 @@ class Replica:
         self.ready_at_s = self._clock.mono_s()
         self._report("ready")
         return event
+
+    async def _read_ahead(self) -> None:
+        if self._settings.read_ahead and self.starter.adopted is None:
+            read_bytes = await pagecache.read_ahead(self._weights)
+            self._emit(
+                Told("weights_read_ahead", "debug", {"replica": self.starter.name, "bytes": read_bytes})
+            )
 
     async def _serve(self) -> Event:
         """Until the engine ends, or the watchdog has seen enough."""

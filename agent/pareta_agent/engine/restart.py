@@ -37,16 +37,25 @@ def failures_after(failures: int, ready_s: float, settings: RestartSettings) -> 
 
 
 def decide(
-    failures: int, reason: str, *, permanent: bool, draw: float, settings: RestartSettings
+    failures: int,
+    reason: str,
+    *,
+    permanent: bool,
+    draw: float,
+    settings: RestartSettings,
+    served: bool = False,
 ) -> RestartAfter | GiveUp:
     """What follows the `failures`th failure in a row; `draw` in [0, 1) places the jitter.
 
-    The delay doubles from `first_delay_s` to `max_delay_s`, give or take `jitter_ratio`. A `permanent` failure
-    (wrong answer, bad flag, nothing to run) ends at once: repeating it costs minutes and changes nothing.
+    The delay doubles from `first_delay_s` to `max_delay_s`, give or take `jitter_ratio`; the first failure of an
+    engine that `served` costs none, for nothing says yet that it will come again. A `permanent` failure (wrong
+    answer, bad flag, nothing to run) ends at once: repeating it costs minutes and changes nothing.
     """
     if permanent:
         return GiveUp(reason)
     if failures > settings.budget:
         return GiveUp(f"{reason}; gave up after {failures} failures in a row")
+    if failures == 1 and served:
+        return RestartAfter(0.0)
     delay_s = min(settings.max_delay_s, settings.first_delay_s * 2 ** min(failures - 1, 30))
     return RestartAfter(min(settings.max_delay_s, delay_s * (1 + settings.jitter_ratio * (2 * draw - 1))))

@@ -112,6 +112,7 @@ class Slot:
                 failures,
                 verdict.reason,
                 permanent=verdict.permanent and not self._plain,
+                served=replica.ready_at_s is not None,
                 draw=random.random(),
                 settings=settings,
             )
@@ -158,7 +159,7 @@ class Slot:
     async def _wait(self, delay_s: float, failures: int) -> None:
         fields = {
             "endpoint": self.spec.endpoint,
-            "reason": f"starting again in {delay_s:.0f} s",
+            "reason": f"starting again in {delay_s:.0f} s" if delay_s else "starting again at once",
             "replica": self.name,
             "delay_s": round(delay_s, 2),
             "failures": failures,

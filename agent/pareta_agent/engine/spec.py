@@ -44,7 +44,8 @@ class EngineSettings:
     but one. An engine that holds requests and makes no token for `progress_s` is ended; an idle one is asked its
     canary every `idle_canary_s`. `adopt`: healthy engines that outlived their agent are taken over, else removed.
     `standby` is how many warm interpreters wait for the next start (about 500 MB each; 0: none), with
-    `standby_untried` also for engines and devices with which that was not tried: to try it.
+    `standby_untried` also for engines and devices with which that was not tried: to try it. `read_ahead`: weights
+    are read into the page cache while the engine imports.
     """
 
     home_id: str
@@ -63,6 +64,7 @@ class EngineSettings:
     threads: int | None = None
     standby: int = 1
     standby_untried: bool = False
+    read_ahead: bool = True
     limits: PhaseLimits = field(default_factory=PhaseLimits)
     restart: RestartSettings = field(default_factory=RestartSettings)
 

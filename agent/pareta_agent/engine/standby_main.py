@@ -73,8 +73,29 @@ PRELOAD = (
     "setproctitle",
     "vllm.lora.worker_manager",
     "vllm.compilation.backends",
+    "vllm.distributed.elastic_ep.elastic_execute",
+    "vllm.model_executor.layers.quantization.online.base",
+    "vllm.v1.core.sched.scheduler",
+    "vllm.v1.pool.flash_maxsim.flash_maxsim_rerank",
+    "vllm.triton_utils.dispatcher",
+    "vllm.entrypoints.serve.instrumentator.metrics",
+    "vllm.entrypoints.serve.profile.api_router",
+    "vllm.entrypoints.serve.utils.fingerprint",
+    "vllm.entrypoints.cohere.api_router",
+    "vllm.entrypoints.generate.structured_decisions.api_router",
+    "vllm.entrypoints.generate.generative_scoring.api_router",
+    "vllm.entrypoints.scale_out.derender.api_router",
+    "vllm.entrypoints.scale_out.render.api_router",
+    "vllm.entrypoints.scale_out.token_in_token_out.api_router",
+    "model_hosting_container_standards.sagemaker",
+    "uvicorn.protocols.http.auto",
 )
-CPU = ("vllm.v1.worker.cpu_worker", "vllm.v1.worker.cpu_model_runner", "vllm.v1.attention.backends.cpu_attn")
+CPU = (
+    "vllm.v1.worker.cpu_worker",
+    "vllm.v1.worker.cpu_model_runner",
+    "vllm.v1.attention.backends.cpu_attn",
+    "vllm.utils.cpu_triton_utils",
+)
 CUDA = (
     "vllm.v1.worker.gpu_worker",
     "vllm.v1.worker.gpu_model_runner",
@@ -86,8 +107,7 @@ def preload() -> list[str]:
     """Imports what a server and its core will need; answers the modules that this version does not have."""
     missing = []
     first_of(SERVERS)
-    built_for_cuda = getattr(getattr(sys.modules.get("torch"), "version", None), "cuda", None)
-    for name in (*PRELOAD, *(CUDA if built_for_cuda else CPU)):
+    for name in (*PRELOAD, *(CUDA if built_for_cuda() else CPU)):
         try:
             importlib.import_module(name)
         except Exception as error:
@@ -96,6 +116,10 @@ def preload() -> list[str]:
         utils = importlib.import_module("vllm.utils.argparse_utils")
         first_of(PARSERS).make_arg_parser(utils.FlexibleArgumentParser())
     return missing
+
+
+def built_for_cuda() -> bool:
+    return getattr(getattr(sys.modules.get("torch"), "version", None), "cuda", None) is not None
 
 
 def first_of(names: tuple[str, ...]) -> Any:
@@ -151,6 +175,15 @@ def fork_children() -> None:
                 os.close(descriptor)
 
     os.register_at_fork(after_in_child=in_child)
+
+
+def inspect_here() -> None:
+    """A model's class that no cache knows is looked at in this process. vLLM has another one do it, to keep CUDA
+    out of here, and that one imports everything again.
+    """
+    registry = sys.modules.get("vllm.model_executor.models.registry")
+    if registry is not None and hasattr(registry, "_run_in_subprocess") and not built_for_cuda():
+        vars(registry)["_run_in_subprocess"] = lambda look: look()
 
 
 def _remember_sockets(listening: list[int]) -> None:
@@ -217,7 +250,9 @@ def serve(module: Any) -> None:
 def main() -> int:
     begun_s = time.monotonic()
     control = socket.socket(fileno=os.dup(0))
+    gc.disable()  # it would walk all that is imported again and again
     missing = preload()
+    gc.enable()
     gc.collect()
     gc.freeze()  # what was imported is never collected, so forks share its pages
     control.sendall(json.dumps(status(begun_s, missing)).encode() + b"\n")
@@ -229,6 +264,7 @@ def main() -> int:
         reason = unsafe()
         if reason is None:
             fork_children()
+            inspect_here()
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
     control.sendall(json.dumps({"refused": reason} if reason else {"starting": True}).encode() + b"\n")

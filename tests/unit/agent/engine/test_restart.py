@@ -37,3 +37,9 @@ def test_a_healthy_life_clears_the_count() -> None:
     """Five minutes of service forgive what came before."""
     assert failures_after(4, 10.0, SETTINGS) == 5
     assert failures_after(4, 300.0, SETTINGS) == 1
+
+
+def test_an_engine_that_served_starts_again_at_once_the_first_time() -> None:
+    """Without a pause; the second failure in a row waits like any other."""
+    again = [decide(n, "r", permanent=False, served=True, draw=0.5, settings=SETTINGS) for n in (1, 2)]
+    assert again == [RestartAfter(0.0), RestartAfter(2.0)]

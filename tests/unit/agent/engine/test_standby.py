@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from engine_plans import PLAN
@@ -11,6 +13,7 @@ from engine_room import settings
 
 from pareta_agent.engine.spec import EngineSettings
 from pareta_agent.engine.standby import suits
+from pareta_agent.engine.standby_main import inspect_here
 from pareta_agent.planning.plan import Plan
 
 PYTHON = settings(Path("/nowhere"), command=None, python=Path("/engine/bin/python"), standby=1)
@@ -33,3 +36,15 @@ PYTHON = settings(Path("/nowhere"), command=None, python=Path("/engine/bin/pytho
 def test_only_what_was_tried_forks(told: EngineSettings, plan: Plan, reason: str | None) -> None:
     """Everything else starts plainly, and says why."""
     assert suits(told, plan) == reason
+
+
+@pytest.mark.parametrize(("cuda", "answer"), [(None, "here"), ("13.0", "in a subprocess")])
+def test_a_models_class_is_looked_at_without_another_process(
+    monkeypatch: pytest.MonkeyPatch, cuda: str | None, answer: str
+) -> None:
+    """vLLM's own way, which imports everything once more, stays where it keeps CUDA out of the server."""
+    registry = SimpleNamespace(_run_in_subprocess=lambda _look: "in a subprocess")
+    monkeypatch.setitem(sys.modules, "vllm.model_executor.models.registry", registry)
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(version=SimpleNamespace(cuda=cuda)))
+    inspect_here()
+    assert registry._run_in_subprocess(lambda: "here") == answer

@@ -1,0 +1,54 @@
+"""Weights are read into the page cache while the engine still imports, so that it finds them there when it loads.
+
+Engines map their weights and fault them in page by page, which a disk answers more slowly than one long read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from pathlib import Path
+
+_PIECE_BYTES = 128 * 2**10
+_SUFFIXES = frozenset({".safetensors", ".bin", ".gguf", ".pt"})
+
+
+async def read_ahead(weights: Path, available_bytes: int | None = None) -> int:
+    """Has it all cached or under way, and answers how many bytes that is; cancelled, it ends within a piece.
+
+    It reads nothing where the weights are more than half of the memory that is free or reclaimable: the engine needs
+    memory too, and what runs must not be evicted for it. A file that cannot be read is the engine's to complain of.
+    """
+    stop = threading.Event()
+    try:
+        return await asyncio.to_thread(_read_all, weights, available_bytes, stop)
+    finally:
+        stop.set()
+
+
+def _read_all(weights: Path, available_bytes: int | None, stop: threading.Event) -> int:
+    try:
+        found = sorted(path for path in weights.iterdir() if path.suffix in _SUFFIXES)
+        free_bytes = _available_bytes() if available_bytes is None else available_bytes
+        if sum(path.stat().st_size for path in found) > free_bytes // 2:
+            return 0
+        return sum(_read(path, stop) for path in found)
+    except OSError:
+        return 0
+
+
+def _read(path: Path, stop: threading.Event) -> int:
+    """Asks for it piece by piece: what is cached costs nothing, and of a larger piece a kernel may skip the rest."""
+    with path.open("rb") as file:
+        size_bytes = os.fstat(file.fileno()).st_size
+        for offset in range(0, size_bytes, _PIECE_BYTES):
+            if stop.is_set():
+                return offset
+            os.posix_fadvise(file.fileno(), offset, _PIECE_BYTES, os.POSIX_FADV_WILLNEED)
+        return size_bytes
+
+
+def _available_bytes() -> int:
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), 0)
