@@ -14,6 +14,13 @@ class KeyLimits:
     tokens_per_minute: int | None = None
     concurrency: int | None = None
 
+    @property
+    def none(self) -> bool:
+        """Whether nothing is limited."""
+        return (
+            self.requests_per_minute is None and self.tokens_per_minute is None and self.concurrency is None
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class KeyGrant:

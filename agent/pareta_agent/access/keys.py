@@ -52,7 +52,11 @@ class KeyCache:
 
     def peek(self, bearer: bytes | str) -> KeyGrant | None:
         """The grant if it is known and fresh; None says only that `grant` must be asked."""
-        known = self._known.get(_digest(bearer))
+        return self.known(digest_of(bearer))
+
+    def known(self, digest: bytes) -> KeyGrant | None:
+        """What `peek` says of the key with that digest."""
+        known = self._known.get(digest)
         return known.grant if known is not None and self._clock.mono_s() < known.until_s else None
 
     async def grant(self, bearer: bytes | str) -> KeyGrant | None:
@@ -60,7 +64,7 @@ class KeyCache:
 
         Raises PlaneError when the plane is away and nothing recent enough is known.
         """
-        digest = _digest(bearer)
+        digest = digest_of(bearer)
         known = self._known.get(digest)
         if known is not None and self._clock.mono_s() < known.until_s:
             return known.grant
@@ -105,5 +109,6 @@ class KeyCache:
         return min(grant.ttl_s, self._settings.no_credit_ttl_s) if grant.state == "no_credit" else grant.ttl_s
 
 
-def _digest(bearer: bytes | str) -> bytes:
+def digest_of(bearer: bytes | str) -> bytes:
+    """What stands for a key wherever one is remembered."""
     return hashlib.sha256(bearer if isinstance(bearer, bytes) else bearer.encode()).digest()

@@ -68,7 +68,7 @@ class Limiter:
 
     def enter(self, key_id: str, limits: KeyLimits, tokens: int) -> Permit | Excess:
         """A permit for a request that may use up to `tokens`, or what it would exceed; an excess takes nothing."""
-        if limits == _UNLIMITED:
+        if limits.none:
             return Permit(key_id, 0, open=False)
         usage = self._keys.setdefault(key_id, _Usage())
         if limits.concurrency is not None and usage.running >= limits.concurrency:
@@ -94,7 +94,7 @@ class Limiter:
 
     def headers(self, key_id: str, limits: KeyLimits) -> dict[str, str]:
         """The `x-ratelimit-*` headers for the key as it stands now; empty without limits."""
-        if limits == _UNLIMITED:
+        if limits.none:
             return {}
         usage = self._keys.get(key_id, _Usage())
         found = {}
@@ -117,6 +117,3 @@ class Limiter:
                 bucket.fill(limit, now_s)
                 found.append((kind, bucket, amount))
         return found
-
-
-_UNLIMITED = KeyLimits()

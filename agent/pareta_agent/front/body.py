@@ -54,9 +54,9 @@ def read(route: Route, body: bytes | bytearray) -> Ask | Problem:
         return Problem("invalid_json")
     if not isinstance(fields, dict):
         return Problem("not_an_object")
-    if too_deep(fields):
+    if body.count(b"[") + body.count(b"{") > MAX_DEPTH and too_deep(fields):
         return Problem("too_deep")
-    return _wrong(route, fields) or _ask(route, fields, len(body))
+    return _wrong(route, fields) or _remote(route, fields, body) or _ask(route, fields, len(body))
 
 
 def _read_form(route: Route, body: bytes) -> Ask | Problem:
@@ -139,13 +139,15 @@ def _wrong_documents(route: Route, fields: dict[str, Any]) -> Problem | None:
     """What is wrong with the texts of a route that generates nothing."""
     if route.generates or route.documents is None:
         return None
-    documents = fields.get(route.documents)
-    if documents is None:
-        return missing(route.documents)
-    for texts in (fields[route.prompt], documents):
-        if points_away(texts):
-            return Problem("remote_media", param=route.documents)
-    return None
+    return missing(route.documents) if fields.get(route.documents) is None else None
+
+
+def _remote(route: Route, fields: dict[str, Any], body: bytes | bytearray) -> Problem | None:
+    """A prompt that points to media elsewhere; every name of such a pointer ends in `url`, plain or escaped."""
+    if b"url" not in body and b"\\u" not in body:
+        return None
+    said = [fields.get(name) for name in (route.prompt, route.documents) if name]
+    return Problem("remote_media", param=route.documents or route.prompt) if points_away(said) else None
 
 
 def _ask(route: Route, fields: dict[str, Any], body_bytes: int) -> Ask:

@@ -81,6 +81,13 @@ class Call:
         if not self.more_body:
             self._proceed()
 
+    def start_whole(self, data: bytes, grant: KeyGrant) -> None:
+        """`start` of a call that came in one piece, with a key that is known."""
+        self.more_body = False
+        self.body += data
+        self._grant = grant
+        self.start()
+
     def take_body(self, data: bytes) -> None:
         self.body += data
         if len(self.body) <= UNCOUNTED_BYTES or self.response_complete:
@@ -140,11 +147,12 @@ class Call:
         if self._desk.draining:
             self.keep_alive = False
             return Problem("node_draining")
-        bearer = admission.bearer_of(self._request.authorization)
-        if isinstance(bearer, Problem):
-            return bearer
-        self._bearer = bearer
-        self._grant = self._desk.deps.keys.peek(bearer)
+        if self._grant is None:
+            bearer = admission.bearer_of(self._request.authorization)
+            if isinstance(bearer, Problem):
+                return bearer
+            self._bearer = bearer
+            self._grant = self._desk.deps.keys.peek(bearer)
         return admission.authorize(self._grant) if self._grant is not None else None
 
     def _proceed(self) -> None:
@@ -186,11 +194,12 @@ class Call:
                 self._desk.deps.credit.release(reservation, 0)
             self._hold_or_refuse(grant, ask, target)
             return
-        permit = self._permit or limits.enter(self._desk.limiter, grant, ask, target.endpoint, self._reply)
-        if isinstance(permit, Problem):
-            self.refuse(permit)
-            return
-        self._permit = permit
+        if self._permit is None and not grant.limits.none:
+            permit = limits.enter(self._desk.limiter, grant, ask, target.endpoint, self._reply)
+            if isinstance(permit, Problem):
+                self.refuse(permit)
+                return
+            self._permit = permit
         price = self._desk.deps.price_of(target.endpoint.id)
         worst = admission.worst_case(ask, target.endpoint, price)
         reservation = reservation or self._desk.deps.credit.reserve(grant.org, worst)
@@ -199,7 +208,7 @@ class Call:
             return
         now_s = self._desk.deps.clock.wall_s()
         admitted = admission.record_of(self.id, self.route.path, grant, ask, target, now_s)
-        bill = Bill(reservation, price, permit, grant.partial)
+        bill = Bill(reservation, price, self._permit, grant.partial)
         self._run = Run(self._desk, self, admitted, ask, target, bill)
         there, salt = target.endpoint, self._desk.salt_of(grant.org)
         self.body = bytearray()

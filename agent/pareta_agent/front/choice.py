@@ -88,7 +88,7 @@ class Affinity:
 
 def choose(desk: Desk, endpoint: EndpointView, grant: KeyGrant, ask: Ask, prompt: str) -> Target | Problem:
     """Where an authorized call goes, or why it must not go anywhere now."""
-    if desk.by_key[grant.key_id] >= desk.settings.max_in_flight_per_key:
+    if desk.by_key.get(grant.key_id, 0) >= desk.settings.max_in_flight_per_key:
         return Problem("too_many_requests")
     if (poisoned := desk.poison.refusal(endpoint, ask)) is not None:
         return poisoned

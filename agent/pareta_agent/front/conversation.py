@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, Final
 
 from pareta_agent.front.envelope import Problem
-from pareta_agent.front.media import points_away
 from pareta_agent.front.routes import CHAT, MESSAGES, RESPONSES, Route
 
 # Tools of other types would be run by the engine, which reaches for other hosts.
@@ -49,7 +48,7 @@ def _wrong_turns(field: str, turns: Any) -> Problem | None:
         return ill_typed(field, "a non-empty array")
     if not all(isinstance(turn, dict) for turn in turns):
         return ill_typed(field, "an array of objects")
-    return Problem("remote_media", param=field) if points_away(turns) else None
+    return None
 
 
 def _wrong_input(said: Any) -> Problem | None:

@@ -6,7 +6,6 @@ import asyncio
 import hmac
 import os
 import socket
-from collections import Counter
 from collections.abc import Callable
 from typing import Protocol
 
@@ -14,6 +13,7 @@ from pareta_agent.access.limits import Limiter
 from pareta_agent.front.choice import Affinity, Room
 from pareta_agent.front.crowd import Crowd
 from pareta_agent.front.deps import FrontDeps, FrontSettings
+from pareta_agent.front.heads import Heads
 from pareta_agent.front.hold import Hold
 from pareta_agent.front.hosts import Hosts
 from pareta_agent.front.partials import Partials
@@ -45,6 +45,7 @@ class Desk:
         self.limiter = Limiter(deps.clock)
         self.hold = Hold(settings, deps)
         self.hosts = Hosts(settings.hosts)
+        self.heads = Heads()
         self.crowd = Crowd(settings.max_connections, settings.max_connections_per_address)
         self.uploads = Uploads(settings)
         self.on_loop_bytes = min(settings.off_loop_body_bytes, settings.max_body_bytes)
@@ -58,9 +59,9 @@ class Desk:
         self.poison = Poison(deps.metrics, deps.clock)
         self.pace: dict[str, float] = {}
         self.partials = Partials(deps.metrics, deps.clock, deps.emit)
-        self.load: Counter[str] = Counter()
+        self.load: dict[str, int] = {}
         self.used_s: dict[str, float] = {}
-        self.by_key: Counter[str] = Counter()
+        self.by_key: dict[str, int] = {}
         self.open: set[Served] = set()
         self.idle = asyncio.Event()
         self.idle.set()
@@ -94,8 +95,8 @@ class Desk:
             self.idle.set()
 
     def begin_run(self, replica: str, key_id: str) -> None:
-        self.load[replica] += 1
-        self.by_key[key_id] += 1
+        _one_more(self.load, replica)
+        _one_more(self.by_key, key_id)
 
     def end_run(self, replica: str, key_id: str, took_s: float) -> None:
         """Names that no longer run anything are forgotten, but for when that was and what it took."""
@@ -108,7 +109,7 @@ class Desk:
     def move_run(self, replica: str, to: str) -> None:
         """A run that one replica lost goes on at another."""
         _one_less(self.load, replica)
-        self.load[to] += 1
+        _one_more(self.load, to)
 
     def tick(self) -> None:
         """Once a second or so: deadlines, stale connections, engines that are gone."""
@@ -121,7 +122,12 @@ class Desk:
         self.pools.keep(sockets, self.settings.pool_idle_s)
 
 
-def _one_less(counter: Counter[str], name: str) -> None:
-    counter[name] -= 1
-    if not counter[name]:
+def _one_more(counter: dict[str, int], name: str) -> None:
+    counter[name] = counter.get(name, 0) + 1
+
+
+def _one_less(counter: dict[str, int], name: str) -> None:
+    if counter[name] == 1:
         del counter[name]
+    else:
+        counter[name] -= 1

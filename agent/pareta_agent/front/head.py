@@ -8,9 +8,9 @@ from typing import Final
 
 MAX_HEAD_BYTES: Final = 32 * 2**10
 _STATUS: Final = re.compile(rb"HTTP/1\.[01] (\d{3})(?: |\r\n|$)")
-_LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d{1,18}) *(?=\r\n|$)")
-_CHUNKED: Final = re.compile(rb"\r\ntransfer-encoding: *chunked *(?=\r\n|$)")
-_CLOSE: Final = re.compile(rb"\r\nconnection: *close *(?=\r\n|$)")
+_FRAMING: Final = re.compile(
+    rb"\r\n(?:content-length: *(\d{1,18})|(transfer-encoding): *chunked|(connection): *close) *(?=\r\n|$)"
+)
 
 
 class BadHead(ValueError):
@@ -33,12 +33,16 @@ def parse_head(head: bytes) -> Head:
     if status is None:
         raise BadHead("no status line")
     lower = head.lower()
-    chunked, length = _CHUNKED.search(lower), _LENGTH.findall(lower)
-    if len(length) > 1 or bool(chunked) == bool(length):
+    lengths, chunked, keep_alive = [], False, True
+    for length, coding, close in _FRAMING.findall(lower):
+        if length:
+            lengths.append(int(length))
+        chunked, keep_alive = chunked or bool(coding), keep_alive and not close
+    if len(lengths) > 1 or chunked == bool(lengths):
         raise BadHead("no single framing of the body")
     return Head(
         status=int(status.group(1)),
-        length=None if chunked else int(length[0]),
-        keep_alive=not _CLOSE.search(lower),
+        length=None if chunked else lengths[0],
+        keep_alive=keep_alive,
         event_stream=b"\r\ncontent-type: text/event-stream" in lower,
     )

@@ -43,6 +43,9 @@ class Request:
     idempotency_key: bytes | None = None
     problem: Problem | None = None
 
+    def without_key(self) -> Request:
+        return replace(self, authorization=b"")
+
     def with_problem(self, problem: Problem) -> Request:
         return replace(self, problem=self.problem or problem)
 

@@ -7,13 +7,13 @@ where a choice was aborted.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 from pareta_agent.meter.record import Outcome, PartialPolicy, UsageSource
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(NamedTuple):
     """What the front saw of one admitted request.
 
     `upstream_status` is None when the engine never answered. `ended` is true when its answer came whole: for a
@@ -64,6 +64,7 @@ TABLE: tuple[Row, ...] = (
 )
 
 
+@lru_cache(maxsize=1024)  # most requests end alike
 def outcome(facts: Facts) -> Outcome:
     """The one outcome of a request; total."""
     return next(result for _, applies, result in TABLE if applies(facts))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -48,6 +49,8 @@ class Spool:
         self._inbox: Inbox[Job] = Inbox()
         self._journal = Journal(store)
         self._open: set[str] = set()
+        self._young: list[Admission] = []
+        self._crowded = False
         self.inherited: tuple[Admission, ...] = ()
         self._admitted = self._terminal = 0
         self._error: BaseException | None = None
@@ -227,13 +230,19 @@ class Spool:
                 self._wake(batch)
 
     def _collect(self, batch: Batch) -> bool:
-        """Fills `batch` with what waits; False at the end of the inbox's life."""
-        idle_s = 0.0 if self._journal.unnumbered else 1.0
-        for job in self._inbox.take(self._settings.batch, idle_s, self._settings.admission_delay_s):
-            if job is None:
-                return False
-            batch.add(job)
-        return True
+        """Fills `batch` with what is to be written now; False at the end of the inbox's life."""
+        delay_s = self._settings.admission_delay_s
+        if self._crowded:
+            time.sleep(self._settings.company_s)  # a commit costs the same for one record and for thirty
+        idle_s = 0.0 if self._journal.unnumbered else delay_s if self._young else 1.0
+        jobs = [*self._young, *self._inbox.take(self._settings.batch, idle_s, delay_s)]
+        for job in jobs:
+            if job is not None:
+                batch.add(job)
+        more = None not in jobs
+        self._young = batch.postpone(self._clock.wall_s(), delay_s) if more else []
+        self._crowded = len(batch.records) >= self._settings.crowd
+        return more
 
     def _write(self, batch: Batch) -> None:
         before = self._journal.head

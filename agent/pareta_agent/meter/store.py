@@ -5,9 +5,10 @@ It knows transactions and rows; threads, futures and policy are the spool's.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import apsw  # noqa: TID251
@@ -16,6 +17,7 @@ from pareta_agent.errors import HostError
 from pareta_agent.meter.event import NO_HASH, Entry, Item, canonical, chain
 
 FORMAT = 1
+ROWS_AT_ONCE = 32
 SEQUENCE_BITS = 40  # an event's key holds its epoch and sequence, so that the table only grows at its end
 
 DiskFull = apsw.FullError
@@ -123,10 +125,18 @@ class Store:
         for each in items:
             sequence = head.sequence + 1
             body = canonical(each, self.source, head.epoch, sequence)
-            previous, head = head.hash, replace(head, sequence=sequence, hash=chain(head.hash, body))
+            previous, head = head.hash, Head(head.epoch, sequence, chain(head.hash, body))
             events.append((key_of(head.epoch, sequence), previous, head.hash, body, at_s))
-        self._writer.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?)", events)
+        for at in range(0, len(events), ROWS_AT_ONCE):
+            self._add_events(events[at : at + ROWS_AT_ONCE])
         return head
+
+    def _add_events(self, rows: Sequence[tuple[int, bytes, bytes, bytes, int]]) -> None:
+        """One statement for all: the interpreter is let go, and fought for, once a statement."""
+        values = ", ".join(["(?, ?, ?, ?, ?)"] * len(rows))
+        self._writer.execute(
+            f"INSERT INTO events VALUES {values}", tuple(itertools.chain.from_iterable(rows))
+        )
 
     def unstage(self, limit: int) -> list[Item]:
         """Takes the oldest staged items out."""
