@@ -68,9 +68,9 @@ class Call:
 
     # the connection's side
 
-    def start(self) -> None:
-        """It is this request's turn on its connection."""
-        self._started = True
+    def start(self, grant: KeyGrant | None = None) -> None:
+        """It is this request's turn on its connection; `grant` where its key is known already."""
+        self._started, self._grant = True, grant
         self._desk.enter(self)
         problem = self._request.problem or self._refusal_at_the_door()
         if problem is not None:
@@ -80,13 +80,6 @@ class Call:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         if not self.more_body:
             self._proceed()
-
-    def start_whole(self, data: bytes, grant: KeyGrant) -> None:
-        """`start` of a call that came in one piece, with a key that is known."""
-        self.more_body = False
-        self.body += data
-        self._grant = grant
-        self.start()
 
     def take_body(self, data: bytes) -> None:
         self.body += data

@@ -96,17 +96,15 @@ class FrontProtocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         self.waiting_since_s = self.idle_since_s = None
         self.cycle = call = Call(self._desk, self, known.route, known.request)
-        call.start_whole(data[found.body_at :], grant)
+        call.body, call.more_body = bytearray(data[found.body_at :]), False
+        call.start(grant)
         return True
 
     def _learn(self, route: Route, request: Request) -> None:
         """Keeps what this head says, if it says nothing out of the ordinary."""
         digest, self._head = self._head, None
-        plain = request.keep_alive and not (
-            request.problem or request.expects_continue or request.idempotency_key
-        )
         bearer = bearer_of(request.authorization)
-        if digest is not None and plain and isinstance(bearer, str):
+        if digest is not None and request.plain and isinstance(bearer, str):
             self._desk.heads.learn(digest, Known(route, request.without_key(), digest_of(bearer)))
 
     # the parser's side

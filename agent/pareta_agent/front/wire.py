@@ -43,6 +43,11 @@ class Request:
     idempotency_key: bytes | None = None
     problem: Problem | None = None
 
+    @property
+    def plain(self) -> bool:
+        """Whether it asks for nothing out of the ordinary."""
+        return self.keep_alive and not (self.expects_continue or self.idempotency_key or self.problem)
+
     def without_key(self) -> Request:
         return replace(self, authorization=b"")
 

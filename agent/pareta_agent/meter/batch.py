@@ -39,11 +39,14 @@ class Batch:
         return len(self.admissions) + len(self.records) + len(self.calls)
 
     @property
-    def urgent(self) -> bool:
-        """Somebody waits for this commit."""
-        return bool(self.records or self.calls)
+    def closed(self) -> set[str]:
+        """The requests that end in this batch."""
+        return {record.admission.request_id for record, _ in self.records}
 
-    def add(self, job: Admission | tuple[UsageRecord, asyncio.Future[None]] | Call) -> None:
+    def add(self, job: Admission | tuple[UsageRecord, asyncio.Future[None]] | Call | None) -> None:
+        """None, the end of all jobs, adds nothing."""
+        if job is None:
+            return
         if isinstance(job, Admission):
             self.admissions.append(job)
         elif isinstance(job, Call):
@@ -58,7 +61,7 @@ class Batch:
         """
         if self.calls or not self.records:
             return []
-        closed = {record.admission.request_id for record, _ in self.records}
+        closed = self.closed
         young = [
             each
             for each in self.admissions
@@ -71,7 +74,7 @@ class Batch:
 
     def moves(self, already_open: Collection[str]) -> tuple[Sequence[tuple[str, bytes]], Sequence[str]]:
         """Rows to add to the open requests and ids to drop; what opens and ends in this batch is neither."""
-        closed = {record.admission.request_id for record, _ in self.records}
+        closed = self.closed
         opened = [
             (each.request_id, orjson.dumps(each)) for each in self.admissions if each.request_id not in closed
         ]

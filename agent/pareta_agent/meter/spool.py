@@ -49,8 +49,7 @@ class Spool:
         self._inbox: Inbox[Job] = Inbox()
         self._journal = Journal(store)
         self._open: set[str] = set()
-        self._young: list[Admission] = []
-        self._crowded = False
+        self._young, self._crowded = list[Admission](), False
         self.inherited: tuple[Admission, ...] = ()
         self._admitted = self._terminal = 0
         self._error: BaseException | None = None
@@ -232,14 +231,13 @@ class Spool:
     def _collect(self, batch: Batch) -> bool:
         """Fills `batch` with what is to be written now; False at the end of the inbox's life."""
         delay_s = self._settings.admission_delay_s
-        if self._crowded:
-            time.sleep(self._settings.company_s)  # a commit costs the same for one record and for thirty
+        if self._crowded:  # a commit costs about the same for one record and for thirty
+            time.sleep(self._settings.company_s)
         idle_s = 0.0 if self._journal.unnumbered else delay_s if self._young else 1.0
-        jobs = [*self._young, *self._inbox.take(self._settings.batch, idle_s, delay_s)]
-        for job in jobs:
-            if job is not None:
-                batch.add(job)
-        more = None not in jobs
+        more = True
+        for job in (*self._young, *self._inbox.take(self._settings.batch, idle_s, delay_s)):
+            more = more and job is not None
+            batch.add(job)
         self._young = batch.postpone(self._clock.wall_s(), delay_s) if more else []
         self._crowded = len(batch.records) >= self._settings.crowd
         return more
@@ -278,12 +276,10 @@ class Spool:
                 self._journal.adopt(now_s)
 
     def _count(self, batch: Batch) -> None:
-        opened = {each.request_id for each in batch.admissions}
-        closed = {record.admission.request_id for record, _ in batch.records}
+        opened, closed = {each.request_id for each in batch.admissions}, batch.closed
         self._admitted += len((opened | closed) - self._open)
         self._terminal += len(closed)
-        self._open |= opened
-        self._open -= closed
+        self._open = (self._open | opened) - closed
 
     def _wake(self, batch: Batch, *, grew: bool = False) -> None:
         if not (batch or grew or self._error):
