@@ -33,6 +33,10 @@ class Pointer(BaseModel):
     serial: int = Field(ge=1, strict=True)
     catalog: Digest
 
+    def follows(self, seen: Pointer) -> bool:
+        """Whether who has taken `seen` may take this one: a later serial, or the same one with the same catalog."""
+        return self.serial > seen.serial or self == seen
+
 
 def catalog_path(digest: str) -> str:
     return f"catalogs/{digest.replace(':', '-')}.json"

@@ -15,6 +15,7 @@ from pathlib import Path
 from pareta_registry.catalog import Catalog
 from pareta_registry.channel import (
     MAX_BYTES,
+    Pointer,
     catalog_path,
     channel_path,
     read_catalog,
@@ -84,9 +85,9 @@ class CatalogFollower:
     async def _look(self, kept: Kept | None) -> Followed:
         envelope = await self._reader.read(channel_path(self._channel), MAX_BYTES)
         pointer = read_pointer(envelope, self._channel, self._trusted, self.where)
-        seen = await asyncio.to_thread(self._keep.serial)
-        if pointer.serial < seen:
-            raise self._rolled_back(pointer.serial, seen)
+        seen = await asyncio.to_thread(self._keep.pointer)
+        if seen is not None and not pointer.follows(seen):
+            raise self._rolled_back(pointer, seen)
         data = None
         if kept is not None and kept.catalog.digest == pointer.catalog:
             catalog = kept.catalog
@@ -97,10 +98,17 @@ class CatalogFollower:
         await asyncio.to_thread(self._keep.write, envelope, pointer, data, confirmed_s)
         return Followed(catalog, pointer.serial, confirmed_s)
 
-    def _rolled_back(self, serial: int, seen: int) -> TrustError:
+    def _rolled_back(self, pointer: Pointer, seen: Pointer) -> TrustError:
+        if pointer.serial == seen.serial:
+            return TrustError(
+                "catalog_equivocated",
+                f"{self.where} names the catalog {pointer.catalog[:19]} as serial {pointer.serial}, this host has seen"
+                f" {seen.catalog[:19]} under that serial",
+                "promote the right one anew, and find out who published two under one serial",
+            )
         return TrustError(
             "catalog_rolled_back",
-            f"{self.where} is at serial {serial}, this host has seen {seen}",
+            f"{self.where} is at serial {pointer.serial}, this host has seen {seen.serial}",
             "to go back to an older catalog promote it anew; where the place itself was set up anew remove"
             f" {self._keep.folder}; otherwise find out who replays old answers",
         )

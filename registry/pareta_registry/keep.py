@@ -38,9 +38,13 @@ class CatalogKeep:
         self._channel = channel
         self._pointer = self.folder / channel_path(channel)
 
+    def pointer(self) -> Pointer | None:
+        """What was taken last, whoever signed it: nothing older is taken any more."""
+        return self._read_pointer(())
+
     def serial(self) -> int:
         """The highest serial that was taken, whoever signed it; 0 for none."""
-        pointer = self._read_pointer(())
+        pointer = self.pointer()
         return pointer.serial if pointer else 0
 
     def stamp(self) -> int:
@@ -70,7 +74,8 @@ class CatalogKeep:
         The pointer is switched last; catalogs that it does not mean go after it.
         """
         with self._locked():
-            if pointer.serial < self.serial():
+            seen = self.pointer()
+            if seen is not None and not pointer.follows(seen):
                 return
             current = self.folder / catalog_path(pointer.catalog)
             if catalog is not None:

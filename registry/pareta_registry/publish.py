@@ -6,7 +6,7 @@ The manifest goes last, so that a reader never finds a name without its bytes.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pareta_registry.build import build_manifest
@@ -25,20 +25,17 @@ _PIECE_BYTES = 1 << 20
 
 
 class _FileBody:
-    """A request body that can be sent twice, read in a thread."""
+    """A request body that can be sent twice."""
 
     def __init__(self, path: Path, on_bytes: Callable[[int], None]) -> None:
         self._path = path
         self._on_bytes = on_bytes
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        file = await asyncio.to_thread(self._path.open, "rb")
-        try:
-            while piece := await asyncio.to_thread(file.read, _PIECE_BYTES):
+    def __iter__(self) -> Iterator[bytes]:
+        with self._path.open("rb") as file:
+            while piece := file.read(_PIECE_BYTES):
                 yield piece
                 self._on_bytes(len(piece))
-        finally:
-            file.close()
 
 
 async def publish(

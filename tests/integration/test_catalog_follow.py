@@ -129,8 +129,8 @@ def node(tmp_path: Path, publisher: Publisher) -> Iterator[Callable[[str], Node]
 
 @needs_registry
 def test_a_channel_in_a_registry(tmp_path: Path, publisher: Publisher, node: Callable[[str], Node]) -> None:
-    """A change of one model gives its endpoint another engine and leaves its neighbour's alone; what is unsigned is
-    refused; the node serves while the registry is away, and starts without it."""
+    """A change of one model gives its endpoint another engine and leaves its neighbour's alone; one that fits
+    nowhere ends nothing; what is unsigned is refused; the node serves while the registry is away, and starts so."""
     with Registry(tmp_path / "registry") as oci:
         where = f"oci://{oci.host}/team/catalog"
         publisher.write("second")
@@ -146,9 +146,22 @@ def test_a_channel_in_a_registry(tmp_path: Path, publisher: Publisher, node: Cal
         after = one.until("live again", live)
         assert (one.engines()["ep_first"], after["catalog"]["serial"]) == (before["ep_first"], 2)
         assert one.engines()["ep_second"] != before["ep_second"]
+        running = one.engines()
         shown = {e["id"]: e["plan"]["max_num_seqs"] for e in after["endpoints"]}
         assert shown["ep_second"] == 3 != shown["ep_first"]
 
+        (variant,) = publisher.model["variants"]
+        publisher.write("second", variants=[variant | {"weights_bytes": 1 << 45}])
+        publisher.promote(where)
+        kept = one.until("told", lambda s: any(e["refused"] for e in s["endpoints"]))
+        assert [e["plan"]["max_num_seqs"] for e in kept["endpoints"] if e["refused"]] == [3]
+        assert (live(kept), one.engines()) == (True, running)
+        publisher.promote(where, catalog=second)
+        one.until(
+            "mended",
+            lambda s: s["catalog"]["digest"] == second and not any(e["refused"] for e in s["endpoints"]),
+        )
+        assert one.engines() == running
         publisher.write("second", engine={"max_num_seqs": 5})
         publisher.promote(where, signed=False)
         refused = one.until("refused", lambda s: bool(s["catalog"]["trouble"]))
@@ -163,14 +176,14 @@ def test_a_channel_in_a_registry(tmp_path: Path, publisher: Publisher, node: Cal
 
         one.start()
         offline = one.until("live without it", live)
-        assert (offline["catalog"]["digest"], offline["catalog"]["serial"]) == (second, 2)
+        assert (offline["catalog"]["digest"], offline["catalog"]["serial"]) == (second, 4)
         assert [e["plan"]["max_num_seqs"] for e in offline["endpoints"] if e["id"] == "ep_second"] == [3]
         oci.start()
         oci.answering()
         back = publisher.promote(where, catalog=first)
         assert back == first
         returned = one.until("rolled back", lambda s: s["catalog"]["digest"] == first)
-        assert (returned["catalog"]["trouble"], returned["catalog"]["serial"]) == (None, 4)
+        assert (returned["catalog"]["trouble"], returned["catalog"]["serial"]) == (None, 6)
 
 
 class Server:

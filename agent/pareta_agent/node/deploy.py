@@ -10,11 +10,11 @@ from pareta_agent.control import wire
 from pareta_agent.control.offer import find, trusts_code
 from pareta_agent.control.reconcile import Wanted
 from pareta_agent.engine.fleet import Fleet
-from pareta_agent.engine.spec import EngineSpec, GuestSpec
 from pareta_agent.engine.view import EndpointStatus, EndpointView
 from pareta_agent.errors import AgentError, NothingFits, RegistryError
 from pareta_agent.hardware.inventory import Inventory
 from pareta_agent.node.healer import Healer
+from pareta_agent.node.order import engine_order, guest_order
 from pareta_agent.node.pins import Pins
 from pareta_agent.node.planner import Planner
 from pareta_agent.node.seat import engine_of, shares, wish_of
@@ -57,6 +57,7 @@ class Deployment:
         self._pins, self._remote_code = Pins(weights, lambda: self._catalog), remote_code
         self._expected: tuple[Wanted, ...] = ()
         self._bases: dict[str, str] = {}
+        self._served: dict[str, tuple[str, str]] = {}
         self.reports: dict[str, PlanReport] = {}
 
     def offer(self, catalog: Catalog) -> list[str]:
@@ -73,15 +74,26 @@ class Deployment:
         self._expected = tuple(wanted)
 
     async def deploy(self, wanted: Wanted) -> None:
-        """Returns once the engines are under way; raises AgentError when they cannot even be started."""
+        """Returns once the engines are under way; raises AgentError when they cannot even be started. What runs of
+        the same task and alias goes on then, as long as the catalog offers them.
+        """
         try:
-            self._show(wanted, "deploying")
+            if not self._serves(wanted):
+                self._show(wanted, "deploying")
             await self._interpreter()
             await self._start(wanted)
+            self._served[wanted.id] = (wanted.task, wanted.alias)
         except AgentError as error:
-            await self._end(wanted.id)  # what ran is not what is wanted
-            self._show(wanted, "failed", f"it could not be started ({error.code})")
+            if not self._serves(wanted):
+                await self._end(wanted.id)
+                self._show(wanted, "failed", f"it could not be started ({error.code})")
             raise
+
+    def _serves(self, wanted: Wanted) -> bool:
+        view = self._fleet.view().endpoints.get(wanted.id)
+        same = self._served.get(wanted.id) == (wanted.task, wanted.alias)
+        offered = isinstance(resolve(self._catalog, wanted.task, wanted.alias), Resolution)
+        return same and offered and view is not None and view.status in ("deploying", "live", "cold")
 
     async def begin(self, running: frozenset[str]) -> None:
         await self._fleet.end_survivors(await self._engines(running))
@@ -131,6 +143,7 @@ class Deployment:
     async def _end(self, endpoint: str) -> None:
         """Its engines end, its GPUs are free, its weights may be evicted; an engine that others share goes on."""
         engine = self._bases.pop(endpoint, endpoint)
+        self._served.pop(endpoint, None)
         await self._fleet.unwant(endpoint)
         self._pins.drop(endpoint)
         if engine in self._bases.values():
@@ -148,12 +161,15 @@ class Deployment:
         request = self._request(resolution, wanted)
         wish = wish_of(resolution, request)
         engine = engine_of(wanted.id, resolution, wish)
-        if self._bases.get(wanted.id, engine) != engine:
+        if (base := self._bases.get(wanted.id, engine)) != engine:
+            await self._room(resolution, request, base)
             await self._end(wanted.id)
         if not (shares(resolution) and self._fleet.runs(engine)):
             await self._run(engine, wanted, resolution, request, wish)
         if shares(resolution):
-            await self._fleet.lodge(self._guest(wanted, resolution, engine))
+            adapter = resolution.adapter
+            fetch = self._pins.fetch(wanted.id, adapter) if adapter else None
+            await self._fleet.lodge(guest_order(wanted, resolution, engine, fetch))
             self._bases[wanted.id] = engine
         self._fleet.retry(wanted.id)
 
@@ -164,39 +180,10 @@ class Deployment:
         code = trusts_code(resolution, self._remote_code)
         chosen = await self._plan(engine, wanted, resolution, request, wish)
         variant = next(v for v in resolution.model.variants if v.name == chosen.variant)
-        own = not shares(resolution)
-        spec = EngineSpec(
-            endpoint=engine,
-            org=wanted.org if own else "",
-            task=wanted.task if own else "",
-            alias=resolution.alias.id if own else "",
-            plan=chosen,
-            fetch=self._pins.fetch(engine, variant, code=code),
-            revision=variant.artifact,
-            canaries=resolution.model.canaries,
-            remote_code=code,
-            system_prompt=resolution.task.system_prompt if own and wanted.inject_system_prompt else None,
-            created_s=wanted.created_s,
-            wish=wish,
-            shared=not own,
-        )
+        fetch = self._pins.fetch(engine, variant, code=code)
+        spec = engine_order(engine, wanted, resolution, chosen, fetch, code, wish)
         self._healer.deployed(spec, self.reports[engine])
         await self._fleet.want(spec)
-
-    def _guest(self, wanted: Wanted, resolution: Resolution, engine: str) -> GuestSpec:
-        adapter = resolution.adapter
-        return GuestSpec(
-            endpoint=wanted.id,
-            org=wanted.org,
-            task=wanted.task,
-            alias=resolution.alias.id,
-            engine=engine,
-            revision=adapter.artifact if adapter else None,
-            fetch=self._pins.fetch(wanted.id, adapter) if adapter else None,
-            canaries=adapter.canaries if adapter else (),
-            system_prompt=resolution.task.system_prompt if wanted.inject_system_prompt else None,
-            created_s=wanted.created_s,
-        )
 
     def _resolve(self, wanted: Wanted) -> Resolution:
         self._emit(Phase(wanted.id, "resolve", "started"))
@@ -234,6 +221,15 @@ class Deployment:
         need = Need("", model.architecture, model.variants, request)
         return await self._planner.judge(need, taken, self._healer.measured)
 
+    async def _room(self, resolution: Resolution, request: PlanRequest, base: str) -> None:
+        """Raises unless it will have a place once this base is left, which may end it."""
+        trusts_code(resolution, self._remote_code)
+        alone = len(self._fleet.guests(base)) == 1
+        taken = _gpus(self._running(but=base if alone else ""))
+        report = await self._report(resolution, request, taken)
+        if report.best is None:
+            raise NothingFits("nothing_fits", refusal(report), "stop another endpoint, or give it more room")
+
     async def _plan(
         self, engine: str, wanted: Wanted, resolution: Resolution, request: PlanRequest, wish: str
     ) -> Plan:
@@ -249,7 +245,8 @@ class Deployment:
             need = Need(engine, model.architecture, model.variants, request)
             needs = [need, *self._undecided(engine, running)]
             report = await self._planner.report(needs, running, self._healer.measured)
-        self.reports[engine] = report
+        if report.best is not None or not self._fleet.runs(engine):
+            self.reports[engine] = report
         seconds = time.perf_counter() - begun_s
         if report.best is None:
             said = refusal(report)

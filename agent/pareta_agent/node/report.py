@@ -80,7 +80,7 @@ class Report:
 
     def status(self) -> dict[str, Any]:
         """For `pareta-agent status`: plain values."""
-        beat, plans = self.heart.view, self.plans()
+        beat, plans, refused = self.heart.view, self.plans(), self.controller.failures
         endpoints = self.fleet.view().endpoints.values() if self.fleet else ()
         return {
             "endpoints": [
@@ -95,6 +95,7 @@ class Report:
                     "plan": plans.get(e.runs_on),
                     "last_start_s": self._last_start_s.get(e.runs_on),
                     "shared_engine": e.engine,
+                    "refused": refused[e.id].message if e.id in refused else None,
                 }
                 for e in endpoints
             ],

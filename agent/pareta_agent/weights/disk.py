@@ -9,13 +9,12 @@ import errno
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pareta_agent.errors import HostError
 
-_MAX_PIECES = 1024
 _FICLONE = 0x40049409
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -59,22 +58,19 @@ def free_bytes(root: Path) -> int:
     return shutil.disk_usage(root).free
 
 
-def write_at(path: Path, offset: int, pieces: Sequence[bytes]) -> int:
-    """Writes the pieces one after the other from `offset` on; returns their bytes.
+def write_at(path: Path, offset: int, piece: bytes | memoryview) -> None:
+    """Writes the piece at `offset`.
 
     The file is opened anew so that a late thread never holds a stale one.
     """
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
-    total = sum(map(len, pieces))
+    rest = memoryview(piece)
     try:
-        written = os.pwritev(descriptor, pieces[:_MAX_PIECES], offset)
-        if written < total:
-            rest = memoryview(b"".join(pieces))
-            while written < total:
-                written += os.pwrite(descriptor, rest[written:], offset + written)
+        while rest:
+            written = os.pwrite(descriptor, rest, offset)
+            offset, rest = offset + written, rest[written:]
     finally:
         os.close(descriptor)
-    return total
 
 
 def share(source: Path, target: Path) -> None:
@@ -95,18 +91,19 @@ def sync_tree(root: Path) -> None:
     for folder, _folders, names in os.walk(root):
         for name in names:
             path = Path(folder, name)
-            _sync(path)
+            sync(path)
             path.chmod(0o444)
-        _sync(Path(folder))
+        sync(Path(folder))
 
 
 def publish(partial: Path, final: Path) -> None:
     """Gives a synced directory its final name, durably and atomically."""
     partial.rename(final)
-    _sync(final.parent)
+    sync(final.parent)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """What was written to the file, or renamed in the folder, is on stable storage when this returns."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +18,9 @@ from pareta_agent.weights.settings import WeightsSettings
 from pareta_agent.weights.thread import whole
 from pareta_registry.errors import ArtifactError
 from pareta_registry.stores import Store
+from pareta_registry.stores.base import Piece
 
-_WRITE_BYTES = 2 << 20
+Update = Callable[[Piece], None]
 _BACKOFF_BASE_S, _BACKOFF_CAP_S, _RETRY_AFTER_CAP_S = 0.25, 30.0, 120.0
 
 
@@ -55,23 +56,27 @@ class PartFetcher:
         self._clock = clock
         self._on_bytes = on_bytes
 
-    async def fetch(self, part: Part) -> None:
-        """The whole part is in its file when this returns; a retry goes on where the last attempt was cut."""
+    async def fetch(self, part: Part, update: Update | None = None) -> None:
+        """The whole part is in its file when this returns; a retry goes on where the last attempt was cut.
+
+        `update` gets each of its bytes once, in order, after it was written.
+        """
         position = part.start
         for attempt in range(1, self._settings.part_attempts + 1):
-            position, failure = await self._attempt(part, position)
+            position, failure = await self._attempt(part, position, update)
             if failure is None:
                 return
             if not failure.retryable or attempt == self._settings.part_attempts:
                 raise failure
             await self._clock.sleep(pause_s(attempt, failure.retry_after_s))
 
-    async def _attempt(self, part: Part, position: int) -> tuple[int, ArtifactError | None]:
+    async def _attempt(
+        self, part: Part, position: int, update: Update | None
+    ) -> tuple[int, ArtifactError | None]:
         """Reads on from `position`; returns how far it came and what stopped it, if anything."""
         stall_s = self._settings.stall_timeout_s
         loop = asyncio.get_running_loop()
-        pending: list[bytes] = []
-        pending_bytes = 0
+        path = self._target / part.path
         failure: ArtifactError | None = None
         try:
             async with (
@@ -80,30 +85,21 @@ class PartFetcher:
             ):
                 async for piece in pieces:
                     stall.reschedule(None)
-                    pending.append(piece)
-                    pending_bytes += len(piece)
-                    if position + pending_bytes > part.stop:
+                    if position + len(piece) > part.stop:
                         return position, self._failure(
                             part, "artifact_overlong", "more bytes than were asked for"
                         )
-                    if pending_bytes >= _WRITE_BYTES:
-                        position = await self._write(part, position, pending)
-                        pending, pending_bytes = [], 0
+                    await whole(_keep, path, position, piece, update)
+                    position += len(piece)
+                    self._on_bytes(len(piece))
                     stall.reschedule(loop.time() + stall_s)
         except TimeoutError:
             failure = self._failure(part, "artifact_stalled", f"nothing for {stall_s:g} s")
         except ArtifactError as error:
             failure = error
-        if pending:
-            position = await self._write(part, position, pending)
         if failure is None and position < part.stop:
             failure = self._failure(part, "artifact_truncated", f"an end after {position - part.start} bytes")
         return position, failure
-
-    async def _write(self, part: Part, position: int, pieces: Sequence[bytes]) -> int:
-        count = await whole(write_at, self._target / part.path, position, pieces)
-        self._on_bytes(count)
-        return position + count
 
     def _failure(self, part: Part, code: str, sent: str) -> ArtifactError:
         return ArtifactError(
@@ -112,6 +108,12 @@ class PartFetcher:
             "look at the registry and the network between it and this host, then start again: the fetch resumes",
             retryable=code != "artifact_overlong",
         )
+
+
+def _keep(path: Path, position: int, piece: Piece, update: Update | None) -> None:
+    write_at(path, position, piece)
+    if update is not None:
+        update(piece)
 
 
 def pause_s(attempt: int, retry_after_s: float | None) -> float:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pareta_agent.clock import Clock
-from pareta_agent.weights.disk import share
+from pareta_agent.weights.disk import share, sync
 from pareta_agent.weights.journal import Journal
-from pareta_agent.weights.part import Part, PartFetcher
+from pareta_agent.weights.part import Part, PartFetcher, Update
 from pareta_agent.weights.progress import Meter
 from pareta_agent.weights.settings import WeightsSettings
 from pareta_agent.weights.thread import whole
@@ -23,7 +23,7 @@ from pareta_registry.errors import ArtifactError
 from pareta_registry.manifest import Manifest
 from pareta_registry.stores import Store
 
-_HASH_BYTES = 1 << 20
+_HASH_BYTES = 1 << 18  # what a core keeps at hand
 
 
 class Transfer:
@@ -48,6 +48,8 @@ class Transfer:
         self._journal = Journal(journal, f"{manifest.digest} {settings.part_bytes}")
         self._fetcher = PartFetcher(store, target, settings, clock, meter.fetched)
         self._arrived: dict[Part, asyncio.Event] = {}
+        self._turns: dict[Part, Update] = {}
+        self._hashed: set[Part] = set()
         self._hashers = asyncio.Semaphore(max(2, os.cpu_count() or 2))
 
     async def prepare(self) -> int:
@@ -92,6 +94,7 @@ class Transfer:
     async def _pass(self, indexes: Sequence[int]) -> list[int]:
         """Fetches and hashes the given files; returns, and forgets, those whose sha256 is wrong."""
         files = self._manifest.files
+        self._turns, self._hashed = {}, set()
         self._arrived = {part: asyncio.Event() for index in indexes for part in self._parts(index)}
         kept_bytes = 0
         for part, arrived in self._arrived.items():
@@ -101,7 +104,9 @@ class Transfer:
         settled_bytes = self._manifest.total_bytes - sum(files[index].size_bytes for index in indexes)
         self._meter.restart(settled_bytes + kept_bytes, settled_bytes)
         missing = [p for p, arrived in self._arrived.items() if not (arrived.is_set() or self._local(p.path))]
-        queue = iter(missing)
+        queue = iter(
+            sorted(missing, key=lambda part: (part.index, part.file))
+        )  # several files' hashes at once
         try:
             async with asyncio.TaskGroup() as tasks:
                 verdicts = [tasks.create_task(self._verify(index)) for index in indexes]
@@ -116,12 +121,18 @@ class Transfer:
 
     async def _work(self, queue: Iterator[Part]) -> None:
         for part in queue:
-            await self._fetcher.fetch(part)
+            update = self._turns.get(part)
+            await self._fetcher.fetch(part, update)
+            if update:
+                self._hashed.add(part)
             await whole(self._journal.add, part.file, part.index)
             self._arrived[part].set()
 
     async def _verify(self, index: int) -> bool:
-        """Whether the file's sha256 is right; follows the parts as they arrive, in order."""
+        """Whether the file's sha256 is right; follows the parts as they arrive, in order.
+
+        A part whose turn it is before it begins to arrive is hashed from memory, the others from the page cache.
+        """
         file = self._manifest.files[index]
         path = self._target / file.path
         local = self._local(file.path)
@@ -130,12 +141,15 @@ class Transfer:
             self._meter.fetched(file.size_bytes)
         digest = hashlib.sha256()
         for part in self._parts(index):
-            if not local:
+            if not local and not self._arrived[part].is_set():
+                self._turns[part] = digest.update
                 await self._arrived[part].wait()
-            async with self._hashers:
-                await whole(hash_range, path, part.start, part.stop, digest.update)
+            if part not in self._hashed:
+                async with self._hashers:
+                    await whole(hash_range, path, part.start, part.stop, digest.update)
             self._meter.hashed(part.size_bytes)
         size = await whole(os.path.getsize, path)
+        await whole(sync, path)
         return digest.hexdigest() == file.sha256 and size == file.size_bytes
 
     def _parts(self, index: int) -> Iterator[Part]:
@@ -147,13 +161,14 @@ class Transfer:
         return (part.file, part.index) in self._journal.done
 
 
-def hash_range(path: Path, start: int, stop: int, update: Callable[[bytes], None]) -> None:
+def hash_range(path: Path, start: int, stop: int, update: Update) -> None:
     """Feeds the bytes [start, stop) of a file to `update`."""
-    with path.open("rb") as file:
+    buffer = memoryview(bytearray(min(_HASH_BYTES, max(1, stop - start))))
+    with path.open("rb", buffering=0) as file:
         file.seek(start)
-        while start < stop and (piece := file.read(min(_HASH_BYTES, stop - start))):
-            update(piece)
-            start += len(piece)
+        while start < stop and (count := file.readinto(buffer[: stop - start])):
+            update(buffer[:count])
+            start += count
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

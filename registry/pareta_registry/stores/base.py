@@ -12,6 +12,7 @@ from pareta_registry.errors import ArtifactError
 from pareta_registry.manifest import SIGNATURE_NAME
 
 MAX_SIGNATURE_BYTES = 8 << 20
+Piece = bytes | memoryview
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +60,10 @@ class Store(Protocol):
     async def stat(self, path: str) -> Entry:
         """One file; ArtifactError `artifact_missing` when it is not there."""
 
-    def read(self, path: str, start: int, stop: int) -> AsyncGenerator[bytes]:
-        """The bytes [start, stop) in order, in pieces of at most a few MiB; may end early, never late."""
+    def read(self, path: str, start: int, stop: int) -> AsyncGenerator[Piece]:
+        """The bytes [start, stop) in order, in pieces of at most a few MiB; may end early, never late.
+
+        A piece holds until the next one is asked for."""
 
     async def signature(self) -> bytes | None:
         """What vouches for the artifact (`model_signature` reads it), None when nothing does."""

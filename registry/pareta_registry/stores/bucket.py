@@ -14,7 +14,7 @@ from obstore.exceptions import BaseError, NotFoundError, PermissionDeniedError, 
 from obstore.store import from_url
 
 from pareta_registry.errors import ArtifactError
-from pareta_registry.stores.base import Entry, signature_beside
+from pareta_registry.stores.base import Entry, Piece, signature_beside
 from pareta_registry.stores.settings import StoreSettings
 
 _PIECE_BYTES = 1 << 20
@@ -49,7 +49,7 @@ class BucketStore:
             found = await obstore.head_async(self._store, path)
         return Entry(path, int(found["size"]))
 
-    async def read(self, path: str, start: int, stop: int) -> AsyncGenerator[bytes]:
+    async def read(self, path: str, start: int, stop: int) -> AsyncGenerator[Piece]:
         with self._errors(path):
             answer = await obstore.get_async(self._store, path, options={"range": (start, stop)})
             if tuple(answer.range) != (start, stop):
@@ -59,7 +59,7 @@ class BucketStore:
                     "publish the artifact again",
                 )
             async for piece in answer.stream(min_chunk_size=_PIECE_BYTES):
-                yield bytes(piece)
+                yield memoryview(piece)
 
     async def signature(self) -> bytes | None:
         return await signature_beside(self)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pareta_registry.errors import ArtifactError
 from pareta_registry.manifest import BESIDE, path_refusal
-from pareta_registry.stores.base import Entry, signature_beside
+from pareta_registry.stores.base import Entry, Piece, signature_beside
 
 _PIECE_BYTES = 4 << 20
 
@@ -31,7 +31,7 @@ class FileStore:
     async def stat(self, path: str) -> Entry:
         return Entry(path, (await asyncio.to_thread(self._status, path)).st_size)
 
-    async def read(self, path: str, start: int, stop: int) -> AsyncGenerator[bytes]:
+    async def read(self, path: str, start: int, stop: int) -> AsyncGenerator[Piece]:
         while start < stop:
             piece = await asyncio.to_thread(self._piece, path, start, min(_PIECE_BYTES, stop - start))
             if not piece:

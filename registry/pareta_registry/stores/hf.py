@@ -5,6 +5,7 @@ A branch or a tag can move, so only a commit is taken.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import AsyncGenerator
 from pathlib import Path
@@ -15,11 +16,14 @@ from yarl import URL
 
 from pareta_registry.errors import ArtifactError
 from pareta_registry.manifest import MANIFEST_NAME, path_refusal
-from pareta_registry.stores.base import Entry, signature_beside
+from pareta_registry.stores.base import Entry, Piece, signature_beside
 from pareta_registry.stores.http import HttpClient
 from pareta_registry.stores.settings import StoreSettings
 
 _SOURCE = re.compile(r"hf://([A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*)@([0-9a-f]{40})")
+
+_NEXT = re.compile(r'<([^>]+)>;\s*rel="next"')
+_MAX_LIST_BYTES = 32 << 20
 
 
 class HfStore:
@@ -64,7 +68,7 @@ class HfStore:
             )
         return entry
 
-    async def read(self, path: str, start: int, stop: int) -> AsyncGenerator[bytes]:
+    async def read(self, path: str, start: int, stop: int) -> AsyncGenerator[Piece]:
         url = URL(f"{self._endpoint}/{self._repository}/resolve/{self._revision}/{quote(path)}", encoded=True)
         ranged = {**self._headers, "Range": f"bytes={start}-{stop - 1}"}
         async with self._http.request("GET", url, ranged) as response:
@@ -89,7 +93,7 @@ class HfStore:
             async with self._http.request("GET", url, self._headers) as response:
                 self._http.check(response, url)
                 try:
-                    for item in await response.json(content_type=None):
+                    for item in json.loads(await self._http.body(response, _MAX_LIST_BYTES)):
                         if item["type"] == "file":
                             yield _entry(item)
                 except (ValueError, KeyError, TypeError):
@@ -98,8 +102,8 @@ class HfStore:
                         f"{self.where} lists its files in no known form",
                         "look at the mirror",
                     ) from None
-                following = response.links.get("next")
-                url = url.join(URL(str(following["url"]))) if following else None
+                following = _NEXT.search(response.headers.get("Link", ""))
+                url = url.join(URL(following[1], encoded=True)) if following else None
 
 
 def _entry(item: dict[str, Any]) -> Entry:

@@ -5,23 +5,28 @@ Redirects are followed here, so that credentials go to nobody but the host that 
 
 from __future__ import annotations
 
+import asyncio
 import re
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
+from http.client import HTTPException
+from typing import Any, ParamSpec, TypeVar
 
-import aiohttp
 from yarl import URL
 
 from pareta_registry.errors import ArtifactError
+from pareta_registry.stores.connection import Answer, Connection
 from pareta_registry.stores.settings import StoreSettings
 
+P = ParamSpec("P")
+T = TypeVar("T")
 _REDIRECTS = (301, 302, 303, 307, 308)
 _MAX_REDIRECTS = 5
-_BUFFER_BYTES = 1 << 18
+_PIECE_BYTES, _SMALL_BYTES, _MAX_THREADS = 2 << 20, 1 << 16, 64
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 
 
@@ -39,57 +44,62 @@ def tls_context(settings: StoreSettings) -> ssl.SSLContext:
 
 
 class HttpClient:
-    """A session that opens when it is first used. Subclasses nothing, knows no protocol above HTTP."""
+    """Connections that are made when they are first needed, each used in a thread. Knows no protocol above HTTP."""
 
     def __init__(self, settings: StoreSettings, where: str) -> None:
         self._settings = settings
         self._where = where
-        self._session: aiohttp.ClientSession | None = None
+        self._idle: dict[URL, list[Connection]] = {}
+        self._threads: ThreadPoolExecutor | None = None
         self._tls: ssl.SSLContext | None = None
 
     async def close(self) -> None:
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        for connection in (each for idle in self._idle.values() for each in idle):
+            connection.close()
+        self._idle.clear()
+        if self._threads is not None:
+            self._threads.shutdown(wait=False)
+            self._threads = None
 
     @asynccontextmanager
     async def request(
         self, method: str, url: URL, headers: Mapping[str, str], data: Any = None
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """The answer after redirects, whatever its status; ArtifactError when there is none."""
-        response: aiohttp.ClientResponse | None = None
+    ) -> AsyncIterator[Answer]:
+        """The answer after redirects, whatever its status; ArtifactError when there is none. `data` is bytes, or
+        yields them, each time that it is gone through."""
+        answer: Answer | None = None
         try:
-            response = await self._follow(method, url, dict(headers), data)
-            yield response
-        except aiohttp.ClientConnectorCertificateError as error:
+            answer = await self._follow(method, url, dict(headers), data)
+            yield answer
+        except ssl.SSLCertVerificationError as error:
             raise self._untrusted(url, error) from None
-        except (aiohttp.ClientError, OSError) as error:
+        except (HTTPException, OSError) as error:
             raise self._unreachable(url, error) from None
         finally:
-            if response is not None:
-                response.close()
+            if answer is not None:
+                self._give_back(answer)
 
-    async def pieces(
-        self, response: aiohttp.ClientResponse, url: URL, start: int, stop: int
-    ) -> AsyncGenerator[bytes]:
+    async def pieces(self, answer: Answer, url: URL, start: int, stop: int) -> AsyncGenerator[memoryview]:
         """The body of an answer to a request for bytes [start, stop), once it is known to be that."""
-        self.check(response, url)
-        self._check_range(response, url, start, stop)
-        async for piece in response.content.iter_any():
-            yield piece
+        self.check(answer, url)
+        self._check_range(answer, url, start, stop)
+        buffer = memoryview(bytearray(min(_PIECE_BYTES, max(1, stop - start))))
+        while count := await self._threaded(answer.connection, answer.fill, buffer):
+            yield buffer[:count]
 
-    async def body(self, response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
+    async def body(self, answer: Answer, max_bytes: int) -> bytes:
         """The first `max_bytes` of a small answer."""
-        data = bytearray()
-        async for piece in response.content.iter_any():
-            data += piece
-            if len(data) >= max_bytes:
+        data, buffer = bytearray(), memoryview(bytearray(_SMALL_BYTES))
+        while len(data) < max_bytes:
+            count = await self._threaded(answer.connection, answer.fill, buffer)
+            if not count:
                 break
+            data += buffer[:count]
         return bytes(data[:max_bytes])
 
-    def check(self, response: aiohttp.ClientResponse, url: URL) -> None:
+    def check(self, answer: Answer, url: URL) -> None:
         """ArtifactError unless the status is a success; retryable where waiting may help."""
-        status = response.status
+        status = answer.status
         if status < 300:
             return
         place = f"{self._where} answered {status} for {url.path}"
@@ -104,34 +114,32 @@ class HttpClient:
             place,
             "try again later" if retryable else "look at the store's log",
             retryable=retryable,
-            retry_after_s=retry_after_s(response.headers.get("Retry-After")),
+            retry_after_s=retry_after_s(answer.headers.get("Retry-After")),
         )
 
-    def _check_range(self, response: aiohttp.ClientResponse, url: URL, start: int, stop: int) -> None:
-        if response.status == 200 and start == 0 and response.content_length in (None, stop):
+    def _check_range(self, answer: Answer, url: URL, start: int, stop: int) -> None:
+        if answer.status == 200 and start == 0 and answer.length_bytes in (None, stop):
             return
-        found = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
-        if response.status == 206 and found and (int(found[1]), int(found[2])) == (start, stop - 1):
+        found = _CONTENT_RANGE.fullmatch(answer.headers.get("Content-Range", ""))
+        if answer.status == 206 and found and (int(found[1]), int(found[2])) == (start, stop - 1):
             return
         raise ArtifactError(
             "range_refused",
-            f"{self._where} did not send bytes {start} to {stop} of {url.path}, but {response.status} "
-            f"{response.headers.get('Content-Range', 'without a range')}",
+            f"{self._where} did not send bytes {start} to {stop} of {url.path}, but {answer.status} "
+            f"{answer.headers.get('Content-Range', 'without a range')}",
             "the file there is shorter than declared, or a proxy drops ranges: publish it again, or bypass the proxy",
         )
 
-    async def _follow(
-        self, method: str, url: URL, headers: dict[str, str], data: Any
-    ) -> aiohttp.ClientResponse:
-        session = self._session or self._open()
+    async def _follow(self, method: str, url: URL, headers: dict[str, str], data: Any) -> Answer:
         for _ in range(_MAX_REDIRECTS):
-            response = await session.request(
-                method, url, headers=headers, data=data, allow_redirects=False, ssl=self._trust(url)
-            )
-            location = response.headers.get("Location")
-            if response.status not in _REDIRECTS or not location:
-                return response
-            response.release()
+            answer = await self._exchange(method, url, headers, data)
+            location = answer.headers.get("Location")
+            if answer.status not in _REDIRECTS or not location:
+                return answer
+            try:
+                await self.body(answer, _SMALL_BYTES)
+            finally:
+                self._give_back(answer)
             target = url.join(URL(location, encoded=True))
             if target.scheme not in ("http", "https") or (url.scheme, target.scheme) == ("https", "http"):
                 raise ArtifactError(
@@ -146,25 +154,47 @@ class HttpClient:
             "redirect_refused", f"{self._where} redirects without end", "look at its configuration"
         )
 
-    def _trust(self, url: URL) -> ssl.SSLContext | bool:
-        if url.scheme == "https" and self._tls is None:
-            self._tls = tls_context(self._settings)
-        return self._tls or True
+    async def _exchange(self, method: str, url: URL, headers: Mapping[str, str], data: Any) -> Answer:
+        """On a connection that is open if there is one; those that the server has closed meanwhile are passed over."""
+        while True:
+            idle = self._idle.get(url.origin())
+            connection = idle.pop() if idle else Connection(url.origin(), self._trust(url), self._settings)
+            try:
+                return await self._threaded(connection, connection.exchange, method, url, headers, data)
+            except BaseException as error:
+                if not isinstance(error, asyncio.CancelledError):
+                    connection.close()
+                if not (connection.is_used and isinstance(error, ConnectionError)):
+                    raise
 
-    def _open(self) -> aiohttp.ClientSession:
-        timeouts = self._settings
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0),
-            timeout=aiohttp.ClientTimeout(
-                total=None, sock_connect=timeouts.connect_timeout_s, sock_read=timeouts.answer_timeout_s
-            ),
-            headers={"Accept-Encoding": "identity", "User-Agent": "pareta-registry"},
-            auto_decompress=False,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            read_bufsize=_BUFFER_BYTES,
-            trust_env=True,
-        )
-        return self._session
+    async def _threaded(
+        self, connection: Connection, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Blocking work of a connection; who is cancelled does not wait for it, and it is closed at its end."""
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(_MAX_THREADS, "store")
+        running = self._threads.submit(work, *args, **kwargs)
+        try:
+            return await asyncio.shield(asyncio.wrap_future(running))
+        except asyncio.CancelledError:
+            connection.cut()
+            running.add_done_callback(lambda _: connection.close())
+            raise
+
+    def _give_back(self, answer: Answer) -> None:
+        connection = answer.connection
+        if answer.is_whole and self._threads is not None:
+            connection.is_used = True
+            self._idle.setdefault(connection.origin, []).append(connection)
+        elif not connection.is_cut:
+            connection.close()
+
+    def _trust(self, url: URL) -> ssl.SSLContext | None:
+        if url.scheme != "https":
+            return None
+        if self._tls is None:
+            self._tls = tls_context(self._settings)
+        return self._tls
 
     def _untrusted(self, url: URL, error: Exception) -> ArtifactError:
         return ArtifactError(

@@ -10,7 +10,7 @@ from pareta_registry.errors import ArtifactError
 from pareta_registry.manifest import ArtifactFile, Manifest
 from pareta_registry.model_signature import BUNDLE_TYPE
 from pareta_registry.modelpack import unpack
-from pareta_registry.stores.base import MAX_SIGNATURE_BYTES, Entry
+from pareta_registry.stores.base import MAX_SIGNATURE_BYTES, Entry, Piece
 from pareta_registry.stores.oci_reference import parse_reference, signature_tag
 from pareta_registry.stores.oci_repository import OciRepository
 from pareta_registry.stores.settings import StoreSettings
@@ -35,7 +35,7 @@ class OciStore:
         file = await self._file(path)
         return Entry(file.path, file.size_bytes, file.sha256)
 
-    async def read(self, path: str, start: int, stop: int) -> AsyncGenerator[bytes]:
+    async def read(self, path: str, start: int, stop: int) -> AsyncGenerator[Piece]:
         file = await self._file(path)
         url = self._repository.url("blobs", f"sha256:{file.sha256}")
         async with self._repository.request("GET", url, {"Range": f"bytes={start}-{stop - 1}"}) as response:

@@ -6,6 +6,7 @@ Token protocol: https://distribution.github.io/distribution/spec/auth/token/
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 
 from yarl import URL
@@ -14,6 +15,7 @@ from pareta_registry.errors import ArtifactError
 from pareta_registry.stores.credentials import Credentials
 from pareta_registry.stores.http import HttpClient
 
+_MAX_TOKEN_BYTES = 1 << 20
 _PARAMETER = re.compile(r'(\w+)="([^"]*)"')
 
 
@@ -62,7 +64,7 @@ class Authorizer:
                 raise self._unauthorized()
             self._http.check(response, url)
             try:
-                answer = await response.json(content_type=None)
+                answer = json.loads(await self._http.body(response, _MAX_TOKEN_BYTES))
                 token = answer.get("token") or answer["access_token"]
             except (ValueError, KeyError, AttributeError):
                 raise self._unauthorized() from None

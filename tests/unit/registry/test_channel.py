@@ -142,6 +142,22 @@ async def test_a_replayed_pointer_is_refused(team: Team, follower: Callable[...,
     assert (found.catalog, found.refusal) == (team.first, None)
 
 
+async def test_two_catalogs_under_one_serial(team: Team, follower: Callable[..., CatalogFollower]) -> None:
+    """Both well signed: whichever this host saw first stays, the other is told; the next serial is taken."""
+    await team.promote(team.first)
+    before = team.pointer.read_bytes()
+    await team.promote(team.second)
+    await follower().refresh()
+    team.pointer.write_bytes(before)
+    await team.promote(team.first)
+    found = await follower().refresh()
+    assert isinstance(found.refusal, TrustError)
+    assert (found.catalog, found.refusal.code) == (team.second, "catalog_equivocated")
+    assert team.first.digest[:19] in found.refusal.message
+    await team.promote(team.first)
+    assert (await follower().refresh()).refusal is None
+
+
 async def test_the_replay_guard_outlives_a_damaged_catalog(
     team: Team, follower: Callable[..., CatalogFollower], tmp_path: Path
 ) -> None:

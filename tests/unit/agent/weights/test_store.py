@@ -142,15 +142,15 @@ async def test_a_disk_that_fills_up_is_told(
     store: WeightsStore, variant: Variant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """ENOSPC in the middle leaves nothing under the final name, and the next fetch resumes."""
-    real, budget = os.pwritev, [200_000]
+    real, budget = os.pwrite, [200_000]
 
-    def pwritev(descriptor: int, pieces: list[bytes], offset: int) -> int:
-        budget[0] -= sum(map(len, pieces))
+    def pwrite(descriptor: int, piece: bytes, offset: int) -> int:
+        budget[0] -= len(piece)
         if budget[0] < 0:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return real(descriptor, pieces, offset)
+        return real(descriptor, piece, offset)
 
-    monkeypatch.setattr(os, "pwritev", pwritev)
+    monkeypatch.setattr(os, "pwrite", pwrite)
     error = await refused(store, variant)
     assert error.code == "disk_full"
     assert not store.has(variant.artifact)
@@ -240,11 +240,9 @@ async def test_what_is_in_use_cannot_be_removed(store: WeightsStore, variant: Va
 
 def test_short_writes_are_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A disk that takes a few bytes at a time gets all of them, at their place."""
-    real = os.pwritev
-    monkeypatch.setattr(
-        os, "pwritev", lambda descriptor, pieces, offset: real(descriptor, [pieces[0][:2]], offset)
-    )
-    assert disk.write_at(tmp_path / "a", 3, [b"abc", b"defg"]) == 7
+    real = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda descriptor, piece, offset: real(descriptor, piece[:2], offset))
+    disk.write_at(tmp_path / "a", 3, b"abcdefg")
     assert (tmp_path / "a").read_bytes() == b"\0\0\0abcdefg"
 
 

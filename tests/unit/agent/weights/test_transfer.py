@@ -151,11 +151,12 @@ async def test_a_cut_fetch_resumes(begin, tmp_path: Path) -> None:
         await transfer.run()
     store = ScriptedStore(FILES)
     transfer, seen = begin(store)
-    assert await transfer.prepare() == 35_010 - 5 * 4096
+    kept_bytes = 4 * 4096 + 10  # one of the five was the small file
+    assert await transfer.prepare() == 35_010 - kept_bytes
     await transfer.run()
     assert contents(tmp_path / "target") == FILES
-    assert seen[0].done_bytes >= 5 * 4096
-    assert sum(stop - start for _, start, stop in store.reads) == 35_010 - 5 * 4096
+    assert seen[0].done_bytes >= kept_bytes
+    assert sum(stop - start for _, start, stop in store.reads) == 35_010 - kept_bytes
 
 
 async def test_a_lying_journal_does_no_harm(begin, tmp_path: Path) -> None:

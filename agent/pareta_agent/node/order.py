@@ -1,0 +1,49 @@
+"""What the engine room is told to run for a wanted endpoint. Pure."""
+
+from __future__ import annotations
+
+from pareta_agent.control.reconcile import Wanted
+from pareta_agent.engine.spec import EngineSpec, Fetch, GuestSpec
+from pareta_agent.node.seat import shares
+from pareta_agent.planning.plan import Plan
+from pareta_registry.resolve import Resolution
+
+
+def engine_order(
+    engine: str, wanted: Wanted, resolution: Resolution, plan: Plan, fetch: Fetch, code: bool, wish: str
+) -> EngineSpec:
+    """Engines of the endpoint's own, or those of the base `engine` that it shares and that belongs to nobody."""
+    variant = next(v for v in resolution.model.variants if v.name == plan.variant)
+    own = not shares(resolution)
+    return EngineSpec(
+        endpoint=engine,
+        org=wanted.org if own else "",
+        task=wanted.task if own else "",
+        alias=resolution.alias.id if own else "",
+        plan=plan,
+        fetch=fetch,
+        revision=variant.artifact,
+        canaries=resolution.model.canaries,
+        remote_code=code,
+        system_prompt=resolution.task.system_prompt if own and wanted.inject_system_prompt else None,
+        created_s=wanted.created_s,
+        wish=wish,
+        shared=not own,
+    )
+
+
+def guest_order(wanted: Wanted, resolution: Resolution, engine: str, fetch: Fetch | None) -> GuestSpec:
+    """The endpoint on a base, with its adapter if it has one."""
+    adapter = resolution.adapter
+    return GuestSpec(
+        endpoint=wanted.id,
+        org=wanted.org,
+        task=wanted.task,
+        alias=resolution.alias.id,
+        engine=engine,
+        revision=adapter.artifact if adapter else None,
+        fetch=fetch,
+        canaries=adapter.canaries if adapter else (),
+        system_prompt=resolution.task.system_prompt if wanted.inject_system_prompt else None,
+        created_s=wanted.created_s,
+    )
