@@ -84,6 +84,13 @@ class RegistrySection(Section):
     artifact_keys: AbsolutePath | None = Field(
         None, description="PEM file of public keys; set: weights that none of them signed are refused."
     )
+    prefetch: Annotated[tuple[str, ...], BeforeValidator(_words)] = Field(
+        (), description="Weights to have here before a start needs them: `TASK` or `TASK/ALIAS`."
+    )
+    prefetch_wanted: bool = Field(
+        True,
+        description="Have those of stopped endpoints too, and what is recommended for tasks that run here.",
+    )
     docker_config: AbsolutePath | None = Field(None, description="config.json with `auths` for `oci://`.")
     ca_file: AbsolutePath | None = Field(None, description="CA bundle trusted beside the system's.")
     hf_endpoint: str | None = Field(None, description="Private mirror for `hf://`.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -184,6 +185,33 @@ def test_a_channel_in_a_registry(tmp_path: Path, publisher: Publisher, node: Cal
         assert back == first
         returned = one.until("rolled back", lambda s: s["catalog"]["digest"] == first)
         assert (returned["catalog"]["trouble"], returned["catalog"]["serial"]) == (None, 6)
+
+
+def test_weights_are_here_before_they_are_needed(tmp_path: Path, node: Callable[[str], Node]) -> None:
+    """What the operator names is fetched while nothing wants it; its first start needs no source any more."""
+    own = Publisher(tmp_path)
+    (other := checkpoint(tmp_path / "other")).joinpath("LICENSE").write_text("another artifact")
+    model = import_checkpoint(str(other), tmp_path / "ahead")
+    own.write("second", variants=model["variants"])
+    one = node(str(own.documents))
+    (one.home / "config.toml").write_text('[[endpoints]]\nid = "ep_first"\ntask = "first"\n')
+    one.settings |= {"PARETA_REGISTRY_PREFETCH": "second"}
+    del one.settings["PARETA_REGISTRY_CATALOG_KEYS"]
+    ready = one.start()
+    ahead = one.until("here", lambda s: [each["state"] for each in s["prefetch"]] == ["here"])["prefetch"]
+    total = sum(path.stat().st_size for path in (tmp_path / "ahead").iterdir()) - len(
+        (tmp_path / "ahead" / "pareta-manifest.json").read_bytes()
+    )
+    assert [(each["task"], each["alias"], each["total_bytes"]) for each in ahead] == [
+        ("second", "second-1", total)
+    ]
+    assert gauge(ready, r'pareta_prefetch_aliases\{state="here"\}') == 1
+    shutil.rmtree(tmp_path / "ahead")
+    headers = {"Authorization": f"Bearer {ready['api_key']}"}
+    done = httpx.post(f"{ready['base_url']}/endpoints", json={"task": "second"}, headers=headers)
+    assert done.is_success, done.text
+    one.until("live from what was here", live)
+    assert one.until("no longer ahead", lambda s: s["prefetch"] == [])
 
 
 class Server:

@@ -39,7 +39,8 @@ def _show(status: dict[str, Any], console: Console) -> None:
     for column in ("endpoint", "task", "alias", "status", "replicas", "reason"):
         table.add_column(column)
     for entry in status["endpoints"]:
-        reason = entry["reason"] or ""
+        refused = f"runs on as it was: {entry['refused']}" if entry["refused"] else ""
+        reason = entry["reason"] or refused
         table.add_row(
             entry["id"], entry["task"], entry["alias"], entry["status"], str(entry["replicas"]), reason
         )
@@ -47,6 +48,10 @@ def _show(status: dict[str, Any], console: Console) -> None:
     for each in status["cold_starts"]:
         took = f"{each['count']} × p50 {each['p50_s']:.1f} s  p95 {each['p95_s']:.1f} s"
         console.print(f"[dim]cold start, {each['cause']}[/]  {took}")
+    for each in status["prefetch"]:
+        done = f"{each['done_bytes']:,} of {each['total_bytes']:,} bytes" if each["total_bytes"] else ""
+        told = "  ".join(filter(None, (each["state"], done, each["reason"])))
+        console.print(f"[dim]ahead[/]  {each['task']}/{each['alias']}  {told}")
     for name in ("catalog", "spool", "plane"):
         facts = "  ".join(f"{key} {value}" for key, value in status[name].items() if value is not None)
         console.print(f"[dim]{name}[/]  {facts}")

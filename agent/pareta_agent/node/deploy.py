@@ -14,11 +14,11 @@ from pareta_agent.engine.view import EndpointStatus, EndpointView
 from pareta_agent.errors import AgentError, NothingFits, RegistryError
 from pareta_agent.hardware.inventory import Inventory
 from pareta_agent.node.healer import Healer
-from pareta_agent.node.order import engine_order, guest_order
+from pareta_agent.node.order import engine_order, guest_order, variant_of
 from pareta_agent.node.pins import Pins
 from pareta_agent.node.planner import Planner
 from pareta_agent.node.seat import engine_of, shares, wish_of
-from pareta_agent.node.summary import refusal, summary
+from pareta_agent.node.summary import fitting, refusal, summary
 from pareta_agent.planning.pack import Need
 from pareta_agent.planning.place import seats
 from pareta_agent.planning.plan import Candidate, Plan, PlanReport
@@ -26,7 +26,7 @@ from pareta_agent.planning.request import PlanRequest
 from pareta_agent.planning.support import Support
 from pareta_agent.telemetry.events import Emit, Phase
 from pareta_agent.weights.store import WeightsStore
-from pareta_registry.catalog import Catalog
+from pareta_registry.catalog import Artifact, Catalog
 from pareta_registry.resolve import Resolution, essence, resolve
 
 
@@ -56,8 +56,7 @@ class Deployment:
         self._planner, self._latest = Planner(inventory, support), latest
         self._pins, self._remote_code = Pins(weights, lambda: self._catalog), remote_code
         self._expected: tuple[Wanted, ...] = ()
-        self._bases: dict[str, str] = {}
-        self._served: dict[str, tuple[str, str]] = {}
+        self._bases, self._served = dict[str, str](), dict[str, tuple[str, str]]()
         self.reports: dict[str, PlanReport] = {}
 
     def offer(self, catalog: Catalog) -> list[str]:
@@ -74,9 +73,8 @@ class Deployment:
         self._expected = tuple(wanted)
 
     async def deploy(self, wanted: Wanted) -> None:
-        """Returns once the engines are under way; raises AgentError when they cannot even be started. What runs of
-        the same task and alias goes on then, as long as the catalog offers them.
-        """
+        """Returns once the engines are under way. Raises AgentError when they cannot even be started: what runs of the
+        same task and alias goes on then, as long as the catalog has them."""
         try:
             if not self._serves(wanted):
                 self._show(wanted, "deploying")
@@ -92,8 +90,8 @@ class Deployment:
     def _serves(self, wanted: Wanted) -> bool:
         view = self._fleet.view().endpoints.get(wanted.id)
         same = self._served.get(wanted.id) == (wanted.task, wanted.alias)
-        offered = isinstance(resolve(self._catalog, wanted.task, wanted.alias), Resolution)
-        return same and offered and view is not None and view.status in ("deploying", "live", "cold")
+        same = same and isinstance(resolve(self._catalog, wanted.task, wanted.alias), Resolution)
+        return same and view is not None and view.status in ("deploying", "live", "cold")
 
     async def begin(self, running: frozenset[str]) -> None:
         await self._fleet.end_survivors(await self._engines(running))
@@ -167,8 +165,7 @@ class Deployment:
         if not (shares(resolution) and self._fleet.runs(engine)):
             await self._run(engine, wanted, resolution, request, wish)
         if shares(resolution):
-            adapter = resolution.adapter
-            fetch = self._pins.fetch(wanted.id, adapter) if adapter else None
+            fetch = self._pins.fetch(wanted.id, resolution.adapter) if resolution.adapter else None
             await self._fleet.lodge(guest_order(wanted, resolution, engine, fetch))
             self._bases[wanted.id] = engine
         self._fleet.retry(wanted.id)
@@ -179,8 +176,7 @@ class Deployment:
         """Plans the engines and has them run; raises NothingFits, or RegistryError for code that is not trusted."""
         code = trusts_code(resolution, self._remote_code)
         chosen = await self._plan(engine, wanted, resolution, request, wish)
-        variant = next(v for v in resolution.model.variants if v.name == chosen.variant)
-        fetch = self._pins.fetch(engine, variant, code=code)
+        fetch = self._pins.fetch(engine, variant_of(resolution, chosen), code=code)
         spec = engine_order(engine, wanted, resolution, chosen, fetch, code, wish)
         self._healer.deployed(spec, self.reports[engine])
         await self._fleet.want(spec)
@@ -214,6 +210,16 @@ class Deployment:
         reason = "every GPU that it would fit on is taken" if alone else refusal(report)
         return wire.PlanVerdict(id=question.id, verdict="busy" if alone else "never", reason=reason)
 
+    async def parts(self, wanted: Wanted) -> list[tuple[Artifact, bool]]:
+        """What its start would fetch on this node if it had all of it; raises AgentError where it cannot start."""
+        resolution = find(self._catalog, wanted.task, wanted.alias)
+        code, request = trusts_code(resolution, self._remote_code), self._request(resolution, wanted)
+        best = fitting(await self._report(resolution, request, frozenset()), "ask for another alias")
+        return [
+            (variant_of(resolution, best), code),
+            *([(resolution.adapter, False)] if resolution.adapter else []),
+        ]
+
     async def _report(
         self, resolution: Resolution, request: PlanRequest, taken: frozenset[str]
     ) -> PlanReport:
@@ -224,11 +230,9 @@ class Deployment:
     async def _room(self, resolution: Resolution, request: PlanRequest, base: str) -> None:
         """Raises unless it will have a place once this base is left, which may end it."""
         trusts_code(resolution, self._remote_code)
-        alone = len(self._fleet.guests(base)) == 1
-        taken = _gpus(self._running(but=base if alone else ""))
-        report = await self._report(resolution, request, taken)
-        if report.best is None:
-            raise NothingFits("nothing_fits", refusal(report), "stop another endpoint, or give it more room")
+        ends = base if len(self._fleet.guests(base)) == 1 else ""
+        taken = _gpus(self._running(but=ends))
+        fitting(await self._report(resolution, request, taken), "stop another endpoint or give it room")
 
     async def _plan(
         self, engine: str, wanted: Wanted, resolution: Resolution, request: PlanRequest, wish: str

@@ -13,6 +13,7 @@ from pareta_agent.engine.view import EndpointStatus, FleetView
 from pareta_agent.hardware.sample import Fault
 from pareta_agent.meter.spool import SpoolStats
 from pareta_agent.node.gpus import GpuWatch
+from pareta_agent.node.prefetch import Prefetcher, State
 from pareta_agent.planning.plan import PlanReport
 from pareta_agent.telemetry.events import Event, Phase
 from pareta_agent.telemetry.metrics import Metrics
@@ -72,6 +73,12 @@ class Gauges:
         self._metrics.set("pareta_catalog_age_seconds", offer.age_s or 0.0)
         self._metrics.set("pareta_catalog_serial", offer.serial or 0)
         self._metrics.set("pareta_catalog_refused", float(offer.refusal is not None))
+
+    def prefetch(self, prefetcher: Prefetcher) -> None:
+        states = [each.state for each in prefetcher.view()]
+        for state in get_args(State):
+            self._metrics.set("pareta_prefetch_aliases", states.count(state), state)
+        self._metrics.set("pareta_prefetch_bytes", prefetcher.fetched_bytes)
 
     def gpus(self, watch: GpuWatch) -> None:
         """One child a GPU for what its driver says; a GPU that fell silent keeps none but its fence."""

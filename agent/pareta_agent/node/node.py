@@ -129,10 +129,10 @@ class Node:
         self._reporting = Loops([rooms.heart.run, rooms.uplink.run])
         self._working = Loops(
             [
-                rooms.observer.run,
-                rooms.questions.run,
+                *(rooms.observer.run, rooms.questions.run),
                 partial(rooms.gpus.run, rooms.gpus_moved),
                 rooms.idler.run,
+                rooms.prefetcher.run,
                 partial(rooms.offer.run, rooms.catalog_changed),
                 partial(self._audit, rooms),
                 rooms.spool.guard,

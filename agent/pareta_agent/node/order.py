@@ -6,14 +6,19 @@ from pareta_agent.control.reconcile import Wanted
 from pareta_agent.engine.spec import EngineSpec, Fetch, GuestSpec
 from pareta_agent.node.seat import shares
 from pareta_agent.planning.plan import Plan
+from pareta_registry.catalog import Variant
 from pareta_registry.resolve import Resolution
+
+
+def variant_of(resolution: Resolution, plan: Plan) -> Variant:
+    """What the plan would load."""
+    return next(v for v in resolution.model.variants if v.name == plan.variant)
 
 
 def engine_order(
     engine: str, wanted: Wanted, resolution: Resolution, plan: Plan, fetch: Fetch, code: bool, wish: str
 ) -> EngineSpec:
     """Engines of the endpoint's own, or those of the base `engine` that it shares and that belongs to nobody."""
-    variant = next(v for v in resolution.model.variants if v.name == plan.variant)
     own = not shares(resolution)
     return EngineSpec(
         endpoint=engine,
@@ -22,7 +27,7 @@ def engine_order(
         alias=resolution.alias.id if own else "",
         plan=plan,
         fetch=fetch,
-        revision=variant.artifact,
+        revision=variant_of(resolution, plan).artifact,
         canaries=resolution.model.canaries,
         remote_code=code,
         system_prompt=resolution.task.system_prompt if own and wanted.inject_system_prompt else None,

@@ -21,6 +21,7 @@ from pareta_agent.meter.spool import Spool
 from pareta_agent.node.deploy import Deployment
 from pareta_agent.node.gauges import Gauges
 from pareta_agent.node.gpus import GpuWatch
+from pareta_agent.node.prefetch import Prefetcher
 from pareta_agent.node.summary import summary
 from pareta_agent.telemetry.metrics import Metrics
 
@@ -35,6 +36,7 @@ class Report:
     deployment: Deployment
     gpus: GpuWatch
     offer: Offer
+    prefetcher: Prefetcher
 
     def __init__(
         self, home: Path, settings_json: str, inventory: Mapping[str, Any], spool: Spool, metrics: Metrics
@@ -100,6 +102,7 @@ class Report:
                 for e in endpoints
             ],
             "catalog": self.offer.view(),
+            "prefetch": self.prefetcher.status(),
             "cold_starts": [asdict(each) for each in self.fleet.start_times()] if self.fleet else [],
             "spool": {key: value for key, value in asdict(self._spool.stats()).items() if key != "last_hash"},
             "plane": {
@@ -119,4 +122,5 @@ class Report:
         self._gauges.plans(self.deployment.reports)
         self._gauges.gpus(self.gpus)
         self._gauges.catalog(self.offer)
+        self._gauges.prefetch(self.prefetcher)
         self._gauges.plane(self.heart.may_admit(), self.heart.view)

@@ -44,6 +44,7 @@ from pareta_agent.node.identity import Identity
 from pareta_agent.node.idler import Idler
 from pareta_agent.node.interpreter import Interpreter
 from pareta_agent.node.observer import Observer
+from pareta_agent.node.prefetch import Prefetcher
 from pareta_agent.node.progress import ProgressBook
 from pareta_agent.node.ready import PlaneAddress
 from pareta_agent.node.records import Records
@@ -94,15 +95,9 @@ class Rooms:
         )
         self.interpreter.use = self._use_interpreter
         self.healer = Healer(
-            settings.home / MEASURED,
-            self.fleet.settings.log_dir,
-            self.interpreter.version,
-            self._gpu_of,
-            self._seats,
-            self.fleet.wish,
-            clock,
-            bus,
-        )
+            settings.home / MEASURED, self.fleet.settings.log_dir, self.interpreter.version,
+            self._gpu_of, self._seats, self.fleet.wish, clock, bus,
+        )  # fmt: skip
         self._join_plane(identity, bus, clock)
         self._join_front(metrics, bus, clock)
 
@@ -112,11 +107,12 @@ class Rooms:
         self.wanted = WantedSource(client)
         self.keys = KeyCache(client.introspect, clock)
         self.book = CreditBook(self.lease, clock)
+        weights = WeightsStore(slices.weights_settings(settings), clock)
         self.deployment = report.deployment = Deployment(
             self.offer.catalog,
             self.gpus.inventory,
             lambda: self.gpus.latest,
-            WeightsStore(slices.weights_settings(settings), clock),
+            weights,
             self.fleet,
             self.interpreter.ready,
             lambda: self.interpreter.support,
@@ -133,6 +129,10 @@ class Rooms:
         progress = ProgressBook(clock)
         bus.listen(progress.heard)
         self.observer = Observer(client, self.fleet, report.plans, progress, self._place, clock)
+        self.prefetcher = report.prefetcher = Prefetcher(
+            lambda: self.offer.catalog, self.controller.wanted.values, settings.registry,
+            self.deployment.parts, weights, clock, bus,
+        )  # fmt: skip
         self.questions = Questions(client, self.deployment.judge, clock)
 
     def _join_front(self, metrics: Metrics, bus: Bus, clock: Clock) -> None:

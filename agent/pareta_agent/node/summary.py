@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pareta_agent.errors import NothingFits
 from pareta_agent.hardware.inventory import GIB
 from pareta_agent.planning.plan import Plan, PlanReport
 
@@ -18,6 +19,13 @@ def refusal(report: PlanReport) -> str:
         nearest = f"; fits: {rejection.nearest}" if rejection.nearest else ""
         told.append(f"{rejection.candidate}: {rejection.reason}{sums}{nearest}")
     return "nothing fits here: " + "; ".join(told)
+
+
+def fitting(report: PlanReport, remedy: str) -> Plan:
+    """The best plan; raises NothingFits when there is none."""
+    if report.best is None:
+        raise NothingFits("nothing_fits", refusal(report), remedy)
+    return report.best
 
 
 def summary(chosen: Plan) -> str:

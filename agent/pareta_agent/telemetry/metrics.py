@@ -127,6 +127,10 @@ TABLE: Final[tuple[Series, ...]] = (
     Series("pareta_plane_up", "gauge", "1 while the lease with the control plane holds."),
     Series("pareta_catalog_age_seconds", "gauge", "Since the channel last confirmed the catalog in use."),
     Series("pareta_catalog_serial", "gauge", "Serial of the followed catalog; 0 where none is followed."),
+    Series(
+        "pareta_prefetch_aliases", "gauge", "Aliases whose weights are wanted ahead of a start.", ("state",)
+    ),
+    Series("pareta_prefetch_bytes", "gauge", "Fetched ahead of a start since the agent began."),
     Series("pareta_catalog_refused", "gauge", "1 while the channel is away, or says what is not taken."),
     Series("pareta_gpu_busy_ratio", "gauge", "Share of the last second in which kernels ran.", ("gpu",)),
     Series("pareta_gpu_memory_total_bytes", "gauge", "Memory of a GPU less the driver's own.", ("gpu",)),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections import Counter
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pareta_agent.clock import Clock, SystemClock
@@ -20,6 +21,7 @@ from pareta_agent.weights.settings import OnProgress, WeightsProgress, WeightsSe
 from pareta_agent.weights.thread import whole
 from pareta_agent.weights.transfer import Transfer
 from pareta_agent.weights.translate import registry_errors, short
+from pareta_agent.weights.turn import Turn
 from pareta_agent.weights.verify import is_complete, is_signed, verify_artifact
 from pareta_registry.catalog import Artifact
 from pareta_registry.errors import ArtifactError
@@ -27,6 +29,19 @@ from pareta_registry.manifest import MANIFEST_NAME, SIGNATURE_NAME, Manifest
 from pareta_registry.model_signature import check_signature
 from pareta_registry.source import read_manifest
 from pareta_registry.stores import Store, open_store
+
+_FEW = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """One fetch; `ahead` of anybody's need it takes no room from others like it."""
+
+    variant: Artifact
+    progress: OnProgress
+    code: bool
+    settings: WeightsSettings
+    ahead: bool = False
 
 
 class WeightsStore:
@@ -38,6 +53,8 @@ class WeightsStore:
         self._clock: Clock = clock or SystemClock()
         self._pins: Counter[str] = Counter()
         self._locks: dict[str, FileLock] = {}
+        self._turn = Turn()
+        self._spare: dict[str, None] = {}
 
     async def fetch(self, variant: Artifact, progress: OnProgress, *, code: bool = False) -> Path:
         """The directory of a variant's or an adapter's artifact, fetched if need be and pinned. With `code` it may
@@ -46,7 +63,31 @@ class WeightsStore:
         RegistryError when the artifact is missing, altered or out of reach; HostError when this host has no
         room or no access. Nothing half done ever stands under the final name; what was fetched resumes.
         """
-        digest = variant.artifact
+        with self._turn.first():
+            return await self._fetch(Errand(variant, progress, code, self._settings))
+
+    async def prefetch(self, variant: Artifact, progress: OnProgress, *, code: bool = False) -> None:
+        """As `fetch`, for nobody yet: on few connections, and interrupted by every `fetch`. The artifact stays pinned
+        until `release`, or until a `fetch` finds no room without it.
+        """
+        if variant.artifact in self._spare:
+            return
+        settings = replace(self._settings, connections=min(_FEW, self._settings.connections))
+
+        async def work() -> None:
+            await self._fetch(Errand(variant, progress, code, settings, ahead=True))
+
+        await self._turn.after(work)
+        self._spare[variant.artifact] = None
+
+    def release(self, digest: str) -> None:
+        """What `prefetch` brought may be evicted; nothing when that was done already."""
+        if digest in self._spare:
+            del self._spare[digest]
+            self.unpin(digest)
+
+    async def _fetch(self, errand: Errand) -> Path:
+        digest = errand.variant.artifact
         with disk.host_errors(self._settings.root, short(digest)):
             await asyncio.to_thread(self._settings.root.mkdir, parents=True, exist_ok=True)
             final = self._layout.artifact(digest)
@@ -55,7 +96,7 @@ class WeightsStore:
             try:
                 here = held or lock.try_acquire(exclusive=False)
                 if not here or not await asyncio.to_thread(self._is_here, final, digest):
-                    await self._fetch_alone(variant, final, lock, progress, code)
+                    await self._fetch_alone(errand, final, lock)
             except BaseException:
                 if not held:
                     lock.release()
@@ -100,16 +141,16 @@ class WeightsStore:
         """Removes what nobody pins or fetches, least recently used first, until `need_bytes` are free beside the
         reserve."""
         for digest in await asyncio.to_thread(self._layout.removable):
-            free = await asyncio.to_thread(disk.free_bytes, self._settings.root)
-            if free - self._settings.reserve_bytes >= need_bytes:
+            if await asyncio.to_thread(self._has_room, need_bytes):
                 return
             await self.remove(digest)
 
-    async def _fetch_alone(
-        self, variant: Artifact, final: Path, lock: FileLock, progress: OnProgress, code: bool
-    ) -> None:
+    def _has_room(self, need_bytes: int) -> bool:
+        return disk.free_bytes(self._settings.root) - self._settings.reserve_bytes >= need_bytes
+
+    async def _fetch_alone(self, errand: Errand, final: Path, lock: FileLock) -> None:
         """Fetches under the exclusive lock, unless another process did meanwhile; leaves the lock shared."""
-        digest = variant.artifact
+        variant, progress, digest = errand.variant, errand.progress, errand.variant.artifact
 
         def is_mine_or_here() -> bool:
             if lock.try_acquire(exclusive=True):
@@ -132,7 +173,7 @@ class WeightsStore:
             with registry_errors(digest):
                 store = await self._open(variant, progress)
                 try:
-                    await self._bring(store, variant, final, progress, code)
+                    await self._bring(store, errand, final)
                 finally:
                     await store.close()
         lock.try_acquire(exclusive=False)
@@ -142,12 +183,10 @@ class WeightsStore:
             return await builtin.prepare(variant, self._settings, self._clock, progress)
         return open_store(variant.source, self._settings.stores)
 
-    async def _bring(
-        self, store: Store, variant: Artifact, final: Path, progress: OnProgress, code: bool
-    ) -> None:
-        digest = variant.artifact
+    async def _bring(self, store: Store, errand: Errand, final: Path) -> None:
+        variant, digest = errand.variant, errand.variant.artifact
         manifest = await read_manifest(store, digest, variant.files)
-        if manifest.code and not code:
+        if manifest.code and not errand.code:
             raise ArtifactError(
                 "remote_code_refused",
                 f"{store.where} holds code ({manifest.code[0]}), which is taken only where catalog and node trust it",
@@ -158,12 +197,17 @@ class WeightsStore:
         partial = self._layout.partial(digest)
         await whole(partial.mkdir, exist_ok=True)
         transfer = Transfer(
-            store, manifest, partial, self._layout.journal(digest), self._settings, self._clock,
-            Meter(manifest.total_bytes, self._clock, progress),
+            store, manifest, partial, self._layout.journal(digest), errand.settings, self._clock,
+            Meter(manifest.total_bytes, self._clock, errand.progress),
         )  # fmt: skip
         need_bytes = await transfer.prepare()
         if need_bytes:
             await self.evict(need_bytes)
+            while (
+                self._spare and not errand.ahead and not await asyncio.to_thread(self._has_room, need_bytes)
+            ):
+                self.release(next(iter(self._spare)))
+                await self.evict(need_bytes)
             await asyncio.to_thread(
                 disk.admit, self._settings.root, need_bytes, self._settings.reserve_bytes, short(digest)
             )
