@@ -5,7 +5,9 @@ proxy's own, from /proc, all its threads and children. Ratios are to nginx withi
 machine drifts. nginx and haproxy forward bytes only; ours checks keys, meters durably and bills. `raw` is a relay on
 uvloop that looks at nothing: what Python itself costs here.
 
-    python benchmarks/front.py [--rounds 3] [--seconds 6] [--routers VENV/bin] [--only ours,nginx]
+    python benchmarks/front.py [--rounds 3] [--seconds 4] [--routers VENV/bin] [--only ours,nginx]
+
+The last lines are the front's targets, each with its figure and whether it is met.
 
 Needs a C compiler, nginx and haproxy; the routers (`pip install vllm-router sglang-router`) are left out if absent.
 """
@@ -43,14 +45,38 @@ class Scenario:
     tokens: int
     interval_us: int
     unit: str = "chunk"
+    targets: tuple[str, ...] = ()  # all where it is empty
 
 
-SCENARIOS = (
-    Scenario("256 streams x 50/s", 256, 256, 20_000),
-    Scenario("128 streams x 200/s", 128, 512, 5_000),
-    Scenario("2000 streams x 4/s", 2000, 64, 250_000),
-    Scenario("unpaced, 64 streams", 64, 1024, 0),
-    Scenario("JSON, 32-way", 32, 0, 0, "request"),
+PACED = Scenario("256 streams x 50/s", 256, 256, 20_000)
+DENSE = Scenario("128 streams x 200/s", 128, 512, 5_000, targets=("nginx", "ours", "vllm-router"))
+MANY = Scenario("2000 streams x 4/s", 2000, 64, 250_000, targets=("nginx", "ours"))
+UNPACED = Scenario("unpaced, 64 streams", 64, 1024, 0, targets=("nginx", "ours", "vllm-router"))
+JSON = Scenario("JSON, 32-way", 32, 0, 0, "request")
+SCENARIOS = (PACED, DENSE, MANY, UNPACED, JSON)
+
+
+@dataclass(frozen=True)
+class Aim:
+    """What the front is to reach: a figure of ours, as it is, or by or above that of `peer` in the same round."""
+
+    what: str
+    scenario: Scenario
+    figure: str
+    how: str
+    peer: str | None
+    limit: float
+    at_least: bool = False
+
+
+AIMS = (
+    Aim("CPU a paced chunk / nginx", PACED, "cpu_us", "by", "nginx", 1.1),
+    Aim("CPU a paced chunk / vllm-router", PACED, "cpu_us", "by", "vllm-router", 1.0),
+    Aim("CPU a JSON request / vllm-router", JSON, "cpu_us", "by", "vllm-router", 0.6),
+    Aim("added to a chunk, p50, us", PACED, "chunk_p50_us", "above", "direct", 200),
+    Aim("added to a chunk, p99, us", PACED, "chunk_p99_us", "above", "direct", 1500),
+    Aim("unpaced chunks/s on one core", UNPACED, "rate_per_s", "is", None, 100_000, at_least=True),
+    Aim("KiB an idle stream", MANY, "rss_kib_per_connection", "is", None, 64),
 )
 
 
@@ -253,6 +279,8 @@ def summarize(runs: list[dict[str, Any]], names: list[str]) -> dict[str, Any]:
                 )
                 if mine and all(key in r for r in mine)
             }
+            if not mine:
+                continue
             row["errors"] = sum(r["errors"] for r in mine)
             by_round = {
                 r["round"]: r for r in runs if r["scenario"] == scenario.name and r["target"] == "nginx"
@@ -281,6 +309,41 @@ def show(table: dict[str, Any]) -> None:
             cells += [f"{value:.0f}" for value in (p50, row.get("chunk_p99_us", 0), row["rate_per_s"])]
             cells += [f"{row.get('rss_mib', 0):.0f}", str(row["errors"])]
             print(f"  {name:14}" + "".join(f"{cell:>12}" for cell in cells))
+
+
+def reached(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each aim with the median over the rounds, their range, and whether the median is within the limit."""
+    rows = []
+    for aim in AIMS:
+        of = {
+            (r["round"], r["target"]): r[aim.figure]
+            for r in runs
+            if r["scenario"] == aim.scenario.name and aim.figure in r
+        }
+        turns = [turn for turn, name in of if name == "ours" and (aim.peer is None or (turn, aim.peer) in of)]
+        values = sorted(_figure(aim, of[turn, "ours"], of.get((turn, aim.peer or ""), 0.0)) for turn in turns)
+        if values:
+            middle = statistics.median(values)
+            met = middle >= aim.limit if aim.at_least else middle <= aim.limit
+            row = {
+                "aim": aim.what,
+                "value": round(middle, 2),
+                "range": [round(v, 2) for v in (values[0], values[-1])],
+            }
+            rows.append({**row, "limit": aim.limit, "at_least": aim.at_least, "met": met})
+    return rows
+
+
+def _figure(aim: Aim, ours: float, peer: float) -> float:
+    return {"by": lambda: ours / peer, "above": lambda: ours - peer, "is": lambda: ours}[aim.how]()
+
+
+def show_aims(rows: list[dict[str, Any]]) -> None:
+    print("\ntargets")
+    for row in rows:
+        sign, low, high = ">=" if row["at_least"] else "<=", *row["range"]
+        said = f"{row['value']:>12g} [{low:g}-{high:g}] {sign} {row['limit']:g}"
+        print(f"  {row['aim']:36}{said:44}{'met' if row['met'] else 'NOT MET'}")
 
 
 def plot(table: dict[str, Any], path: Path) -> None:
@@ -337,7 +400,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=6.0)
+    parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--routers", type=Path)
     parser.add_argument("--only", default="")
     parser.add_argument("--scenarios", default="", help="parts of the names to run")
@@ -356,6 +419,8 @@ def main() -> None:
         for turn in range(options.rounds):
             for scenario in chosen:
                 for name in names[turn % len(names) :] + names[: turn % len(names)]:
+                    if scenario.targets and name not in scenario.targets:
+                        continue
                     result = measure(Target(name, place, options.routers), scenario, options.seconds, place)
                     runs.append({"round": turn, "scenario": scenario.name, "target": name, **result})
                     print(
@@ -364,6 +429,8 @@ def main() -> None:
                     )
     table = {name: rows for name, rows in summarize(runs, names).items() if name in {s.name for s in chosen}}
     show(table)
+    aims = reached(runs)
+    show_aims(aims)
     if options.out:
         machine = {"cores": os.cpu_count(), "kernel": platform.release(), "python": platform.python_version()}
         settings = {
@@ -372,7 +439,9 @@ def main() -> None:
             "scenarios": [asdict(s) for s in chosen],
         }
         document = {"machine": machine, "versions": versions(options.routers), "settings": settings}
-        options.out.write_text(json.dumps({**document, "summary": table, "runs": runs}, indent=1) + "\n")
+        options.out.write_text(
+            json.dumps({**document, "aims": aims, "summary": table, "runs": runs}, indent=1) + "\n"
+        )
         plot(table, options.out.with_suffix(".svg"))
 
 

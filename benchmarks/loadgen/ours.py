@@ -60,6 +60,7 @@ async def serve(engine: Path, port: int, endpoint: str, key: str, directory: Pat
     await stop.wait()
     await front.drain(1.0)
     await front.stop()
+    await spool.flush(10.0)
     stats = spool.stats()
     spool.close()
     print(f"records {stats.last_seq} open {stats.open}", flush=True)
