@@ -125,7 +125,7 @@ class Alias(Document):
     """A name of a model under one task, best rank first; `engine` overrides the model's own settings.
 
     `adapter` names one of the model's. `quality` is what the task's metric gave it; without a `price` the control
-    plane's own holds.
+    plane's own holds. `tokenize` lets callers ask for the tokens of a text, which tell whose vocabulary it is.
     """
 
     id: Slug
@@ -135,6 +135,7 @@ class Alias(Document):
     max_model_len: int | None = Field(default=None, gt=0)
     quality: float | None = Field(default=None, ge=0, le=1)
     price: Price | None = None
+    tokenize: bool = False
 
 
 class Baseline(Document):

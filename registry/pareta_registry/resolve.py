@@ -87,7 +87,8 @@ def essence(answer: Resolution | Unresolved) -> tuple[Any, ...]:
     bare = model.model_copy(update={"license": "", "variants": variants, "adapters": ()})
     adapter = answer.adapter.model_copy(update=placeless) if answer.adapter else None
     rank = max((each.rank for each in model.adapters), default=0)
-    return answer.alias.id, bare, adapter, rank, answer.engine, answer.max_model_len, task.system_prompt
+    told = answer.alias.id, answer.alias.tokenize, task.system_prompt
+    return told, bare, adapter, rank, answer.engine, answer.max_model_len
 
 
 def _unresolved(

@@ -15,6 +15,7 @@ from engine_adapters import config_of
 CHAT, TEXT, EMBED = "/v1/chat/completions", "/v1/completions", "/v1/embeddings"
 SCORE, RERANK, POOL = "/v1/score", "/v1/rerank", "/pooling"
 RESPOND, MESSAGE, HEAR = "/v1/responses", "/v1/messages", "/v1/audio/transcriptions"
+TOKENS, WORDS = "/tokenize", "/detokenize"
 PROMPTS = {
     CHAT: "messages",
     TEXT: "prompt",
@@ -24,6 +25,8 @@ PROMPTS = {
     SCORE: "text_1",
     RERANK: "query",
     POOL: "input",
+    TOKENS: "prompt",
+    WORDS: "tokens",
 }
 DOCUMENTS = {EMBED: "input", SCORE: "text_2", RERANK: "documents", POOL: "input"}
 INFERENCE = frozenset([*PROMPTS, HEAR])
@@ -332,7 +335,28 @@ class Message(Answer):
         return {**self.opening(), "content": content, **stop, **usage}
 
 
-KINDS: dict[str, type[Answer]] = {RESPOND: Response, MESSAGE: Message}
+class Vocabulary(Answer):
+    """What the tokenizer says: a token for each word, or a word for each token."""
+
+    @property
+    def prompt_copies(self) -> int:
+        return 0
+
+    def body(self) -> dict[str, Any]:
+        if self.path == WORDS:
+            return {"prompt": " ".join(["word"] * self.prompt_tokens)}
+        tokens = list(range(self.prompt_tokens))
+        limit = self.flags.max_model_len
+        return {"count": len(tokens), "max_model_len": limit, "tokens": tokens, "token_strs": None}
+
+
+KINDS: dict[str, type[Answer]] = {
+    RESPOND: Response,
+    MESSAGE: Message,
+    TOKENS: Vocabulary,
+    WORDS: Vocabulary,
+    **dict.fromkeys(DOCUMENTS, Embedding),
+}
 
 
 def prompt_of(path: str, request: dict[str, Any]) -> str:
@@ -421,9 +445,8 @@ def answer_of(path: str, raw: bytes, flags: argparse.Namespace) -> Answer:
     words, reason = words_of(prompt, limit, flags, model)
     options = request.get("stream_options") or {}
     documents = request.get(DOCUMENTS.get(path, ""))
-    silent = path in DOCUMENTS
-    kind = Embedding if silent else KINDS.get(path, Answer)
-    return kind(
+    silent = path in (*DOCUMENTS, TOKENS, WORDS)
+    return KINDS.get(path, Answer)(
         path=path,
         name=model,
         words=[] if silent else words,

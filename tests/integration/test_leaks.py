@@ -13,6 +13,8 @@ import pytest
 from catalogs import catalog
 from harness import AGENT, Agent, environment, fake_engine
 
+from pareta_agent.front.routes import INFERENCE, TRANSCRIPTIONS
+
 pytestmark = pytest.mark.slow
 
 PLANTED = "xqleakword"
@@ -33,12 +35,54 @@ def agent(request, tmp_path):
     root.mkdir()
     documents = catalog(root, model=f"{PLANTED}-8b")
     command = fake_engine("--leak-canary", *request.param)
+    allow_tokens(documents)
     with Agent(
         root / "home",
         *("--catalog", str(documents), "--task", "secret-task", "--no-canary"),
         settings={"PARETA_ENGINE_COMMAND": command},
     ) as agent:
         yield agent
+
+
+def allow_tokens(documents):
+    """Lets callers ask for tokens too."""
+    task = documents / "task.yaml"
+    task.write_text(task.read_text().replace("  - id: alias-1\n", "  - id: alias-1\n    tokenize: true\n"))
+
+
+FORM = b"".join(
+    b'--b\r\nContent-Disposition: form-data; name="%b"%b\r\n\r\n%b\r\n' % part
+    for part in ((b"model", b"", b"ep_secret_task"), (b"file", b'; filename="a.wav"', b"RIFF"))
+)
+
+
+def every_route(key: str, model: str) -> list[bytes]:
+    """A sound request of each inference route, streamed too where it streams, and its form where it takes one."""
+    turns = [{"role": "user", "content": "hi"}]
+    asks = {
+        "/v1/chat/completions": {"messages": turns},
+        "/v1/completions": {"prompt": ["hi", "ho"]},
+        "/v1/responses": {"input": "hi"},
+        "/v1/messages": {"messages": turns},
+        "/v1/embeddings": {"input": ["hi", "ho"]},
+        "/pooling": {"input": "hi"},
+        "/v1/score": {"text_1": "hi", "text_2": ["a", "b"]},
+        "/v1/rerank": {"query": "hi", "documents": ["a", "b"]},
+        "/tokenize": {"prompt": "hi", "return_token_strs": True},
+        "/detokenize": {"tokens": [1, 2]},
+    }
+    assert {route.path for route in INFERENCE.values()} == {*asks, TRANSCRIPTIONS.path}
+    form = FORM.replace(b"ep_secret_task", model.encode()) + b"--b--\r\n"
+    heard = post(TRANSCRIPTIONS.path, key, form).replace(
+        b"application/json", b"multipart/form-data; boundary=b", 1
+    )
+    whole = [post(path, key, {"model": model, "max_tokens": 4, **ask}) for path, ask in asks.items()]
+    streamed = [
+        post(route.path, key, {"model": model, "max_tokens": 4, "stream": True, **asks[route.path]})
+        for route in set(INFERENCE.values())
+        if route.streams
+    ]
+    return [*whole, *streamed, heard]
 
 
 def raw(address: tuple[str, int], request: bytes) -> bytes:
@@ -83,13 +127,14 @@ def test_no_byte_that_leaves_the_node_names_the_weights(agent):
         post("/v1/chat/completions", key, b"{"),
         post("/v1/completions", key, {"model": chat["model"], "prompt": "hi", "max_tokens": 4}),
         post("/v1/completions", key, {"model": "/", "prompt": "hi"}),
+        *every_route(key, chat["model"]),
         *[get(path, key) for path in ("/v1/models", "/metrics", "/readyz", "/livez", "/version", "/nothing")],
         *[
             get(path, key)
             for path in ("/v1/models/x", "//v1/models", "/%76ersion", "/server_info", "/tokenizer_info")
         ],
     ]
-    told = {request[:60]: raw((url.host, url.port), request) for request in requests}
+    told = {request: raw((url.host, url.port), request) for request in requests}
     assert [answer for answer in told.values() if not answer] == []
     assert [name for name, answer in told.items() if PLANTED.encode() in answer.lower()] == []
     usage = agent.usage()
@@ -162,6 +207,7 @@ def test_nothing_that_the_plane_or_a_log_gets_names_the_weights(tmp_path, standa
     root.mkdir()
     wish = ("--catalog", str(catalog(root, model=f"{PLANTED}-8b")), "--task", "secret-task", "--no-canary")
     command = {"PARETA_ENGINE_COMMAND": fake_engine("--leak-canary")}
+    allow_tokens(root / "catalog")
     with Agent(home, *wish, settings=command) as first:
         key = first.ready()["api_key"]
     [digest] = (path.name.partition("-")[2] for path in (home / "weights").glob("sha256-*") if path.is_dir())
@@ -173,14 +219,10 @@ def test_nothing_that_the_plane_or_a_log_gets_names_the_weights(tmp_path, standa
     with Agent(home, *wish, settings={**command, **told}) as second:
         ready = second.ready()
         url = httpx.URL(ready["base_url"])
-        turns = [{"role": "user", "content": "hi"}]
-        ask = {"model": ready["endpoints"][0]["id"], "messages": turns, "input": "hi", "max_tokens": 2}
-        answers = [
-            raw((url.host, url.port), post(path, key, ask))
-            for path in ("/v1/chat/completions", "/v1/responses", "/v1/messages")
-        ]
-    assert [answer[:12] for answer in answers] == [b"HTTP/1.1 200"] * 3
-    assert tee.said.count(b"ai.pareta.inference.finished") >= 3
+        asks = every_route(key, ready["endpoints"][0]["id"])
+        answers = [raw((url.host, url.port), ask) for ask in asks]
+    assert [answer[:12] for answer in answers] == [b"HTTP/1.1 200"] * len(asks)
+    assert tee.said.count(b"ai.pareta.inference.finished") >= len(asks)
     for said in (tee.said.decode(errors="replace"), first.stderr(), second.stderr(), str(answers)):
         assert [word for word in (PLANTED, digest) if word in said.lower()] == []
 

@@ -133,6 +133,7 @@ class Endpoint:
             replicas=ready if self._wanted is not None else (),
             max_model_len=spec.plan.max_model_len,
             system_prompt=spec.system_prompt,
+            tokenize=spec.tokenize,
             retry_after_s=self._retry_after_s() if status in ("deploying", "cold") else None,
             reason=reason,
             created_s=spec.created_s,

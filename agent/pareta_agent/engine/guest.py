@@ -83,6 +83,7 @@ class Guest:
             replicas=ready,
             max_model_len=host.max_model_len,
             system_prompt=spec.system_prompt,
+            tokenize=spec.tokenize,
             retry_after_s=wait_s,
             reason=reason,
             created_s=spec.created_s,

@@ -92,6 +92,7 @@ class EngineSpec:
     revision: str = ""
     canaries: tuple[Canary, ...] = ()
     system_prompt: str | None = None
+    tokenize: bool = False
     remote_code: bool = False
     created_s: int = field(default=0, compare=False)
     wish: str = field(default="", compare=False)
@@ -115,4 +116,5 @@ class GuestSpec:
     fetch: Fetch | None = field(default=None, compare=False)
     canaries: tuple[Canary, ...] = ()
     system_prompt: str | None = None
+    tokenize: bool = False
     created_s: int = field(default=0, compare=False)

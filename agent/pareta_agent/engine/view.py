@@ -30,7 +30,8 @@ class EndpointView:
 
     `retry_after_s` is the expected wait until live (None when it will not come by waiting);
     `reason` is one sentence for the owner, never a path or a weights id. `engine` is what it runs on where several
-    endpoints share one, and `served_as` the name that the engine knows it by where that is not `id`.
+    endpoints share one, and `served_as` the name that the engine knows it by where that is not `id`. `tokenize`:
+    its callers may ask for the tokens of their texts.
     """
 
     id: str
@@ -41,6 +42,7 @@ class EndpointView:
     replicas: tuple[ReplicaView, ...] = ()
     max_model_len: int | None = None
     system_prompt: str | None = None
+    tokenize: bool = False
     retry_after_s: int | None = None
     reason: str | None = None
     created_s: int = 0

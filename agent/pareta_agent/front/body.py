@@ -85,7 +85,7 @@ def rebuild(
     fields |= {"model": served_as or ask.model, **route.fixed}
     if route.form:
         return form.build(fields)
-    if salt:
+    if salt and not route.vocabulary:
         fields["cache_salt"] = salt
     if ask.stream:
         fields["stream"] = True
@@ -123,6 +123,8 @@ def _wrong(route: Route, fields: dict[str, Any]) -> Problem | None:
         return ill_typed("stream", "a boolean")
     if not isinstance(fields.get("stream_options"), (dict, type(None))):
         return ill_typed("stream_options", "an object")
+    if fields.get("stream_options") and not fields.get("stream") and route.streams and route.usage_option:
+        return Problem("invalid_value", "stream_options are for streams: set 'stream' too.", "stream_options")
     n = fields.get("n")
     if n is not None and (type(n) is not int or not 1 <= n <= MAX_CHOICES):
         return Problem("invalid_value", f"n must be an integer from 1 to {MAX_CHOICES}.", "n")

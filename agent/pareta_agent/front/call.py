@@ -245,7 +245,7 @@ class Call:
         if isinstance(endpoint, Problem):
             return endpoint
         self._endpoint = endpoint.id
-        return choice.choose(self._desk, endpoint, grant, ask, self.route.prompt)
+        return choice.choose(self._desk, endpoint, grant, ask, self.route)
 
     # the caller's side of a run
 

@@ -15,6 +15,7 @@ from pareta_agent.engine.view import EndpointView, ReplicaView
 from pareta_agent.front.admission import Target, unavailable
 from pareta_agent.front.body import Ask
 from pareta_agent.front.envelope import Problem
+from pareta_agent.front.routes import Route
 
 if TYPE_CHECKING:
     from pareta_agent.front.desk import Desk
@@ -86,17 +87,19 @@ class Affinity:
             del self._seen[next(iter(self._seen))]
 
 
-def choose(desk: Desk, endpoint: EndpointView, grant: KeyGrant, ask: Ask, prompt: str) -> Target | Problem:
+def choose(desk: Desk, endpoint: EndpointView, grant: KeyGrant, ask: Ask, route: Route) -> Target | Problem:
     """Where an authorized call goes, or why it must not go anywhere now."""
     if desk.by_key.get(grant.key_id, 0) >= desk.settings.max_in_flight_per_key:
         return Problem("too_many_requests")
+    if route.vocabulary and not endpoint.tokenize:
+        return Problem("route_unsupported")
     if (poisoned := desk.poison.refusal(endpoint, ask)) is not None:
         return poisoned
     if endpoint.status != "live" or not endpoint.replicas:
         return unavailable(endpoint)
     key, favourite = 0, ""
     if len(endpoint.replicas) > 1:
-        begins = beginning(ask.fields.get(prompt))
+        begins = beginning(ask.fields.get(route.prompt))
         if len(begins) >= WORTH_CHARS:
             # Python's own hash is keyed by the process, so nobody can aim at another org's beginnings.
             key = hash((endpoint.org, begins))

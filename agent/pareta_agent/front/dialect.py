@@ -62,5 +62,11 @@ def read_speech(answer: bytes) -> Reading:
     return Reading((), Tokens() if counted else None, answer, math.ceil(seconds) if counted else 0)
 
 
+def read_unbilled(answer: bytes) -> Reading:
+    """What no model was asked for: it counts nothing."""
+    return Reading((), Tokens(), answer)
+
+
 OPENAI: Final = Dialect(CHOICES, read_choices, body_of, lambda problem, _: event_of(problem))
 SPEECH_DIALECT: Final = replace(OPENAI, read=read_speech)
+VOCABULARY_DIALECT: Final = replace(OPENAI, read=read_unbilled)

@@ -33,13 +33,24 @@ _TYPES: Final[dict[str, Schema]] = {
         ["max_tokens", "max_completion_tokens", "max_output_tokens", "seed", "top_k", "top_n", "dimensions"],
         _COUNT,
     ),
-    **dict.fromkeys(["echo", "ignore_eos", "parallel_tool_calls", "use_activation"], _FLAG),
+    **dict.fromkeys(
+        [
+            "add_special_tokens",
+            "return_token_strs",
+            "echo",
+            "ignore_eos",
+            "parallel_tool_calls",
+            "use_activation",
+        ],
+        _FLAG,
+    ),
     **dict.fromkeys(["instructions", "suffix", "user", "language", "hotwords"], _TEXT),
     **dict.fromkeys(["logit_bias", "metadata", "response_format", "text", "reasoning", "thinking"], _OBJECT),
     "n": {"type": "integer", "minimum": 1, "maximum": 128},
     "tools": {"type": "array", "items": _OBJECT},
     "messages": {"type": "array", "minItems": 1, "items": _OBJECT},
     "documents": {"type": "array", "items": _TEXT},
+    "tokens": {"type": "array", "items": {"type": "integer", "minimum": 0}},
     "file": {"type": "string", "format": "binary"},
 }
 _TEXTS: Final[Schema] = {"oneOf": [_TEXT, {"type": "array", "minItems": 1, "items": _TEXT}]}
@@ -56,6 +67,8 @@ _ANSWERS: Final[dict[str, list[str]]] = {
     "/v1/score": ["object", "model", "data", "usage"],
     "/v1/rerank": ["model", "results", "usage"],
     "/v1/audio/transcriptions": ["text"],
+    "/tokenize": ["count", "max_model_len", "tokens"],
+    "/detokenize": ["prompt"],
 }
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from pareta_agent.front.dialect import OPENAI, SPEECH_DIALECT, Dialect
+from pareta_agent.front.dialect import OPENAI, SPEECH_DIALECT, VOCABULARY_DIALECT, Dialect
 from pareta_agent.front.messages import MESSAGES_DIALECT
 from pareta_agent.front.responses import RESPONSES_DIALECT
 
@@ -39,7 +39,8 @@ class Route:
     prompt may be `data:` URLs, which make a body large. `limits` are the fields that bound an answer, the first
     that is there counts. `usage_option` says that usage comes when it is asked for. `fixed` is always sent so;
     `refused` fields, where they hold anything, are answered with why; `values` are all that a field may hold. The
-    body is a form where `form` is set, else JSON.
+    body is a form where `form` is set, else JSON. `vocabulary`: it asks no model but its tokenizer, costs nothing, and
+    is there only where the endpoint's catalog entry allows it.
     """
 
     path: str
@@ -56,6 +57,7 @@ class Route:
     refused: Mapping[str, str] = field(default_factory=dict)
     values: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     form: bool = False
+    vocabulary: bool = False
     dialect: Dialect = OPENAI
 
 
@@ -141,7 +143,25 @@ TRANSCRIPTIONS: Final = Route(
     dialect=SPEECH_DIALECT,
 )
 
-_ROUTES: Final = (*TALKING, COMPLETIONS, EMBEDDINGS, POOLING, SCORE, RERANK, TRANSCRIPTIONS)
+
+def _vocabulary(path: str, prompt: str, allowed: str) -> Route:
+    return Route(
+        path,
+        prompt,
+        _names(f"{prompt} {allowed}"),
+        streams=False,
+        generates=False,
+        media=False,
+        vocabulary=True,
+        dialect=VOCABULARY_DIALECT,
+    )
+
+
+TOKENIZE: Final = _vocabulary("/tokenize", "prompt", "add_special_tokens return_token_strs")
+DETOKENIZE: Final = _vocabulary("/detokenize", "tokens", "")
+
+_READING: Final = (EMBEDDINGS, POOLING, SCORE, RERANK, TRANSCRIPTIONS, TOKENIZE, DETOKENIZE)
+_ROUTES: Final = (*TALKING, COMPLETIONS, *_READING)
 INFERENCE: Final[dict[tuple[bytes, bytes], Route]] = {
     **{(b"POST", route.path.encode()): route for route in _ROUTES},
     (b"POST", b"/v1/messages?beta=true"): MESSAGES,  # how its SDK spells the route of `client.beta`

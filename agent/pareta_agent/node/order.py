@@ -31,6 +31,7 @@ def engine_order(
         canaries=resolution.model.canaries,
         remote_code=code,
         system_prompt=resolution.task.system_prompt if own and wanted.inject_system_prompt else None,
+        tokenize=own and resolution.alias.tokenize,
         created_s=wanted.created_s,
         wish=wish,
         shared=not own,
@@ -50,5 +51,6 @@ def guest_order(wanted: Wanted, resolution: Resolution, engine: str, fetch: Fetc
         fetch=fetch,
         canaries=adapter.canaries if adapter else (),
         system_prompt=resolution.task.system_prompt if wanted.inject_system_prompt else None,
+        tokenize=resolution.alias.tokenize,
         created_s=wanted.created_s,
     )

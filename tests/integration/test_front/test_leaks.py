@@ -53,6 +53,9 @@ ROUTES = [
     "/v1/rerank",
     "/pooling",
     "/v1/audio/transcriptions",
+    "/tokenize",
+    "/detokenize",
+    "/tokenizer_info",
     "/v1/models",
     "/version",
     "/v1/../version",
@@ -64,6 +67,7 @@ ROUTES = [
 async def test_no_byte_that_leaves_tells_the_weights(rig, fault):
     """Routes × bodies × an engine that puts its model's path wherever it can."""
     await rig.engine("--leak-canary", *fault)
+    rig.endpoint(replicas=rig.endpoints["ep_x"].replicas, tokenize=True)
     told = []
     for route, more in itertools.product(ROUTES, BODIES):
         ask = {
@@ -76,6 +80,7 @@ async def test_no_byte_that_leaves_tells_the_weights(rig, fault):
             "text_2": ["a", "b"],
             "query": "hi",
             "documents": ["a", "b"],
+            "tokens": [1, 2],
         }
         told.append(await rig.raw(rig.post(json.dumps({**ask, **more}).encode(), route)))
     told.append(await rig.raw(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"))
@@ -157,6 +162,7 @@ FORM = (
 async def test_no_ask_makes_an_engine_tell(rig, fault):
     """Any field with any value, odd headers, both bodies, on each route before each broken engine."""
     await rig.engine("--leak-canary", *fault)
+    rig.endpoint(replicas=rig.endpoints["ep_x"].replicas, tokenize=True)
     dice = random.Random(str(fault))
     for route in INFERENCE.values():
         for _ in range(12):

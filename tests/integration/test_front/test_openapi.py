@@ -43,6 +43,7 @@ def described() -> schemathesis.BaseSchema:
 async def test_each_answer_is_as_described(rig, path):
     """Status, kind and shape, for whatever fits the description; and every admission has its record."""
     await rig.engine("--leak-canary")
+    rig.endpoint(replicas=rig.endpoints["ep_x"].replicas, tokenize=True)
     operation = next(found.ok() for found in described().get_all_operations() if found.ok().path == path)
     statuses = []
 

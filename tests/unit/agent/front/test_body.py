@@ -89,7 +89,9 @@ def test_a_stream_always_asks_for_usage_and_nothing_else():
     """Whatever options the caller gave."""
     body = built(stream=True, stream_options={"continuous_usage_stats": True})
     assert body["stream_options"] == {"include_usage": True}
-    assert "stream_options" not in built(stream_options={"include_usage": True})
+    asked = {"model": "ep_x", "messages": TURNS, "stream_options": {"include_usage": True}}
+    refused = read(CHAT, json.dumps(asked).encode())
+    assert (refused.code, refused.param) == ("invalid_value", "stream_options")
 
 
 @pytest.mark.parametrize(
