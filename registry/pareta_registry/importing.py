@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -82,7 +83,7 @@ def describe(root: Path) -> dict[str, Any]:
         "kind": "model",
         "id": root.name.lower(),
         "license": "unknown",
-        "context": facts["max_position_embeddings"],
+        "context": min(facts["max_position_embeddings"], _sentence_tokens(root)),
         "architecture": facts,
         "variants": [
             {
@@ -94,6 +95,15 @@ def describe(root: Path) -> dict[str, Any]:
             }
         ],
     }
+
+
+def _sentence_tokens(root: Path) -> float:
+    """The longest text that a sentence transformer was trained for, which engines take for its context."""
+    try:
+        told = json.loads((root / "sentence_bert_config.json").read_bytes()).get("max_seq_length")
+    except (OSError, ValueError, AttributeError):
+        told = None
+    return told if isinstance(told, int) and told > 0 else math.inf
 
 
 def _digest(root: Path) -> str:

@@ -38,6 +38,17 @@ def test_a_directory_leaves_its_pickles_behind(tmp_path: Path) -> None:
     assert not (tmp_path / "copy" / "training_args.bin").exists()
 
 
+def test_a_sentence_transformer_has_the_context_it_was_trained_for(tmp_path: Path) -> None:
+    """Engines start with no more than that; what is no number there changes nothing."""
+    whole = import_checkpoint(str(write_tiny_gguf(tmp_path / "tiny.gguf")), tmp_path / "tiny")["context"]
+    for name, said, context in (
+        ("a", '{"max_seq_length": 16}', 16),
+        ("b", '{"max_seq_length": null}', whole),
+    ):
+        (tmp_path / "tiny" / "sentence_bert_config.json").write_text(said)
+        assert import_checkpoint(str(tmp_path / "tiny"), tmp_path / name)["context"] == context
+
+
 def test_a_store_is_imported_with_its_files_listed(tmp_path: Path) -> None:
     """What came from a store names that store, and lists its files so that nodes need no manifest there."""
     import_checkpoint(str(write_tiny_gguf(tmp_path / "tiny.gguf")), tmp_path / "tiny")
