@@ -10,16 +10,15 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from pareta_agent.access.credit import Reservation
 from pareta_agent.access.grant import KeyGrant
-from pareta_agent.access.limits import Permit
-from pareta_agent.front import admission, body, choice, door, limits
+from pareta_agent.front import admission, body, door
+from pareta_agent.front.application import Pending, once_of
 from pareta_agent.front.desk import Desk
 from pareta_agent.front.envelope import Problem
 from pareta_agent.front.reply import COMMENT, Reply
 from pareta_agent.front.routes import Route
 from pareta_agent.front.run import Run
-from pareta_agent.front.tally import Bill
+from pareta_agent.front.ticket import Ticket
 from pareta_agent.front.uploads import UNCOUNTED_BYTES
 from pareta_agent.front.wire import Request
 from pareta_agent.telemetry.events import Event
@@ -45,17 +44,17 @@ class Call:
         self._protocol = protocol
         self._request = request
         self._transport = protocol.transport
-        self._bearer, self._endpoint = "", ""
+        self._bearer, self.endpoint = "", ""
         self._grant: KeyGrant | None = None
         self._task: asyncio.Task[None] | None = None
-        self._permit: Permit | None = None
+        self._ask: body.Ask | None = None
+        self._pending: Pending | None = None
         self._run: Run | None = None
         self._started = False
         common = [(name, self.id.encode()) for name in route.dialect.id_headers]
         common += protocol.server_state.default_headers
         self._reply = Reply(protocol.transport, route.dialect, common, request.http11, request.keep_alive)
         self._deadline_s = desk.deps.clock.mono_s() + desk.settings.body_timeout_s
-        self._again: tuple[KeyGrant, body.Ask] | None = None
 
     @property
     def keep_alive(self) -> bool:
@@ -120,11 +119,7 @@ class Call:
     def tick(self, now_s: float) -> None:
         if self._run is not None:
             self._run.tick(now_s)
-        elif (
-            now_s > self._deadline_s
-            and self not in self._desk.hold
-            and (self._task is None or self._task.done())
-        ):
+        elif now_s > self._deadline_s and self._pending is None and (self._task is None or self._task.done()):
             self.refuse(Problem("request_timeout"))
 
     def cut(self) -> None:
@@ -151,9 +146,9 @@ class Call:
     def _proceed(self) -> None:
         if self._grant is not None and len(self.body) <= self._desk.on_loop_bytes:
             try:
-                self._admit(self._grant, body.read(self.route, self.body))
+                self._apply(self._grant, body.read(self.route, self.body))
             except Exception as error:  # the parser would call it the caller's broken HTTP
-                self._crash(error)
+                self.crashed(error)
         else:
             self._task = asyncio.get_running_loop().create_task(self._proceed_slowly())
 
@@ -162,11 +157,11 @@ class Call:
         try:
             grant, ask = await door.ask(self._desk, self._grant, self._bearer, self.route, self.body)
             if not self._over:
-                self._admit(grant, ask)
+                self._apply(grant, ask)
         except Exception as error:
-            self._crash(error)
+            self.crashed(error)
 
-    def _crash(self, error: Exception) -> None:
+    def crashed(self, error: Exception) -> None:
         """A bug of ours: told in the log, a 500 to the caller, and a record if it was admitted."""
         self._desk.deps.emit(Event("request_crashed", "error", {"request_id": self.id, "error": repr(error)}))
         if self._run is not None:
@@ -174,78 +169,41 @@ class Call:
         else:
             self.refuse(Problem("internal"))
 
-    def _admit(
-        self, grant: KeyGrant | None, ask: body.Ask | Problem, reservation: Reservation | None = None
-    ) -> None:
-        """Chooses a replica, reserves the price and begins; every no is said here."""
+    def _apply(self, grant: KeyGrant | None, ask: body.Ask | Problem) -> None:
         if grant is None or isinstance(ask, Problem):
             self.refuse(ask if isinstance(ask, Problem) else Problem("invalid_api_key"))
             return
-        target = self._choose(grant, ask)
-        if isinstance(target, Problem):
-            if reservation is not None:
-                self._desk.deps.credit.release(reservation, 0)
-            self._hold_or_refuse(grant, ask, target)
-            return
-        if self._permit is None and not grant.limits.none:
-            permit = limits.enter(self._desk.limiter, grant, ask, target.endpoint, self._reply)
-            if isinstance(permit, Problem):
-                self.refuse(permit)
-                return
-            self._permit = permit
-        price = self._desk.deps.price_of(target.endpoint.id)
-        worst = admission.worst_case(ask, target.endpoint, price)
-        reservation = reservation or self._desk.deps.credit.reserve(grant.org, worst)
-        if reservation is None:
-            self._task = asyncio.get_running_loop().create_task(self._lease(grant, ask, worst))
-            return
-        now_s = self._desk.deps.clock.wall_s()
-        admitted = admission.record_of(self.id, self.route.path, grant, ask, target, now_s)
-        bill = Bill(reservation, price, self._permit, grant.partial)
-        self._run = Run(self._desk, self, admitted, ask, target, bill)
-        there, salt = target.endpoint, self._desk.salt_of(grant.org)
-        self.body = bytearray()
+        once = once_of(self._request.idempotency_key, self.body)
+        self._ask, self.body = ask, bytearray()
+        pending = self._desk.apply(self, self.route, grant, ask, once)
+        if not self._over and self._run is None:
+            self._pending = pending
+
+    # what comes of the application
+
+    def admitted(self, ticket: Ticket) -> None:
+        assert self._ask is not None
+        ask, self._ask, self._pending = self._ask, None, None
+        self._run = Run(self._desk, self, ask, ticket)
+        there, salt = ticket.target.endpoint, self._desk.salt_of(ticket.admission.org)
         self._run.begin(body.rebuild(self.route, ask, there.system_prompt, salt, there.served_as))
 
-    def _hold_or_refuse(self, grant: KeyGrant, ask: body.Ask, problem: Problem) -> None:
-        """What only waiting mends is waited for, in line and not for ever; everything else is refused."""
-        if problem.code == "endpoint_cold":
-            self._again, self.body = (grant, ask), bytearray()
-            if (refusal := self._desk.hold.enter(self, ask)) is None:
-                return
-            problem = refusal
-        self.refuse(problem)
-
-    def proceed(self) -> None:
-        assert self._again is not None
-        try:
-            self._admit(*self._again)
-        except Exception as error:  # the others in line must not suffer
-            self._crash(error)
+    def replay(self, request_id: str, document: bytes) -> None:
+        """The answer to the same call, once more."""
+        self._count("replayed", 200)
+        self._reply.add_headers({"idempotent-replayed": "true", "x-original-request-id": request_id})
+        self._reply.document(document)
+        self._complete()
 
     def comfort(self) -> None:
         self._reply.piece(COMMENT)
 
-    async def _lease(self, grant: KeyGrant, ask: body.Ask, worst_micro_usd: int) -> None:
-        """Asks the plane for credit when the lease at hand has no room."""
-        found = await door.top_up(self._desk, grant, worst_micro_usd)
-        if isinstance(found, Problem):
-            self.refuse(found)
-        elif self._over:
-            self._desk.deps.credit.release(found, 0)
-        else:
-            self._admit(grant, ask, found)
+    def add_headers(self, headers: dict[str, str]) -> None:
+        self._reply.add_headers(headers)
 
     @property
     def _over(self) -> bool:
         return self.disconnected or self.response_complete
-
-    def _choose(self, grant: KeyGrant, ask: body.Ask) -> admission.Target | Problem:
-        endpoint = admission.find(ask.model, grant, self._desk.deps.fleet_view())
-        if isinstance(endpoint, Problem):
-            return endpoint
-        self._endpoint = endpoint.id
-        return choice.choose(self._desk, endpoint, grant, ask, self.route)
 
     # the caller's side of a run
 
@@ -265,12 +223,11 @@ class Call:
             self._reply.document(document)
         self._complete()
 
-    def finish_badly(self, problem: Problem, events: int) -> int:
-        """Says that the run failed after so many events, in the way that is left; gives the status that counts."""
+    def finish_badly(self, problem: Problem, events: int) -> None:
+        """Says that the run failed after so many events, in the way that is left."""
         if not self.disconnected:
             self._reply.problem(problem, events)
         self._complete()
-        return 499 if self.disconnected else problem.status
 
     def refuse(self, problem: Problem) -> None:
         if self._over:
@@ -289,11 +246,11 @@ class Call:
 
     def _leave(self) -> None:
         self._run = None
-        if self._permit is not None:  # settled by the run, if there was one
-            self._desk.limiter.leave(self._permit, 0)
-        self._desk.hold.leave(self)
+        if self._pending is not None:
+            self._pending.withdraw()
+            self._pending = None
         self._desk.leave(self)
 
     def _count(self, outcome: str, status: int) -> None:
-        labels = (self._endpoint, self.route.path, outcome, str(status))
+        labels = (self.endpoint, self.route.path, outcome, str(status))
         self._desk.deps.metrics.inc("pareta_requests_total", *labels)

@@ -7,7 +7,8 @@ import hmac
 import os
 import socket
 from collections.abc import Callable
-from typing import Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
 
 from pareta_agent.access.limits import Limiter
 from pareta_agent.front.choice import Affinity, Room
@@ -21,6 +22,9 @@ from pareta_agent.front.poison import Poison
 from pareta_agent.front.replays import Replays
 from pareta_agent.front.uploads import Uploads
 from pareta_agent.front.upstream import Pools
+
+if TYPE_CHECKING:
+    from pareta_agent.front.application import Apply
 
 PACE_WEIGHT = 0.1
 
@@ -36,11 +40,15 @@ class Served(Protocol):
 
 
 class Desk:
-    """Shared by all connections of one process; everything happens on its event loop."""
+    """Shared by all connections of one process; everything happens on its event loop.
 
-    def __init__(self, settings: FrontSettings, deps: FrontDeps) -> None:
+    `apply` asks whoever has the books for a ticket.
+    """
+
+    def __init__(self, settings: FrontSettings, deps: FrontDeps, apply: Apply) -> None:
         self.settings = settings
         self.deps = deps
+        self.apply = partial(apply, self)
         self.pools = Pools(deps.clock)
         self.limiter = Limiter(deps.clock)
         self.hold = Hold(settings, deps)

@@ -15,6 +15,7 @@ import uvicorn
 
 from pareta_agent.errors import ConfigError
 from pareta_agent.front import app, engine_metrics
+from pareta_agent.front.application import apply
 from pareta_agent.front.deps import FrontDeps, FrontSettings
 from pareta_agent.front.desk import Desk
 from pareta_agent.front.envelope import Problem
@@ -88,7 +89,7 @@ class Front:
         self._certificate = certificate
         self._settings = settings
         self._deps = deps
-        self._desk = Desk(settings, deps)
+        self._desk = Desk(settings, deps, apply)
         self._reasons: list[str] = ["starting"]
         self._tasks: list[asyncio.Task[None]] = []
         self._welcomes: set[asyncio.Task[object]] = set()

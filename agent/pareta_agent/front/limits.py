@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Final
 
 from pareta_agent.access.grant import KeyGrant
@@ -11,18 +12,21 @@ from pareta_agent.engine.view import EndpointView
 from pareta_agent.front.admission import DEFAULT_CONTEXT_TOKENS
 from pareta_agent.front.body import Ask
 from pareta_agent.front.envelope import Problem
-from pareta_agent.front.reply import Reply
 
 LIKELY_ANSWER_TOKENS: Final = 256
 
 
 def enter(
-    limiter: Limiter, grant: KeyGrant, ask: Ask, endpoint: EndpointView, reply: Reply
+    limiter: Limiter,
+    grant: KeyGrant,
+    ask: Ask,
+    endpoint: EndpointView,
+    tell: Callable[[dict[str, str]], None],
 ) -> Permit | Problem:
-    """The call's permit or its 429; the reply gets the `x-ratelimit-*` headers as they stand then."""
+    """The call's permit or its 429; `tell` gets the `x-ratelimit-*` headers as they stand then."""
     likely = _likely_tokens(ask, endpoint, grant.limits.tokens_per_minute)
     found = limiter.enter(grant.key_id, grant.limits, likely)
-    reply.add_headers(limiter.headers(grant.key_id, grant.limits))
+    tell(limiter.headers(grant.key_id, grant.limits))
     return _over_limit(found) if isinstance(found, Excess) else found
 
 

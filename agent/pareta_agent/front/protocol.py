@@ -19,7 +19,6 @@ from pareta_agent.front.call import Call
 from pareta_agent.front.desk import Desk
 from pareta_agent.front.envelope import Problem, body_of
 from pareta_agent.front.heads import WHOLE_BYTES, Known
-from pareta_agent.front.once import OnceCall
 from pareta_agent.front.routes import INFERENCE, Route
 from pareta_agent.front.wire import Request, broken_framing, request_of, response_head
 
@@ -150,8 +149,7 @@ class FrontProtocol(HttpToolsProtocol):
         request = request_of(route, fields, keep_alive, http11, limit)
         if self._head is not None:
             self._learn(route, request)
-        kind = Call if request.idempotency_key is None else OnceCall
-        call = kind(self._desk, self, route, request)
+        call = Call(self._desk, self, route, request)
         previous, self.cycle = self.cycle, call
         if previous is None or previous.response_complete:
             call.start()

@@ -9,18 +9,18 @@ from typing import Final, Protocol
 import orjson
 
 from pareta_agent.front import choice, form
-from pareta_agent.front.admission import Target
 from pareta_agent.front.body import Ask
 from pareta_agent.front.desk import Desk
 from pareta_agent.front.engine_errors import problem_of
 from pareta_agent.front.envelope import Problem
 from pareta_agent.front.relay import Relay
 from pareta_agent.front.routes import Route
-from pareta_agent.front.settle import Times, Used, bounds_of, most_of, prompt_bytes, settle
-from pareta_agent.front.tally import Bill, count, failure_event
+from pareta_agent.front.settle import Times, Used, bounds_of, settle
+from pareta_agent.front.tally import failure_event
+from pareta_agent.front.ticket import Ticket, error_of
 from pareta_agent.front.upstream import Connection
 from pareta_agent.meter.outcome import Facts
-from pareta_agent.meter.record import Admission, Outcome, Tokens, UsageRecord
+from pareta_agent.meter.record import Outcome, Tokens, UsageRecord
 
 LAST_WORDS_S: Final = 2.0
 
@@ -40,21 +40,19 @@ class Caller(Protocol):
 
     def finish_document(self, document: bytes) -> None: ...
 
-    def finish_badly(self, problem: Problem, events: int) -> int: ...
+    def finish_badly(self, problem: Problem, events: int) -> None: ...
 
 
 class Run:
-    """Opens the admission in the spool at `begin`, closes it in `_settle`, once."""
+    """Settles its ticket in `_settle`, once."""
 
-    def __init__(
-        self, desk: Desk, caller: Caller, admission: Admission, ask: Ask, target: Target, bill: Bill
-    ) -> None:
+    def __init__(self, desk: Desk, caller: Caller, ask: Ask, ticket: Ticket) -> None:
         self._desk = desk
         self._caller = caller
-        self._admission = admission
+        self._ticket = ticket
+        self._admission = ticket.admission
         self._ask = ask
-        self._target = target
-        self._bill = bill
+        self._target = target = ticket.target
         self._relay: Relay | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._request: list[bytes] = []
@@ -64,24 +62,19 @@ class Run:
         self._tokens: Tokens | None = None
         self._finish_reasons: tuple[str, ...] = ()
         self._bounds = bounds_of(ask, target.endpoint)
-        self._most = most_of(self._bounds, prompt_bytes(ask, target.endpoint))
-        self._entry = desk.deps.audit.open(target.replica.name, target.replica.generation, self._most)
         self._admitted_s = desk.deps.clock.mono_s()
         self._first_s: float | None = None
         self._deadline_s = self._admitted_s + desk.settings.request_timeout_s
         self._quiet_since_s = self._admitted_s
 
     def begin(self, body: bytes) -> None:
-        """Admits and sends; `body` is the engine's."""
+        """Sends; `body` is the engine's."""
         kind = form.CONTENT_TYPE if self._caller.route.form else "application/json"
         head = (
             f"POST {self._caller.route.path} HTTP/1.1\r\nhost: engine\r\ncontent-type: {kind}\r\n"
             f"x-request-id: {self._caller.id}\r\ncontent-length: {len(body)}\r\n\r\n"
         )
         self._request = [head.encode(), body]
-        self._desk.begin_run(self._target.replica.name, self._admission.key_id)
-        self._desk.deps.metrics.inc("pareta_requests_in_flight", self._admission.endpoint)
-        self._desk.deps.spool.admit(self._admission)
         connection = self._desk.pools.of(self._target.replica.socket).take()
         if connection is not None:
             self._send(connection)
@@ -163,7 +156,7 @@ class Run:
             return
         # An idle connection that the engine had closed meanwhile: it never saw the request.
         stale = relay is not None and relay.status is None and not self._fresh
-        self._desk.poison.lost(self._target.endpoint, self._target.replica, self._ask)
+        self._ticket.lost(self._target, self._ask)
         if (stale and not self._caller.disconnected) or self._elsewhere():
             self._again()
         else:
@@ -185,10 +178,8 @@ class Run:
         target = choice.another(self._desk, self._target)
         if target is None:
             return False
-        self._desk.move_run(self._target.replica.name, target.replica.name)
-        self._entry.account.lose(self._entry, self._admission.request_id)
+        self._ticket.moved(target)
         self._target, self._moved = target, True
-        self._entry = self._desk.deps.audit.open(target.replica.name, target.replica.generation, self._most)
         return True
 
     def _again(self) -> None:
@@ -249,21 +240,17 @@ class Run:
         self._settled = True
         self._request = []
         record = self._record(facts)
-        done = record.outcome is Outcome.COMPLETED
         refused = 400 <= (facts.upstream_status or 0) < 500
-        self._entry.account.close(self._entry, record, self._ask.n, refused)
-        self._desk.end_run(self._target.replica.name, self._admission.key_id, record.t_end_s)
-        self._desk.deps.credit.release(self._bill.held, self._bill.used_micro_usd(record))
-        if self._bill.permit is not None:
-            self._desk.limiter.leave(self._bill.permit, record.tokens.input + record.tokens.output)
-        durable = self._desk.deps.spool.finish(record)
-        if done:
-            durable.add_done_callback(lambda saved: self._say_success(saved, record))
-        else:
-            durable.add_done_callback(_look_at)
-            problem = problem or Problem("engine_failed")
-            self._close(record, self._caller.finish_badly(problem, self._events))
-            self._desk.deps.emit(failure_event(record, problem))
+        if record.outcome is Outcome.COMPLETED:
+            durable = self._ticket.settle(record, 200, refused, self._document)
+            durable.add_done_callback(self._say_success)
+            return
+        problem = problem or Problem("engine_failed")
+        status = 499 if self._caller.disconnected else problem.status
+        self._ticket.settle(record, status, refused, None)
+        self._caller.finish_badly(problem, self._events)
+        self._relay = None  # cuts the cycle, so that a request's objects die with it
+        self._desk.deps.emit(failure_event(record, problem))
 
     def _record(self, facts: Facts) -> UsageRecord:
         relay = self._relay
@@ -274,24 +261,13 @@ class Run:
         used = Used(self._tokens, chunks, self._audio_seconds)
         return settle(self._admission, facts, used, self._bounds, times, target)
 
-    def _say_success(self, saved: asyncio.Future[None], record: UsageRecord) -> None:
-        if _look_at(saved) is not None:
-            self._close(record, self._caller.finish_badly(Problem("metering_unavailable"), self._events))
-            return
-        if self._document is not None:
+    def _say_success(self, saved: asyncio.Future[None]) -> None:
+        if error_of(saved) is not None:
+            self._caller.finish_badly(Problem("metering_unavailable"), self._events)
+        elif self._document is not None:
             self._caller.finish_document(self._document)
         elif self._relay is not None:
             self._caller.finish_stream(self._target.renamed(self._relay.listener.last))
         if self._relay is not None:
             self._relay.close()
-        self._close(record, 200)
-
-    def _close(self, record: UsageRecord, status: int) -> None:
-        self._relay = None  # cuts the cycle, so that a request's objects die with it
-        count(self._desk.deps.metrics, record, status)
-        self._desk.partials.count(record)
-
-
-def _look_at(saved: asyncio.Future[None]) -> BaseException | None:
-    """The error of a future, which asyncio would otherwise call unretrieved."""
-    return asyncio.CancelledError() if saved.cancelled() else saved.exception()
+        self._relay = None
