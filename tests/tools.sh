@@ -23,6 +23,6 @@ if [ -n "$missing" ]; then
   fi
 fi
 cd "$(dirname "$0")/clients"
-if command -v npm >/dev/null 2>&1 && [ ! -d node_modules/openai ]; then
-  npm ci --silent --no-audit --no-fund || echo "npm ci failed (the Node client's test will be skipped)"
+if command -v npm >/dev/null 2>&1 && [ ! -d node_modules/azurite ]; then
+  npm ci --silent --no-audit --no-fund || echo "npm ci failed (the tests of the Node client and of az:// will be skipped)"
 fi

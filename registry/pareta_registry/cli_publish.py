@@ -23,13 +23,20 @@ from pareta_registry.importing import describe, import_checkpoint
 from pareta_registry.load import load_catalog
 from pareta_registry.manifest import MANIFEST_NAME, SIGNATURE_NAME, parse_manifest
 from pareta_registry.model_signature import sign_manifest
-from pareta_registry.publish import pinned, publish, sign_published
+from pareta_registry.publish import pinned, sign_published
+from pareta_registry.publish_anywhere import publish_anywhere
 from pareta_registry.schema import catalog_schema
 from pareta_registry.stores import StoreSettings
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 KeyOption = Annotated[
     list[Path] | None, typer.Option("--key", help="Private key to sign with; may be given several times.")
+]
+BucketOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--object-store-file", envvar="PARETA_REGISTRY_OBJECT_STORE_FILE", help="JSON of obstore's options."
+    ),
 ]
 ChannelOption = Annotated[str, typer.Option("--channel", help="The channel to point.")]
 DockerOption = Annotated[
@@ -92,7 +99,10 @@ def add(
 
 
 def import_model(
-    source: Annotated[str, typer.Argument(help="A Hugging Face directory, a GGUF file, hf://… or oci://…")],
+    source: Annotated[
+        str,
+        typer.Argument(help="A Hugging Face directory, a GGUF file, or hf://, oci://, s3://, gs://, az://…"),
+    ],
     target: Annotated[Path, typer.Argument(help="The artifact directory to write.")],
     docker_config: DockerOption = None,
     ca_file: CaOption = None,
@@ -102,6 +112,7 @@ def import_model(
     hf_token_file: Annotated[
         Path | None, typer.Option(envvar="PARETA_REGISTRY_HF_TOKEN_FILE", help="Its token.")
     ] = None,
+    object_store_file: BucketOption = None,
     with_code: Annotated[
         bool, typer.Option("--with-code", help="Take a directory's Python along, for trust_remote_code.")
     ] = False,
@@ -109,7 +120,11 @@ def import_model(
 ) -> None:
     """Make an artifact out of a checkpoint, and print the model document that describes it."""
     settings = StoreSettings(
-        docker_config=docker_config, ca_file=ca_file, hf_endpoint=hf_endpoint, hf_token_file=hf_token_file
+        docker_config=docker_config,
+        ca_file=ca_file,
+        hf_endpoint=hf_endpoint,
+        hf_token_file=hf_token_file,
+        object_store_file=object_store_file,
     )
     document = import_checkpoint(source, target, settings, code=with_code)
     if as_json:
@@ -120,23 +135,22 @@ def import_model(
 
 def publish_artifact(
     artifact: Annotated[Path, typer.Argument(help="A checkpoint or artifact directory, or a GGUF file.")],
-    target: Annotated[str, typer.Argument(help="oci://host/repository:tag")],
+    target: Annotated[
+        str, typer.Argument(help="oci://host/repository:tag, or s3://, gs://, az:// with bucket and prefix.")
+    ],
     key: Annotated[Path | None, typer.Option("--key", help="Private key to sign the artifact with.")] = None,
     docker_config: DockerOption = None,
     ca_file: CaOption = None,
+    object_store_file: BucketOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Push an artifact to an OCI registry, as a ModelPack."""
-    settings = StoreSettings(docker_config=docker_config, ca_file=ca_file)
-    private = signing_keys.read_private(key) if key else None
-    manifest, digest = asyncio.run(publish(artifact, target, settings, key=private))
-    repository = target.partition("@")[0]
-    if ":" in repository.rsplit("/", 1)[-1]:
-        repository = repository.rsplit(":", 1)[0]
-    _print(
-        {"artifact": manifest.digest, "source": f"{repository}@{digest}", "bytes": manifest.total_bytes},
-        as_json,
+    """Push an artifact to an OCI registry, as a ModelPack, or copy it into a bucket."""
+    settings = StoreSettings(
+        docker_config=docker_config, ca_file=ca_file, object_store_file=object_store_file
     )
+    private = signing_keys.read_private(key) if key else None
+    manifest, source = asyncio.run(publish_anywhere(artifact, target, settings, private))
+    _print({"artifact": manifest.digest, "source": source, "bytes": manifest.total_bytes}, as_json)
 
 
 def keygen(

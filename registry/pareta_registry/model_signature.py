@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from pareta_registry.canonical import canonical_json, read_json
@@ -30,6 +31,14 @@ def sign_manifest(manifest: Manifest, key: PrivateKey) -> bytes:
     return canonical_json(
         {"mediaType": BUNDLE_TYPE, "verificationMaterial": public, "dsseEnvelope": envelope}
     )
+
+
+def bundle_of(root: Path, manifest: Manifest, key: PrivateKey | None) -> bytes | None:
+    """What goes along with the artifact in `root`: with `key` a new signature, else the one that lies there."""
+    if key is not None:
+        return sign_manifest(manifest, key)
+    path = root / SIGNATURE_NAME
+    return path.read_bytes() if path.is_file() else None
 
 
 def check_signature(

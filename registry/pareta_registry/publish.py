@@ -13,8 +13,8 @@ from pareta_registry.build import build_manifest
 from pareta_registry.canonical import sha256_digest
 from pareta_registry.errors import ArtifactError
 from pareta_registry.keys import PrivateKey
-from pareta_registry.manifest import MANIFEST_NAME, SIGNATURE_NAME, Manifest
-from pareta_registry.model_signature import BUNDLE_TYPE, sign_manifest
+from pareta_registry.manifest import MANIFEST_NAME, Manifest
+from pareta_registry.model_signature import BUNDLE_TYPE, bundle_of, sign_manifest
 from pareta_registry.modelpack import MANIFEST_TYPE, model_config, pack, unpack
 from pareta_registry.stores.oci_push import has_blob, push_blob, put_document, put_manifest
 from pareta_registry.stores.oci_reference import parse_reference, signature_tag
@@ -67,7 +67,7 @@ async def publish(
             await push_blob(repository, config_digest, len(config), config)
         document = pack(manifest, config_digest, len(config))
         await put_manifest(repository, reference.reference, document)
-        bundle = await asyncio.to_thread(_bundle, root, manifest, key)
+        bundle = await asyncio.to_thread(bundle_of, root, manifest, key)
         if bundle is not None:
             await _put_signature(repository, document, bundle)
     finally:
@@ -103,13 +103,6 @@ async def sign_published(source: str, key: PrivateKey, settings: StoreSettings) 
     finally:
         await repository.close()
     return manifest
-
-
-def _bundle(root: Path, manifest: Manifest, key: PrivateKey | None) -> bytes | None:
-    if key is not None:
-        return sign_manifest(manifest, key)
-    path = root / SIGNATURE_NAME
-    return path.read_bytes() if path.is_file() else None
 
 
 async def _put_signature(repository: OciRepository, document: bytes, bundle: bytes) -> None:

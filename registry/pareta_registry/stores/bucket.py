@@ -29,7 +29,7 @@ class BucketStore:
         self.where = source
         options: Any = _options(settings.object_store_file)
         client: Any = {"connect_timeout": timedelta(seconds=settings.connect_timeout_s)}
-        if str(options.get("aws_endpoint", options.get("endpoint", ""))).startswith("http://"):
+        if options.pop("allow_http", False) or any(_is_plain(*option) for option in options.items()):
             client["allow_http"] = True
         retry: Any = {"max_retries": 1, "retry_timeout": timedelta(seconds=settings.answer_timeout_s)}
         with self._errors(""):
@@ -61,6 +61,11 @@ class BucketStore:
             async for piece in answer.stream(min_chunk_size=_PIECE_BYTES):
                 yield memoryview(piece)
 
+    async def write(self, path: str, data: bytes | Path) -> None:
+        """The object appears whole; what was there before is replaced."""
+        with self._errors(path):
+            await obstore.put_async(self._store, path, data)
+
     async def signature(self) -> bytes | None:
         return await signature_beside(self)
 
@@ -82,7 +87,7 @@ class BucketStore:
             ) from None
         except (PermissionDeniedError, UnauthenticatedError, PermissionError):
             raise ArtifactError(
-                "forbidden", f"{self.where} does not let this host read {path}", "check `object_store_file`"
+                "forbidden", f"{self.where} does not let this host at {path}", "check `object_store_file`"
             ) from None
         except (BaseError, ValueError, OSError) as error:
             raise ArtifactError(
@@ -91,6 +96,10 @@ class BucketStore:
                 "check the endpoint, the region and the network",
                 retryable=True,
             ) from None
+
+
+def _is_plain(name: str, value: object) -> bool:
+    return name.endswith("endpoint") and str(value).startswith("http://")
 
 
 def _options(path: Path | None) -> dict[str, Any]:
