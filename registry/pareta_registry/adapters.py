@@ -62,7 +62,9 @@ def add_adapter(catalog: Path, model: str, entry: Mapping[str, Any]) -> Path:
     would not be valid with it: then the file is as it was.
     """
     if "rank" not in entry:
-        raise ArtifactError("not_an_adapter", "this artifact is no LoRA adapter", "leave --to out")
+        raise ArtifactError(
+            "not_an_adapter", f"what is to go to {model} is no LoRA adapter", "leave --to out"
+        )
     path, text = _with_adapter(catalog, model, entry)
     before = path.read_text(encoding="utf-8")
     path.write_text(text, encoding="utf-8")

@@ -1,53 +1,106 @@
-"""Publish, resolve, fetch, serve: weights from an OCI registry answer on real vLLM."""
+"""Publish, resolve, fetch, serve: weights from an OCI registry, a bucket or a hub mirror answer on real vLLM."""
 
 from __future__ import annotations
 
 import asyncio
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import openai
 import pytest
 import yaml
+from fakes.hub import COMMIT, Hub
+from fakes.object_store import ObjectStore
 from fakes.oci_registry import Registry, needs_registry
 from harness import Agent
 
 from pareta_agent.weights.settings import WeightsSettings
 from pareta_agent.weights.store import WeightsStore
-from pareta_registry.canonical import sha256_digest
+from pareta_registry.build import build_manifest
+from pareta_registry.catalog import Variant
 from pareta_registry.load import builtin_catalog
-from pareta_registry.publish import publish
+from pareta_registry.publish_anywhere import publish_anywhere
 from pareta_registry.stores import StoreSettings
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(600), needs_registry]
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
+Place = Callable[[Path, Path], Iterator[tuple[dict[str, object], dict[str, str]]]]
+"""Has the artifact for a while: the variant's fields that name it, and the node's settings that reach it."""
 
 
-async def publish_demo(root: Path, registry: Registry) -> Path:
-    """The demo's artifact in the registry, and a catalog whose only source it is."""
-    model = builtin_catalog().models[0]
-    store = WeightsStore(WeightsSettings(root / "weights", root / "cache"))
-    artifact = await store.fetch(model.variants[0], lambda _: None)
-    target = f"oci://{registry.host}/team/demo"
-    manifest, digest = await publish(artifact, f"{target}:v1", StoreSettings())
-    assert manifest.digest == model.variants[0].artifact
-    variant = model.variants[0].model_copy(update={"source": f"{target}@{digest}"})
-    catalog = root / "catalog"
-    catalog.mkdir()
-    documents = [*builtin_catalog().tasks, model.model_copy(update={"variants": (variant,)})]
+def in_a_registry(root: Path, artifact: Path) -> Iterator[tuple[dict[str, object], dict[str, str]]]:
+    with Registry(root / "registry") as registry:
+        target = f"oci://{registry.host}/team/demo:v1"
+        _, source = asyncio.run(publish_anywhere(artifact, target, StoreSettings()))
+        yield {"source": source}, {}
+
+
+def in_a_bucket(root: Path, artifact: Path) -> Iterator[tuple[dict[str, object], dict[str, str]]]:
+    with ObjectStore(root) as s3:
+        settings = StoreSettings(object_store_file=s3.options)
+        _, source = asyncio.run(publish_anywhere(artifact, "s3://weights/models/demo", settings))
+        yield {"source": source}, {"PARETA_REGISTRY_OBJECT_STORE_FILE": str(s3.options)}
+
+
+def on_a_mirror(root: Path, artifact: Path) -> Iterator[tuple[dict[str, object], dict[str, str]]]:
+    files = build_manifest(artifact).files
+    mirrored = Path(shutil.copytree(artifact, root / "mirror"))
+    (mirrored / "pareta-manifest.json").unlink()
+    (root / "token").write_text("hf_secret")
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    hub = Hub(mirrored, "hf_secret")
+    asyncio.run_coroutine_threadsafe(hub.__aenter__(), loop).result(20)
+    try:
+        yield (
+            {"source": f"hf://org/model@{COMMIT}", "files": files},
+            {
+                "PARETA_REGISTRY_HF_ENDPOINT": hub.endpoint,
+                "PARETA_REGISTRY_HF_TOKEN_FILE": str(root / "token"),
+            },
+        )
+    finally:
+        asyncio.run_coroutine_threadsafe(hub.__aexit__(None, None, None), loop).result(20)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+def write_catalog(folder: Path, variant: Variant) -> None:
+    """The demo's task and model, whose only variant this is."""
+    model = builtin_catalog().models[0].model_copy(update={"variants": (variant,)})
     written = [
         {"kind": document.kind} | document.model_dump(mode="json", exclude_defaults=True)
-        for document in documents
+        for document in (*builtin_catalog().tasks, model)
     ]
-    (catalog / "all.yaml").write_text(yaml.safe_dump(written))
-    return catalog
+    folder.mkdir()
+    (folder / "all.yaml").write_text(yaml.safe_dump(written))
 
 
-def test_weights_from_a_registry_are_served(tmp_path: Path, engine_python: Path) -> None:
-    """The node finds its bytes in the registry alone, and the canary and a caller get the right answer."""
-    with Registry(tmp_path / "registry") as registry:
-        catalog = asyncio.run(publish_demo(tmp_path, registry))
-        published = len(registry.blob_reads())
-        settings = {"PARETA_ENGINE_PYTHON": str(engine_python), "PARETA_REGISTRY_CATALOG": str(catalog)}
-        with Agent(tmp_path / "home", settings=settings) as agent:
+@pytest.mark.parametrize(
+    "place",
+    [
+        pytest.param(in_a_registry, marks=needs_registry),
+        pytest.param(in_a_bucket, marks=pytest.mark.long),
+        pytest.param(on_a_mirror, marks=pytest.mark.long),
+    ],
+)
+def test_weights_from_a_store_are_served(tmp_path: Path, engine_python: Path, place: Place) -> None:
+    """The node finds its bytes there alone, and the canary and a caller get the right answer."""
+    demo = builtin_catalog().models[0].variants[0]
+    store = WeightsStore(WeightsSettings(tmp_path / "weights", tmp_path / "cache"))
+    artifact = asyncio.run(store.fetch(demo, lambda _: None))
+    with contextmanager(place)(tmp_path, artifact) as (names, reach):
+        write_catalog(tmp_path / "catalog", demo.model_copy(update=names))
+        shutil.rmtree(tmp_path / "weights")
+        settings = {
+            "PARETA_ENGINE_PYTHON": str(engine_python),
+            "PARETA_REGISTRY_CATALOG": str(tmp_path / "catalog"),
+        }
+        with Agent(tmp_path / "home", settings=settings | reach) as agent:
             ready = agent.ready(timeout_s=400)
             with openai.OpenAI(base_url=ready["base_url"], api_key=ready["api_key"]) as client:
                 answer = client.chat.completions.create(
@@ -56,7 +109,6 @@ def test_weights_from_a_registry_are_served(tmp_path: Path, engine_python: Path)
                     temperature=0,
                     max_tokens=20,
                 )
-        read = set(registry.blob_reads()[published:])
     (served,) = (tmp_path / "home").rglob("model.safetensors")
-    assert sha256_digest(served.read_bytes()) in read
+    assert (served.stat().st_nlink, build_manifest(served.parent).digest) == (1, demo.artifact)
     assert "Paris" in str(answer.choices[0].message.content)

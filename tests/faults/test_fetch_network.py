@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import random
+import traceback
 from pathlib import Path
 
 import pytest
@@ -78,15 +79,22 @@ async def test_faults_of_all_kinds_at_once(tmp_path: Path) -> None:
         ("flip", "digest_mismatch"),
         ("stall", "artifact_stalled"),
         ("truncate", "store_unreachable"),
+        ("close", "store_unreachable"),
+        ("short", "artifact_truncated"),
+        ("429", "store_busy"),
         ("500", "store_busy"),
     ],
 )
 async def test_lasting_faults_are_told(tmp_path: Path, deed: str, code: str) -> None:
     """A fault that stays ends in one error with artifact, host and remedy; nothing has the final name."""
+    secret = base64.b64encode(b"ada:lovelace").decode()
     async with FlakyRegistry(
-        FILES, lambda path, _nth: deed if path == "model-2.safetensors" else "ok"
+        FILES, lambda path, _nth: deed if path == "model-2.safetensors" else "ok", f"Basic {secret}"
     ) as registry:
-        store = store_of(tmp_path, part_attempts=2, stall_timeout_s=0.1)
+        config = tmp_path / "docker.json"
+        config.write_text(json.dumps({"auths": {registry.host: {"auth": secret}}}))
+        stores = StoreSettings(docker_config=config)
+        store = store_of(tmp_path, part_attempts=2, stall_timeout_s=0.1, stores=stores)
         variant = variant_of(registry)
         with pytest.raises(RegistryError) as caught:
             await store.fetch(variant, lambda _: None)
@@ -95,6 +103,8 @@ async def test_lasting_faults_are_told(tmp_path: Path, deed: str, code: str) -> 
     assert variant.artifact[:19] in error.message
     assert registry.host in error.message
     assert error.remedy
+    told = "".join(traceback.format_exception(error))
+    assert [word for word in (secret, "lovelace") if word in told] == []
     assert not store.has(variant.artifact)
     assert not (tmp_path / "weights" / variant.artifact.replace(":", "-")).exists()
 

@@ -10,7 +10,7 @@ import socket
 import ssl
 from collections.abc import Mapping
 from contextlib import suppress
-from http.client import HTTPConnection, HTTPResponse, HTTPSConnection, IncompleteRead
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection, IncompleteRead
 from typing import Any
 from urllib.request import getproxies, proxy_bypass
 
@@ -117,7 +117,7 @@ class Answer:
         while 0 < count < len(view):
             try:
                 more = self._some(view[count:], _MORE_S)
-            except OSError:
+            except (OSError, HTTPException):
                 break  # it is met again, by whoever asks for what comes next
             if not more:
                 break

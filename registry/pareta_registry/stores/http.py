@@ -174,9 +174,11 @@ class HttpClient:
         if self._threads is None:
             self._threads = ThreadPoolExecutor(_MAX_THREADS, "store")
         running = self._threads.submit(work, *args, **kwargs)
+        waiting = asyncio.wrap_future(running)
         try:
-            return await asyncio.shield(asyncio.wrap_future(running))
+            return await asyncio.shield(waiting)
         except asyncio.CancelledError:
+            waiting.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
             connection.cut()
             running.add_done_callback(lambda _: connection.close())
             raise
