@@ -10,7 +10,6 @@ old pointer that somebody replays is recognised.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -100,13 +99,19 @@ async def sign(root: DocumentWriter, channel: str, keys: Sequence[PrivateKey]) -
     return pointer
 
 
-def unused_catalogs(root: Path) -> list[Path]:
-    """Catalogs published in a directory that no channel points at."""
-    used = {
-        read_pointer(path.read_bytes(), path.stem, (), str(path)).catalog.replace(":", "-")
-        for path in sorted((root / "channels").glob("*.json"))
-    }
-    return sorted(path for path in (root / "catalogs").glob("sha256-*.json") if path.stem not in used)
+async def unused_catalogs(root: DocumentWriter) -> list[str]:
+    """The digests of published catalogs that no channel points at."""
+    names = await root.names()
+    if not names:
+        raise ArtifactError(
+            "artifact_missing",
+            f"{root.where} holds no published catalogs",
+            "promote one, or name another place",
+        )
+    channels = [name[len("channels/") : -len(".json")] for name in names if name.startswith("channels/")]
+    used = {catalog_path(await catalog_of(root, channel)) for channel in channels}
+    unused = [name for name in names if name.startswith("catalogs/") and name not in used]
+    return [name[len("catalogs/") : -len(".json")].replace("-", ":", 1) for name in unused]
 
 
 async def _point(root: DocumentWriter, digest: str, channel: str, keys: Sequence[PrivateKey]) -> Pointer:

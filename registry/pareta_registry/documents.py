@@ -31,6 +31,12 @@ class DocumentWriter(DocumentReader, Protocol):
     async def write(self, name: str, data: bytes) -> None:
         """The document appears whole, or not at all."""
 
+    async def names(self) -> list[str]:
+        """Every document that is there, sorted."""
+
+    async def remove(self, name: str) -> None:
+        """The document is gone; ArtifactError where the place does not let it go."""
+
 
 def open_documents(source: str, settings: StoreSettings) -> DocumentReader:
     """`source` is `file://`, `oci://` or `https://`; ArtifactError `source_unsupported` for others."""
@@ -82,6 +88,13 @@ class FileDocuments:
 
     async def write(self, name: str, data: bytes) -> None:
         await asyncio.to_thread(write_whole, self._root / name, data)
+
+    async def names(self) -> list[str]:
+        found = await asyncio.to_thread(lambda: sorted(self._root.glob("*/*.json")))
+        return [path.relative_to(self._root).as_posix() for path in found if path.name[0] != "."]
+
+    async def remove(self, name: str) -> None:
+        await asyncio.to_thread((self._root / name).unlink, missing_ok=True)
 
     async def close(self) -> None:
         """Nothing is held open."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import shutil
@@ -12,9 +13,11 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
+from catalogs import registry as program
 from fakes.artifact import random_files, write_artifact
 from fakes.certificates import Certificate, make_certificate
 from fakes.oci_registry import Registry, needs_registry
+from typer.testing import CliRunner
 
 from pareta_agent.errors import RegistryError
 from pareta_agent.weights.settings import WeightsSettings
@@ -22,6 +25,7 @@ from pareta_agent.weights.store import WeightsStore
 from pareta_registry import keys
 from pareta_registry.catalog import Variant
 from pareta_registry.channel import promote, retag
+from pareta_registry.cli import app
 from pareta_registry.documents_oci import OciDocuments
 from pareta_registry.errors import ArtifactError
 from pareta_registry.follow import CatalogFollower
@@ -190,8 +194,15 @@ async def test_a_signed_artifact(tmp_path: Path, variant: Variant) -> None:
     assert again == path
 
 
+def diff(place: str, before: str, after: str) -> list[dict[str, object]]:
+    done = CliRunner().invoke(app, ["diff", before, after, "--at", place, "--json"])
+    assert done.exit_code == 1, (done.stderr, done.exception)
+    return list(json.loads(done.stdout))
+
+
 async def test_a_catalog_in_the_registry(tmp_path: Path) -> None:
-    """A channel is a tag: promoted, followed, rolled back by a new pointer; offline the last good one stays."""
+    """A channel is a tag: promoted, followed, rolled back by a new pointer, compared, cleared away; offline the last
+    good one stays."""
     first = builtin_catalog()
     second = catalog_of([*first.models, *first.tasks[:1]])
     with Registry(tmp_path / "registry") as registry:
@@ -208,6 +219,15 @@ async def test_a_catalog_in_the_registry(tmp_path: Path) -> None:
             await canary.refresh()
         await canary.close()
         assert caught.value.code == "artifact_missing"
+        await promote(place, second, "canary", [])
+        canary_is = await asyncio.to_thread(diff, source, "channel:stable", "channel:canary")
+        assert canary_is == await asyncio.to_thread(diff, source, first.digest, second.digest) != []
+        await retag(place, first.digest, "canary", [])
+        said = [
+            json.loads(await asyncio.to_thread(program, "gc", source, *flags, "--json"))
+            for flags in ((), ("--delete",), ())
+        ]
+        assert said == [{"unused": [second.digest]}, {"deleted": [second.digest]}, {"unused": []}]
         await place.close()
     found = await follower.refresh()
     await follower.close()

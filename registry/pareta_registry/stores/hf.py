@@ -17,12 +17,11 @@ from yarl import URL
 from pareta_registry.errors import ArtifactError
 from pareta_registry.manifest import MANIFEST_NAME, path_refusal
 from pareta_registry.stores.base import Entry, Piece, signature_beside
-from pareta_registry.stores.http import HttpClient
+from pareta_registry.stores.http import HttpClient, next_page
 from pareta_registry.stores.settings import StoreSettings
 
 _SOURCE = re.compile(r"hf://([A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*)@([0-9a-f]{40})")
 
-_NEXT = re.compile(r'<([^>]+)>;\s*rel="next"')
 _MAX_LIST_BYTES = 32 << 20
 
 
@@ -102,8 +101,7 @@ class HfStore:
                         f"{self.where} lists its files in no known form",
                         "look at the mirror",
                     ) from None
-                following = _NEXT.search(response.headers.get("Link", ""))
-                url = url.join(URL(following[1], encoded=True)) if following else None
+                url = next_page(url, response)
 
 
 def _entry(item: dict[str, Any]) -> Entry:

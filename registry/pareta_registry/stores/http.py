@@ -27,6 +27,7 @@ T = TypeVar("T")
 _REDIRECTS = (301, 302, 303, 307, 308)
 _MAX_REDIRECTS = 5
 _PIECE_BYTES, _SMALL_BYTES, _MAX_THREADS = 2 << 20, 1 << 16, 64
+_NEXT = re.compile(r'<([^>]+)>;\s*rel="?next"?')
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 
 
@@ -213,6 +214,12 @@ class HttpClient:
             f"check that this host reaches {url.host}:{url.port}",
             retryable=True,
         )
+
+
+def next_page(url: URL, answer: Answer) -> URL | None:
+    """Where a list goes on, by its Link header."""
+    found = _NEXT.search(answer.headers.get("Link", ""))
+    return url.join(URL(found[1], encoded=True)) if found else None
 
 
 def retry_after_s(value: str | None) -> float | None:

@@ -37,6 +37,22 @@ async def put_document(
     await put_manifest(repository, tag, canonical_json(document))
 
 
+async def remove_tagged(repository: OciRepository, tag: str) -> None:
+    """Deletes the manifest under a tag; the registry's own clean-up takes its blobs."""
+    manifest = await repository.tagged(tag)
+    if manifest is None:
+        return
+    url = repository.url("manifests", sha256_digest(manifest))
+    async with repository.request("DELETE", url) as response:
+        if response.status in (400, 405):
+            raise ArtifactError(
+                "store_refused",
+                f"{repository.where} does not delete: it answered {response.status}",
+                f"switch deletion on in that registry, or remove the tag {tag} with its own tools",
+            )
+        repository.http.check(response, url)
+
+
 async def has_blob(repository: OciRepository, digest: str) -> bool:
     url = repository.url("blobs", digest)
     async with repository.request("HEAD", url) as response:

@@ -14,7 +14,7 @@ from pareta_registry.manifest import MAX_MANIFEST_BYTES
 from pareta_registry.modelpack import MANIFEST_TYPE
 from pareta_registry.stores.connection import Answer
 from pareta_registry.stores.credentials import docker_credentials
-from pareta_registry.stores.http import HttpClient
+from pareta_registry.stores.http import HttpClient, next_page
 from pareta_registry.stores.oci_auth import Authorizer
 from pareta_registry.stores.oci_reference import OciReference
 from pareta_registry.stores.settings import StoreSettings
@@ -81,6 +81,20 @@ class OciRepository:
                 return None
             self.http.check(response, url)
             return await self._bounded(response, url)
+
+    async def tags(self) -> list[str]:
+        """All tags of the repository, none where there is no such repository."""
+        found: list[str] = []
+        url: URL | None = URL(f"{self._origin}/v2/{self.reference.name}/tags/list", encoded=True)
+        while url is not None:
+            async with self.request("GET", url) as response:
+                if response.status == 404:
+                    return []
+                self.http.check(response, url)
+                page = read_json(await self._bounded(response, url))
+                found += page.get("tags") or []
+                url = next_page(url, response)
+        return found
 
     async def document(self, tag: str, kind: str, max_bytes: int) -> bytes | None:
         """The small document of media type `kind` that `put_document` left under `tag`, None when none did."""

@@ -230,7 +230,7 @@ async def test_unused_catalogs_are_known(team: Team) -> None:
     """What no channel points at may go, the rest stays."""
     await team.promote(team.first)
     await team.promote(team.second)
-    assert [path.stem for path in channel.unused_catalogs(team.root)] == [team.first.digest.replace(":", "-")]
+    assert await channel.unused_catalogs(team.place) == [team.first.digest]
 
 
 @pytest.mark.parametrize("content", [b"", b"-----BEGIN PRIVATE KEY-----\nx\n-----END PRIVATE KEY-----\n"])

@@ -1,0 +1,50 @@
+"""Options that several verbs of `pareta-registry` share, and how each prints its answer: stdout data, stderr talk."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+KeyOption = Annotated[
+    list[Path] | None, typer.Option("--key", help="Private key to sign with; may be given several times.")
+]
+BucketOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--object-store-file", envvar="PARETA_REGISTRY_OBJECT_STORE_FILE", help="JSON of obstore's options."
+    ),
+]
+ChannelOption = Annotated[str, typer.Option("--channel", help="The channel to point.")]
+DockerOption = Annotated[
+    Path | None,
+    typer.Option("--docker-config", envvar="PARETA_REGISTRY_DOCKER_CONFIG", help="config.json with `auths`."),
+]
+CaOption = Annotated[
+    Path | None, typer.Option("--ca-file", envvar="PARETA_REGISTRY_CA_FILE", help="CA bundle (PEM).")
+]
+
+
+def emit(value: Any, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps(value, indent=2) + "\n")
+    else:
+        sys.stdout.writelines(f"{name:12}{item}\n" for name, item in value.items())
+
+
+def wrote(paths: Sequence[Path], as_json: bool) -> None:
+    if as_json:
+        emit({"wrote": [str(path) for path in paths]}, True)
+    else:
+        for path in paths:
+            say(f"wrote {path}")
+
+
+def say(text: str) -> None:
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
