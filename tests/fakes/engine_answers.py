@@ -380,7 +380,17 @@ def prompt_of(path: str, request: dict[str, Any]) -> str:
 
 
 class Transcription(Answer):
-    """A document without choices or tokens: text, and the seconds that were heard (one a kilobyte)."""
+    """A document without choices or tokens: text, and the seconds that were heard (one a kilobyte).
+
+    Streamed it has the shape of a chat, and tokens instead of seconds.
+    """
+
+    def event(self, choices: list[dict[str, Any]], **more: Any) -> bytes:
+        return super().event(choices, **more).replace(b'"text_completion"', b'"transcription.chunk"')
+
+    def choice(self, index: int, word: str, last: bool) -> dict[str, Any]:
+        ended = {"finish_reason": "abort" if self.flags.abort_finish else "stop", "stop_reason": None}
+        return {"delta": {"content": word}, **(ended if last else {})}
 
     def body(self) -> dict[str, Any]:
         seconds = self.prompt_tokens
@@ -403,7 +413,10 @@ def heard(raw: bytes, flags: argparse.Namespace) -> Answer:
         raise Refused(404, f"The model `{told.get('model')}` does not exist.", "model")
     kind = told.get("response_format", b"json").decode()
     seconds = -(-len(told["file"]) // 1024)
-    return Transcription(HEAR, flags.name, [], kind, seconds, False, flags, False, id="trsc-1")
+    streamed = told.get("stream") == b"true"
+    wants_usage = told.get("stream_include_usage") == b"true"
+    words = ["word", " word"] if streamed else []
+    return Transcription(HEAR, flags.name, words, kind, seconds, streamed, flags, wants_usage, id="trsc-1")
 
 
 def answer_of(path: str, raw: bytes, flags: argparse.Namespace) -> Answer:

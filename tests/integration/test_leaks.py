@@ -80,9 +80,15 @@ def every_route(key: str, model: str) -> list[bytes]:
     streamed = [
         post(route.path, key, {"model": model, "max_tokens": 4, "stream": True, **asks[route.path]})
         for route in set(INFERENCE.values())
-        if route.streams
+        if route.streams and not route.form
     ]
-    return [*whole, *streamed, heard]
+    told = heard.replace(
+        b"--b--", b'--b\r\nContent-Disposition: form-data; name="stream"\r\n\r\ntrue\r\n--b--'
+    )
+    told = told.replace(
+        b"Content-Length: %d" % len(form), b"Content-Length: %d" % (len(form) + len(told) - len(heard))
+    )
+    return [*whole, *streamed, heard, told]
 
 
 def raw(address: tuple[str, int], request: bytes) -> bytes:

@@ -26,7 +26,8 @@ MAX_CHOICES: Final = 128
 class Ask:
     """What the front knows of a request. `fields` is the parsed object; `choices` counts prompts × n.
 
-    `max_tokens` is per choice, None when the caller gave no usable one.
+    `max_tokens` is per choice, None when the caller gave no usable one. `heard`: the prompt is sound, whose tokens an
+    engine counts beside its context.
     """
 
     model: str
@@ -38,6 +39,7 @@ class Ask:
     n: int = 1
     max_tokens: int | None = None
     generates: bool = True
+    heard: bool = False
 
     @property
     def choices(self) -> int:
@@ -84,7 +86,8 @@ def rebuild(
     }
     fields |= {"model": served_as or ask.model, **route.fixed}
     if route.form:
-        return form.build(fields)
+        told = {"stream": "true", "stream_include_usage": "true"} if ask.stream else {}
+        return form.build(fields | told)
     if salt and not route.vocabulary:
         fields["cache_salt"] = salt
     if ask.stream:
@@ -164,7 +167,8 @@ def _ask(route: Route, fields: dict[str, Any], body_bytes: int) -> Ask:
         prompts=_prompts(fields.get(route.documents)) if route.documents else 1,
         n=(fields.get("n") or 1) if "n" in route.fields else 1,
         max_tokens=limit if type(limit) is int and limit > 0 else None,
-        generates=route.generates,
+        generates=route.generates or (route.form and fields.get("stream") is True),
+        heard=route.form,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
@@ -53,20 +52,10 @@ def read_choices(answer: bytes) -> Reading:
     )
 
 
-def read_speech(answer: bytes) -> Reading:
-    """A transcription, which is counted in begun seconds of audio; the engine tells no tokens."""
-    document = orjson.loads(answer)
-    told = document.get("usage", document)
-    seconds = told.get("seconds", told.get("duration"))
-    counted = isinstance(seconds, int | float) and seconds >= 0
-    return Reading((), Tokens() if counted else None, answer, math.ceil(seconds) if counted else 0)
-
-
 def read_unbilled(answer: bytes) -> Reading:
     """What no model was asked for: it counts nothing."""
     return Reading((), Tokens(), answer)
 
 
 OPENAI: Final = Dialect(CHOICES, read_choices, body_of, lambda problem, _: event_of(problem))
-SPEECH_DIALECT: Final = replace(OPENAI, read=read_speech)
 VOCABULARY_DIALECT: Final = replace(OPENAI, read=read_unbilled)

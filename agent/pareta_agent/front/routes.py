@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from pareta_agent.front.dialect import OPENAI, SPEECH_DIALECT, VOCABULARY_DIALECT, Dialect
+from pareta_agent.front.dialect import OPENAI, VOCABULARY_DIALECT, Dialect
 from pareta_agent.front.messages import MESSAGES_DIALECT
 from pareta_agent.front.responses import RESPONSES_DIALECT
+from pareta_agent.front.speech import SPEECH_DIALECT
 
 
 def _names(text: str) -> frozenset[str]:
@@ -135,10 +136,9 @@ TRANSCRIPTIONS: Final = Route(
     "/v1/audio/transcriptions",
     "file",
     _names("file language prompt response_format temperature timestamp_granularities[] seed hotwords"),
-    streams=False,
     generates=False,
+    usage_option=False,
     values={"response_format": ("json", "verbose_json")},
-    refused={"stream": "Transcriptions are not streamed here."},
     form=True,
     dialect=SPEECH_DIALECT,
 )

@@ -68,7 +68,7 @@ def bounds_of(ask: Ask, endpoint: EndpointView) -> Bounds:
         prompts=ask.prompts,
         choices=ask.n,
         max_tokens=ask.max_tokens,
-        max_model_len=endpoint.max_model_len,
+        max_model_len=None if ask.heard else endpoint.max_model_len,
         counts_output=ask.generates,
     )
 

@@ -84,7 +84,8 @@ class Listener:
     """Follows one stream: `feed` takes payload split anywhere and gives what the caller may have now.
 
     `done` turns true at the last event, kept in `last` and never given out: the relay says it once the record is
-    durable. `failed` turns true at an error event, which is not given out either. `template` is what its words come in.
+    durable. `said` is for speeches that tell the whole text at the end.
+    `failed` turns true at an error event, which is not given out either. `template` is what its words come in.
     """
 
     __slots__ = (
@@ -95,6 +96,7 @@ class Listener:
         "failed",
         "finish_reasons",
         "last",
+        "said",
         "template",
         "tokens",
         "usage_seen",
@@ -105,7 +107,7 @@ class Listener:
         self.wants_usage = wants_usage
         self._speech = speech
         self._rest = b""
-        self.last = DONE_EVENT
+        self.last, self.said = DONE_EVENT, ""
         self.done = self.failed = self.usage_seen = False
         self.finish_reasons: list[str] = []
         self.tokens: Tokens | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import httpx
 import openai
 import pytest
 
@@ -34,12 +35,50 @@ async def test_a_transcription_is_answered_and_counted_in_seconds(rig, client):
     assert rig.spool.records[0].tokens.input == rig.spool.records[0].tokens.output == 0
 
 
+async def test_a_streamed_transcription_has_openais_events_and_the_engines_tokens(rig, client):
+    """Words as they come, then the whole text and its usage; nobody told seconds, so none are recorded."""
+    await rig.engine()
+    rig.endpoint(
+        replicas=rig.endpoints["ep_x"].replicas, max_model_len=4
+    )  # sound is counted beside the context
+    stream = await client.audio.transcriptions.create(model="ep_x", file=AUDIO, stream=True)
+    *deltas, done = [event async for event in stream]
+    assert [(event.type, event.delta) for event in deltas] == [
+        ("transcript.text.delta", "word"),
+        ("transcript.text.delta", " word"),
+    ]
+    assert (done.type, done.text) == ("transcript.text.done", "word word")
+    assert (done.usage.input_tokens, done.usage.output_tokens) == (5, 2)
+    (record,) = rig.spool.records
+    assert (record.outcome, record.usage_source, record.audio_seconds) == ("completed", "engine_final", 0)
+    assert (record.tokens.input, record.tokens.output) == (5, 2)
+    assert record.admission.streamed
+
+
+@pytest.mark.parametrize(
+    ("fault", "outcome"),
+    [
+        ("--cut-mid-stream", "failed_engine"),
+        ("--error-then-done", "failed_engine"),
+        ("--abort-finish", "failed_server"),
+    ],
+)
+async def test_a_streamed_transcription_that_breaks_raises_and_costs_nothing(rig, client, fault, outcome):
+    """As on every other route that streams."""
+    await rig.engine(fault)
+    stream = await client.audio.transcriptions.create(model="ep_x", file=AUDIO, stream=True)
+    with pytest.raises((openai.APIError, httpx.HTTPError)):
+        async for _ in stream:
+            pass
+    await rig.until(lambda: rig.front.in_flight == 0)
+    assert [record.outcome for record in rig.spool.records] == [outcome]
+
+
 @pytest.mark.parametrize(
     ("change", "code", "param"),
     [
         ({"model": "ep_none"}, "endpoint_not_found", "model"),
         ({"response_format": "srt"}, "invalid_value", "response_format"),
-        ({"stream": True}, "invalid_value", "stream"),
         ({"file": "a text"}, "missing_field", "file"),
     ],
 )

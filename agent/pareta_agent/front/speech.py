@@ -1,0 +1,60 @@
+"""Speech to text: documents counted in seconds of audio; streams, which tell no seconds, in the engine's tokens.
+
+The engine streams a transcription in the shape of a chat. OpenAI has events of its own for it, so each of the engine's
+becomes one of those, and the last carries the whole text and its usage. Pure.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any, Final
+
+import orjson
+
+from pareta_agent.front.dialect import OPENAI, Reading
+from pareta_agent.front.sse import DONE_EVENT, Listener, Speech
+from pareta_agent.meter.record import Tokens
+from pareta_agent.meter.usage import tokens_of
+
+
+def read(answer: bytes) -> Reading:
+    """A whole transcription: begun seconds; the engine tells no tokens of it."""
+    document = orjson.loads(answer)
+    told = document.get("usage", document)
+    seconds = told.get("seconds", told.get("duration"))
+    counted = isinstance(seconds, int | float) and seconds >= 0
+    return Reading((), Tokens() if counted else None, answer, math.ceil(seconds) if counted else 0)
+
+
+def hear(listener: Listener, _event: bytes, body: dict[str, Any]) -> bytes:
+    """An event of the engine as OpenAI's; the last words wait in `listener.last`."""
+    if body.get("error"):
+        listener.failed = True
+        return b""
+    said = ""
+    for choice in body.get("choices") or ():
+        said += (choice.get("delta") or {}).get("content") or ""
+        if isinstance(choice.get("finish_reason"), str):
+            listener.finish_reasons.append(choice["finish_reason"])
+    if isinstance(usage := body.get("usage"), dict):
+        listener.usage_seen, listener.tokens = True, tokens_of(usage)
+    listener.said += said
+    listener.last = _done(listener.said, listener.tokens) + DONE_EVENT
+    return _event_of({"type": "transcript.text.delta", "delta": said}) if said else b""
+
+
+def _done(text: str, tokens: Tokens | None) -> bytes:
+    event: dict[str, Any] = {"type": "transcript.text.done", "text": text}
+    if tokens is not None:
+        counts = {"input_tokens": tokens.input, "output_tokens": tokens.output}
+        event["usage"] = {"type": "tokens", **counts, "total_tokens": tokens.input + tokens.output}
+    return _event_of(event)
+
+
+def _event_of(body: dict[str, Any]) -> bytes:
+    return b"data: " + orjson.dumps(body) + b"\n\n"
+
+
+# No event is passed on unread: each becomes another one.
+SPEECH_DIALECT: Final = replace(OPENAI, read=read, speech=Speech(lambda _: False, hear, (), 0))
