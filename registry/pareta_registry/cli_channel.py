@@ -20,6 +20,7 @@ from pareta_registry.cli_options import (
     JsonOption,
     KeyOption,
     emit,
+    say,
 )
 from pareta_registry.difference import difference
 from pareta_registry.documents import DocumentWriter, writable_documents
@@ -55,6 +56,8 @@ def promote(
 
     pointer = _at(root, StoreSettings(docker_config=docker_config, ca_file=ca_file), work)
     emit(pointer.model_dump() | {"signatures": len(keys)}, as_json)
+    if not keys:
+        say("it is not signed: nodes that pin a key refuse it (--key signs)")
 
 
 def sign(

@@ -34,7 +34,12 @@ def emit(value: Any, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(json.dumps(value, indent=2) + "\n")
     else:
-        sys.stdout.writelines(f"{name:12}{item}\n" for name, item in value.items())
+        lines = [(name, item) for name, items in value.items() for item in _lines(items)]
+        sys.stdout.writelines(f"{name:12}{item}\n" for name, item in lines)
+
+
+def _lines(value: Any) -> list[Any]:
+    return (value or ["none"]) if isinstance(value, list) else [value]
 
 
 def wrote(paths: Sequence[Path], as_json: bool) -> None:

@@ -27,6 +27,8 @@ def serve(
 async def _serve(root: Path, host: str, port: int, as_json: bool) -> None:
     from pareta_registry.server import serve as listen
 
+    if not root.is_dir():
+        raise ArtifactError("artifact_missing", f"{root} is no directory", "promote a catalog to it first")
     try:
         runner = await listen(root, host, port)
     except OSError as error:

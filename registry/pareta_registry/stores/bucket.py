@@ -28,6 +28,7 @@ class BucketStore:
     def __init__(self, source: str, settings: StoreSettings) -> None:
         self.where = source
         options: Any = _options(settings.object_store_file)
+        self._is_told = bool(options)
         client: Any = {"connect_timeout": timedelta(seconds=settings.connect_timeout_s)}
         if options.pop("allow_http", False) or any(_is_plain(*option) for option in options.items()):
             client["allow_http"] = True
@@ -93,7 +94,9 @@ class BucketStore:
             raise ArtifactError(
                 "store_unreachable",
                 f"{self.where} cannot be read: {str(error).splitlines()[0]}",
-                "check the endpoint, the region and the network",
+                "check the endpoint, the region and the network"
+                if self._is_told
+                else "name its endpoint, region and credentials in `object_store_file`",
                 retryable=True,
             ) from None
 
