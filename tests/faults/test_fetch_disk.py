@@ -71,3 +71,19 @@ async def test_room_is_made_of_what_nobody_uses(tmp_path: Path, small_disk: Path
     store.unpin(first.artifact)
     await store.fetch(second, lambda _: None)
     assert (store.has(first.artifact), store.has(second.artifact)) == (False, True)
+
+
+async def test_room_is_made_of_what_was_fetched_ahead(tmp_path: Path, small_disk: Path) -> None:
+    """Weights that wait for a start give way to those that a start waits for, and take nobody's room."""
+    settings = WeightsSettings(small_disk / "weights", tmp_path / "cache", reserve_bytes=0)
+    store = WeightsStore(settings)
+    first, second = (
+        write_artifact(tmp_path / str(seed), random_files({"model.safetensors": 3 * MIB}, seed))
+        for seed in (1, 2)
+    )
+    await store.prefetch(first, lambda _: None)
+    await store.fetch(second, lambda _: None)
+    assert (store.has(first.artifact), store.has(second.artifact)) == (False, True)
+    with pytest.raises(HostError, match="disk"):
+        await store.prefetch(first, lambda _: None)
+    assert store.has(second.artifact)

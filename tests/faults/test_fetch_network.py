@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import random
@@ -167,3 +168,24 @@ async def test_more_bytes_than_the_manifest_declares_are_never_asked_for(tmp_pat
         with pytest.raises(RegistryError) as caught:
             await store.fetch(variant, lambda _: None)
     assert caught.value.code == "digest_mismatch"
+
+
+async def test_a_fetch_interrupts_what_is_fetched_ahead(tmp_path: Path) -> None:
+    """Weights that a start waits for come first; those for later go on behind them, with what they had."""
+    hangs = True
+
+    def slow(path: str, nth: int) -> str:
+        return "stall" if hangs and nth > 4 else "ok"
+
+    async with FlakyRegistry(FILES, slow) as later, FlakyRegistry({"config.json": b"{}"}) as now:
+        store = store_of(tmp_path, stall_timeout_s=30.0)
+        ahead = asyncio.create_task(store.prefetch(variant_of(later), lambda _: None))
+        while len(later.requests) < 5:
+            await asyncio.sleep(0.01)
+        await store.fetch(variant_of(now), lambda _: None)
+        assert (store.has(now.manifest.digest), ahead.done()) == (True, False)
+        hangs = False
+        await asyncio.wait_for(ahead, 20)
+        assert store.has(later.manifest.digest)
+        assert later.served_bytes <= later.manifest.total_bytes + 2 * 65_536
+        assert not await store.remove(later.manifest.digest)
