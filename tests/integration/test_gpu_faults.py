@@ -12,6 +12,7 @@ import pytest
 from fakes.driver import GIB, Driver, needs_compiler
 from harness import until
 
+from pareta_agent.engine.intent import Intents
 from pareta_agent.plane.serve import open_plane
 
 pytestmark = [pytest.mark.slow, needs_compiler]
@@ -86,8 +87,15 @@ def test_a_fault_after_healing_keeps_the_layout_that_worked(start, driver: Drive
     assert len([e for e in agent.events if e["event"] == "replanned"]) == replanned
 
 
+def engines(agent, name: str) -> set[tuple[int, str]]:
+    """Process and GPU of each of the endpoint's replicas."""
+    intents = Intents(agent.home / "engines").all()
+    return {(i.pid, *i.gpus) for i in intents if i.endpoint == name and not i.ended}  # type: ignore[misc]
+
+
 def test_a_lost_replica_moves_to_a_gpu_that_became_free(start, driver: Driver, tmp_path: Path) -> None:
-    """Its neighbour serves on; what another endpoint has is left alone until that one stops."""
+    """Its neighbour serves on; what another endpoint has is left alone until that one stops. Wherever they were moved,
+    the next agent takes both over as they run, and has none in the broken GPU's place."""
     driver.gpus = 3
     driver.says()
     config = tmp_path / "two.toml"
@@ -112,6 +120,18 @@ def test_a_lost_replica_moves_to_a_gpu_that_became_free(start, driver: Driver, t
     assert sorted(moved["plan"]["gpus"]) == sorted([[kept], [other]])
     spawns = [e for e in agent.events if e["event"] == "phase" and e["phase"] == "spawn"]
     assert sum(e["endpoint"] == "ep_one" and e["state"] == "done" for e in spawns) == 3
+    before = engines(agent, "ep_one")
+    agent.kill()
+    again = start(flags=("--config", str(config)), **driver.settings)
+    again.ready()
+    assert until(again, lambda seen: seen["replicas"] == 2, "ep_one")["plan"]["gpus"] in (
+        [[kept], [other]],
+        [[other], [kept]],
+    )
+    assert engines(again, "ep_one") == before
+    assert {gpu for _, gpu in before} == {kept, other}
+    adopted = [e["replica"] for e in again.events if e["event"] == "engine_adopted"]
+    assert sorted(adopted) == ["ep_one/0", "ep_one/1"]
 
 
 def test_an_adopted_engines_own_memory_is_free_for_its_successor(start, driver: Driver) -> None:

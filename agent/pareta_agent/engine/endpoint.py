@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from dataclasses import replace
+from itertools import count
 
 from pareta_agent.engine import eta
 from pareta_agent.engine.history import History
@@ -109,16 +110,20 @@ class Endpoint:
             self._around.changed()
 
     def _missing(self, wanted: EngineSpec, kept: list[Slot], cause: Cause) -> list[Slot]:
-        """Slots for the replicas that nobody runs yet, at indexes that are free."""
-        if not kept:
+        """Slots for the replicas that nobody runs yet: at the index of an engine that outlived its agent there, else
+        at one that is free."""
+        if not any(wanted.plan.gpus):
             return [Slot(wanted, index, self._around, cause) for index in range(wanted.plan.replicas)]
-        running = {slot.gpus for slot in kept}
-        missing = [group for group in wanted.plan.gpus if group not in running]
-        free = [index for index in range(wanted.plan.replicas) if index not in {slot.index for slot in kept}]
-        seats = dict(zip(free, missing, strict=False))
-        groups = tuple(seats.get(index, group) for index, group in enumerate(wanted.plan.gpus))
+        seats = {slot.index: slot.gpus for slot in kept}
+        missing = [group for group in wanted.plan.gpus if group not in seats.values()]
+        outlived = self._around.survivors.seats(wanted.endpoint)
+        new = {outlived[group]: group for group in missing if group in outlived}
+        free = (index for index in count() if index not in seats | new)
+        new |= {next(free): group for group in missing if group not in outlived}
+        seats |= new
+        groups = tuple(seats.get(index, ()) for index in range(max(seats, default=-1) + 1))
         placed = replace(wanted, plan=replace(wanted.plan, gpus=groups))
-        return [Slot(placed, index, self._around, cause) for index in seats]
+        return [Slot(placed, index, self._around, cause) for index in sorted(new)]
 
     def view(self) -> EndpointView:
         spec = self._wanted or self._spec

@@ -41,6 +41,11 @@ class Intent:
     plan: Plan | None = None
     gpu_free_bytes: Mapping[str, int] = field(default_factory=dict)
 
+    @property
+    def gpus(self) -> tuple[str, ...]:
+        """Uuids of the GPUs that this replica has to itself."""
+        return self.plan.group(self.index) if self.plan is not None else ()
+
 
 class Intents:
     """The intents of this node, in one directory that only this agent writes."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 from pareta_agent import launch
 from pareta_agent.clock import Clock
@@ -50,21 +51,31 @@ class Survivors:
         self.kept = frozenset()
 
     def plan(self, endpoint: str, wish: str) -> Surviving | None:
-        """What they run, when all of the endpoint's were started for this wish and all still live."""
+        """What its engines that still live run, on the GPUs that they have by now, when all of the endpoint's were
+        started for this wish. Its `replicas` are what the plan was made for, however many live.
+        """
         found = [(intent, process) for intent, process in self._found.values() if intent.endpoint == endpoint]
-        plans = {intent.plan for intent, process in found if intent.wish == wish and process.alive}
-        plan = plans.pop() if len(plans) == 1 else None
-        if plan is None or any(intent.wish != wish for intent, _ in found):
+        intents = [intent for intent, process in found if process.alive]
+        plans = [intent.plan for intent in intents if intent.plan is not None]
+        alike = {replace(plan, gpus=(), replicas=0) for plan in plans}
+        if any(intent.wish != wish for intent, _ in found) or len(plans) < len(intents) or len(alike) != 1:
             return None
+        groups = tuple(intent.gpus for intent in intents)
+        plan = max(plans, key=lambda plan: plan.replicas)
         free_bytes = {uuid: free for intent, _ in found for uuid, free in intent.gpu_free_bytes.items()}
-        return Surviving(plan, free_bytes)
+        return Surviving(replace(plan, gpus=groups) if any(groups) else plan, free_bytes)
+
+    def seats(self, endpoint: str) -> dict[tuple[str, ...], int]:
+        """The index of each of its engines that has GPUs, by these."""
+        found = [intent for intent, _ in self._found.values() if intent.endpoint == endpoint]
+        return {intent.gpus: intent.index for intent in found if intent.gpus}
 
     async def claim(self, spec: EngineSpec, index: int, settings: EngineSettings) -> launch.Process | None:
         """The engine that is what this spec would start; one of another make is ended, to make room."""
         intent, process = self._found.get((spec.endpoint, index), (None, None))
         if intent is None or process is None:
             return None
-        if intent.spec == digest(settings, spec) and process.alive:
+        if intent.spec == digest(settings, spec, index) and process.alive:
             del self._found[spec.endpoint, index]
             return process
         await self._end(settings, intent, process)
@@ -80,22 +91,26 @@ class Survivors:
         del self._found[intent.endpoint, intent.index]
         self.kept -= {f"{intent.endpoint}/{intent.index}"}
         await process.kill_group(_KILL_DEADLINE_S)
-        await end_strays(marked(intent.marker), _KILL_DEADLINE_S)
+        await end_strays(partial(marked, intent.marker), _KILL_DEADLINE_S)
         _sweep(settings, intent)
         await gpumem.until_released(self._read_gpus, intent.gpu_free_bytes, self._clock, _MEMORY_DEADLINE_S)
 
 
 async def reap(settings: EngineSettings, intents: Intents, survivors: Survivors, emit: Emit) -> int:
     """Ends every process of this home that cannot be adopted, and sweeps what it left; how many were ended."""
-    kept: set[int] = set()
+    kept: set[int] = set()  # groups: an engine that serves may start processes meanwhile
     ours = marked(settings.home_id)
     for intent in intents.all():
         process = await _adoptable(settings, intent, {found.pid for found in ours})
         if process is not None:
             survivors.add(intent, process)
-            kept |= {member.pid for member in process.group()}
-    orphans = [found for found in ours if found.pid not in kept]
-    gone = await end_strays(orphans, _KILL_DEADLINE_S)
+            kept.add(process.pid)
+
+    def strays() -> list[launch.Stat]:
+        return [found for found in marked(settings.home_id) if found.group not in kept]
+
+    orphans = strays()
+    gone = await end_strays(strays, _KILL_DEADLINE_S)
     for intent in intents.all():
         if not intent.ended and intent.pid not in kept:
             _sweep(settings, intent)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from signal import SIGKILL, SIGTERM
 from typing import Any
@@ -56,7 +57,7 @@ class EngineProcess:
             await first(self._process.wait(), hurry.wait(), timeout_s=term_s)
         segments |= self._segments()
         gone = await self._process.kill_group(_KILL_DEADLINE_S)
-        gone = await end_strays(marked(self.intent.marker), _KILL_DEADLINE_S) and gone
+        gone = await end_strays(partial(marked, self.intent.marker), _KILL_DEADLINE_S) and gone
         if gone:
             self._place.sweep(segments)
             self._record(ended=True)
@@ -139,13 +140,15 @@ def shared_memory(pid: int) -> set[str]:
     return {Path(path).name for path in paths if not path.endswith("(deleted)")}
 
 
-async def end_strays(strays: Iterable[launch.Stat], deadline_s: float) -> bool:
-    """SIGKILL to each until it is gone; False when one outlived the deadline."""
-    handles = [launch.Process(stray.pid, stray.started) for stray in strays]
-    for handle in handles:
-        handle.signal(SIGKILL)
+async def end_strays(strays: Callable[[], Iterable[launch.Stat]], deadline_s: float) -> bool:
+    """SIGKILL to all of them until there is none: what is killed may have forked meanwhile, so each time anew.
+
+    False when there were some at the deadline.
+    """
     end_s = asyncio.get_running_loop().time() + deadline_s
-    while any(handle.alive for handle in handles):
+    while left := list(strays()):
+        for stray in left:
+            launch.Process(stray.pid, stray.started).signal(SIGKILL)
         if asyncio.get_running_loop().time() > end_s:
             return False
         await asyncio.sleep(0.02)

@@ -43,7 +43,7 @@ class Slot:
     @property
     def gpus(self) -> tuple[str, ...]:
         """Uuids of the GPUs that this replica has to itself; none on the CPU."""
-        return self.spec.plan.gpus[self.index] if self.index < len(self.spec.plan.gpus) else ()
+        return self.spec.plan.group(self.index)
 
     def serves(self, wanted: EngineSpec) -> bool:
         """Whether what runs here is a replica of `wanted` too, so that only its neighbours change."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pareta_agent.engine.restart import RestartSettings
@@ -69,9 +69,11 @@ class EngineSettings:
     restart: RestartSettings = field(default_factory=RestartSettings)
 
 
-def digest(settings: EngineSettings, spec: EngineSpec) -> str:
-    """What a running engine was made of: a live one of the same digest is what would be started anew."""
-    parts = (spec.endpoint, spec.revision, spec.plan, settings.version, settings.command, settings.python)
+def digest(settings: EngineSettings, spec: EngineSpec, index: int) -> str:
+    """What the engine at that index is made of, wherever its neighbours run: a live one of the same digest is what
+    would be started anew."""
+    plan = replace(spec.plan, gpus=(spec.plan.group(index),), replicas=1)
+    parts = (spec.endpoint, spec.revision, plan, settings.version, settings.command, settings.python)
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 

@@ -67,7 +67,7 @@ class Starter:
     @property
     def gpus(self) -> tuple[str, ...]:
         """Uuids of the GPUs that this replica uses."""
-        return self.spec.plan.gpus[self.index] if self.index < len(self.spec.plan.gpus) else ()
+        return self.spec.plan.group(self.index)
 
     def command_line(self, weights: Path) -> tuple[list[str], list[str], dict[str, str]]:
         """The program, its arguments and its environment. Raises HostError, EngineError."""
@@ -158,7 +158,7 @@ class Start:
             starter.generation,
             where.marker,
             boot_id(),
-            digest(starter.settings, starter.spec),
+            digest(starter.settings, starter.spec, starter.index),
             wish=starter.spec.wish,
             plan=starter.spec.plan,
             gpu_free_bytes=self.gpu_baseline,

@@ -48,6 +48,10 @@ class Plan:
     kv_tokens: int
     flags: tuple[str, ...] = ()
 
+    def group(self, index: int) -> tuple[str, ...]:
+        """The GPUs of one replica; none on the CPU."""
+        return self.gpus[index] if index < len(self.gpus) else ()
+
 
 @dataclass(frozen=True, slots=True)
 class Rejection:

@@ -1,0 +1,114 @@
+"""Callers of a whole node who note when each call began and how it ended, and whether the ledger says the same."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+
+ENDPOINT = "ep_contract_kie"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """`said`: `whole`, an error's code, or the exception's name; `tokens` as usage told."""
+
+    begun_s: float
+    ended_s: float
+    request_id: str | None
+    said: str
+    tokens: int = 0
+
+    @property
+    def typed(self) -> bool:
+        """Whether a client knows what happened: the answer, an error with a code, or a connection that closed."""
+        return self.said != "cut" and self.said != "TimeoutError"
+
+
+class Load:
+    """Callers who ask again and again, half of them for streams."""
+
+    def __init__(self, base_url: str, key: str, callers: int = 4, tokens: int = 24) -> None:
+        self.calls: list[Call] = []
+        self._url, self._tokens = f"{base_url}/chat/completions", tokens
+        self._headers = {"authorization": f"Bearer {key}"}
+        self._stop = asyncio.Event()
+        self._tasks = [asyncio.create_task(self._run(stream=n % 2 == 0)) for n in range(callers)]
+
+    async def end(self) -> list[Call]:
+        self._stop.set()
+        await asyncio.gather(*self._tasks)
+        return self.calls
+
+    async def _run(self, *, stream: bool) -> None:
+        timeout = aiohttp.ClientTimeout(total=180)
+        async with aiohttp.ClientSession(headers=self._headers, timeout=timeout) as session:
+            while not self._stop.is_set():
+                self.calls.append(await self._call(session, stream=stream))
+                if self.calls[-1].said != "whole":
+                    await asyncio.sleep(0.1)
+
+    async def _call(self, session: aiohttp.ClientSession, *, stream: bool) -> Call:
+        body: dict[str, Any] = {
+            "model": ENDPOINT,
+            "messages": [{"role": "user", "content": "Count on."}],
+            "max_tokens": self._tokens,
+        }
+        if stream:
+            body |= {"stream": True, "stream_options": {"include_usage": True}}
+        begun_s, request_id, said, tokens = time.monotonic(), None, "", 0
+        try:
+            async with session.post(self._url, json=body) as response:
+                request_id = response.headers.get("x-request-id")
+                said, tokens = _judged(response.status, await response.text(), stream=stream)
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            said = type(error).__name__
+        return Call(begun_s, time.monotonic(), request_id, said, tokens)
+
+
+def _judged(status: int, text: str, *, stream: bool) -> tuple[str, int]:
+    """What the caller of an answer knows, and its tokens."""
+    if status != 200:
+        return str(json.loads(text)["error"]["code"]), 0
+    if not stream:
+        return "whole", int(json.loads(text)["usage"]["completion_tokens"])
+    lines = [line[6:] for line in text.splitlines() if line.startswith("data: ")]
+    events = [json.loads(line) for line in lines if line != "[DONE]"]
+    if errors := [event["error"] for event in events if "error" in event]:
+        return str(errors[0]["code"]), 0
+    if not text.endswith("data: [DONE]\n\n"):
+        return "cut", 0
+    return "whole", int(events[-1]["usage"]["completion_tokens"])
+
+
+def in_flight(calls: Sequence[Call], moment_s: float) -> list[Call]:
+    return [call for call in calls if call.begun_s < moment_s < call.ended_s]
+
+
+def account(rows: Sequence[dict[str, Any]], calls: Sequence[Call]) -> dict[str, int]:
+    """The ledger against the callers. `unseen`: completed and on record, but death took the last bytes."""
+    by_id = {row["request_id"]: row for row in rows}
+    completed = {
+        (row["request_id"], row["output_tokens"]) for row in rows if row["outcome"] == "completed"
+    }
+    whole = {(call.request_id, call.tokens) for call in calls if call.said == "whole"}
+    free = all(row["debit_micro_usd"] == 0 for row in rows if row["outcome"] != "completed")
+    return {
+        "calls": len(calls),
+        "whole": len(whole),
+        "lost": len(whole - completed),
+        "double": len(rows) - len(by_id),
+        "unseen": len({name for name, _ in completed} - {name for name, _ in whole}),
+        "debited_wrongly": int(not free),
+    }
+
+
+def words(calls: Sequence[Call]) -> dict[str, int]:
+    """How often each answer was heard."""
+    return dict(sorted(Counter(call.said for call in calls).items()))

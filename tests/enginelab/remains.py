@@ -1,0 +1,127 @@
+"""What there is of an engine, and what is left of it when it is gone: processes, files, shared memory, bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pareta_agent import config, launch
+from pareta_agent.engine.intent import Intents
+from pareta_agent.engine.place import place
+from pareta_agent.engine.process import marked, shared_memory
+from pareta_agent.engine.spec import EngineSettings
+
+_SHM = Path("/dev/shm")
+
+
+@dataclass(frozen=True, slots=True)
+class Remains:
+    """Counts of what should be gone; `memory_bytes` is what these processes and segments hold."""
+
+    processes: int = 0
+    files: int = 0
+    segments: int = 0
+    memory_bytes: int = 0
+
+    def __add__(self, other: Remains) -> Remains:
+        return Remains(
+            self.processes + other.processes,
+            self.files + other.files,
+            self.segments + other.segments,
+            self.memory_bytes + other.memory_bytes,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """One engine as it was seen: the members of its group by role, its private directory, its shared memory."""
+
+    generation: int
+    members: dict[str, launch.Stat]
+    directory: Path
+    segments: frozenset[str]
+    marker: str
+
+    @property
+    def leader(self) -> launch.Stat:
+        return self.members["server"]
+
+    def left(self) -> Remains:
+        """What of it is still there."""
+        alive = {f.pid for f in self.members.values() if launch.adopt(f.pid, f.started) is not None}
+        return _remains(alive | {found.pid for found in marked(self.marker)}, self.directory, self.segments)
+
+    async def gone(self, within_s: float = 30.0) -> Remains:
+        """Waits until nothing is left, or for `within_s`; what is left then."""
+        end_s = asyncio.get_running_loop().time() + within_s
+        while (left := self.left()) != Remains() and asyncio.get_running_loop().time() < end_s:
+            await asyncio.sleep(0.05)
+        return left
+
+
+def home_settings(home: Path) -> EngineSettings:
+    """Where a node under `home` keeps its engines, and how it marks them."""
+    home_id = hashlib.sha256(str(home).encode()).hexdigest()[:12]
+    run_dir = config.run_dir(home)
+    return EngineSettings(home_id, run_dir, home / "engines", home / "log", home / "engine-cache")
+
+
+def seen(settings: EngineSettings, endpoint: str) -> Engine | None:
+    """The engine of the endpoint's first replica that runs now."""
+    intent = Intents(settings.state_dir).read(endpoint, 0)
+    if intent is None or intent.pid is None or intent.ended:
+        return None
+    group = [found for found in launch.processes() if found.group == intent.pid]
+    if not any(found.pid == intent.pid for found in group):
+        return None
+    return Engine(
+        intent.generation,
+        _by_role(group),
+        place(settings, endpoint, 0, intent.generation).directory,
+        frozenset(segment for found in group for segment in shared_memory(found.pid)),
+        intent.marker,
+    )
+
+
+def home_left(settings: EngineSettings, segments: Iterable[str] = ()) -> Remains:
+    """What all engines of a home left together."""
+    return _remains({found.pid for found in marked(settings.home_id)}, settings.run_dir, segments)
+
+
+def _remains(pids: set[int], directory: Path, segments: Iterable[str]) -> Remains:
+    files = [path for path in directory.rglob("*")] if directory.exists() else []
+    there = [_SHM / name for name in segments if (_SHM / name).exists()]
+    held = sum(_resident_bytes(pid) for pid in pids) + sum(path.stat().st_size for path in there)
+    return Remains(len(pids), len(files), len(there), held)
+
+
+def _resident_bytes(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096
+    except OSError:
+        return 0
+
+
+def _by_role(group: Iterable[launch.Stat]) -> dict[str, launch.Stat]:
+    members: dict[str, launch.Stat] = {}
+    for found in sorted(group, key=lambda found: found.started):
+        role, number = _role(found), 2
+        while role in members:
+            role, number = f"{_role(found)} {number}", number + 1
+        members[role] = found
+    return members
+
+
+def _role(found: launch.Stat) -> str:
+    """What a member of an engine's group is for."""
+    if found.pid == found.group:
+        return "server"
+    try:
+        line = Path(f"/proc/{found.pid}/cmdline").read_bytes().decode(errors="replace")
+    except OSError:
+        line = ""
+    known = {"EngineCore": "core", "Worker": "worker", "resource_tracker": "tracker"}
+    return next((role for word, role in known.items() if word in line), "child")

@@ -1,0 +1,114 @@
+"""Engines that are killed while they start: each of their processes, in each phase, plainly and from a standby.
+
+One fleet, one wish: the restart after a case is the next case's start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from engine_plans import PLAN
+from engine_room import Room, room, settings, spec
+
+from enginelab.remains import Engine, Remains, seen
+from pareta_agent.engine.restart import RestartSettings
+from pareta_agent.engine.spec import EngineSpec, FetchProgress
+from pareta_agent.telemetry.events import Phase
+
+PATIENT = RestartSettings(first_delay_s=0.1, max_delay_s=0.2, budget=99)
+# The worker is a process of its own here, as where an engine has several devices.
+WORKING = replace(PLAN, flags=("--distributed-executor-backend", "mp"))
+Case = tuple[str, str]
+PLAIN: tuple[Case, ...] = (
+    ("spawn", "server"),
+    ("import", "server"),
+    ("import", "core"),
+    ("import", "tracker"),
+    ("import", "worker"),
+    ("load", "worker"),
+)
+FORKED: tuple[Case, ...] = tuple(
+    (phase, role) for phase in ("load", "profile", "probe") for role in ("server", "core", "worker")
+)
+_PATIENCE_S = 240.0
+
+
+def wanted(model: Path) -> EngineSpec:
+    async def fetch(_progress: FetchProgress) -> Path:
+        return model
+
+    return spec(plan=WORKING, fetch=fetch)
+
+
+@asynccontextmanager
+async def real_room(root: Path, python: Path, standby: int) -> AsyncIterator[Room]:
+    """A fleet over real engines under `root`; what it leaves is in no row, so it fails here."""
+    found = room(settings(root, command=None, python=python, standby=standby, restart=PATIENT))
+    try:
+        yield found
+    finally:
+        found.fleet.hurry()
+        await found.fleet.close(1)
+        assert found.left_behind() == ([], [])
+
+
+async def kills(made: Room, model: Path, cases: Sequence[Case]) -> list[dict[str, Any]]:
+    """One row a case: what is left once the victim was killed in its phase; after the last one it must go live."""
+    rows = []
+    for phase, role in cases:
+        if made.settings.standby:  # what failed from a standby is tried plainly next, so that is not waited for
+            await made.fleet.unwant("ep_x")
+            await _standby_warm(made)
+        await made.fleet.want(wanted(model))
+        rows.append(await _kill(made, phase, role))
+    async with asyncio.timeout(_PATIENCE_S):
+        while (view := made.fleet.view().endpoints["ep_x"]).status != "live":
+            assert view.status != "failed", view.reason
+            await asyncio.sleep(0.1)
+    await made.fleet.unwant("ep_x", drain_s=0.0)
+    return rows
+
+
+async def _kill(made: Room, phase: str, role: str) -> dict[str, Any]:
+    engine = await _moment(made, phase, role)
+    os.kill(engine.members[role].pid, signal.SIGKILL)
+    killed_s = time.monotonic()
+    # a tracker only sweeps after the others: without it the start goes on
+    left = Remains() if role == "tracker" else await engine.gone()
+    how = "from a standby" if made.settings.standby else "plain"
+    return {
+        "fault": f"kill -9 of the {role} in phase {phase}, {how}",
+        **{f"left_{name}": value for name, value in asdict(left).items()},
+        "gone_s": round(time.monotonic() - killed_s, 2),
+        "holds": left == Remains(),
+    }
+
+
+async def _moment(made: Room, phase: str, role: str) -> Engine:
+    """When the start is in that phase and has that process; what is seen of it then."""
+    async with asyncio.timeout(_PATIENCE_S):
+        while True:
+            engine = seen(made.settings, "ep_x") if _phase(made) == phase else None
+            if engine is not None and role in engine.members:
+                return engine
+            await asyncio.sleep(0.005)
+
+
+def _phase(made: Room) -> str | None:
+    """The phase that the newest start is in."""
+    last = next((told for told in reversed(made.told) if isinstance(told, Phase)), None)
+    return last.phase if last is not None and last.state in ("started", "progress") else None
+
+
+async def _standby_warm(made: Room) -> None:
+    async with asyncio.timeout(_PATIENCE_S):
+        while not made.fleet.standbys_ready:
+            await asyncio.sleep(0.1)
