@@ -22,20 +22,21 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
+from pareta_agent.weights.settings import WeightsSettings
+from pareta_agent.weights.store import WeightsStore
+from pareta_registry.load import builtin_catalog
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from enginelab import node as nodes
 from enginelab import starts
 from enginelab.bomb import bomb
 
-from pareta_agent.weights.settings import WeightsSettings
-from pareta_agent.weights.store import WeightsStore
-from pareta_registry.load import builtin_catalog
-
+ROOT = Path(__file__).resolve().parents[1]
 CACHE = Path(os.environ.get("PARETA_CACHE", "~/.cache/pareta")).expanduser()
 LATEST_S = 22.0
 """Within this time after its start a node's first engine is live here."""
+CASES = ((0, starts.PLAIN), (1, starts.FORKED))
 Rows = AsyncIterator[dict[str, Any]]
 
 
@@ -57,7 +58,7 @@ async def while_starting(root: Path, python: Path, _options: argparse.Namespace)
     """Each process in each phase, plainly and from a standby."""
     store = WeightsStore(WeightsSettings(root / "weights", CACHE / "artifacts"))
     model = await store.fetch(builtin_catalog().models[0].variants[0], lambda _: None)
-    for standby, cases in ((0, starts.PLAIN), (1, starts.FORKED)):
+    for standby, cases in CASES:
         async with starts.real_room(root / f"starts{standby}", python, standby) as made:
             for row in await starts.kills(made, model, cases):
                 yield row

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import time
 from collections import Counter
@@ -13,6 +14,7 @@ from typing import Any
 import aiohttp
 
 ENDPOINT = "ep_contract_kie"
+_NUMBERS = itertools.count()  # the same question at two deaths would be put in quarantine
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +30,11 @@ class Call:
     @property
     def typed(self) -> bool:
         """Whether a client knows what happened: the answer, an error with a code, or a connection that closed."""
-        return self.said != "cut" and self.said != "TimeoutError"
+        return self.said != "TimeoutError"
 
 
 class Load:
-    """Callers who ask again and again, half of them for streams."""
+    """Callers who ask again and again, once at least, half of them for streams."""
 
     def __init__(self, base_url: str, key: str, callers: int = 4, tokens: int = 24) -> None:
         self.calls: list[Call] = []
@@ -49,24 +51,31 @@ class Load:
     async def _run(self, *, stream: bool) -> None:
         timeout = aiohttp.ClientTimeout(total=180)
         async with aiohttp.ClientSession(headers=self._headers, timeout=timeout) as session:
-            while not self._stop.is_set():
-                self.calls.append(await self._call(session, stream=stream))
-                if self.calls[-1].said != "whole":
+            while True:
+                last = await self._call(session, stream=stream)
+                self.calls.append(last)
+                if self._stop.is_set():
+                    return
+                if last.said != "whole":
                     await asyncio.sleep(0.1)
 
     async def _call(self, session: aiohttp.ClientSession, *, stream: bool) -> Call:
         body: dict[str, Any] = {
             "model": ENDPOINT,
-            "messages": [{"role": "user", "content": "Count on."}],
+            "messages": [{"role": "user", "content": f"Count on from {next(_NUMBERS)}."}],
             "max_tokens": self._tokens,
         }
         if stream:
             body |= {"stream": True, "stream_options": {"include_usage": True}}
-        begun_s, request_id, said, tokens = time.monotonic(), None, "", 0
+        begun_s, request_id, said, tokens, text = time.monotonic(), None, "", 0, b""
         try:
             async with session.post(self._url, json=body) as response:
                 request_id = response.headers.get("x-request-id")
-                said, tokens = _judged(response.status, await response.text(), stream=stream)
+                async for chunk in response.content.iter_any():
+                    text += chunk
+                said, tokens = _judged(response.status, text.decode(), stream=stream)
+        except aiohttp.ClientPayloadError:
+            said, tokens = _judged(200, text.decode(), stream=True)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             said = type(error).__name__
         return Call(begun_s, time.monotonic(), request_id, said, tokens)
@@ -83,7 +92,7 @@ def _judged(status: int, text: str, *, stream: bool) -> tuple[str, int]:
     if errors := [event["error"] for event in events if "error" in event]:
         return str(errors[0]["code"]), 0
     if not text.endswith("data: [DONE]\n\n"):
-        return "cut", 0
+        return "connection closed", 0
     return "whole", int(events[-1]["usage"]["completion_tokens"])
 
 
@@ -94,9 +103,7 @@ def in_flight(calls: Sequence[Call], moment_s: float) -> list[Call]:
 def account(rows: Sequence[dict[str, Any]], calls: Sequence[Call]) -> dict[str, int]:
     """The ledger against the callers. `unseen`: completed and on record, but death took the last bytes."""
     by_id = {row["request_id"]: row for row in rows}
-    completed = {
-        (row["request_id"], row["output_tokens"]) for row in rows if row["outcome"] == "completed"
-    }
+    completed = {(row["request_id"], row["output_tokens"]) for row in rows if row["outcome"] == "completed"}
     whole = {(call.request_id, call.tokens) for call in calls if call.said == "whole"}
     free = all(row["debit_micro_usd"] == 0 for row in rows if row["outcome"] != "completed")
     return {

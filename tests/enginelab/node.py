@@ -1,4 +1,4 @@
-"""A whole node on real vLLM under load, whose engine or agent is killed, frozen or stopped; and its ledger afterwards."""
+"""A whole node on real vLLM under load, whose engine or agent is killed, frozen or stopped; its ledger afterwards."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from typing import Any
 
 from harness import Agent, processes_of
 
-from enginelab.calls import ENDPOINT, Load, account, in_flight, words
+from enginelab.calls import ENDPOINT, Call, Load, account, in_flight, words
 from enginelab.remains import Engine, Remains, home_left, home_settings, seen
+from pareta_agent import launch
 
 _LIVE_S = 240.0
 _STALL_S = 60.0
@@ -25,12 +26,13 @@ _STALL_S = 60.0
 
 
 class Node:
-    """One home, the agent that serves it now, and callers of it. `segments` is all shared memory ever seen."""
+    """One home, the agent that serves it now, every call of it so far, and all shared memory that was ever seen."""
 
     def __init__(self, home: Path, python: Path, **settings: str) -> None:
         self.home = home
         self.where = home_settings(home)
         self.segments: set[str] = set()
+        self.calls: list[Call] = []
         self._env = {"PARETA_ENGINE_PYTHON": str(python), "PARETA_PLANE_BALANCE_USD": "100000", **settings}
         with socket.create_server(("127.0.0.1", 0)) as probe:
             self._port = probe.getsockname()[1]
@@ -54,7 +56,8 @@ class Node:
         async with asyncio.timeout(_LIVE_S):
             while True:
                 load = Load(base_url, key, callers=1, tokens=1)
-                (last,) = (await load.end())[-1:]
+                (last,) = await load.end()
+                self.calls.append(last)
                 newer = seen(self.where, ENDPOINT)
                 if last.said == "whole" and newer is not None and newer.generation > generation:
                     return time.monotonic() - begun_s
@@ -93,13 +96,13 @@ async def engine_fault(
             "holds": survived and {call.said for call in calls} == {"whole"},
         }
     if number is signal.SIGSTOP:
+        fault_s = await asyncio.to_thread(_gone_s, engine)
         ended = await asyncio.to_thread(made.agent.wait_for, "engine_ended", _STALL_S + 30)
         assert ended["code"] == "engine_stalled", ended
-        fault_s = time.monotonic()
     left = await engine.gone()
     live_s = await made.live_again(engine.generation, ready["base_url"], key)
     calls = await load.end()
-    row = _row(made, f"{number.name} of the {role} under load", calls, [fault_s], left)
+    row = _row(made, f"{number.name} of the {role} under load", calls, [hit_s], left, fault_s - hit_s)
     return row | {"live_again_s": round(live_s, 1), "noticed_after_s": round(fault_s - hit_s, 1)}
 
 
@@ -112,9 +115,11 @@ async def agent_kills(made: Node, ready: dict[str, Any], key: str, rounds: int) 
         await asyncio.to_thread(made.agent.kill)
         made.begin()
         await made.ready()
-        left += made.engine().leader != engine.leader
+        left += launch.adopt(engine.leader.pid, engine.leader.started) is None
     calls = await load.end()
-    row = _row(made, f"kill -9 of the agent and a restart, {rounds} times, under load", calls, moments, Remains())
+    row = _row(
+        made, f"kill -9 of the agent and a restart, {rounds} times, under load", calls, moments, Remains()
+    )
     return row | {"engines_replaced": left, "holds": row["holds"] and left == 0}
 
 
@@ -132,7 +137,9 @@ async def stops(home: Path, python: Path, moments_s: Sequence[float], **settings
         took_s.append(time.monotonic() - begun_s)
         phases.append(told[-1] if told else "before the first")
         found = home_left(made.where, segments)
-        left += Remains(found.processes, _engine_files(made.where.run_dir), found.segments, found.memory_bytes)
+        left += Remains(
+            found.processes, _engine_files(made.where.run_dir), found.segments, found.memory_bytes
+        )
         assert processes_of(home) == []
     return {
         "fault": f"SIGTERM of the node at {len(moments_s)} random moments of the start"
@@ -146,19 +153,33 @@ async def stops(home: Path, python: Path, moments_s: Sequence[float], **settings
     }
 
 
+def _gone_s(engine: Engine) -> float:
+    """When its leader was ended."""
+    end_s = time.monotonic() + _STALL_S + 30
+    while launch.adopt(engine.leader.pid, engine.leader.started) and time.monotonic() < end_s:
+        time.sleep(0.02)
+    return time.monotonic()
+
+
 def _engine_files(run_dir: Path) -> int:
     """What is left there that is no lock or socket of the agent's own."""
     return sum(1 for path in run_dir.glob("*") if path.is_dir())
 
 
 def _row(
-    made: Node, fault: str, calls: list[Any], moments_s: Sequence[float], left: Remains
+    made: Node,
+    fault: str,
+    calls: list[Call],
+    moments_s: Sequence[float],
+    left: Remains,
+    noticed_s: float = 0.0,
 ) -> dict[str, Any]:
-    """What the callers saw, what the ledger says, what is left."""
+    """What the callers saw, what the ledger says, what is left. `noticed_s` after the fault the engine was ended."""
     made.agent.command("spool", "flush")
-    told = account(made.agent.usage(), calls)
+    made.calls += calls
+    told = account(made.agent.usage(), made.calls)
     caught = [(call, call.ended_s - moment) for moment in moments_s for call in in_flight(calls, moment)]
-    answer_s = max((seconds for _, seconds in caught), default=0.0)
+    answer_s = max((seconds - noticed_s for _, seconds in caught), default=0.0)
     untyped = sum(not call.typed for call in calls)
     clean = (told["lost"], told["double"], told["debited_wrongly"], untyped) == (0, 0, 0, 0)
     return {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,7 +92,7 @@ def home_left(settings: EngineSettings, segments: Iterable[str] = ()) -> Remains
 
 
 def _remains(pids: set[int], directory: Path, segments: Iterable[str]) -> Remains:
-    files = [path for path in directory.rglob("*")] if directory.exists() else []
+    files = list(directory.rglob("*")) if directory.exists() else []
     there = [_SHM / name for name in segments if (_SHM / name).exists()]
     held = sum(_resident_bytes(pid) for pid in pids) + sum(path.stat().st_size for path in there)
     return Remains(len(pids), len(files), len(there), held)
@@ -106,22 +106,24 @@ def _resident_bytes(pid: int) -> int:
 
 
 def _by_role(group: Iterable[launch.Stat]) -> dict[str, launch.Stat]:
+    """What each is for, by who started it: a title may not be set yet, or never."""
     members: dict[str, launch.Stat] = {}
-    for found in sorted(group, key=lambda found: found.started):
-        role, number = _role(found), 2
+    for found in sorted(group, key=lambda found: (found.started, found.pid)):
+        role, number = _role(found, members), 2
         while role in members:
-            role, number = f"{_role(found)} {number}", number + 1
+            role, number = f"{role.split()[0]} {number}", number + 1
         members[role] = found
     return members
 
 
-def _role(found: launch.Stat) -> str:
-    """What a member of an engine's group is for."""
+def _role(found: launch.Stat, members: Mapping[str, launch.Stat]) -> str:
     if found.pid == found.group:
         return "server"
     try:
-        line = Path(f"/proc/{found.pid}/cmdline").read_bytes().decode(errors="replace")
+        line = Path(f"/proc/{found.pid}/cmdline").read_bytes()
     except OSError:
-        line = ""
-    known = {"EngineCore": "core", "Worker": "worker", "resource_tracker": "tracker"}
-    return next((role for word, role in known.items() if word in line), "child")
+        line = b""
+    if b"resource_tracker" in line:
+        return "tracker"
+    core = members.get("core")
+    return "worker" if core is not None and found.parent == core.pid else "core"

@@ -64,8 +64,11 @@ async def kills(made: Room, model: Path, cases: Sequence[Case]) -> list[dict[str
     """One row a case: what is left once the victim was killed in its phase; after the last one it must go live."""
     rows = []
     for phase, role in cases:
-        if made.settings.standby:  # what failed from a standby is tried plainly next, so that is not waited for
+        if (
+            made.settings.standby
+        ):  # what failed from a standby is tried plainly next, so that is not waited for
             await made.fleet.unwant("ep_x")
+            await made.fleet.warm(WORKING)
             await _standby_warm(made)
         await made.fleet.want(wanted(model))
         rows.append(await _kill(made, phase, role))

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from fakes.certificates import make_certificate
 from harness import Agent, fake_engine, processes_of
 
 from pareta_agent import launch
@@ -42,8 +44,8 @@ def serve(home: Path) -> Iterator[Serve]:
     """Starts agents of one home on the fake engine."""
     agents: list[Agent] = []
 
-    def begin(*flags: str, engine: tuple[str, ...] = SLOW, port: int = 0) -> Agent:
-        command = {"PARETA_ENGINE_COMMAND": fake_engine(*engine)}
+    def begin(*flags: str, engine: tuple[str, ...] = SLOW, port: int = 0, **more: str) -> Agent:
+        command = {"PARETA_ENGINE_COMMAND": fake_engine(*engine)} | more
         agents.append(Agent(home, *flags, settings=command, port=port))
         return agents[-1]
 
@@ -72,14 +74,15 @@ async def call(session: aiohttp.ClientSession, url: str, *, stream: bool, tokens
 class Load:
     """Callers over connections that they keep, and as many that open one for each call."""
 
-    def __init__(self, ready: dict[str, Any], key: str) -> None:
+    def __init__(self, ready: dict[str, Any], key: str, trusted: Path | None = None) -> None:
+        self._context = ssl.create_default_context(cafile=trusted) if trusted else False
         self.seen: list[Seen] = []
         self._url, self._key = ready["base_url"] + "/chat/completions", key
         self._stop = asyncio.Event()
         self._tasks = [asyncio.create_task(self._run(number)) for number in range(12)]
 
     async def _run(self, number: int) -> None:
-        connector = aiohttp.TCPConnector(limit=1, force_close=number % 2 == 0)
+        connector = aiohttp.TCPConnector(limit=1, force_close=number % 2 == 0, ssl=self._context)
         headers = {"authorization": f"Bearer {self._key}"}
         async with aiohttp.ClientSession(
             connector=connector, headers=headers, timeout=aiohttp.ClientTimeout(total=30)
@@ -166,6 +169,56 @@ async def test_what_a_killed_agent_had_still_open_ends_as_a_crash(serve: Serve) 
         "agent_crash": False,
         "completed": True,
     }
+
+
+async def test_an_upgrade_under_tls_is_not_seen(serve: Serve, home: Path, tmp_path: Path) -> None:
+    """A connection that is encrypted ends after its next answer, and the next one meets the new agent."""
+    made = make_certificate(tmp_path)
+    files = {"PARETA_FRONT_TLS_CERT_FILE": str(made.pem), "PARETA_FRONT_TLS_KEY_FILE": str(made.key)}
+    agent = serve(**files)
+    ready = await asyncio.to_thread(agent.ready)
+    assert ready["base_url"].startswith("https://")
+    load, engine = Load(ready, ready["api_key"], made.pem), _engine(home)
+    await asyncio.sleep(0.3)
+    successor = serve("--upgrade", **files)
+    await asyncio.to_thread(successor.ready)
+    assert await asyncio.to_thread(agent.process.wait, 30) == 0
+    seen = await load.end()
+    assert _engine(home) == engine
+    await asyncio.to_thread(check, successor, seen)
+
+
+@pytest.mark.long
+async def test_a_successor_that_hangs_is_ended(serve: Serve, home: Path) -> None:
+    """It is never ready: after half a minute the first agent takes everything back, says so, and serves on."""
+    agent = serve()
+    ready = await asyncio.to_thread(agent.ready)
+    load, engine = Load(ready, ready["api_key"]), _engine(home)
+    successor = serve("--upgrade")
+    await asyncio.to_thread(successor.wait_for, "port_opened")
+    successor.process.send_signal(signal.SIGSTOP)
+    await asyncio.to_thread(agent.wait_for, "handover_failed", 60.0)
+    await asyncio.to_thread(agent.wait_for, "registered")
+    assert await asyncio.to_thread(successor.process.wait, 10) == -signal.SIGKILL
+    await asyncio.sleep(0.5)
+    seen = await load.end()
+    assert _engine(home) == engine
+    await asyncio.to_thread(check, agent, seen)
+
+
+async def test_an_upgrade_that_changes_the_engine_lets_it_finish(serve: Serve, home: Path) -> None:
+    """Its streams end whole before it does; calls that come meanwhile wait for the engine that takes its place."""
+    agent = serve()
+    ready = await asyncio.to_thread(agent.ready)
+    load, engine = Load(ready, ready["api_key"]), _engine(home)
+    await asyncio.sleep(0.3)
+    successor = serve("--upgrade", engine=("--slow-token", "0.012"))
+    await asyncio.to_thread(successor.ready)
+    assert await asyncio.to_thread(agent.process.wait, 30) == 0
+    await asyncio.sleep(0.3)
+    seen = await load.end()
+    assert _engine(home) != engine
+    await asyncio.to_thread(check, successor, seen)
 
 
 @contextmanager

@@ -159,6 +159,21 @@ def test_a_killed_agent_finds_its_base_and_adapters_again(start: Start, home: Pa
     assert second.stop() == 0
 
 
+def test_an_upgrade_takes_base_and_adapters_along(start: Start, home: Path, documents: Path) -> None:
+    """The same process answers as each of them, first for the one agent, then for the next."""
+    configured(home, "narnia-1", "plain-1")
+    first = start(PARETA_REGISTRY_CATALOG=str(documents))
+    key = first.ready()["api_key"]
+    before = engines(home)
+    second = start(flags=("--upgrade",), PARETA_REGISTRY_CATALOG=str(documents))
+    ready = second.ready() | {"api_key": key}
+    assert first.process.wait(30) == 0
+    assert engines(home) == before
+    assert answer(ready, "ep_narnia") == SAYS["ep_narnia"]
+    assert answer(ready, "ep_plain") == SAYS["ep_plain"]
+    assert second.stop() == 0
+
+
 def test_idle_endpoints_on_one_base_sleep_and_wake_together(
     start: Start, home: Path, documents: Path
 ) -> None:

@@ -139,6 +139,27 @@ async def test_an_adapter_that_cannot_serve_fails_alone(
     assert live(made.fleet.view().endpoints["ep_base"])
 
 
+async def test_an_adapter_that_goes_wrong_is_noticed_while_it_idles(tmp_path: Path) -> None:
+    """Wrong twice it is out of the view and loaded anew; still wrong it fails with the reason, and the base goes on."""
+    made = room(settings(tmp_path, idle_canary_s=0.2))
+    directory = adapter(tmp_path / "n")
+    await made.fleet.want(base())
+    await made.fleet.lodge(guest("ep_base", None))
+    await made.fleet.lodge(guest("ep_n", directory))
+    await made.until(live, "ep_n")
+    await asyncio.sleep(0.5)
+    assert live(made.fleet.view().endpoints["ep_n"])
+    config = directory / "adapter_config.json"
+    config.write_text(config.read_text().replace("Narnia", "Mordor"))
+    view = await made.until(lambda view: view.status == "failed", "ep_n")
+    assert view.reason == "the engine answers, but wrongly: the canary failed"
+    assert len(made.events("adapter_wrong")) == 1
+    assert live(made.fleet.view().endpoints["ep_base"])
+    await made.fleet.close(1)
+    assert made.left_behind() == ([], [])
+    shutil.rmtree(made.settings.run_dir, ignore_errors=True)
+
+
 async def test_an_adapter_whose_bytes_are_missing_fails_alone(made: Room) -> None:
     """The registry's word reaches the owner."""
 

@@ -45,7 +45,7 @@ class Fleet:
         self._intents = Intents(settings.state_dir)
         self._pool = StandbyPool(emit)
         read_gpus = read_gpus or (lambda: read_inventory().gpus)
-        self._survivors = orphans.Survivors(read_gpus, clock)
+        self._survivors = orphans.Survivors(read_gpus, clock, self._changed)
         self._around = Surroundings(
             settings,
             self._intents,
@@ -119,7 +119,7 @@ class Fleet:
 
     def watch(self, in_flight: Callable[[str], int]) -> None:
         """Tells the watchdogs how many requests a replica, by name, holds at the front: what they judge by."""
-        self._around.in_flight = in_flight
+        self._around.in_flight = self._survivors.in_flight = in_flight
 
     async def sleep(self, endpoint: str, drain: Drain | None = None, drain_s: float | None = None) -> None:
         """Gives an idle endpoint's devices back: drains and ends its engines; `cold` until `wake` or `want`.

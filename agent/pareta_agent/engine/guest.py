@@ -20,6 +20,7 @@ from pareta_agent.engine.surroundings import Surroundings
 from pareta_agent.engine.verdict import Verdict
 from pareta_agent.engine.view import EndpointView, ReplicaView
 from pareta_agent.telemetry.events import Event
+from pareta_registry.catalog import Canary
 
 _LAST_CALLS_S = 1.0
 
@@ -36,6 +37,7 @@ class Guest:
         self._phases = PhaseClock(spec.endpoint, around.clock, around.emit)
         self._directory: Path | None = None
         self._on: frozenset[Path] = frozenset()
+        self._asked_s = 0.0
         self._again = asyncio.Event()
         self._leaving = False
         self._task = asyncio.create_task(self._keep()) if spec.fetch is not None else None
@@ -101,13 +103,43 @@ class Guest:
         while True:
             revision = self._around.changed.revision
             try:
+                await self._look_again()
                 await self._settle()
                 failures = 0
             except Exception as error:
                 failures += 1
                 await self._failed(error, failures)
                 continue
-            await self._around.changed.since(revision)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._around.settings.idle_canary_s):
+                    await self._around.changed.since(revision)
+
+    async def _look_again(self) -> None:
+        """Now and then an idle engine is asked this adapter's canary; one that is wrong twice is loaded anew, and then
+        it must be right. Silence is the engine's watchdog's to judge. Raises adapters.NotTaken, OSError."""
+        settings, now_s = self._around.settings, self._around.clock.mono_s()
+        if now_s - self._asked_s < settings.idle_canary_s or not (settings.canary and self.spec.canaries):
+            return
+        for replica in self._host().replicas:
+            if replica.socket not in self._on or self._around.held(replica.name):
+                continue
+            self._asked_s = now_s
+            if await self._wrong(replica) and await self._wrong(replica):
+                self._on -= {replica.socket}
+                self._around.changed()
+                told = {"endpoint": self.spec.endpoint, "replica": replica.name}
+                self._around.emit(Event("adapter_wrong", "error", told))
+                await adapters.unload(replica.socket, self.spec.endpoint)
+
+    async def _wrong(self, replica: ReplicaView) -> bool:
+        answer = await self._asked(replica, self.spec.canaries[0])
+        return not answer.passed and answer.text is not None
+
+    async def _asked(self, replica: ReplicaView, canary: Canary) -> probe.Answer:
+        limit_s = self._around.settings.limits.probe_s
+        answer = await probe.ask(replica.socket, self.spec.endpoint, canary, limit_s)
+        self._around.emit(answer.told(replica.name, replica.generation))
+        return answer
 
     async def _settle(self) -> None:
         """Everything that is missing, on every replica. Raises what went wrong first."""
@@ -143,13 +175,13 @@ class Guest:
             await self._load(socket, directory)
         self._phases.begin("probe")
         for canary in self.spec.canaries if self._around.settings.canary else ():
-            answer = await probe.ask(socket, name, canary, self._around.settings.limits.probe_s)
-            self._around.emit(answer.told(replica.name, replica.generation))
+            answer = await self._asked(replica, canary)
             if answer.text is None:
                 raise OSError("the engine did not answer the adapter's canary")
             if not answer.passed:
                 raise _Refused(verdicts.of_canary(canary, answer))
         self._phases.end("done")
+        self._asked_s = self._around.clock.mono_s()
         self._around.emit(Event("adapter_loaded", "info", {"endpoint": name, "engine": self.spec.engine}))
 
     async def _load(self, socket: Path, directory: Path) -> None:

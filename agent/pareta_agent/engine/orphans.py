@@ -23,6 +23,8 @@ from pareta_agent.telemetry.events import Emit, Event
 
 _KILL_DEADLINE_S = 15.0
 _MEMORY_DEADLINE_S = 30.0
+_QUIET_S = 1.0
+_POLL_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +38,11 @@ class Surviving:
 class Survivors:
     """Engines that outlived their agent and wait to be claimed by what is wanted now."""
 
-    def __init__(self, read_gpus: gpumem.ReadGpus, clock: Clock) -> None:
+    def __init__(self, read_gpus: gpumem.ReadGpus, clock: Clock, changed: Callable[[], None]) -> None:
         self._found: dict[tuple[str, int], tuple[Intent, launch.Process]] = {}
         self.kept: frozenset[str] = frozenset()
-        self._read_gpus, self._clock = read_gpus, clock
+        self.in_flight: Callable[[str], int] = lambda _replica: 0
+        self._read_gpus, self._clock, self._changed = read_gpus, clock, changed
 
     def add(self, intent: Intent, process: launch.Process) -> None:
         self._found[intent.endpoint, intent.index] = (intent, process)
@@ -89,11 +92,23 @@ class Survivors:
 
     async def _end(self, settings: EngineSettings, intent: Intent, process: launch.Process) -> None:
         del self._found[intent.endpoint, intent.index]
-        self.kept -= {f"{intent.endpoint}/{intent.index}"}
+        replica = f"{intent.endpoint}/{intent.index}"
+        self.kept -= {replica}
+        self._changed()
+        await self._drained(replica, settings.drain_s)
         await process.kill_group(_KILL_DEADLINE_S)
         await end_strays(partial(marked, intent.marker), _KILL_DEADLINE_S)
         _sweep(settings, intent)
         await gpumem.until_released(self._read_gpus, intent.gpu_free_bytes, self._clock, _MEMORY_DEADLINE_S)
+
+    async def _drained(self, replica: str, drain_s: float) -> None:
+        """Where another agent hands over and still answers from it: until it does no more, at most `drain_s`."""
+        if self.in_flight(replica) == 0:
+            return
+        end_s, quiet_s = self._clock.mono_s() + drain_s, 0.0
+        while quiet_s < _QUIET_S and self._clock.mono_s() < end_s:  # what was sent meanwhile is told in time
+            await self._clock.sleep(_POLL_S)
+            quiet_s = quiet_s + _POLL_S if self.in_flight(replica) == 0 else 0.0
 
 
 async def reap(settings: EngineSettings, intents: Intents, survivors: Survivors, emit: Emit) -> int:

@@ -42,6 +42,11 @@ class EngineProcess:
     async def wait(self) -> int | None:
         return await self._process.wait()
 
+    def notice_segments(self) -> None:
+        """Records the segments of shared memory that it has by now: when it dies at once, nobody could ask it then."""
+        if new := self._segments() - set(self.intent.segments):
+            self._record(segments=tuple(sorted({*self.intent.segments, *new})))
+
     def mark_ready(self, version: str | None) -> None:
         """Records that it served, and which segments of shared memory it uses, for whoever cleans up after us."""
         self._record(ready=True, version=version, segments=tuple(sorted(self._segments())))

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import os
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 
 from pareta_agent import launch
@@ -31,6 +32,7 @@ from pareta_agent.errors import HostError
 from pareta_agent.hardware.host import cores_near
 
 _POLL_S = 0.1
+_LOOKS_AT_MEMORY = 3
 _LAST_WORDS_S = 2.0
 Outcome = tuple[Event, Verdict]
 
@@ -187,18 +189,23 @@ class Start:
 
     async def _until_healthy(self, exited: asyncio.Task[int | None]) -> Outcome | None:
         """None once it is healthy; the last phase then is `probe`."""
+        assert self.engine is not None
         socket, clock = self._starter.place.socket, self._starter.clock
-        while True:
+        for look in count():
             self._read_log()
+            if look % _LOOKS_AT_MEMORY == 0:
+                self.engine.notice_segments()
             if exited.done():
                 return self._exit(exited)
             if socket.exists() and await probe.healthy(socket):
                 self._phases.begin("probe")
+                self.engine.notice_segments()
                 return None
             limit_s: float = getattr(self._starter.settings.limits, f"{self._phases.current}_s")
             if clock.mono_s() - self._phases.moved_s > limit_s:
                 return Event.HUNG, verdicts.of_hang(self._phases.current, limit_s, self.last_lines())
             await clock.sleep(_POLL_S)
+        raise AssertionError("it counts for ever")
 
     async def _canaries(self, exited: asyncio.Task[int | None]) -> Outcome:
         starter = self._starter

@@ -27,6 +27,7 @@ TICK_S = 0.5
 HANDSHAKE_S = 15.0
 GOODBYE_LOOKS = 50
 MOVE_S = 0.02
+UNASKED_S = 1.0
 
 
 class _Server(uvicorn.Server):
@@ -190,12 +191,14 @@ class Front:
         return await self.drain(0.0)
 
     async def _all_moved(self) -> None:
-        """Until every connection is gone, but those that must stay and that nobody waits at."""
+        """Until every connection is gone, but those that must stay and that nobody asks on: their last answer did not
+        say that it was the last, so that the next request may be on its way for a while."""
         while True:
+            before_s = self._deps.clock.mono_s() - UNASKED_S
             connections = [c for c in self._server.server_state.connections if isinstance(c, FrontProtocol)]
             for connection in connections:
                 connection.move()
-            if all(connection.between and connection.stays for connection in connections):
+            if all(c.between and c.stays and (c.idle_since_s or 0.0) < before_s for c in connections):
                 return
             await asyncio.sleep(MOVE_S)
 
