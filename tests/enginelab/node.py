@@ -21,6 +21,7 @@ from enginelab.remains import Engine, Remains, home_left, home_settings, seen
 from pareta_agent import launch
 
 _LIVE_S = 240.0
+_SILENT = "before the first"
 _STALL_S = 60.0
 """What the watchdog allows (`engine.spec`)."""
 
@@ -135,7 +136,7 @@ async def stops(home: Path, python: Path, moments_s: Sequence[float], **settings
         begun_s = time.monotonic()
         codes.append(await asyncio.to_thread(made.agent.stop))
         took_s.append(time.monotonic() - begun_s)
-        phases.append(told[-1] if told else "before the first")
+        phases.append(told[-1] if told else _SILENT)
         found = home_left(made.where, segments)
         left += Remains(
             found.processes, _engine_files(made.where.run_dir), found.segments, found.memory_bytes
@@ -149,7 +150,12 @@ async def stops(home: Path, python: Path, moments_s: Sequence[float], **settings
         "exit_codes": sorted(set(codes)),
         "stop_s_max": round(max(took_s), 2),
         **{f"left_{name}": value for name, value in asdict(left).items()},
-        "holds": left == Remains() and set(codes) == {0},
+        # before its first word it has no handler yet, and nothing to take down
+        "holds": left == Remains()
+        and all(
+            code == 0 or (code, phase) == (-signal.SIGTERM, _SILENT)
+            for code, phase in zip(codes, phases, strict=True)
+        ),
     }
 
 
