@@ -114,6 +114,11 @@ async def test_an_agent_that_was_frozen_past_its_lease_admits_nothing_until_it_i
     async with session_of(ready["api_key"]) as session:
         seen = [await stream(session, ready)]
         plane.suspend()
+        while (again := await stream(session, ready)).status != 200:  # it had just been told of the new key
+            plane.resume()
+            seen += [again, await stream(session, ready)]
+            plane.suspend()
+        seen.append(again)
         family.suspend()
         await asyncio.sleep(LEASE_S + 1)
         family.resume()
@@ -237,6 +242,11 @@ async def test_a_spool_that_fills_warns_and_then_shuts_the_door(start: Start, fi
     async with session_of(ready["api_key"]) as session:
         seen = [await stream(session, ready)]
         plane.suspend()
+        while (again := await stream(session, ready)).status != 200:  # it had just been told of the new key
+            plane.resume()
+            seen += [again, await stream(session, ready)]
+            plane.suspend()
+        seen.append(again)
         while seen[-1].status == 200:
             quickly = await used_ratio(session, ready) < 0.5
             at_once = range(32 if quickly else 4)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import pareta
+import psutil
 import pytest
 from api_suite import operates, operates_async
 
@@ -36,8 +40,11 @@ def test_without_credit_nothing_runs(api) -> None:
 
 
 def test_progress_is_told_as_it_is(api) -> None:
-    """A percentage that never falls, phases that exist, what is left in seconds."""
-    with api.client() as client:
+    """A percentage that never falls, phases that exist, what is left in seconds; of a start that takes a while."""
+    with api.client() as client, ThreadPoolExecutor(1) as beside:
+        beside.submit(
+            _hold_the_next_engine, api.agent.process.pid, {e.pid for e in _engines(api.agent.process.pid)}
+        )
         events = list(client.endpoints.deploy(task="clause-summary", name="watched"))
         client.endpoints.delete("ep_watched")
     lines = [event["data"] for event in events[:-1]]
@@ -49,6 +56,21 @@ def test_progress_is_told_as_it_is(api) -> None:
     assert told
     assert all(line["eta_s"] is None or line["eta_s"] > 0 for line in told)
     assert all(line["message"] for line in lines)
+
+
+def _engines(agent: int) -> list[psutil.Process]:
+    return [p for p in psutil.Process(agent).children(recursive=True) if "engine.py" in " ".join(p.cmdline())]
+
+
+def _hold_the_next_engine(agent: int, known: set[int]) -> None:
+    """Freezes the engine that comes next for two seconds, which the node and the plane have time to tell of."""
+    deadline = time.monotonic() + 30
+    while not (new := [engine for engine in _engines(agent) if engine.pid not in known]):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    new[0].suspend()
+    time.sleep(2)
+    new[0].resume()
 
 
 def test_only_what_has_a_url_is_a_model(api) -> None:
