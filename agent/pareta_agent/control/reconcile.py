@@ -17,6 +17,7 @@ class Wanted:
     alias: str
     state: Literal["running", "stopped"]
     created_s: int = 0
+    listed: bool = True
     objective: Literal["balanced", "latency", "throughput"] | None = None
     replicas: int | None = None
     inject_system_prompt: bool = True

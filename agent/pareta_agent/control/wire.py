@@ -134,7 +134,8 @@ class WirePrice(Wire):
 class DesiredEndpoint(Wire):
     """`price` lets the node reserve credit; what is debited, the plane decides. `system_prompt` is its policy.
 
-    A higher `attempt` asks for what was given up to be tried again.
+    A higher `attempt` asks for what was given up to be tried again. What is not `listed` answers who knows its id, and
+    is no model of the org's.
     """
 
     id: str
@@ -147,6 +148,7 @@ class DesiredEndpoint(Wire):
     system_prompt: Literal["task", "none"] = "task"
     price: WirePrice = WirePrice()
     created_s: Natural = 0
+    listed: bool = True
     attempt: Natural = 0
 
 

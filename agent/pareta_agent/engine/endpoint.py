@@ -142,6 +142,7 @@ class Endpoint:
             retry_after_s=self._retry_after_s() if status in ("deploying", "cold") else None,
             reason=reason,
             created_s=spec.created_s,
+            listed=spec.listed,
         )
 
     def _status(self, ready: bool) -> tuple[EndpointStatus, str | None]:

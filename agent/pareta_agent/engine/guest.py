@@ -89,6 +89,7 @@ class Guest:
             retry_after_s=wait_s,
             reason=reason,
             created_s=spec.created_s,
+            listed=spec.listed,
             engine=spec.engine,
             served_as=spec.engine if spec.fetch is None else None,
         )

@@ -97,6 +97,7 @@ class EngineSpec:
     tokenize: bool = False
     remote_code: bool = False
     created_s: int = field(default=0, compare=False)
+    listed: bool = field(default=True, compare=False)
     wish: str = field(default="", compare=False)
     shared: bool = False
 
@@ -120,3 +121,4 @@ class GuestSpec:
     system_prompt: str | None = None
     tokenize: bool = False
     created_s: int = field(default=0, compare=False)
+    listed: bool = field(default=True, compare=False)

@@ -31,7 +31,7 @@ class EndpointView:
     `retry_after_s` is the expected wait until live (None when it will not come by waiting);
     `reason` is one sentence for the owner, never a path or a weights id. `engine` is what it runs on where several
     endpoints share one, and `served_as` the name that the engine knows it by where that is not `id`. `tokenize`:
-    its callers may ask for the tokens of their texts.
+    its callers may ask for the tokens of their texts. What is not `listed` is left out of the org's models.
     """
 
     id: str
@@ -46,6 +46,7 @@ class EndpointView:
     retry_after_s: int | None = None
     reason: str | None = None
     created_s: int = 0
+    listed: bool = True
     engine: str | None = None
     served_as: str | None = None
 

@@ -72,7 +72,8 @@ async def _models(desk: Desk, request: Request) -> Response:
     rows = [
         {"id": e.id, "object": "model", "created": e.created_s, "owned_by": e.org}
         for e in desk.deps.fleet_view().endpoints.values()
-        if e.status in ("live", "cold")
+        if e.listed
+        and e.status in ("live", "cold")
         and not isinstance(admission.find(e.id, known, desk.deps.fleet_view()), Problem)
     ]
     return _json({"object": "list", "data": rows})

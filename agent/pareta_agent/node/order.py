@@ -33,6 +33,7 @@ def engine_order(
         system_prompt=resolution.task.system_prompt if own and wanted.inject_system_prompt else None,
         tokenize=own and resolution.alias.tokenize,
         created_s=wanted.created_s,
+        listed=wanted.listed,
         wish=wish,
         shared=not own,
     )
@@ -53,4 +54,5 @@ def guest_order(wanted: Wanted, resolution: Resolution, engine: str, fetch: Fetc
         system_prompt=resolution.task.system_prompt if wanted.inject_system_prompt else None,
         tokenize=resolution.alias.tokenize,
         created_s=wanted.created_s,
+        listed=wanted.listed,
     )

@@ -35,6 +35,7 @@ def _wanted(entry: wire.DesiredEndpoint) -> Wanted:
         alias=entry.alias,
         state=entry.state,
         created_s=entry.created_s,
+        listed=entry.listed,
         objective=entry.objective,
         replicas=entry.replicas,
         inject_system_prompt=entry.system_prompt == "task",

@@ -203,8 +203,7 @@ class State:
         with self._database.read() as connection:
             revision = revision_of(connection, "desired")
             rows = _endpoint_rows(connection)
-            tried = connection.execute(select(deployments.c.endpoint, deployments.c.revision))
-            attempts = {row.endpoint: row.revision for row in tried}
+            made = {row.endpoint: row for row in connection.execute(select(deployments))}
         return Desired(
             server_time=self._clock.wall_s(),
             revision=revision,
@@ -212,7 +211,8 @@ class State:
                 DesiredEndpoint(
                     **{name: row[name] for name in ("id", "org", "task", "alias", "state", "created_s")},
                     price=WirePrice(**{name: row[name] for name in WirePrice.model_fields}),
-                    attempt=attempts.get(row["id"], 0),
+                    attempt=made[row["id"]].revision if row["id"] in made else 0,
+                    listed=row["id"] not in made or made[row["id"]].purpose == "serve",
                 )
                 for row in rows.values()
                 if row["state"] != "deleted"

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import json
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
-from typing import Any
 
 import pareta
 import pytest
 from catalogs import sixteen
 from harness import Agent, fake_engine
+from vendor import roster, vendor_api
 
 from .conftest import Api
 
@@ -22,56 +20,20 @@ PARIS = {"input": "What is the capital of France?", "expected": "The capital of 
 WRONG = {"input": "What is the capital of Italy?", "expected": "Rome"}
 
 
-class VendorApi(BaseHTTPRequestHandler):
-    """A vendor's API: refuses another key, answers the same to everybody, says what it used."""
-
-    def do_POST(self) -> None:
-        size = int(self.headers["content-length"])
-        self.server.asked.append(json.loads(self.rfile.read(size)))  # type: ignore[attr-defined]
-        known = self.headers["authorization"] == "Bearer vendor-secret"
-        body: dict[str, Any] = {"error": {"message": "who are you?"}}
-        if known:
-            message = {"role": "assistant", "content": "Rome"}
-            usage = {"prompt_tokens": 1000, "completion_tokens": 10}
-            body = {"choices": [{"message": message, "finish_reason": "stop"}], "usage": usage}
-        said = json.dumps(body).encode()
-        self.send_response(200 if known else 401)
-        self.send_header("content-length", str(len(said)))
-        self.end_headers()
-        self.wfile.write(said)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
 @pytest.fixture(scope="module")
 def vendor() -> Iterator[ThreadingHTTPServer]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), VendorApi)
-    server.asked = []  # type: ignore[attr-defined]
-    Thread(target=server.serve_forever, daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
+    with vendor_api() as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
 def evals(tmp_path_factory: pytest.TempPathFactory, vendor: ThreadingHTTPServer) -> Iterator[Api]:
     """A node whose plane has a roster of two vendors' models, one of them with a key that is not there."""
     place: Path = tmp_path_factory.mktemp("evals")
-    (place / "key").write_text("vendor-secret\n")
-    entry = (
-        '[[models]]\nid = "{id}"\nvendor = "Vendor"\nbase_url = "http://127.0.0.1:{port}/v1"\nmodel = "large"\n'
-        'key_file = "{key}"\nvision = {vision}\n[models.price]\ninput_micro_usd_per_mtok = 5000000\n'
-        "cached_input_micro_usd_per_mtok = 0\noutput_micro_usd_per_mtok = 10000000\n"
-    )
-    rows = (("vendor-large", place / "key", "true"), ("vendor-blind", place / "no-key", "false"))
-    (place / "roster.toml").write_text(
-        "".join(entry.format(id=i, port=vendor.server_port, key=k, vision=v) for i, k, v in rows)
-    )
     settings = {
         "PARETA_ENGINE_COMMAND": fake_engine(),
         "PARETA_REGISTRY_CATALOG": str(sixteen(place / "catalog")),
-        "PARETA_PLANE_FRONTIER": str(place / "roster.toml"),
+        "PARETA_PLANE_FRONTIER": str(roster(place, vendor.server_port)),
     }
     with Agent(place / "home", settings=settings) as agent:
         ready = agent.ready()
@@ -154,6 +116,19 @@ def test_a_run_compares_open_models_and_a_vendors(
     assert sum(row["debit_micro_usd"] for row in mine) == run.cost_micro_usd > 6 * 5100
     assert ids(client) == before
     assert client.models.list() != []
+
+
+def test_an_engine_that_a_run_asked_for_is_no_endpoint_of_the_org(client: pareta.Pareta) -> None:
+    """While it lasts it is neither an endpoint nor a model; the run gives it back."""
+    models = {model.id for model in client.models.list()}
+    before = ids(client)
+    run = client.evals.runs.create(task="article-topics", items=[PARIS] * 200, models=["topics-2"])
+    seen = []
+    while not client.evals.runs.retrieve(run.id).is_terminal:
+        seen.append(({model.id for model in client.models.list()}, ids(client)))
+    assert len(seen) > 3
+    assert [each for each in seen if each != (models, before)] == []
+    assert client.evals.runs.retrieve(run.id).results[0].n_succeeded == 200
 
 
 def test_an_endpoint_of_the_orgs_own_is_asked_and_kept(client: pareta.Pareta) -> None:
