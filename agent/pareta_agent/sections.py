@@ -101,6 +101,12 @@ class RegistrySection(Section):
 
 
 class FrontSection(Section):
+    workers: int = Field(
+        0,
+        ge=0,
+        le=64,
+        description="Processes that answer callers beside the main one, which keeps the meter; 0: it answers itself.",
+    )
     tls_cert_file: AbsolutePath | None = Field(
         None,
         description="PEM of the port's certificate and its chain; set: HTTPS. Read again when it changes.",

@@ -49,6 +49,7 @@ class KeyCache:
         self._known: dict[bytes, _Known] = {}
         self._asking: dict[bytes, asyncio.Task[KeyGrant | None]] = {}
         self._revision: int | None = None
+        self._listeners: list[Callable[[int], None]] = []
 
     def peek(self, bearer: bytes | str) -> KeyGrant | None:
         """The grant if it is known and fresh; None says only that `grant` must be asked."""
@@ -64,7 +65,15 @@ class KeyCache:
 
         Raises PlaneError when the plane is away and nothing recent enough is known.
         """
-        digest = digest_of(bearer)
+        return (await self.lookup(digest_of(bearer)))[0]
+
+    async def lookup(self, digest: bytes) -> tuple[KeyGrant | None, float]:
+        """What `grant` says of the key with that digest, and for how many seconds it is believed."""
+        grant = await self._grant(digest)
+        known = self._known.get(digest)
+        return grant, 0.0 if known is None else known.until_s - self._clock.mono_s()
+
+    async def _grant(self, digest: bytes) -> KeyGrant | None:
         known = self._known.get(digest)
         if known is not None and self._clock.mono_s() < known.until_s:
             return known.grant
@@ -84,6 +93,12 @@ class KeyCache:
         if revision != self._revision:
             self._revision = revision
             self._known.clear()
+            for listener in self._listeners:
+                listener(revision)
+
+    def listen(self, listener: Callable[[int], None]) -> None:
+        """Calls `listener` with the new revision whenever everything was forgotten."""
+        self._listeners.append(listener)
 
     async def _ask(self, digest: bytes) -> KeyGrant | None:
         revision = self._revision

@@ -56,6 +56,9 @@ def command(
     drain_timeout: Annotated[
         float | None, typer.Option(help="Seconds that admitted requests may finish in.")
     ] = None,
+    front_workers: Annotated[
+        int | None, typer.Option(help="Processes that answer callers beside the main one.")
+    ] = None,
     standby: Annotated[int | None, typer.Option(help="Pre-imported engines kept warm.")] = None,
     canary: Annotated[bool | None, typer.Option(help="Ask a known question before going live.")] = None,
     upgrade: Annotated[
@@ -78,6 +81,7 @@ def command(
         "engine.python": engine_python,
         "engine.command": engine_command,
         "engine.standby": standby,
+        "front.workers": front_workers,
         "plane.url": plane_url,
         "plane.token_file": plane_token_file,
         "drain_timeout_s": drain_timeout,

@@ -61,7 +61,14 @@ class Apply(Protocol):
     """How a request applies; what may be said at once is said to the applicant before this returns."""
 
     def __call__(
-        self, desk: Desk, applicant: Applicant, route: Route, grant: KeyGrant, ask: Ask, once: Once | None
+        self,
+        desk: Desk,
+        /,
+        applicant: Applicant,
+        route: Route,
+        grant: KeyGrant,
+        ask: Ask,
+        once: Once | None,
     ) -> Pending: ...
 
 

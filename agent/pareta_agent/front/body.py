@@ -27,7 +27,7 @@ class Ask:
     """What the front knows of a request. `fields` is the parsed object; `choices` counts prompts × n.
 
     `max_tokens` is per choice, None when the caller gave no usable one. `heard`: the prompt is sound, whose tokens an
-    engine counts beside its context.
+    engine counts beside its context. `mark` is its fingerprint where its fields are another process's.
     """
 
     model: str
@@ -40,6 +40,7 @@ class Ask:
     max_tokens: int | None = None
     generates: bool = True
     heard: bool = False
+    mark: bytes | None = None
 
     @property
     def choices(self) -> int:

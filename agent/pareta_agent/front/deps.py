@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -36,6 +37,7 @@ class FrontSettings:
     A call may wait `hold_s` for an endpoint that wakes or starts; a stream that waits says so every `comfort_s`.
     """
 
+    workers: int = 0
     max_body_bytes: int = 10 * 2**20
     max_media_body_bytes: int = 32 * 2**20
     max_uploads_bytes: int = 512 * 2**20
@@ -76,6 +78,7 @@ class FrontDeps:
 
     `plane_url` is the embedded plane's, which answers the public API; None where the plane is hosted.
     `wake` asks for a cold endpoint to be started; any other it leaves as it is. `audit` hears of each request's end.
+    `secret` keeps the orgs' parts of a prefix cache apart; all processes of a node share it.
     """
 
     keys: KeyCache
@@ -89,3 +92,4 @@ class FrontDeps:
     plane_url: str | None = None
     wake: Callable[[str], None] = lambda _endpoint: None
     audit: Audit = field(default_factory=Audit)
+    secret: bytes = field(default_factory=lambda: os.urandom(32))

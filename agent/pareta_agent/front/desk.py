@@ -14,6 +14,7 @@ from pareta_agent.access.limits import Limiter
 from pareta_agent.front.choice import Affinity, Room
 from pareta_agent.front.crowd import Crowd
 from pareta_agent.front.deps import FrontDeps, FrontSettings
+from pareta_agent.front.envelope import Problem
 from pareta_agent.front.heads import Heads
 from pareta_agent.front.hold import Hold
 from pareta_agent.front.hosts import Hosts
@@ -39,16 +40,32 @@ class Served(Protocol):
         """The drain's deadline passed: end now."""
 
 
+class Callers(Protocol):
+    """Who hears of connections where another process counts them."""
+
+    def came(self, connection: Crowded, host: str) -> None: ...
+
+    def went(self, connection: Crowded) -> None: ...
+
+
+class Crowded(Protocol):
+    """A connection that may be one too many."""
+
+    def refuse(self, reason: str, problem: Problem) -> None: ...
+
+
 class Desk:
     """Shared by all connections of one process; everything happens on its event loop.
 
     `apply` asks whoever has the books for a ticket.
     """
 
-    def __init__(self, settings: FrontSettings, deps: FrontDeps, apply: Apply) -> None:
+    def __init__(
+        self, settings: FrontSettings, deps: FrontDeps, apply: Apply, callers: Callers | None = None
+    ) -> None:
         self.settings = settings
         self.deps = deps
-        self.apply = partial(apply, self)
+        self.apply, self.callers = partial(apply, self), callers
         self.pools = Pools(deps.clock)
         self.limiter = Limiter(deps.clock)
         self.hold = Hold(settings, deps)
@@ -77,7 +94,6 @@ class Desk:
         self.heir: Callable[[socket.socket], None] | None = None
         self._prefix = os.urandom(8).hex()
         self._requests = 0
-        self._secret = os.urandom(32)
         self._salts: dict[str, str] = {}
 
     def new_request_id(self) -> str:
@@ -89,7 +105,7 @@ class Desk:
         """What keeps an org's part of a prefix cache its own; nobody without this process's secret can say it."""
         salt = self._salts.get(org)
         if salt is None:
-            salt = self._salts[org] = hmac.digest(self._secret, org.encode(), "sha256").hex()
+            salt = self._salts[org] = hmac.digest(self.deps.secret, org.encode(), "sha256").hex()
         return salt
 
     def enter(self, served: Served) -> None:

@@ -7,95 +7,59 @@ import contextlib
 import gc
 import math
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import uvicorn
 
 from pareta_agent.errors import ConfigError
 from pareta_agent.front import app, engine_metrics
 from pareta_agent.front.application import apply
+from pareta_agent.front.books import Books
+from pareta_agent.front.crew import Crew
 from pareta_agent.front.deps import FrontDeps, FrontSettings
 from pareta_agent.front.desk import Desk
 from pareta_agent.front.envelope import Problem
 from pareta_agent.front.protocol import FrontProtocol
+from pareta_agent.front.server import Server
 from pareta_agent.front.tls import Certificate
+from pareta_agent.front.tunnel import Tunnel
 from pareta_agent.telemetry.events import Event
 
 TICK_S = 0.5
-HANDSHAKE_S = 15.0
-GOODBYE_LOOKS = 50
 MOVE_S = 0.02
 UNASKED_S = 1.0
 
 
-class _Server(uvicorn.Server):
-    """uvicorn's server, told to stop by an event; signals and drains are the node's and the front's business."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.up = asyncio.Event()
-        self.leaving = asyncio.Event()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """As uvicorn's, but for a handshake's deadline: until it is over, nobody else watches the connection."""
-        await self.lifespan.startup()
-        connection: Any = self.config.http_protocol_class
-        self.servers = [
-            await asyncio.get_running_loop().create_server(
-                partial(connection, config=self.config, server_state=self.server_state, app_state={}),
-                sock=sock,
-                ssl=self.config.ssl,
-                ssl_handshake_timeout=HANDSHAKE_S if self.config.ssl else None,
-                backlog=self.config.backlog,
-            )
-            for sock in sockets or ()
-        ]
-        self.started = True
-        self.up.set()
-
-    async def main_loop(self) -> None:
-        while not self.leaving.is_set():
-            await self.on_tick(0)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.leaving.wait(), 1.0)
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        for server in self.servers:
-            server.close()
-        for sock in sockets or []:
-            sock.close()
-        connections = self.server_state.connections
-        for connection in list(connections):
-            connection.transport.close()
-        for _ in range(GOODBYE_LOOKS):  # TLS says goodbye and waits to hear one
-            if connections:
-                await asyncio.sleep(0.01)
-        for connection in list(connections):
-            connection.transport.abort()
-        await asyncio.sleep(0)
-
-
 class Front:
-    """One process's HTTP side. `start` once, then `set_ready`, `drain`, `stop`."""
+    """A node's HTTP side, or of one of its workers. `start` once, then `set_ready`, `drain`, `stop`.
+
+    With `settings.workers`, so many more processes have the callers and this one only the books. `books` and `others` are a
+    worker's: where it applies for its calls, and the app for what is not inference.
+    """
 
     def __init__(
-        self, settings: FrontSettings, deps: FrontDeps, certificate: Certificate | None = None
+        self,
+        settings: FrontSettings,
+        deps: FrontDeps,
+        certificate: Certificate | None = None,
+        *,
+        books: Books | None = None,
+        others: Tunnel | None = None,
     ) -> None:
         self._certificate = certificate
         self._settings = settings
         self._deps = deps
-        self._desk = Desk(settings, deps, apply)
+        self._desk = Desk(settings, deps, books.apply if books else apply, books)
+        self._crew: Crew | None = None
+        if settings.workers:
+            self._crew = Crew(self._desk, settings.workers, certificate, self._tunnel, self.listen)
         self._reasons: list[str] = ["starting"]
         self._tasks: list[asyncio.Task[None]] = []
         self._welcomes: set[asyncio.Task[object]] = set()
         config = uvicorn.Config(
-            app.build(self._desk, self._not_ready, self._exposition),
+            others or app.build(self._desk, self._not_ready, self._exposition),
             http=partial(FrontProtocol, self._desk),  # type: ignore[arg-type]
             ws="none",
             lifespan="off",
@@ -109,12 +73,16 @@ class Front:
             ssl_context_factory=(lambda *_: certificate.context) if certificate else None,
             backlog=4096,
         )
-        self._server = _Server(config)
+        self._server = Server(config)
 
     @property
     def in_flight(self) -> int:
         """Requests of callers that are not answered yet."""
-        return len(self._desk.open)
+        return len(self._desk.open) + (self._crew.open if self._crew else 0)
+
+    def workers(self) -> list[dict[str, Any]]:
+        """The processes beside this one that have the callers, for `pareta-agent status`."""
+        return self._crew.view() if self._crew else []
 
     def load(self, replica: str) -> int:
         """Admitted requests that this replica works on, by its name."""
@@ -150,38 +118,47 @@ class Front:
         self._reasons = list(reasons)
         self._deps.metrics.set("pareta_ready", 0 if self._not_ready() else 1)
 
-    async def start(self, sock: socket.socket) -> None:
+    async def start(self, *socks: socket.socket) -> None:
         """Listens; returns once connections are taken."""
         loop = asyncio.get_running_loop()
-        serving = loop.create_task(self._server.serve(sockets=[sock]))
+        serving = loop.create_task(self._server.serve(sockets=[] if self._crew else list(socks)))
         up = loop.create_task(self._server.up.wait())
         await asyncio.wait([serving, up], return_when=asyncio.FIRST_COMPLETED)
         if serving.done():
             up.cancel()
             await serving
         self._tasks = [serving, loop.create_task(self._watch())]
+        if self._crew is not None:
+            await self._crew.start(list(socks))
         # What is alive now stays; walking it at each collection would cost a fifth of a request's CPU.
         gc.collect()
         gc.freeze()
+
+    async def listen(self, *socks: socket.socket) -> None:
+        """Listens on more sockets."""
+        await self._server.startup(list(socks))
 
     async def drain(self, deadline_s: float) -> int:
         """Admits nothing more and lets what runs finish; gives how many had to be cut at the deadline."""
         self._desk.draining = True
         self.set_ready("draining")
         self._desk.hold.refuse_all(Problem("node_draining"))
+        there = await self._crew.drain(deadline_s) if self._crew else 0
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(deadline_s):
                 await self._desk.idle.wait()
         cut = list(self._desk.open)
         for served in cut:
             served.cut()
-        return len(cut)
+        return len(cut) + there
 
     async def pass_on(self, take: Callable[[socket.socket], None], deadline_s: float) -> int:
         """Listens no more, and gives each connection to `take` between two requests; how many requests had to be cut.
 
         Returns when none is open here. A connection that cannot be given away (TLS) ends after its answer.
         """
+        if self._crew is not None:
+            return await self._crew.pass_on(take, deadline_s)
         self._desk.heir = take
         for server in self._server.servers:
             server.close()
@@ -203,10 +180,17 @@ class Front:
             await asyncio.sleep(MOVE_S)
 
     def welcome(self, sock: socket.socket) -> None:
-        """Serves a connection that another agent of this home had accepted."""
+        """Serves a connection that another agent of this home had accepted, or has a worker do it."""
+        if self._crew is None or not self._crew.welcome(sock):
+            self._take(sock, None)
+
+    def _tunnel(self, sock: socket.socket) -> None:
+        self._take(sock, "https" if self._certificate else "http")
+
+    def _take(self, sock: socket.socket, tunnel_of: Literal["http", "https"] | None) -> None:
         loop, server = asyncio.get_running_loop(), self._server
         shared = {"server_state": server.server_state, "app_state": server.lifespan.state}
-        make = partial(FrontProtocol, self._desk, config=server.config, **shared)
+        make = partial(FrontProtocol, self._desk, tunnel_of, config=server.config, **shared)
         welcome = loop.create_task(loop.connect_accepted_socket(make, sock))
         self._welcomes.add(welcome)
         welcome.add_done_callback(self._welcomed)
@@ -220,6 +204,8 @@ class Front:
         """Ends every connection and the listener."""
         if not self._desk.draining:
             await self.drain(0.0)
+        if self._crew is not None:
+            await self._crew.stop()
         self._server.leaving.set()
         for task in self._tasks[1:]:
             task.cancel()
@@ -232,6 +218,8 @@ class Front:
         certificate = self._certificate
         if certificate is None:
             return
+        if force and self._crew is not None:
+            self._crew.reread()
         try:
             changed = certificate.refresh(force)
         except ConfigError as error:
@@ -247,7 +235,12 @@ class Front:
         return self._reasons
 
     async def _exposition(self) -> bytes:
-        self._deps.metrics.set("pareta_front_connections", len(self._server.server_state.connections))
+        there = 0
+        if self._crew is not None:
+            await self._crew.scrape()
+            there = self._crew.connections
+        own = [c for c in self._server.server_state.connections if not getattr(c, "tunnel_of", None)]
+        self._deps.metrics.set("pareta_front_connections", len(own) + there)
         engines = await engine_metrics.scrape(self._desk.pools, self._deps.fleet_view(), self._deps.metrics)
         return self._deps.metrics.render() + engines
 

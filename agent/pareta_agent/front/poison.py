@@ -38,6 +38,11 @@ def fingerprint(org: str, endpoint: str, ask: Ask) -> bytes:
     return hashlib.blake2b(asked, digest_size=16).digest()
 
 
+def mark_of(endpoint: EndpointView, ask: Ask) -> bytes:
+    """What a request to this endpoint is remembered by."""
+    return ask.mark or fingerprint(endpoint.org, endpoint.id, ask)
+
+
 def _digest(value: object) -> str:
     """What JSON has no word for: the bytes of an upload."""
     data = value if isinstance(value, bytes | bytearray | memoryview) else repr(value).encode()
@@ -52,11 +57,20 @@ class Poison:
         self._lost: dict[tuple[str, int], list[tuple[float, bytes]]] = {}
         self._ends: dict[bytes, list[float]] = {}
 
+    @property
+    def wary(self) -> bool:
+        """Engines ended lately: requests are looked at."""
+        return bool(self._ends)
+
     def lost(self, endpoint: EndpointView, replica: ReplicaView, ask: Ask) -> None:
         """A request was at work there when its connection ended; whether the engine did too is said by `ended`."""
-        noted = self._lost.setdefault((replica.name, replica.generation), [])
+        self.note(replica.name, replica.generation, mark_of(endpoint, ask))
+
+    def note(self, replica: str, generation: int, mark: bytes) -> None:
+        """What `lost` says, of a request with that fingerprint."""
+        noted = self._lost.setdefault((replica, generation), [])
         if len(noted) < REMEMBERED:
-            noted.append((self._clock.mono_s(), fingerprint(endpoint.org, endpoint.id, ask)))
+            noted.append((self._clock.mono_s(), mark))
 
     def ended(self, replica: str, generation: int) -> None:
         """This engine ended and was not meant to."""
@@ -82,7 +96,7 @@ class Poison:
         oldest = next(iter(self._ends))
         if now_s - self._ends[oldest][-1] > max(WITHIN_S, REFUSED_S):
             del self._ends[oldest]
-        until_s = refused_until(self._ends.get(fingerprint(endpoint.org, endpoint.id, ask), ()))
+        until_s = refused_until(self._ends.get(mark_of(endpoint, ask), ()))
         if until_s is None or now_s > until_s:
             return None
         self._metrics.inc("pareta_requests_quarantined_total", endpoint.id)

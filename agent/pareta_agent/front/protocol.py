@@ -32,12 +32,12 @@ class FrontProtocol(HttpToolsProtocol):
     cycle: Any
     pipeline: deque[Any]
 
-    def __init__(self, desk: Desk, **uvicorn: Any) -> None:
+    def __init__(self, desk: Desk, tunnel_of: Any = None, **uvicorn: Any) -> None:
+        """`tunnel_of`: it is a worker's, brings what is not inference, and callers speak that scheme there."""
         super().__init__(**uvicorn)
-        self._desk = desk
+        self._desk, self.tunnel_of = desk, tunnel_of
         self._header_bytes = 0
-        self._max_header_bytes = desk.settings.max_header_bytes
-        self._max_headers = desk.settings.max_headers
+        self._max_header_bytes, self._max_headers = desk.settings.max_header_bytes, desk.settings.max_headers
         self._broken = False
         self._reading = False
         self._head: bytes | None = None  # the digest of the head that is being read
@@ -48,12 +48,14 @@ class FrontProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self.waiting_since_s = self._desk.deps.clock.mono_s()
         if self.scheme == "https":
-            transport.set_write_buffer_limits(
-                TLS_BUFFER_BYTES
-            )  # uvloop's own limit there is eight times that
+            # uvloop's own limit there is eight times that
+            transport.set_write_buffer_limits(TLS_BUFFER_BYTES)
+        self.scheme = self.tunnel_of or self.scheme
         self._address = self.client[0] if self.client else ""
+        if self._desk.callers is not None:
+            self._desk.callers.came(self, self._address)
         if excess := self._desk.crowd.enter(self._address):
-            self._refuse_connection(excess, Problem("too_many_requests"))
+            self.refuse(excess, Problem("too_many_requests"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         calls = [cycle for cycle, _ in self.pipeline if isinstance(cycle, Call)]
@@ -61,6 +63,8 @@ class FrontProtocol(HttpToolsProtocol):
             calls.append(self.cycle)
         super().connection_lost(exc)
         self._desk.crowd.leave(self._address)
+        if self._desk.callers is not None:
+            self._desk.callers.went(self)
         for call in calls:
             if not call.response_complete:
                 call.caller_gone()
@@ -76,7 +80,7 @@ class FrontProtocol(HttpToolsProtocol):
     @property
     def _free(self) -> bool:
         """The next byte begins a request, whose turn it is at once."""
-        if self._reading or self.pipeline or self._desk.heir is not None:
+        if self._reading or self.pipeline or self.tunnel_of or self._desk.heir is not None:
             return False
         return (self.cycle is None or self.cycle.response_complete) and not self.transport.is_closing()
 
@@ -131,17 +135,17 @@ class FrontProtocol(HttpToolsProtocol):
         if self._broken:
             return
         if self.parser.should_upgrade():
-            self._refuse_connection("upgrade", Problem("bad_http", "Upgrades are not spoken; use HTTP/1.1."))
+            self.refuse("upgrade", Problem("bad_http", "Upgrades are not spoken; use HTTP/1.1."))
             return
         fields, http11 = dict(self.headers), self.parser.get_http_version() == "1.1"
         if reason := broken_framing(self.headers, fields, http11):
-            self._refuse_connection(reason, Problem("bad_http"))
+            self.refuse(reason, Problem("bad_http"))
             return
         if code := self._desk.hosts.refusal(fields[b"host"]):
-            self._refuse_connection("host", Problem(code))
+            self.refuse("host", Problem(code))
             return
         route = INFERENCE.get((self.parser.get_method(), self.url))
-        if route is None:
+        if route is None or self.tunnel_of:
             self._pass_on()
             return
         keep_alive = http11 and self.parser.should_keep_alive() and not (self._desk.heir and self.stays)
@@ -203,7 +207,7 @@ class FrontProtocol(HttpToolsProtocol):
             self.cycle.resume()
 
     def send_400_response(self, msg: str) -> None:
-        self._refuse_connection(msg, Problem("bad_http"))
+        self.refuse(msg, Problem("bad_http"))
 
     def _should_upgrade(self) -> bool:
         return False
@@ -254,18 +258,18 @@ class FrontProtocol(HttpToolsProtocol):
         self._header_bytes += size
         settings = self._desk.settings
         if self._header_bytes > settings.max_header_bytes or len(self.headers) > settings.max_headers:
-            self._refuse_connection("headers too large", Problem("headers_too_large"))
+            self.refuse("headers too large", Problem("headers_too_large"))
 
     def overdue(self, now_s: float) -> None:
         """Ends a connection whose request head has been coming for too long, or that has idled too long."""
         since, idle = self.waiting_since_s, self.idle_since_s
         if since is not None and now_s - since > self._desk.settings.header_timeout_s:
             self.waiting_since_s = None
-            self._refuse_connection("slow head", Problem("request_timeout"))
+            self.refuse("slow head", Problem("request_timeout"))
         elif idle is not None and now_s - idle > self._desk.settings.keep_alive_s:
             self.transport.close()
 
-    def _refuse_connection(self, reason: str, problem: Problem) -> None:
+    def refuse(self, reason: str, problem: Problem) -> None:
         """Answers broken HTTP once; what else arrives on this connection is not read."""
         if self._broken:
             return

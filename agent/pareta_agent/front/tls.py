@@ -61,6 +61,7 @@ class Certificate:
     def __init__(self, cert: Path, key: Path) -> None:
         """Raises what `load` raises."""
         self._cert, self._key = cert, key
+        self.files = (cert, key)
         self._stamp = self._stamped()
         self._loaded = load(cert, key)
         self.context = load(cert, key).context

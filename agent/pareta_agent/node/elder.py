@@ -44,11 +44,11 @@ class Elder:
         line = await dial(run_dir / FILE)
         return None if line is None else cls(line, emit)
 
-    async def take(self) -> socket.socket:
-        """Asks for everything; the listening socket. From here on the other one writes no more."""
+    async def take(self) -> list[socket.socket]:
+        """Asks for everything; the listening sockets. From here on the other one writes no more."""
         self._line.send("hello")
         message = await self._next("take")
-        return socket.socket(fileno=message.descriptors[0])
+        return [socket.socket(fileno=each) for each in message.descriptors]
 
     async def taken(self, inherited: tuple[Admission, ...]) -> None:
         """Says that its records are in this agent's hands; raises HostError when the other one thought better of it."""

@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import errno
 import socket
+from collections.abc import Iterable
 
 from pareta_agent.errors import HostError
 
 BACKLOG = 2048
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A listening TCP socket; port 0 picks a free one. Raises HostError: port_taken, port_refused, host_unknown."""
+def listen(host: str, port: int, size: int = 1) -> list[socket.socket]:
+    """As many listening TCP sockets on one port, among which the kernel deals connections out; port 0 picks a free one.
+
+    Raises HostError: port_taken, port_refused, host_unknown.
+    """
+    first = _one(host, port, size > 1)
+    try:
+        return [first, *(_one(host, first.getsockname()[1], True, first) for _ in range(size - 1))]
+    except HostError:
+        first.close()
+        raise
+
+
+def _one(host: str, port: int, shared: bool, beside: socket.socket | None = None) -> socket.socket:
+    """The first one is bound alone, so that a port which another agent shares with its own is seen to be taken."""
     try:
         family, kind, proto, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -23,13 +37,22 @@ def listen(host: str, port: int) -> socket.socket:
     sock = socket.socket(family, kind, proto)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if beside is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind(address)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.listen(BACKLOG)
     except OSError as error:
         sock.close()
         raise _refusal(host, port, error) from None
     sock.setblocking(False)
     return sock
+
+
+def close(socks: Iterable[socket.socket]) -> None:
+    for sock in socks:
+        sock.close()
 
 
 def url_host(host: str) -> str:

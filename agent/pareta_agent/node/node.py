@@ -24,7 +24,7 @@ from pareta_agent.node.admin import Admin
 from pareta_agent.node.elder import FILE, Elder
 from pareta_agent.node.identity import Identity
 from pareta_agent.node.line import Door
-from pareta_agent.node.listen import listen, url_host
+from pareta_agent.node.listen import close, listen, url_host
 from pareta_agent.node.loops import Loops
 from pareta_agent.node.ready import PlaneAddress, Ready
 from pareta_agent.node.rooms import Rooms
@@ -63,7 +63,7 @@ class Node:
         self._was_ready = False
         self._elder = elder
         self._helping: asyncio.Task[None] | None = None
-        self._unopened: socket.socket | None = None
+        self._unopened: list[socket.socket] | None = None
         bus.listen(self._hear)
 
     async def run(self) -> int:
@@ -71,9 +71,9 @@ class Node:
 
         Raises AgentError: what kept the node from starting.
         """
-        sock = self._unopened = await self._socket()
+        socks = self._unopened = await self._sockets()
         scheme = "https" if self._settings.front.tls_cert_file else "http"
-        self._base_url = _base_url(scheme, self._settings.host, sock)
+        self._base_url = _base_url(scheme, self._settings.host, socks[0])
         self._bus(Event("port_opened", fields={"base_url": self._base_url}))
         rooms = self._rooms = await Rooms.open(
             self._settings,
@@ -94,7 +94,7 @@ class Node:
             self._working,
             self._reporting,
             self._door,
-            sock.dup(),
+            [sock.dup() for sock in socks],
             self._bus,
             self._alive,
             self._main_is,
@@ -114,16 +114,16 @@ class Node:
             raise self._given_up
         return 0
 
-    async def _socket(self) -> socket.socket:
+    async def _sockets(self) -> list[socket.socket]:
         """The port: the other agent's, unless another one is wanted now."""
-        wanted = self._settings.port
+        wanted, size = self._settings.port, max(1, self._settings.front.workers)
         if self._elder is None:
-            return listen(self._settings.host, wanted)
+            return listen(self._settings.host, wanted, size)
         given = await self._elder.take()
-        if wanted in (0, given.getsockname()[1]):
+        if wanted in (0, given[0].getsockname()[1]):
             return given
-        given.close()
-        return listen(self._settings.host, wanted)
+        close(given)
+        return listen(self._settings.host, wanted, size)
 
     def _make_loops(self, rooms: Rooms) -> None:
         self._reporting = Loops([rooms.heart.run, rooms.uplink.run])
@@ -211,8 +211,8 @@ class Node:
     async def _open(self, rooms: Rooms) -> None:
         """From now on this agent answers: after another one, when the engines that it serves from are proved here."""
         assert self._unopened is not None
-        sock, self._unopened = self._unopened, None
-        await rooms.front.start(sock)
+        socks, self._unopened = self._unopened, None
+        await rooms.front.start(*socks)
         await self._admin.start()
         self._door.open()
         if self._elder is not None:
@@ -249,7 +249,7 @@ class Node:
     async def _end_engines(self, rooms: Rooms) -> None:
         """Those that another agent still serves from are not ours to end."""
         if self._unopened is not None:
-            self._unopened.close()
+            close(self._unopened)
             await rooms.fleet.leave()
         else:
             await rooms.fleet.close(1.0)

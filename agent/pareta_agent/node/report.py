@@ -101,6 +101,7 @@ class Report:
                 }
                 for e in endpoints
             ],
+            "front_workers": self.front.workers(),
             "catalog": self.offer.view(),
             "prefetch": self.prefetcher.status(),
             "cold_starts": [asdict(each) for each in self.fleet.start_times()] if self.fleet else [],

@@ -23,6 +23,7 @@ from pareta_registry.stores import StoreSettings
 
 def front_settings(settings: Settings) -> FrontSettings:
     return FrontSettings(
+        workers=settings.front.workers,
         max_body_bytes=settings.front.max_body_bytes,
         max_media_body_bytes=settings.front.max_media_body_bytes,
         max_connections=settings.front.max_connections,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from signal import SIGKILL
 
 from pareta_agent import launch
@@ -39,13 +39,13 @@ class Succession:
         working: Loops,
         reporting: Loops,
         door: Door,
-        listener: socket.socket,
+        listeners: Sequence[socket.socket],
         emit: Emit,
         alive: Callable[[], None],
         main_is: Callable[[int], None],
     ) -> None:
         self._rooms, self._loops, self._door, self._emit = rooms, (working, reporting), door, emit
-        self._listener, self._alive, self._main_is = listener, alive, main_is
+        self._listeners, self._alive, self._main_is = listeners, alive, main_is
         self._pump: asyncio.Task[None] | None = None
         self._serving = asyncio.Event()
         self.heir: Heir | None = None
@@ -87,7 +87,7 @@ class Succession:
         rooms.records.pause()
         await rooms.end_epoch()
         await asyncio.to_thread(rooms.spool.close)
-        line.send("take", None, [os.dup(self._listener.fileno())])
+        line.send("take", None, [os.dup(each.fileno()) for each in self._listeners])
         if not await _said(line, "taken", TAKE_S):
             await self._take_back(line, other)
             return False

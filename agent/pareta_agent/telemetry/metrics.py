@@ -79,6 +79,7 @@ TABLE: Final[tuple[Series, ...]] = (
     ),
     Series("pareta_upstream_retries_total", "counter", "Requests sent to an engine again.", ("endpoint",)),
     Series("pareta_front_connections", "gauge", "Open connections of callers."),
+    Series("pareta_front_workers", "gauge", "Front processes beside the main one that answer callers."),
     Series(
         "pareta_tls_expires_timestamp_seconds", "gauge", "When the port's certificate expires; 0 without one."
     ),
@@ -191,6 +192,31 @@ class Metrics:
             histogram = self._histograms[key] = _Histogram(self._declared[name].buckets)
         histogram.add(value)
 
+    def take(self) -> list[Any]:
+        """What counters and histograms have grown by since it was asked last, for another registry's `add`."""
+        counted = [
+            (name, labels, by)
+            for (name, labels), by in self._values.items()
+            if by and self._declared[name].kind == "counter"
+        ]
+        for name, labels, _ in counted:
+            self._values[name, labels] = 0.0
+        observed = [(name, labels, h.counts, h.sum) for (name, labels), h in self._histograms.items()]
+        self._histograms.clear()
+        return [counted, observed] if counted or observed else []
+
+    def add(self, taken: list[Any]) -> None:
+        """Counts what another process counted."""
+        counted, observed = taken
+        for name, labels, by in counted:
+            self.inc(name, *labels, by=by)
+        for name, labels, counts, total in observed:
+            key = (name, tuple(labels))
+            histogram = self._histograms.get(key)
+            if histogram is None:
+                histogram = self._histograms[key] = _Histogram(self._declared[name].buckets)
+            histogram.merge(counts, total)
+
     def drop(self, name: str, *labels: str) -> None:
         """Forgets one labelled child, as when an endpoint is gone; one that never was is no error."""
         self._values.pop((name, labels), None)
@@ -226,23 +252,27 @@ class Metrics:
 
 
 class _Histogram:
-    __slots__ = ("_bounds", "_counts", "sum")
+    __slots__ = ("_bounds", "counts", "sum")
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
         self._bounds = bounds
-        self._counts = [0] * (len(bounds) + 1)
+        self.counts = [0] * (len(bounds) + 1)
         self.sum = 0.0
 
     def add(self, value: float) -> None:
-        self._counts[bisect_left(self._bounds, value)] += 1
+        self.counts[bisect_left(self._bounds, value)] += 1
         self.sum += value
+
+    def merge(self, counts: list[int], total: float) -> None:
+        self.counts = [mine + theirs for mine, theirs in zip(self.counts, counts, strict=True)]
+        self.sum += total
 
     def buckets(self) -> list[tuple[str, int]]:
         """(upper bound, observations up to it), the last for +Inf."""
         bounds = (*self._bounds, math.inf)
         return [
             (("+Inf" if b == math.inf else str(b)), n)
-            for b, n in zip(bounds, accumulate(self._counts), strict=True)
+            for b, n in zip(bounds, accumulate(self.counts), strict=True)
         ]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -26,6 +25,7 @@ from pareta_agent.front import Front, FrontDeps, FrontSettings
 from pareta_agent.front.tls import Certificate
 from pareta_agent.meter.audit import Audit
 from pareta_agent.meter.record import Admission, UsageRecord
+from pareta_agent.node.listen import listen
 from pareta_agent.telemetry.events import Event, Phase
 from pareta_agent.telemetry.metrics import Metrics
 
@@ -173,9 +173,9 @@ async def running_rig(
         audit=audit,
     )
     front = Front(settings, deps, certificate)
-    sock = socket.create_server(("127.0.0.1", 0), backlog=4096)
-    rig = Rig(front, sock.getsockname()[1], spool, metrics, sockets, audit=audit)
-    await front.start(sock)
+    socks = listen("127.0.0.1", 0, max(1, settings.workers))
+    rig = Rig(front, socks[0].getsockname()[1], spool, metrics, sockets, audit=audit)
+    await front.start(*socks)
     front.set_ready()
     try:
         yield rig
@@ -189,12 +189,19 @@ StartRig = Callable[..., Awaitable[Rig]]
 
 
 @pytest.fixture
-async def start_rig(tmp_path: Path) -> AsyncIterator[StartRig]:
+def workers() -> int:
+    """How many processes answer beside the one that a test holds; files of tests may have another one."""
+    return 0
+
+
+@pytest.fixture
+async def start_rig(tmp_path: Path, workers: int) -> AsyncIterator[StartRig]:
     """Starts rigs with settings of the test's choice."""
     async with AsyncExitStack() as stack:
 
         async def start(certificate: Certificate | None = None, **settings: object) -> Rig:
-            rig = running_rig(tmp_path, FrontSettings(**settings), certificate)  # type: ignore[arg-type]
+            made = FrontSettings(workers=workers, **settings)  # type: ignore[arg-type]
+            rig = running_rig(tmp_path, made, certificate)
             return await stack.enter_async_context(rig)
 
         yield start

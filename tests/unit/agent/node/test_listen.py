@@ -10,7 +10,7 @@ from pareta_agent.node.listen import listen, url_host
 
 def test_port_zero_picks_a_free_port():
     """The kernel's choice is bound and listening."""
-    with listen("127.0.0.1", 0) as sock:
+    with listen("127.0.0.1", 0)[0] as sock:
         port = sock.getsockname()[1]
         with socket.create_connection(("127.0.0.1", port), timeout=1):
             assert port > 0
@@ -18,13 +18,28 @@ def test_port_zero_picks_a_free_port():
 
 def test_a_taken_port_says_how_to_find_another():
     """The error names the port and two ways on."""
-    with listen("127.0.0.1", 0) as sock:
+    with listen("127.0.0.1", 0)[0] as sock:
         port = sock.getsockname()[1]
         with pytest.raises(HostError) as caught:
             listen("127.0.0.1", port)
     assert (caught.value.code, caught.value.exit_code) == ("port_taken", 4)
     assert str(port) in caught.value.message
     assert "--port 0" in caught.value.remedy
+
+
+def test_several_listeners_share_a_port_with_nobody_else():
+    """The kernel deals connections out among them, and another agent still finds the port taken."""
+    socks = listen("127.0.0.1", 0, 3)
+    try:
+        port = socks[0].getsockname()[1]
+        assert {sock.getsockname()[1] for sock in socks} == {port}
+        for size in (1, 2):
+            with pytest.raises(HostError) as caught:
+                listen("127.0.0.1", port, size)
+            assert caught.value.code == "port_taken"
+    finally:
+        for sock in socks:
+            sock.close()
 
 
 def test_an_address_that_is_not_ours_is_refused():

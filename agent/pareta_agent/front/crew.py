@@ -1,0 +1,253 @@
+"""The workers of a front: started, replaced where they end, told what they must know, drained and ended together.
+
+The main process keeps every listening socket, so that what waits in the queue of a worker that ended is answered by
+the next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import socket
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass, field, replace
+from itertools import count
+from typing import Any, Final
+
+from pareta_agent import launch
+from pareta_agent.engine.restart import GiveUp, RestartSettings, decide, failures_after
+from pareta_agent.front.desk import Desk
+from pareta_agent.front.hand import Hand, Welcome
+from pareta_agent.front.tls import Certificate
+from pareta_agent.telemetry.events import Event
+
+RESTARTS: Final = RestartSettings(first_delay_s=0.1, max_delay_s=5.0, budget=10, healthy_s=5.0)
+BEGIN_S: Final = 30.0
+SHOW_S: Final = 0.1
+SCRAPE_S: Final = 1.0
+GRACE_S: Final = 2.0
+
+
+@dataclass(slots=True, eq=False)
+class Seat:
+    """One worker's place: who sits there now, and the listeners that are its."""
+
+    number: int
+    listeners: list[socket.socket]
+    hand: Hand | None = None
+    process: launch.Process | None = None
+    restarts: int = 0
+    given_up: bool = False
+    tried: asyncio.Event = field(default_factory=asyncio.Event)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def up(self) -> Hand | None:
+        return self.hand if self.hand is not None and self.hand.up.is_set() else None
+
+
+class Crew:
+    """`tunnel` serves a worker's connection here; `listen` takes a listener over that no worker is left for."""
+
+    def __init__(
+        self,
+        desk: Desk,
+        size: int,
+        certificate: Certificate | None,
+        tunnel: Welcome,
+        listen: Callable[[socket.socket], Awaitable[None]],
+    ) -> None:
+        self._desk, self._size, self._certificate = desk, size, certificate
+        self._tunnel, self._listen = tunnel, listen
+        self._seats: list[Seat] = []
+        self._tasks: list[asyncio.Task[None]] = []
+        self._heir: Welcome = lambda sock: sock.close()
+        self._leaving = False
+        self._turn = count()
+        desk.deps.keys.listen(lambda revision: self._say("revise", revision))
+
+    @property
+    def open(self) -> int:
+        return sum(seat.hand.open for seat in self._seats if seat.hand)
+
+    @property
+    def connections(self) -> int:
+        return sum(seat.hand.connections for seat in self._seats if seat.hand)
+
+    def view(self) -> list[dict[str, Any]]:
+        """For `pareta-agent status`."""
+        return [
+            {
+                "pid": seat.process.pid if seat.process and seat.hand else None,
+                "state": "given up" if seat.given_up else "up" if seat.up else "starting",
+                "open": seat.hand.open if seat.hand else 0,
+                "connections": seat.hand.connections if seat.hand else 0,
+                "restarts": seat.restarts,
+            }
+            for seat in self._seats
+        ]
+
+    async def start(self, listeners: list[socket.socket]) -> None:
+        """Returns once each worker is up, or was given time enough."""
+        loop = asyncio.get_running_loop()
+        for number in range(self._size):
+            mine = listeners[number :: self._size] or [listeners[number % len(listeners)].dup()]
+            self._seats.append(Seat(number, mine))
+        self._tasks = [loop.create_task(self._keep(seat)) for seat in self._seats]
+        self._tasks.append(loop.create_task(self._show()))
+        await asyncio.wait({loop.create_task(seat.tried.wait()) for seat in self._seats}, timeout=BEGIN_S)
+
+    def welcome(self, sock: socket.socket) -> bool:
+        """Gives a caller's connection to a worker; False where there is none."""
+        hands = [seat.up for seat in self._seats if seat.up]
+        if not hands:
+            return False
+        hand = hands[next(self._turn) % len(hands)]
+        assert hand is not None
+        hand.say("welcome", descriptors=[sock.detach()])
+        return True
+
+    def reread(self) -> None:
+        self._say("reread")
+
+    async def scrape(self) -> None:
+        """Until each worker has told what it counted."""
+        await self._ask("scrape", deadline_s=SCRAPE_S)
+
+    async def drain(self, deadline_s: float) -> int:
+        """Lets the workers' calls finish; how many had to be cut."""
+        self._leaving = True
+        cut = await self._ask("drain", deadline_s, deadline_s=deadline_s + GRACE_S)
+        return sum(each or 0 for each in cut)
+
+    async def pass_on(self, take: Welcome, deadline_s: float) -> int:
+        """The workers listen no more and give their connections to `take`; how many calls had to be cut."""
+        self._leaving, self._heir = True, take
+        cut = await self._ask("pass_on", deadline_s, deadline_s=deadline_s + GRACE_S)
+        return sum(each or 0 for each in cut)
+
+    async def stop(self) -> None:
+        self._leaving = True
+        self._say("stop")
+        for seat in self._seats:
+            await self._end(seat)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for seat in self._seats:
+            for listener in seat.listeners:
+                listener.close()
+
+    async def _end(self, seat: Seat) -> None:
+        if seat.process is None:
+            return
+        try:
+            async with asyncio.timeout(GRACE_S):
+                await seat.process.wait()
+        except TimeoutError:
+            await seat.process.kill_group()
+        if seat.hand is not None:
+            seat.hand.close()
+
+    async def _keep(self, seat: Seat) -> None:
+        """Fills a seat until the crew leaves or its budget is spent."""
+        failures, clock = 0, self._desk.deps.clock
+        while True:
+            began_s = clock.mono_s()
+            await self._fill(seat)
+            await seat.ended.wait()
+            if self._leaving:
+                return
+            assert seat.process is not None
+            status = await seat.process.wait()
+            failures = failures_after(failures, clock.mono_s() - began_s, RESTARTS)
+            fields = {"worker": seat.number, "pid": seat.process.pid, "status": status}
+            self._desk.deps.emit(Event("front_worker_ended", "error", fields))
+            self._count_up()
+            next_ = decide(failures, "it ended", permanent=False, draw=random.random(), settings=RESTARTS)
+            if isinstance(next_, GiveUp):
+                await self._give_up(seat)
+                return
+            seat.restarts += 1
+            await clock.sleep(next_.delay_s)
+
+    async def _fill(self, seat: Seat) -> None:
+        ours, theirs = socket.socketpair()
+        seat.ended.clear()
+        try:
+            seat.process = await launch.spawn(
+                [sys.executable, "-P", "-m", "pareta_agent.front.worker"],
+                env=launch.environment(),
+                stdin_fd=theirs.fileno(),
+                share_output=True,
+                die_with_parent=True,
+            )
+        finally:
+            theirs.close()
+        seat.hand = hand = Hand(self._desk, ours, self._tunnel, self._pass, lambda: self._ended(seat))
+        descriptors = [os.dup(each.fileno()) for each in seat.listeners]
+        hand.say("begin", self._brief(), descriptors=descriptors)
+        hand.show(self._desk.deps.fleet_view())
+        up = asyncio.ensure_future(hand.up.wait())
+        gone = asyncio.ensure_future(seat.ended.wait())
+        await asyncio.wait({up, gone}, timeout=BEGIN_S, return_when=asyncio.FIRST_COMPLETED)
+        up.cancel()
+        gone.cancel()
+        if not hand.up.is_set():
+            await seat.process.kill_group()
+        seat.tried.set()
+        self._count_up()
+
+    def _ended(self, seat: Seat) -> None:
+        seat.hand = None
+        seat.ended.set()
+
+    def _brief(self) -> dict[str, Any]:
+        settings = self._desk.settings
+        shared = replace(settings, workers=0, max_uploads_bytes=settings.max_uploads_bytes // self._size)
+        certificate = self._certificate
+        return {
+            "settings": asdict(shared),
+            "secret": self._desk.deps.secret.hex(),
+            "certificate": None if certificate is None else [str(each) for each in certificate.files],
+        }
+
+    async def _give_up(self, seat: Seat) -> None:
+        """What it listened to goes to a worker that is left, or is listened to here."""
+        seat.given_up = True
+        self._desk.deps.emit(Event("front_worker_given_up", "error", {"worker": seat.number}))
+        heirs = [other for other in self._seats if other.up]
+        for listener in seat.listeners:
+            if heirs:
+                heirs[0].listeners.append(listener)
+                hand = heirs[0].up
+                assert hand is not None
+                hand.say("listen", descriptors=[os.dup(listener.fileno())])
+            else:
+                await self._listen(listener)
+        seat.listeners = []
+
+    def _pass(self, sock: socket.socket) -> None:
+        self._heir(sock)
+
+    async def _show(self) -> None:
+        while True:
+            fleet = self._desk.deps.fleet_view()
+            for seat in self._seats:
+                if seat.hand is not None:
+                    seat.hand.show(fleet)
+            await asyncio.sleep(SHOW_S)
+
+    def _count_up(self) -> None:
+        self._desk.deps.metrics.set("pareta_front_workers", sum(1 for seat in self._seats if seat.up))
+
+    def _say(self, *message: Any) -> None:
+        for seat in self._seats:
+            if seat.hand is not None:
+                seat.hand.say(*message)
+
+    async def _ask(self, kind: str, *said: Any, deadline_s: float) -> list[Any]:
+        hands = [seat.up for seat in self._seats if seat.up]
+        return await asyncio.gather(*(h.ask(kind, *said, deadline_s=deadline_s) for h in hands if h))

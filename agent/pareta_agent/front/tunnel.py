@@ -1,0 +1,83 @@
+"""What a worker does with a request that is not inference: the main process answers it, over a connection of its own.
+
+The caller's path, headers and body pass as they came, and so does the answer.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from typing import Any, Final
+
+import aiohttp
+from yarl import URL
+
+from pareta_agent.front.envelope import Problem
+from pareta_agent.front.passage import respond
+
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+_OF_ONE_HOP: Final = frozenset((b"connection", b"keep-alive", b"transfer-encoding", b"date"))
+SILENCE_S: Final = 90.0
+
+
+class _Pairs(aiohttp.BaseConnector):
+    """Connects over socket pairs: `give` gets the other end of each."""
+
+    def __init__(self, give: Callable[[socket.socket], None]) -> None:
+        super().__init__(force_close=True, limit=0)
+        self._give = give
+
+    async def _create_connection(self, *_: Any) -> Any:
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        self._give(theirs)
+        made: Any = await self._loop.create_unix_connection(self._factory, sock=ours)
+        return made[1]
+
+
+class Tunnel:
+    """An ASGI app. `give` sends a connection's end to the main process."""
+
+    def __init__(self, give: Callable[[socket.socket], None]) -> None:
+        self._session = aiohttp.ClientSession(
+            connector=_Pairs(give),
+            auto_decompress=False,
+            timeout=aiohttp.ClientTimeout(total=None, sock_read=SILENCE_S),
+            skip_auto_headers=("user-agent", "accept", "accept-encoding", "content-type"),
+        )
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        headers = [(k.decode("latin-1"), v.decode("latin-1")) for k, v in scope["headers"]]
+        passed = [(k, v) for k, v in headers if k.encode() not in _OF_ONE_HOP]
+        sized = any(name in ("content-length", "transfer-encoding") for name, _ in headers)
+        target = scope["raw_path"].decode("latin-1")
+        if scope["query_string"]:
+            target += "?" + scope["query_string"].decode("latin-1")
+        try:
+            answer = await self._session.request(
+                scope["method"],
+                URL("http://node" + target, encoded=True),
+                data=_body(receive) if sized else None,
+                headers=passed,
+                allow_redirects=False,
+            )
+        except (TimeoutError, aiohttp.ClientError, OSError):
+            await respond(Problem("internal"))(scope, receive, send)
+            return
+        async with answer:
+            found = [(k.lower(), v) for k, v in answer.raw_headers if k.lower() not in _OF_ONE_HOP]
+            await send({"type": "http.response.start", "status": answer.status, "headers": found})
+            async for part in answer.content.iter_any():
+                await send({"type": "http.response.body", "body": part, "more_body": True})
+            await send({"type": "http.response.body"})
+
+
+async def _body(receive: Receive) -> AsyncIterator[bytes]:
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            return
+        yield message.get("body", b"")
+        if not message.get("more_body"):
+            return

@@ -1,0 +1,152 @@
+"""A front process beside the main one: `python -m pareta_agent.front.worker`, with its channel as standard input.
+
+It has callers, engines' connections and everything of a call that costs time; what must be one is the main process's,
+and where that ends, so does this.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from pareta_agent.access.credit import CreditBook, CreditLease
+from pareta_agent.access.keys import KeyCache, KeySettings
+from pareta_agent.clock import SystemClock
+from pareta_agent.front.books import Books
+from pareta_agent.front.channel import Channel
+from pareta_agent.front.deps import FrontDeps, FrontSettings
+from pareta_agent.front.front import Front
+from pareta_agent.front.tls import Certificate
+from pareta_agent.front.tunnel import Tunnel
+from pareta_agent.meter.record import Admission, UsageRecord
+from pareta_agent.telemetry.metrics import Metrics
+
+COUNT_S = 0.5
+# What the main process says of a key it says for as long as it believes it.
+_KEYS = KeySettings(negative_ttl_s=1.0, no_credit_ttl_s=1.0, offline_grace_s=0.0)
+
+
+class _Elsewhere:
+    """The spool and the credit of a process that has neither."""
+
+    def can_admit(self) -> bool:
+        return False
+
+    def admit(self, admission: Admission) -> None:
+        raise NotImplementedError
+
+    def finish(self, record: UsageRecord) -> asyncio.Future[None]:
+        raise NotImplementedError
+
+    async def lease(self, _org: str, _micro_usd: int) -> CreditLease:
+        return CreditLease(0, 0.0)
+
+
+class Worker:
+    """`run` until the main process says so; without it the process ends at once."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._channel = Channel(sock, self._hear, lambda: os._exit(1))
+        self._books = Books(self._channel)
+        self._metrics, self._clock = Metrics(), SystemClock()
+        self._keys = KeyCache(self._books.introspect, self._clock, _KEYS)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._over = asyncio.Event()
+        self._front: Front
+
+    async def run(self) -> None:
+        while not self._over.is_set():
+            self._count()
+            try:
+                async with asyncio.timeout(COUNT_S):
+                    await self._over.wait()
+            except TimeoutError:
+                continue
+        await self._front.stop()
+        self._count()
+        await asyncio.sleep(0)
+
+    def _hear(self, message: list[Any], descriptors: Sequence[int]) -> None:
+        kind, *said = message
+        socks = [socket.socket(fileno=each) for each in descriptors]
+        match kind:
+            case "begin":
+                self._do(self._begin(said[0], socks))
+            case "listen":
+                self._do(self._front.listen(*socks))
+            case "welcome":
+                self._front.welcome(socks[0])
+            case "revise":
+                self._keys.revise(said[0])
+            case "reread":
+                self._front.renew_certificate(force=True)
+            case "scrape":
+                self._count()
+                self._channel.send("answer", said[0], None)
+            case "drain":
+                self._do(self._drain(*said))
+            case "pass_on":
+                self._do(self._pass_on(*said))
+            case "stop":
+                self._over.set()
+            case _:
+                self._books.hear(kind, said)
+
+    def _do(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _begin(self, brief: dict[str, Any], socks: list[socket.socket]) -> None:
+        nothing = _Elsewhere()
+        settings = {**brief["settings"], "hosts": tuple(brief["settings"]["hosts"])}
+        deps = FrontDeps(
+            keys=self._keys,
+            credit=CreditBook(nothing.lease, self._clock),
+            spool=nothing,
+            fleet_view=lambda: self._books.fleet,
+            price_of=lambda _endpoint: None,
+            metrics=self._metrics,
+            clock=self._clock,
+            emit=self._books.emit,
+            secret=bytes.fromhex(brief["secret"]),
+        )
+        files = brief["certificate"]
+        certificate = Certificate(*(Path(each) for each in files)) if files else None
+        others = Tunnel(self._tunnel)
+        self._front = Front(FrontSettings(**settings), deps, certificate, books=self._books, others=others)
+        await self._front.start(*socks)
+        self._channel.send("up")
+
+    async def _drain(self, number: int, deadline_s: float) -> None:
+        self._channel.send("answer", number, await self._front.drain(deadline_s))
+
+    async def _pass_on(self, number: int, deadline_s: float) -> None:
+        cut = await self._front.pass_on(
+            lambda sock: self._channel.send("caller", descriptors=[sock.detach()]), deadline_s
+        )
+        self._channel.send("answer", number, cut)
+
+    def _tunnel(self, sock: socket.socket) -> None:
+        self._channel.send("tunnel", descriptors=[sock.detach()])
+
+    def _count(self) -> None:
+        if counted := self._metrics.take():
+            self._channel.send("counted", counted)
+
+
+async def _run() -> None:
+    await Worker(socket.socket(fileno=0)).run()
+
+
+if __name__ == "__main__":
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # the main process hears them and says what is to be done
+    uvloop.run(_run())

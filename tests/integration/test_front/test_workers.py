@@ -1,0 +1,61 @@
+"""Two workers before one meter: what is counted is counted once for both, and no caller can tell which one answers."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import orjson
+import pytest
+
+pytestmark = pytest.mark.slow
+KEY = "pareta_sk_" + "a" * 32
+BODY = b'{"model":"ep_x","messages":[{"role":"user","content":"Go on."}]}'
+STREAM = BODY[:-1] + b',"stream":true}'
+
+
+@pytest.fixture
+def workers() -> int:
+    return 2
+
+
+def said(answer: bytes) -> tuple[int, bytes]:
+    head, _, body = answer.partition(b"\r\n\r\n")
+    return int(head.split(b" ")[1]), body
+
+
+async def test_calls_of_all_workers_are_counted_once(rig: Any) -> None:
+    """Answers, records, limits, replays, refusals and the metrics of both, over a connection each."""
+    await rig.engine()
+    answers = await asyncio.gather(*(rig.raw(rig.post(BODY if i % 2 else STREAM)) for i in range(24)))
+    assert {said(answer)[0] for answer in answers} == {200}
+    assert len({record.admission.request_id for record in rig.spool.records}) == 24
+    assert {record.outcome for record in rig.spool.records} == {"completed"}
+    assert all(worker["restarts"] == 0 for worker in rig.front.workers())
+
+    limited = await asyncio.gather(*(rig.raw(rig.post(BODY, key="pareta_sk_slow")) for _ in range(8)))
+    assert sorted(said(answer)[0] for answer in limited).count(200) <= 2
+    assert all(b"x-ratelimit-limit-requests: 2" in answer for answer in limited)
+
+    once = rig.post(BODY, extra="idempotency-key: same\r\n")
+    first = said(await rig.raw(once))
+    again = [await rig.raw(once) for _ in range(8)]
+    assert [said(each) for each in again] == [first] * 8
+    assert all(b"idempotent-replayed: true" in each for each in again)
+
+    assert said(await rig.raw(rig.post(BODY, key="pareta_sk_revoked")))[0] == 401
+    assert said(await rig.raw(rig.post(BODY, path="/v1/chat/completions/")))[0] == 404
+    models = b"GET /v1/models HTTP/1.1\r\nhost: x\r\nauthorization: Bearer %b\r\nconnection: close\r\n\r\n"
+    assert orjson.loads(said(await rig.raw(models % KEY.encode()))[1])["data"][0]["id"] == "ep_x"
+    metrics = said(await rig.raw(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"))[1]
+    assert b"pareta_front_workers 2.0" in metrics
+    done = len(rig.spool.records)
+    assert (
+        sum(
+            float(line.rpartition(b" ")[2])
+            for line in metrics.splitlines()
+            if line.startswith(b"pareta_requests_total{") and b'outcome="completed"' in line
+        )
+        == done
+    )
+    assert dict(rig.front.loads()) == {}
