@@ -107,17 +107,15 @@ def check(agent: Agent, seen: list[Seen]) -> None:
     assert {row["outcome"] for row in rows} == {"completed"}
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-async def test_upgrades_under_load_are_not_seen(serve: Serve, home: Path, workers: int) -> None:
+async def test_upgrades_under_load_are_not_seen(serve: Serve, home: Path) -> None:
     """Five in a row under streams and documents: one engine throughout, nothing fails, every token is counted once."""
-    fronts = ("--front-workers", str(workers))
-    agent = serve(*fronts)
+    agent = serve()
     ready = await asyncio.to_thread(agent.ready)
     load = Load(ready, ready["api_key"])
     engine = _engine(home)
     for _ in range(5):
         await asyncio.sleep(0.3)
-        before, agent = agent, serve("--upgrade", *fronts)
+        before, agent = agent, serve("--upgrade")
         again = await asyncio.to_thread(agent.ready)
         assert again["base_url"] == ready["base_url"]
         assert await asyncio.to_thread(before.process.wait, 30) == 0

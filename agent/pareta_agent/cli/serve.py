@@ -123,6 +123,12 @@ async def _serve(settings: Settings, warnings: list[str], json_lines: bool, upgr
 
 async def _elder(settings: Settings, bus: Bus) -> Elder | None:
     """The running agent, once everything is here that can be had without it; None, and said, where none runs."""
+    if settings.front.workers:
+        raise ConfigError(
+            "upgrade_unsupported",
+            "an agent with front workers does not take over from another one",
+            "stop the running agent and start anew, or set front.workers to 0",
+        )
     await Interpreter(settings, read_inventory(), bus).ready()
     elder = await Elder.call(config.run_dir(settings.home), bus)
     if elder is None:

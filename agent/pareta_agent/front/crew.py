@@ -13,7 +13,6 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, field, replace
-from itertools import count
 from typing import Any, Final
 
 from pareta_agent import launch
@@ -63,9 +62,7 @@ class Crew:
         self._tunnel, self._listen = tunnel, listen
         self._seats: list[Seat] = []
         self._tasks: list[asyncio.Task[None]] = []
-        self._heir: Welcome = lambda sock: sock.close()
         self._leaving = False
-        self._turn = count()
         desk.deps.keys.listen(lambda revision: self._say("revise", revision))
 
     @property
@@ -99,16 +96,6 @@ class Crew:
         self._tasks.append(loop.create_task(self._show()))
         await asyncio.wait({loop.create_task(seat.tried.wait()) for seat in self._seats}, timeout=BEGIN_S)
 
-    def welcome(self, sock: socket.socket) -> bool:
-        """Gives a caller's connection to a worker; False where there is none."""
-        hands = [seat.up for seat in self._seats if seat.up]
-        if not hands:
-            return False
-        hand = hands[next(self._turn) % len(hands)]
-        assert hand is not None
-        hand.say("welcome", descriptors=[sock.detach()])
-        return True
-
     def reread(self) -> None:
         self._say("reread")
 
@@ -120,12 +107,6 @@ class Crew:
         """Lets the workers' calls finish; how many had to be cut."""
         self._leaving = True
         cut = await self._ask("drain", deadline_s, deadline_s=deadline_s + GRACE_S)
-        return sum(each or 0 for each in cut)
-
-    async def pass_on(self, take: Welcome, deadline_s: float) -> int:
-        """The workers listen no more and give their connections to `take`; how many calls had to be cut."""
-        self._leaving, self._heir = True, take
-        cut = await self._ask("pass_on", deadline_s, deadline_s=deadline_s + GRACE_S)
         return sum(each or 0 for each in cut)
 
     async def stop(self) -> None:
@@ -186,7 +167,7 @@ class Crew:
             )
         finally:
             theirs.close()
-        seat.hand = hand = Hand(self._desk, ours, self._tunnel, self._pass, lambda: self._ended(seat))
+        seat.hand = hand = Hand(self._desk, ours, self._tunnel, lambda: self._ended(seat))
         descriptors = [os.dup(each.fileno()) for each in seat.listeners]
         hand.say("begin", self._brief(), descriptors=descriptors)
         hand.show(self._desk.deps.fleet_view())
@@ -228,9 +209,6 @@ class Crew:
             else:
                 await self._listen(listener)
         seat.listeners = []
-
-    def _pass(self, sock: socket.socket) -> None:
-        self._heir(sock)
 
     async def _show(self) -> None:
         while True:

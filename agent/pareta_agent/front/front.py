@@ -35,8 +35,8 @@ UNASKED_S = 1.0
 class Front:
     """A node's HTTP side, or of one of its workers. `start` once, then `set_ready`, `drain`, `stop`.
 
-    With `settings.workers`, so many more processes have the callers and this one only the books. `books` and `others` are a
-    worker's: where it applies for its calls, and the app for what is not inference.
+    With `settings.workers`, so many more processes have the callers and this one only the books. `books` and `others`
+    are a worker's: where it applies for its calls, and the app for what is not inference.
     """
 
     def __init__(
@@ -157,8 +157,6 @@ class Front:
 
         Returns when none is open here. A connection that cannot be given away (TLS) ends after its answer.
         """
-        if self._crew is not None:
-            return await self._crew.pass_on(take, deadline_s)
         self._desk.heir = take
         for server in self._server.servers:
             server.close()
@@ -180,9 +178,8 @@ class Front:
             await asyncio.sleep(MOVE_S)
 
     def welcome(self, sock: socket.socket) -> None:
-        """Serves a connection that another agent of this home had accepted, or has a worker do it."""
-        if self._crew is None or not self._crew.welcome(sock):
-            self._take(sock, None)
+        """Serves a connection that another agent of this home had accepted."""
+        self._take(sock, None)
 
     def _tunnel(self, sock: socket.socket) -> None:
         self._take(sock, "https" if self._certificate else "http")

@@ -27,7 +27,7 @@ Welcome = Callable[[socket.socket], None]
 class Hand:
     """Made of the channel's end. `ended` is called once the worker is gone and what it held is settled.
 
-    `tunnel` is given a connection for a request that is not inference; `caller` one that is to go to another agent.
+    `tunnel` is given a connection for a request that is not inference.
     """
 
     def __init__(
@@ -35,10 +35,9 @@ class Hand:
         desk: Desk,
         sock: socket.socket,
         tunnel: Welcome,
-        caller: Welcome,
         ended: Callable[[], None],
     ) -> None:
-        self._desk, self._tunnel, self._caller, self._ended = desk, tunnel, caller, ended
+        self._desk, self._tunnel, self._ended = desk, tunnel, ended
         self._channel = Channel(sock, self._hear, self._lost)
         self._waiting: dict[str, Applied] = {}
         self._open: dict[str, Ticket] = {}
@@ -113,8 +112,7 @@ class Hand:
     def _hear(self, message: list[Any], descriptors: Sequence[int]) -> None:
         kind, *said = message
         if descriptors:
-            give = self._tunnel if kind == "tunnel" else self._caller
-            give(socket.socket(fileno=descriptors[0]))
+            self._tunnel(socket.socket(fileno=descriptors[0]))
         else:
             self._heard[kind](*said)
 

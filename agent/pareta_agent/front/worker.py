@@ -81,8 +81,6 @@ class Worker:
                 self._do(self._begin(said[0], socks))
             case "listen":
                 self._do(self._front.listen(*socks))
-            case "welcome":
-                self._front.welcome(socks[0])
             case "revise":
                 self._keys.revise(said[0])
             case "reread":
@@ -92,8 +90,6 @@ class Worker:
                 self._channel.send("answer", said[0], None)
             case "drain":
                 self._do(self._drain(*said))
-            case "pass_on":
-                self._do(self._pass_on(*said))
             case "stop":
                 self._over.set()
             case _:
@@ -127,12 +123,6 @@ class Worker:
 
     async def _drain(self, number: int, deadline_s: float) -> None:
         self._channel.send("answer", number, await self._front.drain(deadline_s))
-
-    async def _pass_on(self, number: int, deadline_s: float) -> None:
-        cut = await self._front.pass_on(
-            lambda sock: self._channel.send("caller", descriptors=[sock.detach()]), deadline_s
-        )
-        self._channel.send("answer", number, cut)
 
     def _tunnel(self, sock: socket.socket) -> None:
         self._channel.send("tunnel", descriptors=[sock.detach()])
