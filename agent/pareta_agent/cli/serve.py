@@ -46,19 +46,13 @@ def command(
     endpoint: Annotated[str | None, typer.Option(help="Endpoint id, what callers pass as `model`.")] = None,
     catalog: Annotated[str | None, typer.Option(help="Catalog directory, or where it is published.")] = None,
     engine_python: Annotated[Path | None, typer.Option(help="Interpreter that has vLLM.")] = None,
-    engine_command: Annotated[
-        str | None, typer.Option(help="Program in the place of vLLM's API server.")
-    ] = None,
-    plane_url: Annotated[
-        str | None, typer.Option(help="Control plane; without one, a plane is embedded.")
-    ] = None,
+    engine_command: Annotated[str | None, typer.Option(help="Program instead of vLLM's server.")] = None,
+    plane_url: Annotated[str | None, typer.Option(help="Control plane; unset: one is embedded.")] = None,
     plane_token_file: Annotated[Path | None, typer.Option(help="File that holds the node's token.")] = None,
     drain_timeout: Annotated[
         float | None, typer.Option(help="Seconds that admitted requests may finish in.")
     ] = None,
-    front_workers: Annotated[
-        int | None, typer.Option(help="Processes that answer callers beside the main one.")
-    ] = None,
+    front_workers: Annotated[int | None, typer.Option(help="More processes that answer callers.")] = None,
     standby: Annotated[int | None, typer.Option(help="Pre-imported engines kept warm.")] = None,
     canary: Annotated[bool | None, typer.Option(help="Ask a known question before going live.")] = None,
     upgrade: Annotated[
