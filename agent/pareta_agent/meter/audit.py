@@ -108,7 +108,10 @@ class Account:
             return
         tokens = Counted(record.tokens.input * prompt_copies, record.tokens.output)
         self.recorded = self.recorded.plus(tokens)
-        if record.usage_source == "engine_final" or refused:
+        told = (
+            record.usage_source == "engine_final" and not record.audio_seconds
+        )  # seconds say nothing of tokens
+        if told or refused:
             return
         admission = record.admission
         self.uncertain.append(f"{admission.request_id} {record.outcome} {record.usage_source}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from pareta_agent.meter.audit import NOTHING, Account, Audit, Counted, Drift, counters
@@ -65,6 +67,14 @@ def test_suspect_counts_explain_less_than_they_say(account: Account) -> None:
     ended(account, record("suspect", Tokens(10, 0, 10**6)))
     found = drift(account, 10, 10)
     assert (found.tokens, found.unexplained) == (Counted(0, 10 - 10**6), NOTHING)
+
+
+def test_seconds_of_audio_explain_the_tokens_that_nobody_told(account: Account) -> None:
+    """A whole transcription is counted in seconds; the engine counts tokens for it all the same."""
+    ended(account, replace(record(tokens=Tokens()), audio_seconds=3))
+    named = ("r completed engine_final",)
+    assert drift(account, 90, 40) == Drift(Counted(90, 40), NOTHING, False, named)
+    assert drift(account, 101, 40).unexplained == Counted(1, 0)
 
 
 def test_what_the_engine_refused_explains_nothing(account: Account) -> None:
