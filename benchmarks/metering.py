@@ -5,7 +5,8 @@
 A request here is what the front does with the spool and nothing else: admit, a turn of the loop, finish, wait until
 the record is on disk. "Off" is the same without the spool, so the difference is the meter's. Modes alternate within a
 round; CPU is the whole process's (writer thread included), medians over rounds. `tokens` are 64 streams of 50 tokens,
-20 ms apart: what of the time between two tokens is the meter's.
+20 ms apart: what of the time between two tokens is the meter's, and how long a stream's end waits for its record.
+`workers` have no pause, so that the process is always busy: there a wait is mostly the others' work.
 """
 
 from __future__ import annotations
@@ -81,8 +82,9 @@ async def load(one: One, workers: int, seconds: float) -> dict[str, float]:
 
 
 async def paced(spool: Spool | None, seconds: float) -> dict[str, float]:
-    """Gaps between the tokens of streams that begin and end all the time."""
+    """Streams that begin and end all the time: gaps between tokens, and what an end waits for its record."""
     gaps: list[float] = []
+    ends: list[float] = []
     numbers = iter(range(10**12))
     end_s = time.perf_counter() + seconds
 
@@ -100,12 +102,16 @@ async def paced(spool: Spool | None, seconds: float) -> dict[str, float]:
                 last_s = now_s
             if spool is not None:
                 await spool.finish(each)
+            ends.append(time.perf_counter() - last_s)
 
     await asyncio.gather(*(stream(n * GAP_S * TOKENS / STREAMS) for n in range(STREAMS)))
     gaps.sort()
+    ends.sort()
     return {
         "gap_p50_ms": gaps[len(gaps) // 2] * 1e3,
         "gap_p99_ms": gaps[len(gaps) * 99 // 100] * 1e3,
+        "end_p50_ms": ends[len(ends) // 2] * 1e3,
+        "end_p99_ms": ends[len(ends) * 99 // 100] * 1e3,
     }
 
 
@@ -154,7 +160,7 @@ async def measure(workers: int, seconds: float, rounds: int) -> dict[str, Any]:
 
 
 async def between_tokens(seconds: float, rounds: int) -> dict[str, dict[str, float]]:
-    """Gaps without the meter, with it, and with it on a slow disk; medians over rounds."""
+    """Gaps and ends without the meter, with it, and with it on a slow disk; medians over rounds."""
     found: dict[str, list[dict[str, float]]] = {"off": [], "on": [], "slow disk": []}
     for number in range(rounds):
         with tempfile.TemporaryDirectory(dir=Path.cwd()) as home:
