@@ -130,6 +130,17 @@ def row(tests: tuple[str, ...], ran: dict[str, dict[str, Any]]) -> dict[str, Any
     }
 
 
+LABS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
+    "kill -9 at random moments, 64 callers": lambda options: kills("--lives", str(options.lives)),
+    "kill -9 during recovery": lambda _: kills("--lives", "0", "--recoveries", "50"),
+    "kill -9 at every named point": lambda _: kills("--lives", "0", "--points", "5"),
+    "kill -9 of the plane": lambda _: kills("--lives", "0", "--planes", "20"),
+    "plane away for a day of events, then drained": lambda options: outage(options.events),
+    "mixed load, a random fault every 5 s": lambda options: soak(options.soak),
+}
+MUTATION = "safeguards taken away, one at a time"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -154,26 +165,18 @@ def main() -> None:
     def wanted(fault: str) -> bool:
         return not options.only or any(word in fault for word in options.only)
 
-    labs: dict[str, Callable[[], dict[str, Any]]] = {
-        "kill -9 at random moments, 64 callers": lambda: kills("--lives", str(options.lives)),
-        "kill -9 during recovery": lambda: kills("--lives", "0", "--recoveries", "50"),
-        "kill -9 at every named point": lambda: kills("--lives", "0", "--points", "5"),
-        "kill -9 of the plane": lambda: kills("--lives", "0", "--planes", "20"),
-        "plane away for a day of events, then drained": lambda: outage(options.events),
-        "mixed load, a random fault every 5 s": lambda: soak(options.soak),
-    }
-    for fault, run in labs.items():
+    for fault, run in LABS.items():
         if wanted(fault):
-            note(fault, run())
+            note(fault, run(options))
     tested = {fault: tests for fault, tests in TESTED.items() if wanted(fault)}
     if tested:
         ran = cases({test for tests in tested.values() for test in tests})
         for fault, tests in tested.items():
             note(fault, row(tests, ran))
-    if wanted("safeguards taken away, one at a time"):
+    if wanted(MUTATION):
         fates = program("moneylab.mutate")
         noticed = set(fates.values()) == {"noticed"}
-        note("safeguards taken away, one at a time", {"holds": noticed, "fates": fates})
+        note(MUTATION, {"holds": noticed, "fates": fates})
     broken = [fault for fault, figures in found.items() if fault != "machine" and not figures["holds"]]
     print(f"{len(found) - 1} rows, broken: {broken or 'none'}", flush=True)
     sys.exit(bool(broken))
