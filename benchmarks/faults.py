@@ -26,6 +26,7 @@ SUITES = (
     "tests/faults/test_money_disk.py",
     "tests/faults/test_money_wire.py",
     "tests/faults/test_money_agent.py",
+    "tests/faults/test_front_workers.py",
     "tests/integration/test_front/test_every_cut.py",
 )
 FIGURES = ("lost", "double", "admitted", "outcomes", "open", "damaged_and_told")
@@ -63,6 +64,7 @@ TESTED: dict[str, tuple[str, ...]] = {
     "poison events": ("test_a_poison_event",),
     "plane restored from a backup": ("test_a_plane_restored",),
     "kill -9 of the agent under 64 streams": ("test_kill_9_of_the_agent",),
+    "kill -9 of front workers under 64 streams": ("test_workers_that_die",),
     "kill -9 of the engine mid-stream": ("test_kill_9_of_the_engine",),
     "engine hangs": ("test_an_engine_that_hangs",),
     "the engine's stream cut at every byte": ("test_an_answer_cut_at_any_byte",),

@@ -51,7 +51,9 @@ class Scenario:
 PACED = Scenario("256 streams x 50/s", 256, 256, 20_000)
 DENSE = Scenario("128 streams x 200/s", 128, 512, 5_000, targets=("nginx", "ours", "vllm-router"))
 MANY = Scenario("2000 streams x 4/s", 2000, 64, 250_000, targets=("nginx", "ours"))
-UNPACED = Scenario("unpaced, 64 streams", 64, 1024, 0, targets=("nginx", "ours", "vllm-router"))
+UNPACED = Scenario(
+    "unpaced, 64 streams", 64, 1024, 0, targets=("nginx", "ours", "ours-2-workers", "vllm-router")
+)
 JSON = Scenario("JSON, 32-way", 32, 0, 0, "request")
 SCENARIOS = (PACED, DENSE, MANY, UNPACED, JSON)
 
@@ -94,6 +96,9 @@ class Target:
         spool = Path(tempfile.mkdtemp(dir=self.place))
         arguments = [str(uds), str(self.port), MODEL, KEY, str(spool)]
         return [sys.executable, str(HERE / "loadgen" / "ours.py"), *arguments]
+
+    def _ours_2_workers(self, uds: Path, tcp_port: int) -> list[str]:
+        return [*self._ours(uds, tcp_port), "2"]
 
     def _raw(self, uds: Path, _: int) -> list[str]:
         return [sys.executable, str(HERE / "loadgen" / "raw.py"), str(uds), str(self.port)]
@@ -367,7 +372,7 @@ def plot(table: dict[str, Any], path: Path) -> None:
 
 
 def targets_of(options: argparse.Namespace) -> list[str]:
-    known = ["direct", "nginx", "haproxy", "raw", "ours", "vllm-router", "sglang-router"]
+    known = ["direct", "nginx", "haproxy", "raw", "ours", "ours-2-workers", "vllm-router", "sglang-router"]
     if options.only:
         known = [name for name in known if name in options.only.split(",")]
     have = {"nginx": shutil.which("nginx"), "haproxy": shutil.which("haproxy")}

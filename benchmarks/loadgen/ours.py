@@ -2,7 +2,7 @@
 
 What `pareta-agent serve` runs, without engines and control plane of its own, so that a benchmark can pin it.
 
-    python ours.py ENGINE_SOCKET PORT ENDPOINT KEY DIRECTORY
+    python ours.py ENGINE_SOCKET PORT ENDPOINT KEY DIRECTORY [FRONT_WORKERS]
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import signal
-import socket
 import sys
 from pathlib import Path
 
@@ -23,10 +22,11 @@ from pareta_agent.clock import SystemClock
 from pareta_agent.engine.view import EndpointView, FleetView, ReplicaView
 from pareta_agent.front import Front, FrontDeps, FrontSettings
 from pareta_agent.meter.spool import Spool, SpoolSettings
+from pareta_agent.node.listen import listen
 from pareta_agent.telemetry.metrics import Metrics
 
 
-async def serve(engine: Path, port: int, endpoint: str, key: str, directory: Path) -> None:
+async def serve(engine: Path, port: int, endpoint: str, key: str, directory: Path, workers: int) -> None:
     clock = SystemClock()
     known = hashlib.sha256(key.encode()).hexdigest()
     replica = ReplicaView(f"{endpoint}/0", 1, engine)
@@ -51,8 +51,8 @@ async def serve(engine: Path, port: int, endpoint: str, key: str, directory: Pat
         clock=clock,
         emit=lambda _event: None,
     )
-    front = Front(FrontSettings(), deps)
-    await front.start(socket.create_server(("127.0.0.1", port), backlog=4096))
+    front = Front(FrontSettings(workers=workers), deps)
+    await front.start(*listen("127.0.0.1", port, max(1, workers)))
     front.set_ready()
     print("ready", flush=True)
     stop = asyncio.Event()
@@ -67,8 +67,8 @@ async def serve(engine: Path, port: int, endpoint: str, key: str, directory: Pat
 
 
 def main() -> None:
-    engine, port, endpoint, key, directory = sys.argv[1:]
-    uvloop.run(serve(Path(engine), int(port), endpoint, key, Path(directory)))
+    engine, port, endpoint, key, directory, *workers = sys.argv[1:]
+    uvloop.run(serve(Path(engine), int(port), endpoint, key, Path(directory), int(*workers)))
 
 
 if __name__ == "__main__":
