@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -45,6 +46,8 @@ def _show(status: dict[str, Any], console: Console) -> None:
             entry["id"], entry["task"], entry["alias"], entry["status"], str(entry["replicas"]), reason
         )
     console.print(table)
+    if states := Counter(each["state"] for each in status["front_workers"]):
+        console.print(f"[dim]front workers[/]  {'  '.join(f'{n} {state}' for state, n in states.items())}")
     for each in status["cold_starts"]:
         took = f"{each['count']} × p50 {each['p50_s']:.1f} s  p95 {each['p95_s']:.1f} s"
         console.print(f"[dim]cold start, {each['cause']}[/]  {took}")

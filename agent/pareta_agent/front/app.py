@@ -22,19 +22,23 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 
 def build(
-    desk: Desk, not_ready: Callable[[], list[str]], exposition: Callable[[], Awaitable[bytes]]
+    desk: Desk,
+    not_ready: Callable[[], list[str]],
+    impaired: Callable[[], list[str]],
+    exposition: Callable[[], Awaitable[bytes]],
 ) -> FastAPI:
-    """The ASGI app. `not_ready` gives reasons, none when ready; `exposition` the metrics' text."""
+    """The ASGI app. `not_ready` gives reasons, none when ready; `impaired` what is amiss in a node that answers all the
+    same; `exposition` the metrics' text."""
     app = FastAPI(title="Pareta", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
 
     async def livez(_: Request) -> Response:
         return _json({"status": "ok"})
 
     async def readyz(_: Request) -> Response:
-        reasons = not_ready()
-        return _json(
-            {"status": "not ready" if reasons else "ok", "reasons": reasons}, 503 if reasons else 200
-        )
+        if reasons := not_ready():
+            return _json({"status": "not ready", "reasons": reasons}, 503)
+        reasons = impaired()
+        return _json({"status": "degraded" if reasons else "ok", "reasons": reasons})
 
     async def metrics(_: Request) -> Response:
         return Response(await exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -22,7 +22,7 @@ from pareta_agent.front.hand import Hand, Welcome
 from pareta_agent.front.tls import Certificate
 from pareta_agent.telemetry.events import Event
 
-RESTARTS: Final = RestartSettings(first_delay_s=0.1, max_delay_s=5.0, budget=10, healthy_s=5.0)
+RESTARTS: Final = RestartSettings(first_delay_s=0.1, max_delay_s=1.0, budget=10, healthy_s=5.0)
 BEGIN_S: Final = 30.0
 SHOW_S: Final = 0.1
 SCRAPE_S: Final = 1.0
@@ -84,6 +84,14 @@ class Crew:
                 "restarts": seat.restarts,
             }
             for seat in self._seats
+        ]
+
+    def impaired(self) -> list[str]:
+        """What of it is lost for good, in words for `/readyz`."""
+        return [
+            f"front worker {seat.number} was given up: others answer for it until this node starts anew"
+            for seat in self._seats
+            if seat.given_up
         ]
 
     async def start(self, listeners: list[socket.socket]) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import uvicorn
 
 from pareta_agent.errors import ConfigError
-from pareta_agent.front import app, engine_metrics
+from pareta_agent.front import engine_metrics
 from pareta_agent.front.application import apply
 from pareta_agent.front.books import Books
 from pareta_agent.front.crew import Crew
@@ -59,7 +59,7 @@ class Front:
         self._tasks: list[asyncio.Task[None]] = []
         self._welcomes: set[asyncio.Task[object]] = set()
         config = uvicorn.Config(
-            others or app.build(self._desk, self._not_ready, self._exposition),
+            others or self._site(),
             http=partial(FrontProtocol, self._desk),  # type: ignore[arg-type]
             ws="none",
             lifespan="off",
@@ -228,8 +228,16 @@ class Front:
         if changed:
             self._deps.emit(Event("certificate_changed", fields={"expires_s": int(certificate.expires_s)}))
 
+    def _site(self) -> Any:
+        from pareta_agent.front import app  # FastAPI takes a second to import, and workers have no need of it
+
+        return app.build(self._desk, self._not_ready, self._impaired, self._exposition)
+
     def _not_ready(self) -> list[str]:
         return self._reasons
+
+    def _impaired(self) -> list[str]:
+        return self._crew.impaired() if self._crew else []
 
     async def _exposition(self) -> bytes:
         there = 0

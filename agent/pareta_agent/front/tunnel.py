@@ -12,8 +12,7 @@ from typing import Any, Final
 import aiohttp
 from yarl import URL
 
-from pareta_agent.front.envelope import Problem
-from pareta_agent.front.passage import respond
+from pareta_agent.front.envelope import Problem, body_of, headers_of
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -63,7 +62,7 @@ class Tunnel:
                 allow_redirects=False,
             )
         except (TimeoutError, aiohttp.ClientError, OSError):
-            await respond(Problem("internal"))(scope, receive, send)
+            await _refuse(send, Problem("internal"))
             return
         async with answer:
             found = [(k.lower(), v) for k, v in answer.raw_headers if k.lower() not in _OF_ONE_HOP]
@@ -71,6 +70,12 @@ class Tunnel:
             async for part in answer.content.iter_any():
                 await send({"type": "http.response.body", "body": part, "more_body": True})
             await send({"type": "http.response.body"})
+
+
+async def _refuse(send: Send, problem: Problem) -> None:
+    headers = [(b"content-type", b"application/json"), *headers_of(problem)]
+    await send({"type": "http.response.start", "status": problem.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body_of(problem)})
 
 
 async def _body(receive: Receive) -> AsyncIterator[bytes]:

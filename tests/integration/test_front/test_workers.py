@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from typing import Any
 
 import orjson
@@ -59,3 +61,48 @@ async def test_calls_of_all_workers_are_counted_once(rig: Any) -> None:
         == done
     )
     assert dict(rig.front.loads()) == {}
+
+
+async def test_one_who_does_not_read_is_alone_in_it(rig: Any) -> None:
+    """Its answer waits for it, whole; meanwhile others are answered by both workers."""
+    await rig.engine("--tokens", "60000")
+    reader, writer = await asyncio.open_connection("127.0.0.1", rig.port, limit=2**12)
+    writer.write(rig.post(STREAM))
+    await reader.readuntil(b"data: ")
+    rig.engines[0].flags.tokens = 4
+    answers = await asyncio.gather(*(rig.raw(rig.post(STREAM)) for _ in range(24)))
+    assert all(answer.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n") for answer in answers)
+    assert rig.front.in_flight == 1
+    async with asyncio.timeout(30):
+        late = await reader.read()
+    writer.close()
+    assert late.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
+    assert late.count(b'"content":" word"') == 60_000 - 1
+    await rig.until(lambda: rig.front.in_flight == 0)
+    assert {record.outcome for record in rig.spool.records} == {"completed"}
+
+
+async def give_up(rig: Any, number: int) -> None:
+    """Kills whoever sits there until nobody does any more."""
+    async with asyncio.timeout(60):
+        while (worker := rig.front.workers()[number])["state"] != "given up":
+            if worker["pid"] is not None:
+                os.kill(worker["pid"], signal.SIGKILL)
+            await asyncio.sleep(0.05)
+
+
+async def test_workers_that_never_live_are_given_up(rig: Any) -> None:
+    """Each of its callers is answered by the other one, at last by the main process; health and events say so."""
+    await rig.engine()
+    ready = b"GET /readyz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+    assert orjson.loads(said(await rig.raw(ready))[1])["status"] == "ok"
+    for left in (1, 0):
+        await give_up(rig, 1 - left)
+        answers = await asyncio.gather(*(rig.raw(rig.post(BODY)) for _ in range(24)))
+        assert {said(answer)[0] for answer in answers} == {200}
+        status, health = said(await rig.raw(ready))
+        assert (status, orjson.loads(health)["status"]) == (200, "degraded")
+        assert len(orjson.loads(health)["reasons"]) == 2 - left
+    given_up = [event.fields["worker"] for event in rig.events if event.name == "front_worker_given_up"]
+    assert given_up == [0, 1]
+    assert len(rig.spool.records) == 48
