@@ -26,7 +26,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 _REDIRECTS = (301, 302, 303, 307, 308)
 _MAX_REDIRECTS = 5
-_PIECE_BYTES, _SMALL_BYTES, _MAX_THREADS = 2 << 20, 1 << 16, 64
+_PIECE_BYTES, _SMALL_BYTES, _MAX_THREADS = 4 << 20, 1 << 16, 64
 _NEXT = re.compile(r'<([^>]+)>;\s*rel="?next"?')
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 
