@@ -7,11 +7,11 @@ the next one.
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import socket
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
@@ -38,7 +38,7 @@ class Seat:
     hand: Hand | None = None
     process: launch.Process | None = None
     restarts: int = 0
-    given_up: bool = False
+    given_up: str | None = None
     tried: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -89,7 +89,7 @@ class Crew:
     def impaired(self) -> list[str]:
         """What of it is lost for good, in words for `/readyz`."""
         return [
-            f"front worker {seat.number} was given up: others answer for it until this node starts anew"
+            f"front worker {seat.number}: {seat.given_up}; others answer for it until this node starts anew"
             for seat in self._seats
             if seat.given_up
         ]
@@ -145,27 +145,43 @@ class Crew:
         failures, clock = 0, self._desk.deps.clock
         while True:
             began_s = clock.mono_s()
-            await self._fill(seat)
-            await seat.ended.wait()
+            reason = await self._sit(seat)
             if self._leaving:
                 return
-            assert seat.process is not None
-            status = await seat.process.wait()
-            failures = failures_after(failures, clock.mono_s() - began_s, RESTARTS)
-            fields = {"worker": seat.number, "pid": seat.process.pid, "status": status}
-            self._desk.deps.emit(Event("front_worker_ended", "error", fields))
             self._count_up()
-            next_ = decide(failures, "it ended", permanent=False, draw=random.random(), settings=RESTARTS)
+            failures = failures_after(failures, clock.mono_s() - began_s, RESTARTS)
+            next_ = decide(failures, reason, permanent=False, draw=random.random(), settings=RESTARTS)
             if isinstance(next_, GiveUp):
-                await self._give_up(seat)
+                await self._give_up(seat, next_.reason)
                 return
             seat.restarts += 1
             await clock.sleep(next_.delay_s)
 
-    async def _fill(self, seat: Seat) -> None:
-        ours, theirs = socket.socketpair()
-        seat.ended.clear()
+    async def _sit(self, seat: Seat) -> str:
+        """One worker, from its start to its end; the reason of that."""
         try:
+            await self._fill(seat)
+        except OSError as error:  # no descriptor, no memory, no interpreter: all of that may come back
+            seat.tried.set()
+            reason = f"it could not be started ({error.strerror or error})"
+            fields = {"worker": seat.number, "reason": reason}
+            self._desk.deps.emit(Event("front_worker_not_started", "error", fields))
+            return reason
+        await seat.ended.wait()
+        if not self._leaving:
+            assert seat.process is not None
+            status = await seat.process.wait()
+            fields = {"worker": seat.number, "pid": seat.process.pid, "status": status}
+            self._desk.deps.emit(Event("front_worker_ended", "error", fields))
+        return "it ended"
+
+    async def _fill(self, seat: Seat) -> None:
+        """Returns once the worker is up, or will not be. Raises OSError when there is none."""
+        seat.ended.clear()
+        ours, theirs = socket.socketpair()
+        with theirs, ExitStack() as unless_spawned:
+            unless_spawned.enter_context(ours)
+            listeners = [unless_spawned.enter_context(each.dup()) for each in seat.listeners]
             seat.process = await launch.spawn(
                 [sys.executable, "-P", "-m", "pareta_agent.front.worker"],
                 env=launch.environment(),
@@ -173,11 +189,9 @@ class Crew:
                 share_output=True,
                 die_with_parent=True,
             )
-        finally:
-            theirs.close()
+            unless_spawned.pop_all()
         seat.hand = hand = Hand(self._desk, ours, self._tunnel, lambda: self._ended(seat))
-        descriptors = [os.dup(each.fileno()) for each in seat.listeners]
-        hand.say("begin", self._brief(), descriptors=descriptors)
+        hand.say("begin", self._brief(), descriptors=[each.detach() for each in listeners])
         hand.show(self._desk.deps.fleet_view())
         up = asyncio.ensure_future(hand.up.wait())
         gone = asyncio.ensure_future(seat.ended.wait())
@@ -203,18 +217,14 @@ class Crew:
             "certificate": None if certificate is None else [str(each) for each in certificate.files],
         }
 
-    async def _give_up(self, seat: Seat) -> None:
+    async def _give_up(self, seat: Seat, reason: str) -> None:
         """What it listened to goes to a worker that is left, or is listened to here."""
-        seat.given_up = True
-        self._desk.deps.emit(Event("front_worker_given_up", "error", {"worker": seat.number}))
-        heirs = [other for other in self._seats if other.up]
+        seat.given_up = reason
+        fields = {"worker": seat.number, "reason": reason}
+        self._desk.deps.emit(Event("front_worker_given_up", "error", fields))
+        heir = next((other for other in self._seats if other.up), None)
         for listener in seat.listeners:
-            if heirs:
-                heirs[0].listeners.append(listener)
-                hand = heirs[0].up
-                assert hand is not None
-                hand.say("listen", descriptors=[os.dup(listener.fileno())])
-            else:
+            if heir is None or not _told_to_listen(heir, listener):
                 await self._listen(listener)
         seat.listeners = []
 
@@ -237,3 +247,17 @@ class Crew:
     async def _ask(self, kind: str, *said: Any, deadline_s: float) -> list[Any]:
         hands = [seat.up for seat in self._seats if seat.up]
         return await asyncio.gather(*(h.ask(kind, *said, deadline_s=deadline_s) for h in hands if h))
+
+
+def _told_to_listen(seat: Seat, listener: socket.socket) -> bool:
+    """False where nobody sits there any more, or this process has no descriptor left to pass on."""
+    try:
+        copy = listener.dup()
+    except OSError:
+        return False
+    with copy:
+        if seat.up is None:
+            return False
+        seat.up.say("listen", descriptors=[copy.detach()])
+    seat.listeners.append(listener)
+    return True

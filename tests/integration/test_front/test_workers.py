@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import orjson
@@ -82,6 +85,29 @@ async def test_one_who_does_not_read_is_alone_in_it(rig: Any) -> None:
     assert {record.outcome for record in rig.spool.records} == {"completed"}
 
 
+@contextmanager
+def no_descriptors() -> Iterator[None]:
+    """This process can open nothing meanwhile, and so start nobody."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def test_a_worker_that_cannot_be_started_is_tried_again(rig: Any) -> None:
+    """Its place is kept while there is no descriptor for it, and filled once there is."""
+    await rig.engine()
+    with no_descriptors():
+        os.kill(rig.front.workers()[0]["pid"], signal.SIGKILL)
+        await rig.until(lambda: sum(each.name == "front_worker_not_started" for each in rig.events) == 2)
+    await rig.until(lambda: [each["state"] for each in rig.front.workers()] == ["up", "up"])
+    assert rig.front.workers()[0]["restarts"] == 3
+    answers = await asyncio.gather(*(rig.raw(rig.post(BODY)) for _ in range(24)))
+    assert {said(answer)[0] for answer in answers} == {200}
+
+
 async def give_up(rig: Any, number: int) -> None:
     """Kills whoever sits there until nobody does any more."""
     async with asyncio.timeout(60):
@@ -92,12 +118,15 @@ async def give_up(rig: Any, number: int) -> None:
 
 
 async def test_workers_that_never_live_are_given_up(rig: Any) -> None:
-    """Each of its callers is answered by the other one, at last by the main process; health and events say so."""
+    """Each of its callers is answered by the other one, at last by the main process; health and events say so.
+
+    The first cannot even be started, nor be told to the other one for want of a descriptor."""
     await rig.engine()
     ready = b"GET /readyz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
     assert orjson.loads(said(await rig.raw(ready))[1])["status"] == "ok"
-    for left in (1, 0):
-        await give_up(rig, 1 - left)
+    for left, trouble in ((1, no_descriptors()), (0, nullcontext())):
+        with trouble:
+            await give_up(rig, 1 - left)
         answers = await asyncio.gather(*(rig.raw(rig.post(BODY)) for _ in range(24)))
         assert {said(answer)[0] for answer in answers} == {200}
         status, health = said(await rig.raw(ready))
@@ -105,4 +134,7 @@ async def test_workers_that_never_live_are_given_up(rig: Any) -> None:
         assert len(orjson.loads(health)["reasons"]) == 2 - left
     given_up = [event.fields["worker"] for event in rig.events if event.name == "front_worker_given_up"]
     assert given_up == [0, 1]
+    first, second = orjson.loads(health)["reasons"]
+    assert "could not be started (Too many open files)" in first
+    assert "it ended" in second
     assert len(rig.spool.records) == 48
