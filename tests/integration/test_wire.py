@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from pareta_agent.access.keys import KeyCache, KeySettings
 from pareta_agent.clock import SystemClock
 from pareta_agent.control.client import PlaneClient
 from pareta_agent.control.heartbeat import Heart, Identity, Listeners, Vitals
@@ -146,6 +147,37 @@ async def test_a_plane_that_dies_comes_back_where_it_was(tmp_path: Path) -> None
         assert await uplink.drained(20)
         keeping.cancel()
         await asyncio.gather(keeping, return_exceptions=True)
+
+
+@pytest.mark.slow
+async def test_a_plane_that_is_frozen_takes_no_key_but_the_revoked(tmp_path: Path) -> None:
+    """One was revoked and another made just before: who was known is served, the revoked one is not."""
+    async with running(tmp_path) as (frozen, client), node(tmp_path, client) as (_, heart, _):
+        cache = KeyCache(client.introspect, SystemClock(), KeySettings(introspect_timeout_s=0.5))
+        heart._listeners = Listeners(keys_revision=cache.revise)
+        plane, database = open_plane(tmp_path)
+        kept, gone = (plane.state.mint_key(SEED.org) for _ in range(2))
+        await heart._beat()
+        assert [grant.key_id for key in (kept, gone) if (grant := await cache.grant(key.secret))] == [
+            kept.id,
+            gone.id,
+        ]
+        plane.state.revoke_key(gone.id)
+        plane.state.mint_key(SEED.org)
+        database.close()
+        await heart._beat()
+        frozen.process.signal(signal.SIGSTOP)
+        try:
+            grant = await cache.grant(kept.secret)
+            assert grant is not None
+            assert grant.key_id == kept.id
+            with pytest.raises(PlaneError):
+                await cache.grant(gone.secret)
+        finally:
+            frozen.process.signal(signal.SIGCONT)
+        revoked = await cache.grant(gone.secret)
+        assert revoked is not None
+        assert revoked.state == "revoked"
 
 
 @pytest.mark.slow

@@ -204,6 +204,13 @@ MUTANTS = (
     ),
     Mutant("the reader's lock", "meter/reader.py", "threading.Lock()", "contextlib.nullcontext()", (SPOOL,)),
     Mutant("settling a reservation once", "access/credit.py", "if reservation.open:", "if True:", (ACCESS,)),
+    Mutant(
+        "forgetting a withdrawn key",
+        "access/keys.py",
+        "if digest.hex() not in withdrawn and",
+        "if",
+        (ACCESS,),
+    ),
     Mutant("leaving a limit once", "access/limits.py", "if not permit.open:", "if False:", (ACCESS,)),
     Mutant(
         "the record before the last bytes",

@@ -70,16 +70,16 @@ class Vitals:
     disk_free_bytes: int = 0
     config_digest: str = ""
     desired_revision: int = 0
-    keys_revision: int = 0
     inventory: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Listeners:
-    """Who hears of what an answer carries; each is called on the loop and must not block."""
+    """Who hears of what an answer carries; each is called on the loop and must not block. With the revision of the keys
+    come the hashes of those that were withdrawn since the last one; None: any of them may have been."""
 
     epoch: Callable[[int], None] = lambda _: None
-    keys_revision: Callable[[int], None] = lambda _: None
+    keys_revision: Callable[[int, list[str] | None], None] = lambda _revision, _withdrawn: None
     credit_lease: Callable[[wire.CreditLease], None] = lambda _: None
     directive: Callable[[str], None] = lambda _: None
 
@@ -117,6 +117,7 @@ class Heart:
         self._listeners, self._settings = listeners or Listeners(), settings or HeartbeatSettings()
         self._interval_s = 10.0
         self._inventory: tuple[Mapping[str, Any], float] | None = None
+        self._keys_revision = 0
         self.view = HeartbeatView()
 
     def may_admit(self) -> bool:
@@ -176,7 +177,7 @@ class Heart:
             )
             self._emit(Event("registered", "info", {"epoch": answer.epoch}))
             self._listeners.epoch(answer.epoch)
-            self._listeners.keys_revision(answer.keys_revision)
+            self._hear_of_keys(answer.keys_revision, None)
             self._hear_leases(answer.credit_leases)
             return
 
@@ -202,7 +203,7 @@ class Heart:
             desired_revision=answer.desired_revision,
             trouble="",
         )
-        self._listeners.keys_revision(answer.keys_revision)
+        self._hear_of_keys(answer.keys_revision, answer.keys_withdrawn)
         self._hear_leases(answer.credit_leases)
         for directive in answer.directives:
             self._listeners.directive(directive)
@@ -258,7 +259,7 @@ class Heart:
             disk_free_bytes=vitals.disk_free_bytes,
             clock_offset_s=self.view.clock_offset_s,
             config_digest=vitals.config_digest,
-            revisions=wire.Revisions(desired=vitals.desired_revision, keys=vitals.keys_revision),
+            revisions=wire.Revisions(desired=vitals.desired_revision, keys=self._keys_revision),
             inventory=self._changed_inventory(vitals.inventory),
         )
 
@@ -270,6 +271,10 @@ class Heart:
                 return None
         self._inventory = (inventory, now_s)
         return dict(inventory)
+
+    def _hear_of_keys(self, revision: int, withdrawn: list[str] | None) -> None:
+        self._keys_revision = revision
+        self._listeners.keys_revision(revision, withdrawn)
 
     def _hear_leases(self, leases: list[wire.CreditLease]) -> None:
         for lease in leases:

@@ -112,12 +112,15 @@ class Heartbeat(Wire):
 
 
 class HeartbeatAnswer(Answer):
-    """`expected_seq` is set when the plane is behind what the node calls acked: the node rewinds."""
+    """`expected_seq` is set when the plane is behind what the node calls acked: the node rewinds. `keys_withdrawn` are
+    the hashes of the keys that were revoked since the node's revision; null: the node forgets every key that it knows.
+    """
 
     heartbeat_s: float
     lease_ttl_s: float
     desired_revision: Natural
     keys_revision: Natural
+    keys_withdrawn: list[str] | None = None
     directives: list[Literal["drain"]] = []
     credit_leases: list[CreditLease] = []
     expected_seq: int | None = None

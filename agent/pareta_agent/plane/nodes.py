@@ -12,7 +12,7 @@ from pareta_agent.clock import Clock
 from pareta_agent.control.wire import Heartbeat, HeartbeatAnswer, Observed, Register, Registered
 from pareta_agent.plane import credit, standing
 from pareta_agent.plane.schema import Database, chains, gaps, nodes
-from pareta_agent.plane.state import revision_of, sha256_hex
+from pareta_agent.plane.state import revision_of, sha256_hex, withdrawn_since
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,12 +133,14 @@ class Nodes:
             mine = (chains.c.node == beat.node) & (chains.c.epoch == beat.epoch)
             last = _last_sequences(connection, mine).get(beat.epoch, 0)
             self._note_gap(connection, beat.node, beat.epoch, last, beat.spool.last_seq)
+            keys = revision_of(connection, "keys")
             return HeartbeatAnswer(
                 server_time=now_s,
                 heartbeat_s=self._settings.heartbeat_s,
                 lease_ttl_s=self._settings.lease_ttl_s,
                 desired_revision=revision_of(connection, "desired"),
-                keys_revision=revision_of(connection, "keys"),
+                keys_revision=keys,
+                keys_withdrawn=withdrawn_since(connection, beat.revisions.keys, keys),
                 credit_leases=credit.renew(connection, beat.node, now_s),
                 expected_seq=last + 1 if last < beat.spool.acked_seq else None,
             )

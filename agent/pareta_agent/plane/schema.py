@@ -83,6 +83,14 @@ deployments = Table(
     Column("revision", BigInteger, nullable=False),
     UniqueConstraint("org", "name"),
 )
+# Which revision of the key set took a key away, for nodes that ask what has changed since theirs.
+revocations = Table(
+    "revocations",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("sha256", String(64), nullable=False),
+    Column("revision", BigInteger, nullable=False),
+)
 revisions = Table(
     "revisions",
     metadata,

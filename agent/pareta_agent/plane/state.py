@@ -23,10 +23,20 @@ from pareta_agent.control.wire import (
 )
 from pareta_agent.errors import ConfigError
 from pareta_agent.meter.record import PartialPolicy
-from pareta_agent.plane.schema import Database, deployments, endpoints, keys, orgs, policies, revisions
+from pareta_agent.plane.schema import (
+    Database,
+    deployments,
+    endpoints,
+    keys,
+    orgs,
+    policies,
+    revisions,
+    revocations,
+)
 
 KEY_PREFIX = "pareta_sk_"
 _KEY_TTL_S = 60.0
+_MOST_WITHDRAWN = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +137,13 @@ class State:
     def revoke_key(self, key_id: str) -> None:
         """Raises ConfigError `key_unknown`."""
         with self._database.write() as connection:
-            if connection.execute(update(keys).where(keys.c.id == key_id).values(revoked=True)).rowcount == 0:
+            revoked = update(keys).where(keys.c.id == key_id).values(revoked=True).returning(keys.c.sha256)
+            sha256 = connection.execute(revoked).scalar()
+            if sha256 is None:
                 raise ConfigError("key_unknown", f"there is no key {key_id}", "see `pareta-agent keys ls`")
             bump(connection, "keys")
+            revision = revision_of(connection, "keys")
+            connection.execute(revocations.insert().values(sha256=sha256, revision=revision))
 
     def key_rows(self, org: str | None = None) -> list[KeyRow]:
         query = select(keys).order_by(keys.c.created_s, keys.c.id)
@@ -238,6 +252,15 @@ def bump(connection: Connection, name: str) -> None:
 
 def revision_of(connection: Connection, name: str) -> int:
     return connection.execute(select(revisions.c.value).where(revisions.c.name == name)).scalar() or 0
+
+
+def withdrawn_since(connection: Connection, before: int, now: int) -> list[str] | None:
+    """Hashes of the keys revoked between two revisions; None where they are too many or `before` is none of ours."""
+    if not 0 < before <= now:
+        return None
+    query = select(revocations.c.sha256).where(revocations.c.revision > before).limit(_MOST_WITHDRAWN + 1)
+    found = list(connection.execute(query).scalars())
+    return found if len(found) <= _MOST_WITHDRAWN else None
 
 
 def partial_policies(connection: Connection) -> dict[str, PartialPolicy]:

@@ -1,4 +1,4 @@
-"""Keys are asked for once, remembered for as long as allowed, and forgotten on a revision."""
+"""Keys are asked for once, remembered for as long as allowed, and asked for again or forgotten on a revision."""
 
 from __future__ import annotations
 
@@ -109,6 +109,66 @@ async def test_a_revision_forgets_and_outruns_an_answer_on_its_way(clock: Any) -
     await cache.grant("sk")
     cache.revise(2)
     assert cache.peek("sk") == GRANT
+
+
+async def test_a_revision_asks_again_and_keeps_what_was_not_withdrawn(clock: Any) -> None:
+    """Nobody waits for the second question; where it is not answered, the first answer holds to the end of its ttl."""
+    plane = Plane()
+    cache = KeyCache(plane, clock, KeySettings(offline_grace_s=0.0))
+    for key in ("sk", "gone"):
+        await cache.grant(key)
+    cache.revise(1, [hashlib.sha256(b"gone").hexdigest()])
+    plane.away = True
+    assert cache.peek("sk") is None
+    assert [await cache.grant("sk") for _ in range(2)] == [GRANT, GRANT]
+    assert (await cache.lookup(hashlib.sha256(b"sk").digest())) == (GRANT, 0.0)
+    with pytest.raises(PlaneError):
+        await cache.grant("gone")
+    clock.now_s += 60.0
+    with pytest.raises(PlaneError):
+        await cache.grant("sk")
+    plane.away = False
+    assert await cache.grant("sk") == GRANT
+    assert cache.peek("sk") == GRANT
+
+
+async def test_a_key_is_refused_once_it_was_asked_for_again(clock: Any) -> None:
+    """What the second question was answered holds from then on, for who has asked meanwhile too."""
+    plane = Plane()
+    cache = KeyCache(plane, clock)
+    await cache.grant("sk")
+    cache.revise(1, [])
+    plane.answer = None
+    assert await cache.grant("sk") == GRANT
+    while len(plane.asked) < 2 or cache._asking:
+        await asyncio.sleep(0)
+    assert await cache.grant("sk") is None
+
+
+async def test_what_was_no_grant_is_forgotten_by_any_revision(clock: Any) -> None:
+    """An unknown key may have been made, a poor one paid for."""
+    for answer in (None, KeyGrant("org_a", "key_a", "no_credit", ttl_s=60.0)):
+        plane = Plane(answer)
+        cache = KeyCache(plane, clock)
+        assert await cache.grant("sk") == answer
+        cache.revise(1, [])
+        plane.answer = GRANT
+        assert await cache.grant("sk") == GRANT
+
+
+async def test_a_key_withdrawn_while_it_is_asked_for_is_not_believed(clock: Any) -> None:
+    """The plane went away with the question, and the withdrawal came before."""
+    plane = Plane()
+    cache = KeyCache(plane, clock)
+    await cache.grant("sk")
+    clock.now_s += 60.0
+    plane.away = True
+    asking = asyncio.create_task(cache.grant("sk"))
+    while len(plane.asked) < 2:
+        await asyncio.sleep(0)
+    cache.revise(1, [hashlib.sha256(b"sk").hexdigest()])
+    with pytest.raises(PlaneError):
+        await asking
 
 
 async def test_the_cache_is_bounded(clock: Any) -> None:

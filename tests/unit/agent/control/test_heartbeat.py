@@ -148,12 +148,18 @@ async def test_the_clock_offset_is_measured(plane: Plane, spool: Spool) -> None:
 async def test_answers_reach_who_listens(plane: Plane, spool: Spool) -> None:
     """Revisions, directives and renewed leases are handed on."""
     heard: list[Any] = []
-    listeners = Listeners(keys_revision=heard.append, credit_lease=heard.append, directive=heard.append)
+    listeners = Listeners(
+        keys_revision=lambda *told: heard.append(told),
+        credit_lease=heard.append,
+        directive=heard.append,
+    )
     lease = wire.CreditLease(org="o", granted_micro_usd=0, expires_s=60.0)
-    plane.script = [{}, {"directives": ["drain"], "credit_leases": [lease], "keys_revision": 4}]
+    news = {"keys_revision": 4, "keys_withdrawn": ["ab"]}
+    plane.script = [{}, {"directives": ["drain"], "credit_leases": [lease], **news}]
     heart = heart_of(plane, spool, listeners=listeners)
-    await until(heart, lambda: heart.view.sent == 1)
-    assert heard == [3, 4, lease, "drain"]
+    await until(heart, lambda: heart.view.sent == 2)
+    assert heard == [(3, None), (4, ["ab"]), lease, "drain", (3, None)]
+    assert [beat.revisions.keys for beat in plane.beats] == [3, 4]
 
 
 async def test_a_plane_that_gives_an_old_epoch_is_not_believed(plane: Plane, spool: Spool) -> None:

@@ -6,11 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from pareta_agent.control.wire import EpochMark, Heartbeat, Observed, Register, SpoolReport
+from pareta_agent.control.wire import EpochMark, Heartbeat, Observed, Register, Revisions, SpoolReport
 from pareta_agent.plane.credit import LEASE_TTL_S, Credit
 from pareta_agent.plane.nodes import Nodes
 from pareta_agent.plane.schema import Database, chains
-from pareta_agent.plane.state import State
+from pareta_agent.plane.state import State, sha256_hex
 
 
 class Clock:
@@ -80,6 +80,28 @@ def test_a_new_epoch_starts_without_leases(nodes: Nodes, database: Database, clo
     assert credit.lease("n", "org", 100).granted_micro_usd == 0
     register(nodes)
     assert credit.lease("n", "org", 100).granted_micro_usd == 100
+
+
+def test_a_beat_hears_which_keys_were_revoked_since_the_last(
+    nodes: Nodes, database: Database, clock: Clock
+) -> None:
+    """By their hashes; a node whose revision is none of this plane's hears that it may be any of them."""
+    state, epoch = State(database, clock), register(nodes)
+    state.ensure_org("org", 100)
+    first, second = state.mint_key("org"), state.mint_key("org")
+
+    def heard(revision: int) -> tuple[int, list[str] | None]:
+        answer = nodes.heartbeat(beat(epoch).model_copy(update={"revisions": Revisions(keys=revision)}))
+        assert answer is not None
+        return answer.keys_revision, answer.keys_withdrawn
+
+    assert heard(2) == (2, [])
+    state.revoke_key(first.id)
+    state.top_up("org", 1)
+    state.revoke_key(second.id)
+    assert heard(2) == (5, [sha256_hex(first.secret), sha256_hex(second.secret)])
+    assert heard(4) == (5, [sha256_hex(second.secret)])
+    assert [heard(0), heard(6)] == [(5, None)] * 2
 
 
 def test_an_old_epoch_is_fenced(nodes: Nodes) -> None:
