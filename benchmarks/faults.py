@@ -149,7 +149,9 @@ def main() -> None:
     )
     parser.add_argument("--lives", type=int, default=1000)
     parser.add_argument("--events", type=int, default=1_000_000)
-    parser.add_argument("--soak", type=int, default=180, help="seconds")
+    parser.add_argument(
+        "--soak", type=int, default=900, help="seconds; of memory the last half less its warm-up"
+    )
     parser.add_argument("--json", type=Path, default=ROOT / "benchmarks" / "results" / "faults.json")
     parser.add_argument(
         "--only", nargs="*", help="faults that contain one of these words; others stay as they are"
