@@ -32,6 +32,8 @@ ENGINE = ("--slow-token", "0.004")
 LONGEST_FREEZE_S = 2.0
 WARM_UP_S = 180.0
 LEAST_SAMPLES = 20
+ENGINE_REST_S = 320.0  # an engine that dies more often than it counts as healthy is given up before long
+SERVING_S = 30.0
 
 
 @dataclass(slots=True)
@@ -48,6 +50,8 @@ class Soak:
     faults: Counter[str] = field(default_factory=Counter)
     samples: list[tuple[float, int, int]] = field(default_factory=list)
     unexplained: int = 0
+    engine_killed_s: float = float("-inf")
+    last_whole_s: float = float("-inf")
 
     async def start(self) -> None:
         settings = {"PARETA_ENGINE_COMMAND": fake_engine(*ENGINE), "PARETA_PLANE_BALANCE_USD": "100000"}
@@ -79,12 +83,13 @@ class Soak:
             while time.monotonic() < end_s:
                 found = await self.call(session)
                 self.seen.append(found)
+                if found.whole:
+                    self.last_whole_s = time.monotonic()
                 if found.status != 200:
                     await asyncio.sleep(0.05)
 
     async def break_something(self, *, spare_agent: bool) -> None:
         ways: list[tuple[str, Callable[[], Any]]] = [
-            ("engine killed", lambda: self.hit(_is_engine, kill=True)),
             ("engine frozen", lambda: self.hit(_is_engine, kill=False)),
             ("plane killed", lambda: self.hit(_is_plane, kill=True)),
             ("plane frozen", lambda: self.hit(_is_plane, kill=False)),
@@ -92,9 +97,15 @@ class Soak:
         ]
         if not spare_agent:
             ways += [("agent killed", self.restart)] * 2
+        if not spare_agent or time.monotonic() - self.engine_killed_s > ENGINE_REST_S:
+            ways += [("engine killed", self.kill_engine)]
         name, way = self.odds.choice(ways)
         self.faults[name] += 1
         await way()
+
+    async def kill_engine(self) -> None:
+        self.engine_killed_s = time.monotonic()
+        await self.hit(_is_engine, kill=True)
 
     async def hit(self, which: Callable[[psutil.Process], bool] | None, *, kill: bool) -> None:
         assert self.agent is not None
@@ -186,10 +197,12 @@ async def soak(
         if spare:
             lab.sample()
     await asyncio.gather(*loads)
-    found = await lab.end() | _slopes(lab.samples)
+    served = lab.last_whole_s > end_s - SERVING_S
+    found = await lab.end() | _slopes(lab.samples) | {"served_to_the_end": served}
     right = not (found["lost"] or found["double"] or found["charged_wrongly"] or found["open"])
     found["sound"] = (
         right
+        and served
         and found["chain_whole"]
         and found["stopped_cleanly"]
         and not (found["undelivered"] or found["drifts_unexplained"])
