@@ -50,7 +50,9 @@ class EngineSection(Section):
         5, ge=0, le=100, description="Failures in a row after which an engine is given up."
     )
     idle_sleep_s: float | None = Field(
-        None, gt=0, description="Idle time after which an endpoint gives its devices back; unset: never."
+        None,
+        ge=0,
+        description="Idle time after which an endpoint sleeps that does not say it, nor its alias; unset or 0: never.",
     )
     standby: int = Field(1, ge=0, le=8, description="Pre-imported engines kept warm for fast cold starts.")
 
@@ -162,6 +164,7 @@ class EndpointEntry(Section):
     id: str | None = None
     task: str
     alias: str = "recommended"
+    idle_sleep_s: float | None = Field(None, ge=0)
 
 
 class Settings(Section):

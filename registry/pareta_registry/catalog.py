@@ -125,7 +125,8 @@ class Alias(Document):
     """A name of a model under one task, best rank first; `engine` overrides the model's own settings.
 
     `adapter` names one of the model's. `quality` is what the task's metric gave it; without a `price` the control
-    plane's own holds. `tokenize` lets callers ask for the tokens of a text, which tell whose vocabulary it is.
+    plane's own holds. `tokenize` lets callers ask for the tokens of a text, which tell whose vocabulary it is. After
+    `idle_sleep_s` without a call it may sleep, where its endpoint does not say otherwise; 0: never.
     """
 
     id: Slug
@@ -136,6 +137,7 @@ class Alias(Document):
     quality: float | None = Field(default=None, ge=0, le=1)
     price: Price | None = None
     tokenize: bool = False
+    idle_sleep_s: float | None = Field(default=None, ge=0)
 
 
 class Baseline(Document):

@@ -199,7 +199,11 @@ def _seed(settings: Settings, identity: Identity, catalog: Catalog) -> embedded.
         alias = find(catalog, entry.task, entry.alias).alias
         seeds.append(
             embedded.SeedEndpoint(
-                id=entry.id or endpoint_id(alias.id), task=entry.task, alias=alias.id, price=price_of(alias)
+                id=entry.id or endpoint_id(alias.id),
+                task=entry.task,
+                alias=alias.id,
+                price=price_of(alias),
+                idle_sleep_s=entry.idle_sleep_s,
             )
         )
     balance = round(settings.plane.balance_usd * 1_000_000)

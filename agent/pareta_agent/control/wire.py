@@ -138,7 +138,7 @@ class DesiredEndpoint(Wire):
     """`price` lets the node reserve credit; what is debited, the plane decides. `system_prompt` is its policy.
 
     A higher `attempt` asks for what was given up to be tried again. What is not `listed` answers who knows its id, and
-    is no model of the org's.
+    is no model of the org's. After `idle_sleep_s` without a call it may sleep; 0: never; null: the node decides.
     """
 
     id: str
@@ -153,6 +153,7 @@ class DesiredEndpoint(Wire):
     created_s: Natural = 0
     listed: bool = True
     attempt: Natural = 0
+    idle_sleep_s: Annotated[float, Field(ge=0)] | None = None
 
 
 class Desired(Answer):

@@ -71,6 +71,11 @@ class Endpoint:
         """Whether it is no endpoint itself, but what several run on."""
         return self._spec.shared
 
+    @property
+    def lingers(self) -> bool:
+        """Whether it is to hold no devices any more, and its engines have not all ended."""
+        return self._wanted is None and not self._settled.is_set()
+
     async def settled(self) -> None:
         """Waits until what runs is what is wanted (for a start: that it was begun)."""
         await self._settled.wait()

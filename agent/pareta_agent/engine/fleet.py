@@ -71,6 +71,8 @@ class Fleet:
     def wish(self, spec: EngineSpec) -> None:
         """`want` for callbacks: heard before anybody can read another view."""
         self._shown.pop(spec.endpoint, None)
+        for name in self.guests(spec.endpoint):
+            self._guests[name].asleep = False
         endpoint = self._endpoints.get(spec.endpoint)
         if endpoint is None:
             endpoint = self._endpoints[spec.endpoint] = Endpoint(spec, self._around, self._history)
@@ -186,6 +188,16 @@ class Fleet:
         """Whether engines of that name hold their devices, or are about to."""
         found = self._endpoints.get(engine)
         return found is not None and found.view().status in ("deploying", "live")
+
+    def lingers(self, engine: str) -> bool:
+        """Whether engines of that name gave their devices up, or will, and something of them is still there."""
+        found = self._endpoints.get(engine)
+        return found is not None and found.lingers
+
+    async def vacate(self, engine: str) -> None:
+        """Returns when nothing lingers of engines that sleep or stop; those that run, or were woken, are left alone."""
+        if (found := self._endpoints.get(engine)) and found.lingers:
+            await found.settled()
 
     def know_all(self) -> None:
         """Every endpoint that is wanted here was named: one that is not in the view does not exist."""

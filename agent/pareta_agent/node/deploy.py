@@ -16,11 +16,11 @@ from pareta_agent.hardware.inventory import Inventory
 from pareta_agent.node.healer import Healer
 from pareta_agent.node.order import engine_order, guest_order, variant_of
 from pareta_agent.node.pins import Pins
+from pareta_agent.node.places import Places, gpus_of
 from pareta_agent.node.planner import Planner
 from pareta_agent.node.seat import engine_of, shares, wish_of
 from pareta_agent.node.summary import fitting, refusal, summary
 from pareta_agent.planning.pack import Need
-from pareta_agent.planning.place import seats
 from pareta_agent.planning.plan import Candidate, Plan, PlanReport
 from pareta_agent.planning.request import PlanRequest
 from pareta_agent.planning.support import Support
@@ -32,7 +32,7 @@ from pareta_registry.resolve import Resolution, essence, resolve
 
 class Deployment:
     """The controller's hands. `interpreter` makes the engine's interpreter once, before the first engine;
-    `inventory` reads the node and blocks, `latest` is what was read last.
+    `inventory` reads the node and blocks.
 
     Plans, reports and pins go by the name of the engines: an endpoint's own, or that of the base it shares.
     """
@@ -41,7 +41,7 @@ class Deployment:
         self,
         catalog: Catalog,
         inventory: Callable[[], Inventory],
-        latest: Callable[[], Inventory],
+        places: Places,
         weights: WeightsStore,
         fleet: Fleet,
         interpreter: Callable[[], Awaitable[None]],
@@ -53,7 +53,7 @@ class Deployment:
     ) -> None:
         self._catalog, self._fleet = catalog, fleet
         self._interpreter, self._request, self._healer, self._emit = interpreter, request, healer, emit
-        self._planner, self._latest = Planner(inventory, support), latest
+        self._planner, self._places = Planner(inventory, support), places
         self._pins, self._remote_code = Pins(weights, lambda: self._catalog), remote_code
         self._expected: tuple[Wanted, ...] = ()
         self._bases, self._served = dict[str, str](), dict[str, tuple[str, str]]()
@@ -99,7 +99,7 @@ class Deployment:
     async def done(self, running: frozenset[str]) -> None:
         await self._fleet.end_survivors(await self._engines(running))
         self._fleet.know_all()
-        for engine in self.plans():
+        for engine in self._healer.plans():
             self._healer.moved(engine)
 
     async def _engines(self, running: frozenset[str]) -> frozenset[str]:
@@ -125,18 +125,11 @@ class Deployment:
         """GPUs broke, recovered or were freed: each endpoint's replicas go where they may be. Answers those that have
         no place left, ended.
         """
-        engines = [engine for engine in self.plans() if not self._healer.moved(engine)]
+        engines = [engine for engine in self._healer.plans() if not self._healer.moved(engine)]
         homeless = [endpoint for engine in engines for endpoint in self._fleet.guests(engine) or [engine]]
         for endpoint in homeless:
             await self._end(endpoint)
         return homeless
-
-    def seats(self, engine: str, plan: Plan, replicas: int) -> tuple[tuple[str, ...], ...]:
-        """Where these engines' plan may run now: on what they have, or on what nobody has, asleep or not."""
-        plans = self.plans()
-        own = _gpus({engine: plans[engine]}) if engine in plans else frozenset()
-        others = _gpus({name: each for name, each in plans.items() if name != engine})
-        return seats(plan, replicas, self._latest(), others - own)
 
     async def _end(self, endpoint: str) -> None:
         """Its engines end, its GPUs are free, its weights may be evicted; an engine that others share goes on."""
@@ -176,6 +169,8 @@ class Deployment:
         """Plans the engines and has them run; raises NothingFits, or RegistryError for code that is not trusted."""
         code = trusts_code(resolution, self._remote_code)
         chosen = await self._plan(engine, wanted, resolution, request, wish)
+        while not await self._places.vacated(engine, chosen):
+            chosen = await self._plan(engine, wanted, resolution, request, wish)
         fetch = self._pins.fetch(engine, variant_of(resolution, chosen), code=code)
         spec = engine_order(engine, wanted, resolution, chosen, fetch, code, wish)
         self._healer.deployed(spec, self.reports[engine])
@@ -202,10 +197,10 @@ class Deployment:
         request = self._request(resolution, wanted)
         if shares(resolution) and self._fleet.runs(self._need(wanted, resolution).endpoint):
             return wire.PlanVerdict(id=question.id, verdict="fits", reason="on an engine that runs already")
-        report = await self._report(resolution, request, _gpus(self._running(but=wanted.id)))
+        report = await self._report(resolution, request, gpus_of(self._places.running(but=wanted.id)))
         if report.best is not None:
             return wire.PlanVerdict(id=question.id, verdict="fits", reason=summary(report.best))
-        taken = bool(_gpus(self._running(but=wanted.id)))
+        taken = bool(gpus_of(self._places.running(but=wanted.id)))
         alone = taken and (await self._report(resolution, request, frozenset())).best is not None
         reason = "every GPU that it would fit on is taken" if alone else refusal(report)
         return wire.PlanVerdict(id=question.id, verdict="busy" if alone else "never", reason=reason)
@@ -225,13 +220,13 @@ class Deployment:
     ) -> PlanReport:
         model = resolution.model
         need = Need("", model.architecture, model.variants, request)
-        return await self._planner.judge(need, taken, self._healer.measured)
+        return await self._planner.judge(need, taken, self._healer.measured, self._places.leaving(""))
 
     async def _room(self, resolution: Resolution, request: PlanRequest, base: str) -> None:
         """Raises unless it will have a place once this base is left, which may end it."""
         trusts_code(resolution, self._remote_code)
         ends = base if len(self._fleet.guests(base)) == 1 else ""
-        taken = _gpus(self._running(but=ends))
+        taken = gpus_of(self._places.running(but=ends))
         fitting(await self._report(resolution, request, taken), "stop another endpoint or give it room")
 
     async def _plan(
@@ -244,11 +239,12 @@ class Deployment:
             report = PlanReport((Candidate(kept.plan, 0.0, "it runs already"),), ())
             self._planner.adopted(engine, kept.gpu_free_bytes)
         else:
-            running = self._running(but=engine)
+            running = self._places.running(but=engine)
             model = resolution.model
             need = Need(engine, model.architecture, model.variants, request)
             needs = [need, *self._undecided(engine, running)]
-            report = await self._planner.report(needs, running, self._healer.measured)
+            leaving = self._places.leaving(but=engine)
+            report = await self._planner.report(needs, running, self._healer.measured, leaving)
         if report.best is not None or not self._fleet.runs(engine):
             self.reports[engine] = report
         seconds = time.perf_counter() - begun_s
@@ -278,14 +274,6 @@ class Deployment:
                 found[need.endpoint] = need
         return list(found.values())
 
-    def _running(self, but: str) -> dict[str, Plan]:
-        """The plans of other engines that hold their devices."""
-        return {engine: p for engine, p in self.plans().items() if engine != but and self._fleet.runs(engine)}
-
-    def plans(self) -> dict[str, Plan]:
-        """What all engines run by now: the planner's word, mended by failed starts and broken GPUs."""
-        return {e: spec.plan for e in self.reports if (spec := self._healer.spec(e)) is not None}
-
     def _show(self, wanted: Wanted, status: EndpointStatus, reason: str | None = None) -> None:
         resolution = resolve(self._catalog, wanted.task, wanted.alias)
         alias = resolution.alias.id if isinstance(resolution, Resolution) else wanted.alias
@@ -294,7 +282,3 @@ class Deployment:
                 wanted.id, wanted.org, wanted.task, alias, status, reason=reason, created_s=wanted.created_s
             )
         )
-
-
-def _gpus(running: Mapping[str, Plan]) -> frozenset[str]:
-    return frozenset(uuid for plan in running.values() for group in plan.gpus for uuid in group)

@@ -104,7 +104,7 @@ class Elder:
                 self._answers.add(answer)
                 answer.add_done_callback(self._answers.discard)
             case "wake":
-                rooms.fleet.wake(message.body)
+                rooms.wake(message.body)
             case "load":
                 self._load = Counter(message.body)
             case "connection" if self._welcome is not None:

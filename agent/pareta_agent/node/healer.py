@@ -75,10 +75,9 @@ class Healer:
         left = [candidate.plan for candidate in report.candidates[1:]]
         self._attempts[spec.endpoint] = Attempt(spec, left, spec.plan.replicas)
 
-    def spec(self, endpoint: str) -> EngineSpec | None:
-        """What the endpoint was last told to run, None where nothing was deployed."""
-        attempt = self._attempts.get(endpoint)
-        return attempt.spec if attempt else None
+    def plans(self) -> dict[str, Plan]:
+        """What everything that was deployed was last told to run, by the name of its engines."""
+        return {endpoint: attempt.spec.plan for endpoint, attempt in self._attempts.items()}
 
     def moved(self, endpoint: str) -> bool:
         """GPUs broke, recovered or were freed: its replicas go where they may be now. False: there is no place."""

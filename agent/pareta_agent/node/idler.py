@@ -10,6 +10,8 @@ from pareta_agent.engine.view import EndpointView
 from pareta_agent.telemetry.events import Emit, Event
 
 LOOK_S = 1.0
+LimitS = Callable[[EndpointView], float | None]
+"""How long an endpoint may idle, None for ever."""
 
 
 def due(
@@ -17,21 +19,19 @@ def due(
     live_since_s: Mapping[str, float],
     used_s: Callable[[str], float],
     now_s: float,
-    limit_s: float,
+    limit_s: LimitS,
 ) -> list[str]:
-    """Live endpoints none of whose replicas was used for `limit_s`, nor became live since. Pure.
+    """Live endpoints none of whose replicas was used for their limit, nor became live since. Pure.
 
     Endpoints that share an engine are due together.
     """
-    busy = {
-        e.runs_on
-        for e in endpoints
-        if e.status == "deploying"
-        or (
-            e.status == "live"
-            and now_s - max(live_since_s[e.id], *(used_s(r.name) for r in e.replicas)) <= limit_s
-        )
-    }
+
+    def idle(e: EndpointView) -> bool:
+        limit = limit_s(e)
+        used = max(live_since_s[e.id], *(used_s(r.name) for r in e.replicas))
+        return limit is not None and now_s - used > limit
+
+    busy = {e.runs_on for e in endpoints if e.status == "deploying" or (e.status == "live" and not idle(e))}
     return [e.id for e in endpoints if e.status == "live" and e.runs_on not in busy]
 
 
@@ -39,23 +39,23 @@ class Idler:
     """`used_s` is when a replica, by name, was last busy: now while it works, -inf when it never was."""
 
     def __init__(
-        self, fleet: Fleet, used_s: Callable[[str], float], limit_s: float | None, clock: Clock, emit: Emit
+        self, fleet: Fleet, used_s: Callable[[str], float], limit_s: LimitS, clock: Clock, emit: Emit
     ) -> None:
         self._fleet, self._used_s, self._limit_s = fleet, used_s, limit_s
         self._clock, self._emit = clock, emit
         self._live_since_s: dict[str, float] = {}
 
     async def run(self) -> None:
-        """Until cancelled; without a limit it only waits."""
+        """Until cancelled."""
         while True:
             await self._clock.sleep(LOOK_S)
-            if self._limit_s is not None:
-                await self._look(self._limit_s)
+            await self._look()
 
-    async def _look(self, limit_s: float) -> None:
+    async def _look(self) -> None:
         now_s, endpoints = self._clock.mono_s(), self._fleet.view().endpoints.values()
         live = [e.id for e in endpoints if e.status == "live"]
         self._live_since_s = {name: self._live_since_s.get(name, now_s) for name in live}
-        for endpoint in due(endpoints, self._live_since_s, self._used_s, now_s, limit_s):
-            self._emit(Event("endpoint_slept", "info", {"endpoint": endpoint, "idle_s": limit_s}))
+        for endpoint in due(endpoints, self._live_since_s, self._used_s, now_s, self._limit_s):
+            idle_s = self._limit_s(self._fleet.view().endpoints[endpoint])
+            self._emit(Event("endpoint_slept", "info", {"endpoint": endpoint, "idle_s": idle_s}))
             await self._fleet.sleep(endpoint)

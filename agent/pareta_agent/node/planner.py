@@ -7,7 +7,7 @@ before they started is remembered.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from pareta_agent.hardware.inventory import Gpu, Inventory
@@ -34,23 +34,33 @@ class Planner:
         """An earlier agent started its engines, when its GPUs had so much free."""
         self._free_bytes[endpoint] = dict(free_bytes)
 
-    async def judge(self, need: Need, taken: frozenset[str], measured: Measured) -> PlanReport:
+    async def judge(
+        self, need: Need, taken: frozenset[str], measured: Measured, leaving: Collection[str] = ()
+    ) -> PlanReport:
         """What would be said of a need on the node without these GPUs; nothing is remembered."""
+        return self._alone(need, (await self._without(leaving)).without(taken), measured)
+
+    async def _without(self, engines: Iterable[str]) -> Inventory:
+        """The node as if these engines had ended."""
         inventory = await asyncio.to_thread(self._inventory)
-        return self._alone(need, inventory.without(taken), measured)
+        for engine in engines:
+            inventory = _as_if_ended(inventory, self._free_bytes.get(engine, {}))
+        return inventory
 
     async def report(
-        self, needs: Sequence[Need], running: Mapping[str, Plan], measured: Measured
+        self,
+        needs: Sequence[Need],
+        running: Mapping[str, Plan],
+        measured: Measured,
+        leaving: Collection[str] = (),
     ) -> PlanReport:
         """The first need's report. The others have no place yet: what is free is shared out among all of them,
-        and each finds its part here when its turn comes.
+        and each finds its part here when its turn comes. The memory of engines that are `leaving` counts as free.
         """
         need = needs[0]
         if (kept := self._packed.pop(need.endpoint, None)) is not None and kept[0] == need:
             return kept[1]
-        whole = _as_if_ended(
-            await asyncio.to_thread(self._inventory), self._free_bytes.get(need.endpoint, {})
-        )
+        whole = await self._without([need.endpoint, *leaving])
         taken = frozenset(uuid for plan in running.values() for group in plan.gpus for uuid in group)
         free = whole.without(taken)
         report = self._together(needs, free, measured) if len(needs) > 1 else None

@@ -21,6 +21,7 @@ from pareta_agent.meter.spool import Spool
 from pareta_agent.node.deploy import Deployment
 from pareta_agent.node.gauges import Gauges
 from pareta_agent.node.gpus import GpuWatch
+from pareta_agent.node.places import Places
 from pareta_agent.node.prefetch import Prefetcher
 from pareta_agent.node.summary import summary
 from pareta_agent.telemetry.metrics import Metrics
@@ -34,6 +35,7 @@ class Report:
     controller: Controller
     uplink: Uplink
     deployment: Deployment
+    places: Places
     gpus: GpuWatch
     offer: Offer
     prefetcher: Prefetcher
@@ -78,7 +80,7 @@ class Report:
 
     def plans(self) -> dict[str, dict[str, Any]]:
         """A summary of each engine's plan: layout and limits, no weights id."""
-        return {e: {"summary": summary(p), **asdict(p)} for e, p in self.deployment.plans().items()}
+        return {e: {"summary": summary(p), **asdict(p)} for e, p in self.places.plans().items()}
 
     def status(self) -> dict[str, Any]:
         """For `pareta-agent status`: plain values."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,6 @@ from pareta_agent.control.controller import Controller
 from pareta_agent.control.heartbeat import Heart, Listeners
 from pareta_agent.control.offer import Offer
 from pareta_agent.control.questions import Questions
-from pareta_agent.control.reconcile import Wanted
 from pareta_agent.control.uplink import Uplink
 from pareta_agent.engine.fleet import Fleet
 from pareta_agent.engine.phases import ColdStart
@@ -44,20 +42,21 @@ from pareta_agent.node.identity import Identity
 from pareta_agent.node.idler import Idler
 from pareta_agent.node.interpreter import Interpreter
 from pareta_agent.node.observer import Observer
+from pareta_agent.node.places import Places
 from pareta_agent.node.prefetch import Prefetcher
 from pareta_agent.node.progress import ProgressBook
 from pareta_agent.node.ready import PlaneAddress
 from pareta_agent.node.records import Records
 from pareta_agent.node.report import Report
 from pareta_agent.node.sight import Sight
+from pareta_agent.node.sleep_policy import SleepPolicy
+from pareta_agent.node.waker import Waker
 from pareta_agent.node.wanted import WantedSource
 from pareta_agent.planning.plan import Plan
-from pareta_agent.planning.request import PlanRequest, for_resolution
 from pareta_agent.telemetry.events import Bus
 from pareta_agent.telemetry.metrics import Metrics
 from pareta_agent.weights.store import WeightsStore
 from pareta_registry.catalog import Catalog
-from pareta_registry.resolve import Resolution
 
 
 class Rooms:
@@ -94,10 +93,12 @@ class Rooms:
             slices.engine_settings(settings, self.interpreter.version), clock, bus, self._cold_started
         )
         self.interpreter.use = self._use_interpreter
+        self.places = report.places = Places(self.fleet, lambda: self.gpus.latest)
         self.healer = Healer(
             settings.home / MEASURED, self.fleet.settings.log_dir, self.interpreter.version,
-            self._gpu_of, self._seats, self.fleet.wish, clock, bus,
+            self._gpu_of, self.places.seats, self.fleet.wish, clock, bus,
         )  # fmt: skip
+        self.places.plans = self.healer.plans
         self._join_plane(identity, bus, clock)
         self._join_front(metrics, bus, clock)
 
@@ -111,12 +112,12 @@ class Rooms:
         self.deployment = report.deployment = Deployment(
             self.offer.catalog,
             self.gpus.inventory,
-            lambda: self.gpus.latest,
+            self.places,
             weights,
             self.fleet,
             self.interpreter.ready,
             lambda: self.interpreter.support,
-            self._plan_request,
+            lambda *asked: slices.plan_request(settings, self.interpreter.version, *asked),
             self.healer,
             bus,
             settings.registry.trust_remote_code,
@@ -151,15 +152,18 @@ class Rooms:
             clock=clock,
             emit=bus,
             plane_url=self.plane_url,
-            wake=self._wake,
+            wake=self.wake,
             audit=audit,
         )
         certificate = slices.certificate(self.settings)
         self.front = self.report.front = Front(slices.front_settings(self.settings), deps, certificate)
         bus.listen(self.front.heard)
         self.fleet.watch(lambda replica: self.front.load(replica) + self.borrowed(replica))
-        idle_s = self.settings.engine.idle_sleep_s
-        self.idler = Idler(self.fleet, self._used_s, idle_s, clock, bus)
+        idles_s = self.settings.engine.idle_sleep_s
+        policy = SleepPolicy(self.wanted.idle_sleep_s, lambda: self.offer.catalog, idles_s)
+        self.idler = Idler(self.fleet, self._used_s, policy.limit_s, clock, bus)
+        hold_s = self.settings.front.hold_s
+        self.waker = Waker(self.fleet, self.places, self.controller.again, hold_s, clock)
 
     @classmethod
     async def open(
@@ -229,6 +233,7 @@ class Rooms:
             await self.fleet.reap_orphans()
 
     async def close(self) -> None:
+        await self.waker.close()
         await self.client.close()
         await asyncio.to_thread(self.spool.close)
 
@@ -249,9 +254,6 @@ class Rooms:
         self.fleet.use_interpreter(python, version)
         self.healer.engine_is(version)
 
-    def _seats(self, endpoint: str, plan: Plan, replicas: int) -> tuple[tuple[str, ...], ...]:
-        return self.deployment.seats(endpoint, plan, replicas)
-
     async def gpus_moved(self) -> None:
         """GPUs broke or recovered: what lost its place, or had none, is planned anew."""
         homeless = await self.controller.between(self.deployment.moved)
@@ -264,8 +266,8 @@ class Rooms:
         for endpoint in self.deployment.offer(catalog):
             await self.controller.again(endpoint)
 
-    def _wake(self, endpoint: str) -> None:
-        (self._heir or self.fleet).wake(endpoint)
+    def wake(self, endpoint: str) -> None:
+        (self._heir or self.waker).wake(endpoint)
 
     def _used_s(self, replica: str) -> float:
         return self.clock.mono_s() if self.borrowed(replica) else self.front.used_s(replica)
@@ -288,13 +290,6 @@ class Rooms:
 
     def _credit_renewed(self, lease: wire.CreditLease) -> None:
         self.book.extend(lease.org, lease.expires_s)
-
-    def _plan_request(self, resolution: Resolution, wanted: Wanted) -> PlanRequest:
-        objective = wanted.objective or self.settings.objective
-        request = for_resolution(resolution, objective=objective, replicas=wanted.replicas)
-        return replace(
-            request, max_model_len=self.settings.max_model_len, engine_version=self.interpreter.version
-        )
 
     def _place(self) -> tuple[int, int]:
         return self.heart.view.epoch, self.controller.revision

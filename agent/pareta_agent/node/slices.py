@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 from pareta_agent import config
 from pareta_agent.config import Settings
 from pareta_agent.control.catalog_place import CatalogPlace, catalog_state
+from pareta_agent.control.reconcile import Wanted
 from pareta_agent.engine.restart import RestartSettings
 from pareta_agent.engine.spec import EngineSettings
 from pareta_agent.errors import ConfigError
 from pareta_agent.front.deps import FrontSettings
 from pareta_agent.front.tls import Certificate
 from pareta_agent.meter.spool import SpoolSettings
+from pareta_agent.planning.request import PlanRequest, for_resolution
 from pareta_agent.weights.settings import WeightsSettings
 from pareta_registry.errors import TrustError
 from pareta_registry.keys import PublicKey, read_public
+from pareta_registry.resolve import Resolution
 from pareta_registry.stores import StoreSettings
 
 
@@ -114,3 +118,10 @@ def engine_settings(settings: Settings, version: str) -> EngineSettings:
         standby=settings.engine.standby,
         restart=RestartSettings(budget=settings.engine.restart_budget),
     )
+
+
+def plan_request(settings: Settings, version: str, resolution: Resolution, wanted: Wanted) -> PlanRequest:
+    """What is asked of the planner for an endpoint, with an engine of this version."""
+    objective = wanted.objective or settings.objective
+    request = for_resolution(resolution, objective=objective, replicas=wanted.replicas)
+    return replace(request, max_model_len=settings.max_model_len, engine_version=version)

@@ -11,20 +11,26 @@ from pareta_agent.control.reconcile import Wanted
 
 
 class WantedSource:
-    """Asks the plane; remembers the prices that came with the last answer."""
+    """Asks the plane; remembers the prices and idle times that came with the last answer."""
 
     def __init__(self, client: PlaneClient) -> None:
         self._client = client
         self._prices: Mapping[str, Price] = {}
+        self._idle_sleep_s: Mapping[str, float | None] = {}
 
     async def desired(self, revision: int, wait_s: float) -> tuple[int, list[Wanted]]:
         answer = await self._client.desired(revision, wait_s)
         self._prices = {e.id: Price(**e.price.model_dump()) for e in answer.endpoints}
+        self._idle_sleep_s = {e.id: e.idle_sleep_s for e in answer.endpoints}
         return answer.revision, [_wanted(entry) for entry in answer.endpoints]
 
     def price_of(self, endpoint: str) -> Price | None:
         """None where nothing is charged, or the endpoint is unknown."""
         return self._prices.get(endpoint)
+
+    def idle_sleep_s(self, endpoint: str) -> float | None:
+        """How long it idles before it may sleep, 0 for never; None where its owner did not say."""
+        return self._idle_sleep_s.get(endpoint)
 
 
 def _wanted(entry: wire.DesiredEndpoint) -> Wanted:

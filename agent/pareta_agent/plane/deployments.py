@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Select, func, select, update
 from pareta_agent.clock import Clock
 from pareta_agent.control.wire import WirePrice
 from pareta_agent.plane.schema import Database, deployments, endpoints
-from pareta_agent.plane.state import bump, revision_of
+from pareta_agent.plane.state import bump, rest, revision_of
 
 Purpose = Literal["serve", "eval"]
 State = Literal["running", "stopped", "deleted"]
@@ -47,6 +47,7 @@ class Order:
     price: WirePrice
     name: str | None = None
     purpose: Purpose = "serve"
+    idle_sleep_s: float | None = None
 
 
 class Deployments:
@@ -76,6 +77,7 @@ class Deployments:
                     revision=revision,
                 )
             )
+            rest(connection, endpoint, order.idle_sleep_s)
             return _one(connection, order.org, endpoint)
 
     def turn(self, org: str, endpoint: str, state: State) -> Deployed | None:

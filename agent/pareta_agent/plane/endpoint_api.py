@@ -41,6 +41,9 @@ class DeployRequest(BaseModel):
     task: str = Field(min_length=1, max_length=128)
     model: str = Field("recommended", min_length=1, max_length=128)
     name: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,50}$")
+    idle_sleep_s: float | None = Field(
+        None, ge=0, description="It may sleep when idle for so long; 0: never."
+    )
 
 
 @router.get("", responses=refusals())
@@ -87,7 +90,8 @@ async def deploy(
     await _room_for(plane, found)
     family, _, rank = found.alias.id.rpartition("-")
     base = family if rank.isdigit() and family else found.alias.id
-    order = Order(caller.org, found.task.id, found.alias.id, base, price_of(found.alias), body.name)
+    names = (caller.org, found.task.id, found.alias.id, base)
+    order = Order(*names, price_of(found.alias), body.name, idle_sleep_s=body.idle_sleep_s)
     made = await run_in_threadpool(plane.deployments.create, order)
     if made is None:
         raise Refused("endpoint_exists")

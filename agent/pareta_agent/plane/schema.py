@@ -91,6 +91,13 @@ revocations = Table(
     Column("sha256", String(64), nullable=False),
     Column("revision", BigInteger, nullable=False),
 )
+# How long an endpoint idles before it may sleep, where its owner said so (0: never).
+rests = Table(
+    "rests",
+    metadata,
+    Column("endpoint", String(64), primary_key=True),
+    Column("idle_sleep_s", Float, nullable=False),
+)
 revisions = Table(
     "revisions",
     metadata,

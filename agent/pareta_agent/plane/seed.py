@@ -34,9 +34,10 @@ class SeedEndpoint(BaseModel):
     task: str
     alias: str
     price: WirePrice = DEFAULT_PRICE
+    idle_sleep_s: float | None = None
 
     def wanted(self, org: str) -> DesiredEndpoint:
-        return DesiredEndpoint(id=self.id, org=org, task=self.task, alias=self.alias, price=self.price)
+        return DesiredEndpoint(org=org, **dict(self))
 
 
 class Seed(BaseModel):

@@ -10,7 +10,7 @@ import secrets
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, delete, select, update
 from ulid import ULID
 
 from pareta_agent.clock import Clock
@@ -30,6 +30,7 @@ from pareta_agent.plane.schema import (
     keys,
     orgs,
     policies,
+    rests,
     revisions,
     revocations,
 )
@@ -208,6 +209,7 @@ class State:
                 else:
                     created = {"id": each.id, "created_s": int(self._clock.wall_s())}
                     connection.execute(endpoints.insert().values(**row, **created))
+                rest(connection, each.id, each.idle_sleep_s)
             kept = [*owned, *(each.id for each in wanted)]
             connection.execute(update(endpoints).where(endpoints.c.id.not_in(kept)).values(state="stopped"))
             if _endpoint_rows(connection) != before:
@@ -226,6 +228,7 @@ class State:
                     **{name: row[name] for name in ("id", "org", "task", "alias", "state", "created_s")},
                     price=WirePrice(**{name: row[name] for name in WirePrice.model_fields}),
                     attempt=made[row["id"]].revision if row["id"] in made else 0,
+                    idle_sleep_s=row["idle_sleep_s"],
                     listed=row["id"] not in made or made[row["id"]].purpose == "serve",
                 )
                 for row in rows.values()
@@ -268,7 +271,13 @@ def partial_policies(connection: Connection) -> dict[str, PartialPolicy]:
     return {row.org: row.partial for row in connection.execute(select(policies))}
 
 
+def rest(connection: Connection, endpoint: str, idle_sleep_s: float | None) -> None:
+    """Says how long the endpoint idles before it may sleep; None: it does not say."""
+    connection.execute(delete(rests).where(rests.c.endpoint == endpoint))
+    if idle_sleep_s is not None:
+        connection.execute(rests.insert().values(endpoint=endpoint, idle_sleep_s=idle_sleep_s))
+
+
 def _endpoint_rows(connection: Connection) -> dict[str, dict[str, Any]]:
-    return {
-        row.id: dict(row._mapping) for row in connection.execute(select(endpoints).order_by(endpoints.c.id))
-    }
+    query = select(endpoints, rests.c.idle_sleep_s).outerjoin(rests, rests.c.endpoint == endpoints.c.id)
+    return {row.id: dict(row._mapping) for row in connection.execute(query.order_by(endpoints.c.id))}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -94,7 +94,7 @@ def seats(
     if not kept or len(kept) >= replicas:
         return tuple(kept[:replicas])
     used = {uuid for group in kept for uuid in group}
-    share = chosen.gpu_memory_utilization or 1.0
+    share = _share(chosen)
     spare = [gpu for uuid, gpu in sound.items() if uuid in free - used and _holds(gpu, inventory, share)]
     model = [sound[uuid] for uuid in kept[0]]
     alike = next((kind[:-1] for kind in identical([*spare, model[0]]) if kind[-1] is model[0]), ())
@@ -106,6 +106,20 @@ def seats(
     more = max((cut for cut, linked in cuts if linked or not wired), key=len, default=())
     moved = [tuple(gpu.uuid for gpu in group) for group in more]
     return (*kept, *moved[: replicas - len(kept)])
+
+
+def rivals(chosen: Plan, others: Mapping[str, Plan]) -> frozenset[str]:
+    """Those of the others, by name, whose share of a GPU leaves less of it than this plan claims there."""
+    found = set[str]()
+    for uuid in {uuid for group in chosen.gpus for uuid in group}:
+        there = {name: each for name, each in others.items() if any(uuid in group for group in each.gpus)}
+        if sum(_share(each) for each in (chosen, *there.values())) > 1:
+            found.update(there)
+    return frozenset(found)
+
+
+def _share(chosen: Plan) -> float:
+    return chosen.gpu_memory_utilization or 1.0
 
 
 def _holds(gpu: Gpu, inventory: Inventory, share: float) -> bool:

@@ -10,6 +10,10 @@ from pareta_agent.node.idler import due
 USED_S = {"ep_a/0": 0.0, "ep_b/0": 95.0, "base-1/0": 0.0, "base-2/0": 0.0}
 
 
+def ten_s(_endpoint: EndpointView) -> float:
+    return 10.0
+
+
 def view(name: str, engine: str | None = None, status: EndpointStatus = "live") -> EndpointView:
     replicas = (ReplicaView(f"{engine or name}/0", 1, Path("/s")),) if status == "live" else ()
     return EndpointView(name, "org", "task", "alias-1", status, replicas, engine=engine)
@@ -18,16 +22,25 @@ def view(name: str, engine: str | None = None, status: EndpointStatus = "live") 
 def test_what_was_not_used_for_long_is_due() -> None:
     """Nor is what became live a moment ago."""
     views = [view("ep_a"), view("ep_b")]
-    assert due(views, {"ep_a": 0.0, "ep_b": 0.0}, USED_S.__getitem__, 100.0, 10.0) == ["ep_a"]
-    assert due(views, {"ep_a": 99.0, "ep_b": 0.0}, USED_S.__getitem__, 100.0, 10.0) == []
+    assert due(views, {"ep_a": 0.0, "ep_b": 0.0}, USED_S.__getitem__, 100.0, ten_s) == ["ep_a"]
+    assert due(views, {"ep_a": 99.0, "ep_b": 0.0}, USED_S.__getitem__, 100.0, ten_s) == []
 
 
 def test_endpoints_of_one_engine_are_due_together() -> None:
     """One that has just come, or is on its way, keeps the others awake; one that failed does not."""
     shared = [view("ep_1", "base-1"), view("ep_2", "base-1"), view("ep_3", "base-2"), view("ep_4", "base-2")]
     since_s = {"ep_1": 0.0, "ep_2": 99.0, "ep_3": 0.0, "ep_4": 0.0}
-    assert due(shared, since_s, USED_S.__getitem__, 100.0, 10.0) == ["ep_3", "ep_4"]
+    assert due(shared, since_s, USED_S.__getitem__, 100.0, ten_s) == ["ep_3", "ep_4"]
     views = [view("ep_1", "base-1"), view("ep_2", "base-1", "deploying")]
-    assert due(views, since_s, USED_S.__getitem__, 100.0, 10.0) == []
+    assert due(views, since_s, USED_S.__getitem__, 100.0, ten_s) == []
     views = [view("ep_1", "base-1"), view("ep_2", "base-1", "failed")]
-    assert due(views, since_s, USED_S.__getitem__, 100.0, 10.0) == ["ep_1"]
+    assert due(views, since_s, USED_S.__getitem__, 100.0, ten_s) == ["ep_1"]
+
+
+def test_each_endpoint_has_its_own_limit() -> None:
+    """What never sleeps is never due, and keeps awake whoever shares its engine."""
+    limits_s = {"ep_a": 10.0, "ep_b": 4.0, "ep_1": 10.0, "ep_2": None}
+    views = [view("ep_a"), view("ep_b"), view("ep_1", "base-1"), view("ep_2", "base-1")]
+    since_s = dict.fromkeys(limits_s, 0.0)
+    assert due(views, since_s, USED_S.__getitem__, 100.0, lambda e: limits_s[e.id]) == ["ep_a", "ep_b"]
+    assert due(views[3:], since_s, USED_S.__getitem__, 1e9, lambda e: limits_s[e.id]) == []

@@ -6,7 +6,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from pareta_agent.control.wire import EpochMark, Heartbeat, Observed, Register, Revisions, SpoolReport
+from pareta_agent.control.wire import (
+    DesiredEndpoint,
+    EpochMark,
+    Heartbeat,
+    Observed,
+    Register,
+    Revisions,
+    SpoolReport,
+)
 from pareta_agent.plane.credit import LEASE_TTL_S, Credit
 from pareta_agent.plane.nodes import Nodes
 from pareta_agent.plane.schema import Database, chains
@@ -178,3 +186,16 @@ def test_a_beat_renews_living_leases_only(nodes: Nodes, database: Database, cloc
     answer = nodes.heartbeat(beat(epoch))
     assert answer is not None
     assert [(lease.org, lease.expires_s) for lease in answer.credit_leases] == [("org", LEASE_TTL_S)]
+
+
+def test_how_long_an_endpoint_idles_is_told_and_its_change_is_a_revision(
+    database: Database, clock: Clock
+) -> None:
+    """Said, said otherwise, and not said any more; the same again is none."""
+    state, revisions = State(database, clock), []
+    for idle_s in (600.0, 600.0, 0.0, None):
+        state.want([DesiredEndpoint(id="ep", org="o", task="t", alias="a", idle_sleep_s=idle_s)])
+        desired = state.desired()
+        assert [each.idle_sleep_s for each in desired.endpoints] == [idle_s]
+        revisions.append(desired.revision)
+    assert revisions == [1, 1, 2, 3]

@@ -9,7 +9,7 @@ from planner_values import gpus, node
 
 from pareta_agent.hardware.inventory import GIB, Gpu, Health, Inventory
 from pareta_agent.planning.layout import Layout
-from pareta_agent.planning.place import groups, pools, seats
+from pareta_agent.planning.place import groups, pools, rivals, seats
 
 
 def grouped(inventory_gpus: tuple[Gpu, ...], layout: Layout) -> tuple[list[list[str]], bool]:
@@ -122,3 +122,16 @@ def test_a_group_with_nvlink_moves_only_to_one_that_has_it() -> None:
     assert placed(node(*pairs), *groups, tp=2) == [("GPU-0", "GPU-1")]
     joined = tuple(replace(gpu, nvlink_peers=(f"B-{1 - index}",)) for index, gpu in enumerate(pairs[1]))
     assert placed(node(pairs[0], joined), *groups, tp=2) == [("GPU-0", "GPU-1"), ("B-0", "B-1")]
+
+
+def test_rivals_are_those_whose_shares_leave_too_little() -> None:
+    """Halves of one GPU go together; a whole one is in the way of both, and another GPU of nobody."""
+    half = replace(
+        PLAN, platform="cuda", gpus=(("GPU-0",),), gpu_memory_utilization=0.45, kv_cache_bytes=None
+    )
+    whole = replace(half, gpus=(("GPU-0", "GPU-1"),), gpu_memory_utilization=0.92)
+    elsewhere = replace(half, gpus=(("GPU-2",),))
+    assert rivals(half, {"half": half, "elsewhere": elsewhere}) == frozenset()
+    assert rivals(half, {"whole": whole, "elsewhere": elsewhere}) == {"whole"}
+    assert rivals(whole, {"half": half, "other": half}) == {"half", "other"}
+    assert rivals(PLAN, {"cpu": PLAN}) == frozenset()
