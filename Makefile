@@ -5,6 +5,9 @@ BIN    := $(VENV)/bin
 ARGS   ?=
 PYTEST := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest
 
+# Many containers set it; every start, and the suite starts a node some hundred times, would compile all of its code again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: serve test long soak check fmt bench tools engine clean
 
 serve: $(VENV)/.runtime

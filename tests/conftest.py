@@ -16,6 +16,10 @@ from harness import Agent, environment, fake_engine, processes_of
 
 Loop = Callable[[], asyncio.AbstractEventLoop]
 
+# Containers like to forbid it, and then each of some hundred starts compiles the whole program.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, Loop]:
     """The front meets its clients on the loop that it has in production."""

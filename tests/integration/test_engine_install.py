@@ -46,6 +46,13 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> InstallSettings
     return InstallSettings(tmp_path / "cache", "cpu", requirements_dir=pins, verify="import vllm")
 
 
+async def test_what_was_compiled_is_kept(settings: InstallSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the machine says of bytecode: vLLM's thousands of modules are not compiled at every start."""
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    python = await ensure(settings, lambda _: None)
+    assert list(python.parents[1].rglob("vllm/__pycache__/__init__.*.pyc")) != []
+
+
 async def test_install_is_resumable_idempotent_and_alone(settings: InstallSettings) -> None:
     """Cut short it goes on, two at once make one, and once more is nothing."""
     told: list[Phase | Event] = []

@@ -157,7 +157,9 @@ async def _pip(target: Path, pins: Pins, progress: Progress) -> None:
 async def _verify(settings: InstallSettings, target: Path) -> Interpreter:
     found = await inspect(python_of(target))
     argv = [str(python_of(target)), "-P", "-c", settings.verify]
-    done = await launch.run(argv, timeout_s=_IMPORT_TIMEOUT_S)
+    # pip left the compiling to this import, and containers like to forbid that it is kept.
+    env = launch.environment({"PYTHONDONTWRITEBYTECODE": ""})
+    done = await launch.run(argv, env=env, timeout_s=_IMPORT_TIMEOUT_S)
     if done.returncode != 0:
         last = next((line for line in reversed(done.output.splitlines()) if line.strip()), "no output")
         raise HostError(
