@@ -33,6 +33,8 @@ from pareta_agent.engine.interpreter import inspect
 from pareta_agent.engine.phases import ColdStart
 from pareta_agent.engine.spec import EngineSettings, EngineSpec, FetchProgress
 from pareta_agent.engine.vllm import command
+from pareta_agent.hardware.cores import read_cores
+from pareta_agent.planning.share import share
 from pareta_agent.telemetry.events import Event, Phase
 from pareta_agent.weights.settings import WeightsSettings
 from pareta_agent.weights.store import WeightsStore
@@ -229,7 +231,7 @@ def peer(version: str) -> dict[str, object]:
         Path("TMP"),
         Path("CACHE"),
         "MARKER",
-        threads=command.threads(None),
+        threads=share(read_cores(), 1, 0).threads or 1,
     )
     env = command.environment(PLAN, told, version, {})
     return {

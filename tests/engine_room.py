@@ -18,6 +18,7 @@ from pareta_agent.engine.process import marked
 from pareta_agent.engine.restart import RestartSettings
 from pareta_agent.engine.spec import EngineSettings, EngineSpec, FetchProgress, PhaseLimits
 from pareta_agent.engine.view import EndpointView
+from pareta_agent.hardware.cores import Cores, read_cores
 from pareta_agent.telemetry.events import Event, Phase
 from pareta_registry.catalog import Canary
 
@@ -81,10 +82,10 @@ def settings(tmp_path: Path, flags: Sequence[str] = (), **changes: object) -> En
     return EngineSettings(**{**fields, **changes})  # type: ignore[arg-type]
 
 
-def room(told_settings: EngineSettings) -> Room:
+def room(told_settings: EngineSettings, cores: Callable[[], Cores] = read_cores) -> Room:
     told: list[Phase | Event] = []
     reports: list[ColdStart] = []
-    fleet = Fleet(told_settings, SystemClock(), told.append, reports.append)
+    fleet = Fleet(told_settings, SystemClock(), told.append, reports.append, read_cores=cores)
     return Room(fleet, told_settings, told, reports)
 
 

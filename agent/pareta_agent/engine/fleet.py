@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from pareta_agent.engine.spec import EngineSettings, EngineSpec, GuestSpec
 from pareta_agent.engine.standby_pool import StandbyPool
 from pareta_agent.engine.surroundings import Changed, Surroundings
 from pareta_agent.engine.view import EndpointView, FleetView
+from pareta_agent.hardware.cores import Cores, read_cores
 from pareta_agent.hardware.nvml import read_inventory
 from pareta_agent.planning.plan import Plan
 from pareta_agent.telemetry.events import Emit
@@ -37,6 +38,7 @@ class Fleet:
         emit: Emit,
         on_cold_start: OnColdStart,
         read_gpus: ReadGpus | None = None,
+        read_cores: Callable[[], Cores] = read_cores,
     ) -> None:
         self._emit = emit
         self._report = on_cold_start
@@ -57,6 +59,7 @@ class Fleet:
             lambda _replica: 0,
             self._survivors,
             read_gpus,
+            read_cores,
         )
         self._endpoints: dict[str, Endpoint] = {}
         self._guests: dict[str, Guest] = {}
@@ -118,6 +121,10 @@ class Fleet:
     def use_interpreter(self, python: Path, version: str) -> None:
         """Starts from now on run in this interpreter; what runs already keeps its own."""
         self._around.settings = replace(self._around.settings, python=python, version=version)
+
+    def expect(self, replicas: Sequence[str]) -> None:
+        """All that are to run here, by name: without GPUs they share the host's cores, each from its next start on."""
+        self._around.expected = tuple(replicas)
 
     def watch(self, in_flight: Callable[[str], int]) -> None:
         """Tells the watchdogs how many requests a replica, by name, holds at the front: what they judge by."""

@@ -33,7 +33,8 @@ OnColdStart = Callable[[ColdStart], None]
 
 
 class PhaseClock:
-    """Times the phases of one start. `moved_s` is when anything last moved: what a hang is judged by."""
+    """Times the phases of one start. `moved_s` is when anything last moved: what a hang is judged by; `detail` is told
+    at the end of the current phase."""
 
     def __init__(self, endpoint: str, clock: Clock, emit: Emit) -> None:
         self._endpoint = endpoint
@@ -43,12 +44,13 @@ class PhaseClock:
         self._since_s = self.begun_s
         self._spent: dict[str, float] = {}
         self.current: str | None = None
+        self.detail = ""
 
     def begin(self, phase: str) -> None:
         """Ends the current phase and begins this one; the same again is only a sign of life."""
         self.touch()
         if phase != self.current:
-            self.end("done")
+            self.end("done", self.detail)
             self.current = phase
             self._emit(Phase(self._endpoint, phase, "started"))
 
@@ -66,7 +68,7 @@ class PhaseClock:
         now_s = self._clock.mono_s()
         self._spent[self.current] = self._spent.get(self.current, 0.0) + now_s - self._since_s
         self._emit(Phase(self._endpoint, self.current, state, self._spent[self.current], detail=detail))
-        self.current = None
+        self.current, self.detail = None, ""
         self._since_s = now_s
 
     def spent(self) -> dict[str, float]:

@@ -138,6 +138,7 @@ class Slot:
             around.pool,
             around.clock,
             around.read_gpus,
+            around.share,
             self._plain,
             adopted,
         )

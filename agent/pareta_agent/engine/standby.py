@@ -24,6 +24,7 @@ from pareta_agent.planning.plan import Plan
 _SCRIPT = Path(__file__).with_name("standby_main.py")
 _WARM_DEADLINE_S = 180.0
 _ORDER_DEADLINE_S = 10.0
+_IMPORT_THREADS = 1  # the cores are the engines'; what it becomes is told its own number
 # What was tried with real engines. Others start plainly until they were.
 _TRIED_FROM, _TRIED_UNTIL = (0, 32, 0), (0, 33, 0)
 
@@ -53,6 +54,7 @@ class Order:
     env: Mapping[str, str]
     log: Path
     cwd: Path
+    cpus: Sequence[int] = ()
 
 
 class Standby:
@@ -84,6 +86,7 @@ class Standby:
             "env": dict(order.env),
             "log": str(order.log),
             "cwd": str(order.cwd),
+            "cpus": list(order.cpus),
         }
         try:
             async with asyncio.timeout(_ORDER_DEADLINE_S):
@@ -142,7 +145,7 @@ async def warm_up(settings: EngineSettings) -> Standby:
     turn_over(log)
     marker = f"{settings.home_id}/standby/{name}"
     env = command.base_environment(
-        "cpu", directory, settings.cache_dir, marker, command.threads(settings.threads), launch.environment()
+        "cpu", directory, settings.cache_dir, marker, _IMPORT_THREADS, launch.environment()
     )
     ours, theirs = socket.socketpair()
     ours.setblocking(False)

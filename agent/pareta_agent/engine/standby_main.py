@@ -217,7 +217,7 @@ def status(begun_s: float, missing: list[str]) -> dict[str, Any]:
 
 
 def become(order: dict[str, Any]) -> None:
-    """Takes on the environment, the log and the arguments of the order, and serves. What a script in the
+    """Takes on the environment, the cores, the log and the arguments of the order, and serves. What a script in the
     interpreter's place had set (PYTHONPATH, say) stays, as it would at a plain launch.
     """
     for name, value in list(os.environ.items()):  # caches that imports placed in the standby's own directory
@@ -232,8 +232,17 @@ def become(order: dict[str, Any]) -> None:
     os.close(log)
     os.close(null)
     os.chdir(order["cwd"])
+    take_cores(order)
     sys.argv = ["vllm", *order["argv"]]
     serve(server())
+
+
+def take_cores(order: dict[str, Any]) -> None:
+    """Its part of the machine. torch read a number of threads at its import; forks inherit what it is told now."""
+    if order["cpus"]:
+        os.sched_setaffinity(0, order["cpus"])
+    if threads := order["env"].get("OMP_NUM_THREADS"):
+        sys.modules["torch"].set_num_threads(int(threads))
 
 
 def serve(module: Any) -> None:

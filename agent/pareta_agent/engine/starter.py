@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -29,7 +30,8 @@ from pareta_agent.engine.verdict import Verdict
 from pareta_agent.engine.vllm import command
 from pareta_agent.engine.vllm import log as vllm_log
 from pareta_agent.errors import HostError
-from pareta_agent.hardware.host import cores_near
+from pareta_agent.hardware.cores import cores_near
+from pareta_agent.planning.share import Share
 
 _POLL_S = 0.1
 _LOOKS_AT_MEMORY = 3
@@ -52,6 +54,7 @@ class Starter:
     pool: StandbyPool
     clock: Clock
     read_gpus: gpumem.ReadGpus
+    share: Callable[[str], Share]
     plain: bool = False
     adopted: launch.Process | None = None
 
@@ -71,7 +74,7 @@ class Starter:
         """Uuids of the GPUs that this replica uses."""
         return self.spec.plan.group(self.index)
 
-    def command_line(self, weights: Path) -> tuple[list[str], list[str], dict[str, str]]:
+    def command_line(self, weights: Path, threads: int | None) -> tuple[list[str], list[str], dict[str, str]]:
         """The program, its arguments and its environment. Raises HostError, EngineError."""
         settings, where, plan = self.settings, self.place, self.spec.plan
         told = command.Launch(
@@ -84,7 +87,7 @@ class Starter:
             gpus=self.gpus,
             shutdown_s=max(1, round(settings.drain_s)),
             remote_code=self.spec.remote_code,
-            threads=command.threads(settings.threads),
+            threads=threads or 1,
         )
         env = command.environment(plan, told, settings.version, launch.environment())
         return self._program(), command.arguments(plan, told, settings.version), env
@@ -146,13 +149,9 @@ class Start:
             adopted = process.adopt(starter.adopted, where, starter.intents)
             self.gpu_baseline = dict(adopted.intent.gpu_free_bytes)
             return adopted
-        program, argv, env = starter.command_line(self._weights)
-        cpus: tuple[int, ...] = ()
-        if starter.gpus:
-            seen = await asyncio.to_thread(starter.read_gpus)
-            self.gpu_baseline = gpumem.free_by_uuid(seen, starter.gpus)
-            nodes = [gpu.numa_node for gpu in seen if gpu.uuid in starter.gpus]
-            cpus = cores_near(nodes, os.sched_getaffinity(0))  # its memory comes from where it first runs
+        share = await self._share()
+        self._phases.detail = str(share)
+        program, argv, env = starter.command_line(self._weights, share.threads)
         where.make()
         intent = Intent(
             starter.spec.endpoint,
@@ -165,12 +164,24 @@ class Start:
             plan=starter.spec.plan,
             gpu_free_bytes=self.gpu_baseline,
         )
-        if engine := await self._from_standby(Order(argv, env, where.log, where.directory), intent):
+        if engine := await self._from_standby(
+            Order(argv, env, where.log, where.directory, share.cpus), intent
+        ):
             return engine
         self._committed = True
         # `python -m` imports from the working directory first: it must be one that holds nothing to import
         cwd = None if starter.settings.command else where.directory
-        return await process.start(where, [*program, *argv], env, cwd, starter.intents, intent, cpus)
+        return await process.start(where, [*program, *argv], env, cwd, starter.intents, intent, share.cpus)
+
+    async def _share(self) -> Share:
+        """Which cores it runs on: those beside its GPUs, where its memory comes from, or its part of all."""
+        starter = self._starter
+        if not starter.gpus:
+            return await asyncio.to_thread(starter.share, starter.name)
+        seen = await asyncio.to_thread(starter.read_gpus)
+        self.gpu_baseline = gpumem.free_by_uuid(seen, starter.gpus)
+        nodes = [gpu.numa_node for gpu in seen if gpu.uuid in starter.gpus]
+        return Share(None, cores_near(nodes, os.sched_getaffinity(0)))
 
     async def _from_standby(self, order: Order, intent: Intent) -> EngineProcess | None:
         starter = self._starter

@@ -13,6 +13,8 @@ from pareta_agent.engine.orphans import Survivors
 from pareta_agent.engine.phases import OnColdStart
 from pareta_agent.engine.spec import EngineSettings
 from pareta_agent.engine.standby_pool import StandbyPool
+from pareta_agent.hardware.cores import Cores
+from pareta_agent.planning import share
 from pareta_agent.telemetry.events import Emit
 
 
@@ -39,8 +41,8 @@ class Changed:
 class Surroundings:
     """What every slot of the fleet shares. `changed` is called after any change that a view can show.
 
-    Only the fleet replaces `settings` (when the interpreter becomes known) and `in_flight`; a running engine keeps
-    its own settings.
+    Only the fleet replaces `settings` (when the interpreter becomes known), `in_flight` and `expected`; a running
+    engine keeps its own settings.
     """
 
     settings: EngineSettings
@@ -53,6 +55,13 @@ class Surroundings:
     in_flight: Callable[[str], int]
     survivors: Survivors
     read_gpus: ReadGpus
+    read_cores: Callable[[], Cores]
+    expected: tuple[str, ...] = ()
+
+    def share(self, replica: str) -> share.Share:
+        """The part of the host's cores of an engine without a GPU, among all that are to run here. Reads files."""
+        seats = self.expected if replica in self.expected else (*self.expected, replica)
+        return share.share(self.read_cores(), len(seats), seats.index(replica), self.settings.threads)
 
     def held(self, replica: str) -> int:
         """Requests that the front holds at a replica now; the front may come to be after the first engine."""

@@ -14,6 +14,7 @@ from pareta_agent.engine.view import EndpointStatus, EndpointView
 from pareta_agent.errors import AgentError, NothingFits, RegistryError
 from pareta_agent.hardware.inventory import Inventory
 from pareta_agent.node.healer import Healer
+from pareta_agent.node.needs import need_of, needs_of, replicas_of
 from pareta_agent.node.order import engine_order, guest_order, variant_of
 from pareta_agent.node.pins import Pins
 from pareta_agent.node.places import Places, gpus_of
@@ -71,6 +72,7 @@ class Deployment:
     def expect(self, wanted: Sequence[Wanted]) -> None:
         """The whole of what will be deployed: those that are new share what is free."""
         self._expected = tuple(wanted)
+        self._share_out()
 
     async def deploy(self, wanted: Wanted) -> None:
         """Returns once the engines are under way. Raises AgentError when they cannot even be started: what runs of the
@@ -108,10 +110,8 @@ class Deployment:
         if any(isinstance(each, Resolution) and shares(each) for each in found.values()):
             with contextlib.suppress(AgentError):  # its version is part of the name
                 await self._interpreter()
-        wanted = [w for w in self._expected if w.id in running]
-        return running | {
-            self._need(w, r).endpoint for w in wanted if isinstance(r := found[w.id], Resolution)
-        }
+        wanted = [each for each in self._expected if each.id in running]
+        return running | {need.endpoint for need in needs_of(wanted, self._catalog, self._request)}
 
     async def stop(self, wanted: Wanted) -> None:
         await self._end(wanted.id)
@@ -174,7 +174,12 @@ class Deployment:
         fetch = self._pins.fetch(engine, variant_of(resolution, chosen), code=code)
         spec = engine_order(engine, wanted, resolution, chosen, fetch, code, wish)
         self._healer.deployed(spec, self.reports[engine])
+        self._share_out()
         await self._fleet.want(spec)
+
+    def _share_out(self) -> None:
+        """Tells the fleet who will share the host's cores; a shared engine's name is known once the interpreter is."""
+        self._fleet.expect(replicas_of(needs_of(self._expected, self._catalog, self._request)))
 
     def _resolve(self, wanted: Wanted) -> Resolution:
         self._emit(Phase(wanted.id, "resolve", "started"))
@@ -195,7 +200,7 @@ class Deployment:
         except RegistryError as error:
             return wire.PlanVerdict(id=question.id, verdict="never", reason=error.message)
         request = self._request(resolution, wanted)
-        if shares(resolution) and self._fleet.runs(self._need(wanted, resolution).endpoint):
+        if shares(resolution) and self._fleet.runs(need_of(wanted, resolution, request).endpoint):
             return wire.PlanVerdict(id=question.id, verdict="fits", reason="on an engine that runs already")
         report = await self._report(resolution, request, gpus_of(self._places.running(but=wanted.id)))
         if report.best is not None:
@@ -240,9 +245,7 @@ class Deployment:
             self._planner.adopted(engine, kept.gpu_free_bytes)
         else:
             running = self._places.running(but=engine)
-            model = resolution.model
-            need = Need(engine, model.architecture, model.variants, request)
-            needs = [need, *self._undecided(engine, running)]
+            needs = [need_of(wanted, resolution, request), *self._undecided(engine, running)]
             leaving = self._places.leaving(but=engine)
             report = await self._planner.report(needs, running, self._healer.measured, leaving)
         if report.best is not None or not self._fleet.runs(engine):
@@ -257,22 +260,11 @@ class Deployment:
         self._emit(Phase(wanted.id, "plan", "done", seconds, detail=summary(report.best)))
         return report.best
 
-    def _need(self, wanted: Wanted, resolution: Resolution) -> Need:
-        model, request = resolution.model, self._request(resolution, wanted)
-        engine = engine_of(wanted.id, resolution, wish_of(resolution, request))
-        return Need(engine, model.architecture, model.variants, request)
-
     def _undecided(self, engine: str, running: Mapping[str, Plan]) -> list[Need]:
-        """What is to be deployed beside these engines and has no place yet, as far as the catalog knows it."""
-        found: dict[str, Need] = {}
-        for other in self._expected:
-            resolution = resolve(self._catalog, other.task, other.alias)
-            if other.state != "running" or not isinstance(resolution, Resolution):
-                continue
-            need = self._need(other, resolution)
-            if need.endpoint != engine and need.endpoint not in running and need.endpoint not in self.reports:
-                found[need.endpoint] = need
-        return list(found.values())
+        """What is to be deployed beside these engines and has no place yet."""
+        decided = {engine, *running, *self.reports}
+        needs = needs_of(self._expected, self._catalog, self._request)
+        return [need for need in needs if need.endpoint not in decided]
 
     def _show(self, wanted: Wanted, status: EndpointStatus, reason: str | None = None) -> None:
         resolution = resolve(self._catalog, wanted.task, wanted.alias)

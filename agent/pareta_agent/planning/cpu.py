@@ -1,4 +1,4 @@
-"""The plan for a node without GPUs: one engine on the host's cores and memory. Pure.
+"""The plan for a node without GPUs: engines on the host's cores, which they share (`share.py`), and its memory. Pure.
 
 vLLM 0.32 on CPU runs eagerly here (its compiled mode gave wrong text), takes its KV cache as an explicit
 number of bytes in blocks of 128 tokens (46,592 tokens of SmolLM2 to the GiB, as its log says), and is about
@@ -47,7 +47,7 @@ def plan_cpu(
         found = _on_host(arch, variant, inventory, request, settings, measured)
         if isinstance(found, Plan):
             tight = found.max_model_len < min(_COMFORTABLE_TOKENS, _wanted(arch, request))
-            why = "no GPU here: one engine on the host's cores"
+            why = "no GPU here: on the cores of the host, which its engines share"
             candidates.append(Candidate(found, variant.quality, why, tight))
         else:
             rejections.append(found)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,8 +124,3 @@ def environment(plan: Plan, launch: Launch, version: str, inherited: Mapping[str
     if plan.kv_cache_bytes is not None and not _sizes_kv_by_flag(plan, versions.parse(version)):
         env["VLLM_CPU_KVCACHE_SPACE"] = str(-(-plan.kv_cache_bytes // _GIB))
     return env
-
-
-def threads(wanted: int | None) -> int:
-    """CPU threads of one engine: as told, else all cores but one (the server's, or a token takes seconds)."""
-    return wanted or max(1, (os.cpu_count() or 2) - 1)
