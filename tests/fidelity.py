@@ -71,6 +71,10 @@ def _chat(name: str, **body: Any) -> Ask:
     return Ask(CHAT, name, {"messages": FOX, "max_tokens": 12, **body})
 
 
+def _batch(name: str, **body: Any) -> Ask:
+    return Ask(f"{CHAT}/batch", name, {"messages": [FOX, CITY], "max_tokens": 6, **body})
+
+
 def _text(name: str, **body: Any) -> Ask:
     return Ask(TEXT, name, {"prompt": "The three primary colours are", "max_tokens": 8, **body})
 
@@ -213,6 +217,16 @@ CORPUS: tuple[Ask, ...] = (
     _message("error: a role", messages=[{"role": "tool", "content": "x"}]),
     _message("error: no limit", max_tokens=None),
     Ask("/v1/embeddings", "error: a model that talks", {"input": "x", "encoding_format": "float", "dimensions": 8}),
+    _batch("plain"),
+    _batch("system prompts", messages=[FOX, [{"role": "system", "content": "Answer in one word."}, *CITY]]),
+    _batch("sampled", temperature=0.9, seed=7, top_p=0.9, stop=["forest"], logprobs=True, top_logprobs=1),
+    _batch("json_schema", messages=[CITY, CITY], response_format=FORMAT),
+    _batch("n, one", n=1),
+    _batch("error: n", n=2),
+    _batch("error: tools", tools=[TOOL]),
+    _batch("error: stream", stream=True),
+    _batch("error: one conversation", messages=FOX),
+    _batch("error: a conversation without turns", messages=[FOX, []]),
     Ask("/v1/rerank", "error: a model that talks", {"query": "x", "documents": ["a"]}),
 )  # fmt: skip
 

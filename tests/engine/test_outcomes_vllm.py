@@ -39,6 +39,7 @@ WHOLE: dict[str, tuple[str, dict[str, Any]]] = {
         {"prompt": ["One, two,", "A, B,"], "max_tokens": 4, "n": 2, "temperature": 1},
     ),
     "a prompt of tokens": (TEXT, {"prompt": [504, 3575, 282], "max_tokens": 4}),
+    "a batch of conversations": (f"{CHAT}/batch", {"messages": [QUESTION, STORY, LONG], "max_tokens": 6}),
     "a stop string": (CHAT, {"messages": QUESTION, "max_tokens": 20, "stop": ["Paris"]}),
     "JSON by a schema": (
         CHAT,

@@ -13,11 +13,13 @@ from typing import Any
 from engine_adapters import config_of
 
 CHAT, TEXT, EMBED = "/v1/chat/completions", "/v1/completions", "/v1/embeddings"
+BATCH = "/v1/chat/completions/batch"
 SCORE, RERANK, POOL = "/v1/score", "/v1/rerank", "/pooling"
 RESPOND, MESSAGE, HEAR = "/v1/responses", "/v1/messages", "/v1/audio/transcriptions"
 TOKENS, WORDS = "/tokenize", "/detokenize"
 PROMPTS = {
     CHAT: "messages",
+    BATCH: "messages",
     TEXT: "prompt",
     RESPOND: "input",
     MESSAGE: "messages",
@@ -79,7 +81,7 @@ class Answer:
     @property
     def prompt_copies(self) -> int:
         """vLLM counts a prompt once for each answer that it generates from it."""
-        return self.choices
+        return 1 if self.path == BATCH else self.choices
 
     @property
     def speaking(self) -> bool:
@@ -142,7 +144,7 @@ class Answer:
 
     def body(self) -> dict[str, Any]:
         text = "".join(self.words)
-        if self.path == CHAT:
+        if self.path in (CHAT, BATCH):
             kind = "chat.completion"
             said: dict[str, Any] = {
                 "message": {"role": "assistant", "content": text, "refusal": None, "reasoning": None}
@@ -363,6 +365,8 @@ def prompt_of(path: str, request: dict[str, Any]) -> str:
     """The words of the prompt; a missing or ill-typed one is refused as vLLM does."""
     key = PROMPTS[path]
     given = request.get(key)
+    if path == BATCH:
+        return " ".join(prompt_of(CHAT, {"messages": turns}) for turns in given)
     if path == RESPOND and isinstance(given, str):
         return given
     if path in (CHAT, RESPOND, MESSAGE):
@@ -471,13 +475,15 @@ def answer_of(path: str, raw: bytes, flags: argparse.Namespace) -> Answer:
         choices=(len(documents) if isinstance(documents, list) else 1)
         if silent
         else int(request.get("n") or 1) * prompts_of(path, request),
-        id=f"{'chatcmpl' if path == CHAT else 'cmpl'}-{next(_ids):016x}",
+        id=f"{'chatcmpl' if path in (CHAT, BATCH) else 'cmpl'}-{next(_ids):016x}",
         created=int(time.time()),
     )
 
 
 def prompts_of(path: str, request: dict[str, Any]) -> int:
     """A list of texts, or of lists of tokens, is as many prompts."""
+    if path == BATCH:
+        return len(request["messages"])
     given = request.get("prompt") if path == TEXT else None
     return len(given) if isinstance(given, list) and given and not isinstance(given[0], int) else 1
 

@@ -61,6 +61,7 @@ def every_route(key: str, model: str) -> list[bytes]:
     turns = [{"role": "user", "content": "hi"}]
     asks = {
         "/v1/chat/completions": {"messages": turns},
+        "/v1/chat/completions/batch": {"messages": [turns, turns]},
         "/v1/completions": {"prompt": ["hi", "ho"]},
         "/v1/responses": {"input": "hi"},
         "/v1/messages": {"messages": turns},

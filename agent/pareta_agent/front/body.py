@@ -20,6 +20,7 @@ from pareta_agent.front.routes import TALKING, Route
 
 MAX_DEPTH: Final = 64
 MAX_CHOICES: Final = 128
+MAX_PROMPTS: Final = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,15 +138,23 @@ def _wrong(route: Route, fields: dict[str, Any]) -> Problem | None:
             return Problem("invalid_value", why, field)
     for field, values in route.values.items():
         if fields.get(field) not in (None, *values):
-            return Problem("invalid_value", f"{field} must be {' or '.join(values)}.", field)
-    return conversation.wrong(route, fields) if route in TALKING else _wrong_documents(route, fields)
+            return Problem("invalid_value", f"{field} must be {' or '.join(map(str, values))}.", field)
+    return _wrong_documents(route, fields) or (
+        conversation.wrong(route, fields) if route in TALKING else None
+    )
 
 
 def _wrong_documents(route: Route, fields: dict[str, Any]) -> Problem | None:
-    """What is wrong with the texts of a route that generates nothing."""
-    if route.generates or route.documents is None:
+    """What is wrong with the prompts of a route that takes several."""
+    if route.documents is None:
         return None
-    return missing(route.documents) if fields.get(route.documents) is None else None
+    documents = fields.get(route.documents)
+    if documents is None:
+        return missing(route.documents)
+    if _prompts(documents) > MAX_PROMPTS:
+        text = f"{route.documents} may hold at most {MAX_PROMPTS:,} prompts; send the others in calls of their own."
+        return Problem("invalid_value", text, route.documents)
+    return None
 
 
 def _remote(route: Route, fields: dict[str, Any], body: bytes | bytearray) -> Problem | None:

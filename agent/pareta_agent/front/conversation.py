@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from pareta_agent.front.envelope import Problem
-from pareta_agent.front.routes import CHAT, MESSAGES, RESPONSES, Route
+from pareta_agent.front.routes import BATCH, CHAT, MESSAGES, RESPONSES, Route
 
 # Tools of other types would be run by the engine, which reaches for other hosts.
 _OWN_TOOLS: Final = ("function", "custom", "namespace")
@@ -20,6 +20,8 @@ def wrong(route: Route, fields: dict[str, Any]) -> Problem | None:
         return missing("max_tokens")
     if route is MESSAGES and (type(limit) is not int or limit < 1):
         return Problem("invalid_value", "max_tokens must be a positive integer.", "max_tokens")
+    if route is BATCH:
+        return _wrong_conversations(turns)
     return _wrong_turns(route.prompt, turns)
 
 
@@ -29,10 +31,12 @@ def instruct(route: Route, fields: dict[str, Any], system_prompt: str) -> None:
     Among the turns and not in `instructions`, which an answer repeats.
     """
     turns = fields[route.prompt]
-    if any(map(_is_system, turns if isinstance(turns, list) else ())):
-        return
     first = {"role": "system", "content": system_prompt}
-    if route is CHAT:
+    if route is BATCH:
+        fields["messages"] = [each if _has_system(each) else [first, *each] for each in turns]
+    elif _has_system(turns):
+        return
+    elif route is CHAT:
         fields["messages"] = [first, *turns]
     elif route is MESSAGES and not fields.get("system"):
         fields["system"] = system_prompt
@@ -49,6 +53,12 @@ def _wrong_turns(field: str, turns: Any) -> Problem | None:
     if not all(isinstance(turn, dict) for turn in turns):
         return ill_typed(field, "an array of objects")
     return None
+
+
+def _wrong_conversations(said: Any) -> Problem | None:
+    if isinstance(said, list) and said and not any(_wrong_turns("messages", turns) for turns in said):
+        return None
+    return ill_typed("messages", "an array of conversations, each a non-empty array of objects")
 
 
 def _wrong_input(said: Any) -> Problem | None:
@@ -69,8 +79,9 @@ def _wrong_tools(tools: Any) -> Problem | None:
     return None
 
 
-def _is_system(turn: Any) -> bool:
-    return isinstance(turn, dict) and turn.get("role") in ("system", "developer")
+def _has_system(turns: Any) -> bool:
+    said = turns if isinstance(turns, list) else ()
+    return any(isinstance(turn, dict) and turn.get("role") in ("system", "developer") for turn in said)
 
 
 def missing(field: str) -> Problem:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pareta_agent.front.envelope import CATALOGUE
-from pareta_agent.front.routes import INFERENCE, MESSAGES, RESPONSES, Route
+from pareta_agent.front.routes import BATCH, INFERENCE, MESSAGES, RESPONSES, Route
 
 _SAYS: Final = (
     "What is looked at and what may reach an engine; the values themselves are the engine's to judge."
@@ -59,6 +59,7 @@ _TURNS: Final[Schema] = {
 }
 _ANSWERS: Final[dict[str, list[str]]] = {
     "/v1/chat/completions": ["id", "object", "created", "model", "choices", "usage"],
+    "/v1/chat/completions/batch": ["id", "object", "created", "model", "choices", "usage"],
     "/v1/completions": ["id", "object", "created", "model", "choices", "usage"],
     "/v1/responses": ["id", "object", "created_at", "model", "output", "status", "usage"],
     "/v1/messages": ["id", "type", "role", "content", "model", "stop_reason", "usage"],
@@ -119,6 +120,8 @@ def _request(route: Route) -> Schema:
     required = {"model", route.prompt, *([route.documents] if route.documents else [])}
     if route is MESSAGES:
         required.add("max_tokens")
+    if route is BATCH:
+        properties["messages"] = {"type": "array", "minItems": 1, "items": _TYPES["messages"]}
     if route.streams:
         properties["stream"] = _FLAG
         if route.usage_option:

@@ -56,7 +56,7 @@ class Route:
     usage_option: bool = True
     fixed: Mapping[str, Any] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
-    values: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    values: Mapping[str, tuple[str | int, ...]] = field(default_factory=dict)
     form: bool = False
     vocabulary: bool = False
     dialect: Dialect = OPENAI
@@ -71,6 +71,20 @@ CHAT: Final = Route(
         " reasoning_effort include_reasoning thinking_token_budget chat_template_kwargs"
         " add_generation_prompt continue_final_message"
     ),
+)
+BATCH: Final = Route(  # each conversation is answered by a choice
+    "/v1/chat/completions/batch",
+    "messages",
+    _names(
+        "messages temperature top_p top_k min_p seed stop frequency_penalty presence_penalty repetition_penalty"
+        " length_penalty logit_bias include_stop_str_in_output response_format structured_outputs max_tokens"
+        " max_completion_tokens logprobs top_logprobs user include_reasoning chat_template_kwargs"
+        " add_generation_prompt continue_final_message"
+    ),
+    streams=False,
+    documents="messages",
+    refused={"stream": "A batch is answered as a whole.", "tools": "A batch takes no tools."},
+    values={"n": (1,)},
 )
 COMPLETIONS: Final = Route(
     "/v1/completions",
@@ -113,7 +127,7 @@ MESSAGES: Final = Route(
     usage_option=False,
     dialect=MESSAGES_DIALECT,
 )
-TALKING: Final = (CHAT, RESPONSES, MESSAGES)
+TALKING: Final = (CHAT, BATCH, RESPONSES, MESSAGES)
 
 
 def _reading(path: str, prompt: str, allowed: frozenset[str], documents: str) -> Route:

@@ -131,6 +131,21 @@ async def test_several_choices_are_all_awaited(rig, client):
     assert [r.choices for r in rig.spool.records] == [3, 3]
 
 
+async def test_a_batch_is_one_call_with_a_choice_for_each_conversation(rig):
+    """Its record has all of its tokens, its bounds grow with it, and the engine's counters agree."""
+    await rig.engine()
+    ask = {"model": "ep_x", "messages": [FRANCE, FRANCE, FRANCE], "max_tokens": 20}
+    response = await rig.raw(rig.post(json.dumps(ask).encode(), "/v1/chat/completions/batch"))
+    answer = json.loads(response.partition(b"\r\n\r\n")[2])
+    [record] = rig.spool.records
+    assert [choice["message"]["content"] for choice in answer["choices"]] == [
+        "The capital of France is Paris."
+    ] * 3
+    assert (record.outcome, record.usage_source, record.choices) == ("completed", "engine_final", 3)
+    assert (record.tokens.input, record.tokens.output) == (18, 18)
+    assert record.finish_reasons == ("stop",) * 3
+
+
 @pytest.mark.parametrize(
     ("path", "ask", "rows"),
     [

@@ -44,6 +44,7 @@ BODIES = [
 ]
 ROUTES = [
     "/v1/chat/completions",
+    "/v1/chat/completions/batch",
     "/v1/completions",
     "/v1/responses",
     "/v1/messages",

@@ -7,6 +7,7 @@ import pytest
 from pareta_agent.front.body import Ask, read, rebuild, too_deep
 from pareta_agent.front.envelope import Problem
 from pareta_agent.front.routes import (
+    BATCH,
     CHAT,
     COMPLETIONS,
     EMBEDDINGS,
@@ -249,6 +250,20 @@ def test_documents_are_the_prompts_of_a_route_that_generates_nothing(route, fiel
             "remote_media",
             "input",
         ),
+        (BATCH, {"messages": TURNS}, "invalid_type", "messages"),
+        (BATCH, {"messages": [TURNS, []]}, "invalid_type", "messages"),
+        (BATCH, {"messages": [TURNS], "n": 2}, "invalid_value", "n"),
+        (BATCH, {"messages": [TURNS], "tools": [{"type": "function"}]}, "invalid_value", "tools"),
+        (BATCH, {"messages": [TURNS], "stream": True}, "invalid_value", "stream"),
+        (
+            BATCH,
+            {"messages": [TURNS, [{"role": "user", "content": [{"image_url": {"url": "http://x/y"}}]}]]},
+            "remote_media",
+            "messages",
+        ),
+        (BATCH, {"messages": [TURNS] * 2049}, "invalid_value", "messages"),
+        (COMPLETIONS, {"prompt": ["a"] * 2049}, "invalid_value", "prompt"),
+        (EMBEDDINGS, {"input": ["a"] * 2049}, "invalid_value", "input"),
         (MESSAGES, {"messages": TURNS}, "missing_field", "max_tokens"),
         (MESSAGES, {"messages": TURNS, "max_tokens": "9"}, "invalid_value", "max_tokens"),
         (MESSAGES, {"messages": "hi", "max_tokens": 9}, "invalid_type", "messages"),
@@ -302,6 +317,16 @@ def test_a_response_is_never_stored():
             RESPONSES,
             {"input": [{"role": "developer", "content": "mine"}]},
             {"input": [{"role": "developer", "content": "mine"}]},
+        ),
+        (
+            BATCH,
+            {"messages": [TURNS, [{"role": "developer", "content": "mine"}, *TURNS]]},
+            {
+                "messages": [
+                    [{"role": "system", "content": "S"}, *TURNS],
+                    [{"role": "developer", "content": "mine"}, *TURNS],
+                ]
+            },
         ),
         (MESSAGES, {}, {"messages": TURNS, "system": "S"}),
         (MESSAGES, {"system": "mine"}, {"messages": TURNS, "system": "mine"}),
