@@ -1,7 +1,7 @@
-"""Which arguments each vLLM takes, read out of its sources without importing them.
+"""Which arguments and variables each vLLM takes, read out of its sources without importing them.
 
 A release is a wheel or an installed site-packages folder; the answer goes to tests/data/vllm_flags.json, against which
-a test holds every flag that the agent may say.
+a test holds every flag that the agent may say and every variable that it may set.
 
     python benchmarks/gpu/flags.py WHEEL_OR_FOLDER … [--out tests/data/vllm_flags.json]
 """
@@ -18,12 +18,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-WANTED = re.compile(r"vllm/(config/\w+|engine/arg_utils|entrypoints/\w+/cli_args)\.py$")
+WANTED = re.compile(r"vllm/(envs|config/\w+|engine/arg_utils|entrypoints/\w+/cli_args)\.py$")
 Sources = Mapping[str, str]
 
 
 def from_wheel(path: Path) -> tuple[str, str, Sources]:
-    """Version, digest of the wheel, and the sources that define arguments."""
+    """Version, digest of the wheel, and the sources that define arguments and variables."""
     with zipfile.ZipFile(path) as wheel:
         sources = {name: wheel.read(name).decode() for name in wheel.namelist() if WANTED.match(name)}
     with path.open("rb") as file:
@@ -54,6 +54,18 @@ def flags(sources: Sources) -> list[str]:
         for field, annotation in fields.get(name, {}).items():
             found |= spelled(f"--{field.replace('_', '-')}", switches(annotation))
     return sorted(found)
+
+
+def variables(sources: Sources) -> list[str]:
+    """Every variable of the environment that is vLLM's own, sorted: the keys of its table of them."""
+    return sorted(
+        ast.literal_eval(key)
+        for node in ast.parse(sources["vllm/envs.py"]).body
+        if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "environment_variables"
+        if isinstance(node.value, ast.Dict)
+        for key in node.value.keys
+        if key
+    )
 
 
 def classes(tree: ast.AST) -> Iterator[ast.ClassDef]:
@@ -115,8 +127,10 @@ def main() -> None:
     table = json.loads(told.out.read_text()) if told.out.exists() else {}
     for path in told.releases:
         version, digest, sources = from_wheel(path) if path.suffix == ".whl" else from_folder(path)
-        table[version] = {"sha256": digest, "flags": flags(sources)}
-        print(f"{version}: {len(table[version]['flags'])} options")
+        table[version] = {"sha256": digest, "flags": flags(sources), "variables": variables(sources)}
+        print(
+            f"{version}: {', '.join(f'{len(table[version][kind])} {kind}' for kind in ('flags', 'variables'))}"
+        )
     told.out.write_text(json.dumps(dict(sorted(table.items())), indent=1) + "\n")
 
 

@@ -1,9 +1,11 @@
-"""Every flag that we may say, against each vLLM's own argument definitions (read by benchmarks/gpu/flags.py)."""
+"""Every flag that we may say and variable that we may set, against each vLLM's own definitions (benchmarks/gpu/flags.py
+reads them)."""
 
 from __future__ import annotations
 
 import ast
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,9 +20,8 @@ from pareta_agent.planning.request import AdapterSlots
 from pareta_registry.engine_flags import ALLOWED, argv
 
 DATA = Path(__file__).parents[3] / "data" / "vllm_flags.json"
-TABLE: dict[str, set[str]] = {
-    version: set(release["flags"]) for version, release in json.loads(DATA.read_text()).items()
-}
+READ = json.loads(DATA.read_text())
+TABLE: dict[str, set[str]] = {version: set(release["flags"]) for version, release in READ.items()}
 LAUNCH = command.Launch(
     "ep_x", Path("/w"), Path("/r/s"), Path("/r/t"), Path("/c"), "h/ep_x/0/1", ("GPU-a",), remote_code=True
 )
@@ -39,22 +40,44 @@ def said(plan: Plan, version: str) -> set[str]:
     return {word for word in command.arguments(plan, LAUNCH, version) if word.startswith("--")}
 
 
+def variables(version: str) -> set[str]:
+    """Of vLLM's, those that any plan sets."""
+    return {
+        name
+        for plan in PLANS
+        for name in command.environment(plan, LAUNCH, version, {})
+        if name.startswith("VLLM_")
+    }
+
+
+def words(*sources: str) -> set[str]:
+    """Every text that stands by itself in these files."""
+    nodes = (node for source in sources for node in ast.walk(ast.parse(Path(source).read_text())))
+    return {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+
+
 @pytest.mark.parametrize("version", TABLE)
 def test_every_flag_of_every_plan_exists_there(version: str) -> None:
     """An engine of that version would not end with exit 2."""
     assert {flag for plan in PLANS for flag in said(plan, version)} - TABLE[version] == set()
 
 
+@pytest.mark.parametrize("version", TABLE)
+def test_every_variable_of_every_plan_means_something_there(version: str) -> None:
+    """An engine of that version reads it; one that it does not know would be without effect."""
+    assert variables(version) - set(READ[version]["variables"]) == set()
+
+
 def test_the_plans_make_us_say_all_that_we_can() -> None:
     """A flag added to the command line needs a plan here that says it."""
-    words = {
-        node.value
-        for source in (command.__file__, request.__file__)
-        for node in ast.walk(ast.parse(Path(source).read_text()))
-        if isinstance(node, ast.Constant)
-    }
-    known = {word for word in words if isinstance(word, str) and word.startswith("--") and word != "--"}
+    known = {word for word in words(command.__file__, request.__file__) if re.fullmatch(r"--[a-z].*", word)}
     assert {flag for plan in PLANS for flag in said(plan, "0.33.0")} == known
+
+
+def test_the_plans_make_us_set_all_that_we_can() -> None:
+    """A variable added to the environment needs a plan here that sets it."""
+    known = {word for word in words(command.__file__) if re.fullmatch(r"VLLM_\w+", word)}
+    assert {name for version in TABLE for name in variables(version)} == known
 
 
 @pytest.mark.parametrize("version", TABLE)
