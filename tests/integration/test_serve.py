@@ -1,6 +1,7 @@
 """`pareta-agent serve` as scripts and operators meet it: the contract, the start, the stop, and bad input."""
 
 import json
+import resource
 import signal
 import socket
 import ssl
@@ -66,6 +67,18 @@ def test_the_ready_line_is_the_contract(start):
     assert httpx.get(ready["metrics_url"]).status_code == 200
     phases = [e["phase"] for e in agent.events if e["event"] == "phase" and e["state"] == "done"]
     assert [p for p in ("resolve", "plan", "fetch", "verify", "spawn", "probe") if p not in phases] == []
+
+
+def test_a_shells_small_limit_of_open_files_is_raised(start):
+    """What `doctor` counts on: the agent takes what the hard limit gives, as far as it needs it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        agent = start()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    agent.ready()
+    assert resource.prlimit(agent.process.pid, resource.RLIMIT_NOFILE) == (min(65536, hard), hard)
 
 
 def test_a_call_is_answered_metered_and_debited_once(start):

@@ -85,6 +85,7 @@ def command(
     settings, warnings = config.load(flags, config_file)
     if upgrade:
         _check_upgrade(settings)
+    launch.allow_open_files()
     raise typer.Exit(uvloop.run(_serve(settings, warnings, json_lines, upgrade)))
 
 

@@ -100,7 +100,12 @@ async def start(
     """
     intents.write(intent)
     process = await launch.spawn(
-        argv, env=env, cwd=cwd, log_path=place.log, rlimits={"core": 0, "nofile": 65536}, cpus=cpus
+        argv,
+        env=env,
+        cwd=cwd,
+        log_path=place.log,
+        rlimits={"core": 0, "nofile": launch.OPEN_FILES},
+        cpus=cpus,
     )
     return record(process, place, intents, intent)
 

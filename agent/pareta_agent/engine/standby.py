@@ -156,7 +156,7 @@ async def warm_up(settings: EngineSettings) -> Standby:
             cwd=directory,
             log_path=log,
             stdin_fd=theirs.fileno(),
-            rlimits={"core": 0, "nofile": 65536},
+            rlimits={"core": 0, "nofile": launch.OPEN_FILES},
         )
     except OSError:
         ours.close()
