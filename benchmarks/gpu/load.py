@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -25,19 +25,22 @@ from pareta_registry.load import builtin_catalog
 TOKENS = 128
 BUDGET_S = 400.0
 """Of a step's eight minutes: past it no further point is begun."""
+UNANSWERED = (SystemExit, OSError, EOFError)
+"""How the load client says that calls were refused or cut: what was measured before is still worth keeping."""
 _GAIN = 1.05
 _PATIENCE = 2
 
 
 @asynccontextmanager
-async def agent(ground: Ground) -> AsyncIterator[tuple[dict[str, Any], str]]:
-    """`pareta-agent serve` on the small model: its ready event and the engine's socket."""
+async def agent(ground: Ground, **more: str) -> AsyncIterator[tuple[dict[str, Any], str]]:
+    """`pareta-agent serve` on the small model, with `more` settings: its ready event and the engine's socket."""
     home = ground.root / "home"
     home.mkdir()
     settings = {
         "PARETA_ENGINE_PYTHON": str(ground.python),
         "PARETA_REGISTRY_CATALOG": str(_catalog(ground)),
         "PARETA_PLANE_BALANCE_USD": "1000000",
+        **more,
     }
     process, ready = serve("vllm", home, **settings)
     try:
@@ -61,10 +64,21 @@ def _catalog(ground: Ground) -> Path:
 
 async def overhead(ground: Ground) -> dict[str, Any]:
     """Time to first token, between tokens and tokens a second, agent and engine alternating, by streams."""
+    return await _overhead(ground, (1, 32, 256) if ground.cuda else (1, 4, 16))
+
+
+async def overhead_workers(ground: Ground) -> dict[str, Any]:
+    """The same at the most streams, where the callers have processes of their own in front of the agent."""
+    workers, streams = (4, 256) if ground.cuda else (1, 16)
+    found = await _overhead(ground, (streams,), PARETA_FRONT_WORKERS=str(workers))
+    return {"front_workers": workers, **found}
+
+
+async def _overhead(ground: Ground, numbers: tuple[int, ...], **settings: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     begun_s = time.monotonic()
-    async with agent(ground) as (ready, socket):
-        for streams in (1, 32, 256) if ground.cuda else (1, 4, 16):
+    async with agent(ground, **settings) as (ready, socket):
+        for streams in numbers:
             if time.monotonic() - begun_s > BUDGET_S:
                 found["left_out"] = f"{streams} streams: no time"
                 break
@@ -74,32 +88,51 @@ async def overhead(ground: Ground) -> dict[str, Any]:
                 requests=max(8 if ground.cuda else 4, 2 * streams),
                 tokens=TOKENS if ground.cuda else 32,
             )
-            rows = await rounds(asked, ready, socket)
-            found[f"streams_{streams}"] = {"load": vars(asked), "summary": summarize(rows), "rows": rows}
+            row: dict[str, Any] = {"load": vars(asked)}
+            try:
+                rows = await rounds(asked, ready, socket)
+                row |= {"summary": summarize(rows), "rows": rows}
+            except UNANSWERED as error:
+                row["failed"] = f"{type(error).__name__}: {error}"
+            found[f"streams_{streams}"] = row
     return found
 
 
 async def curve(ground: Ground) -> dict[str, Any]:
-    """Ever more streams through the agent until two steps in a row bring less than 5 % more tokens a second."""
+    """Ever more streams through the agent until two steps in a row bring less than 5 % more tokens a second.
+
+    `client_cpu_ratio` near 1 says that it was the client that could not hear faster.
+    """
     points: list[dict[str, Any]] = []
-    begun_s, tokens = time.monotonic(), TOKENS if ground.cuda else 32
+    found: dict[str, Any] = {"tokens": TOKENS if ground.cuda else 32}
+    begun_s = time.monotonic()
     async with agent(ground) as (ready, _socket):
-        url = urlsplit(ready["base_url"])
-        opener = client.at((url.hostname or "", url.port or 0))
-        model, key = ready["endpoints"][0]["id"], ready["api_key"]
         for streams in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024):
             if time.monotonic() - begun_s > BUDGET_S or saturated(points):
                 break
-
-            def ask(number: int, streams: int = streams) -> bytes:
-                return client.request(model, key, f"{streams} {number}: count from this number on.", tokens)
-
-            seen = await client.run(opener, ask, streams, max(4, 2 * streams))
-            points.append({"streams": streams, **{k: round(v, 6) for k, v in figures(seen).items()}})
+            try:
+                points.append(await _point(ready, streams, found["tokens"]))
+            except UNANSWERED as error:
+                found["failed"] = f"{streams} streams: {type(error).__name__}: {error}"
+                break
     dots = [(one["tokens_per_s"], one["inter_token_p50_s"] * 1000, str(one["streams"])) for one in points]
     across = f"tokens a second ({', '.join(ground.circumstances()['device'])}; labels: streams)"
-    chart.draw(dots, across, "ms between tokens, median", ground.root / "curve.svg")
-    return {"tokens": tokens, "saturated": saturated(points), "points": points}
+    if dots:
+        chart.draw(dots, across, "ms between tokens, median", ground.root / "curve.svg")
+    return {**found, "saturated": saturated(points), "points": points}
+
+
+async def _point(ready: Mapping[str, Any], streams: int, tokens: int) -> dict[str, Any]:
+    url, model, key = urlsplit(ready["base_url"]), ready["endpoints"][0]["id"], ready["api_key"]
+
+    def ask(number: int) -> bytes:
+        return client.request(model, key, f"{streams} {number}: count from this number on.", tokens)
+
+    before_s = time.process_time()
+    seen = await client.run(client.at((url.hostname or "", url.port or 0)), ask, streams, max(4, 2 * streams))
+    cpu_ratio = (time.process_time() - before_s) / seen.wall_s
+    rounded = {name: round(value, 6) for name, value in figures(seen).items()}
+    return {"streams": streams, **rounded, "client_cpu_ratio": round(cpu_ratio, 3)}
 
 
 def saturated(points: list[dict[str, Any]]) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 from ground import Ground
 from shapes import Shape
 
+from pareta_agent import launch
 from pareta_agent.hardware.inventory import GIB
 from pareta_agent.hardware.nvml import read_inventory
 from pareta_agent.planning.choose import plan
@@ -19,10 +20,15 @@ from pareta_agent.planning.request import PlanRequest
 
 _SERVED = re.compile(r"Maximum concurrency for ([\d,]+) tokens per request")
 _LAST_WORDS = 2000
+_HARMONY = "from openai_harmony import *; load_harmony_encoding(HarmonyEncodingName.HARMONY_GPT_OSS)"
+_HARMONY_S = 60.0
+_NO_VOCABULARY = "no vocabulary for it (TIKTOKEN_ENCODINGS_BASE names a folder with o200k_base.tiktoken)"
 
 
 async def compare(ground: Ground, shape: Shape) -> dict[str, Any]:
-    """Each term predicted and logged, with its error; or why the shape was not planned, or did not start."""
+    """Each term predicted and logged, with its error; or why the shape was not tried, not planned, or did not start."""
+    if shape.speaks_harmony and (lacking := await no_vocabulary(ground.python)):
+        return {"shape": shape.name, "skipped": lacking}
     request = PlanRequest(replicas=1, engine_version=ground.version)
     report = plan(shape.architecture, [shape.variant], read_inventory(), request)
     row: dict[str, Any] = {"shape": shape.name, "layers": shape.architecture.layers, "quant": shape.quant}
@@ -39,6 +45,16 @@ async def compare(ground: Ground, shape: Shape) -> dict[str, Any]:
         await bench.fleet.close(5)
     phases = {phase: round(spent, 2) for phase, spent in bench.reports[-1].phases.items()}
     return {**row, "phases_s": phases, "plan": knobs(best), **terms(best, log.read_text(errors="replace"))}
+
+
+async def no_vocabulary(python: Path) -> str | None:
+    """Why this engine could not speak Harmony, or None: its vocabulary comes from a folder or over the network."""
+    try:
+        asked = await launch.run([str(python), "-I", "-c", _HARMONY], timeout_s=_HARMONY_S)
+    except TimeoutError:
+        return f"{_NO_VOCABULARY}: it did not come within {_HARMONY_S:.0f} s"
+    last = (asked.output.strip().splitlines() or ["it said nothing"])[-1]
+    return None if asked.returncode == 0 else f"{_NO_VOCABULARY}: {last}"
 
 
 def knobs(best: Plan) -> dict[str, Any]:

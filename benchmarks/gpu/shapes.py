@@ -41,6 +41,10 @@ class Shape:
         )
 
     @property
+    def speaks_harmony(self) -> bool:
+        return bool(self.config["model_type"] == "gpt_oss")
+
+    @property
     def flags(self) -> tuple[str, ...]:
         return ("--load-format", "dummy", *(("--quantization", "fp8_per_tensor") if self.online else ()))
 
