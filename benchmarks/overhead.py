@@ -19,6 +19,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -34,12 +35,13 @@ from pareta_agent.engine.pins import choose
 ROOT = Path(__file__).resolve().parents[1]
 FAKE = f"{sys.executable} {ROOT / 'tests' / 'fakes' / 'engine.py'} --slow-token 0.01"
 FIRSTS = 6
+START_S = 300.0
 MOST_LOSS = 0.02
 PROMPT = "{} {}: tell me about this number in one paragraph."
 
 
 def serve(engine: str, home: Path, **settings: str) -> tuple[subprocess.Popen[str], dict[str, Any]]:
-    """A running agent and its ready event; `settings` are variables of its environment."""
+    """A running agent and its ready event, within `START_S`; `settings` are variables of its environment."""
     environment = {**os.environ, "PARETA_HOME": str(home), **settings}
     if engine == "fake":
         environment["PARETA_ENGINE_COMMAND"] = FAKE
@@ -55,10 +57,14 @@ def serve(engine: str, home: Path, **settings: str) -> tuple[subprocess.Popen[st
     with (home / "serve.log").open("w") as log:
         agent = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment)
     assert agent.stdout is not None
+    patience = threading.Timer(START_S, agent.terminate)
+    patience.start()
     for line in agent.stdout:
         event = json.loads(line)
         if event["event"] == "ready":
+            patience.cancel()
             return agent, event
+    patience.cancel()
     raise SystemExit(f"the agent ended with {agent.wait()}:\n{(home / 'serve.log').read_text()[-2000:]}")
 
 

@@ -36,8 +36,8 @@ async def canary(ground: Ground) -> dict[str, Any]:
 
 
 async def cold_start(ground: Ground) -> dict[str, Any]:
-    """Seconds until the first right answer, with the phases: with empty caches, then plain and from a standby that waits,
-    both with what the first start left in them.
+    """Seconds until the first right answer, with the phases: with empty caches, then plain and from a standby that
+    waits, both with what the first start left in them.
     """
     found = {}
     for name, standby in (("first", 0), ("plain", 0), ("from_standby", 1)):

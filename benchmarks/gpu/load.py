@@ -68,7 +68,7 @@ async def overhead(ground: Ground) -> dict[str, Any]:
 
 
 async def overhead_workers(ground: Ground) -> dict[str, Any]:
-    """The same at the most streams, where the callers have processes of their own in front of the agent."""
+    """The same at the most streams, where callers have processes of their own; the CPU is the main process's alone."""
     workers, streams = (4, 256) if ground.cuda else (1, 16)
     found = await _overhead(ground, (streams,), PARETA_FRONT_WORKERS=str(workers))
     return {"front_workers": workers, **found}

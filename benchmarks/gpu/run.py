@@ -138,10 +138,8 @@ def main() -> None:
         print("\n".join(steps(told.device)))
         return
     told.out = told.out or ROOT / "benchmarks" / "results" / "gpu" / told.device
-    told.python, told.weights = (
-        told.python.absolute(),
-        told.weights.resolve(),
-    )  # engines have a place of their own
+    told.python = told.python.absolute()  # an engine's place is its own; a link makes a virtual environment
+    told.weights = told.weights.resolve()
     launch.allow_open_files()
     import uvloop
 

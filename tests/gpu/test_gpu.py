@@ -1,4 +1,6 @@
-"""What must hold on a real GPU, over the benchmark's own steps (`PARETA_GPU_DEVICE=cpu` tries the test itself)."""
+"""What must hold on a real GPU, over the benchmark's own steps: run here and now, or found earlier and elsewhere
+(PARETA_GPU_RESULTS). `PARETA_GPU_DEVICE=cpu` tries the test itself.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +18,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks" / "gpu
 from shapes import CPU, CUDA
 
 NEEDED = ("PARETA_ENGINE_PYTHON", "PARETA_GPU_WEIGHTS")
+FOUND = os.environ.get("PARETA_GPU_RESULTS")
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.timeout(600),
-    pytest.mark.skipif(not all(name in os.environ for name in NEEDED), reason=f"set {' and '.join(NEEDED)}"),
+    pytest.mark.skipif(
+        FOUND is None and not all(name in os.environ for name in NEEDED),
+        reason=f"set {' and '.join(NEEDED)}, or PARETA_GPU_RESULTS",
+    ),
 ]
 RUN = Path(__file__).resolve().parents[2] / "benchmarks" / "gpu" / "run.py"
 DEVICE = os.environ.get("PARETA_GPU_DEVICE", "cuda")
@@ -27,13 +33,20 @@ DEVICE = os.environ.get("PARETA_GPU_DEVICE", "cuda")
 
 def step(name: str, out: Path) -> dict[str, Any]:
     """The step's result; PARETA_ENGINE_PYTHON and PARETA_GPU_WEIGHTS name the engine and the small model."""
+    if FOUND is None:
+        run_step(name, out)
+    whole = json.loads((Path(FOUND or out) / f"{name}.json").read_text())
+    assert "error" not in whole, whole
+    return dict(whole[name])
+
+
+def run_step(name: str, out: Path) -> None:
     python, weights = (os.environ[name] for name in NEEDED)
     given = ["--device", DEVICE, "--python", python, "--weights", weights, "--step", name, "--out", str(out)]
     done = subprocess.run(
         [sys.executable, str(RUN), *given], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     assert done.returncode == 0, done.stdout[-4000:]
-    return dict(json.loads((out / f"{name}.json").read_text())[name])
 
 
 def test_the_inventory_names_what_is_there(tmp_path: Path) -> None:
@@ -54,6 +67,8 @@ def test_the_known_question_is_answered(tmp_path: Path) -> None:
 def test_plans_are_what_the_engine_finds(shape: str, tmp_path: Path) -> None:
     """Weights within 5 and KV tokens within 10 percent of the engine's log, and the context that was planned."""
     row = step(f"plan_{shape}", tmp_path)
+    if "skipped" in row:
+        pytest.skip(row["skipped"])
     assert "failed" not in row, row
     assert "rejected" not in row, row
     assert row["kv_tokens"]["predicted"] == pytest.approx(row["kv_tokens"]["logged"], rel=0.10), row
@@ -63,9 +78,9 @@ def test_plans_are_what_the_engine_finds(shape: str, tmp_path: Path) -> None:
 
 
 def test_a_standby_starts_faster_and_answers_right(tmp_path: Path) -> None:
-    """Both ways pass the canary; the standby was faster, or said why it could not be used."""
+    """All ways pass the canary; the standby was faster, or said why it could not be used."""
     found = step("cold_start", tmp_path)
-    assert not found["plain"]["standby"]
+    assert [found[name]["standby"] for name in ("first", "plain")] == [False, False]
     if found["from_standby"]["standby"]:
         assert found["from_standby"]["live_s"] < found["plain"]["live_s"]
     else:
@@ -82,16 +97,18 @@ def test_killed_and_sleeping_engines_give_everything_back(tmp_path: Path) -> Non
 
 
 def test_the_agent_adds_little_at_any_number_of_streams(tmp_path: Path) -> None:
-    """Tokens a second through the agent against the engine's own socket, in one run."""
+    """Tokens a second through the agent against the engine's own socket, in one run; with workers too."""
     found = step("overhead", tmp_path)
     ratios = {name: row["summary"]["tokens_per_s"]["ratio"] for name, row in found.items()}
     assert len(ratios) == 3
+    (crowd,) = (row for row in step("overhead_workers", tmp_path).values() if isinstance(row, dict))
+    ratios["workers"] = crowd["summary"]["tokens_per_s"]["ratio"]
     assert min(ratios.values()) > 0.9, ratios
 
 
 def test_the_curve_ends_in_saturation_and_is_drawn(tmp_path: Path) -> None:
     """More streams bring more tokens until they do not."""
     found = step("curve", tmp_path)
-    assert found["saturated"]
+    assert found["saturated"], found.get("failed")
     assert found["points"][-1]["tokens_per_s"] > found["points"][0]["tokens_per_s"]
-    assert (tmp_path / "curve.svg").read_text().startswith("<svg")
+    assert (Path(FOUND or tmp_path) / "curve.svg").read_text().startswith("<svg")
