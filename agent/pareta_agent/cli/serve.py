@@ -85,7 +85,6 @@ def command(
     settings, warnings = config.load(flags, config_file)
     if upgrade:
         _check_upgrade(settings)
-    launch.allow_open_files()
     raise typer.Exit(uvloop.run(_serve(settings, warnings, json_lines, upgrade)))
 
 
@@ -100,6 +99,7 @@ def _check_upgrade(settings: Settings) -> None:
 
 async def _serve(settings: Settings, warnings: list[str], json_lines: bool, upgrade: bool) -> int:
     """Joins plane, node and listeners; the exit code."""
+    launch.allow_open_files()
     bus, signals = Bus(), Signals()
     log.configure(settings.log_level)
     show = JsonLines(_write) if json_lines else Terminal(Console(stderr=True))
