@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from pareta_agent.access.keys import KeyCache, KeySettings
@@ -20,6 +21,7 @@ from pareta_agent.errors import PlaneError
 from pareta_agent.meter.record import Admission, Outcome, Tokens, UsageRecord
 from pareta_agent.meter.spool import Spool, SpoolSettings
 from pareta_agent.plane import embedded
+from pareta_agent.plane.seed import FIRST_KEY
 from pareta_agent.plane.serve import open_plane
 from pareta_agent.telemetry.events import Bus
 
@@ -195,3 +197,18 @@ async def test_a_plane_that_complains_a_lot_goes_on(tmp_path: Path) -> None:
             await writer.drain()
             writer.close()
         assert (await client.desired(-1, 0)).revision > 0
+
+
+async def test_the_first_key_is_shown_once_and_to_the_node_alone(tmp_path: Path) -> None:
+    """Whoever else reaches the plane's port learns nothing; asked again, the plane has no other."""
+    plane = await embedded.start(tmp_path, SEED.model_copy(update={"first_key": False}))
+    try:
+        async with aiohttp.ClientSession() as stranger, stranger.post(plane.url + FIRST_KEY) as answer:
+            assert answer.status == 401
+        secret = await plane.first_key()
+        assert secret is not None
+        async with PlaneClient(plane.url, plane.node_token, SEED.node) as client:
+            assert await client.introspect(hashlib.sha256(secret.encode()).hexdigest()) is not None
+        assert await plane.first_key() is None
+    finally:
+        await plane.stop()

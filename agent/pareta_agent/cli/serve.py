@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated
@@ -33,7 +33,7 @@ from pareta_agent.telemetry import log
 from pareta_agent.telemetry.events import Bus, Event
 from pareta_registry.catalog import Catalog
 
-FirstKey = Callable[[], str | None]
+FirstKey = Callable[[], Awaitable[str | None]]
 
 
 def command(
@@ -101,11 +101,10 @@ async def _serve(settings: Settings, warnings: list[str], json_lines: bool, upgr
     """Joins plane, node and listeners; the exit code."""
     launch.allow_open_files()
     bus, signals = Bus(), Signals()
-    log.configure(settings.log_level)
     show = JsonLines(_write) if json_lines else Terminal(Console(stderr=True))
     bus.listen(show)
     if json_lines:
-        bus.listen(log.listener())
+        bus.listen(log.listener(settings.log_level))
     for warning in warnings:
         bus(Event("setting_ignored", "warning", {"reason": warning}))
     prepare(settings.home)
@@ -116,8 +115,8 @@ async def _serve(settings: Settings, warnings: list[str], json_lines: bool, upgr
         await offer.open()
         async with _plane(settings, identity, offer.catalog) as (address, first_key):
 
-            def tell(ready: Ready) -> None:
-                _tell_ready(show, ready, first_key())
+            async def tell(ready: Ready) -> None:
+                _tell_ready(show, ready, await first_key())
 
             elder = await _elder(settings, bus) if upgrade else None
             return await Node(settings, identity, offer, address, bus, signals, tell, elder=elder).run()
@@ -167,27 +166,21 @@ async def _plane(
             raise ConfigError(
                 "token_missing", "plane.url needs plane.token_file", "name the file with the node's token"
             )
-        yield PlaneAddress(settings.plane.url, _token(settings.plane.token_file)), lambda: None
+        yield PlaneAddress(settings.plane.url, _token(settings.plane.token_file)), _no_key
         return
     seed = _seed(settings, identity, catalog)
     plane = await embedded.start(settings.home, seed, database=settings.plane.database)
     keeper = asyncio.create_task(plane.keep())
     try:
-        yield PlaneAddress(plane.url, plane.node_token, embedded=True), lambda: _first_key(settings, seed.org)
+        yield PlaneAddress(plane.url, plane.node_token, embedded=True), plane.first_key
     finally:
         keeper.cancel()
         await asyncio.gather(keeper, return_exceptions=True)
         await plane.stop()
 
 
-def _first_key(settings: Settings, org: str) -> str | None:
-    """Minted only now that it can be shown: a start that came to nothing must not have used up the one showing."""
-    # The ledger's libraries cost a fifth of a second, which only a start that came to something should pay.
-    from pareta_agent.cli.local_plane import open_local
-    from pareta_agent.plane.serve import first_key
-
-    with open_local(settings) as plane:
-        return first_key(plane, org)
+async def _no_key() -> None:
+    """Of a plane that is elsewhere."""
 
 
 def _seed(settings: Settings, identity: Identity, catalog: Catalog) -> embedded.Seed:

@@ -11,7 +11,7 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -50,7 +50,7 @@ class Node:
         address: PlaneAddress,
         bus: Bus,
         signals: Signals,
-        on_ready: Callable[[Ready], None],
+        on_ready: Callable[[Ready], Awaitable[None]],
         clock: Clock | None = None,
         elder: Elder | None = None,
     ) -> None:
@@ -196,7 +196,7 @@ class Node:
             if self._unopened is not None and (alone or arrived(view, rooms.fleet.kept)):
                 await self._open(rooms)
             if start is Start.LIVE and not self._was_ready:
-                self._tell_ready(rooms)
+                await self._tell_ready(rooms)
             elif start is Start.FAILED and not self._was_ready and self._address.embedded:
                 self._given_up = next(iter(rooms.controller.failures.values()), self._given_up)
                 return
@@ -218,13 +218,13 @@ class Node:
         if self._elder is not None:
             self._elder.serving(rooms.front.welcome)
 
-    def _tell_ready(self, rooms: Rooms) -> None:
+    async def _tell_ready(self, rooms: Rooms) -> None:
         self._was_ready = True
         notify(self._notify_socket, "STATUS=live")
         endpoints = tuple(rooms.fleet.view().endpoints.values())
         root = self._base_url.removesuffix("/v1")
         seconds = time.monotonic() - self._begun_s
-        self._on_ready(Ready(self._base_url, f"{root}/metrics", endpoints, os.getpid(), seconds))
+        await self._on_ready(Ready(self._base_url, f"{root}/metrics", endpoints, os.getpid(), seconds))
 
     async def _down(self, rooms: Rooms) -> None:
         """Each step has a deadline; a second signal ends their patience."""

@@ -11,11 +11,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import orjson
 
 from pareta_agent import launch
 from pareta_agent.errors import PlaneError
-from pareta_agent.plane.seed import DATABASE_ENV, Seed, SeedEndpoint, node_token, plane_home
+from pareta_agent.plane.seed import DATABASE_ENV, FIRST_KEY, Seed, SeedEndpoint, node_token, plane_home
 
 __all__ = ["EmbeddedPlane", "Seed", "SeedEndpoint", "start"]
 
@@ -49,6 +50,22 @@ class EmbeddedPlane:
             await asyncio.sleep(_RESTART_AFTER_S)
             again = await start(self._home, self._seed, self._port, self._database)
             self.process = again.process
+
+    async def first_key(self) -> str | None:
+        """The secret of the org's first key, minted now; None when it has one. Raises PlaneError `plane_away`."""
+        headers = {"authorization": f"Bearer {self.node_token}"}
+        try:
+            async with asyncio.timeout(_READY_WITHIN_S), aiohttp.ClientSession(headers=headers) as session:
+                while True:
+                    try:
+                        async with session.post(self.url + FIRST_KEY, raise_for_status=True) as answer:
+                            secret: str | None = (await answer.json())["api_key"]
+                            return secret
+                    except aiohttp.ClientError:
+                        await asyncio.sleep(_RESTART_AFTER_S)
+        except TimeoutError:
+            message = f"the embedded control plane showed no key in {_READY_WITHIN_S:.0f} s"
+            raise PlaneError("plane_away", message, "make one with `pareta-agent keys create`") from None
 
     async def stop(self) -> None:
         """Ends it, gently at first."""

@@ -14,6 +14,7 @@ from pareta_registry.catalog import Alias
 DATABASE = "plane.db"
 DATABASE_ENV = "PARETA_PLANE_DATABASE"
 TOKEN = "node.token"
+FIRST_KEY = "/first-key"  # asked by the node that the seed names, over loopback
 
 
 DEFAULT_PRICE = WirePrice(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import orjson
 import uvicorn
+from fastapi import FastAPI
 
 from pareta_agent.clock import SystemClock
 from pareta_agent.control.catalog_place import CatalogPlace, catalog_state, kept_catalog
@@ -17,9 +18,9 @@ from pareta_agent.plane import public_api
 from pareta_agent.plane.evals import roster
 from pareta_agent.plane.evals.mount import mount
 from pareta_agent.plane.evals.runner import Runner
-from pareta_agent.plane.node_api import Plane, create_app
+from pareta_agent.plane.node_api import Caller, Plane, create_app
 from pareta_agent.plane.schema import Database
-from pareta_agent.plane.seed import Seed, database_url, node_token, plane_home
+from pareta_agent.plane.seed import FIRST_KEY, Seed, database_url, node_token, plane_home
 
 
 def open_plane(home: Path, url: str | None = None) -> tuple[Plane, Database]:
@@ -67,6 +68,8 @@ def serve(
     plane, database = open_plane(home, url)
     api_key = sow(plane, home, seed) if seed else None
     app = create_app(plane)
+    if seed is not None:
+        _show_first_key(app, plane, seed.org)
     place = CatalogPlace(seed.catalog if seed else None, catalog_state(home), seed.channel if seed else "")
     catalog = kept_catalog(place)
     public_api.mount(app, catalog)
@@ -85,6 +88,12 @@ def serve(
     finally:
         database.close()
     return 0
+
+
+def _show_first_key(app: FastAPI, plane: Plane, org: str) -> None:
+    @app.post(FIRST_KEY, include_in_schema=False)
+    def show(_: Caller) -> dict[str, str | None]:
+        return {"api_key": first_key(plane, org)}
 
 
 class _Server(uvicorn.Server):

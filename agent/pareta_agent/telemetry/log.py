@@ -2,55 +2,54 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Mapping
-from typing import Any, TextIO
-
-import structlog
+from datetime import UTC, datetime
+from typing import Any, Final, TextIO
 
 from pareta_agent.telemetry.events import Emit, Event, Phase
 
-
-def configure(level: str, stream: TextIO = sys.stderr) -> None:
-    """Where every structlog logger of the process writes, from `level` upward."""
-    structlog.configure(
-        logger_factory=structlog.PrintLoggerFactory(stream),
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"], drop_missing=True),
-        ],
-    )
+_LEVELS: Final = ("debug", "info", "warning", "error", "critical")
+_OWN: Final = ("event", "level", "timestamp")
 
 
-def listener() -> Emit:
-    """A bus listener that logs each event; progress is left out."""
-    logger = structlog.get_logger()
+def listener(level: str, stream: TextIO = sys.stderr) -> Emit:
+    """A bus listener that logs each event from `level` upward to `stream`; progress is left out."""
+    least = _LEVELS.index(level.lower())
 
     def write(event: Phase | Event) -> None:
         if isinstance(event, Event):
-            getattr(logger, event.level)(event.name, **_plain(event.fields))
+            level, name, fields = event.level, event.name, event.fields
         elif event.state != "progress":
-            logger.info(
-                f"phase_{event.state}",
-                endpoint=event.endpoint,
-                phase=event.phase,
-                **_plain(
-                    {"seconds": event.seconds and round(event.seconds, 3), "detail": event.detail or None}
-                ),
-            )
+            level, name, fields = "info", f"phase_{event.state}", _of(event)
+        else:
+            return
+        if _LEVELS.index(level) >= least:
+            stream.write(_line(level, name, fields))
+            stream.flush()
 
     return write
 
 
-def _plain(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """What logfmt can hold on one line; a field named as one of the line's own gets an underscore."""
+def _of(phase: Phase) -> dict[str, Any]:
+    seconds = None if phase.seconds is None else round(phase.seconds, 3)
     return {
-        f"{key}_" if key in ("event", "level", "timestamp") else key: value.replace("\n", " | ")
-        if isinstance(value, str)
-        else value
-        for key, value in fields.items()
-        if value is not None
+        "endpoint": phase.endpoint,
+        "phase": phase.phase,
+        "seconds": seconds,
+        "detail": phase.detail or None,
     }
+
+
+def _line(level: str, name: str, fields: Mapping[str, Any]) -> str:
+    """Unknown fields are left out; one that is named as one of the line's own gets an underscore."""
+    told = {"timestamp": datetime.now(UTC).isoformat().replace("+00:00", "Z"), "level": level, "event": name}
+    told |= {f"{key}_" if key in _OWN else key: value for key, value in fields.items() if value is not None}
+    return " ".join(f"{key}={_word(value)}" for key, value in told.items()) + "\n"
+
+
+def _word(value: object) -> str:
+    text = str(value).lower() if isinstance(value, bool) else str(value).replace("\n", " | ")
+    if not any(char in text for char in ' ="'):
+        return text
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

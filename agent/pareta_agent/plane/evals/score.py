@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import numpy as np
 import orjson
 
 RELATIVE_TOLERANCE: Final = 0.01
@@ -86,6 +85,8 @@ def quality(scores: Sequence[float]) -> Quality | None:
     """The mean with its percentile bootstrap interval (Efron 1979), the same for the same scores; None without any."""
     if not scores:
         return None
+    import numpy as np  # only who asks for a run's quality pays for it, not every start of a plane
+
     seen = np.asarray(scores, dtype=float)
     draw = np.random.default_rng(0).integers
     means = [seen[draw(0, len(seen), len(seen))].mean() for _ in range(RESAMPLES)]
