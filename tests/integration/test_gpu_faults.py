@@ -13,7 +13,7 @@ from fakes.driver import GIB, Driver, needs_compiler
 from harness import until
 
 from pareta_agent.engine.intent import Intents
-from pareta_agent.plane.serve import open_plane
+from pareta_agent.plane.plane import open_plane
 
 pytestmark = [pytest.mark.slow, needs_compiler]
 

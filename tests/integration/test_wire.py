@@ -21,8 +21,8 @@ from pareta_agent.errors import PlaneError
 from pareta_agent.meter.record import Admission, Outcome, Tokens, UsageRecord
 from pareta_agent.meter.spool import Spool, SpoolSettings
 from pareta_agent.plane import embedded
+from pareta_agent.plane.plane import open_plane
 from pareta_agent.plane.seed import FIRST_KEY
-from pareta_agent.plane.serve import open_plane
 from pareta_agent.telemetry.events import Bus
 
 SEED = embedded.Seed(
@@ -84,16 +84,19 @@ async def test_a_record_becomes_a_debited_row(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-async def test_the_first_key_is_minted_once(tmp_path: Path) -> None:
-    """The secret is shown by the first start only, and introspects to its org."""
+async def test_the_first_key_is_minted_once_and_shown_to_the_node_alone(tmp_path: Path) -> None:
+    """Whoever else reaches the port learns nothing; it introspects to its org; after a restart there is no other."""
     async with running(tmp_path) as (plane, client):
-        assert plane.api_key is not None
-        grant = await client.introspect(hashlib.sha256(plane.api_key.encode()).hexdigest())
+        async with aiohttp.ClientSession() as stranger, stranger.post(plane.url + FIRST_KEY) as answer:
+            assert answer.status == 401
+        secret = await plane.first_key()
+        assert secret is not None
+        grant = await client.introspect(hashlib.sha256(secret.encode()).hexdigest())
         assert grant is not None
         assert (grant.org, grant.state) == (SEED.org, "active")
         assert await client.introspect("0" * 64) is None
     async with running(tmp_path) as (plane, _):
-        assert plane.api_key is None
+        assert await plane.first_key() is None
 
 
 @pytest.mark.slow
@@ -197,18 +200,3 @@ async def test_a_plane_that_complains_a_lot_goes_on(tmp_path: Path) -> None:
             await writer.drain()
             writer.close()
         assert (await client.desired(-1, 0)).revision > 0
-
-
-async def test_the_first_key_is_shown_once_and_to_the_node_alone(tmp_path: Path) -> None:
-    """Whoever else reaches the plane's port learns nothing; asked again, the plane has no other."""
-    plane = await embedded.start(tmp_path, SEED.model_copy(update={"first_key": False}))
-    try:
-        async with aiohttp.ClientSession() as stranger, stranger.post(plane.url + FIRST_KEY) as answer:
-            assert answer.status == 401
-        secret = await plane.first_key()
-        assert secret is not None
-        async with PlaneClient(plane.url, plane.node_token, SEED.node) as client:
-            assert await client.introspect(hashlib.sha256(secret.encode()).hexdigest()) is not None
-        assert await plane.first_key() is None
-    finally:
-        await plane.stop()

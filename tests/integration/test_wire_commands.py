@@ -16,8 +16,9 @@ from pareta_agent.clock import SystemClock
 from pareta_agent.meter.record import Admission, Outcome, Tokens, UsageRecord
 from pareta_agent.meter.settings import SpoolSettings, spool_path
 from pareta_agent.meter.spool import Spool
+from pareta_agent.plane.plane import open_plane
 from pareta_agent.plane.seed import Seed, SeedEndpoint
-from pareta_agent.plane.serve import open_plane, sow
+from pareta_agent.plane.serve import sow
 
 pytestmark = pytest.mark.slow
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from moneylab.life import ENDPOINT, NODE, ORG, Ways, drain, live
 from moneylab.oracle import Verdict, judge
 from pareta_agent.plane import embedded
-from pareta_agent.plane.serve import open_plane
+from pareta_agent.plane.plane import open_plane
 
 BALANCE = 10**15
 

@@ -28,7 +28,7 @@ from pareta_agent.meter.record import Admission, Outcome, Tokens, UsageRecord
 from pareta_agent.meter.settings import SpoolSettings
 from pareta_agent.meter.spool import Spool
 from pareta_agent.plane import embedded
-from pareta_agent.plane.serve import open_plane
+from pareta_agent.plane.plane import open_plane
 
 UNCAPPED = UplinkSettings(max_events_per_s=1e9)
 

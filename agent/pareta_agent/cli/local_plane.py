@@ -7,9 +7,8 @@ from contextlib import contextmanager
 
 from pareta_agent.config import Settings
 from pareta_agent.errors import ConfigError
-from pareta_agent.plane.node_api import Plane
+from pareta_agent.plane.plane import Plane, open_plane
 from pareta_agent.plane.seed import DATABASE, plane_home
-from pareta_agent.plane.serve import open_plane
 
 
 @contextmanager

@@ -205,7 +205,6 @@ def _seed(settings: Settings, identity: Identity, catalog: Catalog) -> embedded.
         node=identity.node,
         endpoints=tuple(seeds),
         balance_micro_usd=balance,
-        first_key=False,
         catalog=settings.registry.catalog,
         channel=settings.registry.channel,
         frontier=settings.plane.frontier,

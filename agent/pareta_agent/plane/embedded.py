@@ -26,20 +26,18 @@ _RESTART_AFTER_S = 0.2
 
 
 class EmbeddedPlane:
-    """A running plane. `api_key` is the secret of the first key, only when it was minted by this start."""
+    """A running plane."""
 
     def __init__(
         self,
         home: Path,
         seed: Seed,
         port: int,
-        api_key: str | None,
         process: launch.Process,
         database: str | None = None,
     ) -> None:
         self.url = f"http://127.0.0.1:{port}"
         self.node_token = node_token(home)
-        self.api_key = api_key
         self.process = process
         self._home, self._seed, self._port, self._database = home, seed, port, database
 
@@ -101,7 +99,7 @@ async def start(home: Path, seed: Seed, port: int = 0, database: str | None = No
         await process.kill_group()
         message = "the embedded control plane did not start: " + (" ".join(said)[-500:] or "it said nothing")
         raise PlaneError("plane_not_started", message, "run `pareta-agent plane serve` to see why")
-    return EmbeddedPlane(home, seed, int(ready["port"]), ready["api_key"], process, database)
+    return EmbeddedPlane(home, seed, int(ready["port"]), process, database)
 
 
 async def _ready_line(process: launch.Process, said: list[str]) -> dict[str, Any] | None:

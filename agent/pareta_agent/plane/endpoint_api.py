@@ -18,7 +18,8 @@ from pareta_agent.control.wire import Observed
 from pareta_agent.plane.deployments import Deployed, Order, State
 from pareta_agent.plane.door import Caller, Origin, Refused, TheCaller, TheCatalog, refusals
 from pareta_agent.plane.endpoint_record import EndpointRecord, record
-from pareta_agent.plane.node_api import Plane, ThePlane
+from pareta_agent.plane.node_api import ThePlane
+from pareta_agent.plane.plane import Plane
 from pareta_agent.plane.seed import price_of
 from pareta_agent.plane.standing import Standing, heard, stand
 from pareta_registry.catalog import Catalog

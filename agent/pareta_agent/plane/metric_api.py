@@ -17,7 +17,8 @@ from pareta_agent.plane.door import Refused, TheCaller, TheCatalog, refusals
 from pareta_agent.plane.endpoint_api import find
 from pareta_agent.plane.measures import Subject
 from pareta_agent.plane.metric_record import Activity, Benchmarked, Cost, Performance, Quality, Span, Uptime
-from pareta_agent.plane.node_api import Plane, ThePlane
+from pareta_agent.plane.node_api import ThePlane
+from pareta_agent.plane.plane import Plane
 from pareta_agent.plane.window import iso
 from pareta_registry.catalog import Catalog
 

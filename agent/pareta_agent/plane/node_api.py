@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
 import orjson
@@ -11,47 +10,13 @@ from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
-from pareta_agent.clock import Clock
 from pareta_agent.control import wire
-from pareta_agent.plane.credit import Credit
-from pareta_agent.plane.deployments import Deployments
-from pareta_agent.plane.ledger import Ledger, Taken
-from pareta_agent.plane.measures import Measures
-from pareta_agent.plane.nodes import Nodes
-from pareta_agent.plane.questions import Questions
-from pareta_agent.plane.schema import Database
-from pareta_agent.plane.state import State
+from pareta_agent.plane.ledger import Taken
+from pareta_agent.plane.plane import Plane
 
 _LONGEST_WAIT_S = 60.0
 _LOOK_EVERY_S = 0.25
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Plane:
-    """Everything behind the API, on one database."""
-
-    clock: Clock
-    state: State
-    nodes: Nodes
-    credit: Credit
-    ledger: Ledger
-    deployments: Deployments
-    measures: Measures
-    questions: Questions
-
-    @classmethod
-    def on(cls, database: Database, clock: Clock) -> Plane:
-        return cls(
-            clock,
-            State(database, clock),
-            Nodes(database, clock),
-            Credit(database, clock),
-            Ledger(database, clock),
-            Deployments(database, clock),
-            Measures(database),
-            Questions(),
-        )
 
 
 router = APIRouter(prefix="/node/v1")

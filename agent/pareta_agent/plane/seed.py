@@ -42,7 +42,7 @@ class SeedEndpoint(BaseModel):
 
 
 class Seed(BaseModel):
-    """One org with a balance, one node and the endpoints that should run on it; `first_key` mints a key at once.
+    """One org with a balance, one node and the endpoints that should run on it.
 
     `catalog` and `channel` are the node's: what it follows is read from what it keeps.
     """
@@ -52,7 +52,6 @@ class Seed(BaseModel):
     endpoints: tuple[SeedEndpoint, ...]
     org: str = "org_local"
     balance_micro_usd: int = 10_000_000
-    first_key: bool = True
     frontier: Path | None = None
     catalog: str | None = None
     channel: str = "stable"

@@ -12,37 +12,21 @@ import orjson
 import uvicorn
 from fastapi import FastAPI
 
-from pareta_agent.clock import SystemClock
 from pareta_agent.control.catalog_place import CatalogPlace, catalog_state, kept_catalog
 from pareta_agent.plane import public_api
 from pareta_agent.plane.evals import roster
 from pareta_agent.plane.evals.mount import mount
 from pareta_agent.plane.evals.runner import Runner
-from pareta_agent.plane.node_api import Caller, Plane, create_app
-from pareta_agent.plane.schema import Database
-from pareta_agent.plane.seed import FIRST_KEY, Seed, database_url, node_token, plane_home
+from pareta_agent.plane.node_api import Caller, create_app
+from pareta_agent.plane.plane import Plane, first_key, open_plane
+from pareta_agent.plane.seed import FIRST_KEY, Seed, node_token
 
 
-def open_plane(home: Path, url: str | None = None) -> tuple[Plane, Database]:
-    """The plane on its database, made where it is missing (files for their owner only)."""
-    directory = plane_home(home)
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    database = Database(url or database_url(home))
-    database.create()
-    return Plane.on(database, SystemClock()), database
-
-
-def sow(plane: Plane, home: Path, seed: Seed) -> str | None:
-    """Applies the seed; the key's secret when one was minted now."""
+def sow(plane: Plane, home: Path, seed: Seed) -> None:
+    """Applies the seed."""
     plane.state.ensure_org(seed.org, seed.balance_micro_usd)
     plane.nodes.ensure(seed.node, node_token(home))
     plane.state.want([each.wanted(seed.org) for each in seed.endpoints])
-    return first_key(plane, seed.org) if seed.first_key else None
-
-
-def first_key(plane: Plane, org: str) -> str | None:
-    """The secret of the org's first key, minted now; None when it has one already."""
-    return None if plane.state.key_rows(org) else plane.state.mint_key(org).secret
 
 
 def serve(
@@ -66,9 +50,9 @@ def serve(
         return 4
     models = roster.read(seed.frontier if seed else frontier)
     plane, database = open_plane(home, url)
-    api_key = sow(plane, home, seed) if seed else None
     app = create_app(plane)
     if seed is not None:
+        sow(plane, home, seed)
         _show_first_key(app, plane, seed.org)
     place = CatalogPlace(seed.catalog if seed else None, catalog_state(home), seed.channel if seed else "")
     catalog = kept_catalog(place)
@@ -82,7 +66,7 @@ def serve(
         timeout_graceful_shutdown=1,
         server_header=False,
     )
-    ready = {"port": listener.getsockname()[1], "api_key": api_key}
+    ready = {"port": listener.getsockname()[1]}
     try:
         _Server(config, ready, log, runner).run(sockets=[listener])
     finally:

@@ -10,8 +10,8 @@ from starlette.concurrency import run_in_threadpool
 from pareta_agent.plane.deployments import Deployed, Order
 from pareta_agent.plane.evals.calls import Place
 from pareta_agent.plane.evals.runs import Candidate, Run, Runs
-from pareta_agent.plane.node_api import Plane
 from pareta_agent.plane.nodes import Report
+from pareta_agent.plane.plane import Plane
 from pareta_agent.plane.seed import price_of
 from pareta_agent.plane.standing import stand
 from pareta_registry.catalog import Alias

@@ -23,7 +23,7 @@ from pareta_agent.plane.evals.engines import Engines, NoEngine
 from pareta_agent.plane.evals.roster import Roster, Vendor
 from pareta_agent.plane.evals.runs import Answer, Candidate, Charge, Run, Runs
 from pareta_agent.plane.evals.sets import EvalSet, Sets
-from pareta_agent.plane.node_api import Plane
+from pareta_agent.plane.plane import Plane
 from pareta_registry.catalog import Catalog, Task
 
 AT_ONCE: Final = 4
