@@ -27,6 +27,22 @@ def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> d
     return {"uvloop": uvloop.new_event_loop} if front else {"asyncio": asyncio.new_event_loop}
 
 
+TIERS = ("engine", "faults", "integration")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes long begins first, so that no process has a long end to itself. A file stays in one process, whose
+    fixtures its tests share; what runs real engines stays in one altogether, for two of them want much memory."""
+    items.sort(key=lambda item: TIERS.index(tier) if (tier := _tier(item)) in TIERS else len(TIERS))
+    for item in items:
+        group = "engine" if item.get_closest_marker("engine") else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
+def _tier(item: pytest.Item) -> str:
+    return item.path.relative_to(Path(__file__).parent).parts[0]
+
+
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     return tmp_path / "home"

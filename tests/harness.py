@@ -14,6 +14,10 @@ from pathlib import Path
 from queue import Empty, Queue
 from typing import Any
 
+import httpx
+
+from pareta_agent.config import run_dir
+
 TESTS = Path(__file__).parent
 AGENT = [sys.executable, "-m", "pareta_agent"]
 FAKE_ENGINE = TESTS / "fakes" / "engine.py"
@@ -94,6 +98,12 @@ class Agent:
             [*AGENT, *argv], env=self.env, capture_output=True, text=True, timeout=timeout_s
         )
 
+    def status(self) -> dict[str, Any]:
+        """What `pareta-agent status --json` prints, from where it has it: polls start no program each time."""
+        transport = httpx.HTTPTransport(uds=str(run_dir(self.home) / "agent.sock"), verify=False)
+        with httpx.Client(transport=transport, timeout=10) as client:
+            return dict(client.get("http://node/status").json())
+
     def usage(self) -> list[dict[str, Any]]:
         done = self.command("usage", "--json")
         assert done.returncode == 0, done.stderr
@@ -135,8 +145,7 @@ def processes_of(home: Path) -> list[str]:
 
 def endpoint(agent: Agent, name: str = "ep_contract_kie") -> dict[str, Any]:
     """What `pareta-agent status` says of it."""
-    told = json.loads(agent.command("status", "--json").stdout)["endpoints"]
-    return next(each for each in told if each["id"] == name)
+    return next(each for each in agent.status()["endpoints"] if each["id"] == name)
 
 
 def until(
@@ -149,5 +158,5 @@ def until(
     deadline = time.monotonic() + timeout_s
     while not holds(seen := endpoint(agent, name)):
         assert time.monotonic() < deadline, seen
-        time.sleep(0.2)
+        time.sleep(0.1)
     return seen

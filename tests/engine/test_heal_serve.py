@@ -92,6 +92,6 @@ def test_an_impossible_context_heals_once_and_is_planned_right_ever_after(
         ready = agent.ready(timeout_s=240)
         assert [e for e in agent.events if e["event"] == "replanned"] == []
         assert spawned(agent) == 1
-        plan = json.loads(agent.command("status", "--json").stdout)["endpoints"][0]["plan"]
+        plan = agent.status()["endpoints"][0]["plan"]
         assert (plan["max_model_len"], plan["kv_cache_bytes"] > 2 * 2**30) == (CONTEXT, True)
         assert "Paris" in answer(ready, key)

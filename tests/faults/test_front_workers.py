@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 from collections.abc import Callable
@@ -24,11 +23,6 @@ FRONTS = ("--front-workers", "2")
 
 def settings() -> dict[str, str]:
     return {"PARETA_ENGINE_COMMAND": fake_engine("--slow-token", "0.02")}
-
-
-def status(agent: Agent) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(agent.command("status", "--json").stdout)
-    return found
 
 
 async def call(session: aiohttp.ClientSession, url: str) -> tuple[str | None, bool]:
@@ -58,7 +52,7 @@ async def kill_workers(agent: Agent, times: int) -> int:
     open_then = 0
     for number in range(times):
         while True:
-            workers = (await asyncio.to_thread(status, agent))["front_workers"]
+            workers = (await asyncio.to_thread(agent.status))["front_workers"]
             if all(each["state"] == "up" for each in workers):
                 break
             await asyncio.sleep(0.1)
@@ -83,7 +77,7 @@ async def test_workers_that_die_lose_nothing(home: Path, times: int, figures: Fi
         stop.set()
         await asyncio.gather(*callers)
         agent.command("spool", "flush")
-        rows, spool = agent.usage(), status(agent)["spool"]
+        rows, spool = agent.usage(), agent.status()["spool"]
     whole = {request_id for request_id, good in seen if good}
     broken = [request_id for request_id, good in seen if not good]
     outcomes = {row["request_id"]: row["outcome"] for row in rows}
@@ -101,7 +95,7 @@ async def test_workers_end_with_the_main_process(home: Path) -> None:
     seen: list[tuple[str | None, bool]] = []
     with Agent(home, *FRONTS, settings=settings()) as agent:
         ready = await asyncio.to_thread(agent.ready)
-        workers = [each["pid"] for each in (await asyncio.to_thread(status, agent))["front_workers"]]
+        workers = [each["pid"] for each in (await asyncio.to_thread(agent.status))["front_workers"]]
         stop = asyncio.Event()
         callers = [asyncio.create_task(caller(ready, stop, seen)) for _ in range(8)]
         await asyncio.sleep(0.5)
@@ -115,7 +109,7 @@ async def test_workers_end_with_the_main_process(home: Path) -> None:
     with Agent(home, *FRONTS, settings=settings(), port=port) as agent:
         await asyncio.to_thread(agent.ready)
         agent.command("spool", "flush")
-        rows, spool = agent.usage(), status(agent)["spool"]
+        rows, spool = agent.usage(), agent.status()["spool"]
     outcomes = {row["request_id"]: row["outcome"] for row in rows}
     assert {outcomes[each] for each, good in seen if good and each} <= {"completed"}
     assert "agent_crash" in outcomes.values()

@@ -107,13 +107,14 @@ def check(agent: Agent, seen: list[Seen]) -> None:
     assert {row["outcome"] for row in rows} == {"completed"}
 
 
-async def test_upgrades_under_load_are_not_seen(serve: Serve, home: Path) -> None:
-    """Five in a row under streams and documents: one engine throughout, nothing fails, every token is counted once."""
+@pytest.mark.parametrize("times", [2, pytest.param(5, marks=pytest.mark.long)])
+async def test_upgrades_under_load_are_not_seen(serve: Serve, home: Path, times: int) -> None:
+    """In a row under streams and documents: one engine throughout, nothing fails, every token is counted once."""
     agent = serve()
     ready = await asyncio.to_thread(agent.ready)
     load = Load(ready, ready["api_key"])
     engine = _engine(home)
-    for _ in range(5):
+    for _ in range(times):
         await asyncio.sleep(0.3)
         before, agent = agent, serve("--upgrade")
         again = await asyncio.to_thread(agent.ready)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -82,7 +81,7 @@ def test_one_engine_answers_as_the_base_and_as_each_adapter(
     rows = agent.usage()
     assert sorted(row["endpoint"] for row in rows) == sorted([*SAYS, *SAYS])
     assert all(row["debit_micro_usd"] > 0 for row in rows)
-    status = json.loads(agent.command("status", "--json").stdout)["endpoints"]
+    status = agent.status()["endpoints"]
     assert len({each["shared_engine"] for each in status}) == 1
     assert all(each["plan"]["max_model_len"] == 2048 for each in status)
     metrics = httpx.get(ready["metrics_url"]).text

@@ -21,7 +21,6 @@ from catalogs import checkpoint, registry
 from fakes.oci_registry import Registry, free_port, needs_registry
 from harness import AGENT, Agent, environment, fake_engine
 
-from pareta_agent.config import run_dir
 from pareta_registry.importing import import_checkpoint
 
 pytestmark = pytest.mark.slow
@@ -77,16 +76,12 @@ class Node:
         self.agent = Agent(self.home, settings=self.settings)
         return self.agent.ready()
 
-    def status(self) -> dict[str, Any]:
-        socket = run_dir(self.home) / "agent.sock"
-        with httpx.Client(transport=httpx.HTTPTransport(uds=str(socket)), timeout=10) as client:
-            return dict(client.get("http://node/status").json())
-
     def until(
         self, what: str, holds: Callable[[dict[str, Any]], bool], timeout_s: float = 30
     ) -> dict[str, Any]:
         deadline = time.monotonic() + timeout_s
-        while not holds(found := self.status()):
+        assert self.agent
+        while not holds(found := self.agent.status()):
             assert time.monotonic() < deadline, f"not {what}: {json.dumps(found)}"
             time.sleep(0.1)
         return found

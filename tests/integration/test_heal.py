@@ -19,7 +19,7 @@ def test_an_impossible_context_comes_up_after_one_new_plan(start):
     (replanned,) = [e for e in agent.events if e["event"] == "replanned"]
     assert replanned["reason"] == "context: trying max_model_len 2048"
     assert starts(agent) == 2
-    status = json.loads(agent.command("status", "--json").stdout)
+    status = agent.status()
     assert status["endpoints"][0]["status"] == "live"
     planned = json.loads(agent.command("plan", "contract-key-fields", "--diff", "--json").stdout)
     changes = planned["diff"]["ep_contract_kie"]
