@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
+import psutil
 import pytest
 
 from pareta_agent.access.keys import KeyCache, KeySettings
@@ -23,7 +24,7 @@ from pareta_agent.meter.spool import Spool, SpoolSettings
 from pareta_agent.plane import embedded
 from pareta_agent.plane.plane import open_plane
 from pareta_agent.plane.seed import FIRST_KEY
-from pareta_agent.telemetry.events import Bus
+from pareta_agent.telemetry.events import Bus, Event, Phase
 
 SEED = embedded.Seed(
     node="node-1", endpoints=(embedded.SeedEndpoint(id="ep_a", task="task-a", alias="alias-1"),)
@@ -144,14 +145,27 @@ async def test_a_wrong_token_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 async def test_a_plane_that_dies_comes_back_where_it_was(tmp_path: Path) -> None:
-    """kill -9 of the plane: the same address answers again, and records written meanwhile arrive."""
+    """kill -9 of the plane, and of the next one while it starts: the same address answers again, and records written
+    meanwhile arrive."""
+    told: list[Phase | Event] = []
     async with running(tmp_path) as (plane, client), node(tmp_path, client) as (spool, _, uplink):
-        keeping = asyncio.create_task(plane.keep())
+        keeping = asyncio.create_task(plane.keep(told.append))
         plane.process.signal(signal.SIGKILL)
         await spool.finish(record("meanwhile"))
+        async with asyncio.timeout(10):
+            while not (starting := planes_but(plane.process.pid)):
+                await asyncio.sleep(0.01)
+        starting[0].kill()
         assert await uplink.drained(20)
         keeping.cancel()
         await asyncio.gather(keeping, return_exceptions=True)
+    assert [event.name for event in told if isinstance(event, Event)] == ["plane_ended", "plane_not_started"]
+
+
+def planes_but(pid: int) -> list[psutil.Process]:
+    """Planes that this process has started and that live, without the one of that number."""
+    family = psutil.Process().children()
+    return [p for p in family if p.pid != pid and "pareta_agent.plane" in p.cmdline()]
 
 
 @pytest.mark.slow

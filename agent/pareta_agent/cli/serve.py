@@ -113,7 +113,7 @@ async def _serve(settings: Settings, warnings: list[str], json_lines: bool, upgr
     replacing = asyncio.create_task(_replace(signals, bus))
     try:
         await offer.open()
-        async with _plane(settings, identity, offer.catalog) as (address, first_key):
+        async with _plane(settings, identity, offer.catalog, bus) as (address, first_key):
 
             async def tell(ready: Ready) -> None:
                 _tell_ready(show, ready, await first_key())
@@ -158,7 +158,7 @@ async def _replace(signals: Signals, bus: Bus) -> None:
 
 @asynccontextmanager
 async def _plane(
-    settings: Settings, identity: Identity, catalog: Catalog
+    settings: Settings, identity: Identity, catalog: Catalog, bus: Bus
 ) -> AsyncIterator[tuple[PlaneAddress, FirstKey]]:
     """The plane that the settings name, or an embedded one for as long as the node runs; and how to get its key."""
     if settings.plane.url:
@@ -170,7 +170,7 @@ async def _plane(
         return
     seed = _seed(settings, identity, catalog)
     plane = await embedded.start(settings.home, seed, database=settings.plane.database)
-    keeper = asyncio.create_task(plane.keep())
+    keeper = asyncio.create_task(plane.keep(bus))
     try:
         yield PlaneAddress(plane.url, plane.node_token, embedded=True), plane.first_key
     finally:

@@ -17,12 +17,13 @@ import orjson
 from pareta_agent import launch
 from pareta_agent.errors import PlaneError
 from pareta_agent.plane.seed import DATABASE_ENV, FIRST_KEY, Seed, SeedEndpoint, node_token, plane_home
+from pareta_agent.telemetry.events import Emit, Event
 
 __all__ = ["EmbeddedPlane", "Seed", "SeedEndpoint", "start"]
 
 _READY_WITHIN_S = 30.0
 _STOP_WITHIN_S = 5.0
-_RESTART_AFTER_S = 0.2
+_RESTART_AFTER_S, _RESTART_MOST_S = 0.2, 30.0
 
 
 class EmbeddedPlane:
@@ -41,13 +42,24 @@ class EmbeddedPlane:
         self.process = process
         self._home, self._seed, self._port, self._database = home, seed, port, database
 
-    async def keep(self) -> None:
-        """Until cancelled: starts it anew, at the same address, when it dies. Raises PlaneError when it cannot."""
+    async def keep(self, emit: Emit) -> None:
+        """Until cancelled: starts it anew, at the same address, when it dies. A start that fails is told and tried
+        again, each time after a longer wait: without its plane the node serves nobody."""
         while True:
-            await self.process.wait()
-            await asyncio.sleep(_RESTART_AFTER_S)
+            emit(Event("plane_ended", "warning", {"status": await self.process.wait()}))
+            wait_s = _RESTART_AFTER_S
+            while not await self._started_anew(wait_s, emit):
+                wait_s = min(_RESTART_MOST_S, 2 * wait_s)
+
+    async def _started_anew(self, wait_s: float, emit: Emit) -> bool:
+        await asyncio.sleep(wait_s)
+        try:
             again = await start(self._home, self._seed, self._port, self._database)
-            self.process = again.process
+        except (OSError, PlaneError) as error:
+            emit(Event("plane_not_started", "error", {"reason": str(error)}))
+            return False
+        self.process = again.process
+        return True
 
     async def first_key(self) -> str | None:
         """The secret of the org's first key, minted now; None when it has one. Raises PlaneError `plane_away`."""
