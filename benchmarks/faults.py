@@ -150,7 +150,7 @@ def main() -> None:
     parser.add_argument("--lives", type=int, default=1000)
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument(
-        "--soak", type=int, default=900, help="seconds; of memory the last half less its warm-up"
+        "--soak", type=int, default=1200, help="seconds; of memory the last half less its warm-up"
     )
     parser.add_argument("--json", type=Path, default=ROOT / "benchmarks" / "results" / "faults.json")
     parser.add_argument(

@@ -67,6 +67,7 @@ class Answer:
     flags: argparse.Namespace
     wants_usage: bool
     choices: int = 1
+    prompts: int = 1
     id: str = ""
     created: int = 0
     sent: int = 0
@@ -81,7 +82,7 @@ class Answer:
     @property
     def prompt_copies(self) -> int:
         """vLLM counts a prompt once for each answer that it generates from it."""
-        return 1 if self.path == BATCH else self.choices
+        return self.choices // self.prompts
 
     @property
     def speaking(self) -> bool:
@@ -475,6 +476,7 @@ def answer_of(path: str, raw: bytes, flags: argparse.Namespace) -> Answer:
         choices=(len(documents) if isinstance(documents, list) else 1)
         if silent
         else int(request.get("n") or 1) * prompts_of(path, request),
+        prompts=prompts_of(path, request),
         id=f"{'chatcmpl' if path in (CHAT, BATCH) else 'cmpl'}-{next(_ids):016x}",
         created=int(time.time()),
     )

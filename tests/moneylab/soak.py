@@ -3,7 +3,7 @@
 The whole agent on the fake engine: streams, documents, several answers, callers who leave, refusals. What breaks is the
 agent, its engine or its plane, by kill -9 or by being frozen. In the second half the agent itself is spared, so that
 its descriptors can be followed, and its memory once it has warmed up: a new agent's heap grows by some 7 MiB in its
-first two or three minutes (arenas, caches, buffers at their largest), which says nothing of the hours after.
+first minutes (arenas, caches, buffers at their largest), which says nothing of the hours after.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from moneylab.callers import Seen, account, document, session_of, stream
 
 ENGINE = ("--slow-token", "0.004")
 LONGEST_FREEZE_S = 2.0
-WARM_UP_S = 180.0
+WARM_UP_S = 300.0
 LEAST_SAMPLES = 20
 ENGINE_REST_S = 320.0  # an engine that dies more often than it counts as healthy is given up before long
 SERVING_S = 30.0
@@ -60,22 +60,23 @@ class Soak:
         self.key = self.ready["api_key"] or self.key
 
     async def call(self, session: Any) -> Seen:
-        """One call of any shape."""
-        kind, count = self.odds.random(), self.odds.randint(1, 40)
-        messages = {"messages": [{"role": "user", "content": "say it"}], "max_tokens": count}
+        """One call of any shape, no two with the same words: those at two deaths would be put in quarantine."""
+        kind, count, word = self.odds.random(), self.odds.randint(1, 40), self.odds.random()
+        said = {"messages": [{"role": "user", "content": f"say it {word}"}]}
+        messages = {**said, "max_tokens": count}
         if kind < 0.4:
-            return await stream(session, self.ready, max_tokens=count)
+            return await stream(session, self.ready, **messages)
         if kind < 0.5:
-            return await stream(session, self.ready, max_tokens=40, leave_after=count)
+            return await stream(session, self.ready, **said, max_tokens=40, leave_after=count)
         if kind < 0.6:
-            return await stream(session, self.ready, max_tokens=count, n=2)
+            return await stream(session, self.ready, **messages, n=2)
         if kind < 0.8:
             return await document(session, self.ready, "/chat/completions", messages)
         if kind < 0.9:
-            several = {"prompt": ["one two", "three"], "max_tokens": count}
+            several = {"prompt": [f"one two {word}", "three"], "max_tokens": count}
             return await document(session, self.ready, "/completions", several)
         if kind < 0.95:
-            return await document(session, self.ready, "/embeddings", {"input": ["one", "two three"]})
+            return await document(session, self.ready, "/embeddings", {"input": ["one", f"two {word}"]})
         return await document(session, self.ready, "/chat/completions", {"messages": "wrong"})
 
     async def caller(self, end_s: float) -> None:
