@@ -137,6 +137,8 @@ def _carries(pid: int, wanted: bytes) -> bool:
         environment = Path(f"/proc/{pid}/environ").read_bytes()
     except OSError:
         return False  # gone, or somebody else's
+    if wanted not in environment:
+        return False
     return any(entry == wanted or entry.startswith(wanted + b"/") for entry in environment.split(b"\0"))
 
 

@@ -6,8 +6,11 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 import orjson
-from fastapi import FastAPI, Request, Response
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
 
 from pareta_agent.errors import AgentError
 from pareta_agent.front import admission, passage
@@ -26,10 +29,11 @@ def build(
     not_ready: Callable[[], list[str]],
     impaired: Callable[[], list[str]],
     exposition: Callable[[], Awaitable[bytes]],
-) -> FastAPI:
+) -> Starlette:
     """The ASGI app. `not_ready` gives reasons, none when ready; `impaired` what is amiss in a node that answers all the
     same; `exposition` the metrics' text."""
-    app = FastAPI(title="Pareta", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
+    app = Starlette()
+    app.router.redirect_slashes = False
 
     async def livez(_: Request) -> Response:
         return _json({"status": "ok"})
@@ -52,14 +56,14 @@ def build(
         ("/metrics", metrics),
         ("/v1/models", models),
     ):
-        app.add_route(path, handler, methods=["GET"], include_in_schema=False)
+        app.add_route(path, handler, methods=["GET"])
     for path in UNSERVED_MESSAGES:
-        app.add_route(path, _unserved, methods=["POST"], include_in_schema=False)
+        app.add_route(path, _unserved, methods=["POST"])
     for path, methods in passage.ROUTES:
-        app.add_route(path, passage.handler(desk.deps.plane_url), methods=methods, include_in_schema=False)
+        app.add_route(path, passage.handler(desk.deps.plane_url), methods=methods)
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(Exception, _broke)
-    app.middleware("http")(_with_request_id(desk))
+    app.add_middleware(BaseHTTPMiddleware, dispatch=_with_request_id(desk))
     return app
 
 

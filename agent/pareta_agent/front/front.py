@@ -229,7 +229,7 @@ class Front:
             self._deps.emit(Event("certificate_changed", fields={"expires_s": int(certificate.expires_s)}))
 
     def _site(self) -> Any:
-        from pareta_agent.front import app  # FastAPI takes a second to import, and workers have no need of it
+        from pareta_agent.front import app  # workers have no need of it
 
         return app.build(self._desk, self._not_ready, self._impaired, self._exposition)
 
