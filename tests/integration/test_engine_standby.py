@@ -121,6 +121,14 @@ async def test_busy_threads_make_it_a_plain_launch(make: Make) -> None:
     assert made.events("standby_failed")[0].fields["reason"] == "threads are running: busy"
 
 
+async def test_what_became_unsafe_while_it_waited_makes_it_a_plain_launch(make: Make) -> None:
+    """A standby that refuses the order says why, and so does the agent."""
+    made = make({"STUB_CUDA": "1"})
+    await live(made)
+    assert [report.standby for report in made.reports] == [False]
+    assert [event.fields["reason"] for event in made.events("standby_failed")] == ["CUDA is initialised"]
+
+
 async def test_a_fork_that_fails_is_followed_by_a_plain_launch(make: Make) -> None:
     """What fails from a standby may be the fork's fault: the next try is plain, also after a permanent failure."""
     made = make({"STUB_FAIL": "1"})

@@ -79,8 +79,8 @@ class Standby:
         """Waits until it is warm. Raises OSError, TimeoutError, ValueError when it will not be."""
         return await asyncio.shield(self._ready)
 
-    async def become(self, order: Order) -> bool:
-        """Hands it the order; False when it refused or died, and then it is gone."""
+    async def become(self, order: Order) -> str | None:
+        """Hands it the order. None once it starts; else why it refused or died, and then it is gone."""
         told = {
             "argv": list(order.argv),
             "env": dict(order.env),
@@ -91,14 +91,15 @@ class Standby:
         try:
             async with asyncio.timeout(_ORDER_DEADLINE_S):
                 await self._send(told)
-                started = bool((await self._receive()).get("starting"))
-        except (OSError, ValueError):
-            started = False
-        if not started:
+                said = await self._receive()
+            refusal = None if said.get("starting") else str(said.get("refused"))
+        except (OSError, ValueError) as error:
+            refusal = str(error) or type(error).__name__
+        if refusal is not None:
             await self.discard()
-            return False
+            return refusal
         self._let_go()
-        return True
+        return None
 
     async def discard(self) -> None:
         self._ready.cancel()

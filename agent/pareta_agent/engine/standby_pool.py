@@ -51,8 +51,7 @@ class StandbyPool:
                 self._waiting.remove(standby)
             said = await standby.ready()
         except (OSError, ValueError) as error:
-            self._failures += 1
-            self._emit(Event("standby_failed", "warning", {"reason": str(error) or type(error).__name__}))
+            self.failed(str(error) or type(error).__name__)
             if standby:
                 await standby.discard()
             return None
@@ -63,6 +62,11 @@ class StandbyPool:
         self._failures = 0
         self._emit(Event("standby_taken", "debug", {"memory_bytes": said.get("memory_bytes")}))
         return standby
+
+    def failed(self, reason: str) -> None:
+        """One could not be used, and is gone: the start goes the plain way."""
+        self._failures += 1
+        self._emit(Event("standby_failed", "warning", {"reason": reason}))
 
     def start_begins(self) -> None:
         """While engines start, the cores are theirs: nothing is warmed."""
@@ -104,8 +108,7 @@ class StandbyPool:
                 fields = {"preload_s": said.get("preload_s"), "memory_bytes": said.get("memory_bytes")}
                 self._emit(Event("standby_ready", "info", fields))
         except (OSError, ValueError) as error:
-            self._failures += 1
-            self._emit(Event("standby_failed", "warning", {"reason": str(error) or type(error).__name__}))
+            self.failed(str(error) or type(error).__name__)
         finally:
             self._refilling = None
 

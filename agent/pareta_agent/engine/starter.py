@@ -195,8 +195,11 @@ class Start:
         engine = process.record(
             standby.process, starter.place, starter.intents, replace(intent, marker=standby.marker)
         )
-        self.warm = await standby.become(order)
-        return engine if self.warm else None
+        if refusal := await standby.become(order):
+            starter.pool.failed(refusal)
+            return None
+        self.warm = True
+        return engine
 
     async def _until_healthy(self, exited: asyncio.Task[int | None]) -> Outcome | None:
         """None once it is healthy; the last phase then is `probe`."""
