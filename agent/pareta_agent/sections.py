@@ -56,6 +56,11 @@ class EngineSection(Section):
         ge=0,
         description="Idle time after which an endpoint sleeps that does not say it, nor its alias; unset or 0: never.",
     )
+    asleep_s: float = Field(
+        3600.0,
+        ge=0,
+        description="How long engines on GPUs sleep with their weights in host memory before they end; 0: not at all.",
+    )
     standby: int = Field(1, ge=0, le=8, description="Pre-imported engines kept warm for fast cold starts.")
 
 

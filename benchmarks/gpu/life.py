@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from dataclasses import replace
 from typing import Any
 
 from cold_start import CANARY, Bench
@@ -17,6 +18,7 @@ from pareta_agent.hardware.nvml import read_inventory
 
 SLACK_BYTES = 512 * 1024**2
 WARM_S = 120.0
+NIGHTS = 3
 
 
 async def canary(ground: Ground) -> dict[str, Any]:
@@ -84,13 +86,48 @@ async def kill_sleep_wake(ground: Ground) -> dict[str, Any]:
         found["kill"]["least_held_bytes"] = await watch
         await bench.fleet.sleep("ep_bench")
         found["sleep"] = await _given_back(ground, bench, before)
-        begun_s = time.monotonic()
-        bench.fleet.wake("ep_bench")
-        await bench.until("live")
-        found["wake"] = {"live_s": round(time.monotonic() - begun_s, 2)}
+        found["wake"] = {"live_s": await _woken(bench)}
     finally:
         await bench.fleet.close(5)
     return found | {"end": await _given_back(ground, bench, before)}
+
+
+async def sleep_resume(ground: Ground) -> dict[str, Any]:
+    """Sleep with the weights in host memory: what is kept of the device, how long lying down and waking take until the
+    right answer, and a start after the engine was stopped, beside it.
+    """
+    before = _free(ground)
+    bench = ground.bench()
+    bench.spec = replace(bench.spec, sleeps=True)
+    try:
+        await bench.deploy()
+        found: dict[str, Any] = {"live": {"taken_bytes": _held(ground, before)}}
+        found["nights"] = [await _night(ground, bench, before) for _ in range(NIGHTS)]
+        await bench.fleet.sleep("ep_bench")
+        found["stopped"] = await _given_back(ground, bench, before)
+        found["wake_s"] = await _woken(bench)
+    finally:
+        await bench.fleet.close(5)
+    return found | {"end": await _given_back(ground, bench, before)}
+
+
+async def _night(ground: Ground, bench: Bench, before: int | None) -> dict[str, Any]:
+    begun_s, slept = time.monotonic(), len(bench.said("engine_slept"))
+    await bench.fleet.sleep("ep_bench", keep=True)
+    async with asyncio.timeout(WARM_S):
+        while len(bench.said("engine_slept")) == slept:
+            await asyncio.sleep(0.02)
+    told = {"asleep_s": round(time.monotonic() - begun_s, 2), "kept_bytes": _held(ground, before)}
+    told["resume_s"] = await _woken(bench)
+    report = bench.reports[-1]
+    return {**told, "cause": report.cause, "phases_s": {k: round(v, 2) for k, v in report.phases.items()}}
+
+
+async def _woken(bench: Bench) -> float:
+    begun_s = time.monotonic()
+    bench.fleet.wake("ep_bench")
+    await bench.until("live")
+    return round(time.monotonic() - begun_s, 2)
 
 
 async def _least_held(ground: Ground, before: int | None) -> int | None:

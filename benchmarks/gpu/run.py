@@ -58,6 +58,7 @@ def steps(device: str) -> Mapping[str, Step]:
         "canary": life.canary,
         first[0]: first[1],
         "kill_sleep_wake": life.kill_sleep_wake,
+        "sleep_resume": life.sleep_resume,
         "cold_start": life.cold_start,
         "overhead": load.overhead,
         "curve": load.curve,

@@ -120,6 +120,7 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
                 per_endpoint("pareta_cold_start_seconds", "{{endpoint}} whole"),
                 node("pareta_cold_start_quantile_seconds", "{{cause}} p{{quantile}}"),
             )),
+            Panel("Host memory of sleepers", "bytes", (node("pareta_asleep_weights_bytes"),)),
             Panel("Starts and exits", "ops", (
                 ("start {{cause}} {{outcome}}", rate("pareta_cold_starts_total", "cause", "outcome")),
                 ("exit {{reason}}", rate("pareta_engine_exits_total", "reason")),

@@ -102,9 +102,10 @@ async def gone(*processes: launch.Stat) -> None:
 
 
 async def test_each_process_may_be_killed_or_frozen(make: Make, model: Path) -> None:
-    """kill -9 of the server, kill -9 of the core, SIGSTOP of the core: all of it goes, the next generation serves."""
+    """kill -9 of the server, kill -9 of the core, SIGSTOP of the core: all of it goes, the next generation serves; it
+    sleeps and wakes, too, by vLLM's own routes."""
     made = make(progress_s=6.0, idle_canary_s=3.0)
-    await made.fleet.want(wanted(model))
+    await made.fleet.want(wanted(model, sleeps=True))
     await until(made, lambda view: view.status == "live")
     for generation, (victim, number) in enumerate(
         ((0, signal.SIGKILL), (1, signal.SIGKILL), (1, signal.SIGSTOP)), 2
@@ -118,6 +119,14 @@ async def test_each_process_may_be_killed_or_frozen(make: Make, model: Path) -> 
     codes = [event.fields["code"] for event in made.events("engine_ended")]
     assert codes[2] == "engine_stalled"
     assert [report.standby for report in made.reports] == [True] * 4
+    leader, _ = leader_and_core(made)
+    await made.fleet.sleep("ep_x", keep=True)
+    async with asyncio.timeout(20):
+        while not made.events("engine_slept"):
+            await asyncio.sleep(0.05)
+    made.fleet.wake("ep_x")
+    await until(made, lambda view: view.status == "live")
+    assert (leader_and_core(made)[0].pid, made.reports[-1].cause) == (leader.pid, "resume")
     await made.fleet.unwant("ep_x")
 
 

@@ -22,6 +22,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from engine_adapters import ROUTES, adapter_cards, change_adapters
 from engine_answers import INFERENCE, Answer, Refused, answer_of, error_body, metrics_text
+from engine_sleep import ROUTES as SLEEP_ROUTES
+from engine_sleep import add_arguments, change, hold, is_open
 
 VERSION = "0.32.0"
 TOO_LONG = (
@@ -78,9 +80,10 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     p.add_argument("--http-error", type=int, default=None, help="status of every inference answer")
     p.add_argument("--slow-token", type=float, default=0.0, help="seconds between tokens")
     p.add_argument("--tokens", type=int, default=None, help="tokens of an answer (default: max_tokens or 16)")
+    add_arguments(p)
     flags, _ignored = p.parse_known_args(shlex.split(os.environ.get("FAKE_ENGINE_FLAGS", "")) + arguments)
     flags.name = (flags.served_model_name or [flags.model])[0]
-    flags.adapters = {}
+    flags.adapters, flags.asleep = {}, False
     return flags
 
 
@@ -158,11 +161,12 @@ class Connection(asyncio.Protocol):
             return
         self.buffer = rest[length:]
         method, path, _ = line.split(" ", 2)
-        self.respond(method, path.partition("?")[0], rest[:length])
+        path, _, query = path.partition("?")
+        self.respond(method, path, query, rest[:length])
         if headers.get("connection") == "close" and not self.busy:
             self.transport.close()
 
-    def respond(self, method: str, path: str, body: bytes) -> None:
+    def respond(self, method: str, path: str, query: str, body: bytes) -> None:
         flags = self.flags
         self.engine.heard.append(f"{method} {path}")
         if path == "/health":
@@ -179,6 +183,9 @@ class Connection(asyncio.Protocol):
             self.send_json(status, error_body(status, said, flags)) if status != 200 else self.send(
                 200, said.encode(), "text/plain"
             )
+        elif path in SLEEP_ROUTES and is_open():
+            if (said := change(path, query, flags)) is not None:
+                self.send_json(*said)
         elif method != "POST" or path not in INFERENCE:
             self.send_json(404, {"detail": "Not Found"})
         elif self.engine.stopping.is_set():
@@ -188,7 +195,7 @@ class Connection(asyncio.Protocol):
 
     def infer(self, path: str, body: bytes) -> None:
         flags = self.flags
-        if flags.die_of and flags.die_of.encode() in body:
+        if flags.asleep or (flags.die_of and flags.die_of.encode() in body):
             log("ERROR EngineCore died unexpectedly")
             os._exit(0)
         if flags.hang_up_next:
@@ -290,6 +297,7 @@ def start_up(flags: argparse.Namespace) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         while True:
             time.sleep(3600)
+    hold(flags)
     for i, line in enumerate(STARTUP_LOG):
         log(line.format(version=VERSION, model=flags.model))
         time.sleep(flags.ready_after / len(STARTUP_LOG))

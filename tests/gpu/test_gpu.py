@@ -96,6 +96,16 @@ def test_killed_and_sleeping_engines_give_everything_back(tmp_path: Path) -> Non
     assert (found["sleep"]["back"], found["end"]["back"]) == (True, True)
 
 
+def test_a_sleeper_leaves_its_gpu_and_wakes_quicker_than_it_starts(tmp_path: Path) -> None:
+    """Each night it wakes right, as the same process; little of the GPU is kept, and in the end nothing."""
+    found = step("sleep_resume", tmp_path)
+    assert [night["cause"] for night in found["nights"]] == ["resume"] * 3
+    assert max(night["resume_s"] for night in found["nights"]) < found["wake_s"]
+    if DEVICE == "cuda":
+        assert max(night["kept_bytes"] for night in found["nights"]) < found["live"]["taken_bytes"] / 4
+    assert (found["stopped"]["back"], found["end"]["back"]) == (True, True)
+
+
 def test_the_agent_adds_little_at_any_number_of_streams(tmp_path: Path) -> None:
     """Tokens a second through the agent against the engine's own socket, in one run; with workers too."""
     found = step("overhead", tmp_path)

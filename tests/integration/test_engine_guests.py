@@ -172,20 +172,25 @@ async def test_an_adapter_whose_bytes_are_missing_fails_alone(made: Room) -> Non
     assert "artifact_missing" in str(view.reason)
 
 
-async def test_a_base_sleeps_when_all_of_its_endpoints_do(made: Room, tmp_path: Path) -> None:
-    """One that is awake keeps it running; a call for any of them wakes it for all."""
-    await made.fleet.want(base())
+@pytest.mark.parametrize("keep", [False, True])
+async def test_a_base_sleeps_when_all_of_its_endpoints_do(made: Room, tmp_path: Path, keep: bool) -> None:
+    """One that is awake keeps it running; a call for any of them wakes it for all. Where it kept its process, its
+    adapters are there, and proven again."""
+    await made.fleet.want(replace(base(), sleeps=True))
     await made.fleet.lodge(guest("ep_base", None))
     await made.fleet.lodge(guest("ep_n", adapter(tmp_path / "n")))
     await made.until(live, "ep_n")
-    await made.fleet.sleep("ep_n")
+    await made.fleet.sleep("ep_n", keep=keep)
     assert live(made.fleet.view().endpoints["ep_n"])
-    await made.fleet.sleep("ep_base")
+    await made.fleet.sleep("ep_base", keep=keep)
     states = {name: view.status for name, view in made.fleet.view().endpoints.items()}
-    assert (states, made.left_behind()[0]) == ({"ep_base": "cold", "ep_n": "cold"}, [])
+    assert (states, bool(made.left_behind()[0])) == ({"ep_base": "cold", "ep_n": "cold"}, keep)
+    await asyncio.sleep(0.2)
     made.fleet.wake("ep_n")
     assert await said(await made.until(live, "ep_n")) == ["It is Narnia."]
     assert live(made.fleet.view().endpoints["ep_base"])
+    assert made.reports[-1].cause == ("resume" if keep else "wake")
+    assert len(made.events("adapter_loaded")) == 2
 
 
 async def test_the_next_agent_finds_the_adapters_that_are_loaded(tmp_path: Path) -> None:

@@ -13,7 +13,15 @@ from fakes.driver import Driver, needs_compiler
 
 pytestmark = [pytest.mark.slow, needs_compiler]
 RUN = Path(__file__).resolve().parents[2] / "benchmarks" / "gpu" / "run.py"
-STEPS = ("inventory", "canary", "plan_llama-8b", "plan_gpt-oss-20b", "kill_sleep_wake", "cold_start")
+STEPS = (
+    "inventory",
+    "canary",
+    "plan_llama-8b",
+    "plan_gpt-oss-20b",
+    "kill_sleep_wake",
+    "sleep_resume",
+    "cold_start",
+)
 
 
 def engine(folder: Path) -> Path:
@@ -62,6 +70,7 @@ def test_its_steps_run_and_leave_what_they_found(tmp_path):
     assert "No module named 'openai_harmony'" in found["plan_gpt-oss-20b"]["skipped"]
     end = found["kill_sleep_wake"]["end"]
     assert (end["back"], end["held_bytes"], end["processes"]) == (True, 0, 0)
+    assert [night["cause"] for night in found["sleep_resume"]["nights"]] == ["resume"] * 3
     assert [row["standby"] for row in found["cold_start"].values()] == [False, False, True]
     assert "Starting to load model" in (tmp_path / "out" / "log" / "plan_llama-8b.log").read_text()
     done = proof(tmp_path, python, "--within-s", "100", "--step", *STEPS, "curve")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,8 +13,10 @@ import httpx
 import openai
 import pareta
 import pytest
-from fakes.driver import Driver, needs_compiler
+from fakes.driver import GIB, Driver, needs_compiler
 from harness import Agent, endpoint, until
+
+from pareta_agent.engine.intent import Intents
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -61,6 +66,12 @@ def test_each_endpoint_sleeps_by_its_own_policy(start, tmp_path: Path) -> None:
     assert {endpoint(agent, name)["status"] for name in ("ep_never", "ep_awake")} == {"live"}
 
 
+def engines(agent: Agent) -> set[int]:
+    """Processes of the endpoint's engines that have not ended."""
+    intents = Intents(agent.home / "engines").all()
+    return {i.pid for i in intents if i.endpoint == "ep_first" and i.pid and not i.ended}
+
+
 def held(ready: dict, name: str) -> None:
     """Waits until a call stands in line for the endpoint."""
     deadline = time.monotonic() + 20
@@ -70,29 +81,96 @@ def held(ready: dict, name: str) -> None:
 
 
 @pytest.fixture
-def alone(start, tmp_path: Path) -> Agent:
-    """Two endpoints' worth of work for one GPU: the first one is there, and sleeps after half a second."""
+def driver(tmp_path: Path) -> Driver:
     folder = tmp_path / "driver"
     folder.mkdir()
+    return Driver(folder, gpus=1)
+
+
+@pytest.fixture
+def alone(start, driver: Driver, tmp_path: Path) -> Callable[..., Agent]:
+    """A node with one GPU, of which its one engine takes 70 GiB; its endpoint sleeps after half a second."""
     config = tmp_path / "one.toml"
     config.write_text('[[endpoints]]\ntask = "contract-key-fields"\nid = "ep_first"\nidle_sleep_s = 0.5\n')
-    driver = Driver(folder, gpus=1)
-    return start(flags=("--config", str(config)), PARETA_FRONT_HOLD_S="20", **driver.settings)
+
+    def begin(*flags: str, **settings: str) -> Agent:
+        told = {"PARETA_FRONT_HOLD_S": "20", **driver.settings, **settings}
+        return start("--gpu-bytes", str(70 * GIB), flags=("--config", str(config), *flags), **told)
+
+    return begin
+
+
+def slept(agent: Agent) -> dict:
+    """Status of the endpoint once its engine sleeps."""
+    agent.wait_for("engine_slept")
+    seen = endpoint(agent, "ep_first")
+    assert seen["status"] == "cold"
+    return seen
 
 
 @needs_compiler
 @pytest.mark.slow
-def test_what_sleeps_leaves_its_gpu_to_another_endpoint(alone: Agent) -> None:
-    """The other one is deployed on it; a call for the sleeper then waits for room, and has it when the other stops."""
-    ready = alone.ready()
-    until(alone, lambda seen: seen["status"] == "cold", "ep_first")
+def test_an_engine_on_a_gpu_sleeps_with_its_weights_in_host_memory(alone: Callable[..., Agent]) -> None:
+    """Its GPU is free but for a little, and what its host keeps is told. A call wakes the same process, also after an
+    upgrade, which finds it asleep: no start, and one record a call."""
+    agent = alone()
+    ready = agent.ready()
+    seen = slept(agent)
+    assert seen["asleep_bytes"] == seen["plan"]["footprint"]["weights_bytes"] > 0
+    metrics = httpx.get(ready["metrics_url"]).text
+    told = re.search(r"^pareta_asleep_weights_bytes (\S+)$", metrics, re.MULTILINE)
+    assert told
+    assert float(told[1]) == seen["asleep_bytes"]
+    assert [e["gpu_kept_bytes"] for e in agent.events if e["event"] == "engine_slept"] == [GIB]
+    assert "asleep" in agent.command("status").stdout
+    (process,) = engines(agent)
+    assert asked(ready, "ep_first")
+    slept(agent)
+    after = alone("--upgrade")
+    again = after.ready() | {"api_key": ready["api_key"]}
+    assert slept(after)["asleep_bytes"] == seen["asleep_bytes"]
+    assert agent.process.wait(20) == 0
+    assert [e["outcome"] for e in after.events if e["event"] == "engine_adopted"] == ["asleep"]
+    assert asked(again, "ep_first")
+    assert engines(after) == {process}
+    starts = json.loads(after.command("status", "--json").stdout)["cold_starts"]
+    assert {each["cause"]: each["count"] for each in starts} == {"deploy": 1, "resume": 2}
+    assert after.stop() == 0
+    assert [row["outcome"] for row in after.usage()] == ["completed", "completed"]
+
+
+@needs_compiler
+@pytest.mark.slow
+@pytest.mark.parametrize(("asleep_s", "gpus"), [("0.5", 1), ("3600", 2)])
+def test_what_sleeps_leaves_its_gpu_to_another_endpoint(
+    alone: Callable[..., Agent], driver: Driver, asleep_s: str, gpus: int
+) -> None:
+    """Ended because it slept for long, or now, to make room. The other one is deployed on a whole GPU and no more; a
+    call for the sleeper has a cold start on the second one, or waits for room, and has it when the other stops."""
+    driver.gpus = gpus
+    driver.says()
+    agent = alone(PARETA_ENGINE_ASLEEP_S=asleep_s)
+    ready = agent.ready()
+    before = slept(agent)
+    if asleep_s == "0.5":
+        agent.wait_for("sleeper_ended")
+        until(agent, lambda seen: seen["asleep_bytes"] is None, "ep_first")
+        assert engines(agent) == set()
     root = ready["base_url"].removesuffix("/v1")
     with pareta.Pareta(api_key=ready["api_key"], base_url=root, max_retries=0) as client:
         second = client.endpoints.deploy(task="clause-summary", wait=True)
-        assert endpoint(alone, second.id)["plan"]["gpus"] == [["GPU-0"]]
+        plan = endpoint(agent, second.id)["plan"]
+        (taken,) = plan["gpus"]
+        assert plan["gpu_memory_utilization"] == before["plan"]["gpu_memory_utilization"]
+        assert endpoint(agent, "ep_first")["asleep_bytes"] is None
         with ThreadPoolExecutor(1) as caller:
             waiting = caller.submit(asked, ready, "ep_first")
-            held(ready, "ep_first")
-            client.endpoints.stop(second.id)
+            if gpus == 1:
+                held(ready, "ep_first")
+                client.endpoints.stop(second.id)
             assert waiting.result(30)
-    assert endpoint(alone, "ep_first")["plan"]["gpus"] == [["GPU-0"]]
+        assert client.endpoints.retrieve(second.id).is_live == (gpus == 2)
+    (own,) = endpoint(agent, "ep_first")["plan"]["gpus"]
+    assert (own == taken) == (gpus == 1)
+    starts = json.loads(agent.command("status", "--json").stdout)["cold_starts"]
+    assert {each["cause"]: each["count"] for each in starts} == {"deploy": gpus + 1, "wake": 1}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pareta_agent.engine.lifecycle import TABLE, Event, IllegalEvent, Refusal, State, advance
 
-ORDER = list(State)
+AWAKE_OR_NOT = (State.READY, State.ASLEEP, State.WAKING)
+ORDER = [state for state in State if state not in AWAKE_OR_NOT[1:]]
 events = st.lists(st.sampled_from(Event), max_size=40)
 
 
@@ -25,9 +28,20 @@ def live(sequence: list[Event]) -> list[State]:
 @settings(deadline=None)  # a busy machine is not a failure
 @given(events)
 def test_no_sequence_moves_backwards(sequence: list[Event]) -> None:
-    """States only ever advance, so nothing is resurrected and ENDED stays ENDED."""
-    places = [ORDER.index(state) for state in live(sequence)]
+    """But for sleep and waking states only ever advance, so nothing is resurrected and ENDED stays ENDED."""
+    states = live(sequence)
+    places = [ORDER.index(State.READY if state in AWAKE_OR_NOT else state) for state in states]
     assert places == sorted(places)
+
+
+@settings(deadline=None)  # a busy machine is not a failure
+@given(events)
+def test_what_slept_serves_only_after_waking(sequence: list[Event]) -> None:
+    """And it sleeps again only after it was proven: the three are passed through in one direction."""
+    moves = list(pairwise(live(sequence)))
+    assert (State.ASLEEP, State.READY) not in moves
+    assert (State.WAKING, State.ASLEEP) not in moves
+    assert (State.READY, State.WAKING) not in moves
 
 
 @settings(deadline=None)  # a busy machine is not a failure

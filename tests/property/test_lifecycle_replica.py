@@ -16,6 +16,7 @@ from pareta_agent.engine import verdict as verdicts
 from pareta_agent.engine.lifecycle import Event, State
 from pareta_agent.engine.phases import ColdStart
 from pareta_agent.engine.replica import Replica
+from pareta_agent.engine.sleeper import Rest
 from pareta_agent.engine.vllm.log import Measures
 from pareta_agent.errors import HostError
 
@@ -27,6 +28,12 @@ HAPPENINGS = (
     "hung",
     "died",
     "drained",
+    "rest",
+    "asleep",
+    "not_asleep",
+    "rise",
+    "awake",
+    "not_awake",
     "stop",
     "kill",
     "turn",
@@ -54,6 +61,8 @@ class World:
     outcome: asyncio.Future[Event] = field(default_factory=asyncio.Future)
     died: asyncio.Event = field(default_factory=asyncio.Event)
     drained: asyncio.Event = field(default_factory=asyncio.Event)
+    asleep: asyncio.Future[bool] = field(default_factory=asyncio.Future)
+    awake: asyncio.Future[bool] = field(default_factory=asyncio.Future)
     running: bool = False
     starts: int = 0
     measures: Measures = field(default_factory=Measures)
@@ -81,6 +90,18 @@ class World:
         event = self.outcome.result()
         passed = event is Event.PASSED
         return event, verdicts.STOPPED if passed else verdicts.of_hang("load", 1.0, [])
+
+    async def fell_asleep(self, timeout_s: float) -> bool:
+        return await asyncio.shield(self.asleep)
+
+    async def woke_up(self, timeout_s: float) -> bool:
+        return await asyncio.shield(self.awake)
+
+    async def canaries(self, _exited: object) -> tuple[Event, verdicts.Verdict]:
+        return Event.PASSED, verdicts.STOPPED
+
+    def ended(self, status: int) -> tuple[Event, verdicts.Verdict]:
+        return Event.EXITED, verdicts.of_exit(status, [], ready=True)
 
     async def settled(self) -> World | None:
         return self.engine
@@ -113,13 +134,24 @@ class World:
             self.died.set()
         elif what == "drained":
             self.drained.set()
+        elif what in ("rest", "rise"):
+            replica._rest.want(what == "rest")
+        elif what in ("asleep", "not_asleep") and not self.asleep.done():
+            self.asleep.set_result(what == "asleep")
+        elif what in ("awake", "not_awake") and not self.awake.done():
+            self.awake.set_result(what == "awake")
         elif what in ("stop", "kill"):
             replica.post(Event(what))
 
 
 def replica_in(world: World, reports: list[ColdStart], states: list[State]) -> Replica:
     pool = SimpleNamespace(warm=nothing, start_begins=lambda: None, start_ended=lambda *_: None)
+    spec = engine_room.spec(fetch=world.fetch)
+    quiet = engine_room.settings(Path("/nowhere"))
     starter: Any = SimpleNamespace(
+        spec=spec,
+        settings=quiet,
+        clock=StillClock(),
         name="ep_x/0",
         generation=1,
         adopted=None,
@@ -128,8 +160,6 @@ def replica_in(world: World, reports: list[ColdStart], states: list[State]) -> R
         read_gpus=tuple,
         start=world.start,
     )
-    spec = engine_room.spec(fetch=world.fetch)
-    quiet = engine_room.settings(Path("/nowhere"))
     made = Replica(
         spec,
         starter,
@@ -140,6 +170,7 @@ def replica_in(world: World, reports: list[ColdStart], states: list[State]) -> R
         reports.append,
         lambda _: 0,
         "deploy",
+        Rest(),
     )
     made._on_change = lambda: states.append(made.state)
     made.drain = world.drain
@@ -169,16 +200,17 @@ async def live(happenings: list[str]) -> tuple[list[ColdStart], list[State], Wor
 def test_every_life_ends_once_and_is_reported_once(happenings: list[str]) -> None:
     """No order of wishes and accidents is illegal, resurrects, leaves a process or tells a start twice."""
     reports, states, world = asyncio.run(live(happenings))
-    places = [list(State).index(state) for state in states]
-    assert places == sorted(set(places))
+    once = [state for state in states if state not in (State.READY, State.ASLEEP, State.WAKING)]
+    assert once == sorted(set(once), key=list(State).index)
     assert states[-1] is State.ENDED
-    assert len(reports) == 1
+    assert len(reports) == 1 + states.count(State.WAKING)
     assert world.starts <= 1
     assert not world.running
 
 
 def test_the_good_life_passes_through_every_state() -> None:
     """The world above lets a replica live to the full: what is checked at random is not checked in vain."""
-    reports, states, _ = asyncio.run(live(["turn", "fetched", "passed", "stop", "drained"]))
-    assert states == list(State)
-    assert reports[0].outcome == "ready"
+    night = ["rest", "asleep", "turn", "rise", "awake"]
+    reports, states, _ = asyncio.run(live(["turn", "fetched", "passed", *night, "turn", "stop", "drained"]))
+    assert list(dict.fromkeys(states)) == list(State)
+    assert [(each.cause, each.outcome) for each in reports] == [("deploy", "ready"), ("resume", "ready")]

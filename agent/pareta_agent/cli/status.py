@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pareta_agent import config
+from pareta_agent.hardware.inventory import GIB
 from pareta_agent.node.admin import ask
 
 
@@ -42,6 +43,8 @@ def _show(status: dict[str, Any], console: Console) -> None:
     for entry in status["endpoints"]:
         refused = f"runs on as it was: {entry['refused']}" if entry["refused"] else ""
         reason = entry["reason"] or refused
+        if (kept := entry["asleep_bytes"]) is not None:
+            reason = f"asleep, its weights in {kept / GIB:.1f} GiB of host memory"
         table.add_row(
             entry["id"], entry["task"], entry["alias"], entry["status"], str(entry["replicas"]), reason
         )

@@ -9,6 +9,7 @@ from itertools import count
 
 from pareta_agent.engine import eta
 from pareta_agent.engine.history import History
+from pareta_agent.engine.lifecycle import State
 from pareta_agent.engine.phases import Cause
 from pareta_agent.engine.replica import Drain
 from pareta_agent.engine.slot import Slot
@@ -30,14 +31,20 @@ class Endpoint:
         self._drain_s = around.settings.drain_s
         self._ran = False
         self._asleep = False
+        self._restless = False
         self._wake = asyncio.Event()
         self._settled = asyncio.Event()
         self._task = asyncio.create_task(self._reconcile())
 
     def want(self, spec: EngineSpec) -> None:
-        """The wish of an owner also wakes; the same one again for what runs changes nothing."""
-        if spec != self._wanted:
-            self._asleep = False
+        """The wish of an owner also wakes; the same one again for what runs changes nothing.
+
+        What an earlier agent left asleep sleeps on until it is called.
+        """
+        if spec == self._wanted:
+            self.wake()
+        else:
+            self._asleep = not self._ran and self._around.survivors.asleep(spec.endpoint)
             self._wish(spec)
 
     def unwant(self, drain: Drain | None, drain_s: float) -> None:
@@ -47,15 +54,30 @@ class Endpoint:
             self._drain, self._drain_s = drain, drain_s
             self._wish(None)
 
-    def sleep(self, drain: Drain | None, drain_s: float) -> None:
-        if self._wanted is not None:
-            self._spec, self._asleep = self._wanted, True
-            self._drain, self._drain_s = drain, drain_s
+    def sleep(self, drain: Drain | None, drain_s: float, *, keep: bool) -> None:
+        """Cold from now on. `keep`: engines that can sleep do so, with their weights in the host's memory, unless they
+        slept badly before; all else ends, also what slept that way."""
+        if self._wanted is None:
+            return
+        self._spec, self._asleep = self._wanted, True
+        self._drain, self._drain_s = drain, drain_s
+        self._restless = self._restless or any(slot.slept_badly for slot in self._slots)
+        if keep and not self._restless and self._slots and all(slot.sleeps for slot in self._slots):
+            self._rest()
+        else:
             self._wish(None)
 
     def wake(self) -> None:
-        if self._asleep:
+        if self._asleep and self._wanted is None:
             self.want(self._spec)
+        elif self._asleep:
+            self._asleep = False
+            self._rest()
+
+    def _rest(self) -> None:
+        for slot in self._slots:
+            slot.rest(self._asleep)
+        self._around.changed()
 
     def retry(self) -> None:
         """Starts again what was given up; a running engine is left alone."""
@@ -72,9 +94,14 @@ class Endpoint:
         return self._spec.shared
 
     @property
+    def asleep_bytes(self) -> int | None:
+        """The host's memory for the weights of engines that sleep, or are about to; None where none do."""
+        return self._wanted.plan.all_weights_bytes if self._asleep and self._wanted is not None else None
+
+    @property
     def lingers(self) -> bool:
-        """Whether it is to hold no devices any more, and its engines have not all ended."""
-        return self._wanted is None and not self._settled.is_set()
+        """Whether it is to hold no devices, and its engines have not all ended."""
+        return self.asleep_bytes is not None or (self._wanted is None and not self._settled.is_set())
 
     async def settled(self) -> None:
         """Waits until what runs is what is wanted (for a start: that it was begun)."""
@@ -110,6 +137,7 @@ class Endpoint:
                 cause: Cause = "replan" if running else "wake" if self._ran else "deploy"
                 self._ran = True
                 self._slots = [*kept, *self._missing(wanted, kept, cause)]
+                self._rest()
             if not self._wake.is_set():
                 self._settled.set()
             self._around.changed()
@@ -140,7 +168,7 @@ class Endpoint:
             task=spec.task,
             alias=spec.alias,
             status=status,
-            replicas=ready if self._wanted is not None else (),
+            replicas=ready if self._wanted is not None and not self._asleep else (),
             max_model_len=spec.plan.max_model_len,
             system_prompt=spec.system_prompt,
             tokenize=spec.tokenize,
@@ -151,8 +179,10 @@ class Endpoint:
         )
 
     def _status(self, ready: bool) -> tuple[EndpointStatus, str | None]:
+        if self._asleep:
+            return "cold", None
         if self._wanted is None:
-            return ("cold", None) if self._asleep else ("stopped", "stopped as asked")
+            return "stopped", "stopped as asked"
         if ready:
             return "live", None
         if self._wanted is not self._spec:
@@ -169,6 +199,9 @@ class Endpoint:
         return min(waits, default=eta.remaining_s(past, {}, None))
 
     def _slot_wait_s(self, slot: Slot) -> int:
+        if slot.replica is not None and slot.replica.state in (State.ASLEEP, State.WAKING):
+            past = self._history.phases(self._spec.endpoint, "resume")
+            return eta.remaining_s(past, {}, "load")
         past = self._history.phases(self._spec.endpoint, slot.cause)
         if slot.retry_at_s is not None or slot.replica is None:
             pause_s = max(0.0, (slot.retry_at_s or 0.0) - self._around.clock.mono_s())

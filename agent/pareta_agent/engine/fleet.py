@@ -130,10 +130,13 @@ class Fleet:
         """Tells the watchdogs how many requests a replica, by name, holds at the front: what they judge by."""
         self._around.in_flight = self._survivors.in_flight = in_flight
 
-    async def sleep(self, endpoint: str, drain: Drain | None = None, drain_s: float | None = None) -> None:
+    async def sleep(
+        self, endpoint: str, drain: Drain | None = None, drain_s: float | None = None, *, keep: bool = False
+    ) -> None:
         """Gives an idle endpoint's devices back: drains and ends its engines; `cold` until `wake` or `want`.
 
-        A shared engine sleeps when all of its endpoints were put to sleep.
+        `keep`: those that can sleep do so instead, with their weights in the host's memory. A shared engine sleeps
+        when all of its endpoints were put to sleep.
         """
         if guest := self._guests.get(endpoint):
             guest.asleep = True
@@ -142,7 +145,7 @@ class Fleet:
             if not all(other.asleep or other.gave_up for other in others):
                 return
         if found := self._endpoints.get(endpoint):
-            found.sleep(drain, self.settings.drain_s if drain_s is None else drain_s)
+            found.sleep(drain, self.settings.drain_s if drain_s is None else drain_s, keep=keep)
             await found.settled()
 
     def wake(self, endpoint: str) -> None:
@@ -191,10 +194,24 @@ class Fleet:
         guests = {name: guest.view() for name, guest in self._guests.items()}
         return FleetView({**views, **guests, **self._shown}, self._complete)
 
+    def keeps(self, engine: str) -> bool:
+        """Whether engines of that name run, or sleep so that a wish for one more endpoint on them wakes them."""
+        return self.runs(engine) or engine in self.asleep_bytes()
+
     def runs(self, engine: str) -> bool:
         """Whether engines of that name hold their devices, or are about to."""
         found = self._endpoints.get(engine)
         return found is not None and found.view().status in ("deploying", "live")
+
+    def sleeps(self, engine: str) -> bool:
+        """Whether engines of that name gave their devices up until they are called."""
+        found = self._endpoints.get(engine)
+        return found is not None and found.view().status == "cold"
+
+    def asleep_bytes(self) -> dict[str, int]:
+        """The engines that sleep, by name, with what their weights have of the host's memory."""
+        found = {name: each.asleep_bytes for name, each in self._endpoints.items()}
+        return {name: kept for name, kept in found.items() if kept is not None}
 
     def lingers(self, engine: str) -> bool:
         """Whether engines of that name gave their devices up, or will, and something of them is still there."""
@@ -202,8 +219,9 @@ class Fleet:
         return found is not None and found.lingers
 
     async def vacate(self, engine: str) -> None:
-        """Returns when nothing lingers of engines that sleep or stop; those that run, or were woken, are left alone."""
+        """Ends engines that sleep; returns when nothing lingers. Those that run, or were woken, are left alone."""
         if (found := self._endpoints.get(engine)) and found.lingers:
+            found.sleep(None, 0.0, keep=False)
             await found.settled()
 
     def know_all(self) -> None:

@@ -58,10 +58,10 @@ class History:
                 self._path.write_text(json.dumps(kept))
 
     def phases(self, endpoint: str, cause: Cause | None = None) -> Sequence[Mapping[str, float]]:
-        """The phases of this endpoint's starts: those of the cause where there are any, else all."""
+        """The phases of this endpoint's starts: those of the cause where there are any, else all that are alike."""
         starts = self._starts.get(endpoint, [])
         alike = [each.phases for each in starts if each.cause == cause]
-        return alike or [each.phases for each in starts]
+        return alike or [each.phases for each in starts if "resume" not in (cause, each.cause)]
 
     def summaries(self) -> tuple[Summary, ...]:
         """One a cause that occurred."""

@@ -22,7 +22,8 @@ _PLAN = TypeAdapter(Plan)
 class Intent:
     """`pid` and `started` are None until the process runs; `segments` are its files in /dev/shm; `ready`: it served.
 
-    `wish` names what the plan was made from; `gpu_free_bytes` is what its GPUs had before it started.
+    `wish` names what the plan was made from; `gpu_free_bytes` is what its GPUs had before it started; `sleeps`: it
+    was started so that it can.
     """
 
     endpoint: str
@@ -40,6 +41,7 @@ class Intent:
     wish: str = ""
     plan: Plan | None = None
     gpu_free_bytes: Mapping[str, int] = field(default_factory=dict)
+    sleeps: bool = False
 
     @property
     def gpus(self) -> tuple[str, ...]:

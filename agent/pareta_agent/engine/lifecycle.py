@@ -1,7 +1,7 @@
 """What may happen to a replica, as a table: every state crossed with every event is a move, late or illegal.
 
-A replica is used once; a restart is a new generation. The table drives; nothing here awaits, logs or reads a
-clock. Why an event was sent, and where the time went, is not its business.
+A replica is used once; a restart is a new generation, waking up is not. The table drives; nothing here awaits, logs
+or reads a clock. Why an event was sent, and where the time went, is not its business.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ class State(Enum):
     FETCHING = "fetching"
     STARTING = "starting"
     READY = "ready"
+    ASLEEP = "asleep"
+    WAKING = "waking"
     DRAINING = "draining"
     STOPPING = "stopping"
     ENDED = "ended"
@@ -27,6 +29,8 @@ class Event(Enum):
     FAILED = "failed"
     EXITED = "exited"
     HUNG = "hung"
+    SLEEP = "sleep"
+    WAKE = "wake"
     STOP = "stop"
     KILL = "kill"
     DRAINED = "drained"
@@ -55,6 +59,7 @@ _MOVES: Mapping[State, Mapping[Event, State]] = {
     },
     _S.STARTING: {
         _E.PASSED: _S.READY,
+        _E.SLEEP: _S.ASLEEP,
         _E.FAILED: _S.STOPPING,
         _E.EXITED: _S.STOPPING,
         _E.HUNG: _S.STOPPING,
@@ -65,7 +70,23 @@ _MOVES: Mapping[State, Mapping[Event, State]] = {
         _E.FAILED: _S.STOPPING,
         _E.EXITED: _S.STOPPING,
         _E.HUNG: _S.STOPPING,
+        _E.SLEEP: _S.ASLEEP,
         _E.STOP: _S.DRAINING,
+        _E.KILL: _S.STOPPING,
+    },
+    _S.ASLEEP: {
+        _E.WAKE: _S.WAKING,
+        _E.FAILED: _S.STOPPING,
+        _E.EXITED: _S.STOPPING,
+        _E.STOP: _S.STOPPING,
+        _E.KILL: _S.STOPPING,
+    },
+    _S.WAKING: {
+        _E.PASSED: _S.READY,
+        _E.FAILED: _S.STOPPING,
+        _E.EXITED: _S.STOPPING,
+        _E.HUNG: _S.STOPPING,
+        _E.STOP: _S.STOPPING,
         _E.KILL: _S.STOPPING,
     },
     _S.DRAINING: {
@@ -84,8 +105,10 @@ _LATE: Mapping[State, frozenset[Event]] = {
     _S.FETCHING: frozenset(),
     _S.STARTING: frozenset(),
     _S.READY: frozenset(),
+    _S.ASLEEP: frozenset(),
+    _S.WAKING: frozenset(),
     _S.DRAINING: frozenset({_E.STOP}),
-    _S.STOPPING: frozenset({_E.FAILED, _E.EXITED, _E.HUNG, _E.STOP, _E.KILL, _E.PASSED, _E.DRAINED}),
+    _S.STOPPING: frozenset(_E) - {_E.BEGIN, _E.FETCHED, _E.GONE},
     _S.ENDED: frozenset(_E) - {_E.BEGIN},
 }
 

@@ -13,7 +13,7 @@ from functools import partial
 
 from pareta_agent import launch
 from pareta_agent.clock import Clock
-from pareta_agent.engine import gpumem, probe
+from pareta_agent.engine import gpumem, probe, slumber
 from pareta_agent.engine.intent import Intent, Intents, boot_id
 from pareta_agent.engine.place import place
 from pareta_agent.engine.process import end_strays, marked
@@ -40,17 +40,27 @@ class Survivors:
 
     def __init__(self, read_gpus: gpumem.ReadGpus, clock: Clock, changed: Callable[[], None]) -> None:
         self._found: dict[tuple[str, int], tuple[Intent, launch.Process]] = {}
+        self._asleep: set[tuple[str, int]] = set()
         self.kept: frozenset[str] = frozenset()
         self.in_flight: Callable[[str], int] = lambda _replica: 0
         self._read_gpus, self._clock, self._changed = read_gpus, clock, changed
 
-    def add(self, intent: Intent, process: launch.Process) -> None:
+    def add(self, intent: Intent, process: launch.Process, *, asleep: bool) -> None:
         self._found[intent.endpoint, intent.index] = (intent, process)
-        self.kept |= {f"{intent.endpoint}/{intent.index}"}
+        if asleep:
+            self._asleep.add((intent.endpoint, intent.index))
+        else:
+            self.kept |= {f"{intent.endpoint}/{intent.index}"}
+
+    def asleep(self, endpoint: str) -> bool:
+        """Whether there are engines of this endpoint to claim, and all of them sleep."""
+        found = {each for each in self._found if each[0] == endpoint}
+        return bool(found) and found <= self._asleep
 
     def forget(self) -> None:
         """They are somebody else's now."""
         self._found.clear()
+        self._asleep.clear()
         self.kept = frozenset()
 
     def plan(self, endpoint: str, wish: str) -> Surviving | None:
@@ -118,7 +128,8 @@ async def reap(settings: EngineSettings, intents: Intents, survivors: Survivors,
     for intent in intents.all():
         process = await _adoptable(settings, intent, {found.pid for found in ours})
         if process is not None:
-            survivors.add(intent, process)
+            socket = place(settings, intent.endpoint, intent.index, intent.generation).socket
+            survivors.add(intent, process, asleep=intent.sleeps and await slumber.sleeps(socket) is True)
             kept.add(process.pid)
 
     def strays() -> list[launch.Stat]:

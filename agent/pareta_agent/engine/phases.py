@@ -10,7 +10,8 @@ from pareta_agent.clock import Clock
 from pareta_agent.engine.vllm.log import Measures
 from pareta_agent.telemetry.events import Emit, Phase
 
-Cause = Literal["deploy", "start", "restart", "wake", "replan"]
+Cause = Literal["deploy", "start", "restart", "wake", "replan", "resume"]
+"""`wake` starts anew what sleep had ended; `resume` wakes an engine that slept with its weights in host memory."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,11 +20,12 @@ from pareta_agent.engine import verdict as verdicts
 from pareta_agent.engine.lifecycle import Event, State, advance
 from pareta_agent.engine.phases import Cause, ColdStart, OnColdStart, PhaseClock
 from pareta_agent.engine.process import EngineProcess, cancel, first
+from pareta_agent.engine.serving import Serving
+from pareta_agent.engine.sleeper import Rest, Sleeper
 from pareta_agent.engine.spec import EngineSettings, EngineSpec
 from pareta_agent.engine.starter import Start, Starter
 from pareta_agent.engine.verdict import Verdict
 from pareta_agent.engine.vllm.log import Measures
-from pareta_agent.engine.watchdog import Watchdog
 from pareta_agent.telemetry.events import Emit
 from pareta_agent.telemetry.events import Event as Told
 
@@ -47,12 +48,14 @@ class Replica:
         on_cold_start: OnColdStart,
         in_flight: Callable[[str], int],
         cause: Cause,
+        rest: Rest,
     ) -> None:
         self.spec = spec
         self.state = State.PENDING
         self.verdict = verdicts.STOPPED
         self.measures = Measures()
         self.ready_at_s: float | None = None
+        self.slept_badly = False
         self.late_events = 0
         self.drain: Drain | None = None
         self.drain_s = settings.drain_s
@@ -65,6 +68,7 @@ class Replica:
         self._on_cold_start = on_cold_start
         self._in_flight = in_flight
         self._cause = cause
+        self._rest = rest
         self._mail: deque[Event] = deque()
         self._mailed = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -78,6 +82,8 @@ class Replica:
             State.FETCHING: self._fetch,
             State.STARTING: self._bring_up,
             State.READY: self._serve,
+            State.ASLEEP: self._sleep,
+            State.WAKING: self._wake,
             State.DRAINING: self._drain,
             State.STOPPING: self._stop,
         }
@@ -91,7 +97,7 @@ class Replica:
 
     async def leave(self) -> None:
         """Whoever cancels `run` next leaves an engine that serves running; one that only starts has its end here."""
-        self._left = self.state in (State.READY, State.DRAINING)
+        self._left = self.state in (State.READY, State.ASLEEP, State.DRAINING)
         if self._start is not None and not self._left and (engine := await self._start.settled()):
             engine.kill()
 
@@ -111,6 +117,11 @@ class Replica:
     def warm(self) -> bool:
         """Whether it came from a standby."""
         return self._start is not None and self._start.warm
+
+    @property
+    def sleeps(self) -> bool:
+        """Whether it serves, and can sleep with its weights in the host's memory."""
+        return self.state is State.READY and self._engine is not None and self._engine.intent.sleeps
 
     @property
     def _engine(self) -> EngineProcess | None:
@@ -176,16 +187,14 @@ class Replica:
         pool.start_begins()
         reading = asyncio.ensure_future(self._read_ahead())
         try:
-            event, verdict = await self._start.run()
+            event = await self._judged(*await self._start.run())
         finally:
             await cancel(reading)
             pool.start_ended(self._settings, self.spec.plan)
         self.measures = self._start.measures
-        if event is not Event.PASSED:
-            self.verdict = await self._explained(event, verdict)
-            return event
-        self.ready_at_s = self._clock.mono_s()
-        self._report("ready")
+        if event in (Event.PASSED, Event.SLEEP):
+            self.ready_at_s = self._clock.mono_s()
+            self._report("ready" if event is Event.PASSED else "asleep")
         return event
 
     async def _read_ahead(self) -> None:
@@ -196,23 +205,34 @@ class Replica:
             )
 
     async def _serve(self) -> Event:
-        """Until the engine ends, or the watchdog has seen enough."""
         assert self._start is not None
-        assert self._start.engine is not None
-        exited = asyncio.ensure_future(self._start.engine.wait())
-        place, told = self.starter.place, self._emit
-        dog = Watchdog(self.spec, place, self._settings, self._clock, self._in_flight, told)
-        watched = asyncio.ensure_future(dog.run())
-        try:
-            await asyncio.wait({exited, watched}, return_when=asyncio.FIRST_COMPLETED)
-            if exited.done():
-                self.verdict = verdicts.of_exit(exited.result(), self._start.last_lines(), ready=True)
-                return Event.EXITED
-            event, verdict = watched.result()
+        serving = Serving(self.starter, self._start, self._rest, self._in_flight, self._emit)
+        return await self._judged(*await serving.run())
+
+    async def _sleep(self) -> Event:
+        self.slept_badly = True
+        event = await self._judged(*await self._sleeper().sleep())
+        self.slept_badly = event is not Event.WAKE
+        return event
+
+    async def _wake(self) -> Event:
+        self._cause, self._reported, self.slept_badly = "resume", False, True
+        self.phases = PhaseClock(self.spec.endpoint, self._clock, self._emit)
+        event = await self._judged(*await self._sleeper().wake(self.phases))
+        self.slept_badly = event is not Event.PASSED
+        if event is Event.PASSED:
+            self.ready_at_s = self._clock.mono_s()
+            self._report("ready")
+        return event
+
+    def _sleeper(self) -> Sleeper:
+        assert self._start is not None
+        return Sleeper(self.starter, self._start, self._rest, self._emit)
+
+    async def _judged(self, event: Event, verdict: Verdict) -> Event:
+        if event in (Event.FAILED, Event.EXITED, Event.HUNG):
             self.verdict = await self._explained(event, verdict)
-            return event
-        finally:
-            await cancel(exited, watched)
+        return event
 
     async def _explained(self, event: Event, verdict: Verdict) -> Verdict:
         """A hang says where the engine stood; it is about to be killed, so this may end it."""
@@ -253,8 +273,10 @@ class Replica:
         """Each start is told once; one that an earlier agent made was told by it."""
         self._reported = True
         failed = outcome == "failed"
-        self.phases.end("failed" if outcome != "ready" else "done", self.verdict.reason if failed else "")
-        if self.starter.adopted is not None:
+        self.phases.end(
+            "done" if outcome in ("ready", "asleep") else "failed", self.verdict.reason if failed else ""
+        )
+        if self.starter.adopted is not None and self._cause != "resume":
             fields = {
                 "replica": self.starter.name,
                 "outcome": outcome,

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+from collections.abc import Coroutine
 from dataclasses import replace
+from typing import Any
 
 from pareta_agent.engine import restart
 from pareta_agent.engine import verdict as verdicts
 from pareta_agent.engine.lifecycle import Event, State
 from pareta_agent.engine.phases import Cause
 from pareta_agent.engine.replica import Drain, Replica
+from pareta_agent.engine.sleeper import Rest
 from pareta_agent.engine.spec import EngineSpec
 from pareta_agent.engine.starter import Starter
 from pareta_agent.engine.surroundings import Surroundings
@@ -21,7 +24,8 @@ from pareta_agent.telemetry.events import Event as Told
 
 
 class Slot:
-    """Keeps one replica of `spec` running. `gave_up` is the terminal verdict, None while there is hope."""
+    """Keeps one replica of `spec` running. `gave_up` is the terminal verdict, None while there is hope; `slept_badly`:
+    an engine of it did not fall asleep, died asleep or did not wake rightly."""
 
     def __init__(self, spec: EngineSpec, index: int, around: Surroundings, cause: Cause) -> None:
         self.spec = spec
@@ -32,6 +36,8 @@ class Slot:
         self._around = around
         self.cause: Cause = cause
         self._plain = False
+        self._rest = Rest()
+        self.slept_badly = False
         self._stopping = False
         self._pause: asyncio.Task[None] | None = None
         self._task = asyncio.create_task(self._guard())
@@ -59,6 +65,15 @@ class Slot:
         where = replica.starter.place
         seats = self.spec.plan.max_num_seqs * self.spec.plan.dp
         return ReplicaView(self.name, where.generation, where.socket, replica.measures.version, seats)
+
+    @property
+    def sleeps(self) -> bool:
+        """Whether its engine serves, and can sleep with its weights in the host's memory."""
+        return self.replica is not None and self.replica.sleeps
+
+    def rest(self, wanted: bool) -> None:
+        """Its engine is to sleep, or no more; one that ends meanwhile is not started before it is to wake."""
+        self._rest.want(wanted)
 
     def kill(self) -> None:
         """No more patience: the engine's group is killed now."""
@@ -97,6 +112,9 @@ class Slot:
         failures = 0
         while True:
             replica = await self._next_replica()
+            if self._rest.wanted and replica.starter.adopted is None and not self._stopping:
+                await self._until_woken()
+                replica = await self._next_replica()
             if self._stopping:
                 return
             self.replica = replica
@@ -105,6 +123,9 @@ class Slot:
             if self._stopping or verdict.wanted:
                 return
             self._tell(replica, verdict)
+            self.slept_badly = self.slept_badly or replica.slept_badly
+            if self._rest.wanted:
+                continue
             settings = self._around.settings.restart
             failures = restart.failures_after(failures, self._ready_s(replica), settings)
             self._plain = replica.warm and replica.ready_at_s is None  # perhaps it was the fork: try without
@@ -152,10 +173,21 @@ class Slot:
             around.on_cold_start,
             around.held,
             self.cause,
+            self._rest,
         )
 
     def _ready_s(self, replica: Replica) -> float:
         return self._around.clock.mono_s() - replica.ready_at_s if replica.ready_at_s is not None else 0.0
+
+    async def _until_woken(self) -> None:
+        self.cause = "wake"
+        await self._pausing(self._rest.until(False))
+
+    async def _pausing(self, pause: Coroutine[Any, Any, None]) -> None:
+        """Until it ends, or the slot is stopped."""
+        self._pause = asyncio.create_task(pause)
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait({self._pause})
 
     async def _wait(self, delay_s: float, failures: int) -> None:
         fields = {
@@ -168,9 +200,7 @@ class Slot:
         }
         self._around.emit(Told("restart_scheduled", "warning", fields))
         self.retry_at_s = self._around.clock.mono_s() + delay_s
-        self._pause = asyncio.create_task(self._around.clock.sleep(delay_s))
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.wait({self._pause})
+        await self._pausing(self._around.clock.sleep(delay_s))
         self.retry_at_s = None
 
     def _tell(self, replica: Replica, verdict: Verdict) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pareta_agent import launch
 from pareta_agent.clock import Clock
-from pareta_agent.engine import gpumem, probe, process
+from pareta_agent.engine import gpumem, probe, process, slumber
 from pareta_agent.engine import verdict as verdicts
 from pareta_agent.engine.intent import Intent, Intents, boot_id
 from pareta_agent.engine.lifecycle import Event
@@ -87,6 +87,7 @@ class Starter:
             gpus=self.gpus,
             shutdown_s=max(1, round(settings.drain_s)),
             remote_code=self.spec.remote_code,
+            sleeps=self.spec.sleeps,
             threads=threads or 1,
         )
         env = command.environment(plan, told, settings.version, launch.environment())
@@ -116,18 +117,29 @@ class Start:
         self._committed = False
 
     async def run(self) -> Outcome:
-        """(PASSED, …), or (FAILED | EXITED | HUNG, why). Raises OSError, AgentError when it cannot begin."""
+        """(PASSED, …), for one that was found asleep (SLEEP, …), or (FAILED | EXITED | HUNG, why).
+
+        Raises OSError, AgentError when it cannot begin.
+        """
         self._phases.begin("spawn")
         self._spawning = asyncio.create_task(self._spawn())
         self.engine = await asyncio.shield(self._spawning)  # a stop must find the process that it has to end
         self._phases.begin("import")
         exited = asyncio.create_task(self.engine.wait())
         try:
-            return await self._until_healthy(exited) or await self._canaries(exited)
+            if failure := await self._until_healthy(exited):
+                return failure
+            if self.engine.intent.sleeps and await slumber.sleeps(self._starter.place.socket):
+                return Event.SLEEP, verdicts.STOPPED
+            return await self.canaries(exited)
         finally:
-            exited.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await exited
+            await process.cancel(exited)
+
+    async def fell_asleep(self, timeout_s: float) -> bool:
+        return await slumber.fell_asleep(self._starter.place.socket, timeout_s)
+
+    async def woke_up(self, timeout_s: float) -> bool:
+        return await slumber.woke_up(self._starter.place.socket, timeout_s)
 
     async def settled(self) -> EngineProcess | None:
         """The process, once it is certain whether there is one; nothing more is begun."""
@@ -163,6 +175,7 @@ class Start:
             wish=starter.spec.wish,
             plan=starter.spec.plan,
             gpu_free_bytes=self.gpu_baseline,
+            sleeps=starter.spec.sleeps,
         )
         if engine := await self._from_standby(
             Order(argv, env, where.log, where.directory, share.cpus), intent
@@ -221,7 +234,8 @@ class Start:
             await clock.sleep(_POLL_S)
         raise AssertionError("it counts for ever")
 
-    async def _canaries(self, exited: asyncio.Task[int | None]) -> Outcome:
+    async def canaries(self, exited: asyncio.Future[int | None]) -> Outcome:
+        """(PASSED, …) when it answers each rightly, else why not; `exited` ends with the engine."""
         starter = self._starter
         for canary in starter.spec.canaries if starter.settings.canary else ():
             answer = await probe.ask(
@@ -238,7 +252,11 @@ class Start:
         self.engine.mark_ready(self.measures.version)
         return Event.PASSED, verdicts.STOPPED
 
-    def _exit(self, exited: asyncio.Task[int | None]) -> Outcome:
+    def ended(self, status: int | None) -> Outcome:
+        """It had served before it ended by itself."""
+        return Event.EXITED, verdicts.of_exit(status, self.last_lines(), ready=True)
+
+    def _exit(self, exited: asyncio.Future[int | None]) -> Outcome:
         return Event.EXITED, verdicts.of_exit(exited.result(), self.last_lines(), ready=False)
 
     def _read_log(self) -> None:

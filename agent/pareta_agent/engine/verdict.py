@@ -34,6 +34,8 @@ class Verdict:
 
 
 STOPPED = Verdict("stopped", "stopped as asked")
+NOT_ASLEEP = Verdict("engine_not_asleep", "the engine could not be put to sleep")
+NOT_WOKEN = Verdict("engine_not_woken", "the engine slept and did not wake")
 
 _SAYS = {
     "memory": "the engine ran out of memory",

@@ -71,6 +71,11 @@ class Watchdog:
         self._wrong = 0
         self._canary: asyncio.Task[probe.Answer] | None = None
 
+    @property
+    def asks(self) -> bool:
+        """Whether it waits for a canary's answer."""
+        return self._canary is not None
+
     async def run(self) -> tuple[Event, Verdict]:
         limit_s = self._settings.progress_s
         progress = Progress(limit_s, self._clock.mono_s())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 
 from pareta_agent.control import wire
 from pareta_agent.control.offer import find, trusts_code
@@ -50,13 +51,14 @@ class Deployment:
         request: Callable[[Resolution, Wanted], PlanRequest],
         healer: Healer,
         emit: Emit,
+        may_sleep: Callable[[Wanted], bool],
         remote_code: bool = False,
     ) -> None:
         self._catalog, self._fleet = catalog, fleet
         self._interpreter, self._request, self._healer, self._emit = interpreter, request, healer, emit
         self._planner, self._places = Planner(inventory, support), places
         self._pins, self._remote_code = Pins(weights, lambda: self._catalog), remote_code
-        self._expected: tuple[Wanted, ...] = ()
+        self._may_sleep, self._expected = may_sleep, tuple[Wanted, ...]()
         self._bases, self._served = dict[str, str](), dict[str, tuple[str, str]]()
         self.reports: dict[str, PlanReport] = {}
 
@@ -155,7 +157,7 @@ class Deployment:
         if (base := self._bases.get(wanted.id, engine)) != engine:
             await self._room(resolution, request, base)
             await self._end(wanted.id)
-        if not (shares(resolution) and self._fleet.runs(engine)):
+        if not (shares(resolution) and self._fleet.keeps(engine)):
             await self._run(engine, wanted, resolution, request, wish)
         if shares(resolution):
             fetch = self._pins.fetch(wanted.id, resolution.adapter) if resolution.adapter else None
@@ -172,7 +174,8 @@ class Deployment:
         while not await self._places.vacated(engine, chosen):
             chosen = await self._plan(engine, wanted, resolution, request, wish)
         fetch = self._pins.fetch(engine, variant_of(resolution, chosen), code=code)
-        spec = engine_order(engine, wanted, resolution, chosen, fetch, code, wish)
+        sleeps = self._may_sleep(wanted) and self._places.keeps_apart(chosen)
+        spec = engine_order(engine, wanted, resolution, chosen, fetch, wish, code=code, sleeps=sleeps)
         self._healer.deployed(spec, self.reports[engine])
         self._share_out()
         await self._fleet.want(spec)
@@ -200,7 +203,7 @@ class Deployment:
         except RegistryError as error:
             return wire.PlanVerdict(id=question.id, verdict="never", reason=error.message)
         request = self._request(resolution, wanted)
-        if shares(resolution) and self._fleet.runs(need_of(wanted, resolution, request).endpoint):
+        if shares(resolution) and self._fleet.keeps(need_of(wanted, resolution, request).endpoint):
             return wire.PlanVerdict(id=question.id, verdict="fits", reason="on an engine that runs already")
         report = await self._report(resolution, request, gpus_of(self._places.running(but=wanted.id)))
         if report.best is not None:
@@ -244,10 +247,7 @@ class Deployment:
             report = PlanReport((Candidate(kept.plan, 0.0, "it runs already"),), ())
             self._planner.adopted(engine, kept.gpu_free_bytes)
         else:
-            running = self._places.running(but=engine)
-            needs = [need_of(wanted, resolution, request), *self._undecided(engine, running)]
-            leaving = self._places.leaving(but=engine)
-            report = await self._planner.report(needs, running, self._healer.measured, leaving)
+            report = await self._best_beside(need_of(wanted, resolution, request))
         if report.best is not None or not self._fleet.runs(engine):
             self.reports[engine] = report
         seconds = time.perf_counter() - begun_s
@@ -259,6 +259,18 @@ class Deployment:
             )
         self._emit(Phase(wanted.id, "plan", "done", seconds, detail=summary(report.best)))
         return report.best
+
+    async def _best_beside(self, need: Need) -> PlanReport:
+        """On what nobody has; else no more than was asked for, on what sleepers left."""
+        places, measured = self._places, self._healer.measured
+        running, asleep = places.running(but=need.endpoint), places.asleep(but=need.endpoint)
+        leaving = places.leaving(but=need.endpoint)
+        needs = [need, *self._undecided(need.endpoint, running)]
+        report = await self._planner.report(needs, asleep | running, measured, leaving)
+        if report.best is None and asleep:
+            least = replace(need.request, replicas=need.request.replicas or 1)
+            report = await self._planner.report([replace(need, request=least)], running, measured, leaving)
+        return report
 
     def _undecided(self, engine: str, running: Mapping[str, Plan]) -> list[Need]:
         """What is to be deployed beside these engines and has no place yet."""

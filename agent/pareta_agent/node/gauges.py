@@ -15,7 +15,7 @@ from pareta_agent.meter.spool import SpoolStats
 from pareta_agent.node.gpus import GpuWatch
 from pareta_agent.node.prefetch import Prefetcher, State
 from pareta_agent.planning.plan import PlanReport
-from pareta_agent.telemetry.events import Event, Phase
+from pareta_agent.telemetry.events import PHASES, Event, Phase
 from pareta_agent.telemetry.metrics import Metrics
 
 STATES: tuple[str, ...] = get_args(EndpointStatus)
@@ -42,6 +42,9 @@ class Gauges:
                     "pareta_endpoint_state", float(endpoint.status == state), endpoint.id, state
                 )
             self._metrics.set("pareta_endpoint_replicas", len(endpoint.replicas), endpoint.id)
+
+    def asleep(self, weights_bytes: Iterable[int]) -> None:
+        self._metrics.set("pareta_asleep_weights_bytes", sum(weights_bytes))
 
     def spool(self, stats: SpoolStats, can_admit: bool) -> None:
         self._metrics.set("pareta_spool_used_ratio", stats.used_ratio)
@@ -118,5 +121,8 @@ class Gauges:
         self._metrics.inc("pareta_cold_starts_total", report.endpoint, report.cause, report.outcome)
         if report.outcome == "ready":
             self._metrics.set("pareta_cold_start_seconds", report.total_s, report.endpoint)
-            for phase, seconds in report.phases.items():
-                self._metrics.set("pareta_cold_start_phase_seconds", seconds, report.endpoint, phase)
+            for phase in PHASES:  # an engine that only woke had fewer than its start before
+                if (seconds := report.phases.get(phase)) is None:
+                    self._metrics.drop("pareta_cold_start_phase_seconds", report.endpoint, phase)
+                else:
+                    self._metrics.set("pareta_cold_start_phase_seconds", seconds, report.endpoint, phase)

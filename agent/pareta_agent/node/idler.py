@@ -1,15 +1,23 @@
-"""Puts endpoints to sleep that nobody has called for a while: their devices are free until the next call wakes them."""
+"""Puts endpoints to sleep that nobody has called for a while: their devices are free until the next call wakes them.
+
+An engine that can sleeps with its weights in the host's memory, where there is room for them; it ends when it has slept
+for long, or when the host runs short. Any other ends at once.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection, Mapping
 
 from pareta_agent.clock import Clock
 from pareta_agent.engine.fleet import Fleet
 from pareta_agent.engine.view import EndpointView
+from pareta_agent.hardware.host import Host, read_host
+from pareta_agent.planning.plan import Plan
 from pareta_agent.telemetry.events import Emit, Event
 
 LOOK_S = 1.0
+_SPARED_PER_CENT, _SHORT_PER_CENT = 10, 5
 LimitS = Callable[[EndpointView], float | None]
 """How long an endpoint may idle, None for ever."""
 
@@ -35,27 +43,66 @@ def due(
     return [e.id for e in endpoints if e.status == "live" and e.runs_on not in busy]
 
 
+def has_room(host: Host, weights_bytes: int) -> bool:
+    """Whether weights may lie in the host's memory, which then can not be swapped out. Pure."""
+    return host.memory_available_bytes - weights_bytes >= host.memory_bytes * _SPARED_PER_CENT // 100
+
+
+def overslept(since_s: Mapping[str, float], now_s: float, limit_s: float, host: Host) -> list[str]:
+    """The sleepers that slept for their limit and, where the host runs short of memory, who slept longest. Pure."""
+    found = [engine for engine, since in since_s.items() if now_s - since > limit_s]
+    short = host.memory_available_bytes < host.memory_bytes * _SHORT_PER_CENT // 100
+    return found or (sorted(since_s, key=lambda engine: since_s[engine])[:1] if short else [])
+
+
 class Idler:
-    """`used_s` is when a replica, by name, was last busy: now while it works, -inf when it never was."""
+    """`plans` is what engines run, by name; `used_s` is when a replica, by name, was last busy: now while it works,
+    -inf when it never was. `asleep_s` is how long weights may lie in the host's memory."""
 
     def __init__(
-        self, fleet: Fleet, used_s: Callable[[str], float], limit_s: LimitS, clock: Clock, emit: Emit
+        self,
+        fleet: Fleet,
+        plans: Callable[[], Mapping[str, Plan]],
+        used_s: Callable[[str], float],
+        limit_s: LimitS,
+        asleep_s: float,
+        clock: Clock,
+        emit: Emit,
     ) -> None:
-        self._fleet, self._used_s, self._limit_s = fleet, used_s, limit_s
+        self._fleet, self._plans, self._used_s = fleet, plans, used_s
+        self._limit_s, self._asleep_s = limit_s, asleep_s
         self._clock, self._emit = clock, emit
         self._live_since_s: dict[str, float] = {}
+        self._asleep_since_s: dict[str, float] = {}
 
     async def run(self) -> None:
         """Until cancelled."""
         while True:
             await self._clock.sleep(LOOK_S)
-            await self._look()
+            await self._put_to_sleep()
+            await self._end_sleepers()
 
-    async def _look(self) -> None:
-        now_s, endpoints = self._clock.mono_s(), self._fleet.view().endpoints.values()
-        live = [e.id for e in endpoints if e.status == "live"]
+    async def _put_to_sleep(self) -> None:
+        now_s, endpoints = self._clock.mono_s(), self._fleet.view().endpoints
+        live = [e.id for e in endpoints.values() if e.status == "live"]
         self._live_since_s = {name: self._live_since_s.get(name, now_s) for name in live}
-        for endpoint in due(endpoints, self._live_since_s, self._used_s, now_s, self._limit_s):
-            idle_s = self._limit_s(self._fleet.view().endpoints[endpoint])
-            self._emit(Event("endpoint_slept", "info", {"endpoint": endpoint, "idle_s": idle_s}))
-            await self._fleet.sleep(endpoint)
+        found = due(endpoints.values(), self._live_since_s, self._used_s, now_s, self._limit_s)
+        # all at once: to end one may take long, and meanwhile another one may be called
+        await asyncio.gather(*(self._sleep(endpoints[name]) for name in found))
+
+    async def _sleep(self, endpoint: EndpointView) -> None:
+        plan = self._plans().get(endpoint.runs_on)
+        keep = self._asleep_s > 0 and plan is not None and has_room(read_host(), plan.all_weights_bytes)
+        fields = {"endpoint": endpoint.id, "idle_s": self._limit_s(endpoint)}
+        self._emit(Event("endpoint_slept", "info", fields))
+        await self._fleet.sleep(endpoint.id, keep=keep)
+
+    async def _end_sleepers(self) -> None:
+        now_s, kept_bytes = self._clock.mono_s(), self._fleet.asleep_bytes()
+        self._asleep_since_s = {name: self._asleep_since_s.get(name, now_s) for name in kept_bytes}
+        if not kept_bytes:
+            return
+        for engine in overslept(self._asleep_since_s, now_s, self._asleep_s, read_host()):
+            fields = {"endpoint": engine, "asleep_s": round(now_s - self._asleep_since_s[engine])}
+            self._emit(Event("sleeper_ended", "info", {**fields, "freed_bytes": kept_bytes[engine]}))
+            await self._fleet.vacate(engine)

@@ -16,7 +16,15 @@ def variant_of(resolution: Resolution, plan: Plan) -> Variant:
 
 
 def engine_order(
-    engine: str, wanted: Wanted, resolution: Resolution, plan: Plan, fetch: Fetch, code: bool, wish: str
+    engine: str,
+    wanted: Wanted,
+    resolution: Resolution,
+    plan: Plan,
+    fetch: Fetch,
+    wish: str,
+    *,
+    code: bool,
+    sleeps: bool,
 ) -> EngineSpec:
     """Engines of the endpoint's own, or those of the base `engine` that it shares and that belongs to nobody."""
     own = not shares(resolution)
@@ -36,6 +44,7 @@ def engine_order(
         listed=wanted.listed,
         wish=wish,
         shared=not own,
+        sleeps=sleeps,
     )
 
 

@@ -27,6 +27,12 @@ class Places:
         """The plans of other engines that hold their devices."""
         return {engine: p for engine, p in self.plans().items() if engine != but and self._fleet.runs(engine)}
 
+    def asleep(self, but: str) -> dict[str, Plan]:
+        """The plans of other engines that sleep: others may have their devices, but had better have what is idle."""
+        return {
+            engine: p for engine, p in self.plans().items() if engine != but and self._fleet.sleeps(engine)
+        }
+
     def seats(self, engine: str, plan: Plan, replicas: int) -> tuple[tuple[str, ...], ...]:
         """Where these engines' plan may run now: on what they have, or on what nobody has, asleep or not."""
         plans = self.plans()
@@ -39,6 +45,10 @@ class Places:
         return {
             engine: p for engine, p in self.plans().items() if engine != but and self._fleet.lingers(engine)
         }
+
+    def keeps_apart(self, plan: Plan) -> bool:
+        """Whether weights in the host's memory would leave the plan's devices to others."""
+        return plan.platform == "cuda" and not self._latest().unified_memory
 
     def free(self, engine: str) -> bool:
         """Whether what the engine ran last may start again now, where it was."""

@@ -23,6 +23,7 @@ from pareta_agent.node.gauges import Gauges
 from pareta_agent.node.gpus import GpuWatch
 from pareta_agent.node.places import Places
 from pareta_agent.node.prefetch import Prefetcher
+from pareta_agent.node.sleep_policy import SleepPolicy
 from pareta_agent.node.summary import summary
 from pareta_agent.telemetry.metrics import Metrics
 
@@ -36,6 +37,7 @@ class Report:
     uplink: Uplink
     deployment: Deployment
     places: Places
+    policy: SleepPolicy
     gpus: GpuWatch
     offer: Offer
     prefetcher: Prefetcher
@@ -86,6 +88,7 @@ class Report:
         """For `pareta-agent status`: plain values."""
         beat, plans, refused = self.heart.view, self.plans(), self.controller.failures
         endpoints = self.fleet.view().endpoints.values() if self.fleet else ()
+        asleep_bytes = self.fleet.asleep_bytes() if self.fleet else {}
         return {
             "endpoints": [
                 {
@@ -96,6 +99,8 @@ class Report:
                     "reason": e.reason,
                     "replicas": len(e.replicas),
                     "retry_after_s": e.retry_after_s,
+                    "idle_sleep_s": self.policy.limit_s(e),
+                    "asleep_bytes": asleep_bytes.get(e.runs_on),
                     "plan": plans.get(e.runs_on),
                     "last_start_s": self._last_start_s.get(e.runs_on),
                     "shared_engine": e.engine,
@@ -121,6 +126,7 @@ class Report:
         if self.fleet:
             self._gauges.endpoints(self.fleet.view())
             self._gauges.starts(self.fleet.start_times())
+            self._gauges.asleep(self.fleet.asleep_bytes().values())
         self._gauges.spool(self._spool.stats(), self._spool.can_admit())
         self._gauges.plans(self.deployment.reports)
         self._gauges.gpus(self.gpus)

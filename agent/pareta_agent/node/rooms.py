@@ -106,6 +106,10 @@ class Rooms:
         """What speaks with the control plane, and what it makes this node do."""
         client, report, settings = self.client, self.report, self.settings
         self.wanted = WantedSource(client)
+        idle_s, asleep_s = settings.engine.idle_sleep_s, settings.engine.asleep_s
+        self.policy = report.policy = SleepPolicy(
+            self.wanted.idle_sleep_s, lambda: self.offer.catalog, idle_s
+        )
         self.keys = KeyCache(client.introspect, clock)
         self.book = CreditBook(self.lease, clock)
         weights = WeightsStore(slices.weights_settings(settings), clock)
@@ -120,6 +124,7 @@ class Rooms:
             lambda *asked: slices.plan_request(settings, self.interpreter.version, *asked),
             self.healer,
             bus,
+            lambda wanted: asleep_s > 0 and self.policy.limit_s(wanted) is not None,
             settings.registry.trust_remote_code,
         )
         self.controller = report.controller = Controller(self.wanted.desired, self.deployment, clock, bus)
@@ -159,9 +164,8 @@ class Rooms:
         self.front = self.report.front = Front(slices.front_settings(self.settings), deps, certificate)
         bus.listen(self.front.heard)
         self.fleet.watch(lambda replica: self.front.load(replica) + self.borrowed(replica))
-        idles_s = self.settings.engine.idle_sleep_s
-        policy = SleepPolicy(self.wanted.idle_sleep_s, lambda: self.offer.catalog, idles_s)
-        self.idler = Idler(self.fleet, self._used_s, policy.limit_s, clock, bus)
+        asleep_s, limit_s = self.settings.engine.asleep_s, self.policy.limit_s
+        self.idler = Idler(self.fleet, self.places.plans, self._used_s, limit_s, asleep_s, clock, bus)
         hold_s = self.settings.front.hold_s
         self.waker = Waker(self.fleet, self.places, self.controller.again, hold_s, clock)
 

@@ -48,6 +48,11 @@ class Plan:
     kv_tokens: int
     flags: tuple[str, ...] = ()
 
+    @property
+    def all_weights_bytes(self) -> int:
+        """On all devices of all replicas."""
+        return self.footprint.weights_bytes * max(1, sum(map(len, self.gpus)))
+
     def group(self, index: int) -> tuple[str, ...]:
         """The GPUs of one replica; none on the CPU."""
         return self.gpus[index] if index < len(self.gpus) else ()

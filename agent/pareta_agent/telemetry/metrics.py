@@ -87,6 +87,7 @@ TABLE: Final[tuple[Series, ...]] = (
     Series("pareta_scrape_errors_total", "counter", "Engines that did not answer a scrape.", ("endpoint",)),
     Series("pareta_endpoint_state", "gauge", "1 for the state an endpoint is in.", ("endpoint", "state")),
     Series("pareta_endpoint_replicas", "gauge", "Replicas that take requests.", ("endpoint",)),
+    Series("pareta_asleep_weights_bytes", "gauge", "Host memory for the weights of engines that sleep."),
     Series(
         "pareta_cold_start_phase_seconds",
         "gauge",

@@ -1,7 +1,9 @@
 /* A libnvidia-ml.so.1 without a GPU: answers from the lines `key=value` of the file that NVML_STUB names.
  *
  * Keys are `driver`, `cuda`, `hang`, and `<index>.<field>` of each device; `<index>.parent` makes a device a MIG
- * instance. A field that is absent is NOT_SUPPORTED. Built with -DOLD_DRIVER it lacks the newer functions.
+ * instance. A field that is absent is NOT_SUPPORTED. Built with -DOLD_DRIVER it lacks the newer functions. Lines
+ * `held PID UUID BYTES` of a file beside it, `.held`, are what processes have of a device's free memory while they
+ * live; the last one of a process counts.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -62,17 +64,57 @@ static Return small(Device device, const char *name, unsigned *out) {
     return result;
 }
 
+static void read_lines(Table *into, const char *path) {
+    FILE *file = fopen(path, "r");
+    while (file && into->count < MAX_LINES && fgets(into->lines[into->count], sizeof into->lines[0], file)) {
+        char *line = into->lines[into->count++];
+        line[strcspn(line, "\n")] = 0;
+    }
+    if (file) fclose(file);
+}
+
+static int lives(int pid) {
+    char path[64], state = 'Z';
+    snprintf(path, sizeof path, "/proc/%d/stat", pid);
+    FILE *file = fopen(path, "r");
+    if (file && fscanf(file, "%*d (%*[^)]) %c", &state) != 1) state = 'Z';
+    if (file) fclose(file);
+    return state != 'Z' && state != 'X';
+}
+
+static unsigned long long held(Device device) {
+    unsigned long long sum = 0, bytes;
+    int seen[MAX_LINES], count = 0, pid;
+    char whose[96];
+    const char *uuid = field(device, "uuid");
+    const Table *now = table;
+    for (int i = now->count - 1; uuid && i >= 0; i--) {
+        if (sscanf(now->lines[i], "held %d %95s %llu", &pid, whose, &bytes) != 3 || strcmp(whose, uuid)) continue;
+        int known = 0;
+        for (int j = 0; j < count; j++) known |= seen[j] == pid;
+        if (!known && lives(pid)) sum += bytes;
+        seen[count++] = pid;
+    }
+    return sum;
+}
+
+static Return left(Device device, unsigned long long *out) {
+    Return result = number(device, "free", out);
+    if (result == OK) *out -= held(device) < *out ? held(device) : *out;
+    return result;
+}
+
 Return nvmlInitWithFlags(unsigned flags) {
     (void)flags;
     const char *path = getenv("NVML_STUB");
     FILE *file = path ? fopen(path, "r") : NULL;
     if (!file) return 9; /* DRIVER_NOT_LOADED */
-    Table *read = calloc(1, sizeof *read);
-    while (read->count < MAX_LINES && fgets(read->lines[read->count], sizeof read->lines[0], file)) {
-        char *line = read->lines[read->count++];
-        line[strcspn(line, "\n")] = 0;
-    }
     fclose(file);
+    Table *read = calloc(1, sizeof *read);
+    char beside[512];
+    snprintf(beside, sizeof beside, "%s.held", path);
+    read_lines(read, path);
+    read_lines(read, beside);
     for (int i = 0; i < MAX_DEVICES; i++) devices[i].index = i;
     table = read;
     if (get("hang")) sleep(600);
@@ -126,7 +168,7 @@ Return nvmlDeviceGetCudaComputeCapability(Device d, int *major, int *minor) {
 }
 Return nvmlDeviceGetMemoryInfo(Device d, Memory *out) {
     Return result = number(d, "total", &out->total);
-    return result == OK ? number(d, "free", &out->free) : result;
+    return result == OK ? left(d, &out->free) : result;
 }
 Return nvmlDeviceGetPciInfo_v3(Device d, Pci *out) {
     memset(out, 0, sizeof *out);
@@ -217,7 +259,7 @@ Return nvmlDeviceGetMemoryInfo_v2(Device d, MemoryV2 *out) {
     Return result = number(d, "total", &out->total);
     if (result != OK) return result;
     number(d, "reserved", &out->reserved);
-    return number(d, "free", &out->free);
+    return left(d, &out->free);
 }
 Return nvmlDeviceGetNumaNodeId(Device d, unsigned *out) { return small(d, "numa", out); }
 Return nvmlDeviceGetFieldValues(Device d, int size, Field *values) {

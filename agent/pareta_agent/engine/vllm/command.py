@@ -29,6 +29,7 @@ class Launch:
     shutdown_s: int = 30
     threads: int = 1
     remote_code: bool = False
+    sleeps: bool = False
 
 
 def arguments(plan: Plan, launch: Launch, version: str) -> list[str]:
@@ -46,6 +47,10 @@ def arguments(plan: Plan, launch: Launch, version: str) -> list[str]:
         args += ["--kv-cache-dtype", plan.kv_cache_dtype]
     if launch.remote_code:
         args.append("--trust-remote-code")
+    if launch.sleeps and plan.platform == "cuda":  # a CPU engine sleeps without it, and keeps all that it has
+        args.append("--enable-sleep-mode")
+    if launch.sleeps:  # its routes are developers' ones, whose logs would say more
+        args.append("--no-log-error-stack")
     if plan.enforce_eager:
         args.append("--enforce-eager")
     args += _layout(plan)
@@ -117,6 +122,8 @@ def environment(plan: Plan, launch: Launch, version: str, inherited: Mapping[str
     )
     if "--enable-lora" in plan.flags:
         env["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "1"  # its socket is reached by nobody but us
+    if launch.sleeps:
+        env["VLLM_SERVER_DEV_MODE"] = "1"  # what it opens is reached by nobody but us
     if plan.platform == "cuda":
         return {**env, "CUDA_VISIBLE_DEVICES": ",".join(launch.gpus)}
     if "uni" in _layout(plan):  # else the CPU platform turns `uni` back into a worker process

@@ -17,13 +17,15 @@ def test_table_is_total() -> None:
 
 
 def test_the_good_life() -> None:
-    """Begin, fetch, pass, stop, drain, gone."""
+    """Begin, fetch, pass, sleep, wake, pass, stop, drain, gone."""
     state = State.PENDING
     seen = []
-    for event in (Event.BEGIN, Event.FETCHED, Event.PASSED, Event.STOP, Event.DRAINED, Event.GONE):
+    night = (Event.SLEEP, Event.WAKE, Event.PASSED)
+    for event in (Event.BEGIN, Event.FETCHED, Event.PASSED, *night, Event.STOP, Event.DRAINED, Event.GONE):
         state = advance(state, event) or state
         seen.append(state)
-    assert seen == list(State)[1:]
+    assert list(dict.fromkeys(seen)) == list(State)[1:]
+    assert seen.count(State.READY) == 2
 
 
 def test_ended_hears_nothing() -> None:

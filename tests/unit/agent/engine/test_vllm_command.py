@@ -118,3 +118,12 @@ def test_remote_code_is_trusted_only_when_told() -> None:
     """The flag is there for a model that catalog and node trust, and for no other."""
     assert "--trust-remote-code" not in arguments(PLAN, LAUNCH, "0.32.0")
     assert "--trust-remote-code" in arguments(PLAN, replace(LAUNCH, remote_code=True), "0.32.0")
+
+
+def test_only_what_may_sleep_is_open_to_developers() -> None:
+    """vLLM's routes for sleep come with others that nobody else must reach, so no other engine has them."""
+    sleeper = replace(LAUNCH, sleeps=True)
+    assert "--enable-sleep-mode" in arguments(GPU, sleeper, "0.25.1")
+    assert environment(GPU, sleeper, "0.32.0", {})["VLLM_SERVER_DEV_MODE"] == "1"
+    assert "--enable-sleep-mode" not in arguments(GPU, LAUNCH, "0.32.0")
+    assert "VLLM_SERVER_DEV_MODE" not in environment(GPU, LAUNCH, "0.32.0", {"VLLM_SERVER_DEV_MODE": "1"})

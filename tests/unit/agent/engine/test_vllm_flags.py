@@ -23,7 +23,15 @@ DATA = Path(__file__).parents[3] / "data" / "vllm_flags.json"
 READ = json.loads(DATA.read_text())
 TABLE: dict[str, set[str]] = {version: set(release["flags"]) for version, release in READ.items()}
 LAUNCH = command.Launch(
-    "ep_x", Path("/w"), Path("/r/s"), Path("/r/t"), Path("/c"), "h/ep_x/0/1", ("GPU-a",), remote_code=True
+    "ep_x",
+    Path("/w"),
+    Path("/r/s"),
+    Path("/r/t"),
+    Path("/c"),
+    "h/ep_x/0/1",
+    ("GPU-a",),
+    remote_code=True,
+    sleeps=True,
 )
 GPU = replace(PLAN, platform="cuda", gpus=(("GPU-a",),), gpu_memory_utilization=0.9, kv_cache_bytes=None)
 PLANS = (

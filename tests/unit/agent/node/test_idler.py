@@ -1,11 +1,12 @@
-"""Who is put to sleep."""
+"""Who is put to sleep, with its weights in host memory or not, and for how long."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from pareta_agent.engine.view import EndpointStatus, EndpointView, ReplicaView
-from pareta_agent.node.idler import due
+from pareta_agent.hardware.host import Host
+from pareta_agent.node.idler import due, has_room, overslept
 
 USED_S = {"ep_a/0": 0.0, "ep_b/0": 95.0, "base-1/0": 0.0, "base-2/0": 0.0}
 
@@ -44,3 +45,19 @@ def test_each_endpoint_has_its_own_limit() -> None:
     since_s = dict.fromkeys(limits_s, 0.0)
     assert due(views, since_s, USED_S.__getitem__, 100.0, lambda e: limits_s[e.id]) == ["ep_a", "ep_b"]
     assert due(views[3:], since_s, USED_S.__getitem__, 1e9, lambda e: limits_s[e.id]) == []
+
+
+def test_weights_stay_where_a_tenth_of_the_host_is_left() -> None:
+    """They cannot be swapped out."""
+    host = Host(8, 1000, 400)
+    assert has_room(host, 300)
+    assert not has_room(host, 301)
+
+
+def test_sleepers_end_after_their_time_or_when_the_host_runs_short() -> None:
+    """All whose time is over; else one at a time, who slept longest first."""
+    since_s = {"ep_new": 90.0, "ep_old": 10.0, "ep_older": 5.0}
+    assert overslept(since_s, 100.0, 80.0, Host(8, 1000, 400)) == ["ep_old", "ep_older"]
+    assert overslept(since_s, 100.0, 3600.0, Host(8, 1000, 400)) == []
+    assert overslept(since_s, 100.0, 3600.0, Host(8, 1000, 49)) == ["ep_older"]
+    assert overslept({}, 100.0, 3600.0, Host(8, 1000, 49)) == []

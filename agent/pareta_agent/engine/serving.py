@@ -1,0 +1,48 @@
+"""One ready engine while it serves: until it ends, its watchdog has seen enough, or it is to sleep and nobody waits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from pareta_agent.engine import verdict as verdicts
+from pareta_agent.engine.lifecycle import Event
+from pareta_agent.engine.process import cancel
+from pareta_agent.engine.sleeper import Rest
+from pareta_agent.engine.starter import Outcome, Start, Starter
+from pareta_agent.engine.watchdog import Watchdog
+from pareta_agent.telemetry.events import Emit
+
+_IDLE_POLL_S = 0.1
+
+
+class Serving:
+    """`in_flight` is how many requests the front holds at a replica, by name."""
+
+    def __init__(
+        self, starter: Starter, start: Start, rest: Rest, in_flight: Callable[[str], int], emit: Emit
+    ) -> None:
+        self._starter, self._start, self._rest, self._in_flight = starter, start, rest, in_flight
+        clock, settings = starter.clock, starter.settings
+        self._dog = Watchdog(starter.spec, starter.place, settings, clock, in_flight, emit)
+
+    async def run(self) -> Outcome:
+        """(SLEEP, …), or (FAILED | EXITED | HUNG, why)."""
+        assert self._start.engine is not None
+        exited = asyncio.ensure_future(self._start.engine.wait())
+        watched = asyncio.ensure_future(self._dog.run())
+        sleepy = asyncio.ensure_future(self._may_sleep())
+        try:
+            await asyncio.wait({exited, watched, sleepy}, return_when=asyncio.FIRST_COMPLETED)
+            if exited.done():
+                return self._start.ended(exited.result())
+            return watched.result() if watched.done() else (Event.SLEEP, verdicts.STOPPED)
+        finally:
+            await cancel(exited, watched, sleepy)
+
+    async def _may_sleep(self) -> None:
+        while True:
+            await self._rest.until(True)
+            if not self._dog.asks and not self._in_flight(self._starter.name):
+                return
+            await self._starter.clock.sleep(_IDLE_POLL_S)

@@ -1,0 +1,96 @@
+"""An engine's sleep, from lying down to proven awake: what the replica does in two of its states.
+
+Asleep it keeps its process and its weights in the host's memory. What does not fall asleep, or wakes up wrong, is
+ended by the replica as after any other failure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+from pareta_agent.engine import gpumem
+from pareta_agent.engine import verdict as verdicts
+from pareta_agent.engine.lifecycle import Event
+from pareta_agent.engine.phases import PhaseClock
+from pareta_agent.engine.process import EngineProcess, cancel
+from pareta_agent.engine.starter import Outcome, Start, Starter
+from pareta_agent.telemetry.events import Emit
+from pareta_agent.telemetry.events import Event as Told
+
+
+class Rest:
+    """Whether an engine is to sleep: a level that others set, and that its owner waits for."""
+
+    def __init__(self) -> None:
+        self.wanted = False
+        self._changed = asyncio.Event()
+
+    def want(self, wanted: bool) -> None:
+        self.wanted = wanted
+        self._changed.set()
+
+    async def until(self, wanted: bool) -> None:
+        while self.wanted != wanted:
+            self._changed.clear()
+            await self._changed.wait()
+
+
+class Sleeper:
+    """`start` has brought up an engine that can sleep."""
+
+    def __init__(self, starter: Starter, start: Start, rest: Rest, emit: Emit) -> None:
+        self._starter, self._start, self._rest, self._emit = starter, start, rest, emit
+        self._limit_s = starter.settings.limits.load_s
+
+    @property
+    def _engine(self) -> EngineProcess:
+        assert self._start.engine is not None
+        return self._start.engine
+
+    async def sleep(self) -> Outcome:
+        """(WAKE, …) when it is to sleep no more, or (FAILED | EXITED, why)."""
+        begun_s = self._starter.clock.mono_s()
+        exited = asyncio.ensure_future(self._engine.wait())
+        asleep = asyncio.ensure_future(self._start.fell_asleep(self._limit_s))
+        over = asyncio.ensure_future(self._rest.until(False))
+        try:
+            await asyncio.wait({exited, asleep}, return_when=asyncio.FIRST_COMPLETED)
+            if not exited.done():
+                if not asleep.result():
+                    return Event.FAILED, verdicts.NOT_ASLEEP
+                await self._tell(self._starter.clock.mono_s() - begun_s)
+                await asyncio.wait({exited, over}, return_when=asyncio.FIRST_COMPLETED)
+            if exited.done():
+                return self._start.ended(exited.result())
+            return Event.WAKE, verdicts.STOPPED
+        finally:
+            await cancel(exited, asleep, over)
+
+    async def wake(self, phases: PhaseClock) -> Outcome:
+        """(PASSED, …) once it is awake and answers rightly, or (FAILED | EXITED | HUNG, why)."""
+        phases.begin("load")
+        exited = asyncio.ensure_future(self._engine.wait())
+        awake = asyncio.ensure_future(self._start.woke_up(self._limit_s))
+        try:
+            await asyncio.wait({exited, awake}, timeout=self._limit_s, return_when=asyncio.FIRST_COMPLETED)
+            if exited.done():
+                return self._start.ended(exited.result())
+            if not awake.done():
+                return Event.HUNG, verdicts.of_hang("load", self._limit_s, [])
+            if not awake.result():
+                return Event.FAILED, verdicts.NOT_WOKEN
+            phases.begin("probe")
+            event, verdict = await self._start.canaries(exited)
+            return event, replace(verdict, permanent=False)  # the same weights loaded anew may well be right
+        finally:
+            await cancel(exited, awake)
+
+    async def _tell(self, seconds: float) -> None:
+        """What it still holds of its GPUs is for whoever wonders about their memory to know."""
+        before = self._start.gpu_baseline
+        seen = await asyncio.to_thread(self._starter.read_gpus) if before else ()
+        now = gpumem.free_by_uuid(seen, tuple(before))
+        kept = sum(max(0, before[uuid] - free) for uuid, free in now.items())
+        fields = {"replica": self._starter.name, "seconds": round(seconds, 3), "gpu_kept_bytes": kept}
+        self._emit(Told("engine_slept", "info", fields))
