@@ -68,7 +68,7 @@ class Ask:
 
 
 def _chat(name: str, **body: Any) -> Ask:
-    return Ask(CHAT, name, {"messages": FOX, "max_tokens": 12, **body})
+    return Ask(CHAT, name, {"messages": FOX, "max_tokens": 6, **body})
 
 
 def _batch(name: str, **body: Any) -> Ask:
@@ -76,7 +76,7 @@ def _batch(name: str, **body: Any) -> Ask:
 
 
 def _text(name: str, **body: Any) -> Ask:
-    return Ask(TEXT, name, {"prompt": "The three primary colours are", "max_tokens": 8, **body})
+    return Ask(TEXT, name, {"prompt": "The three primary colours are", "max_tokens": 4, **body})
 
 
 def _respond(name: str, **body: Any) -> Ask:
@@ -84,7 +84,7 @@ def _respond(name: str, **body: Any) -> Ask:
 
 
 def _message(name: str, **body: Any) -> Ask:
-    return Ask(MESSAGE, name, {"messages": FOX, "max_tokens": 12, **body})
+    return Ask(MESSAGE, name, {"messages": FOX, "max_tokens": 6, **body})
 
 
 CORPUS: tuple[Ask, ...] = (

@@ -74,7 +74,6 @@ def test_an_impossible_context_heals_once_and_is_planned_right_ever_after(
     settings = {
         "PARETA_ENGINE_PYTHON": str(engine_python),
         "PARETA_REGISTRY_CATALOG": str(understated(tmp_path)),
-        "PARETA_ENGINE_STANDBY": "0",
     }
     home = tmp_path / "home"
     with Agent(home, settings=settings) as agent:
