@@ -101,6 +101,18 @@ async def test_the_first_key_is_minted_once_and_shown_to_the_node_alone(tmp_path
 
 
 @pytest.mark.slow
+async def test_a_plane_that_leaves_answers_who_waits(tmp_path: Path) -> None:
+    """Polls of half a minute end with what there is, and hold nobody up."""
+    async with running(tmp_path) as (plane, client):
+        revision = (await client.desired(-1, 0)).revision
+        polls = asyncio.gather(client.desired(revision, 30), client.questions(30))
+        await asyncio.sleep(0.5)
+        await plane.stop()
+        desired, questions = await polls
+    assert (desired.revision, questions) == (revision, [])
+
+
+@pytest.mark.slow
 async def test_the_desired_state_is_polled_long(tmp_path: Path) -> None:
     """The seed's endpoints are wanted with their prices; the same revision waits."""
     async with running(tmp_path) as (_, client):

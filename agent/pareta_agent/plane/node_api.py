@@ -75,7 +75,7 @@ async def desired(_node: Node, plane: ThePlane, revision: int = -1, wait_s: floa
     end_s = plane.clock.mono_s() + min(wait_s, _LONGEST_WAIT_S)
     while True:
         found = await run_in_threadpool(plane.state.desired)
-        if found.revision != revision or plane.clock.mono_s() >= end_s:
+        if found.revision != revision or plane.leaving.is_set() or plane.clock.mono_s() >= end_s:
             return found
         await plane.clock.sleep(_LOOK_EVERY_S)
 
@@ -87,8 +87,12 @@ def observed(node: Node, body: wire.Observed, plane: ThePlane) -> None:
 
 @router.get("/nodes/{node}/questions")
 async def questions(node: Node, plane: ThePlane, wait_s: float = 0.0) -> wire.PlanQuestions:
-    found = await plane.questions.open(node, max(0.0, min(wait_s, _LONGEST_WAIT_S)))
-    return wire.PlanQuestions(server_time=plane.clock.wall_s(), questions=found)
+    end_s = plane.clock.mono_s() + min(wait_s, _LONGEST_WAIT_S)
+    while True:
+        left_s = end_s - plane.clock.mono_s()
+        found = await plane.questions.open(node, max(0.0, min(left_s, _LOOK_EVERY_S)))
+        if found or plane.leaving.is_set() or left_s <= 0:
+            return wire.PlanQuestions(server_time=plane.clock.wall_s(), questions=found)
 
 
 @router.post("/nodes/{node}/verdicts", status_code=204)

@@ -5,6 +5,7 @@ It loads no web framework, so that a command which only looks something up is qu
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from pareta_agent.plane.state import State
 
 @dataclass(frozen=True, slots=True)
 class Plane:
-    """Its parts; `on` a database that has its tables."""
+    """Its parts; `on` a database that has its tables. Who waits for news waits no longer once it is `leaving`."""
 
     clock: Clock
     state: State
@@ -32,6 +33,7 @@ class Plane:
     deployments: Deployments
     measures: Measures
     questions: Questions
+    leaving: asyncio.Event
 
     @classmethod
     def on(cls, database: Database, clock: Clock) -> Plane:
@@ -44,6 +46,7 @@ class Plane:
             Deployments(database, clock),
             Measures(database),
             Questions(),
+            asyncio.Event(),
         )
 
 

@@ -68,7 +68,7 @@ def serve(
     )
     ready = {"port": listener.getsockname()[1]}
     try:
-        _Server(config, ready, log, runner).run(sockets=[listener])
+        _Server(config, ready, log, runner, plane.leaving).run(sockets=[listener])
     finally:
         database.close()
     return 0
@@ -84,10 +84,15 @@ class _Server(uvicorn.Server):
     """Says on stdout when it listens: whoever started it waits for that line."""
 
     def __init__(
-        self, config: uvicorn.Config, ready: dict[str, object], log: Path | None, runner: Runner
+        self,
+        config: uvicorn.Config,
+        ready: dict[str, object],
+        log: Path | None,
+        runner: Runner,
+        leaving: asyncio.Event,
     ) -> None:
         super().__init__(config)
-        self._ready, self._log, self._runner = ready, log, runner
+        self._ready, self._log, self._runner, self._leaving = ready, log, runner, leaving
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -96,6 +101,10 @@ class _Server(uvicorn.Server):
         sys.stdout.flush()
         if self._log is not None:
             _redirect(self._log)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._leaving.set()  # else it would wait for polls whose nodes have hung up
+        await super().shutdown(sockets)
 
 
 def _redirect(log: Path) -> None:
