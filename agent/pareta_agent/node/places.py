@@ -34,7 +34,11 @@ class Places:
         }
 
     def seats(self, engine: str, plan: Plan, replicas: int) -> tuple[tuple[str, ...], ...]:
-        """Where these engines' plan may run now: on what they have, or on what nobody has, asleep or not."""
+        """Where these engines' plan may run now: on what they have, or on what nobody has, asleep or not. What sleeps
+        is moved when it wakes: others may run where it was.
+        """
+        if self._fleet.sleeps(engine):
+            return plan.gpus
         plans = self.plans()
         own = gpus_of({engine: plans[engine]}) if engine in plans else frozenset()
         others = gpus_of({name: each for name, each in plans.items() if name != engine})
@@ -53,7 +57,10 @@ class Places:
     def free(self, engine: str) -> bool:
         """Whether what the engine ran last may start again now, where it was."""
         plan = self.plans().get(engine)
-        return plan is None or not rivals(plan, self.running(engine) | self.leaving(engine))
+        if plan is None:
+            return True
+        sound = seats(plan, len(plan.gpus), self._latest(), frozenset()) == plan.gpus
+        return sound and not rivals(plan, self.running(engine) | self.leaving(engine))
 
     async def vacated(self, engine: str, plan: Plan) -> bool:
         """Waits until what is leaving has left room for the plan; False: by now somebody runs there.
