@@ -8,11 +8,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import postgres as postgres_server
 import pytest
 import uvloop
 from harness import Agent, environment, fake_engine, processes_of
+from xdist.scheduler import LoadFileScheduling
 
 Loop = Callable[[], asyncio.AbstractEventLoop]
 
@@ -30,13 +32,22 @@ def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> d
 TIERS = ("engine", "faults", "integration")
 
 
+class Files(LoadFileScheduling):
+    """A file stays in one process, whose fixtures its tests share; all that runs real engines stays in one together,
+    for two of them want much memory."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "engine" if nodeid.startswith("tests/engine/") else str(super()._split_scope(nodeid))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Files | None:
+    return Files(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes long begins first, so that no process has a long end to itself. A file stays in one process, whose
-    fixtures its tests share; what runs real engines stays in one altogether, for two of them want much memory."""
+    """What takes long begins first, so that no process has a long end to itself."""
     items.sort(key=lambda item: TIERS.index(tier) if (tier := _tier(item)) in TIERS else len(TIERS))
-    for item in items:
-        group = "engine" if item.get_closest_marker("engine") else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
 
 
 def _tier(item: pytest.Item) -> str:

@@ -46,10 +46,10 @@ def found(ask: Ask, direct: httpx.Client, through: httpx.Client, model: str) -> 
 def test_what_differs_is_what_the_table_says(vllm_node, engine_socket):
     """No difference without a row, no row without a difference."""
     direct = httpx.Client(
-        transport=httpx.HTTPTransport(uds=str(engine_socket)), base_url="http://engine", timeout=60
+        transport=httpx.HTTPTransport(uds=str(engine_socket)), base_url="http://engine", timeout=240
     )
     through = httpx.Client(
-        base_url=vllm_node.root, headers={"authorization": f"Bearer {vllm_node.key}"}, timeout=60
+        base_url=vllm_node.root, headers={"authorization": f"Bearer {vllm_node.key}"}, timeout=240
     )
     seen: dict[tuple[str, str, str], list[str]] = {}
     with direct, through:
