@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from moneylab.mutate import MUTANTS, PACKAGE
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SUITE = runpy.run_path(str(BENCHMARKS / "faults.py"))
@@ -27,6 +28,11 @@ def test_a_row_holds(fault: str) -> None:
     assert row["holds"]
     assert (row["lost"], row["double"]) == (0, 0)
     assert row["admitted"] == row["outcomes"] + row["open"] > 0
+
+
+def test_every_safeguard_is_where_it_is_taken_away() -> None:
+    """In one place: a mutant that changes nothing proves nothing."""
+    assert [m.without for m in MUTANTS if (PACKAGE / m.file).read_text().count(m.old) != 1] == []
 
 
 def test_every_safeguard_is_missed_when_it_is_gone() -> None:
