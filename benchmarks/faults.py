@@ -4,7 +4,8 @@
 
 The claim under test: no client-visible completion is lost or counted twice. One row a fault: what was lost, what was
 counted double, what was admitted, how much of that has an outcome, what is still open, by an oracle outside of the node
-(tests/moneylab). A row holds when nothing was lost or doubled and admitted = outcomes + open. Takes twenty minutes.
+(tests/moneylab). A row holds when nothing was lost or doubled and admitted = outcomes + open. Takes three quarters of
+an hour.
 """
 
 from __future__ import annotations
