@@ -7,7 +7,7 @@ for long, or when the host runs short. Any other ends at once.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Mapping
 
 from pareta_agent.clock import Clock
 from pareta_agent.engine.fleet import Fleet
@@ -43,9 +43,15 @@ def due(
     return [e.id for e in endpoints if e.status == "live" and e.runs_on not in busy]
 
 
-def has_room(host: Host, weights_bytes: int) -> bool:
-    """Whether weights may lie in the host's memory, which then can not be swapped out. Pure."""
-    return host.memory_available_bytes - weights_bytes >= host.memory_bytes * _SPARED_PER_CENT // 100
+def with_room(engines: Iterable[str], plans: Mapping[str, Plan], host: Host) -> frozenset[str]:
+    """Those whose weights may all lie in the host's memory, which then cannot be swapped out; first come. Pure."""
+    left_bytes = host.memory_available_bytes - host.memory_bytes * _SPARED_PER_CENT // 100
+    found = set[str]()
+    for engine in dict.fromkeys(engines):
+        if engine in plans and plans[engine].all_weights_bytes <= left_bytes:
+            left_bytes -= plans[engine].all_weights_bytes
+            found.add(engine)
+    return frozenset(found)
 
 
 def overslept(since_s: Mapping[str, float], now_s: float, limit_s: float, host: Host) -> list[str]:
@@ -87,15 +93,17 @@ class Idler:
         live = [e.id for e in endpoints.values() if e.status == "live"]
         self._live_since_s = {name: self._live_since_s.get(name, now_s) for name in live}
         found = due(endpoints.values(), self._live_since_s, self._used_s, now_s, self._limit_s)
+        if not found:
+            return
+        engines = [endpoints[name].runs_on for name in found] if self._asleep_s > 0 else []
+        keep = with_room(engines, self._plans(), read_host())
         # all at once: to end one may take long, and meanwhile another one may be called
-        await asyncio.gather(*(self._sleep(endpoints[name]) for name in found))
+        await asyncio.gather(*(self._sleep(endpoints[name], keep) for name in found))
 
-    async def _sleep(self, endpoint: EndpointView) -> None:
-        plan = self._plans().get(endpoint.runs_on)
-        keep = self._asleep_s > 0 and plan is not None and has_room(read_host(), plan.all_weights_bytes)
+    async def _sleep(self, endpoint: EndpointView, keep: Container[str]) -> None:
         fields = {"endpoint": endpoint.id, "idle_s": self._limit_s(endpoint)}
         self._emit(Event("endpoint_slept", "info", fields))
-        await self._fleet.sleep(endpoint.id, keep=keep)
+        await self._fleet.sleep(endpoint.id, keep=endpoint.runs_on in keep)
 
     async def _end_sleepers(self) -> None:
         now_s, kept_bytes = self._clock.mono_s(), self._fleet.asleep_bytes()

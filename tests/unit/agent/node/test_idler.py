@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+
+from engine_plans import PLAN
 
 from pareta_agent.engine.view import EndpointStatus, EndpointView, ReplicaView
 from pareta_agent.hardware.host import Host
-from pareta_agent.node.idler import due, has_room, overslept
+from pareta_agent.node.idler import due, overslept, with_room
+from pareta_agent.planning.plan import Plan
 
 USED_S = {"ep_a/0": 0.0, "ep_b/0": 95.0, "base-1/0": 0.0, "base-2/0": 0.0}
 
@@ -47,11 +51,20 @@ def test_each_endpoint_has_its_own_limit() -> None:
     assert due(views[3:], since_s, USED_S.__getitem__, 1e9, lambda e: limits_s[e.id]) == []
 
 
+def weighing(size_bytes: int) -> Plan:
+    """Half of it on each of two GPUs."""
+    footprint = replace(PLAN.footprint, weights_bytes=size_bytes // 2)
+    return replace(PLAN, gpus=(("GPU-0", "GPU-1"),), footprint=footprint)
+
+
 def test_weights_stay_where_a_tenth_of_the_host_is_left() -> None:
-    """They cannot be swapped out."""
-    host = Host(8, 1000, 400)
-    assert has_room(host, 300)
-    assert not has_room(host, 301)
+    """They cannot be swapped out. Those of one look come one after the other, each engine once."""
+    plans = {name: weighing(size) for name, size in (("ep_a", 100), ("ep_b", 202), ("base-1", 200))}
+    assert with_room(["ep_a", "ep_b", "base-1", "base-1", "ep_gone"], plans, Host(8, 1000, 400)) == {
+        "ep_a",
+        "base-1",
+    }
+    assert with_room(["ep_a"], plans, Host(8, 1000, 199)) == frozenset()
 
 
 def test_sleepers_end_after_their_time_or_when_the_host_runs_short() -> None:
