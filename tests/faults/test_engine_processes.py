@@ -80,6 +80,30 @@ async def test_engine_that_dies_of_the_question_is_a_crash(make: Make) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("flags", [("--freeze",), ()], ids=["asked its canary", "serving"])
+async def test_a_core_that_dies_takes_its_leader_with_it(make: Make, flags: tuple[str, ...]) -> None:
+    """The leader lives on and would keep its callers waiting: within seconds it is ended, and the next one starts."""
+    made = make("--fork-child", *flags)
+    await made.fleet.want(spec())
+    async with asyncio.timeout(20):
+        while not any(getattr(told, "phase", "") == "probe" for told in made.told):
+            await asyncio.sleep(0.01)
+    if not flags:
+        await made.until(lambda view: view.status == "live")
+    await asyncio.sleep(0.2)
+    intent = made.fleet._intents.read("ep_x", 0)
+    (child,) = [found for found in marked(made.settings.home_id) if intent and found.parent == intent.pid]
+    os.kill(child.pid, signal.SIGKILL)
+    async with asyncio.timeout(10):
+        while not made.events("engine_ended"):
+            await asyncio.sleep(0.02)
+    assert made.events("engine_ended")[0].fields["code"] == "engine_died"
+    async with asyncio.timeout(10):
+        while (newer := made.fleet._intents.read("ep_x", 0)) is None or newer.generation < 2:
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.slow
 async def test_kill_and_adopt_again_and_again(tmp_path: Path) -> None:
     """Ten agents in a row, each killed: one engine serves throughout, under one pid."""
     made_settings = settings(tmp_path)

@@ -20,15 +20,17 @@ from pareta_agent.engine.place import Place
 from pareta_agent.errors import HostError
 
 _KILL_DEADLINE_S = 15.0
+_FOLLOWS_S = 1.5
 
 
 class EngineProcess:
-    """A running engine and the record of it. `wait` ends when its leader does, whatever became of the others."""
+    """A running engine and the record of it."""
 
     def __init__(self, process: launch.Process, place: Place, intents: Intents, intent: Intent) -> None:
         self._process = process
         self._place = place
         self._intents = intents
+        self._cores: list[launch.Process] = []
         self.intent = intent
 
     @property
@@ -40,7 +42,25 @@ class EngineProcess:
         return self._process.alive
 
     async def wait(self) -> int | None:
-        return await self._process.wait()
+        """Until its leader ends, or one of its cores has and the leader does not follow: vLLM's does not while somebody
+        waits for an answer that nobody will give. The leader's exit status, None where it is unknown.
+        """
+        leader, *cores = (asyncio.ensure_future(each.wait()) for each in (self._process, *self._cores))
+        try:
+            await asyncio.wait({leader, *cores}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({leader}, timeout=_FOLLOWS_S)
+            return leader.result() if leader.done() else None
+        finally:
+            await cancel(leader, *cores)
+
+    def notice_cores(self) -> None:
+        """Remembers its leader's children that compute, by their size; what is helped by others can do without them."""
+        children = {
+            found: _resident_pages(found.pid) for found in self._process.group() if found.parent == self.pid
+        }
+        least = max(children.values(), default=0) / 2
+        cores = [found for found, pages in children.items() if pages >= least]
+        self._cores = [launch.Process(found.pid, found.started) for found in cores]
 
     def notice_segments(self) -> None:
         """Records the segments of shared memory that it has by now: when it dies at once, nobody could ask it then."""
@@ -150,6 +170,13 @@ def shared_memory(pid: int) -> set[str]:
         return set()
     paths = (line.split(maxsplit=5)[5] for line in lines if "/dev/shm/" in line)
     return {Path(path).name for path in paths if not path.endswith("(deleted)")}
+
+
+def _resident_pages(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except OSError:
+        return 0
 
 
 async def end_strays(strays: Callable[[], Iterable[launch.Stat]], deadline_s: float) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from pareta_agent import launch
 from pareta_agent.clock import Clock
@@ -32,6 +33,7 @@ from pareta_agent.engine.vllm import log as vllm_log
 from pareta_agent.errors import HostError
 from pareta_agent.hardware.cores import cores_near
 from pareta_agent.planning.share import Share
+from pareta_registry.catalog import Canary
 
 _POLL_S = 0.1
 _LOOKS_AT_MEMORY = 3
@@ -129,8 +131,12 @@ class Start:
         try:
             if failure := await self._until_healthy(exited):
                 return failure
-            if self.engine.intent.sleeps and await slumber.sleeps(self._starter.place.socket):
-                return Event.SLEEP, verdicts.STOPPED
+        finally:
+            await process.cancel(exited)
+        if self.engine.intent.sleeps and await slumber.sleeps(self._starter.place.socket):
+            return Event.SLEEP, verdicts.STOPPED
+        exited = asyncio.create_task(self.engine.wait())  # its cores are known now
+        try:
             return await self.canaries(exited)
         finally:
             await process.cancel(exited)
@@ -227,6 +233,7 @@ class Start:
             if socket.exists() and await probe.healthy(socket):
                 self._phases.begin("probe")
                 self.engine.notice_segments()
+                self.engine.notice_cores()
                 return None
             limit_s: float = getattr(self._starter.settings.limits, f"{self._phases.current}_s")
             if clock.mono_s() - self._phases.moved_s > limit_s:
@@ -236,21 +243,30 @@ class Start:
 
     async def canaries(self, exited: asyncio.Future[int | None]) -> Outcome:
         """(PASSED, …) when it answers each rightly, else why not; `exited` ends with the engine."""
-        starter = self._starter
-        for canary in starter.spec.canaries if starter.settings.canary else ():
-            answer = await probe.ask(
-                starter.place.socket, starter.spec.endpoint, canary, starter.settings.limits.probe_s
-            )
+        for canary in self._starter.spec.canaries if self._starter.settings.canary else ():
+            answer = await self._answer(canary, exited)
+            if answer is None:
+                return self._exit(exited)
             if not answer.passed:
-                if answer.text is None:  # it may be dying of the question: its end says more than its silence
-                    await asyncio.wait({exited}, timeout=_LAST_WORDS_S)
-                    if exited.done():
-                        return self._exit(exited)
                 return Event.FAILED, verdicts.of_canary(canary, answer)
         self._read_log()
         assert self.engine is not None
         self.engine.mark_ready(self.measures.version)
         return Event.PASSED, verdicts.STOPPED
+
+    async def _answer(self, canary: Canary, exited: asyncio.Future[int | None]) -> probe.Answer | None:
+        """None when it ended over the question: that says more than its silence."""
+        starter = self._starter
+        limit_s = starter.settings.limits.probe_s
+        asked = asyncio.create_task(probe.ask(starter.place.socket, starter.spec.endpoint, canary, limit_s))
+        try:
+            either: set[asyncio.Future[Any]] = {asked, exited}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if not asked.done() or asked.result().text is None:
+                await asyncio.wait({exited}, timeout=_LAST_WORDS_S)
+            return None if exited.done() else asked.result()
+        finally:
+            await process.cancel(asked)
 
     def ended(self, status: int | None) -> Outcome:
         """It had served before it ended by itself."""
