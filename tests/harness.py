@@ -92,6 +92,23 @@ class Agent:
         """kill -9 of the agent alone, as the OOM killer would."""
         self.stop(signal.SIGKILL)
 
+    def successor(self) -> Agent:
+        """The next agent of this home, with the same settings, which begins to take over."""
+        told = {name: value for name, value in self.env.items() if name.startswith("PARETA_")}
+        return Agent(self.home, "--upgrade", settings=told)
+
+    def upgrade(self) -> None:
+        """A successor takes this one's place, here too; without a trace where it does not come up."""
+        successor = self.successor()
+        try:
+            successor.ready()
+            assert self.process.wait(30) == 0
+        except BaseException:
+            successor.kill()
+            raise
+        self.stop()
+        vars(self).update(vars(successor))
+
     def command(self, *argv: str, timeout_s: float = 30.0) -> subprocess.CompletedProcess[str]:
         """Another `pareta-agent` command under the same home."""
         return subprocess.run(

@@ -7,14 +7,15 @@ import itertools
 import json
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
 
 ENDPOINT = "ep_contract_kie"
-_NUMBERS = itertools.count()  # the same question at two deaths would be put in quarantine
+# The same question at two deaths would be put in quarantine.
+_EACH_ONCE = (f"Count on from {number}." for number in itertools.count())
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,8 @@ class Call:
     request_id: str | None
     said: str
     tokens: int = 0
+    question: str = ""
+    text: str = ""
 
     @property
     def typed(self) -> bool:
@@ -36,9 +39,18 @@ class Call:
 class Load:
     """Callers who ask again and again, once at least, half of them for streams."""
 
-    def __init__(self, base_url: str, key: str, callers: int = 4, tokens: int = 24) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        key: str,
+        callers: int = 4,
+        tokens: int = 24,
+        endpoint: str = ENDPOINT,
+        questions: Iterator[str] = _EACH_ONCE,
+    ) -> None:
         self.calls: list[Call] = []
-        self._url, self._tokens = f"{base_url}/chat/completions", tokens
+        self._url, self._questions = f"{base_url}/chat/completions", questions
+        self._ask = {"model": endpoint, "max_tokens": tokens, "temperature": 0}
         self._headers = {"authorization": f"Bearer {key}"}
         self._stop = asyncio.Event()
         self._tasks = [asyncio.create_task(self._run(stream=n % 2 == 0)) for n in range(callers)]
@@ -60,40 +72,41 @@ class Load:
                     await asyncio.sleep(0.1)
 
     async def _call(self, session: aiohttp.ClientSession, *, stream: bool) -> Call:
-        body: dict[str, Any] = {
-            "model": ENDPOINT,
-            "messages": [{"role": "user", "content": f"Count on from {next(_NUMBERS)}."}],
-            "max_tokens": self._tokens,
-        }
+        question = next(self._questions)
+        body: dict[str, Any] = {**self._ask, "messages": [{"role": "user", "content": question}]}
         if stream:
             body |= {"stream": True, "stream_options": {"include_usage": True}}
-        begun_s, request_id, said, tokens, text = time.monotonic(), None, "", 0, b""
+        begun_s, request_id, text = time.monotonic(), None, b""
         try:
             async with session.post(self._url, json=body) as response:
                 request_id = response.headers.get("x-request-id")
                 async for chunk in response.content.iter_any():
                     text += chunk
-                said, tokens = _judged(response.status, text.decode(), stream=stream)
+                judged = _judged(response.status, text.decode(), stream=stream)
         except aiohttp.ClientPayloadError:
-            said, tokens = _judged(200, text.decode(), stream=True)
+            judged = _judged(200, text.decode(), stream=True)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            said = type(error).__name__
-        return Call(begun_s, time.monotonic(), request_id, said, tokens)
+            judged = (type(error).__name__, 0, "")
+        said, tokens, answer = judged
+        return Call(begun_s, time.monotonic(), request_id, said, tokens, question, answer)
 
 
-def _judged(status: int, text: str, *, stream: bool) -> tuple[str, int]:
-    """What the caller of an answer knows, and its tokens."""
+def _judged(status: int, text: str, *, stream: bool) -> tuple[str, int, str]:
+    """What the caller of an answer knows, its tokens and its text."""
     if status != 200:
-        return str(json.loads(text)["error"]["code"]), 0
+        return str(json.loads(text)["error"]["code"]), 0, ""
     if not stream:
-        return "whole", int(json.loads(text)["usage"]["completion_tokens"])
+        whole = json.loads(text)
+        answer = whole["choices"][0]["message"]["content"]
+        return "whole", int(whole["usage"]["completion_tokens"]), answer
     lines = [line[6:] for line in text.splitlines() if line.startswith("data: ")]
     events = [json.loads(line) for line in lines if line != "[DONE]"]
     if errors := [event["error"] for event in events if "error" in event]:
-        return str(errors[0]["code"]), 0
+        return str(errors[0]["code"]), 0, ""
     if not text.endswith("data: [DONE]\n\n"):
-        return "connection closed", 0
-    return "whole", int(events[-1]["usage"]["completion_tokens"])
+        return "connection closed", 0, ""
+    pieces = (choice["delta"].get("content") or "" for event in events for choice in event["choices"])
+    return "whole", int(events[-1]["usage"]["completion_tokens"]), "".join(pieces)
 
 
 def in_flight(calls: Sequence[Call], moment_s: float) -> list[Call]:

@@ -118,7 +118,7 @@ def test_a_killed_agent_takes_its_engine_over_again(node: Callable[..., Agent]) 
 
 
 @pytest.mark.long
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_fifty_times(node: Callable[..., Agent]) -> None:
     """The same fifty times in a row."""
     check(*kill_and_start_again(node, 50))
