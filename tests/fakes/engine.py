@@ -73,6 +73,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     p.add_argument("--pipeline-parallel-size", type=int, default=1)
     p.add_argument("--least-stages", type=int, default=1, help="out of memory with fewer pipeline stages")
     p.add_argument("--freeze", action="store_true", help="take requests, answer health only")
+    p.add_argument("--health", type=int, default=200, help="status of /health")
     p.add_argument("--hang-up-next", action="store_true", help="close instead of the next answer")
     p.add_argument("--die-of", default=None, help="crash (exit 0) at a request that holds this word")
     p.add_argument("--wrong-text", action="store_true", help="fail the canary")
@@ -170,7 +171,7 @@ class Connection(asyncio.Protocol):
         flags = self.flags
         self.engine.heard.append(f"{method} {path}")
         if path == "/health":
-            self.send(200, b"")
+            self.send(flags.health, b"")
         elif path == "/version":
             self.send_json(200, {"version": VERSION})
         elif path == "/metrics":

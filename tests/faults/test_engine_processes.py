@@ -103,6 +103,16 @@ async def test_a_core_that_dies_takes_its_leader_with_it(make: Make, flags: tupl
             await asyncio.sleep(0.02)
 
 
+async def test_a_server_that_says_its_core_is_gone_is_not_waited_for(make: Make) -> None:
+    """It died before anybody had asked: the server listens, would say so for ever, and is ended."""
+    made = make("--health", "503")
+    await made.fleet.want(spec())
+    async with asyncio.timeout(10):
+        while not made.events("engine_ended"):
+            await asyncio.sleep(0.02)
+    assert made.events("engine_ended")[0].fields["code"] == "engine_died"
+
+
 @pytest.mark.slow
 async def test_kill_and_adopt_again_and_again(tmp_path: Path) -> None:
     """Ten agents in a row, each killed: one engine serves throughout, under one pid."""

@@ -15,6 +15,7 @@ import aiohttp
 from pareta_agent.telemetry.events import Event
 from pareta_registry.catalog import Canary
 
+DEAD = 503
 _HEALTH_TIMEOUT_S = 5.0
 FAULTS = (aiohttp.ClientError, OSError, asyncio.TimeoutError)
 
@@ -38,16 +39,20 @@ class Answer:
         return Event("canary_answered", "debug", {**where, "passed": self.passed, **used})
 
 
-async def healthy(socket: Path) -> bool:
-    """Whether the engine says 200 on /health."""
+async def health(socket: Path) -> int | None:
+    """What the engine says on /health: 200, `DEAD` once its core is gone; None when it does not answer."""
     try:
         async with (
             session(socket, _HEALTH_TIMEOUT_S) as opened,
             opened.get("http://engine/health") as response,
         ):
-            return response.status == 200
+            return response.status
     except FAULTS:
-        return False
+        return None
+
+
+async def healthy(socket: Path) -> bool:
+    return await health(socket) == 200
 
 
 async def metrics(socket: Path, timeout_s: float) -> str | None:

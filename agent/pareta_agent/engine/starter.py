@@ -230,7 +230,10 @@ class Start:
                 self.engine.notice_segments()
             if exited.done():
                 return self._exit(exited)
-            if socket.exists() and await probe.healthy(socket):
+            health = await probe.health(socket) if socket.exists() else None
+            if health == probe.DEAD:
+                return self._exit(exited)
+            if health == 200:
                 self._phases.begin("probe")
                 self.engine.notice_segments()
                 self.engine.notice_cores()
@@ -273,7 +276,8 @@ class Start:
         return Event.EXITED, verdicts.of_exit(status, self.last_lines(), ready=True)
 
     def _exit(self, exited: asyncio.Future[int | None]) -> Outcome:
-        return Event.EXITED, verdicts.of_exit(exited.result(), self.last_lines(), ready=False)
+        status = exited.result() if exited.done() else None
+        return Event.EXITED, verdicts.of_exit(status, self.last_lines(), ready=False)
 
     def _read_log(self) -> None:
         lines = self._tail.read()
