@@ -48,8 +48,9 @@ def sure_of(node: Address) -> dict[str, str]:
                 logprobs=True,
                 top_logprobs=2,
             )
-            words = itertools.takewhile(clear, answer.choices[0].logprobs.content)
-            found[question] = "".join(word.token for word in words)
+            said = answer.choices[0]
+            words = itertools.takewhile(clear, said.logprobs.content)
+            found[question] = said.message.content[: sum(len(word.token) for word in words)]
     assert sum(map(len, found.values())) > SURE_CHARACTERS, found
     return found
 
