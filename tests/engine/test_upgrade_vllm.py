@@ -61,11 +61,11 @@ def clear(word: ChatCompletionTokenLogprob) -> bool:
 
 
 async def loaded(node: Address) -> Load:
-    """Six callers, half of them for streams; returns once each question was answered."""
+    """Four callers, half of them for streams; returns once each question was answered."""
     load = Load(
         node.base_url,
         node.key,
-        callers=6,
+        callers=4,
         tokens=32,
         endpoint=node.endpoint,
         questions=itertools.cycle(QUESTIONS),
