@@ -75,7 +75,7 @@ async def test_kill_9_of_the_agent_loses_no_completion(start: Start, figures: Fi
 
 async def test_a_caller_may_leave_at_any_chunk(start: Start, figures: Figures) -> None:
     """Gone midway is a partial without a debit; gone after the last choice's end is a completion."""
-    agent = start("--slow-token", "0.005")
+    agent = start("--slow-token", "0.02")
     ready = await asyncio.to_thread(agent.ready)
     async with session_of(ready["api_key"]) as session:
         seen = [await stream(session, ready, leave_after=chunk) for chunk in range(15)]

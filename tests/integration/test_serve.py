@@ -91,8 +91,8 @@ def test_a_call_is_answered_metered_and_debited_once(start):
     assert [row["outcome"] for row in rows] == ["completed"] * 3
     assert all(row["debit_micro_usd"] > 0 for row in rows)
     assert set(rows[0]) == {
-        *("request_id", "endpoint", "org", "outcome", "input_tokens", "output_tokens"),
-        *("debit_micro_usd", "epoch", "sequence"),
+        *("request_id", "endpoint", "org", "outcome", "input_tokens", "cached_tokens", "output_tokens"),
+        *("reasoning_tokens", "debit_micro_usd", "epoch", "sequence"),
     }
     assert agent.stop() == 0
     assert agent.usage() == rows
