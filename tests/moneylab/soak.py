@@ -3,7 +3,7 @@
 The whole agent on the fake engine: streams, documents, several answers, callers who leave, refusals. What breaks is the
 agent, its engine or its plane, by kill -9 or by being frozen. In the second half the agent itself is spared, so that
 its descriptors can be followed, and its memory once it has warmed up: a new agent's heap grows by some 7 MiB in its
-first minutes (arenas, caches, buffers at their largest), which says nothing of the hours after.
+first minutes, in ever rarer steps, while what is in use of it stays the same; that says nothing of the hours after.
 """
 
 from __future__ import annotations
