@@ -46,7 +46,8 @@ def detail_of(made: Room, name: str) -> set[str]:
 
 async def closed(made: Room) -> None:
     await made.fleet.close(5)
-    assert made.left_behind()[0] == []
+    assert made.left_behind() == ([], [])
+    made.settings.run_dir.rmdir()
 
 
 async def test_two_engines_have_a_node_each(tmp_path: Path) -> None:
