@@ -91,7 +91,8 @@ async def test_two_nodes_share_a_plane_and_not_their_chains(
             await asyncio.gather(*(spool.finish(record(f"n{number + 1}-{n}")) for n in range(200)))
         drained = await asyncio.gather(*(uplink.drained(20) for _, _, uplink in nodes))
         assert drained == [True, True]
-        assert [(row.id, row.state) for row in books.nodes.rows()] == [("n1", "starting"), ("n2", "starting")]
+        assert [row.id for row in books.nodes.rows()] == ["n1", "n2"]
+        assert {row.state for row in books.nodes.rows()} <= {"starting", "ready"}  # as their first beats come
     rows = books.ledger.rows()
     assert sorted(row["request_id"] for row in rows) == sorted(f"{n}-{i}" for n in tokens for i in range(200))
     assert {(row["request_id"][:2], row["source"].split("/")[4]) for row in rows} == {
