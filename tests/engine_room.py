@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -105,3 +107,23 @@ def spec(endpoint: str = "ep_x", **changes: object) -> EngineSpec:
         "canaries": (CANARY,),
     }
     return EngineSpec(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+@asynccontextmanager
+async def rooms_in(root: Path, *, heirs: bool = False) -> AsyncIterator[Callable[..., Room]]:
+    """Makes fleets over one state directory; in the end nothing of them is left. `heirs`: each took over from the one
+    before, so only the last has anything to close."""
+    rooms: list[Room] = []
+
+    def make(*flags: str, **changes: object) -> Room:
+        rooms.append(room(settings(root, flags, **changes)))
+        return rooms[-1]
+
+    yield make
+    ended = rooms[-1:] if heirs else rooms
+    for made in ended:
+        made.fleet.hurry()
+        await made.fleet.close(1)
+    for made in ended:
+        assert made.left_behind() == ([], [])
+        shutil.rmtree(made.settings.run_dir, ignore_errors=True)

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
-from engine_room import FAKE, Room, room, settings, spec
+from engine_room import FAKE, Room, room, rooms_in, settings, spec
 
 from pareta_agent.engine.process import marked
 
@@ -21,18 +21,8 @@ Make = Callable[..., Room]
 
 @pytest.fixture
 async def make(tmp_path: Path) -> AsyncIterator[Make]:
-    rooms: list[Room] = []
-
-    def make_room(*flags: str, **changes: object) -> Room:
-        rooms.append(room(settings(tmp_path, flags, **changes)))
-        return rooms[-1]
-
-    yield make_room
-    for made in rooms:
-        made.fleet.hurry()
-        await made.fleet.close(1)
-        assert made.left_behind() == ([], [])
-        shutil.rmtree(made.settings.run_dir, ignore_errors=True)
+    async with rooms_in(tmp_path) as make_room:
+        yield make_room
 
 
 @pytest.mark.slow

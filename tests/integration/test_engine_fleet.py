@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import signal
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from engine_plans import PLAN
-from engine_room import Room, room, settings, spec
+from engine_room import Room, rooms_in, spec
 
 from pareta_agent.engine.process import marked
 from pareta_agent.hardware.inventory import Gpu
@@ -22,19 +21,8 @@ Make = Callable[..., Room]
 
 @pytest.fixture
 async def make(tmp_path: Path) -> AsyncIterator[Make]:
-    rooms: list[Room] = []
-
-    def make_room(*flags: str, **changes: object) -> Room:
-        rooms.append(room(settings(tmp_path, flags, **changes)))
-        return rooms[-1]
-
-    yield make_room
-    for made in rooms:
-        made.fleet.hurry()
-        await made.fleet.close(1)
-    for made in rooms:
-        assert made.left_behind() == ([], [])
-        shutil.rmtree(made.settings.run_dir, ignore_errors=True)
+    async with rooms_in(tmp_path) as make_room:
+        yield make_room
 
 
 async def test_endpoint_goes_live_and_ends_without_a_trace(make: Make) -> None:

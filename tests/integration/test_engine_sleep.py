@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import signal
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
-from engine_room import Room, crash, room, settings, spec
+from engine_room import Room, crash, rooms_in, spec
 
 from pareta_agent.engine import probe, slumber
 from pareta_agent.engine.place import place
@@ -24,18 +23,8 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 async def make(tmp_path: Path) -> AsyncIterator[Make]:
-    """Fleets over one state directory; in the end nothing of them is left."""
-    rooms: list[Room] = []
-
-    def make_room(*flags: str, **changes: object) -> Room:
-        rooms.append(room(settings(tmp_path, flags, **changes)))
-        return rooms[-1]
-
-    yield make_room
-    rooms[-1].fleet.hurry()
-    await rooms[-1].fleet.close(1)
-    assert rooms[-1].left_behind() == ([], [])
-    shutil.rmtree(rooms[-1].settings.run_dir, ignore_errors=True)
+    async with rooms_in(tmp_path, heirs=True) as make_room:
+        yield make_room
 
 
 async def live(made: Room, **changes: object) -> tuple[int, int | None]:
