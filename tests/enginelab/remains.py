@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from pareta_agent.engine.process import marked, shared_memory
 from pareta_agent.engine.spec import EngineSettings
 
 _SHM = Path("/dev/shm")
+_TITLE, _SPAWNED, _STANDBY = b"VLLM::", b"multiprocessing.spawn", b"standby_main.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,25 +106,37 @@ def _resident_bytes(pid: int) -> int:
         return 0
 
 
-def _by_role(group: Iterable[launch.Stat]) -> dict[str, launch.Stat]:
-    """What each is for, by who started it: a title may not be set yet, or never."""
+def _by_role(group: Sequence[launch.Stat]) -> dict[str, launch.Stat]:
+    """What each is for, by its program and who started it: a title may not be set yet, or never.
+
+    Programs that are asked something while an engine imports (`uname`, `lscpu`) have no role: they are gone at once.
+    """
     members: dict[str, launch.Stat] = {}
+    standby = any(found.pid == found.group and _STANDBY in _line(found) for found in group)
     for found in sorted(group, key=lambda found: (found.started, found.pid)):
-        role, number = _role(found, members), 2
+        role, number = _role(found, members, computing=_STANDBY if standby else _SPAWNED), 2
         while role in members:
             role, number = f"{role.split()[0]} {number}", number + 1
-        members[role] = found
+        if role:
+            members[role] = found
     return members
 
 
-def _role(found: launch.Stat, members: Mapping[str, launch.Stat]) -> str:
+def _role(found: launch.Stat, members: Mapping[str, launch.Stat], computing: bytes) -> str:
+    """`computing`: what a process that computes has in its command line until it has a title."""
     if found.pid == found.group:
         return "server"
-    try:
-        line = Path(f"/proc/{found.pid}/cmdline").read_bytes()
-    except OSError:
-        line = b""
+    line = _line(found)
     if b"resource_tracker" in line:
         return "tracker"
+    if computing not in line and not line.startswith(_TITLE):
+        return ""
     core = members.get("core")
     return "worker" if core is not None and found.parent == core.pid else "core"
+
+
+def _line(found: launch.Stat) -> bytes:
+    try:
+        return Path(f"/proc/{found.pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
