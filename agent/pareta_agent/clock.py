@@ -24,11 +24,8 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    def wall_s(self) -> float:
-        return time.time()
-
-    def mono_s(self) -> float:
-        return time.monotonic()
+    wall_s = staticmethod(time.time)
+    mono_s = staticmethod(time.monotonic)
 
     def boot_s(self) -> float:
         return time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from pareta_agent.access.grant import KeyGrant, Price
 from pareta_agent.access.price import estimate_micro_usd
 from pareta_agent.engine.view import EndpointView, FleetView, ReplicaView
 from pareta_agent.front.body import Ask
 from pareta_agent.front.envelope import Problem
 from pareta_agent.meter.record import Admission
+from pareta_agent.value import value
 
 DEFAULT_CONTEXT_TOKENS = 4096
 STARTING = Problem("endpoint_cold", "This node is starting; try again soon.", retry_after_s=1)
 _NOT_LIVE = {"stopped": "endpoint_stopped", "failed": "endpoint_failed"}
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Target:
     endpoint: EndpointView
     replica: ReplicaView

@@ -7,7 +7,6 @@ in the route's list.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
@@ -17,13 +16,14 @@ from pareta_agent.front.conversation import ill_typed, missing
 from pareta_agent.front.envelope import Problem
 from pareta_agent.front.media import points_away
 from pareta_agent.front.routes import TALKING, Route
+from pareta_agent.value import value
 
 MAX_DEPTH: Final = 64
 MAX_CHOICES: Final = 128
 MAX_PROMPTS: Final = 2048
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Ask:
     """What the front knows of a request. `fields` is the parsed object; `choices` counts prompts × n.
 
@@ -167,7 +167,11 @@ def _remote(route: Route, fields: dict[str, Any], body: bytes | bytearray) -> Pr
 
 def _ask(route: Route, fields: dict[str, Any], body_bytes: int) -> Ask:
     options = fields.get("stream_options")
-    limit = next((fields[name] for name in route.limits if fields.get(name)), route.default_max_tokens)
+    limit = route.default_max_tokens
+    for name in route.limits:
+        if fields.get(name):
+            limit = fields[name]
+            break
     return Ask(
         model=fields["model"],
         fields=fields,

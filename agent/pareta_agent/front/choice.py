@@ -47,8 +47,8 @@ def pick(
     None when everyone but `without` has all that it may have.
     """
     free = [r for r in endpoint.replicas if r.name != without and load.get(r.name, 0) < room.of(r)]
-    if not free:
-        return None
+    if len(free) < 2:
+        return free[0] if free else None
     least = min(free, key=lambda r: load.get(r.name, 0))
     liked = next((r for r in free if r.name == favourite), least)
     slack = max(2, (liked.seats or LIKELY_SEATS) // 8)

@@ -50,8 +50,9 @@ def instruct(route: Route, fields: dict[str, Any], system_prompt: str) -> None:
 def _wrong_turns(field: str, turns: Any) -> Problem | None:
     if not isinstance(turns, list) or not turns:
         return ill_typed(field, "a non-empty array")
-    if not all(isinstance(turn, dict) for turn in turns):
-        return ill_typed(field, "an array of objects")
+    for turn in turns:
+        if not isinstance(turn, dict):
+            return ill_typed(field, "an array of objects")
     return None
 
 

@@ -12,9 +12,10 @@ from pareta_agent.front.envelope import Problem, body_of, event_of
 from pareta_agent.front.sse import CHOICES, Speech
 from pareta_agent.meter.record import Tokens
 from pareta_agent.meter.usage import tokens_of
+from pareta_agent.value import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Reading:
     """What a whole answer says: one reason a finished choice, its counts, and the bytes that the caller gets."""
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Final
+
+from pareta_agent.value import value
 
 MAX_HEAD_BYTES: Final = 32 * 2**10
 _STATUS: Final = re.compile(rb"HTTP/1\.[01] (\d{3})(?: |\r\n|$)")
@@ -17,7 +18,7 @@ class BadHead(ValueError):
     """The engine's answer does not start like HTTP."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Head:
     """`length` is None for a chunked body."""
 

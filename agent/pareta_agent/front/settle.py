@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 from pareta_agent.engine.view import EndpointView, ReplicaView
@@ -11,11 +10,12 @@ from pareta_agent.meter.audit import Counted
 from pareta_agent.meter.outcome import Facts, outcome
 from pareta_agent.meter.record import Admission, Tokens, UsageRecord
 from pareta_agent.meter.usage import Bounds, judge
+from pareta_agent.value import value
 
 UNKNOWN_CONTEXT_TOKENS: Final = 2**20
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Times:
     """Monotonic seconds; None for what never came. `retries` is how often it was sent again."""
 
@@ -25,7 +25,7 @@ class Times:
     retries: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Used:
     """What an answer told of its use; `chunks` are the events with words that were seen."""
 

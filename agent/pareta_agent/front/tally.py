@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from pareta_agent.access.credit import Reservation
 from pareta_agent.access.grant import Price
 from pareta_agent.access.limits import Permit
@@ -13,9 +11,10 @@ from pareta_agent.meter.outcome import debited
 from pareta_agent.meter.record import Outcome, PartialPolicy, UsageRecord
 from pareta_agent.telemetry.events import Event
 from pareta_agent.telemetry.metrics import Metrics
+from pareta_agent.value import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Bill:
     """What a run holds until it is settled: credit, and its share of the key's limits.
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from pareta_agent.meter.record import UsageRecord
+from pareta_agent.value import value
 
 _COUNTER: Final = re.compile(
     r"^vllm:(prompt|generation)_tokens_total(?:\{[^}]*\})? ([0-9.eE+]+)$", re.MULTILINE
@@ -44,12 +45,12 @@ NOTHING: Final = Counted()
 def counters(metrics: str) -> Counted | None:
     """An engine's own counts, summed over its data-parallel ranks; None when it tells none."""
     found: dict[str, float] = {}
-    for name, value in _COUNTER.findall(metrics):
-        found[name] = found.get(name, 0.0) + float(value)
+    for name, count in _COUNTER.findall(metrics):
+        found[name] = found.get(name, 0.0) + float(count)
     return Counted(int(found["prompt"]), int(found["generation"])) if len(found) == 2 else None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Entry:
     """A request that was sent to an engine; `most` bounds what it can use there."""
 

@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 
 from pareta_agent.meter.record import Admission, Outcome, UsageRecord
+from pareta_agent.value import value
 
 FINISHED = "ai.pareta.inference.finished.v1"
 COLDSTART = "ai.pareta.node.coldstart.v1"
@@ -26,7 +27,7 @@ QUARANTINED = "ai.pareta.node.spool.quarantined.v1"
 NO_HASH = bytes(32)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Item:
     """An event before it has a place in the sequence: `data` is canonical JSON."""
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import Literal
+
+from pareta_agent.value import value
 
 
 class Outcome(StrEnum):
@@ -22,7 +24,7 @@ UsageSource = Literal["engine_final", "chunk_count", "none", "suspect"]
 PartialPolicy = Literal["none", "delivered"]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Tokens:
     """Token counts of one request; `input` includes `input_cached`."""
 
@@ -32,7 +34,7 @@ class Tokens:
     output_reasoning: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Admission:
     """What is known when a request is let in; the spool keeps it until the record closes it."""
 
@@ -47,7 +49,7 @@ class Admission:
     t_admit_wall_s: float
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class UsageRecord:
     """The terminal record of an admission. Offsets are seconds after `t_admit`, None when it never came."""
 

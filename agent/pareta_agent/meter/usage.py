@@ -6,15 +6,15 @@ counts as told: an implausible count is marked `suspect`, never clamped. Pure; k
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
 from pareta_agent.meter.record import Tokens, UsageSource
+from pareta_agent.value import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Bounds:
     """What a request could use at most: `prompts` × `choices` answers; None where no limit is known.
 
@@ -47,15 +47,13 @@ def tokens_of(usage: dict[str, Any]) -> Tokens | None:
         if "prompt_tokens" in usage
         else ("input_tokens", "output_tokens")
     )
-    counts = (
-        _count(usage.get(prompt_key)),
-        _count(_detail(usage, f"{prompt_key}_details", "cached_tokens")),
-        _count(usage.get(output_key)),
-        _count(_detail(usage, f"{output_key}_details", "reasoning_tokens")),
-    )
-    if not (prompt_key in usage or output_key in usage) or any(count is None for count in counts):
+    whole, output = _count(usage.get(prompt_key)), _count(usage.get(output_key))
+    cached = _detail(usage, f"{prompt_key}_details", "cached_tokens")
+    reasoning = _detail(usage, f"{output_key}_details", "reasoning_tokens")
+    if whole is None or output is None or cached is None or reasoning is None:
         return None
-    whole, cached, output, reasoning = (count or 0 for count in counts)
+    if not (prompt_key in usage or output_key in usage):
+        return None
     if "cache_read_input_tokens" in usage or "cache_creation_input_tokens" in usage:
         read, created = (
             _count(usage.get("cache_read_input_tokens")),
@@ -86,8 +84,10 @@ def plausible(tokens: Tokens, bounds: Bounds) -> bool:
     input_fits = bounds.max_model_len is None or tokens.input <= bounds.max_model_len * bounds.prompts
     if not bounds.counts_output:
         return ordered and input_fits and tokens.output == 0
-    limits = [limit for limit in (bounds.max_tokens, bounds.max_model_len) if limit is not None]
-    return ordered and input_fits and (not limits or tokens.output <= answers * (min(limits) + 1))
+    context, limit = bounds.max_model_len, bounds.max_tokens
+    if limit is None or (context is not None and context < limit):
+        limit = context
+    return ordered and input_fits and (limit is None or tokens.output <= answers * (limit + 1))
 
 
 def _usage_object(value: Any) -> dict[str, Any] | None:
@@ -100,9 +100,9 @@ def _usage_object(value: Any) -> dict[str, Any] | None:
     return value if "prompt_tokens" in value or "input_tokens" in value or "output_tokens" in value else None
 
 
-def _detail(usage: dict[str, Any], details: str, key: str) -> Any:
+def _detail(usage: dict[str, Any], details: str, key: str) -> int | None:
     found = usage.get(details)
-    return found.get(key) if isinstance(found, dict) else None
+    return _count(found.get(key)) if isinstance(found, dict) else 0
 
 
 def _count(value: Any) -> int | None:
