@@ -1,292 +1,83 @@
 """Takes one safeguard away at a time and expects the suite to notice: `python -m moneylab.mutate`.
 
-A mutant is a copy of the package with one line changed. One that survives its tests is a hole in the suite; one whose
-line is not found any more is out of date. Either makes the exit status 1.
+A mutant is a copy of the package with one line changed. It is noticed where a test fails: none of these safeguards is
+there against a standstill, so a suite that hangs says nothing of it. Any other fate, in capitals, is a hole in the
+suite or in the table, and makes the exit status 1.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
+
+from moneylab.safeguards import ACCESS, DISK, FRONT, MUTANTS, PLANE, SPOOL, WIRE, Mutant
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "agent" / "pareta_agent"
-DISK, WIRE = "tests/faults/test_money_disk.py", "tests/faults/test_money_wire.py"
-KILLS, SPOOL = "tests/faults/test_money_kills.py", "tests/unit/agent/meter/test_spool.py"
-LEDGER, ACCESS = "tests/unit/agent/plane/test_ledger.py", "tests/unit/agent/access"
-PLANE, DATABASE = "tests/unit/agent/plane", "tests/unit/agent/plane/test_database.py"
-FRONT = "tests/integration/test_front/test_completions.py"
-HEART, SOCKETS = "tests/unit/agent/control/test_heartbeat.py", "tests/integration/test_wire.py"
-
-
-@dataclass(frozen=True, slots=True)
-class Mutant:
-    """`without` says which safeguard is gone; `tests` are those that must notice."""
-
-    without: str
-    file: str
-    old: str
-    new: str
-    tests: tuple[str, ...]
-    slow: bool = False  # its tests need PostgreSQL
-
-
-MUTANTS = (
-    Mutant("syncing the spool", "meter/store.py", "synchronous=FULL", "synchronous=OFF", (DISK,)),
-    Mutant(
-        "waiting for the commit",
-        "meter/spool.py",
-        "self._inbox.put((record, future), urgent=True)",
-        "self._inbox.put((record, future), urgent=True), future.set_result(None)",
-        (DISK, KILLS),
-    ),
-    Mutant("the lock", "meter/lock.py", "fcntl.LOCK_EX", "fcntl.LOCK_SH", (SPOOL,)),
-    Mutant(
-        "the spool's transaction",
-        "meter/store.py",
-        '"BEGIN IMMEDIATE")\n        try:\n            yield\n            self._writer.execute("COMMIT")',
-        '"SELECT 1")\n        try:\n            yield\n            self._writer.execute("SELECT 1")',
-        (DISK, KILLS),
-    ),
-    Mutant(
-        "noting open requests",
-        "meter/journal.py",
-        "self._store.add_admitted(opened)",
-        "pass",
-        (SPOOL,),
-    ),
-    Mutant(
-        "closing what a crash left open once",
-        "meter/journal.py",
-        "            self._store.drop_admitted([admission.request_id for admission in left])",
-        "            pass",
-        (KILLS,),
-    ),
-    Mutant(
-        "stopping for good after a failed sync",
-        "meter/spool.py",
-        "            self._error = error\n",
-        "            pass\n",
-        (DISK,),
-    ),
-    Mutant(
-        "the ack's hash",
-        "meter/journal.py",
-        "self._store.hash_of(epoch, sequence) != digest",
-        "False",
-        (SPOOL, WIRE),
-    ),
-    Mutant("mending at open", "meter/journal.py", "self._mend(epoch, now_s)", "pass", (DISK,)),
-    Mutant(
-        "the new epoch",
-        "meter/journal.py",
-        "if epoch <= max(self.last, default=0):",
-        "if False:",
-        (SPOOL, HEART),
-    ),
-    Mutant(
-        "the node's name in the spool", "meter/store.py", 'if meta["node"] != node:', "if False:", (DISK,)
-    ),
-    Mutant(
-        "dedupe by identity",
-        "plane/ledger.py",
-        "if pair[0].sequence > last]",
-        "]",
-        (LEDGER, WIRE),
-    ),
-    Mutant("dedupe by request", "plane/ledger.py", "if usage.request_id in seen:", "if False:", (LEDGER,)),
-    Mutant("order", "plane/ledger.py", "if entry.sequence != reached + 1:", "if False:", (LEDGER,)),
-    Mutant(
-        "the chain's check", "plane/ledger.py", "not (entry.intact or _tombstone(event))", "False", (LEDGER,)
-    ),
-    Mutant(
-        "the ledger's transaction",
-        "plane/schema.py",
-        "with self.engine.begin() as connection:",
-        'with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:',
-        (LEDGER,),
-    ),
-    Mutant(
-        "debiting completed calls only",
-        "plane/ledger.py",
-        'costs = debited(usage.outcome, usage.usage_source, partial.get(usage.org, "none"))',
-        "costs = True",
-        (LEDGER,),
-    ),
-    Mutant(
-        "fencing", "plane/nodes.py", "if row.epoch != beat.epoch:", "if False:", ("tests/unit/agent/plane",)
-    ),
-    Mutant("holding what is leased", "plane/credit.py", "balance - int(", "balance - 0 * int(", (SOCKETS,)),
-    Mutant(
-        "keeping what was used out of the lease",
-        "access/credit.py",
-        "reservation.micro_usd - used_micro_usd",
-        "reservation.micro_usd",
-        (ACCESS,),
-    ),
-    Mutant(
-        "rewinding", "control/uplink.py", "await self._spool.rewind(epoch, expected)", "expected", (WIRE,)
-    ),
-    Mutant(
-        "rewinding at registration",
-        "control/heartbeat.py",
-        "                    await self._rewind(epoch, expected)",
-        "                    pass",
-        (WIRE,),
-    ),
-    Mutant("syncing the ledger", "plane/schema.py", '"synchronous=FULL"', '"synchronous=OFF"', (DATABASE,)),
-    Mutant("the ledger's lock", "plane/schema.py", '"BEGIN IMMEDIATE"', '"BEGIN"', (DATABASE,)),
-    Mutant(
-        "locking a chain while it grows",
-        "plane/ledger.py",
-        "select(chains).where(mine).with_for_update()",
-        "select(chains).where(mine)",
-        (LEDGER,),
-        slow=True,
-    ),
-    Mutant(
-        "locking a balance while it is leased",
-        "plane/credit.py",
-        ".where(orgs.c.id == org).with_for_update()",
-        ".where(orgs.c.id == org)",
-        (LEDGER,),
-        slow=True,
-    ),
-    Mutant(
-        "locking a node while it registers",
-        "plane/nodes.py",
-        "select(nodes.c.epoch).where(nodes.c.id == request.node).with_for_update()",
-        "select(nodes.c.epoch).where(nodes.c.id == request.node)",
-        (PLANE,),
-        slow=True,
-    ),
-    Mutant("dedupe within a batch", "plane/ledger.py", 'seen.add(row["request_id"])', "pass", (LEDGER,)),
-    Mutant(
-        "the ledger's own constraint",
-        "plane/schema.py",
-        'Column("request_id", String(128), nullable=False, unique=True)',
-        'Column("request_id", String(128), nullable=False)',
-        (LEDGER,),
-    ),
-    Mutant(
-        "noting a gap once",
-        "plane/nodes.py",
-        "not connection.execute(select(gaps.c.id).where(known)).first()",
-        "True",
-        (PLANE,),
-    ),
-    Mutant(
-        "an epoch's leases ending with it",
-        "plane/nodes.py",
-        "            credit.drop(connection, request.node)\n",
-        "",
-        (PLANE,),
-    ),
-    Mutant(
-        "undoing the state of a write that failed",
-        "meter/journal.py",
-        "            self.head, self.last, self.acked, self.staged, self.quarantined = before\n",
-        "",
-        (DISK,),
-    ),
-    Mutant(
-        "acks that only grow",
-        "meter/journal.py",
-        "if sequence > self.acked[epoch]:",
-        "if True:",
-        (SPOOL,),
-    ),
-    Mutant("the reader's lock", "meter/reader.py", "threading.Lock()", "contextlib.nullcontext()", (SPOOL,)),
-    Mutant("settling a reservation once", "access/credit.py", "if reservation.open:", "if True:", (ACCESS,)),
-    Mutant(
-        "forgetting a withdrawn key",
-        "access/keys.py",
-        "if digest.hex() not in withdrawn and",
-        "if",
-        (ACCESS,),
-    ),
-    Mutant(
-        "forgetting every key at a strange revision",
-        "plane/state.py",
-        "if not 0 < before <= now:",
-        "if False:",
-        (PLANE,),
-    ),
-    Mutant("leaving a limit once", "access/limits.py", "if not permit.open:", "if False:", (ACCESS,)),
-    Mutant(
-        "the record before the last bytes",
-        "front/run.py",
-        "durable.add_done_callback(self._say_success)",
-        "(saved := asyncio.get_running_loop().create_future()).set_result(None), self._say_success(saved)",
-        (FRONT,),
-    ),
-    Mutant(
-        "the lease's clock",
-        "control/heartbeat.py",
-        "renewed_boot_s=sent_boot_s,",
-        "renewed_boot_s=self._clock.boot_s(),",
-        (HEART,),
-    ),
+TEST_S, SUITE_S = 100, 600.0
+NOTICED = "failed"
+NOTHING = Mutant(
+    "anything",
+    "clock.py",
+    "class SystemClock:",
+    "class SystemClock:",
+    (DISK, WIRE, SPOOL, PLANE, ACCESS, FRONT),
+    slow=True,
 )
 
 
-def survives(mutant: Mutant, within_s: float = 300.0) -> bool | None:
-    """Whether the tests still pass; None when the line is not there."""
+def fate(code: int | None, said: str) -> tuple[str, str]:
+    """What became of a mutant and which test noticed, from how pytest ended (None: at its limit) and what it said."""
+    first = re.search(r"^(?:FAILED|ERROR) (?:\S*::)?(\S+)(?: - (\w+))?", said, re.MULTILINE)
+    by, error = (first[1], first[2]) if first else ("", None)
+    if code is None or (code == 1 and "from pytest-timeout" in said):
+        return "HUNG", by
+    if code not in (0, 1) or error in ("NameError", "SyntaxError", "ImportError"):
+        return "NO CODE", by  # what stands there instead was never run
+    return NOTICED if code else "SURVIVED", by
+
+
+def taken_away(mutant: Mutant, within_s: float = SUITE_S) -> tuple[str, str]:
+    """Its fate."""
     source = (PACKAGE / mutant.file).read_text()
     if source.count(mutant.old) != 1:
-        return None
+        return "NOT FOUND", ""
     with tempfile.TemporaryDirectory() as place:
         copy = Path(place) / "pareta_agent"
         shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
         (copy / mutant.file).write_text(source.replace(mutant.old, mutant.new))
-        argv = [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-x",
-            "-q",
-            *(() if mutant.slow else ("-m", "not slow")),
-            "--timeout=60",
-            "-p",
-            "no:cacheprovider",
-        ]
+        marked = () if mutant.slow else ("-m", "not slow")
+        options = (*marked, "-x", "-q", f"--timeout={TEST_S}", "-p", "no:cacheprovider")
         environment = {**os.environ, "PYTHONPATH": place, "PYTHONDONTWRITEBYTECODE": "1"}
+        argv = [sys.executable, "-m", "pytest", *options, *mutant.tests]
         try:
             done = subprocess.run(
-                [*argv, *mutant.tests], cwd=ROOT, env=environment, capture_output=True, timeout=within_s
+                argv, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=within_s
             )
         except subprocess.TimeoutExpired:
-            return False  # a suite that hangs has noticed
-    return done.returncode == 0
+            return fate(None, "")
+    return fate(done.returncode, done.stdout)
 
 
 def main() -> None:
     wanted = sys.argv[1:]
-    fates = {}
-    nothing = Mutant(
-        "anything",
-        "clock.py",
-        "class SystemClock:",
-        "class SystemClock:",
-        (DISK, WIRE, SPOOL, PLANE, ACCESS, FRONT),
-        slow=True,
-    )
-    if survives(nothing, within_s=900.0) is not True:
+    if taken_away(NOTHING, within_s=900.0)[0] != "SURVIVED":
         sys.exit("the suite fails on the package as it is")
+    fates = {}
     for mutant in MUTANTS:
         if wanted and not any(word in mutant.without for word in wanted):
             continue
-        fate = {True: "SURVIVED", False: "noticed", None: "NOT FOUND"}[survives(mutant)]
-        fates[mutant.without] = fate
-        print(f"{fate:10} without {mutant.without}", file=sys.stderr, flush=True)
+        found, by = taken_away(mutant)
+        fates[mutant.without] = {"fate": found, "by": by}
+        print(f"{found:10} without {mutant.without} ({by})", file=sys.stderr, flush=True)
     print(json.dumps(fates, indent=2))
-    sys.exit(0 if set(fates.values()) == {"noticed"} else 1)
+    sys.exit(0 if {each["fate"] for each in fates.values()} == {NOTICED} else 1)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from moneylab.mutate import MUTANTS, PACKAGE
+from moneylab.mutate import NOTICED, PACKAGE, fate
+from moneylab.safeguards import MUTANTS
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SUITE = runpy.run_path(str(BENCHMARKS / "faults.py"))
@@ -36,6 +37,25 @@ def test_every_safeguard_is_where_it_is_taken_away() -> None:
 
 
 def test_every_safeguard_is_missed_when_it_is_gone() -> None:
-    """No mutant lives."""
-    assert len(RESULTS[MUTATION]["fates"]) >= 38
-    assert set(RESULTS[MUTATION]["fates"].values()) == {"noticed"}
+    """No mutant lives, and each one made a test fail."""
+    fates = RESULTS[MUTATION]["fates"]
+    assert set(fates) == {m.without for m in MUTANTS}
+    assert {row["fate"] for row in fates.values()} == {NOTICED}
+    assert all(row["by"] for row in fates.values())
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "expected"),
+    [
+        (0, "", ("SURVIVED", "")),
+        (1, "FAILED tests/a.py::test_b[1] - assert 1 == 2", ("failed", "test_b[1]")),
+        (1, "FAILED tests/a.py::test_b - Failed: Timeout (>100s) from pytest-timeout.", ("HUNG", "test_b")),
+        (None, "", ("HUNG", "")),
+        (1, "FAILED tests/a.py::test_b - NameError: name 'x' is not defined", ("NO CODE", "test_b")),
+        (2, "ERROR tests/a.py - SyntaxError: invalid syntax", ("NO CODE", "tests/a.py")),
+        (5, "no tests ran", ("NO CODE", "")),
+    ],
+)
+def test_a_fate_is_what_pytest_said(code: int | None, said: str, expected: tuple[str, str]) -> None:
+    """Failing, hanging and never having run are three things; only the first says that a test looks."""
+    assert fate(code, said) == expected
