@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -29,6 +30,7 @@ def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> d
     return {"uvloop": uvloop.new_event_loop} if front else {"asyncio": asyncio.new_event_loop}
 
 
+TESTS = Path(__file__).parent
 TIERS = ("engine", "faults", "integration")
 
 
@@ -45,13 +47,27 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Files | None
     return Files(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """What a run leaves out as a whole is not imported either: the clients' SDKs alone take seconds to import."""
+    told: str = config.getoption("markexpr")
+    if not re.fullmatch(r"not \w+( and not \w+)*", told):
+        return None
+    left_out = set(re.findall(r"not (\w+)", told))
+    if collection_path.is_dir():
+        return (collection_path.parent == TESTS and collection_path.name in left_out) or None
+    if not collection_path.name.startswith("test_"):
+        return None
+    marked = re.search(r"^pytestmark = .*?(?=\n\n)", collection_path.read_text(), re.MULTILINE | re.DOTALL)
+    return not left_out.isdisjoint(re.findall(r"pytest\.mark\.(\w+)", marked[0])) or None if marked else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes long begins first, so that no process has a long end to itself."""
     items.sort(key=lambda item: TIERS.index(tier) if (tier := _tier(item)) in TIERS else len(TIERS))
 
 
 def _tier(item: pytest.Item) -> str:
-    return item.path.relative_to(Path(__file__).parent).parts[0]
+    return item.path.relative_to(TESTS).parts[0]
 
 
 @pytest.fixture

@@ -16,6 +16,8 @@ from vendor import roster, vendor_api
 
 from .conftest import Api
 
+pytestmark = pytest.mark.slow
+
 PARIS = {"input": "What is the capital of France?", "expected": "The capital of France is Paris."}
 WRONG = {"input": "What is the capital of Italy?", "expected": "Rome"}
 
@@ -227,7 +229,6 @@ async def test_the_async_client_does_the_same(evals: Api) -> None:
         assert await asyncio.wait_for(client.evals.sets.list(), 10) != []
 
 
-@pytest.mark.slow
 def test_a_run_goes_on_after_the_agent_was_killed(tmp_path: Path) -> None:
     """No row is asked again that was answered, and none is left out."""
     settings = {
