@@ -39,7 +39,7 @@ class Room:
     reports: list[ColdStart] = field(default_factory=list)
 
     async def until(self, done: Callable[[EndpointView], bool], endpoint: str = "ep_x") -> EndpointView:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 revision = self.fleet.revision
                 view = self.fleet.view().endpoints.get(endpoint)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from queue import Empty, Queue
-from typing import Any
+from typing import IO, Any
 
 import httpx
 
@@ -36,6 +37,47 @@ def environment(home: Path, **settings: str) -> dict[str, str]:
     return {**clean, "PARETA_HOME": str(home), **settings}
 
 
+class Said:
+    """What a program prints, an event a line: read as it comes, so that it never waits for its reader."""
+
+    def __init__(self, pipe: IO[bytes]) -> None:
+        self.queue: Queue[dict[str, Any]] = Queue()
+        self._pipe = pipe
+        self._ended = False
+        self._rest = b""
+        self._events: list[dict[str, Any]] = []
+        self._reading = threading.Lock()
+        os.set_blocking(pipe.fileno(), False)
+        self.reader = threading.Thread(target=self._follow, daemon=True)
+        self.reader.start()
+
+    def so_far(self) -> list[dict[str, Any]]:
+        """All of it up to now, with what still lies in the pipe."""
+        self._take()
+        return list(self._events)
+
+    def _follow(self) -> None:
+        poll = select.poll()
+        poll.register(self._pipe)
+        while not self._ended:
+            poll.poll()
+            self._take()
+        self._pipe.close()
+
+    def _take(self) -> None:
+        with self._reading:
+            while not self._ended:
+                try:
+                    piece = os.read(self._pipe.fileno(), 1 << 16)
+                except BlockingIOError:
+                    return
+                self._ended = not piece
+                *lines, self._rest = (self._rest + piece).split(b"\n")
+                for line in lines:
+                    self._events.append(json.loads(line))
+                    self.queue.put(self._events[-1])
+
+
 class Agent:
     """`pareta-agent serve --json --port 0` under `home`, until `stop`."""
 
@@ -44,8 +86,6 @@ class Agent:
     ) -> None:
         self.home = home
         self.env = environment(home, **(settings or {}))
-        self.events: list[dict[str, Any]] = []
-        self._queue: Queue[dict[str, Any]] = Queue()
         self._stderr = (home.parent / f"{home.name}.stderr").open("ab")
         self.process = subprocess.Popen(
             [*AGENT, "serve", "--json", "--port", str(port), *flags],
@@ -54,17 +94,22 @@ class Agent:
             stdout=subprocess.PIPE,
             stderr=self._stderr,
         )
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
+        assert self.process.stdout is not None
+        self._said = Said(self.process.stdout)
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """All that it has said, and surely what it said before it gave the last answer."""
+        return self._said.so_far()
 
     def wait_for(self, name: str, timeout_s: float = 60.0) -> dict[str, Any]:
         """The next event called `name`; fails with what the agent said when it ends or the time is up."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             try:
-                event = self._queue.get(timeout=0.1)
+                event = self._said.queue.get(timeout=0.1)
             except Empty:
-                if self.process.poll() is not None and self._queue.empty():
+                if self.process.poll() is not None and self._said.queue.empty():
                     break
                 continue
             if event["event"] == name:
@@ -84,7 +129,7 @@ class Agent:
         if self.process.poll() is None:
             self.process.send_signal(number)
         code = self.process.wait(timeout_s)
-        self._reader.join(5)
+        self._said.reader.join(5)
         self._stderr.close()
         return code
 
@@ -102,14 +147,14 @@ class Agent:
         successor = self.successor()
         try:
             successor.ready()
-            assert self.process.wait(30) == 0
+            assert self.process.wait(60) == 0
         except BaseException:
             successor.kill()
             raise
         self.stop()
         vars(self).update(vars(successor))
 
-    def command(self, *argv: str, timeout_s: float = 30.0) -> subprocess.CompletedProcess[str]:
+    def command(self, *argv: str, timeout_s: float = 60.0) -> subprocess.CompletedProcess[str]:
         """Another `pareta-agent` command under the same home."""
         return subprocess.run(
             [*AGENT, *argv], env=self.env, capture_output=True, text=True, timeout=timeout_s
@@ -126,20 +171,12 @@ class Agent:
         assert done.returncode == 0, done.stderr
         return [json.loads(line) for line in done.stdout.splitlines()]
 
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        with self.process.stdout as lines:
-            for line in lines:
-                event = json.loads(line)
-                self.events.append(event)
-                self._queue.put(event)
-
     def __enter__(self) -> Agent:
         return self
 
     def __exit__(self, *_: object) -> None:
         try:
-            self.stop(timeout_s=30)
+            self.stop()
         except subprocess.TimeoutExpired:
             self.kill()
 
@@ -169,7 +206,7 @@ def until(
     agent: Agent,
     holds: Callable[[dict[str, Any]], bool],
     name: str = "ep_contract_kie",
-    timeout_s: float = 30.0,
+    timeout_s: float = 60.0,
 ) -> dict[str, Any]:
     """The endpoint's status once it is as asked; what it was when the time is up."""
     deadline = time.monotonic() + timeout_s

@@ -102,7 +102,7 @@ async def test_workers_end_with_the_main_process(home: Path) -> None:
         agent.kill()
         stop.set()
         await asyncio.gather(*callers)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while any(Path(f"/proc/{pid}").exists() for pid in workers):
                 await asyncio.sleep(0.05)
     port = int(ready["base_url"].split(":")[2].split("/")[0])

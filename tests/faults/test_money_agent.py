@@ -10,7 +10,8 @@ import signal
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -26,6 +27,7 @@ pytestmark = pytest.mark.slow
 
 Start = Callable[..., Agent]
 Figures = Callable[..., None]
+CALLERS = 64
 LEASE_S = HeartbeatSettings().admit_for_s
 
 
@@ -37,15 +39,18 @@ def check(figures: Figures, rows: list[dict[str, Any]], seen: list[Seen]) -> Cou
     return found.outcomes
 
 
-async def load(ready: dict[str, Any], key: str, seconds: float, workers: int) -> list[Seen]:
+async def load(
+    ready: dict[str, Any], key: str, seconds: float, workers: int, begun: Callable[[], None] = lambda: None
+) -> list[Seen]:
+    """Each worker asks once, and again while there is time and it finds the agent."""
     seen: list[Seen] = []
     end_s = time.monotonic() + seconds
 
     async def caller(session: aiohttp.ClientSession) -> None:
-        while time.monotonic() < end_s:
-            found = await stream(session, ready)
+        while True:
+            found = await stream(session, ready, begun=begun)
             seen.append(found)
-            if found.status is None:
+            if found.status is None or time.monotonic() >= end_s:
                 return
 
     async with session_of(key) as session:
@@ -53,16 +58,34 @@ async def load(ready: dict[str, Any], key: str, seconds: float, workers: int) ->
     return seen
 
 
+async def eventually(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not await asyncio.to_thread(holds):
+            await asyncio.sleep(0.05)
+
+
+def reached(begun: Sequence[None], least: int) -> bool:
+    return len(begun) >= least
+
+
+async def all_on_record(agent: Agent) -> None:
+    await eventually(lambda: agent.status()["spool"]["open"] == 0)
+
+
 async def test_kill_9_of_the_agent_loses_no_completion(start: Start, figures: Figures) -> None:
     """Three deaths under 64 streams: what a caller saw whole is debited once, with the tokens it saw."""
     seen: list[Seen] = []
+    begun: list[None] = []
     key = ""
+    least = 0
     for _ in range(3):
+        least += CALLERS + 40  # so many begun: forty have had their answer
         agent = start("--slow-token", "0.01")
         ready = await asyncio.to_thread(agent.ready)
         key = ready["api_key"] or key
-        loading = asyncio.create_task(load(ready, key, 30, 64))
-        await asyncio.sleep(random.uniform(0.6, 1.5))
+        loading = asyncio.create_task(load(ready, key, 60, CALLERS, lambda: begun.append(None)))
+        await eventually(partial(reached, begun, least))
+        await asyncio.sleep(random.uniform(0, 0.5))
         agent.kill()
         seen += await loading
     agent = start("--slow-token", "0.01")
@@ -79,7 +102,7 @@ async def test_a_caller_may_leave_at_any_chunk(start: Start, figures: Figures) -
     ready = await asyncio.to_thread(agent.ready)
     async with session_of(ready["api_key"]) as session:
         seen = [await stream(session, ready, leave_after=chunk) for chunk in range(15)]
-    await asyncio.sleep(0.5)
+    await all_on_record(agent)
     outcomes = check(figures, agent.usage(), seen)
     assert outcomes.total() == len(seen)
     assert set(outcomes) <= {"partial_client", "completed"}
@@ -88,16 +111,17 @@ async def test_a_caller_may_leave_at_any_chunk(start: Start, figures: Figures) -
 
 async def test_kill_9_of_the_engine_debits_nothing(start: Start, figures: Figures) -> None:
     """Streams that its death cuts end as failed_engine, and none ends as if it were whole."""
-    agent = start("--slow-token", "0.2")
+    agent = start("--slow-token", "1")
     ready = await asyncio.to_thread(agent.ready)
-    loading = asyncio.create_task(load(ready, ready["api_key"], 0.5, 16))
-    await asyncio.sleep(0.8)
+    begun: list[None] = []
+    loading = asyncio.create_task(load(ready, ready["api_key"], 0, 16, lambda: begun.append(None)))
+    await eventually(partial(reached, begun, 16))
     engines = engines_of(agent)
     assert engines != []
     for engine in engines:
         os.kill(engine.pid, signal.SIGKILL)
     seen = await loading
-    await asyncio.sleep(0.5)
+    await all_on_record(agent)
     outcomes = check(figures, agent.usage(), seen)
     assert [each for each in seen if each.whole] == []
     assert outcomes == {"failed_engine": 16}
@@ -119,7 +143,7 @@ async def test_an_agent_that_was_frozen_past_its_lease_admits_nothing_until_it_i
         family.resume()
         seen.append(await stream(session, ready))
         plane.resume()
-        end_s = time.monotonic() + 30
+        end_s = time.monotonic() + 60
         while seen[-1].status != 200 and time.monotonic() < end_s:
             await asyncio.sleep(0.5)
             seen.append(await stream(session, ready))
@@ -162,16 +186,17 @@ async def test_a_clean_stop_closes_its_epoch(start: Start, figures: Figures) -> 
 
 async def test_an_engine_that_hangs_debits_nothing(start: Start, figures: Figures) -> None:
     """Frozen midway, it answers no more: its streams end as failed_timeout, and none as if it were whole."""
-    agent = start("--slow-token", "0.2", PARETA_FRONT_REQUEST_TIMEOUT_S="2")
+    agent = start("--slow-token", "1", PARETA_FRONT_REQUEST_TIMEOUT_S="5")
     ready = await asyncio.to_thread(agent.ready)
-    loading = asyncio.create_task(load(ready, ready["api_key"], 0.5, 16))
-    await asyncio.sleep(0.8)
+    begun: list[None] = []
+    loading = asyncio.create_task(load(ready, ready["api_key"], 0, 16, lambda: begun.append(None)))
+    await eventually(partial(reached, begun, 16))
     for engine in engines_of(agent):
         engine.suspend()
     seen = await loading
     for engine in engines_of(agent):
         engine.resume()
-    await asyncio.sleep(0.5)
+    await all_on_record(agent)
     assert [each for each in seen if each.whole] == []
     assert check(figures, agent.usage(), seen) == {"failed_timeout": 16}
 
@@ -251,11 +276,11 @@ async def test_a_spool_that_fills_warns_and_then_shuts_the_door(start: Start, fi
             assert (shut.status, (await shut.json())["error"]["code"]) == (503, "metering_unavailable")
             assert int(shut.headers["retry-after"]) > 0
         plane.resume()
-        end_s = time.monotonic() + 20
+        end_s = time.monotonic() + 60
         while (seen[-1].status != 200) and time.monotonic() < end_s:
             await asyncio.sleep(0.2)
             seen.append(await stream(session, ready))
-    await asyncio.sleep(1.5)
+    await asyncio.to_thread(agent.wait_for, "spool_has_room")
     told = [e["event"] for e in agent.events if e["event"].startswith("spool_")]
     assert told[:2] == ["spool_nearly_full", "spool_full"]
     assert told[-1] == "spool_has_room"

@@ -166,7 +166,7 @@ def test_an_upgrade_takes_base_and_adapters_along(start: Start, home: Path, docu
     before = engines(home)
     second = start(flags=("--upgrade",), PARETA_REGISTRY_CATALOG=str(documents))
     ready = second.ready() | {"api_key": key}
-    assert first.process.wait(30) == 0
+    assert first.process.wait(60) == 0
     assert engines(home) == before
     assert answer(ready, "ep_narnia") == SAYS["ep_narnia"]
     assert answer(ready, "ep_plain") == SAYS["ep_plain"]
@@ -186,7 +186,7 @@ def test_idle_endpoints_on_one_base_sleep_and_wake_together(
     assert agent.stop() == 0
 
 
-def until(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
+def until(condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "it did not come to pass"

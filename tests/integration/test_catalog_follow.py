@@ -77,7 +77,7 @@ class Node:
         return self.agent.ready()
 
     def until(
-        self, what: str, holds: Callable[[dict[str, Any]], bool], timeout_s: float = 30
+        self, what: str, holds: Callable[[dict[str, Any]], bool], timeout_s: float = 60
     ) -> dict[str, Any]:
         deadline = time.monotonic() + timeout_s
         assert self.agent

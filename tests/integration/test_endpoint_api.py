@@ -50,12 +50,10 @@ def test_a_deploy_goes_on_after_a_restart_of_the_agent(start):
         events.close()
     agent.stop()
     again = start()
-    assert [
-        (each["id"], each["status"]) for each in again.ready()["endpoints"] if each["status"] == "live"
-    ] == [("ep_summary", "live")]
-    with pareta.Pareta(
-        api_key=ready["api_key"], base_url=again.events[-1]["base_url"].removesuffix("/v1"), max_retries=0
-    ) as client:
+    anew = again.ready()
+    assert [each["id"] for each in anew["endpoints"] if each["status"] == "live"] == ["ep_summary"]
+    root = anew["base_url"].removesuffix("/v1")
+    with pareta.Pareta(api_key=ready["api_key"], base_url=root, max_retries=0) as client:
         states = {each.id: each.status for each in client.endpoints.list()}
     assert states["ep_contract_kie"] == "stopped"
 

@@ -132,8 +132,7 @@ async def test_frozen_engine_with_requests_is_ended(tmp_path: Path) -> None:
     made.fleet.watch(lambda name: held if name == "ep_x/0" else 0)
     await made.fleet.want(spec())
     await made.until(lambda view: view.status == "live")
-    async with asyncio.timeout(5):
-        await made.until(lambda view: view.status == "deploying")
+    await made.until(lambda view: view.status == "deploying")
     held = 0
     await made.until(lambda view: view.status == "live")
     assert made.events("engine_ended")[0].fields["code"] == "engine_stalled"

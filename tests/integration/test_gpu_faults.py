@@ -147,7 +147,7 @@ def test_an_adopted_engines_own_memory_is_free_for_its_successor(start, driver: 
     plane, database = open_plane(again.home)  # the owner asks for another attempt
     assert plane.deployments.turn("org_local", "ep_contract_kie", "running")
     database.close()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while len(planned := planning(again)) < 2 and time.monotonic() < deadline:
         time.sleep(0.1)
     driver.says()

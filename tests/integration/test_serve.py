@@ -111,11 +111,12 @@ def test_a_call_that_fails_upstream_debits_nothing(start):
     """The row says how it ended; the balance does not move."""
     agent = start("--error-then-done")
     ready = agent.ready()
-    client = openai.OpenAI(base_url=ready["base_url"], api_key=ready["api_key"], max_retries=0)
-    with pytest.raises(openai.APIError):
-        list(
-            client.chat.completions.create(model=ready["endpoints"][0]["id"], messages=QUESTION, stream=True)
-        )
+    ask_for = {"model": ready["endpoints"][0]["id"], "messages": QUESTION}
+    with (
+        openai.OpenAI(base_url=ready["base_url"], api_key=ready["api_key"], max_retries=0) as client,
+        pytest.raises(openai.APIError),
+    ):
+        list(client.chat.completions.create(**ask_for, stream=True))
     (row,) = agent.usage()
     assert (row["outcome"], row["debit_micro_usd"]) == ("failed_engine", 0)
 
@@ -136,22 +137,15 @@ def test_while_the_engine_loads_the_port_answers(start):
     first = start()
     key = first.ready()["api_key"]
     first.stop()
-    port = _free_port()
     loading = Agent(
         first.home,
         settings={"PARETA_ENGINE_COMMAND": fake_engine("--ready-after", "6"), "PARETA_FRONT_HOLD_S": "0"},
-        port=port,
     )
     with loading:
-        loading.wait_for("port_opened")
-        root = f"http://127.0.0.1:{port}"
-        _until(
-            lambda: (
-                ask({"base_url": root + "/v1", "endpoints": [{"id": "ep_contract_kie"}]}, key).status_code
-                == 503
-            )
-        )
-        answer = ask({"base_url": root + "/v1", "endpoints": [{"id": "ep_contract_kie"}]}, key)
+        opened = loading.wait_for("port_opened") | {"endpoints": [{"id": "ep_contract_kie"}]}
+        root = opened["base_url"].removesuffix("/v1")
+        _until(lambda: ask(opened, key).status_code == 503)
+        answer = ask(opened, key)
         assert (httpx.get(root + "/livez").status_code, httpx.get(root + "/readyz").status_code) == (200, 503)
         assert (answer.status_code, int(answer.headers["retry-after"]) > 0) == (503, True)
         loading.ready()
@@ -182,17 +176,15 @@ def test_sigterm_lets_an_admitted_stream_finish(start):
 
 def test_a_second_sigterm_hurries(start):
     """The drain is cut short; what was admitted is recorded as not completed."""
-    agent = start("--slow-token", "1", flags=("--drain-timeout", "60", "--no-canary"))
+    agent = start("--slow-token", "1", flags=("--drain-timeout", "300", "--no-canary"))
     ready = agent.ready()
-    with stream(ready, 60) as response:
+    with stream(ready, 300) as response:
         chunks = response.iter_raw()
         next(chunks)
-        began = time.monotonic()
         agent.process.send_signal(signal.SIGTERM)
-        time.sleep(1)
+        _until(lambda: not _is_ready(ready))
         assert agent.process.poll() is None
-        agent.stop(timeout_s=30)
-        assert time.monotonic() - began < 30
+        agent.stop()
     (row,) = agent.usage()
     assert (row["outcome"], row["debit_micro_usd"]) == ("failed_server", 0)
 
@@ -224,8 +216,8 @@ def test_ctrl_c_at_any_moment_of_the_start_leaves_nothing(home, after_s):
     settings = {"PARETA_ENGINE_COMMAND": fake_engine("--ready-after", "2")}
     agent = Agent(home, settings=settings)
     time.sleep(after_s)
-    agent.stop(signal.SIGINT, timeout_s=20)
-    _until(lambda: processes_of(home) == [], 3)
+    agent.stop(signal.SIGINT)
+    _until(lambda: processes_of(home) == [])
     assert [str(p) for p in home.rglob("*.partial*")] == []
 
 
@@ -255,7 +247,7 @@ def test_an_empty_balance_is_402_until_it_is_topped_up(start):
     assert (answer.status_code, answer.json()["error"]["code"]) == (402, "insufficient_credit")
     assert agent.usage() == []
     assert agent.command("org", "topup", "1").returncode == 0
-    _until(lambda: ask(ready, ready["api_key"]).status_code == 200, 15)
+    _until(lambda: ask(ready, ready["api_key"]).status_code == 200)
 
 
 def test_a_wrong_answer_to_the_canary_keeps_an_endpoint_from_going_live(home):
@@ -332,13 +324,14 @@ def test_status_of_a_running_node_and_of_none(start, home):
     assert "no node runs" in down.stderr
 
 
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
+def _is_ready(ready: dict) -> bool:
+    try:
+        return httpx.get(ready["metrics_url"].replace("/metrics", "/readyz")).status_code == 200
+    except httpx.HTTPError:
+        return False
 
 
-def _until(condition, timeout_s: float = 10.0) -> None:
+def _until(condition, timeout_s: float = 60.0) -> None:
     deadline = time.monotonic() + timeout_s
     while True:
         try:
@@ -362,12 +355,14 @@ def test_a_node_with_a_certificate_is_https_and_reads_it_again(start, tmp_path):
         answer = client.chat.completions.create(model="ep_contract_kie", messages=QUESTION, max_tokens=4)
     assert (ready["base_url"].startswith("https://127.0.0.1:"), answer.object) == (True, "chat.completion")
     authorized = {"authorization": f"Bearer {ready['api_key']}"}
-    urls = [None]
-    until = time.monotonic() + 10  # the plane hears that it is live a moment after the Ready block
-    while urls == [None] and time.monotonic() < until:
+
+    def urls() -> list[str | None]:
         found = httpx.get(f"{ready['base_url']}/endpoints", verify=trusted, headers=authorized)
-        urls = [endpoint["url"] for endpoint in found.json()]
-    assert urls == [ready["base_url"]]
+        return [endpoint["url"] for endpoint in found.json()]
+
+    _until(
+        lambda: urls() == [ready["base_url"]]
+    )  # the plane hears that it is live a moment after the Ready block
     assert (
         "certificate is good for" in agent.command("doctor").stdout
         or "days left" in agent.command("doctor").stdout
@@ -375,7 +370,7 @@ def test_a_node_with_a_certificate_is_https_and_reads_it_again(start, tmp_path):
     made.pem.write_bytes(new.pem.read_bytes())
     made.key.write_bytes(new.key.read_bytes())
     agent.process.send_signal(signal.SIGHUP)
-    agent.wait_for("certificate_changed", 10)
+    agent.wait_for("certificate_changed")
     again = ssl.create_default_context(cafile=str(new.pem))
     assert httpx.get(ready["base_url"].replace("/v1", "/livez"), verify=again).status_code == 200
     assert agent.stop() == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,9 +34,14 @@ def session_of(key: str, timeout_s: float = 30.0) -> aiohttp.ClientSession:
 
 
 async def stream(
-    session: aiohttp.ClientSession, ready: dict[str, Any], *, leave_after: int | None = None, **more: Any
+    session: aiohttp.ClientSession,
+    ready: dict[str, Any],
+    *,
+    leave_after: int | None = None,
+    begun: Callable[[], None] = lambda: None,
+    **more: Any,
 ) -> Seen:
-    """Streams one answer; `leave_after` chunks the caller hangs up."""
+    """Streams one answer and calls `begun` at its first chunk; `leave_after` chunks the caller hangs up."""
     body = {
         "model": ready["endpoints"][0]["id"],
         "messages": [{"role": "user", "content": "say it"}],
@@ -58,6 +64,8 @@ async def stream(
                     done = True
                 elif line.startswith(b"data: "):
                     chunks += 1
+                    if chunks == 1:
+                        begun()
                     event = json.loads(line[6:])
                     failed |= "error" in event
                     tokens += sum(bool(c["delta"].get("content")) for c in event.get("choices", ()))

@@ -65,7 +65,7 @@ async def test_one_address_has_so_many_connections(start_rig):
         while status_of(await rig.raw(rig.post(BODY))) != 200:
             await asyncio.sleep(0.02)
 
-    await asyncio.wait_for(served(), 10)
+    await asyncio.wait_for(served(), 30)
 
 
 async def test_one_key_has_so_many_requests_at_once(start_rig):

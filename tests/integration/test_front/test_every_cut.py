@@ -82,7 +82,7 @@ async def test_a_caller_who_reads_a_byte_at_a_time_gets_everything(rig, figures)
     reader, writer = await asyncio.open_connection("127.0.0.1", rig.port, limit=16)
     writer.write(rig.post(ASK))
     seen = b""
-    while byte := await asyncio.wait_for(reader.read(1), 5):
+    while byte := await asyncio.wait_for(reader.read(1), 30):
         seen += byte
     writer.close()
     assert seen.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")

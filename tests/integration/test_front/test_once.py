@@ -155,8 +155,10 @@ async def test_both_sdks_repeat_a_call_for_nothing(rig):
                 answer = client.chat.completions.create(**ASK, extra_headers={"Idempotency-Key": "two"})
                 said.append(answer.id)
             client.chat.completions.create(**ASK)
-        once = httpx.Client(headers={"Idempotency-Key": "three"})
-        with pareta.Pareta(api_key=KEY, base_url=rig.url, http_client=once) as client:
+        with (
+            httpx.Client(headers={"Idempotency-Key": "three"}) as once,
+            pareta.Pareta(api_key=KEY, base_url=rig.url, http_client=once) as client,
+        ):
             said += [client.chat.completions.create(**ASK)["id"] for _ in range(2)]
         return said
 

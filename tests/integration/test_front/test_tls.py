@@ -79,13 +79,12 @@ async def test_both_clients_call_through_their_own_ca(tls):
 
     def call() -> tuple[str | None, int, int]:
         trusted = trusting(tls.files)
-        with openai.OpenAI(
-            api_key=KEY, base_url=f"{base}/v1", http_client=httpx.Client(verify=trusted)
-        ) as client:
-            answer = client.chat.completions.create(**ASK)
-            chunks = list(client.chat.completions.create(**ASK, stream=True))
-        with pareta.Pareta(api_key=KEY, base_url=base, http_client=httpx.Client(verify=trusted)) as client:
-            client.chat.completions.create(**ASK)
+        with httpx.Client(verify=trusted) as http:  # a pareta client leaves it to whoever made it to close it
+            with pareta.Pareta(api_key=KEY, base_url=base, http_client=http) as client:
+                client.chat.completions.create(**ASK)
+            with openai.OpenAI(api_key=KEY, base_url=f"{base}/v1", http_client=http) as client:
+                answer = client.chat.completions.create(**ASK)
+                chunks = list(client.chat.completions.create(**ASK, stream=True))
         health = httpx.get(f"{base}/livez", verify=trusted).status_code
         return answer.choices[0].finish_reason, len(chunks), health
 
