@@ -2,7 +2,7 @@
 
 Starts `pareta-agent serve`, finds the engine's socket, and alternates the two ways within one run, in many short
 rounds. Tells ratios of time to first token, time between tokens and tokens per second, each with its interval of 95 %,
-and the agent's own CPU. First tokens are timed by calls of their own, one at a time.
+and the agent's own CPU. First tokens are timed by calls of their own, one at a time and a way by turns.
 
     python benchmarks/overhead.py [--engine vllm|fake] [--rounds 36] [--out benchmarks/results/overhead.json]
 """
@@ -34,7 +34,7 @@ from pareta_agent.engine.pins import choose
 
 ROOT = Path(__file__).resolve().parents[1]
 FAKE = f"{sys.executable} {ROOT / 'tests' / 'fakes' / 'engine.py'} --slow-token 0.01"
-FIRSTS = 6
+FIRSTS = 12
 START_S = 300.0
 MOST_LOSS = 0.02
 PROMPT = "{} {}: tell me about this number in one paragraph."
@@ -111,26 +111,31 @@ async def rounds(options: argparse.Namespace, ready: dict[str, Any], uds: str) -
     model, key = ready["endpoints"][0]["id"], ready["api_key"]
     ways = {"direct": client.at(uds), "agent": client.at((url.hostname or "", url.port or 0))}
 
-    async def load(way: str, requests: int, salt: int, alone: bool = False) -> client.Seen:
-        def ask(number: int) -> bytes:
-            # Distinct from the first word on: a prefix cache must not favour whoever comes second.
-            prompt = PROMPT.format(way, (salt * 2 + alone) * 1000 + number)
-            return client.request(model, key, prompt, 2 if alone else options.tokens)
+    def ask(way: str, number: int, tokens: int) -> bytes:
+        # Distinct from the first word on: a prefix cache must not favour whoever comes second.
+        return client.request(model, key, PROMPT.format(way, number), tokens)
 
-        return await client.run(ways[way], ask, 1 if alone else options.connections, requests)
+    async def load(way: str, requests: int, turn: int) -> client.Seen:
+        def many(number: int) -> bytes:
+            return ask(way, turn * 2000 + number, options.tokens)
+
+        return await client.run(ways[way], many, options.connections, requests)
+
+    async def firsts(turn: int) -> dict[str, client.Seen]:
+        return await client.by_turns(ways, lambda way, n: ask(way, turn * 2000 + 1000 + n, 2), FIRSTS)
 
     for way in ways:
         await load(way, options.connections, 0)
     idle_share = await idle_cpu_share(ready["pid"])
     rows = []
     for turn in range(options.rounds):
+        alone = await firsts(turn + 1)
         for way in ("direct", "agent") if turn % 2 else ("agent", "direct"):
             before = cpu_s(ready["pid"])
             seen = await load(way, options.requests, turn + 1)
             used = cpu_s(ready["pid"]) - before
-            firsts = await load(way, FIRSTS, turn + 1, alone=True)
             row: dict[str, Any] = {"round": turn, "way": way, **figures(seen)}
-            row["ttft_alone_s"] = statistics.median(firsts.first_s)
+            row["ttft_alone_s"] = statistics.median(alone[way].first_s)
             if way == "agent":
                 row["agent_cpu_s_per_1000_chunks"] = used / seen.events * 1000
                 row["of_it_idle_s_per_1000_chunks"] = idle_share * seen.wall_s / seen.events * 1000

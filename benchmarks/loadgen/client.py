@@ -60,6 +60,24 @@ async def run(opener: Opener, make_request: Callable[[int], bytes], connections:
     return seen
 
 
+async def by_turns(
+    ways: dict[str, Opener], make_request: Callable[[str, int], bytes], requests: int
+) -> dict[str, Seen]:
+    """`requests` on each way, one at a time and now on this one, now on that; a connection a way, kept alive."""
+    seen = {way: Seen() for way in ways}
+    connections = {way: await opener() for way, opener in ways.items()}
+    for number in range(requests):
+        for way in list(ways)[:: 1 if number % 2 else -1]:
+            reader, writer = connections[way]
+            writer.write(make_request(way, number))
+            if not await _read_stream(reader, seen[way]):
+                raise OSError(f"{way} did not answer")
+            seen[way].answers += 1
+    for _, writer in connections.values():
+        writer.close()
+    return seen
+
+
 async def _worker(opener: Opener, make_request: Callable[[int], bytes], numbers: Any, seen: Seen) -> None:
     reader, writer = await opener()
     for number in numbers:
