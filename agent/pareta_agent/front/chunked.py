@@ -110,7 +110,11 @@ class ChunkReader:
         while at < len(data):
             if self.ended:
                 raise BadFraming("bytes after the last chunk")
-            if self._stage == "data":
+            if self.at_boundary and (whole := _whole_chunk(data, at)):
+                start, end = whole
+                payload.append(data[start:end])
+                at = end + 2
+            elif self._stage == "data":
                 piece = data[at : at + self._left]
                 payload.append(piece)
                 at += len(piece)
@@ -149,6 +153,14 @@ class ChunkReader:
             self.ended = True
         else:
             self._stage = "size"
+
+
+def _whole_chunk(data: bytes, at: int) -> tuple[int, int] | None:
+    """Where the payload of the chunk that starts here does, and ends, if all of it is here and it is not the last."""
+    start = data.find(b"\r\n", at, at + 8) + 2
+    size = _SIZES.get(data[at : start - 2], 0)
+    end = start + size
+    return (start, end) if size and data[end : end + 2] == b"\r\n" else None
 
 
 def chunk(payload: bytes) -> bytes:
