@@ -23,15 +23,21 @@ def whole_events(data: bytes) -> int:
     body is not among them.
     """
     at = chunks = 0
-    size = len(data)
-    while at < size:
-        line_end = data.find(b"\r\n", at, at + 8)
-        length = _SIZES.get(data[at:line_end], 0)
-        at = line_end + length + 4
-        if length < 2 or data[at - 4 : at] != b"\n\n\r\n":
+    while at < len(data):
+        found = _whole_chunk(data, at)
+        if found is None or not data.endswith(b"\n\n", *found):
             return 0
+        at = found[1] + 2
         chunks += 1
-    return chunks if at == size else 0
+    return chunks
+
+
+def _whole_chunk(data: bytes, at: int) -> tuple[int, int] | None:
+    """Where the payload of the chunk that starts here does, and ends, if all of it is here and it is not the last."""
+    line_end = data.find(b"\r\n", at, at + 8)
+    size = _SIZES.get(data[at:line_end], 0) if line_end > at else 0
+    end = line_end + 2 + size
+    return (line_end + 2, end) if size and data[end : end + 2] == b"\r\n" else None
 
 
 class Template:
@@ -67,7 +73,8 @@ class Template:
             length = _SIZES.get(data[at : start - 2], 0)
             at = start + length + 2
             if (
-                length < self._least
+                start < 2
+                or length < self._least
                 or not data.startswith(prefix, start)
                 or not data.endswith(suffix, start, at)
                 or data.find(b'"', start + len(prefix), at - len(suffix)) >= 0
@@ -153,14 +160,6 @@ class ChunkReader:
             self.ended = True
         else:
             self._stage = "size"
-
-
-def _whole_chunk(data: bytes, at: int) -> tuple[int, int] | None:
-    """Where the payload of the chunk that starts here does, and ends, if all of it is here and it is not the last."""
-    start = data.find(b"\r\n", at, at + 8) + 2
-    size = _SIZES.get(data[at : start - 2], 0)
-    end = start + size
-    return (start, end) if size and data[end : end + 2] == b"\r\n" else None
 
 
 def chunk(payload: bytes) -> bytes:

@@ -25,11 +25,25 @@ EVENT = b'data: {"choices":[{"delta":{"content":"word"},"finish_reason":null}]}\
         (b"5;x=1\r\nabc\n\n\r\n", 0),
         (b"\r\nabc\n\n\r\n", 0),
         (b"6\r\nabc\n\n\r\n", 0),
+        (b"1\r\n\n\r\n", 0),
     ],
 )
 def test_only_whole_chunks_that_end_events_count(data, count):
     """Anything half, foreign or last takes the careful way."""
     assert whole_events(data) == count
+
+
+@pytest.mark.parametrize("sizes", [(0x85, 0x88), (0x88, 0x85), (0x85, 0x5), (0xFF0, 0xFFF), (0x9, 0x95)])
+def test_a_run_that_is_cut_anywhere_is_whole_only_between_chunks(sizes):
+    """Also within a size line, whose digits then say where nothing is."""
+    chunks = [chunk(b"data:" + b"x" * (size - 7) + b"\n\n" if size > 6 else b"abc\n\n") for size in sizes]
+    run, first = b"".join(chunks), len(chunks[0])
+    whole = {0: 0, first: 1, len(run): 2}
+    for end in range(len(run) + 1):
+        assert whole_events(run[:end]) == whole.get(end, 0)
+        reader = ChunkReader()
+        payload = reader.feed(run[:end]) + reader.feed(run[end:])
+        assert payload == b"".join(each[each.index(b"\n") + 1 : -2] for each in chunks)
 
 
 @pytest.mark.parametrize(
