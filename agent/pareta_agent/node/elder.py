@@ -54,7 +54,7 @@ class Elder:
         """Says that its records are in this agent's hands; raises HostError when the other one thought better of it."""
         self._open = {each.request_id: each for each in inherited}
         self._line.send("taken")
-        await self._next("yours")
+        self._load = Counter((await self._next("yours")).body)
 
     def load(self, replica: str) -> int:
         """Requests that the other one still has at this replica."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,9 +45,10 @@ class Heir:
     _admitted: dict[str, Admission] = field(default_factory=dict)
     _records: dict[int, UsageRecord] = field(default_factory=dict)
 
-    def begins(self) -> None:
-        """Everything is its own now."""
-        self.line.send("yours")
+    def begins(self, load: Mapping[str, int]) -> None:
+        """Everything is its own now, but for the requests that this agent has at each replica: told at once, or it
+        might end an engine of another make in their midst."""
+        self.line.send("yours", load)
 
     # a spool, as the front knows it
 

@@ -219,7 +219,7 @@ class Rooms:
         await self.fleet.leave()
         self._heir = heir
         self.book.drop()
-        heir.begins()
+        heir.begins(self.front.loads())
         self.records.go_on(heir, heir.can_admit)
 
     async def inherit_back(self, heir: Heir | None) -> None:

@@ -7,6 +7,8 @@ import os
 import socket
 from pathlib import Path
 
+from pareta_agent.node.elder import Elder
+from pareta_agent.node.heir import Heir
 from pareta_agent.node.line import Door, Line, dial
 
 
@@ -69,3 +71,14 @@ async def test_a_door_is_taken_over_and_left_to_its_new_owner(tmp_path: Path) ->
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind(str(path))
     assert await dial(path) is None
+
+
+async def test_what_the_other_one_still_answers_is_known_with_its_engines(tmp_path: Path) -> None:
+    """Before its first tick, which a loaded machine delays: an engine that nobody wants any more would be ended."""
+    here, there, door = await pair(tmp_path)
+    elder = Elder(here, lambda _event: None)
+    Heir(there).begins({"ep_x/0": 3})
+    await elder.taken(())
+    assert (elder.load("ep_x/0"), elder.load("ep_x/1")) == (3, 0)
+    for each in (here, there, door):
+        each.close()
