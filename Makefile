@@ -25,9 +25,9 @@ long: $(VENV)/.dev tools engine
 soak: $(VENV)/.dev
 	@PYTHONPATH=tests $(BIN)/python -m moneylab.soak $(ARGS)
 
-# The fast tier: what to run before each commit.
+# The fast tier: what to run before each commit. A third process works while the others wait.
 check: $(VENV)/.dev lint
-	@$(PYTEST) -n 2 -m "not slow and not engine and not gpu and not long" $(ARGS)
+	@$(PYTEST) -n 3 -m "not slow and not engine and not gpu and not long" $(ARGS)
 
 .PHONY: lint
 lint: $(VENV)/.dev

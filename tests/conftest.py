@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import re
 import subprocess
@@ -22,6 +23,7 @@ Loop = Callable[[], asyncio.AbstractEventLoop]
 # Containers like to forbid it, and then each of some hundred starts compiles the whole program.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+gc.disable()  # until everything is imported, which makes little garbage and much to walk
 
 
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, Loop]:
@@ -59,6 +61,12 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
         return None
     marked = re.search(r"^pytestmark = .*?(?=\n\n)", collection_path.read_text(), re.MULTILINE | re.DOTALL)
     return not left_out.isdisjoint(re.findall(r"pytest\.mark\.(\w+)", marked[0])) or None if marked else None
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """What was imported stays: each later collection of garbage would walk all of it."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
