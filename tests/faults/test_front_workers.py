@@ -41,7 +41,7 @@ async def call(session: aiohttp.ClientSession, url: str) -> tuple[str | None, bo
 async def caller(ready: dict[str, Any], stop: asyncio.Event, seen: list[tuple[str | None, bool]]) -> None:
     connector = aiohttp.TCPConnector(limit=1, force_close=True)
     headers = {"authorization": f"Bearer {ready['api_key']}"}
-    timeout = aiohttp.ClientTimeout(total=30)
+    timeout = aiohttp.ClientTimeout(total=120)
     async with aiohttp.ClientSession(connector=connector, headers=headers, timeout=timeout) as session:
         while not stop.is_set():
             seen.append(await call(session, ready["base_url"] + "/chat/completions"))

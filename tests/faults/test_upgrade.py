@@ -85,7 +85,7 @@ class Load:
         connector = aiohttp.TCPConnector(limit=1, force_close=number % 2 == 0, ssl=self._context)
         headers = {"authorization": f"Bearer {self._key}"}
         async with aiohttp.ClientSession(
-            connector=connector, headers=headers, timeout=aiohttp.ClientTimeout(total=30)
+            connector=connector, headers=headers, timeout=aiohttp.ClientTimeout(total=120)
         ) as session:
             while not self._stop.is_set():
                 self.seen.append(await call(session, self._url, stream=number % 3 > 0))

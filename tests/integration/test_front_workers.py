@@ -51,7 +51,7 @@ class Node:
         return aiohttp.ClientSession(
             headers={"authorization": f"Bearer {key or self.ready['api_key']}"},
             connector=aiohttp.TCPConnector(limit=0, force_close=True, ssl=self.trusting),
-            timeout=aiohttp.ClientTimeout(total=30),
+            timeout=aiohttp.ClientTimeout(total=120),
         )
 
     def call(self, **more: Any) -> tuple[str, dict[str, Any]]:
