@@ -75,7 +75,7 @@ async def until(made: Room, done: Callable[[EndpointView], bool]) -> EndpointVie
 
 
 async def standby_warm(made: Room) -> None:
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(240):
         while made.fleet.standbys_ready == 0:
             await asyncio.sleep(0.2)
 
@@ -96,7 +96,7 @@ def memory(pid: int) -> int:
 
 async def gone(*processes: launch.Stat) -> None:
     handles = [launch.Process(found.pid, found.started) for found in processes]
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         while any(handle.alive for handle in handles):
             await asyncio.sleep(0.05)
 
@@ -121,7 +121,7 @@ async def test_each_process_may_be_killed_or_frozen(make: Make, model: Path) -> 
     assert [report.standby for report in made.reports] == [True] * 4
     leader, _ = leader_and_core(made)
     await made.fleet.sleep("ep_x", keep=True)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not made.events("engine_slept"):
             await asyncio.sleep(0.05)
     made.fleet.wake("ep_x")

@@ -83,7 +83,7 @@ def test_the_records_add_up_to_the_engines_own_counters(agent, node, client):
     with client.chat.completions.with_streaming_response.create(**long, stream=True) as stream:
         left = stream.headers["x-request-id"]
         next(stream.iter_bytes())
-    deadline, told = time.monotonic() + 60, []
+    deadline, told = time.monotonic() + 180, []
     while not any(left in (event["requests"] or "") for event in told) and time.monotonic() < deadline:
         time.sleep(0.5)
         told = [event for event in agent.events if event["event"] == "usage_drifted"]

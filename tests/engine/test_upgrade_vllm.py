@@ -57,7 +57,7 @@ async def loaded(node: Address) -> Load:
         endpoint=node.endpoint,
         questions=itertools.cycle(QUESTIONS),
     )
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(240):
         while {call.question for call in load.calls} != set(QUESTIONS):
             await asyncio.sleep(0.05)
     return load

@@ -96,11 +96,14 @@ async def test_a_stream_hears_that_it_waits_and_then_its_answer(start_rig):
     """Comments while it waits, which the client reads past, and the whole stream after them."""
     rig = await start_rig(comfort_s=0.05)
     await cold(rig)
-    call = asyncio.create_task(rig.raw(rig.post(body(stream=True))))
-    await asyncio.sleep(0.2)
-    warm(rig)
-    answer = await call
-    assert (answer.split()[1], answer.count(b": waiting") >= 2, b"[DONE]" in answer) == (b"200", True, True)
+    reader, writer = await asyncio.open_connection("127.0.0.1", rig.port)
+    writer.write(rig.post(body(stream=True)))
+    async with asyncio.timeout(30):
+        waited = [await reader.readuntil(b": waiting") for _ in range(2)]
+        warm(rig)
+        answer = await reader.read()
+    writer.close()
+    assert (waited[0].split()[1], b"[DONE]" in answer) == (b"200", True)
     rig.endpoint(status="cold", retry_after_s=1)
     async with openai.AsyncOpenAI(api_key=KEY, base_url=f"{rig.url}/v1", max_retries=0) as client:
         opening = asyncio.create_task(client.chat.completions.create(**ASK, stream=True))
@@ -114,10 +117,13 @@ async def test_a_stream_that_waited_in_vain_ends_with_an_error_event(start_rig):
     """Its head is gone, so the refusal is an event and the body has no end."""
     rig = await start_rig(comfort_s=0.05)
     await cold(rig)
-    call = asyncio.create_task(rig.raw(rig.post(body(stream=True))))
-    await asyncio.sleep(0.2)
-    rig.endpoint(status="failed")
-    answer = await call
+    reader, writer = await asyncio.open_connection("127.0.0.1", rig.port)
+    writer.write(rig.post(body(stream=True)))
+    async with asyncio.timeout(30):
+        await reader.readuntil(b": waiting")
+        rig.endpoint(status="failed")
+        answer = await reader.read()
+    writer.close()
     assert (answer.count(b'{"error":'), b"endpoint_failed" in answer) == (1, True)
     assert b"[DONE]" not in answer
 
