@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import os
 import shutil
 import signal
+import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from engine_room import Room, room, settings, spec
 from fakes import stub_vllm
 
 from pareta_agent import launch
+from pareta_agent.engine import standby
 from pareta_agent.engine.process import marked
 
 pytestmark = pytest.mark.slow
@@ -157,6 +160,25 @@ async def test_standby_ends_when_its_agent_is_gone(make: Make) -> None:
     standby = made.fleet._pool._waiting[0]
     standby._control.close()
     await asyncio.wait_for(standby.process.wait(), 30)
+
+
+async def test_a_program_that_is_replaced_on_disk_is_not_run(make: Make, tmp_path: Path) -> None:
+    """An agent whose package was upgraded under it warms the program that it speaks with."""
+    for name in ("standby.py", "standby_main.py"):
+        shutil.copy(Path(standby.__file__).with_name(name), tmp_path / name)
+    found = importlib.util.spec_from_file_location("pareta_agent.engine.elsewhere", tmp_path / "standby.py")
+    assert found is not None
+    assert found.loader is not None
+    elsewhere = importlib.util.module_from_spec(found)
+    sys.modules[found.name] = elsewhere
+    found.loader.exec_module(elsewhere)
+    (tmp_path / "standby_main.py").write_text("raise SystemExit('of another version')")
+    warm = await elsewhere.warm_up(make().settings)
+    try:
+        assert (await warm.ready())["unsafe"] is None
+    finally:
+        await warm.discard()
+        del sys.modules[found.name]
 
 
 async def test_dead_standby_is_replaced(make: Make) -> None:

@@ -21,7 +21,8 @@ from pareta_agent.engine.spec import EngineSettings
 from pareta_agent.engine.vllm import command, versions
 from pareta_agent.planning.plan import Plan
 
-_SCRIPT = Path(__file__).with_name("standby_main.py")
+# As it was when this agent began: an upgrade in place writes another one, which may speak otherwise.
+_PROGRAM = Path(__file__).with_name("standby_main.py").read_text()
 _WARM_DEADLINE_S = 180.0
 _ORDER_DEADLINE_S = 10.0
 _IMPORT_THREADS = 1  # the cores are the engines'; what it becomes is told its own number
@@ -148,11 +149,13 @@ async def warm_up(settings: EngineSettings) -> Standby:
     env = command.base_environment(
         "cpu", directory, settings.cache_dir, marker, _IMPORT_THREADS, launch.environment()
     )
+    script = directory / "standby_main.py"
+    script.write_text(_PROGRAM)
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     try:
         process = await launch.spawn(
-            [str(settings.python), "-P", str(_SCRIPT)],
+            [str(settings.python), "-P", str(script)],
             env=env,
             cwd=directory,
             log_path=log,

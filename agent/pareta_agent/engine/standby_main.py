@@ -279,6 +279,8 @@ def main() -> int:
     control.sendall(json.dumps({"refused": reason} if reason else {"starting": True}).encode() + b"\n")
     control.close()
     if reason is None:
+        # its file goes with the standby's directory, and children that are spawned would run it first
+        vars(sys.modules["__main__"]).pop("__file__", None)
         become(json.loads(line))
     return 0
 
