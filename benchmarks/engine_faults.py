@@ -88,9 +88,16 @@ async def run(options: argparse.Namespace) -> list[dict[str, Any]]:
             if options.only and name not in options.only:
                 continue
             async for row in kind(Path(place), python, options):
-                rows.append(row)
+                rows.append({"kind": name, **row})
                 print("holds " if row["holds"] else "BROKEN", json.dumps(row), flush=True)
     return rows
+
+
+def kept(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """The rows of the kinds that are not measured anew."""
+    if not options.only:
+        return []
+    return [row for row in json.loads(options.json.read_text())["rows"] if row["kind"] not in options.only]
 
 
 def main() -> None:
@@ -100,15 +107,16 @@ def main() -> None:
     parser.add_argument("--python", type=Path, help="the engine's interpreter; default: the one in the cache")
     parser.add_argument("--rounds", type=int, default=50, help="how often the agent is killed")
     parser.add_argument("--moments", type=int, default=20, help="how many starts are stopped")
-    parser.add_argument("--only", nargs="*", choices=KINDS, help="these kinds of faults")
+    parser.add_argument(
+        "--only", nargs="*", choices=KINDS, help="these kinds of faults anew; other rows stay"
+    )
     parser.add_argument("--json", type=Path, default=ROOT / "benchmarks" / "results" / "engine_faults.json")
     options = parser.parse_args()
     rows = asyncio.run(run(options))
     machine = f"{platform.machine()}, {os.cpu_count()} cores, {platform.python_version()}"
     broken = [row["fault"] for row in rows if not row["holds"]]
-    if not options.only:
-        document = {"machine": machine, "broken": broken, "rows": rows}
-        options.json.write_text(json.dumps(document, indent=2) + "\n")
+    document = {"machine": machine, "rows": [*kept(options), *rows]}
+    options.json.write_text(json.dumps(document, indent=2) + "\n")
     print(f"{len(rows)} rows, broken: {broken or 'none'}", flush=True)
     sys.exit(bool(broken))
 

@@ -17,8 +17,9 @@ from typing import Any
 from harness import Agent, processes_of
 
 from enginelab.calls import ENDPOINT, Call, Load, account, in_flight, words
-from enginelab.remains import Engine, Remains, home_left, home_settings, seen
+from enginelab.remains import Engine, Remains, home_left, home_settings, remains, seen
 from pareta_agent import launch
+from pareta_agent.engine.process import marked
 
 _LIVE_S = 240.0
 _SILENT = "before the first"
@@ -50,6 +51,17 @@ class Node:
         assert found is not None, "no engine runs"
         self.segments |= found.segments
         return found
+
+    def strays(self, engine: Engine) -> Remains:
+        """What is there beside that engine and the standbys of the agent that runs now."""
+        marks = marked(self.where.home_id)
+        own = {engine.leader.pid} | {f.pid for f in marks if f.parent == self.agent.process.pid}
+        directories = {engine.directory} | {Path(f"/proc/{pid}/cwd").readlink() for pid in own}
+        return remains(
+            {f.pid for f in marks if f.group not in own},
+            (path for path in self.where.run_dir.glob("*") if path.is_dir() and path not in directories),
+            self.segments - engine.segments,
+        )
 
     async def live_again(self, generation: int, base_url: str, key: str) -> float:
         """Waits for an engine past that generation that answers; seconds until then."""
@@ -118,9 +130,9 @@ async def agent_kills(made: Node, ready: dict[str, Any], key: str, rounds: int) 
         await made.ready()
         left += launch.adopt(engine.leader.pid, engine.leader.started) is None
     calls = await load.end()
-    row = _row(
-        made, f"kill -9 of the agent and a restart, {rounds} times, under load", calls, moments, Remains()
-    )
+    await made.warm()
+    fault = f"kill -9 of the agent and a restart, {rounds} times, under load"
+    row = _row(made, fault, calls, moments, made.strays(engine))
     return row | {"engines_replaced": left, "holds": row["holds"] and left == 0}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +54,8 @@ class Engine:
     def left(self) -> Remains:
         """What of it is still there."""
         alive = {f.pid for f in self.members.values() if launch.adopt(f.pid, f.started) is not None}
-        return _remains(alive | {found.pid for found in marked(self.marker)}, self.directory, self.segments)
+        pids = alive | {found.pid for found in marked(self.marker)}
+        return remains(pids, _under(self.directory), self.segments)
 
     async def gone(self, within_s: float = 30.0) -> Remains:
         """Waits until nothing is left, or for `within_s`; what is left then."""
@@ -89,14 +91,20 @@ def seen(settings: EngineSettings, endpoint: str) -> Engine | None:
 
 def home_left(settings: EngineSettings, segments: Iterable[str] = ()) -> Remains:
     """What all engines of a home left together."""
-    return _remains({found.pid for found in marked(settings.home_id)}, settings.run_dir, segments)
+    pids = {found.pid for found in marked(settings.home_id)}
+    return remains(pids, _under(settings.run_dir), segments)
 
 
-def _remains(pids: set[int], directory: Path, segments: Iterable[str]) -> Remains:
-    files = list(directory.rglob("*")) if directory.exists() else []
+def remains(pids: set[int], files: Iterable[Path], segments: Iterable[str]) -> Remains:
+    """Counts them; of the segments those that are there."""
     there = [_SHM / name for name in segments if (_SHM / name).exists()]
     held = sum(_resident_bytes(pid) for pid in pids) + sum(path.stat().st_size for path in there)
-    return Remains(len(pids), len(files), len(there), held)
+    return Remains(len(pids), len(list(files)), len(there), held)
+
+
+def _under(directory: Path) -> list[Path]:
+    # `rglob` fails where a folder goes while it looks
+    return [Path(at, name) for at, folders, files in os.walk(directory) for name in (*folders, *files)]
 
 
 def _resident_bytes(pid: int) -> int:

@@ -61,7 +61,10 @@ async def real_room(root: Path, python: Path, standby: int) -> AsyncIterator[Roo
 
 
 async def kills(made: Room, model: Path, cases: Sequence[Case]) -> list[dict[str, Any]]:
-    """One row a case: what is left once the victim was killed in its phase; after the last one it must go live."""
+    """One row a case: what is left once the victim was killed in its phase, and when the next start began.
+
+    Whoever starts after the last one must go live.
+    """
     rows = []
     for phase, role in cases:
         if (
@@ -72,10 +75,12 @@ async def kills(made: Room, model: Path, cases: Sequence[Case]) -> list[dict[str
             await _standby_warm(made)
         await made.fleet.want(wanted(model))
         rows.append(await _kill(made, phase, role))
+    begun_s = time.monotonic()
     async with asyncio.timeout(_PATIENCE_S):
         while (view := made.fleet.view().endpoints["ep_x"]).status != "live":
             assert view.status != "failed", view.reason
             await asyncio.sleep(0.1)
+    rows[-1]["live_again_s"] = round(time.monotonic() - begun_s, 1)
     await made.fleet.unwant("ep_x", drain_s=0.0)
     return rows
 
@@ -84,15 +89,27 @@ async def _kill(made: Room, phase: str, role: str) -> dict[str, Any]:
     engine = await _moment(made, phase, role)
     os.kill(engine.members[role].pid, signal.SIGKILL)
     killed_s = time.monotonic()
-    # a tracker only sweeps after the others: without it the start goes on
-    left = Remains() if role == "tracker" else await engine.gone()
     how = "from a standby" if made.settings.standby else "plain"
-    return {
-        "fault": f"kill -9 of the {role} in phase {phase}, {how}",
+    row: dict[str, Any] = {"fault": f"kill -9 of the {role} in phase {phase}, {how}"}
+    if role == "tracker":  # it only sweeps after the others: without it the start goes on
+        await asyncio.sleep(2.0)
+        newer = seen(made.settings, "ep_x")
+        return row | {"holds": newer is not None and newer.generation == engine.generation}
+    left = await engine.gone()
+    gone_s = time.monotonic() - killed_s
+    await _next_after(made, engine.generation)
+    return row | {
         **{f"left_{name}": value for name, value in asdict(left).items()},
-        "gone_s": round(time.monotonic() - killed_s, 2),
+        "gone_s": round(gone_s, 2),
+        "started_again_s": round(time.monotonic() - killed_s, 2),
         "holds": left == Remains(),
     }
+
+
+async def _next_after(made: Room, generation: int) -> None:
+    async with asyncio.timeout(_PATIENCE_S):
+        while (newer := seen(made.settings, "ep_x")) is None or newer.generation <= generation:
+            await asyncio.sleep(0.02)
 
 
 async def _moment(made: Room, phase: str, role: str) -> Engine:
