@@ -109,8 +109,9 @@ def _judged(status: int, text: str, *, stream: bool) -> tuple[str, int, str]:
     return "whole", int(events[-1]["usage"]["completion_tokens"]), "".join(pieces)
 
 
-def in_flight(calls: Sequence[Call], moment_s: float) -> list[Call]:
-    return [call for call in calls if call.begun_s < moment_s < call.ended_s]
+def in_flight(calls: Sequence[Call], from_s: float, until_s: float | None = None) -> list[Call]:
+    """Those that were at that moment, or at any until the other one."""
+    return [c for c in calls if c.begun_s < (from_s if until_s is None else until_s) and c.ended_s > from_s]
 
 
 def account(rows: Sequence[dict[str, Any]], calls: Sequence[Call]) -> dict[str, int]:

@@ -104,7 +104,7 @@ async def engine_fault(
         await asyncio.sleep(3.0)
         survived = made.engine().generation == engine.generation
         calls = await load.end()
-        return _row(made, f"{number.name} of the tracker under load", calls, [hit_s], Remains()) | {
+        return _row(made, f"{number.name} of the tracker under load", calls, [(hit_s, hit_s)], Remains()) | {
             "served_on": survived,
             "holds": survived and {call.said for call in calls} == {"whole"},
         }
@@ -115,7 +115,7 @@ async def engine_fault(
     left = await engine.gone()
     live_s = await made.live_again(engine.generation, ready["base_url"], key)
     calls = await load.end()
-    row = _row(made, f"{number.name} of the {role} under load", calls, [hit_s], left, fault_s - hit_s)
+    row = _row(made, f"{number.name} of the {role} under load", calls, [(hit_s, fault_s)], left)
     return row | {"live_again_s": round(live_s, 1), "noticed_after_s": round(fault_s - hit_s, 1)}
 
 
@@ -124,7 +124,7 @@ async def agent_kills(made: Node, ready: dict[str, Any], key: str, rounds: int) 
     load, engine, moments, left = Load(ready["base_url"], key), made.engine(), [], 0
     for _ in range(rounds):
         await asyncio.sleep(random.uniform(0.3, 1.0))
-        moments.append(time.monotonic())
+        moments.append((time.monotonic(),) * 2)
         await asyncio.to_thread(made.agent.kill)
         made.begin()
         await made.ready()
@@ -188,16 +188,19 @@ def _row(
     made: Node,
     fault: str,
     calls: list[Call],
-    moments_s: Sequence[float],
+    faults_s: Sequence[tuple[float, float]],
     left: Remains,
-    noticed_s: float = 0.0,
 ) -> dict[str, Any]:
-    """What the callers saw, what the ledger says, what is left. `noticed_s` after the fault the engine was ended."""
+    """What the callers saw, what the ledger says, what is left. A fault has a moment, and one when it was noticed."""
     made.agent.command("spool", "flush")
     made.calls += calls
     told = account(made.agent.usage(), made.calls)
-    caught = [(call, call.ended_s - moment) for moment in moments_s for call in in_flight(calls, moment)]
-    answer_s = max((seconds - noticed_s for _, seconds in caught), default=0.0)
+    caught = [
+        (call, call.ended_s - noticed_s)
+        for hit_s, noticed_s in faults_s
+        for call in in_flight(calls, hit_s, noticed_s)
+    ]
+    answer_s = max((seconds for _, seconds in caught), default=0.0)
     untyped = sum(not call.typed for call in calls)
     clean = (told["lost"], told["double"], told["debited_wrongly"], untyped) == (0, 0, 0, 0)
     return {

@@ -26,6 +26,7 @@ from pareta_agent.telemetry.events import Phase
 PATIENT = RestartSettings(first_delay_s=0.1, max_delay_s=0.2, budget=99)
 # The worker is a process of its own here, as where an engine has several devices.
 WORKING = replace(PLAN, flags=("--distributed-executor-backend", "mp"))
+_SERVING = "serving"
 Case = tuple[str, str]
 PLAIN: tuple[Case, ...] = (
     ("spawn", "server"),
@@ -38,6 +39,7 @@ PLAIN: tuple[Case, ...] = (
 FORKED: tuple[Case, ...] = tuple(
     (phase, role) for phase in ("load", "profile", "probe") for role in ("server", "core", "worker")
 )
+_PHASES = ("spawn", "import", "load", "profile", "probe", _SERVING)
 _PATIENCE_S = 240.0
 
 
@@ -67,14 +69,9 @@ async def kills(made: Room, model: Path, cases: Sequence[Case]) -> list[dict[str
     """
     rows = []
     for phase, role in cases:
-        if (
-            made.settings.standby
-        ):  # what failed from a standby is tried plainly next, so that is not waited for
-            await made.fleet.unwant("ep_x")
-            await made.fleet.warm(WORKING)
-            await _standby_warm(made)
-        await made.fleet.want(wanted(model))
-        rows.append(await _kill(made, phase, role))
+        while (engine := await _started(made, model, phase, role)) is None:
+            await made.fleet.unwant("ep_x", drain_s=0.0)
+        rows.append(await _kill(made, engine, phase, role))
     begun_s = time.monotonic()
     async with asyncio.timeout(_PATIENCE_S):
         while (view := made.fleet.view().endpoints["ep_x"]).status != "live":
@@ -85,8 +82,16 @@ async def kills(made: Room, model: Path, cases: Sequence[Case]) -> list[dict[str
     return rows
 
 
-async def _kill(made: Room, phase: str, role: str) -> dict[str, Any]:
-    engine = await _moment(made, phase, role)
+async def _started(made: Room, model: Path, phase: str, role: str) -> Engine | None:
+    if made.settings.standby:  # what failed from a standby is tried plainly next, so that is not waited for
+        await made.fleet.unwant("ep_x")
+        await made.fleet.warm(WORKING)
+        await _standby_warm(made)
+    await made.fleet.want(wanted(model))
+    return await _moment(made, phase, role)
+
+
+async def _kill(made: Room, engine: Engine, phase: str, role: str) -> dict[str, Any]:
     os.kill(engine.members[role].pid, signal.SIGKILL)
     killed_s = time.monotonic()
     how = "from a standby" if made.settings.standby else "plain"
@@ -112,18 +117,22 @@ async def _next_after(made: Room, generation: int) -> None:
             await asyncio.sleep(0.02)
 
 
-async def _moment(made: Room, phase: str, role: str) -> Engine:
-    """When the start is in that phase and has that process; what is seen of it then."""
+async def _moment(made: Room, phase: str, role: str) -> Engine | None:
+    """When the start is in that phase and has that process; what is seen of it then. None: that was missed."""
     async with asyncio.timeout(_PATIENCE_S):
-        while True:
-            engine = seen(made.settings, "ep_x") if _phase(made) == phase else None
+        while (now := _phase(made)) not in _PHASES[_PHASES.index(phase) + 1 :]:
+            engine = seen(made.settings, "ep_x") if now == phase else None
             if engine is not None and role in engine.members:
                 return engine
             await asyncio.sleep(0.005)
+    return None
 
 
 def _phase(made: Room) -> str | None:
-    """The phase that the newest start is in."""
+    """The phase that the newest start is in, or that it is over."""
+    view = made.fleet.view().endpoints.get("ep_x")
+    if view is not None and view.status == "live":
+        return _SERVING
     last = next((told for told in reversed(made.told) if isinstance(told, Phase)), None)
     return last.phase if last is not None and last.state in ("started", "progress") else None
 
