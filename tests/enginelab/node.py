@@ -17,7 +17,7 @@ from typing import Any
 from harness import Agent, processes_of
 
 from enginelab.calls import ENDPOINT, Call, Load, account, in_flight, words
-from enginelab.remains import Engine, Remains, home_left, home_settings, remains, seen
+from enginelab.remains import Engine, Remains, home_left, home_settings, remains, seen, settled
 from pareta_agent import launch
 from pareta_agent.engine.process import marked
 
@@ -130,9 +130,9 @@ async def agent_kills(made: Node, ready: dict[str, Any], key: str, rounds: int) 
         await made.ready()
         left += launch.adopt(engine.leader.pid, engine.leader.started) is None
     calls = await load.end()
-    await made.warm()
+    beside = await settled(lambda: made.strays(engine))
     fault = f"kill -9 of the agent and a restart, {rounds} times, under load"
-    row = _row(made, fault, calls, moments, made.strays(engine))
+    row = _row(made, fault, calls, moments, beside)
     return row | {"engines_replaced": left, "holds": row["holds"] and left == 0}
 
 

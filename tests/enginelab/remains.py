@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,12 +57,17 @@ class Engine:
         pids = alive | {found.pid for found in marked(self.marker)}
         return remains(pids, _under(self.directory), self.segments)
 
-    async def gone(self, within_s: float = 30.0) -> Remains:
-        """Waits until nothing is left, or for `within_s`; what is left then."""
-        end_s = asyncio.get_running_loop().time() + within_s
-        while (left := self.left()) != Remains() and asyncio.get_running_loop().time() < end_s:
-            await asyncio.sleep(0.05)
-        return left
+    async def gone(self) -> Remains:
+        """Waits until nothing is left, or for a while; what is left then."""
+        return await settled(self.left)
+
+
+async def settled(look: Callable[[], Remains], within_s: float = 30.0) -> Remains:
+    """Looks until it finds nothing, or for `within_s`; what it found last."""
+    end_s = asyncio.get_running_loop().time() + within_s
+    while (left := look()) != Remains() and asyncio.get_running_loop().time() < end_s:
+        await asyncio.sleep(0.05)
+    return left
 
 
 def home_settings(home: Path) -> EngineSettings:
