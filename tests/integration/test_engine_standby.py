@@ -153,13 +153,16 @@ async def test_stop_while_the_standby_imports_is_prompt(make: Make) -> None:
 
 
 async def test_standby_ends_when_its_agent_is_gone(make: Make) -> None:
-    """A closed control socket is the end of an idle standby, without a signal."""
+    """A closed control socket is the end of an idle standby, without a signal; the next agent removes its directory."""
     made = make()
     await live(made)
     await until(lambda: made.fleet.standbys_ready == 1)
     standby = made.fleet._pool._waiting[0]
     standby._control.close()
     await asyncio.wait_for(standby.process.wait(), 30)
+    assert len(list(made.settings.run_dir.glob("w.*"))) == 1
+    await room(made.settings).fleet.reap_orphans()
+    assert list(made.settings.run_dir.glob("w.*")) == []
 
 
 async def test_a_program_that_is_replaced_on_disk_is_not_run(make: Make, tmp_path: Path) -> None:

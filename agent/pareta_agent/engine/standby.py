@@ -23,6 +23,7 @@ from pareta_agent.planning.plan import Plan
 
 # As it was when this agent began: an upgrade in place writes another one, which may speak otherwise.
 _PROGRAM = Path(__file__).with_name("standby_main.py").read_text()
+_DIRECTORY = "w."
 _WARM_DEADLINE_S = 180.0
 _ORDER_DEADLINE_S = 10.0
 _IMPORT_THREADS = 1  # the cores are the engines'; what it becomes is told its own number
@@ -137,10 +138,16 @@ class Standby:
         return said if isinstance(said, dict) else {}
 
 
+def sweep(settings: EngineSettings) -> None:
+    """Removes what standbys of earlier agents left; while none of ours is there."""
+    for directory in settings.run_dir.glob(f"{_DIRECTORY}*"):
+        shutil.rmtree(directory, ignore_errors=True)
+
+
 async def warm_up(settings: EngineSettings) -> Standby:
     """Starts a standby; it is warm some seconds later. Raises OSError."""
     name = secrets.token_hex(4)  # an engine of an earlier agent may still carry its standby's marker
-    directory = settings.run_dir / f"w.{name}"
+    directory = settings.run_dir / f"{_DIRECTORY}{name}"
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     settings.log_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     log = settings.log_dir / "standby.log"
