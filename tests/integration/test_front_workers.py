@@ -33,18 +33,16 @@ CALLERS = 64
 
 @dataclass(frozen=True)
 class Node:
-    """The agent, what it said when it was ready, the files of its certificate and those that may replace them."""
+    """The agent, what it said when it was ready, the files of its certificate and those that may replace them.
+
+    `trusting` believes both certificates, whichever is in the files by now.
+    """
 
     agent: Agent
     ready: dict[str, Any]
     files: Certificate
     others: Certificate
-
-    @property
-    def trusting(self) -> ssl.SSLContext:
-        context = ssl.create_default_context(cafile=self.files.pem)
-        context.load_verify_locations(self.others.pem)
-        return context
+    trusting: ssl.SSLContext
 
     def session(self, key: str = "") -> aiohttp.ClientSession:
         """A connection for each call, so that both workers are met."""
@@ -88,6 +86,8 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     place = tmp_path_factory.mktemp("node")
     others = make_certificate(tmp_path_factory.mktemp("others"))
     files = make_certificate(tmp_path_factory.mktemp("files"))
+    trusting = ssl.create_default_context(cafile=files.pem)
+    trusting.load_verify_locations(others.pem)
     settings = {
         "PARETA_ENGINE_COMMAND": fake_engine("--slow-token", "0.02"),
         "PARETA_FRONT_TLS_CERT_FILE": str(files.pem),
@@ -95,7 +95,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
         "PARETA_FRONT_MAX_CONNECTIONS_PER_ADDRESS": str(CONNECTIONS),
     }
     with Agent(place / "home", "--front-workers", "2", settings=settings) as agent:
-        yield Node(agent, agent.ready(), files, others)
+        yield Node(agent, agent.ready(), files, others, trusting)
     assert processes_of(place / "home") == []
 
 
@@ -184,18 +184,21 @@ async def test_a_new_certificate_is_shown_by_both(node: Node) -> None:
     """To every new connection, without a restart; a stream that is open goes on."""
     context, port = node.trusting, int(node.ready["base_url"].split(":")[2].split("/")[0])
     wanted = ssl.PEM_cert_to_DER_cert(node.others.pem.read_text())
-    streams = asyncio.create_task(node.calls(8, max_tokens=100))
-    shutil.copy(node.others.key, node.files.key)
-    shutil.copy(node.others.pem, node.files.pem)
-    node.agent.process.send_signal(signal.SIGHUP)
-    in_a_row = 0
-    async with asyncio.timeout(60):
-        while in_a_row < 20:
-            _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
-            shown = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
-            in_a_row = in_a_row + 1 if shown == wanted else 0
-            writer.transport.abort()
-    assert {each.whole for each in await streams} == {True}
+    async with node.session() as session:
+        url, body = node.call(max_tokens=100)
+        streams = await asyncio.gather(*(session.post(url, json=body) for _ in range(8)))
+        shutil.copy(node.others.key, node.files.key)
+        shutil.copy(node.others.pem, node.files.pem)
+        node.agent.process.send_signal(signal.SIGHUP)
+        in_a_row = 0
+        async with asyncio.timeout(60):
+            while in_a_row < 20:
+                _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+                shown = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+                in_a_row = in_a_row + 1 if shown == wanted else 0
+                writer.transport.abort()
+        answers = await asyncio.gather(*(each.text() for each in streams))
+    assert all(answer.endswith("data: [DONE]\n\n") for answer in answers)
     assert all(each["restarts"] == 0 for each in await node.workers())
 
 
