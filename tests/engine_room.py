@@ -13,6 +13,7 @@ from pathlib import Path
 
 from engine_plans import PLAN
 
+from pareta_agent import launch
 from pareta_agent.clock import SystemClock
 from pareta_agent.engine.fleet import Fleet
 from pareta_agent.engine.phases import ColdStart
@@ -57,15 +58,25 @@ class Room:
         return [found.pid for found in marked(self.settings.home_id)], files
 
 
+ORPHANS: list[launch.Process] = []
+
+
 async def crash(room: Room) -> None:
     """What kill -9 leaves: the tasks are gone at once, the engines run on."""
     for endpoint in room.fleet._endpoints.values():
         for slot in endpoint._slots:
-            if slot.replica and slot.replica._start:
+            if slot.replica and slot.replica._start and slot.replica._start.engine:
+                ORPHANS.append(slot.replica._start.engine._process)
                 slot.replica._start.engine = None
             slot._task.cancel()
         endpoint._task.cancel()
     await asyncio.sleep(0)
+
+
+async def buried() -> None:
+    """Hears of the end of all that crashes left here, which have ended: an event loop is not to close before."""
+    while ORPHANS:
+        await ORPHANS.pop().wait()
 
 
 def settings(tmp_path: Path, flags: Sequence[str] = (), **changes: object) -> EngineSettings:
@@ -124,6 +135,7 @@ async def rooms_in(root: Path, *, heirs: bool = False) -> AsyncIterator[Callable
     for made in ended:
         made.fleet.hurry()
         await made.fleet.close(1)
+    await buried()
     for made in ended:
         assert made.left_behind() == ([], [])
         shutil.rmtree(made.settings.run_dir, ignore_errors=True)

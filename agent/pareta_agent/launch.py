@@ -101,7 +101,7 @@ class Process:
     async def wait(self) -> int | None:
         """Waits for the end: the exit status (negative: the signal), None for an adopted process."""
         if self._child is not None:
-            return await self._child.wait()
+            return await _end_of(self._child)
         await _pidfd_exit(self.pid, self.started)
         return None
 
@@ -132,8 +132,15 @@ class Process:
                 return False
             await asyncio.sleep(0.02)
         if self._child is not None:
-            await self._child.wait()
+            await _end_of(self._child)
         return True
+
+
+async def _end_of(child: asyncio.subprocess.Process) -> int:
+    status = await child.wait()
+    # its pipe may be open elsewhere: asyncio would keep ours until the loop ends
+    child._transport.close()  # type: ignore[attr-defined]
+    return status
 
 
 async def _pidfd_exit(pid: int, started: int) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from engine_plans import PLAN
-from engine_room import Room, crash, room, settings, spec
+from engine_room import Room, buried, crash, room, settings, spec
 
 from pareta_agent import launch
 from pareta_agent.engine.process import marked
@@ -146,6 +146,7 @@ async def test_the_next_agent_takes_a_real_engine_over(make: Make, model: Path) 
     assert leader_and_core(new)[0].pid == leader.pid
     assert [event.fields["outcome"] for event in new.events("engine_adopted")] == ["ready"]
     await new.fleet.unwant("ep_x")
+    await buried()
 
 
 @pytest.mark.long

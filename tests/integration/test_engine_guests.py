@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
 import signal
 from collections.abc import AsyncIterator
@@ -11,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from engine_room import PLAN, Room, crash, room, settings, spec
+from engine_room import PLAN, Room, buried, crash, room, settings, spec
 from fakes.adapter import adapter
 
 from pareta_agent.engine import adapters, probe
@@ -73,7 +74,7 @@ def live(view: EndpointView) -> bool:
 async def said(view: EndpointView) -> list[str | None]:
     """What each replica answers under the name that the front would use."""
     answers = [
-        await probe.ask(r.socket, view.served_as or view.id, Canary(prompt=QUESTION, contains="x"), 5)
+        await probe.ask(r.socket, view.served_as or view.id, Canary(prompt=QUESTION, contains="x"), 60)
         for r in view.replicas
     ]
     return [answer.text for answer in answers]
@@ -216,20 +217,23 @@ async def test_the_next_agent_finds_the_adapters_that_are_loaded(tmp_path: Path)
     assert new.fleet.view().endpoints["ep_n"].replicas == (replica,)
     assert (len(new.events("engine_adopted")), new.reports) == (1, [])
     await new.fleet.close(1)
+    await buried()
     assert [found.pid for found in marked(new.settings.home_id)] == []
     shutil.rmtree(new.settings.run_dir, ignore_errors=True)
 
 
-@pytest.mark.parametrize("flags", [("--slow-token", "0.01")])
+@pytest.mark.parametrize("flags", [("--slow-token", "0.02")])
 async def test_a_guest_that_leaves_lets_the_engine_finish(made: Room, tmp_path: Path) -> None:
     """A request that the engine has taken is answered after the adapter's name is gone."""
     await made.fleet.want(base())
     await made.fleet.lodge(guest("ep_n", adapter(tmp_path / "n")))
     (replica,) = (await made.until(live, "ep_n")).replicas
     long = Canary(prompt="Say it slowly", contains="word", max_tokens=200)
-    asked = asyncio.create_task(probe.ask(replica.socket, "ep_n", long, 10))
-    await asyncio.sleep(0.2)
+    asked = asyncio.create_task(probe.ask(replica.socket, "ep_n", long, 60))
+    async with asyncio.timeout(60):
+        while not re.search(r"num_requests_running\S* [1-9]", await probe.metrics(replica.socket, 60) or ""):
+            await asyncio.sleep(0.02)
     await made.fleet.unwant("ep_n")
     assert not asked.done()
     assert (await asked).passed
-    assert (await probe.ask(replica.socket, "ep_n", long, 10)).status == 404
+    assert (await probe.ask(replica.socket, "ep_n", long, 60)).status == 404

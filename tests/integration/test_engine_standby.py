@@ -94,12 +94,15 @@ async def test_forked_children_die_with_their_server(make: Make) -> None:
     slot = made.fleet._endpoints["ep_x"]._slots[0]
     assert slot.replica is not None
     assert slot.replica._start is not None
+    assert slot.replica._start.engine is not None
+    process = slot.replica._start.engine._process
     slot.replica._start.engine = None  # nobody of ours may help
     slot._task.cancel()
     await asyncio.sleep(0)
     os.kill(intent.pid, signal.SIGKILL)
     alive = [launch.Process(child.pid, child.started) for child in children]
     await until(lambda: not any(child.alive for child in alive))
+    await process.wait()
     slot.replica.starter.place.sweep()
 
 
