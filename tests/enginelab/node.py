@@ -6,7 +6,6 @@ import asyncio
 import os
 import random
 import signal
-import socket
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -14,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from fakes.ports import free_port
 from harness import Agent, processes_of
 
 from enginelab.calls import ENDPOINT, Call, Load, account, in_flight, words
@@ -36,8 +36,7 @@ class Node:
         self.segments: set[str] = set()
         self.calls: list[Call] = []
         self._env = {"PARETA_ENGINE_PYTHON": str(python), "PARETA_PLANE_BALANCE_USD": "100000", **settings}
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            self._port = probe.getsockname()[1]
+        self._port = free_port()
         self.begin()
 
     def begin(self) -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from urllib.parse import quote
 
-from fakes.oci_registry import free_port
+from fakes.ports import free_port
 
 AZURITE = Path(__file__).parents[1] / "clients" / "node_modules" / ".bin" / "azurite-blob"
 _ACCOUNT = "devstoreaccount1"
@@ -57,7 +57,8 @@ class _Emulator:
         raise NotImplementedError
 
     def __enter__(self) -> _Emulator:
-        for _ in range(400):
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", self.port)) == 0:
                     break
@@ -79,7 +80,7 @@ class _Emulator:
         request = urllib.request.Request(
             self.endpoint + path, data=data, headers=dict(headers or {}), method=method
         )
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             answer.read()
 
 

@@ -15,6 +15,7 @@ import signal
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     p.add_argument("--enable-lora", action="store_true")
     p.add_argument("--max-lora-rank", type=int, default=16)
     p.add_argument("--ready-after", type=float, default=0.0, help="seconds until the socket is bound")
+    p.add_argument("--ready-when", type=Path, default=None, help="no socket before this file is there")
     p.add_argument("--die-after", type=float, default=None, help="crash (exit 0) seconds after ready")
     p.add_argument("--die-at-start", nargs="?", type=int, const=1, default=None, help="exit with this code")
     p.add_argument("--ignore-term", action="store_true", help="SIGTERM changes nothing")
@@ -102,6 +104,17 @@ class Engine:
         self.stopping = asyncio.Event()
         self.idle = asyncio.Event()
         self.idle.set()
+        self.holds = False
+        self.held: list[Callable[[], None]] = []
+
+    def hold(self) -> None:
+        """What is asked from now on is taken, and answered once `let_go` is called."""
+        self.holds = True
+
+    def let_go(self) -> None:
+        self.holds, held, self.held = False, self.held, []
+        for answer in held:
+            answer()
 
     def begun(self) -> None:
         self.running += 1
@@ -215,6 +228,15 @@ class Connection(asyncio.Protocol):
         self.engine.begun()
         self.engine.prompt_tokens += answer.prompt_tokens * answer.prompt_copies
         self.answer = answer
+        if self.engine.holds:
+            self.engine.held.append(self.speak)
+        else:
+            self.speak()
+
+    def speak(self) -> None:
+        answer, flags = self.answer, self.flags
+        if answer is None or not self.busy:  # its caller has left
+            return
         if answer.streamed:
             self.head(200, "text/event-stream; charset=utf-8", "transfer-encoding: chunked")
             if flags.cut_after_head:
@@ -299,6 +321,8 @@ def start_up(flags: argparse.Namespace) -> None:
         while True:
             time.sleep(3600)
     hold(flags)
+    while flags.ready_when and not flags.ready_when.exists():
+        time.sleep(0.02)
     for i, line in enumerate(STARTUP_LOG):
         log(line.format(version=VERSION, model=flags.model))
         time.sleep(flags.ready_after / len(STARTUP_LOG))

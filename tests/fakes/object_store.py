@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 
 import boto3
-from fakes.oci_registry import free_port
+from fakes.ports import free_port
 
 
 class ObjectStore:
@@ -28,7 +28,8 @@ class ObjectStore:
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def __enter__(self) -> ObjectStore:
-        for _ in range(600):
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", self._port)) == 0:
                     break

@@ -12,15 +12,10 @@ from pathlib import Path
 from types import TracebackType
 
 import pytest
+from fakes.ports import free_port
 
 BINARY = shutil.which("docker-registry")
 needs_registry = pytest.mark.skipif(BINARY is None, reason="needs Debian's docker-registry")
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 class Registry:
@@ -63,7 +58,8 @@ class Registry:
     def answering(self) -> Registry:
         """Itself, once it listens."""
         host, port = self.host.split(":")
-        for _ in range(400):
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
             with socket.socket() as probe:
                 if probe.connect_ex((host, int(port))) == 0:
                     return self

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
+from fakes.ports import free_port
 from harness import Agent, fake_engine, processes_of
 
 from pareta_agent import launch
@@ -23,7 +23,7 @@ PATIENCE_S = 30.0
 @pytest.fixture
 def node(home: Path) -> Iterator[Callable[..., Agent]]:
     """Starts one agent after the other, all on the same port."""
-    port = _free_port()
+    port = free_port()
     agents: list[Agent] = []
 
     def begin(*flags: str) -> Agent:
@@ -102,6 +102,7 @@ def check(pids: set[int], load: Load, agent: Agent) -> None:
         "503",
         "ConnectError",
         "ReadError",
+        "WriteError",
         "RemoteProtocolError",
     }
     caught_s = [end - kill for kill in load.killed_s for _, begin, end in load.seen if begin < kill < end]
@@ -138,9 +139,3 @@ def test_an_engine_that_is_no_longer_wanted_is_ended(node: Callable[..., Agent],
     states = {endpoint["id"]: endpoint["status"] for endpoint in agent.ready()["endpoints"]}
     assert states == {"ep_other": "live", ENDPOINT: "stopped"}
     assert launch.adopt(engine["pid"], engine["started"]) is None
-
-
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])

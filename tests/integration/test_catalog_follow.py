@@ -18,7 +18,8 @@ import httpx
 import pytest
 import yaml
 from catalogs import checkpoint, registry
-from fakes.oci_registry import Registry, free_port, needs_registry
+from fakes.oci_registry import Registry, needs_registry
+from fakes.ports import free_port
 from harness import AGENT, Agent, environment, fake_engine
 
 from pareta_registry.importing import import_checkpoint
@@ -99,7 +100,8 @@ def live(status: dict[str, Any]) -> bool:
 
 
 def gauge(ready: dict[str, Any], name: str) -> float:
-    found = re.search(rf"^{name} (\S+)$", httpx.get(ready["metrics_url"]).text, re.MULTILINE)
+    metrics = httpx.get(ready["metrics_url"], timeout=60).text
+    found = re.search(rf"^{name} (\S+)$", metrics, re.MULTILINE)
     assert found, name
     return float(found[1])
 
@@ -162,7 +164,8 @@ def test_a_channel_in_a_registry(tmp_path: Path, publisher: Publisher, node: Cal
         publisher.promote(where, signed=False)
         refused = one.until("refused", lambda s: bool(s["catalog"]["trouble"]))
         assert "not signed" in refused["catalog"]["trouble"]
-        assert (refused["catalog"]["digest"], gauge(ready, "pareta_catalog_refused")) == (second, 1)
+        assert refused["catalog"]["digest"] == second
+        one.until("counted", lambda _: gauge(ready, "pareta_catalog_refused") == 1)
         oci.stop()
         away = one.until("away", lambda s: "cannot be read" in str(s["catalog"]["trouble"]))
         assert live(away)
@@ -200,10 +203,11 @@ def test_weights_are_here_before_they_are_needed(tmp_path: Path, node: Callable[
     assert [(each["task"], each["alias"], each["total_bytes"]) for each in ahead] == [
         ("second", "second-1", total)
     ]
-    assert gauge(ready, r'pareta_prefetch_aliases\{state="here"\}') == 1
+    one.until("counted", lambda _: gauge(ready, r'pareta_prefetch_aliases\{state="here"\}') == 1)
     shutil.rmtree(tmp_path / "ahead")
     headers = {"Authorization": f"Bearer {ready['api_key']}"}
-    done = httpx.post(f"{ready['base_url']}/endpoints", json={"task": "second"}, headers=headers)
+    asked = {"task": "second"}
+    done = httpx.post(f"{ready['base_url']}/endpoints", json=asked, headers=headers, timeout=120)
     assert done.is_success, done.text
     one.until("live from what was here", live)
     assert one.until("no longer ahead", lambda s: s["prefetch"] == [])
@@ -227,7 +231,7 @@ class Server:
 
     def __exit__(self, *_: object) -> None:
         self._process.send_signal(signal.SIGTERM)
-        self._process.wait(10)
+        self._process.wait(60)
         assert self._process.stderr
         self._process.stderr.close()
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 from catalogs import checkpoint
-from fakes.oci_registry import Registry, free_port, needs_registry
+from fakes.oci_registry import Registry, needs_registry
+from fakes.ports import free_port
 from harness import environment
 
 from pareta_agent.sections import RegistrySection
@@ -61,12 +62,12 @@ def test_the_commands_work_word_for_word(tmp_path: Path) -> None:
     assert server.returncode == 0
 
 
-def read(url: str, tries: int = 100) -> bytes:
+def read(url: str, tries: int = 600) -> bytes:
     import time
 
     for _ in range(tries):
         try:
-            with urllib.request.urlopen(url, timeout=5) as answer:
+            with urllib.request.urlopen(url, timeout=60) as answer:
                 return bytes(answer.read())
         except OSError:
             time.sleep(0.1)

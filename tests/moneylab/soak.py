@@ -12,7 +12,6 @@ import argparse
 import asyncio
 import json
 import random
-import socket
 import statistics
 import sys
 import tempfile
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from fakes.ports import free_port
 from harness import Agent, fake_engine
 
 from moneylab.callers import Seen, account, document, session_of, stream
@@ -191,9 +191,7 @@ async def soak(
 ) -> dict[str, Any]:
     """Figures of one soak, which is longer where the machine is too slow to break so much in its time; `sound` says
     whether the claim holds."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    lab = Soak(home, random.Random(seed), port)
+    lab = Soak(home, random.Random(seed), free_port())
     await lab.start()
     begun_s = time.monotonic()
     end_s, over = begun_s + seconds, asyncio.Event()
