@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -11,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from queue import Empty, Queue
 from typing import IO, Any
@@ -18,6 +20,8 @@ from typing import IO, Any
 import httpx
 
 from pareta_agent.config import run_dir
+from pareta_agent.meter.reader import Reader
+from pareta_agent.meter.settings import spool_path
 
 TESTS = Path(__file__).parent
 AGENT = [sys.executable, "-m", "pareta_agent"]
@@ -129,7 +133,7 @@ class Agent:
         if self.process.poll() is None:
             self.process.send_signal(number)
         code = self.process.wait(timeout_s)
-        self._said.reader.join(5)
+        self._said.reader.join(60)
         self._stderr.close()
         return code
 
@@ -163,13 +167,23 @@ class Agent:
     def status(self) -> dict[str, Any]:
         """What `pareta-agent status --json` prints, from where it has it: polls start no program each time."""
         transport = httpx.HTTPTransport(uds=str(run_dir(self.home) / "agent.sock"), verify=False)
-        with httpx.Client(transport=transport, timeout=10) as client:
+        with httpx.Client(transport=transport, timeout=60) as client:
             return dict(client.get("http://node/status").json())
 
     def usage(self) -> list[dict[str, Any]]:
-        done = self.command("usage", "--json")
-        assert done.returncode == 0, done.stderr
-        return [json.loads(line) for line in done.stdout.splitlines()]
+        """The ledger's rows, once a running node's records are all there, which may take longer than one asking."""
+        deadline = time.monotonic() + 60
+        while True:
+            done = self.command("usage", "--json")
+            assert done.returncode == 0, done.stderr
+            missing = re.search(r"not in the ledger yet: [1-9]", done.stderr)
+            if not missing or self.process.poll() is not None or time.monotonic() > deadline:
+                return [json.loads(line) for line in done.stdout.splitlines()]
+
+    def open_on_disk(self) -> int:
+        """Requests that the spool would know as open if everything were killed now."""
+        with closing(Reader(spool_path(self.home))) as reader:
+            return reader.open_requests()
 
     def __enter__(self) -> Agent:
         return self

@@ -64,4 +64,4 @@ def _unprivileged() -> str | None:
 
 def _run(argv: list[object], user: str | None) -> None:
     words = [str(word) for word in argv]
-    subprocess.run(words, user=user, cwd="/tmp", check=True, stdout=subprocess.DEVNULL, timeout=60)
+    subprocess.run(words, user=user, cwd="/tmp", check=True, stdout=subprocess.DEVNULL, timeout=120)

@@ -36,7 +36,8 @@ def outcomes(agent, since: int) -> list[tuple[str, int]]:
 class Streams:
     """Long calls on both routes, streamed and whole, each in its thread: what came of them."""
 
-    def __init__(self, node) -> None:
+    def __init__(self, agent, node) -> None:
+        self._agent, self._before = agent, agent.status()["spool"]["admitted"]
         self.said: dict[tuple[str, bool], bytes] = {}
         self.threads = [
             threading.Thread(target=self._ask, args=(node, path, {**ask, "stream": stream}))
@@ -59,10 +60,16 @@ class Streams:
             self.said[key] += repr(error).encode()
 
     def flowing(self) -> None:
+        """Until all were admitted and the streams have said something."""
         deadline = time.monotonic() + 180
-        while any(self.said.get((path, True), b"").count(b"delta") < 5 for path in ASKS):
+        while (
+            any(self.said.get((path, True), b"").count(b"delta") < 5 for path in ASKS) or not self._admitted()
+        ):
             assert time.monotonic() < deadline
             time.sleep(0.05)
+
+    def _admitted(self) -> bool:
+        return self._agent.status()["spool"]["admitted"] - self._before >= len(self.threads)
 
     def ended(self) -> None:
         for thread in self.threads:
@@ -94,7 +101,7 @@ def test_a_response_and_a_message_are_metered_exactly(vllm_agent, vllm_node):
 def test_an_engine_whose_core_dies_completes_nothing(vllm_agent, vllm_node):
     """Killed midway: four calls failed, none debited, each caller told; then the endpoint comes back."""
     since = len(vllm_agent.usage())
-    streams = Streams(vllm_node)
+    streams = Streams(vllm_agent, vllm_node)
     streams.flowing()
     core(vllm_agent).send_signal(signal.SIGKILL)
     streams.ended()
@@ -108,10 +115,10 @@ def test_an_engine_whose_core_dies_completes_nothing(vllm_agent, vllm_node):
 def test_an_engine_that_is_told_to_end_cuts_nothing_that_counts(vllm_agent, vllm_node):
     """SIGTERM to its core: what runs is finished whole, what comes later is never completed."""
     since = len(vllm_agent.usage())
-    streams = Streams(vllm_node)
+    streams = Streams(vllm_agent, vllm_node)
     streams.flowing()
     core(vllm_agent).send_signal(signal.SIGTERM)
-    late = Streams(vllm_node)
+    late = Streams(vllm_agent, vllm_node)
     streams.ended()
     late.ended()
     rows = settled(vllm_agent, since, 4)

@@ -71,7 +71,7 @@ def test_no_credential_is_told(tmp_path: Path, guarded: Registry) -> None:
     wish = ("--catalog", str(documents), "--task", "secret-task", "--no-canary")
     with Agent(tmp_path / "home", *wish, settings=settings) as agent:
         ready = agent.ready()
-        metrics = httpx.get(ready["metrics_url"]).text
+        metrics = httpx.get(ready["metrics_url"], timeout=60).text
         status = subprocess.run([*AGENT, "status", "--json"], env=agent.env, capture_output=True, text=True)
         doctor = subprocess.run([*AGENT, "doctor", "--json"], env=agent.env, capture_output=True, text=True)
     assert status.returncode == 0, status.stderr

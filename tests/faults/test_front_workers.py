@@ -98,7 +98,9 @@ async def test_workers_end_with_the_main_process(home: Path) -> None:
         workers = [each["pid"] for each in (await asyncio.to_thread(agent.status))["front_workers"]]
         stop = asyncio.Event()
         callers = [asyncio.create_task(caller(ready, stop, seen)) for _ in range(8)]
-        await asyncio.sleep(0.5)
+        async with asyncio.timeout(60):
+            while not (seen and await asyncio.to_thread(agent.open_on_disk)):
+                await asyncio.sleep(0.02)
         agent.kill()
         stop.set()
         await asyncio.gather(*callers)

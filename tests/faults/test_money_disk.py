@@ -51,7 +51,7 @@ async def everything(path: Path) -> dict[str, Entry]:
     """All records of a reopened spool by request id, numbered in a new epoch or an old one."""
     async with opened(path) as spool:
         await spool.begin_epoch(max(spool.epochs(), default=0) + 1)
-        await spool.flush(10)
+        await spool.flush(60)
         reader, found = Reader(path), {}
         assert list(verify(reader.every())) == []
         reader.close()
@@ -118,7 +118,7 @@ async def test_a_full_disk_ends_admission_and_spares_what_was_written(
         assert failed.value.code == "spool_failed"
         assert spool.can_admit() is False
         with pytest.raises(HostError):
-            await asyncio.wait_for(spool.guard(), 5)
+            await asyncio.wait_for(spool.guard(), 60)
         disk.full = False
     found = list(await everything(path))
     assert found == ["before"]
@@ -150,7 +150,7 @@ async def test_a_disk_with_space_again_is_admitted_to_again(tmp_path: Path, disk
     disk.full_beside = None
     clock.ahead_s = 11.0
     await spool.finish(record("b"))
-    await spool.flush(5)
+    await spool.flush(60)
     assert spool.can_admit() is True
     spool.close()
 

@@ -120,9 +120,11 @@ async def test_upgrades_under_load_are_not_seen(serve: Serve, home: Path, times:
         again = await asyncio.to_thread(agent.ready)
         assert again["base_url"] == ready["base_url"]
         assert await asyncio.to_thread(before.process.wait, 60) == 0
+    async with asyncio.timeout(60):
+        while len(load.seen) <= 100:
+            await asyncio.sleep(0.1)
     await asyncio.sleep(0.3)
     seen = await load.end()
-    assert len(seen) > 100
     assert _engine(home) == engine
     await asyncio.to_thread(check, agent, seen)
 
@@ -130,18 +132,20 @@ async def test_upgrades_under_load_are_not_seen(serve: Serve, home: Path, times:
 @pytest.mark.parametrize("moment", ["handover_begun", "port_opened", "registered"])
 async def test_a_successor_that_dies_half_way_is_not_missed(serve: Serve, home: Path, moment: str) -> None:
     """kill -9 after it was given the spool, after it has opened it, under its own epoch: the first one goes on."""
-    agent = serve()
+    # once registered it only asks the engine its canary before it serves: that must take longer than to be killed
+    slow = ("--slow-token", "0.25" if moment == "registered" else "0.01")
+    agent = serve(engine=slow)
     ready = await asyncio.to_thread(agent.ready)
     load = Load(ready, ready["api_key"])
     engine = _engine(home)
     await asyncio.sleep(0.3)
-    successor = serve("--upgrade")
+    successor = serve("--upgrade", engine=slow)
     await asyncio.to_thread((agent if moment == "handover_begun" else successor).wait_for, moment)
     successor.kill()
     await asyncio.to_thread(agent.wait_for, "handover_failed")
     await asyncio.to_thread(agent.wait_for, "registered")
     await asyncio.sleep(0.5)
-    successor = serve("--upgrade")
+    successor = serve("--upgrade", engine=slow)
     await asyncio.to_thread(successor.ready)
     assert await asyncio.to_thread(agent.process.wait, 60) == 0
     seen = await load.end()

@@ -123,7 +123,9 @@ async def test_stop_waits_for_the_drain_then_kills_what_ignores_it(make: Make) -
         seen.append((view.status, len(view.replicas)))
 
     stopping = asyncio.create_task(made.fleet.unwant("ep_x", drain, 0.2))
-    await asyncio.sleep(0.5)
+    while not seen:
+        await asyncio.sleep(0.02)
+    await asyncio.sleep(0.3)
     made.fleet.hurry()
     async with asyncio.timeout(20):
         await stopping
@@ -143,7 +145,7 @@ async def test_retry_after_counts_down_from_history(make: Make) -> None:
     await made.fleet.want(spec())
     again = await made.until(lambda view: view.status == "deploying")
     assert again.retry_after_s is not None
-    assert 1 <= again.retry_after_s <= 3
+    assert 1 <= again.retry_after_s <= 2 * made.reports[0].total_s + 3
 
 
 async def test_orphans_of_a_killed_agent_are_found_by_marker(make: Make) -> None:
@@ -199,7 +201,7 @@ async def test_idle_endpoint_sleeps_and_wakes(make: Make) -> None:
     view = made.fleet.view().endpoints["ep_x"]
     assert (view.status, view.replicas) == ("cold", ())
     assert view.retry_after_s is not None
-    assert view.retry_after_s < 10
+    assert view.retry_after_s <= 2 * made.reports[0].total_s + 3
     assert made.left_behind() == ([], [])
     made.fleet.wake("ep_x")
     view = await made.until(lambda view: view.status == "live")

@@ -74,7 +74,7 @@ class Node:
 
     def pay(self, micro_usd: int) -> int:
         """Sets the balance; what it was."""
-        with closing(sqlite3.connect(self.agent.home / "plane" / "plane.db", timeout=10)) as database:
+        with closing(sqlite3.connect(self.agent.home / "plane" / "plane.db", timeout=60)) as database:
             ((before,),) = database.execute("SELECT balance_micro_usd FROM orgs")
             database.execute("UPDATE orgs SET balance_micro_usd = ?", (micro_usd,))
             database.commit()

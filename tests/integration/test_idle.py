@@ -74,7 +74,10 @@ def engines(agent: Agent) -> set[int]:
 def held(ready: dict, name: str) -> None:
     """Waits until a call stands in line for the endpoint."""
     deadline = time.monotonic() + 60
-    while f'pareta_requests_held{{endpoint="{name}"}} 1.0' not in httpx.get(ready["metrics_url"]).text:
+    while (
+        f'pareta_requests_held{{endpoint="{name}"}} 1.0'
+        not in httpx.get(ready["metrics_url"], timeout=60).text
+    ):
         assert time.monotonic() < deadline
         time.sleep(0.1)
 
@@ -117,7 +120,7 @@ def test_an_engine_on_a_gpu_sleeps_with_its_weights_in_host_memory(alone: Callab
     ready = agent.ready()
     seen = slept(agent)
     assert seen["asleep_bytes"] == seen["plan"]["footprint"]["weights_bytes"] > 0
-    metrics = httpx.get(ready["metrics_url"]).text
+    metrics = httpx.get(ready["metrics_url"], timeout=60).text
     told = re.search(r"^pareta_asleep_weights_bytes (\S+)$", metrics, re.MULTILINE)
     assert told
     assert float(told[1]) == seen["asleep_bytes"]

@@ -93,15 +93,12 @@ def every_route(key: str, model: str) -> list[bytes]:
 
 
 def raw(address: tuple[str, int], request: bytes) -> bytes:
-    """Everything that comes back until the connection is quiet, heads and framing included."""
-    with socket.create_connection(address, timeout=5) as sock:
+    """Everything that comes back until the connection ends, heads and framing included."""
+    with socket.create_connection(address, timeout=60) as sock:
         sock.sendall(request)
         answer = b""
-        try:
-            while part := sock.recv(65536):
-                answer += part
-        except TimeoutError:
-            pass
+        while part := sock.recv(65536):
+            answer += part
     return answer
 
 

@@ -23,7 +23,7 @@ import json, os, sys, threading
 from pareta_agent.hardware.inventory import to_json
 from pareta_agent.hardware.nvml import read_inventory, read_samples, follow_faults
 for line in sys.stdin:
-    os.environ["NVML_STUB"], deadline_s = line.split()
+    os.environ["NVML_STUB"], deadline_s, fault_s = line.split()
     inventory = read_inventory(float(deadline_s))
     whole = inventory.nvml_error is None
     faults, stopped = [], threading.Event()
@@ -33,7 +33,7 @@ for line in sys.stdin:
     following = threading.Thread(target=follow_faults, args=(told, stopped, 0.005))
     if whole:
         following.start()
-        stopped.wait(0.05)
+        stopped.wait(float(fault_s))
         stopped.set()
         following.join()
     fault = faults[0] if faults else None
@@ -126,7 +126,7 @@ def readers(libraries: dict[bool, Path]) -> Iterator[dict[bool, subprocess.Popen
     }
     yield started
     for process in started.values():
-        process.communicate(timeout=20)
+        process.communicate(timeout=60)
 
 
 @pytest.fixture
@@ -141,7 +141,8 @@ def read(readers: dict[bool, subprocess.Popen[str]], tmp_path: Path) -> Callable
         process = readers[old]
         assert process.stdin is not None
         assert process.stdout is not None
-        process.stdin.write(f"{stub} {deadline_s}\n")
+        fault_s = 60.0 if any(key.endswith("_xid") for key in more) else 0.05
+        process.stdin.write(f"{stub} {deadline_s} {fault_s}\n")
         process.stdin.flush()
         said = json.loads(process.stdout.readline())
         return from_json(json.dumps(said["inventory"]).encode()), said

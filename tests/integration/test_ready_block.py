@@ -24,7 +24,7 @@ def printed(home):
         time.sleep(0.1)
     yield out.read_text(), err.read_text()
     process.terminate()
-    assert process.wait(30) == 0
+    assert process.wait(60) == 0
     assert processes_of(home) == []
 
 
@@ -33,7 +33,7 @@ def test_the_examples_work_verbatim(printed):
     out, _ = printed
     curl = out.split("curl:\n\n")[1].split("\n\nPython")[0]
     code = out.split("(pip install openai):\n\n")[1]
-    shell = subprocess.run(["sh", "-c", curl], capture_output=True, text=True, timeout=30)
+    shell = subprocess.run(["sh", "-c", curl], capture_output=True, text=True, timeout=60)
     assert "Paris" in shell.stdout, shell.stderr
     env = {**os.environ, "PYTHONWARNINGS": "ignore"}
     python = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=env)

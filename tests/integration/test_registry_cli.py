@@ -72,10 +72,10 @@ def test_serve_listens_and_ends(tmp_path: Path) -> None:
     with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr
         url = process.stderr.readline().split()[-1]
-        with urllib.request.urlopen(f"{url}/channels/stable.json", timeout=10) as answer:
+        with urllib.request.urlopen(f"{url}/channels/stable.json", timeout=60) as answer:
             assert json.load(answer)["payloadType"] == "application/vnd.pareta.channel.v1+json"
         port = url.rsplit(":", 1)[1]
         assert "is no directory" in run("serve", str(tmp_path / "nowhere"), "--port", "0", code=5)
         assert "another --port" in run("serve", str(tmp_path / "published"), "--port", port, code=5)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0

@@ -27,7 +27,7 @@ QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
 def ask(ready: dict, key: str, **more) -> httpx.Response:
     body = {"model": ready["endpoints"][0]["id"], "messages": QUESTION, "max_tokens": 8, **more}
     headers = {"Authorization": f"Bearer {key}"}
-    return httpx.post(ready["base_url"] + "/chat/completions", json=body, headers=headers, timeout=20)
+    return httpx.post(ready["base_url"] + "/chat/completions", json=body, headers=headers, timeout=60)
 
 
 def stream(ready: dict, tokens: int):
@@ -42,7 +42,7 @@ def stream(ready: dict, tokens: int):
             "stream": True,
         },
         headers={"Authorization": f"Bearer {ready['api_key']}"},
-        timeout=30,
+        timeout=60,
     )
 
 
@@ -64,7 +64,7 @@ def test_the_ready_line_is_the_contract(start):
     ]
     assert ready["api_key"].startswith("pareta_sk_")
     assert ready["pid"] == agent.process.pid
-    assert httpx.get(ready["metrics_url"]).status_code == 200
+    assert httpx.get(ready["metrics_url"], timeout=60).status_code == 200
     phases = [e["phase"] for e in agent.events if e["event"] == "phase" and e["state"] == "done"]
     assert [p for p in ("resolve", "plan", "fetch", "verify", "spawn", "probe") if p not in phases] == []
 
@@ -132,24 +132,26 @@ def test_a_second_start_shows_no_key_and_the_old_one_works(start):
     assert ask(ready, key).status_code == 200
 
 
-def test_while_the_engine_loads_the_port_answers(start):
+def test_while_the_engine_loads_the_port_answers(start, tmp_path):
     """Alive, not ready, and a call that may not wait is told to come back."""
     first = start()
     key = first.ready()["api_key"]
     first.stop()
-    loading = Agent(
-        first.home,
-        settings={"PARETA_ENGINE_COMMAND": fake_engine("--ready-after", "6"), "PARETA_FRONT_HOLD_S": "0"},
-    )
-    with loading:
+    loaded = tmp_path / "loaded"
+    command = fake_engine("--ready-when", str(loaded))
+    with Agent(
+        first.home, settings={"PARETA_ENGINE_COMMAND": command, "PARETA_FRONT_HOLD_S": "0"}
+    ) as loading:
         opened = loading.wait_for("port_opened") | {"endpoints": [{"id": "ep_contract_kie"}]}
         root = opened["base_url"].removesuffix("/v1")
         _until(lambda: ask(opened, key).status_code == 503)
         answer = ask(opened, key)
-        assert (httpx.get(root + "/livez").status_code, httpx.get(root + "/readyz").status_code) == (200, 503)
+        health = [httpx.get(root + path, timeout=60).status_code for path in ("/livez", "/readyz")]
+        assert health == [200, 503]
         assert (answer.status_code, int(answer.headers["retry-after"]) > 0) == (503, True)
+        loaded.touch()
         loading.ready()
-        assert httpx.get(root + "/readyz").status_code == 200
+        assert httpx.get(root + "/readyz", timeout=60).status_code == 200
 
 
 def test_sigterm_lets_an_admitted_stream_finish(start):
@@ -167,7 +169,7 @@ def test_sigterm_lets_an_admitted_stream_finish(start):
         stopping = threading.Thread(target=agent.stop)
         stopping.start()
         chunks += list(answer)
-        stopping.join(30)
+        stopping.join()
     assert chunks[-1].choices[0].finish_reason in ("stop", "length")
     assert agent.process.returncode == 0
     assert [row["outcome"] for row in agent.usage()] == ["completed"]
@@ -197,7 +199,7 @@ def test_after_kill_9_the_next_start_cleans_up_and_loses_no_record(start):
     with stream(ready, 50) as response:
         chunks = response.iter_raw()
         next(chunks)
-        time.sleep(0.2)
+        _until(lambda: agent.open_on_disk() == 1)
         agent.kill()
     orphans = processes_of(agent.home)
     assert any("engine.py" in orphan for orphan in orphans)
@@ -326,7 +328,7 @@ def test_status_of_a_running_node_and_of_none(start, home):
 
 def _is_ready(ready: dict) -> bool:
     try:
-        return httpx.get(ready["metrics_url"].replace("/metrics", "/readyz")).status_code == 200
+        return httpx.get(ready["metrics_url"].replace("/metrics", "/readyz"), timeout=60).status_code == 200
     except httpx.HTTPError:
         return False
 
@@ -350,14 +352,14 @@ def test_a_node_with_a_certificate_is_https_and_reads_it_again(start, tmp_path):
     agent = start(PARETA_FRONT_TLS_CERT_FILE=str(made.pem), PARETA_FRONT_TLS_KEY_FILE=str(made.key))
     ready = agent.ready()
     trusted = ssl.create_default_context(cafile=str(made.pem))
-    http = httpx.Client(verify=trusted)
+    http = httpx.Client(verify=trusted, timeout=60)
     with openai.OpenAI(base_url=ready["base_url"], api_key=ready["api_key"], http_client=http) as client:
         answer = client.chat.completions.create(model="ep_contract_kie", messages=QUESTION, max_tokens=4)
     assert (ready["base_url"].startswith("https://127.0.0.1:"), answer.object) == (True, "chat.completion")
     authorized = {"authorization": f"Bearer {ready['api_key']}"}
 
     def urls() -> list[str | None]:
-        found = httpx.get(f"{ready['base_url']}/endpoints", verify=trusted, headers=authorized)
+        found = httpx.get(f"{ready['base_url']}/endpoints", verify=trusted, headers=authorized, timeout=60)
         return [endpoint["url"] for endpoint in found.json()]
 
     _until(
@@ -372,7 +374,8 @@ def test_a_node_with_a_certificate_is_https_and_reads_it_again(start, tmp_path):
     agent.process.send_signal(signal.SIGHUP)
     agent.wait_for("certificate_changed")
     again = ssl.create_default_context(cafile=str(new.pem))
-    assert httpx.get(ready["base_url"].replace("/v1", "/livez"), verify=again).status_code == 200
+    alive = httpx.get(ready["base_url"].replace("/v1", "/livez"), verify=again, timeout=60)
+    assert alive.status_code == 200
     assert agent.stop() == 0
 
 

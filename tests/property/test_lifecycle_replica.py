@@ -189,7 +189,7 @@ async def live(happenings: list[str]) -> tuple[list[ColdStart], list[State], Wor
         for _ in range(5):
             await asyncio.sleep(0)
     replica.post(Event.KILL)
-    await asyncio.wait_for(task, 2)
+    await asyncio.wait_for(task, 60)
     if world.fetched.done():
         world.fetched.exception()
     return reports, states, world

@@ -226,13 +226,13 @@ async def test_the_async_client_does_the_same(evals: Api) -> None:
         )
         assert (run.status, run.results[0].model_id) == ("completed", "contract-kie-1")
         assert len(await client.evals.frontier_models()) == 2
-        assert await asyncio.wait_for(client.evals.sets.list(), 10) != []
+        assert await asyncio.wait_for(client.evals.sets.list(), 60) != []
 
 
 def test_a_run_goes_on_after_the_agent_was_killed(tmp_path: Path) -> None:
     """No row is asked again that was answered, and none is left out."""
     settings = {
-        "PARETA_ENGINE_COMMAND": fake_engine("--slow-token", "0.05"),
+        "PARETA_ENGINE_COMMAND": fake_engine("--slow-token", "0.1"),
         "PARETA_REGISTRY_CATALOG": str(sixteen(tmp_path / "catalog")),
     }
     with Agent(tmp_path / "home", settings=settings) as agent:
@@ -242,7 +242,7 @@ def test_a_run_goes_on_after_the_agent_was_killed(tmp_path: Path) -> None:
             run_id = client.evals.runs.create(
                 task="article-topics", items=[PARIS] * 40, models=["topics-2"]
             ).id
-            while not 4 <= client.evals.runs.retrieve(run_id).to_dict()["run"]["rows_done"] < 40:
+            while client.evals.runs.retrieve(run_id).to_dict()["run"]["rows_done"] < 4:
                 pass
         agent.kill()
     with Agent(tmp_path / "home", settings=settings) as agent:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pareta
@@ -42,11 +44,11 @@ def test_without_credit_nothing_runs(api) -> None:
 def test_progress_is_told_as_it_is(api) -> None:
     """A percentage that never falls, phases that exist, what is left in seconds; of a start that takes a while."""
     with api.client() as client, ThreadPoolExecutor(1) as beside:
-        beside.submit(
-            _hold_the_next_engine, api.agent.process.pid, {e.pid for e in _engines(api.agent.process.pid)}
-        )
+        known = set(_engines(api.agent.process.pid))
+        holding = beside.submit(_hold_the_next_engine, api.agent.process.pid, known)
         events = list(client.endpoints.deploy(task="clause-summary", name="watched"))
         client.endpoints.delete("ep_watched")
+        holding.result()
     lines = [event["data"] for event in events[:-1]]
     assert [event["event"] for event in events] == ["progress"] * len(lines) + ["complete"]
     percents = [line["percent"] for line in lines]
@@ -58,19 +60,23 @@ def test_progress_is_told_as_it_is(api) -> None:
     assert all(line["message"] for line in lines)
 
 
-def _engines(agent: int) -> list[psutil.Process]:
-    return [p for p in psutil.Process(agent).children(recursive=True) if "engine.py" in " ".join(p.cmdline())]
+def _engines(agent: int) -> Iterator[psutil.Process]:
+    for process in psutil.Process(agent).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):  # it ended since
+            if "engine.py" in " ".join(process.cmdline()):
+                yield process
 
 
-def _hold_the_next_engine(agent: int, known: set[int]) -> None:
+def _hold_the_next_engine(agent: int, known: set[psutil.Process]) -> None:
     """Freezes the engine that comes next for two seconds, which the node and the plane have time to tell of."""
-    deadline = time.monotonic() + 30
-    while not (new := [engine for engine in _engines(agent) if engine.pid not in known]):
+    deadline = time.monotonic() + 60
+    while not (new := set(_engines(agent)) - known):
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    new[0].suspend()
+    (engine,) = new
+    engine.suspend()
     time.sleep(2)
-    new[0].resume()
+    engine.resume()
 
 
 def test_only_what_has_a_url_is_a_model(api) -> None:

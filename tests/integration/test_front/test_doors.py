@@ -78,10 +78,12 @@ async def test_one_address_has_so_many_connections(start_rig):
 async def test_one_key_has_so_many_requests_at_once(start_rig):
     """Admitted ones; the next is told so and leaves no record."""
     rig = await start_rig(max_in_flight_per_key=1)
-    await rig.engine("--slow-token", "0.1")
+    await rig.engine()
+    rig.engines[0].hold()
     first = asyncio.create_task(rig.raw(rig.post(BODY)))
     await rig.until(lambda: len(rig.spool.admitted) == 1)
     refused = await rig.raw(rig.post(BODY))
+    rig.engines[0].let_go()
     assert (status_of(refused), code_of(refused)) == (429, "too_many_requests")
     assert status_of(await first) == 200
     assert len(rig.spool.admitted) == 1

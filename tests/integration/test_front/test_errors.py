@@ -172,11 +172,13 @@ async def test_a_completed_call_costs_what_it_used(rig):
 async def test_one_key_cannot_have_everything(start_rig):
     """More at once than its limit is a 429 with Retry-After; an end makes room again."""
     rig = await start_rig(max_in_flight_per_key=1)
-    await rig.engine("--slow-token", "0.3", "--tokens", "1")
+    await rig.engine()
+    rig.engines[0].hold()
     body = json.dumps(ASK).encode()
     running = asyncio.create_task(rig.raw(rig.post(body)))
     await rig.until(lambda: rig.engines[0].running == 1)
     refused = split(await rig.raw(rig.post(body)))
+    rig.engines[0].let_go()
     first = split(await running)
     again = split(await rig.raw(rig.post(body)))
     assert (refused[0], refused[2]["error"]["code"], refused[1]["retry-after"]) == (

@@ -230,12 +230,14 @@ async def test_what_does_not_complete_is_told_once(rig):
 
 async def test_drain_lets_a_stream_finish_and_refuses_new_calls(rig):
     """What runs ends well; what comes gets a 503 and a closed connection."""
-    await rig.engine("--slow-token", "0.01", "--tokens", "30")
+    await rig.engine("--tokens", "30")
+    rig.engines[0].hold()
     running = asyncio.create_task(rig.raw(rig.post(body(stream=True))))
     await rig.until(lambda: rig.engines[0].running == 1)
-    draining = asyncio.create_task(rig.front.drain(5.0))
+    draining = asyncio.create_task(rig.front.drain(60.0))
     await asyncio.sleep(0)
     refused = await rig.raw(rig.post(body()).replace(b"connection: close\r\n", b""))
+    rig.engines[0].let_go()
     assert await draining == 0
     assert (await running).endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
     assert (refused.split()[1], b"connection: close" in refused) == (b"503", True)
@@ -255,10 +257,13 @@ async def test_drain_cuts_what_outlives_its_deadline(rig):
 async def test_the_least_loaded_replica_gets_the_call(rig):
     """Four long calls on two replicas are two each."""
     for index in range(2):
-        await rig.engine("--slow-token", "0.02", "--tokens", "30", index=index)
+        await rig.engine(index=index)
+        rig.engines[index].hold()
     calls = [asyncio.create_task(rig.raw(rig.post(body(stream=True)))) for _ in range(4)]
     await rig.until(lambda: sum(engine.running for engine in rig.engines) == 4)
     assert [engine.running for engine in rig.engines] == [2, 2]
+    for engine in rig.engines:
+        engine.let_go()
     await asyncio.gather(*calls)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 
 import openai
 import pytest
@@ -27,6 +28,7 @@ def split(response: bytes):
 async def test_answers_say_what_is_left(rig):
     """What the request did not use of its tokens has come back by the next answer."""
     await rig.engine()
+    began_s = time.monotonic()
     status, headers, body = split(await rig.raw(rig.post(ask(max_tokens=3), key=SLOW)))
     assert status == 200
     assert headers["x-ratelimit-limit-requests"] == "2"
@@ -35,7 +37,8 @@ async def test_answers_say_what_is_left(rig):
     used = body["usage"]["total_tokens"]
     _, headers, _ = split(await rig.raw(rig.post(ask(max_tokens=3), key=SLOW)))
     held = len(ask(max_tokens=3)) // 3 + 3
-    assert int(headers["x-ratelimit-remaining-tokens"]) == pytest.approx(100 - used - held, abs=1)
+    refilled = (time.monotonic() - began_s) * 100 / 60
+    assert -1 <= int(headers["x-ratelimit-remaining-tokens"]) - (100 - used - held) <= 1 + refilled
 
 
 async def test_a_key_without_limits_hears_nothing_of_them(rig):
@@ -48,12 +51,13 @@ async def test_a_key_without_limits_hears_nothing_of_them(rig):
 async def test_too_many_a_minute_is_a_429_that_says_when(rig):
     """The third request within a minute; nothing is admitted for it."""
     await rig.engine()
+    began_s = time.monotonic()
     for _ in range(2):
         await rig.raw(rig.post(ask(max_tokens=1), key=SLOW))
     status, headers, body = split(await rig.raw(rig.post(ask(max_tokens=1), key=SLOW)))
     assert (status, body["error"]["code"]) == (429, "rate_limited")
     assert body["error"]["message"] == "This key is limited to 2 requests a minute."
-    assert 28 <= int(headers["retry-after"]) <= 30
+    assert 28 - (time.monotonic() - began_s) <= int(headers["retry-after"]) <= 30
     assert headers["x-ratelimit-remaining-requests"] == "0"
     assert len(rig.spool.admitted) == 2
 
@@ -69,10 +73,12 @@ async def test_more_than_the_limit_itself_is_not_to_be_tried_again(rig):
 
 async def test_one_at_once(rig):
     """The second call waits its turn with a 429; the end of the first makes room."""
-    await rig.engine("--slow-token", "0.05")
+    await rig.engine()
+    rig.engines[0].hold()
     first = asyncio.create_task(rig.raw(rig.post(ask(max_tokens=5), key=SLOW)))
     await rig.until(lambda: len(rig.spool.admitted) == 1)
     status, headers, _ = split(await rig.raw(rig.post(ask(max_tokens=5), key=SLOW)))
+    rig.engines[0].let_go()
     assert (status, headers["retry-after"]) == (429, "1")
     await first
     status, *_ = split(await rig.raw(rig.post(ask(max_tokens=5), key=SLOW)))

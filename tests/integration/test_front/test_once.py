@@ -56,10 +56,12 @@ async def test_without_a_key_every_call_is_a_call(rig):
 
 async def test_a_call_in_flight_is_a_conflict(rig):
     """With the word that trying again would not help, now."""
-    await rig.engine("--slow-token", "0.1")
+    await rig.engine()
+    rig.engines[0].hold()
     first = asyncio.create_task(rig.raw(rig.post(body(), extra=ONCE)))
     await rig.until(lambda: len(rig.spool.admitted) == 1)
     status, headers, document = split(await rig.raw(rig.post(body(), extra=ONCE)))
+    rig.engines[0].let_go()
     assert (status, headers["x-should-retry"], code_of(document)) == (409, "false", "idempotency_in_flight")
     assert split(await first)[0] == 200
     assert len(rig.spool.admitted) == 1
@@ -86,10 +88,12 @@ async def test_a_key_is_the_callers_own(rig):
 
 async def test_a_stream_is_made_once_and_its_end_is_remembered(rig):
     """In flight a conflict; completed too, since its events are not kept."""
-    await rig.engine("--slow-token", "0.05")
+    await rig.engine()
+    rig.engines[0].hold()
     first = asyncio.create_task(rig.raw(rig.post(body(stream=True), extra=ONCE)))
     await rig.until(lambda: len(rig.spool.admitted) == 1)
     during = split(await rig.raw(rig.post(body(stream=True), extra=ONCE)))
+    rig.engines[0].let_go()
     assert b"[DONE]" in await first
     after = split(await rig.raw(rig.post(body(stream=True), extra=ONCE)))
     assert [(each[0], code_of(each[2])) for each in (during, after)] == [
@@ -156,7 +160,7 @@ async def test_both_sdks_repeat_a_call_for_nothing(rig):
                 said.append(answer.id)
             client.chat.completions.create(**ASK)
         with (
-            httpx.Client(headers={"Idempotency-Key": "three"}) as once,
+            httpx.Client(headers={"Idempotency-Key": "three"}, timeout=60) as once,
             pareta.Pareta(api_key=KEY, base_url=rig.url, http_client=once) as client,
         ):
             said += [client.chat.completions.create(**ASK)["id"] for _ in range(2)]
@@ -169,13 +173,15 @@ async def test_both_sdks_repeat_a_call_for_nothing(rig):
 
 async def test_openai_raises_a_conflict_and_does_not_try_again(rig):
     """Its default is to try 409 again; the answer says not to."""
-    await rig.engine("--slow-token", "0.3")
+    await rig.engine()
+    rig.engines[0].hold()
     once = {"Idempotency-Key": "one"}
     async with openai.AsyncOpenAI(api_key=KEY, base_url=f"{rig.url}/v1", max_retries=5) as client:
         first = asyncio.create_task(client.chat.completions.create(**ASK, extra_headers=once))
         await rig.until(lambda: len(rig.spool.admitted) == 1)
         with pytest.raises(openai.ConflictError) as raised:
             await client.chat.completions.create(**ASK, extra_headers=once)
+        rig.engines[0].let_go()
         assert raised.value.code == "idempotency_in_flight"
         assert (await first).choices[0].finish_reason == "length"
     assert len(rig.spool.admitted) == 1

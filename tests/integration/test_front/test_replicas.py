@@ -72,13 +72,15 @@ async def test_an_only_replica_is_not_waited_for(rig):
 async def test_a_prompt_goes_where_its_beginning_went(rig):
     """First read while the other was busy, it stays there when both are free; a short one goes to the first."""
     for index in range(2):
-        await rig.engine("--slow-token", "0.05", index=index)
+        await rig.engine(index=index)
+    rig.engines[0].hold()
     first = asyncio.create_task(rig.raw(rig.post(body(max_tokens=10))))
     await rig.until(lambda: len(rig.spool.admitted) == 1)
     long, longer = (
         body(messages=[{"role": "user", "content": "x" * 2000 + more}]) for more in ("", "and more")
     )
     await rig.raw(rig.post(long))
+    rig.engines[0].let_go()
     await first
     for request in (longer, body(), long):
         await rig.raw(rig.post(request))
@@ -89,7 +91,8 @@ async def test_a_prompt_goes_where_its_beginning_went(rig):
 async def test_an_endpoint_takes_so_many_for_each_seat(start_rig):
     """The next is a 429 which says when, by what calls have taken here."""
     rig = await start_rig(in_flight_per_seat=2, min_in_flight_per_replica=1)
-    await rig.engine("--slow-token", "0.1")
+    await rig.engine()
+    rig.engines[0].hold()
     view = rig.endpoints["ep_x"]
     rig.endpoint(replicas=(replace(view.replicas[0], seats=1),))
     calls = [asyncio.create_task(rig.raw(rig.post(body()))) for _ in range(2)]
@@ -97,9 +100,12 @@ async def test_an_endpoint_takes_so_many_for_each_seat(start_rig):
     refused = await rig.raw(rig.post(body()))
     assert (status_of(refused), b"endpoint_busy" in refused) == (429, True)
     assert b"retry-after: 1\r\n" in refused
+    rig.engines[0].let_go()
     assert [status_of(await call) for call in calls] == [200, 200]
     rig.front._desk.pace["ep_x/0"] = 9.0
+    rig.engines[0].hold()
     calls = [asyncio.create_task(rig.raw(rig.post(body()))) for _ in range(2)]
     await rig.until(lambda: len(rig.spool.admitted) == 4)
     assert b"retry-after: 5\r\n" in await rig.raw(rig.post(body()))
+    rig.engines[0].let_go()
     await asyncio.gather(*calls)

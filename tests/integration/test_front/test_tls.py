@@ -79,13 +79,15 @@ async def test_both_clients_call_through_their_own_ca(tls):
 
     def call() -> tuple[str | None, int, int]:
         trusted = trusting(tls.files)
-        with httpx.Client(verify=trusted) as http:  # a pareta client leaves it to whoever made it to close it
+        with httpx.Client(
+            verify=trusted, timeout=60
+        ) as http:  # a pareta client leaves it to whoever made it to close it
             with pareta.Pareta(api_key=KEY, base_url=base, http_client=http) as client:
                 client.chat.completions.create(**ASK)
             with openai.OpenAI(api_key=KEY, base_url=f"{base}/v1", http_client=http) as client:
                 answer = client.chat.completions.create(**ASK)
                 chunks = list(client.chat.completions.create(**ASK, stream=True))
-        health = httpx.get(f"{base}/livez", verify=trusted).status_code
+        health = httpx.get(f"{base}/livez", verify=trusted, timeout=60).status_code
         return answer.choices[0].finish_reason, len(chunks), health
 
     finished, chunks, health = await asyncio.to_thread(call)

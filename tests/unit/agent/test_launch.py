@@ -23,7 +23,7 @@ async def test_run_gives_status_and_output_and_feeds_each_line() -> None:
     """stdout and stderr arrive in order, the last line also without its newline."""
     lines: list[str] = []
     code = "import os; os.write(1, b'one\\n'); os.write(2, b'two\\nthr'); os.write(1, b'ee'); raise SystemExit(3)"
-    done = await launch.run(python(code), timeout_s=10, on_line=lines.append)
+    done = await launch.run(python(code), timeout_s=60, on_line=lines.append)
     assert done == launch.Completed(3, "one\ntwo\nthree")
     assert lines == ["one", "two", "three"]
 
@@ -32,7 +32,11 @@ async def test_run_past_its_time_kills_the_whole_group() -> None:
     """A grandchild that holds the pipe does not outlive the timeout."""
     leaders: list[int] = []
     with pytest.raises(TimeoutError):
-        await launch.run(python(FORKS), timeout_s=0.5, on_line=lambda line: leaders.append(int(line)))
+        await launch.run(
+            ["sh", "-c", "sleep 60 & echo $$; wait"],
+            timeout_s=2.0,  # and it must have begun by then
+            on_line=lambda line: leaders.append(int(line)),
+        )
     assert len(leaders) == 1
     assert [p for p in launch.processes() if p.group == leaders[0]] == []
 
@@ -52,7 +56,7 @@ async def test_run_that_is_cancelled_kills_the_whole_group() -> None:
 
 async def test_run_of_a_missing_program_answers_127() -> None:
     """A program that is not there is an answer, with its name in the output."""
-    done = await launch.run(["/nowhere/at/all"], timeout_s=10)
+    done = await launch.run(["/nowhere/at/all"], timeout_s=60)
     assert (done.returncode, "/nowhere/at/all" in done.output) == (127, True)
 
 
@@ -60,7 +64,7 @@ async def test_run_hides_the_agents_settings_from_children(monkeypatch: pytest.M
     """PARETA_ variables hold tokens; a child sees none of them."""
     monkeypatch.setenv("PARETA_TOKEN", "secret")
     code = "import os; print([name for name in os.environ if name.startswith('PARETA_')])"
-    assert (await launch.run(python(code), timeout_s=10)).output == "[]\n"
+    assert (await launch.run(python(code), timeout_s=60)).output == "[]\n"
 
 
 async def test_spawned_process_is_named_by_pid_and_start_time(tmp_path: Path) -> None:
@@ -76,7 +80,7 @@ async def test_spawned_process_is_named_by_pid_and_start_time(tmp_path: Path) ->
         assert process.alive
         waiter = asyncio.create_task(adopted.wait())
         assert await process.kill_group()
-        assert await asyncio.wait_for(waiter, 5) is None
+        assert await asyncio.wait_for(waiter, 60) is None
         assert await process.wait() == -signal.SIGKILL
         assert process.group() == []
     finally:
@@ -125,5 +129,5 @@ async def test_child_dies_with_an_agent_that_is_killed(tmp_path: Path) -> None:
     assert child is not None
     parent.kill()
     await parent.wait()
-    await asyncio.wait_for(child.wait(), 5)
+    await asyncio.wait_for(child.wait(), 60)
     assert not child.alive

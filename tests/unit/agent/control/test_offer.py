@@ -43,7 +43,7 @@ async def test_changes_are_told_once(published: FileDocuments, place: CatalogPla
     assert (offer.catalog, offer.serial) == (FIRST, 1)
     running = asyncio.create_task(offer.run(got.put))
     await promote(published, SECOND, "stable", [])
-    assert await asyncio.wait_for(got.get(), 10) == SECOND
+    assert await asyncio.wait_for(got.get(), 60) == SECOND
     Path(str(published.where).removeprefix("file://")).rename(place.state_dir.with_name("away"))
     while offer.refusal is None:
         await asyncio.sleep(0.01)

@@ -68,7 +68,7 @@ async def test_records_before_the_first_epoch_follow_into_it(spool_at: Open) -> 
     await spool.finish(record("early"))
     assert (spool.stats().unacked, await spool.unacked(10)) == (1, [])
     await spool.begin_epoch(1)
-    await spool.flush(5)
+    await spool.flush(60)
     assert [b'"request_id":"early"' in each.body for each in await spool.unacked(10)] == [False, True]
 
 
@@ -92,11 +92,11 @@ async def test_requests_left_open_become_agent_crash(spool_at: Open) -> None:
     await spool.begin_epoch(1)
     spool.admit(admission("lost"))
     await asyncio.sleep(0.02)
-    await spool.flush(5)
+    await spool.flush(60)
     spool.close()
     again = spool_at()
     await again.begin_epoch(2)
-    await again.flush(5)
+    await again.flush(60)
     await again.ack(1, 1, (await again.unacked(1))[0].hash)
     bodies = [each.body for each in await again.unacked(10)]
     assert [b'"outcome":"agent_crash"' in body and b'"request_id":"lost"' in body for body in bodies] == [
@@ -183,7 +183,7 @@ async def test_what_was_acked_is_kept_for_a_week_and_what_was_not_for_ever(
     for days in (6, 2):
         clock.now_s += days * day_s
         await spool.finish(record(f"after {days} more days"))
-        await spool.flush(5)
+        await spool.flush(60)
         reader = Reader(path)
         kept.append([entry.sequence for entry in reader.every()])
         assert list(verify(reader.every())) == []
@@ -201,7 +201,7 @@ async def test_a_spool_of_the_first_format_is_read_after_an_upgrade(tmp_path: Pa
     assert [(entry.epoch, entry.sequence, entry.intact) for entry in entries] == [(3, 3, True), (3, 4, True)]
     assert await spool.ack(3, 4, entries[-1].hash)
     await spool.begin_epoch(4)
-    await spool.flush(5)
+    await spool.flush(60)
     bodies = b"".join(entry.body for entry in await spool.unacked(10))
     reader = Reader(path)
     assert list(verify(reader.every())) == []

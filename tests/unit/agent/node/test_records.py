@@ -55,7 +55,7 @@ async def test_a_spool_that_is_shared_leaves_open_what_another_agent_works_on(
 ) -> None:
     """The second agent closes it by the first one's record, once; a third finds nothing open."""
     spool.admit(admission("a"))
-    await spool.flush(5)
+    await spool.flush(60)
     spool.close()
     second = opened(tmp_path / "spool.db", shared=True)
     assert second.inherited == (admission("a"),)
@@ -73,7 +73,7 @@ async def test_what_the_other_agent_wrote_is_not_written_again(spool: Spool, tmp
     records = Records(spool, lambda: True)
     for name in ("a", "b"):
         records.admit(admission(name))
-    await spool.flush(5)
+    await spool.flush(60)
     spool.close()
     other = opened(tmp_path / "spool.db", shared=True)
     await other.finish(record("a"))
@@ -87,7 +87,7 @@ async def test_what_the_other_agent_wrote_is_not_written_again(spool: Spool, tmp
     records.go_on(spool, lambda: True)
     await asyncio.gather(*(future for _, future in waiting))
     await spool.begin_epoch(1)
-    await spool.flush(5)
+    await spool.flush(60)
     bodies = [entry.body.decode() for entry in await spool.unacked(100)]
     assert [sum(f'"request_id":"{name}"' in body for body in bodies) for name in "abc"] == [1, 1, 1]
     assert spool.stats().open == 1
