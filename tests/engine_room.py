@@ -40,7 +40,7 @@ class Room:
     reports: list[ColdStart] = field(default_factory=list)
 
     async def until(self, done: Callable[[EndpointView], bool], endpoint: str = "ep_x") -> EndpointView:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while True:
                 revision = self.fleet.revision
                 view = self.fleet.view().endpoints.get(endpoint)

@@ -106,7 +106,7 @@ class Agent:
         """All that it has said, and surely what it said before it gave the last answer."""
         return self._said.so_far()
 
-    def wait_for(self, name: str, timeout_s: float = 60.0) -> dict[str, Any]:
+    def wait_for(self, name: str, timeout_s: float = 120.0) -> dict[str, Any]:
         """The next event called `name`; fails with what the agent said when it ends or the time is up."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
@@ -122,13 +122,13 @@ class Agent:
             f"no {name!r} in {timeout_s} s (exit {self.process.poll()}):\n{self.stderr()[-4000:]}"
         )
 
-    def ready(self, timeout_s: float = 60.0) -> dict[str, Any]:
+    def ready(self, timeout_s: float = 120.0) -> dict[str, Any]:
         return self.wait_for("ready", timeout_s)
 
     def stderr(self) -> str:
         return (self.home.parent / f"{self.home.name}.stderr").read_text(errors="replace")
 
-    def stop(self, number: signal.Signals = signal.SIGTERM, timeout_s: float = 60.0) -> int:
+    def stop(self, number: signal.Signals = signal.SIGTERM, timeout_s: float = 120.0) -> int:
         """Sends the signal and waits for the end; the exit code."""
         if self.process.poll() is None:
             self.process.send_signal(number)
@@ -151,14 +151,14 @@ class Agent:
         successor = self.successor()
         try:
             successor.ready()
-            assert self.process.wait(60) == 0
+            assert self.process.wait(120) == 0
         except BaseException:
             successor.kill()
             raise
         self.stop()
         vars(self).update(vars(successor))
 
-    def command(self, *argv: str, timeout_s: float = 60.0) -> subprocess.CompletedProcess[str]:
+    def command(self, *argv: str, timeout_s: float = 120.0) -> subprocess.CompletedProcess[str]:
         """Another `pareta-agent` command under the same home."""
         return subprocess.run(
             [*AGENT, *argv], env=self.env, capture_output=True, text=True, timeout=timeout_s
@@ -167,12 +167,12 @@ class Agent:
     def status(self) -> dict[str, Any]:
         """What `pareta-agent status --json` prints, from where it has it: polls start no program each time."""
         transport = httpx.HTTPTransport(uds=str(run_dir(self.home) / "agent.sock"), verify=False)
-        with httpx.Client(transport=transport, timeout=60) as client:
+        with httpx.Client(transport=transport, timeout=120) as client:
             return dict(client.get("http://node/status").json())
 
     def usage(self) -> list[dict[str, Any]]:
         """The ledger's rows, once a running node's records are all there, which may take longer than one asking."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while True:
             done = self.command("usage", "--json")
             assert done.returncode == 0, done.stderr
@@ -220,7 +220,7 @@ def until(
     agent: Agent,
     holds: Callable[[dict[str, Any]], bool],
     name: str = "ep_contract_kie",
-    timeout_s: float = 60.0,
+    timeout_s: float = 120.0,
 ) -> dict[str, Any]:
     """The endpoint's status once it is as asked; what it was when the time is up."""
     deadline = time.monotonic() + timeout_s

@@ -96,7 +96,7 @@ def memory(pid: int) -> int:
 
 async def gone(*processes: launch.Stat) -> None:
     handles = [launch.Process(found.pid, found.started) for found in processes]
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while any(handle.alive for handle in handles):
             await asyncio.sleep(0.05)
 
@@ -121,7 +121,7 @@ async def test_each_process_may_be_killed_or_frozen(make: Make, model: Path) -> 
     assert [report.standby for report in made.reports] == [True] * 4
     leader, _ = leader_and_core(made)
     await made.fleet.sleep("ep_x", keep=True)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while not made.events("engine_slept"):
             await asyncio.sleep(0.05)
     made.fleet.wake("ep_x")

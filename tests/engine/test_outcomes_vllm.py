@@ -146,7 +146,7 @@ def engines_counters(agent: Agent) -> Counted:
     """Once they rest: vLLM may count the last answer a moment after it was given."""
     (socket,) = (path for path in run_dir(agent.home).rglob("s") if path.is_socket())
     found: list[Counted | None] = []
-    with httpx.Client(transport=httpx.HTTPTransport(uds=str(socket)), timeout=60) as direct:
+    with httpx.Client(transport=httpx.HTTPTransport(uds=str(socket)), timeout=120) as direct:
         while len(found) < 2 or found[-1] != found[-2]:
             time.sleep(0.5)
             found.append(counters(direct.get("http://engine/metrics").text))

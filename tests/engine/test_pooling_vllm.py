@@ -71,7 +71,7 @@ def node(agent: Agent) -> Address:
 @pytest.fixture(scope="module")
 def through(node: Address) -> Iterator[httpx.Client]:
     headers = {"authorization": f"Bearer {node.key}"}
-    with httpx.Client(base_url=node.root, headers=headers, timeout=60) as client:
+    with httpx.Client(base_url=node.root, headers=headers, timeout=120) as client:
         yield client
 
 

@@ -51,7 +51,7 @@ def test_a_prompt_that_is_too_long_is_the_callers_error(node, client):
 def test_nothing_of_the_weights_or_the_engine_is_told(agent, node, client):
     """No path, weights id or engine version in answers, headers or metrics."""
     raw = client.chat.completions.with_raw_response.create(**node.ask())
-    metrics = httpx.get(node.root + "/metrics", timeout=60).text
+    metrics = httpx.get(node.root + "/metrics", timeout=120).text
     told = (raw.text + str(raw.headers) + metrics).lower()
     assert [
         word
@@ -63,7 +63,7 @@ def test_nothing_of_the_weights_or_the_engine_is_told(agent, node, client):
 def test_the_engines_own_series_come_under_the_endpoints_name(node, client):
     """What vLLM counts is scraped with the agent's port, without its model label."""
     client.chat.completions.create(**node.ask())
-    text = httpx.get(node.root + "/metrics", timeout=60).text
+    text = httpx.get(node.root + "/metrics", timeout=120).text
     line = next(
         line for line in text.splitlines() if line.startswith("pareta_engine_generation_tokens_total{")
     )

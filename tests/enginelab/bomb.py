@@ -43,7 +43,7 @@ async def bomb(root: Path) -> dict[str, Any]:
     try:
         await made.fleet.want(spec())
         await made.until(lambda view: view.status == "live")
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while (most := len(marked(made.settings.home_id))) < SIZE // 4:
                 await asyncio.sleep(0.05)
         begun_s = time.monotonic()

@@ -57,7 +57,7 @@ class _Emulator:
         raise NotImplementedError
 
     def __enter__(self) -> _Emulator:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", self.port)) == 0:
@@ -80,7 +80,7 @@ class _Emulator:
         request = urllib.request.Request(
             self.endpoint + path, data=data, headers=dict(headers or {}), method=method
         )
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        with urllib.request.urlopen(request, timeout=120) as answer:
             answer.read()
 
 

@@ -58,7 +58,7 @@ class Registry:
     def answering(self) -> Registry:
         """Itself, once it listens."""
         host, port = self.host.split(":")
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
             with socket.socket() as probe:
                 if probe.connect_ex((host, int(port))) == 0:

@@ -71,7 +71,7 @@ def test_no_credential_is_told(tmp_path: Path, guarded: Registry) -> None:
     wish = ("--catalog", str(documents), "--task", "secret-task", "--no-canary")
     with Agent(tmp_path / "home", *wish, settings=settings) as agent:
         ready = agent.ready()
-        metrics = httpx.get(ready["metrics_url"], timeout=60).text
+        metrics = httpx.get(ready["metrics_url"], timeout=120).text
         status = subprocess.run([*AGENT, "status", "--json"], env=agent.env, capture_output=True, text=True)
         doctor = subprocess.run([*AGENT, "doctor", "--json"], env=agent.env, capture_output=True, text=True)
     assert status.returncode == 0, status.stderr
@@ -83,7 +83,9 @@ def test_no_credential_is_told(tmp_path: Path, guarded: Registry) -> None:
     wrong = {"PARETA_REGISTRY_DOCKER_CONFIG": docker_config(tmp_path / "wrong.json", guarded.host, WRONG)}
     argv = [*AGENT, "serve", "--port", "0", *wish]
     env = environment(tmp_path / "other", **{**settings, **wrong})
-    done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+    done = subprocess.run(
+        argv, env=env, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL
+    )
     assert (done.returncode, "unauthorized" in done.stderr, guarded.host in done.stderr) == (5, True, True)
     assert [word for word in secrets(WRONG) if word in done.stdout + done.stderr] == []
     assert found_in(tmp_path / "other", secrets(WRONG)) == []

@@ -33,7 +33,7 @@ async def test_stop_at_twenty_random_moments_of_the_start(make: Make) -> None:
     for _ in range(20):
         await made.fleet.want(spec())
         await asyncio.sleep(draw.uniform(0, 1.0))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             await made.fleet.unwant("ep_x", drain_s=0.05)
         assert made.left_behind() == ([], [])
     assert len(made.reports) == 20
@@ -56,7 +56,7 @@ async def test_children_that_left_the_group_are_found_by_marker(make: Make, tmp_
     made = make(command=(sys.executable, str(bomb)))
     await made.fleet.want(spec())
     await made.until(lambda view: view.status == "live")
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while len(marked(made.settings.home_id)) < 16:  # some may fork still while their leader serves
             await asyncio.sleep(0.02)
     assert len(marked(made.settings.home_id)) == 16
@@ -78,7 +78,7 @@ async def test_a_core_that_dies_takes_its_leader_with_it(make: Make, flags: tupl
     """The leader lives on and would keep its callers waiting: within seconds it is ended, and the next one starts."""
     made = make("--fork-child", *flags)
     await made.fleet.want(spec())
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while not cores_are_known(made):
             await asyncio.sleep(0.01)
     if not flags:
@@ -87,11 +87,11 @@ async def test_a_core_that_dies_takes_its_leader_with_it(make: Make, flags: tupl
     intent = made.fleet._intents.read("ep_x", 0)
     (child,) = [found for found in marked(made.settings.home_id) if intent and found.parent == intent.pid]
     os.kill(child.pid, signal.SIGKILL)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while not made.events("engine_ended"):
             await asyncio.sleep(0.02)
     assert made.events("engine_ended")[0].fields["code"] == "engine_died"
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while (newer := made.fleet._intents.read("ep_x", 0)) is None or newer.generation < 2:
             await asyncio.sleep(0.02)
 
@@ -107,7 +107,7 @@ async def test_a_server_that_says_its_core_is_gone_is_not_waited_for(make: Make)
     """It died before anybody had asked: the server listens, would say so for ever, and is ended."""
     made = make("--health", "503")
     await made.fleet.want(spec())
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while not made.events("engine_ended"):
             await asyncio.sleep(0.02)
     assert made.events("engine_ended")[0].fields["code"] == "engine_died"

@@ -11,6 +11,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from fakes.ports import free_port
 from harness import Agent, fake_engine, processes_of
 
 pytestmark = pytest.mark.slow
@@ -93,21 +94,21 @@ async def test_workers_that_die_lose_nothing(home: Path, times: int, figures: Fi
 async def test_workers_end_with_the_main_process(home: Path) -> None:
     """kill -9 of it under load: its port is free at once, and the next start records what was open."""
     seen: list[tuple[str | None, bool]] = []
-    with Agent(home, *FRONTS, settings=settings()) as agent:
+    port = free_port()
+    with Agent(home, *FRONTS, settings=settings(), port=port) as agent:
         ready = await asyncio.to_thread(agent.ready)
         workers = [each["pid"] for each in (await asyncio.to_thread(agent.status))["front_workers"]]
         stop = asyncio.Event()
         callers = [asyncio.create_task(caller(ready, stop, seen)) for _ in range(8)]
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while not (seen and await asyncio.to_thread(agent.open_on_disk)):
                 await asyncio.sleep(0.02)
         agent.kill()
         stop.set()
         await asyncio.gather(*callers)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while any(Path(f"/proc/{pid}").exists() for pid in workers):
                 await asyncio.sleep(0.05)
-    port = int(ready["base_url"].split(":")[2].split("/")[0])
     with Agent(home, *FRONTS, settings=settings(), port=port) as agent:
         await asyncio.to_thread(agent.ready)
         agent.command("spool", "flush")

@@ -12,7 +12,7 @@ def test_random_deaths_lose_nothing(tmp_path: Path) -> None:
     """Eight lives of 64 clients each, ended at any moment."""
     verdict, counts = attack(tmp_path, random_lives(8))
     assert counts["kills"] == 8
-    assert verdict.completions_seen > 100
+    assert verdict.completions_seen > 20
     assert verdict.sound, verdict
 
 

@@ -81,10 +81,10 @@ async def test_each_fault_costs_delay_only(
     """Three calls in a row go wrong in one way; then every record is there, once, and debited once."""
     async with node(tmp_path, plane) as (spool, uplink):
         await spool.finish(record("first"))
-        assert await uplink.drained(60)
+        assert await uplink.drained(120)
         plane.faults.extend([fault] * 3)
         await asyncio.gather(*(spool.finish(record(str(n))) for n in range(20)))
-        assert await uplink.drained(60)
+        assert await uplink.drained(120)
         assert spool.stats().quarantined == 0
     figures(["first", *map(str, range(20))], ledgered(plane), admitted=21)
     assert spent(plane) == 21 * PRICE_OF_ONE
@@ -103,7 +103,7 @@ async def test_a_storm_of_faults_costs_delay_only(tmp_path: Path, plane: LabPlan
             more += 1
             await spool.finish(record(f"more-{more}"))
             await uplink.drained(0.01)
-        assert await uplink.drained(60)
+        assert await uplink.drained(120)
         assert spool.stats().quarantined == 0
     names = [f"{batch}-{n}" for batch in range(40) for n in range(5)] + [f"more-{n + 1}" for n in range(more)]
     figures(names, ledgered(plane), admitted=200 + more)
@@ -116,7 +116,7 @@ async def test_a_poison_event_blocks_nothing(tmp_path: Path, plane: LabPlane, fi
         await spool.finish(record("good"))
         await spool.finish(record("poison", endpoint="ep_nowhere"))
         await spool.finish(record("fine"))
-        assert await uplink.drained(60)
+        assert await uplink.drained(120)
         assert (spool.stats().quarantined, uplink.view.rejected) == (1, 1)
     figures(["good", "fine"], ledgered(plane), admitted=2)
 
@@ -127,15 +127,15 @@ async def test_a_plane_restored_from_a_backup_gets_everything_again(
     """Rows newer than the backup come back from the spool's acked entries, and are debited once."""
     async with node(tmp_path, plane) as (spool, uplink):
         await spool.finish(record("before"))
-        assert await uplink.drained(60)
+        assert await uplink.drained(120)
     shutil.copy(plane.path, tmp_path / "backup.db")
     async with node(tmp_path, plane) as (spool, uplink):
         await asyncio.gather(*(spool.finish(record(f"after-{n}")) for n in range(10)))
-        assert await uplink.drained(60)
+        assert await uplink.drained(120)
     plane.restore(tmp_path / "backup.db")
     assert ledgered(plane) == ["before"]
     async with node(tmp_path, plane) as (_, uplink):
-        assert await uplink.drained(60)
+        assert await uplink.drained(120)
     figures(["before", *(f"after-{n}" for n in range(10))], ledgered(plane), admitted=11)
     assert spent(plane) == 11 * PRICE_OF_ONE
 
@@ -146,13 +146,13 @@ async def test_a_plane_restored_under_a_running_node_gets_everything_again(
     """The next batch meets a 409, and the uplink goes back to what the plane has lost."""
     async with node(tmp_path, plane) as (spool, uplink):
         await spool.finish(record("before"))
-        assert await uplink.drained(60)
+        assert await uplink.drained(120)
         shutil.copy(plane.path, tmp_path / "backup.db")
         await asyncio.gather(*(spool.finish(record(f"after-{n}")) for n in range(10)))
-        assert await uplink.drained(60)
+        assert await uplink.drained(120)
         plane.restore(tmp_path / "backup.db")
         await spool.finish(record("next"))
-        assert await uplink.drained(60)
+        assert await uplink.drained(120)
         assert uplink.view.rewinds == 1
     figures(["before", "next", *(f"after-{n}" for n in range(10))], ledgered(plane), admitted=12)
     assert spent(plane) == 12 * PRICE_OF_ONE
@@ -165,13 +165,13 @@ async def test_a_plane_restored_from_too_old_a_backup_goes_on(
     shutil.copy(plane.path, tmp_path / "backup.db")
     async with node(tmp_path, plane) as (spool, uplink):
         await spool.finish(record("forgotten"))
-        assert await uplink.drained(60)
+        assert await uplink.drained(120)
         epoch = spool.stats().epoch
     _trim(tmp_path / "spool.db", keep_from=2)
     plane.restore(tmp_path / "backup.db")
     async with node(tmp_path, plane) as (spool, uplink):
         await spool.finish(record("later"))
-        assert await uplink.drained(60)
+        assert await uplink.drained(120)
         assert uplink.view.trouble == ""
     figures(["forgotten", "later"], ledgered(plane), admitted=2)
     assert plane.plane.nodes.gaps(NODE) == [(epoch, 1, 2)]
@@ -190,16 +190,16 @@ async def test_a_spool_rolled_back_is_noticed_and_debits_nothing_twice(
     home = tmp_path / "node"
     async with node(home, plane) as (spool, uplink):
         await spool.finish(record("old"))
-        assert await uplink.drained(60)
+        assert await uplink.drained(120)
     shutil.copytree(home, tmp_path / "snapshot")
     async with node(home, plane) as (spool, uplink):
         await spool.finish(record("new"))
-        assert await uplink.drained(60)
+        assert await uplink.drained(120)
         last = spool.stats()
     assert plane.plane.nodes.gaps(NODE) == []
     async with node(tmp_path / "snapshot", plane) as (spool, uplink):
         await spool.finish(record("newest"))
-        assert await uplink.drained(60)
+        assert await uplink.drained(120)
     assert plane.plane.nodes.gaps(NODE) == [(last.epoch, last.last_seq, 0)]
     figures(["new", "newest", "old"], ledgered(plane), admitted=3)
     assert spent(plane) == 3 * PRICE_OF_ONE
@@ -215,7 +215,7 @@ async def test_a_copied_spool_can_not_debit_twice(tmp_path: Path, plane: LabPlan
     shutil.copytree(home, tmp_path / "copy")
     for place in (home, tmp_path / "copy"):
         async with node(place, plane) as (_, uplink):
-            assert await uplink.drained(60)
+            assert await uplink.drained(120)
     figures([*map(str, range(10))], ledgered(plane), admitted=10)
     assert spent(plane) == 10 * PRICE_OF_ONE
 
@@ -231,7 +231,7 @@ async def test_a_fenced_node_still_delivers_what_it_earned(
         )
         assert newer.epoch > epoch
         await spool.finish(record("earned"))
-        assert await uplink.drained(60)
+        assert await uplink.drained(120)
     figures(["earned"], ledgered(plane), admitted=1)
 
 
@@ -254,7 +254,7 @@ async def test_a_clock_that_is_set_moves_no_money(tmp_path: Path, plane: LabPlan
         for number, off_s in enumerate((0.0, year_s, -year_s, 0.0)):
             clock.off_s = off_s
             await asyncio.gather(*(spool.finish(record(f"{number}-{n}")) for n in range(5)))
-            assert await uplink.drained(60)
+            assert await uplink.drained(120)
     figures([f"{number}-{n}" for number in range(4) for n in range(5)], ledgered(plane), admitted=20)
     assert spent(plane) == 20 * PRICE_OF_ONE
     plane.close()

@@ -23,7 +23,9 @@ def serve(home, documents, *flags, wrap=(), **settings):
         "secret-task",
         *flags,
     ]
-    return subprocess.run(argv, env=env, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+    return subprocess.run(
+        argv, env=env, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL
+    )
 
 
 def test_altered_weights_are_never_loaded(home, tmp_path):

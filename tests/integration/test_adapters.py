@@ -84,7 +84,7 @@ def test_one_engine_answers_as_the_base_and_as_each_adapter(
     status = agent.status()["endpoints"]
     assert len({each["shared_engine"] for each in status}) == 1
     assert all(each["plan"]["max_model_len"] == 2048 for each in status)
-    metrics = httpx.get(ready["metrics_url"], timeout=60).text
+    metrics = httpx.get(ready["metrics_url"], timeout=120).text
     assert metrics.count("pareta_engine_requests_running{") == 1
     assert agent.stop() == 0
 
@@ -105,14 +105,14 @@ def test_callers_reach_neither_the_engines_names_nor_its_adapter_routes(
         "/v1//load_lora_adapter",
         "/V1/load_lora_adapter",
     ):
-        assert httpx.post(root + path, json=body, headers=headers, timeout=60).status_code == 404
+        assert httpx.post(root + path, json=body, headers=headers, timeout=120).status_code == 404
     name = engine.split("--served-model-name ")[1].split()[0]
     assert name.startswith("base-")
     asked = {"model": name, "messages": QUESTION}
     assert (
-        httpx.post(root + "/v1/chat/completions", json=asked, headers=headers, timeout=60).status_code == 404
+        httpx.post(root + "/v1/chat/completions", json=asked, headers=headers, timeout=120).status_code == 404
     )
-    assert name not in httpx.get(root + "/v1/models", headers=headers, timeout=60).text
+    assert name not in httpx.get(root + "/v1/models", headers=headers, timeout=120).text
     socket = Path(engine.split("--uds ")[1].split()[0])
     assert socket.parent.stat().st_mode & 0o777 == 0o700
     assert answer(ready, "ep_narnia") == SAYS["ep_narnia"]
@@ -168,7 +168,7 @@ def test_an_upgrade_takes_base_and_adapters_along(start: Start, home: Path, docu
     before = engines(home)
     second = start(flags=("--upgrade",), PARETA_REGISTRY_CATALOG=str(documents))
     ready = second.ready() | {"api_key": key}
-    assert first.process.wait(60) == 0
+    assert first.process.wait(120) == 0
     assert engines(home) == before
     assert answer(ready, "ep_narnia") == SAYS["ep_narnia"]
     assert answer(ready, "ep_plain") == SAYS["ep_plain"]
@@ -188,7 +188,7 @@ def test_idle_endpoints_on_one_base_sleep_and_wake_together(
     assert agent.stop() == 0
 
 
-def until(condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
+def until(condition: Callable[[], bool], timeout_s: float = 120.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "it did not come to pass"

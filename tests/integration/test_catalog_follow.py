@@ -78,7 +78,7 @@ class Node:
         return self.agent.ready()
 
     def until(
-        self, what: str, holds: Callable[[dict[str, Any]], bool], timeout_s: float = 60
+        self, what: str, holds: Callable[[dict[str, Any]], bool], timeout_s: float = 120.0
     ) -> dict[str, Any]:
         deadline = time.monotonic() + timeout_s
         assert self.agent
@@ -100,7 +100,7 @@ def live(status: dict[str, Any]) -> bool:
 
 
 def gauge(ready: dict[str, Any], name: str) -> float:
-    metrics = httpx.get(ready["metrics_url"], timeout=60).text
+    metrics = httpx.get(ready["metrics_url"], timeout=120).text
     found = re.search(rf"^{name} (\S+)$", metrics, re.MULTILINE)
     assert found, name
     return float(found[1])
@@ -231,7 +231,7 @@ class Server:
 
     def __exit__(self, *_: object) -> None:
         self._process.send_signal(signal.SIGTERM)
-        self._process.wait(60)
+        self._process.wait(120)
         assert self._process.stderr
         self._process.stderr.close()
 

@@ -12,7 +12,7 @@ from pathlib import Path
 def engine(tmp_path: Path, *args: str) -> subprocess.CompletedProcess[str]:
     env = {**os.environ, "PARETA_CACHE": str(tmp_path), "PARETA_HOME": str(tmp_path / "home")}
     argv = [sys.executable, "-m", "pareta_agent", "engine", *args]
-    return subprocess.run(argv, env=env, capture_output=True, text=True, timeout=60)
+    return subprocess.run(argv, env=env, capture_output=True, text=True, timeout=120)
 
 
 def test_ls_shows_what_could_be_installed(tmp_path: Path) -> None:

@@ -230,7 +230,7 @@ async def test_a_guest_that_leaves_lets_the_engine_finish(made: Room, tmp_path: 
     (replica,) = (await made.until(live, "ep_n")).replicas
     long = Canary(prompt="Say it slowly", contains="word", max_tokens=200)
     asked = asyncio.create_task(probe.ask(replica.socket, "ep_n", long, 60))
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while not re.search(r"num_requests_running\S* [1-9]", await probe.metrics(replica.socket, 60) or ""):
             await asyncio.sleep(0.02)
     await made.fleet.unwant("ep_n")

@@ -49,7 +49,7 @@ def test_a_fatal_xid_moves_work_off_the_gpu_and_spares_the_neighbour(start, driv
     assert after["status"] == "live"
     spawns = [e for e in agent.events if e["event"] == "phase" and e["phase"] == "spawn"]
     assert sum(e["state"] == "done" for e in spawns) == 2
-    metrics = httpx.get(ready["metrics_url"], timeout=60).text
+    metrics = httpx.get(ready["metrics_url"], timeout=120).text
     assert [gauge(metrics, "pareta_gpu_fenced", gpu) for gpu in ("GPU-0", "GPU-1")] == [0, 1]
     assert 'pareta_gpu_xid_total{gpu="GPU-1",xid="79"} 1.0' in metrics
     assert gauge(metrics, "pareta_gpu_busy_ratio", "GPU-0") == 0.4
@@ -147,7 +147,7 @@ def test_an_adopted_engines_own_memory_is_free_for_its_successor(start, driver: 
     plane, database = open_plane(again.home)  # the owner asks for another attempt
     assert plane.deployments.turn("org_local", "ep_contract_kie", "running")
     database.close()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while len(planned := planning(again)) < 2 and time.monotonic() < deadline:
         time.sleep(0.1)
     driver.says()

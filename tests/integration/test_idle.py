@@ -57,7 +57,7 @@ def test_each_endpoint_sleeps_by_its_own_policy(start, tmp_path: Path) -> None:
         node = client.endpoints.deploy(task="clause-summary", name="ep_node", wait=True)
     key = {"authorization": f"Bearer {ready['api_key']}"}
     asks = {"task": "clause-summary", "name": "ep_awake", "idle_sleep_s": 3600}
-    assert "complete" in httpx.post(f"{root}/v1/endpoints", json=asks, headers=key, timeout=60).text
+    assert "complete" in httpx.post(f"{root}/v1/endpoints", json=asks, headers=key, timeout=120).text
     for name in ("ep_brief", node.id):
         until(agent, lambda seen: seen["status"] == "cold", name)
     slept = {e["endpoint"]: e["idle_s"] for e in agent.events if e["event"] == "endpoint_slept"}
@@ -73,10 +73,10 @@ def engines(agent: Agent) -> set[int]:
 
 def held(ready: dict, name: str) -> None:
     """Waits until a call stands in line for the endpoint."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while (
         f'pareta_requests_held{{endpoint="{name}"}} 1.0'
-        not in httpx.get(ready["metrics_url"], timeout=60).text
+        not in httpx.get(ready["metrics_url"], timeout=120).text
     ):
         assert time.monotonic() < deadline
         time.sleep(0.1)
@@ -120,7 +120,7 @@ def test_an_engine_on_a_gpu_sleeps_with_its_weights_in_host_memory(alone: Callab
     ready = agent.ready()
     seen = slept(agent)
     assert seen["asleep_bytes"] == seen["plan"]["footprint"]["weights_bytes"] > 0
-    metrics = httpx.get(ready["metrics_url"], timeout=60).text
+    metrics = httpx.get(ready["metrics_url"], timeout=120).text
     told = re.search(r"^pareta_asleep_weights_bytes (\S+)$", metrics, re.MULTILINE)
     assert told
     assert float(told[1]) == seen["asleep_bytes"]
@@ -132,7 +132,7 @@ def test_an_engine_on_a_gpu_sleeps_with_its_weights_in_host_memory(alone: Callab
     after = alone("--upgrade")
     again = after.ready() | {"api_key": ready["api_key"]}
     assert slept(after)["asleep_bytes"] == seen["asleep_bytes"]
-    assert agent.process.wait(60) == 0
+    assert agent.process.wait(120) == 0
     assert [e["outcome"] for e in after.events if e["event"] == "engine_adopted"] == ["asleep"]
     assert asked(again, "ep_first")
     assert engines(after) == {process}

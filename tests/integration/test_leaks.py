@@ -94,7 +94,7 @@ def every_route(key: str, model: str) -> list[bytes]:
 
 def raw(address: tuple[str, int], request: bytes) -> bytes:
     """Everything that comes back until the connection ends, heads and framing included."""
-    with socket.create_connection(address, timeout=60) as sock:
+    with socket.create_connection(address, timeout=120) as sock:
         sock.sendall(request)
         answer = b""
         while part := sock.recv(65536):
@@ -202,7 +202,7 @@ def standalone(tmp_path):
     for plane, tee in started:
         tee.close()
         plane.terminate()
-        plane.communicate(timeout=30)
+        plane.communicate(timeout=120)
 
 
 def test_nothing_that_the_plane_or_a_log_gets_names_the_weights(tmp_path, standalone):

@@ -64,7 +64,7 @@ def libraries(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, Path]:
             str(folder / "libnvidia-ml.so.1"),
             str(STUB),
         ]
-        subprocess.run([*command, *(["-DOLD_DRIVER"] if old else [])], check=True, timeout=60)
+        subprocess.run([*command, *(["-DOLD_DRIVER"] if old else [])], check=True, timeout=120)
         built[old] = folder
     return built
 
@@ -126,7 +126,7 @@ def readers(libraries: dict[bool, Path]) -> Iterator[dict[bool, subprocess.Popen
     }
     yield started
     for process in started.values():
-        process.communicate(timeout=60)
+        process.communicate(timeout=120)
 
 
 @pytest.fixture
@@ -295,7 +295,7 @@ def test_no_driver_is_a_reason(read: Callable[..., Reading], libraries: dict[boo
         | {"LD_LIBRARY_PATH": str(libraries[False])},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
     )
     assert "none: Driver Not Loaded" in done.stdout
 

@@ -89,7 +89,7 @@ async def test_two_nodes_share_a_plane_and_not_their_chains(
         ]
         for number, (spool, _, _) in enumerate(nodes):
             await asyncio.gather(*(spool.finish(record(f"n{number + 1}-{n}")) for n in range(200)))
-        drained = await asyncio.gather(*(uplink.drained(60) for _, _, uplink in nodes))
+        drained = await asyncio.gather(*(uplink.drained(120) for _, _, uplink in nodes))
         assert drained == [True, True]
         assert [row.id for row in books.nodes.rows()] == ["n1", "n2"]
         assert {row.state for row in books.nodes.rows()} <= {"starting", "ready"}  # as their first beats come
@@ -122,5 +122,5 @@ async def test_one_nodes_token_and_lease_are_no_other_nodes(
         assert (await pretender.events(stolen)).status == 403
         if stolen:
             assert (await two.events(stolen)).status == 422
-        assert await uplink.drained(60)
+        assert await uplink.drained(120)
     assert [row["request_id"] for row in books.ledger.rows()] == ["a"]

@@ -18,7 +18,7 @@ def test_a_plane_by_itself_keeps_everything_in_postgresql(postgres: Any, tmp_pat
     env = environment(tmp_path, PARETA_PLANE_DATABASE=postgres.database())
 
     def command(*argv: str) -> str:
-        done = subprocess.run([*AGENT, *argv], env=env, capture_output=True, text=True, timeout=60)
+        done = subprocess.run([*AGENT, *argv], env=env, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stderr
         return done.stdout
 

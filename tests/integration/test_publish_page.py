@@ -67,7 +67,7 @@ def read(url: str, tries: int = 600) -> bytes:
 
     for _ in range(tries):
         try:
-            with urllib.request.urlopen(url, timeout=60) as answer:
+            with urllib.request.urlopen(url, timeout=120) as answer:
                 return bytes(answer.read())
         except OSError:
             time.sleep(0.1)

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.slow
 
 
 def agent(home, *argv):
-    return subprocess.run([*AGENT, *argv], env=environment(home), capture_output=True, text=True, timeout=60)
+    return subprocess.run([*AGENT, *argv], env=environment(home), capture_output=True, text=True, timeout=120)
 
 
 def test_what_was_pulled_is_verified_and_an_altered_byte_is_found(home, tmp_path):
@@ -49,7 +49,7 @@ def test_a_node_that_pins_keys_pulls_only_what_they_signed(home, tmp_path):
     pinned = environment(home, PARETA_REGISTRY_ARTIFACT_KEYS=f"{key}.pub")
 
     def run():
-        return subprocess.run([*AGENT, *pull], env=pinned, capture_output=True, text=True, timeout=60)
+        return subprocess.run([*AGENT, *pull], env=pinned, capture_output=True, text=True, timeout=120)
 
     refused = run()
     assert (refused.returncode, "signature_missing" in refused.stderr) == (5, True)

@@ -19,12 +19,12 @@ def printed(home):
     env = environment(home, PARETA_ENGINE_COMMAND=fake_engine())
     with out.open("wb") as stdout, err.open("wb") as stderr:
         process = subprocess.Popen([*AGENT, "serve", "--port", "0"], env=env, stdout=stdout, stderr=stderr)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while "print(" not in out.read_text() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.1)
     yield out.read_text(), err.read_text()
     process.terminate()
-    assert process.wait(60) == 0
+    assert process.wait(120) == 0
     assert processes_of(home) == []
 
 
@@ -33,10 +33,12 @@ def test_the_examples_work_verbatim(printed):
     out, _ = printed
     curl = out.split("curl:\n\n")[1].split("\n\nPython")[0]
     code = out.split("(pip install openai):\n\n")[1]
-    shell = subprocess.run(["sh", "-c", curl], capture_output=True, text=True, timeout=60)
+    shell = subprocess.run(["sh", "-c", curl], capture_output=True, text=True, timeout=120)
     assert "Paris" in shell.stdout, shell.stderr
     env = {**os.environ, "PYTHONWARNINGS": "ignore"}
-    python = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=env)
+    python = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, env=env
+    )
     assert "Paris" in python.stdout, python.stderr
 
 

@@ -24,7 +24,7 @@ PROGRAM = [sys.executable, "-c", "from pareta_registry.cli import main; main()"]
 
 
 def run(*argv: str, code: int = 0) -> str:
-    done = subprocess.run([*PROGRAM, *argv], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([*PROGRAM, *argv], capture_output=True, text=True, timeout=120)
     assert done.returncode == code, done.stderr
     return done.stdout if code == 0 else done.stderr
 
@@ -72,10 +72,10 @@ def test_serve_listens_and_ends(tmp_path: Path) -> None:
     with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr
         url = process.stderr.readline().split()[-1]
-        with urllib.request.urlopen(f"{url}/channels/stable.json", timeout=60) as answer:
+        with urllib.request.urlopen(f"{url}/channels/stable.json", timeout=120) as answer:
             assert json.load(answer)["payloadType"] == "application/vnd.pareta.channel.v1+json"
         port = url.rsplit(":", 1)[1]
         assert "is no directory" in run("serve", str(tmp_path / "nowhere"), "--port", "0", code=5)
         assert "another --port" in run("serve", str(tmp_path / "published"), "--port", port, code=5)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 0
+        assert process.wait(120) == 0

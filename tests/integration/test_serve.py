@@ -27,7 +27,7 @@ QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
 def ask(ready: dict, key: str, **more) -> httpx.Response:
     body = {"model": ready["endpoints"][0]["id"], "messages": QUESTION, "max_tokens": 8, **more}
     headers = {"Authorization": f"Bearer {key}"}
-    return httpx.post(ready["base_url"] + "/chat/completions", json=body, headers=headers, timeout=60)
+    return httpx.post(ready["base_url"] + "/chat/completions", json=body, headers=headers, timeout=120)
 
 
 def stream(ready: dict, tokens: int):
@@ -42,7 +42,7 @@ def stream(ready: dict, tokens: int):
             "stream": True,
         },
         headers={"Authorization": f"Bearer {ready['api_key']}"},
-        timeout=60,
+        timeout=120,
     )
 
 
@@ -51,7 +51,9 @@ def serve(home: Path, *flags: str, **settings: str) -> subprocess.CompletedProce
     defaults = {"PARETA_ENGINE_COMMAND": fake_engine(), "PARETA_ENGINE_RESTART_BUDGET": "0"}
     env = environment(home, **(defaults | settings))
     argv = [*AGENT, "serve", "--port", "0", *flags]
-    return subprocess.run(argv, env=env, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+    return subprocess.run(
+        argv, env=env, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL
+    )
 
 
 def test_the_ready_line_is_the_contract(start):
@@ -64,7 +66,7 @@ def test_the_ready_line_is_the_contract(start):
     ]
     assert ready["api_key"].startswith("pareta_sk_")
     assert ready["pid"] == agent.process.pid
-    assert httpx.get(ready["metrics_url"], timeout=60).status_code == 200
+    assert httpx.get(ready["metrics_url"], timeout=120).status_code == 200
     phases = [e["phase"] for e in agent.events if e["event"] == "phase" and e["state"] == "done"]
     assert [p for p in ("resolve", "plan", "fetch", "verify", "spawn", "probe") if p not in phases] == []
 
@@ -146,12 +148,12 @@ def test_while_the_engine_loads_the_port_answers(start, tmp_path):
         root = opened["base_url"].removesuffix("/v1")
         _until(lambda: ask(opened, key).status_code == 503)
         answer = ask(opened, key)
-        health = [httpx.get(root + path, timeout=60).status_code for path in ("/livez", "/readyz")]
+        health = [httpx.get(root + path, timeout=120).status_code for path in ("/livez", "/readyz")]
         assert health == [200, 503]
         assert (answer.status_code, int(answer.headers["retry-after"]) > 0) == (503, True)
         loaded.touch()
         loading.ready()
-        assert httpx.get(root + "/readyz", timeout=60).status_code == 200
+        assert httpx.get(root + "/readyz", timeout=120).status_code == 200
 
 
 def test_sigterm_lets_an_admitted_stream_finish(start):
@@ -328,12 +330,12 @@ def test_status_of_a_running_node_and_of_none(start, home):
 
 def _is_ready(ready: dict) -> bool:
     try:
-        return httpx.get(ready["metrics_url"].replace("/metrics", "/readyz"), timeout=60).status_code == 200
+        return httpx.get(ready["metrics_url"].replace("/metrics", "/readyz"), timeout=120).status_code == 200
     except httpx.HTTPError:
         return False
 
 
-def _until(condition, timeout_s: float = 60.0) -> None:
+def _until(condition, timeout_s: float = 120.0) -> None:
     deadline = time.monotonic() + timeout_s
     while True:
         try:
@@ -352,14 +354,14 @@ def test_a_node_with_a_certificate_is_https_and_reads_it_again(start, tmp_path):
     agent = start(PARETA_FRONT_TLS_CERT_FILE=str(made.pem), PARETA_FRONT_TLS_KEY_FILE=str(made.key))
     ready = agent.ready()
     trusted = ssl.create_default_context(cafile=str(made.pem))
-    http = httpx.Client(verify=trusted, timeout=60)
+    http = httpx.Client(verify=trusted, timeout=120)
     with openai.OpenAI(base_url=ready["base_url"], api_key=ready["api_key"], http_client=http) as client:
         answer = client.chat.completions.create(model="ep_contract_kie", messages=QUESTION, max_tokens=4)
     assert (ready["base_url"].startswith("https://127.0.0.1:"), answer.object) == (True, "chat.completion")
     authorized = {"authorization": f"Bearer {ready['api_key']}"}
 
     def urls() -> list[str | None]:
-        found = httpx.get(f"{ready['base_url']}/endpoints", verify=trusted, headers=authorized, timeout=60)
+        found = httpx.get(f"{ready['base_url']}/endpoints", verify=trusted, headers=authorized, timeout=120)
         return [endpoint["url"] for endpoint in found.json()]
 
     _until(
@@ -374,7 +376,7 @@ def test_a_node_with_a_certificate_is_https_and_reads_it_again(start, tmp_path):
     agent.process.send_signal(signal.SIGHUP)
     agent.wait_for("certificate_changed")
     again = ssl.create_default_context(cafile=str(new.pem))
-    alive = httpx.get(ready["base_url"].replace("/v1", "/livez"), verify=again, timeout=60)
+    alive = httpx.get(ready["base_url"].replace("/v1", "/livez"), verify=again, timeout=120)
     assert alive.status_code == 200
     assert agent.stop() == 0
 

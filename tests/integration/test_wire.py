@@ -12,6 +12,7 @@ from pathlib import Path
 import aiohttp
 import psutil
 import pytest
+from fakes.ports import free_port
 
 from pareta_agent.access.keys import KeyCache, KeySettings
 from pareta_agent.clock import SystemClock
@@ -40,7 +41,7 @@ def record(request_id: str, outcome: Outcome = Outcome.COMPLETED) -> UsageRecord
 
 @asynccontextmanager
 async def running(home: Path) -> AsyncIterator[tuple[embedded.EmbeddedPlane, PlaneClient]]:
-    plane = await embedded.start(home, SEED)
+    plane = await embedded.start(home, SEED, free_port())
     try:
         async with PlaneClient(plane.url, plane.node_token, SEED.node) as client:
             yield plane, client
@@ -60,7 +61,7 @@ async def node(home: Path, client: PlaneClient) -> AsyncIterator[tuple[Spool, He
     uplink = Uplink(client, spool, clock, emit)
     tasks = [asyncio.create_task(heart.run()), asyncio.create_task(uplink.run())]
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             await registered.wait()
         yield spool, heart, uplink
     finally:
@@ -76,7 +77,7 @@ async def test_a_record_becomes_a_debited_row(tmp_path: Path) -> None:
         assert heart.may_admit()
         await spool.finish(record("a"))
         await spool.finish(record("b", Outcome.FAILED_ENGINE))
-        assert await uplink.drained(60)
+        assert await uplink.drained(120)
     plane, database = open_plane(tmp_path)
     rows = [(row["request_id"], row["outcome"], row["debit_micro_usd"]) for row in plane.ledger.rows()]
     assert rows == [("a", "completed", 300), ("b", "failed_engine", 0)]
@@ -134,7 +135,7 @@ async def test_a_newer_epoch_fences_the_older(tmp_path: Path) -> None:
             await client.credit_lease(old, SEED.org, 100)
         assert fenced.value.code == "plane_fenced"
         await spool.finish(record("late"))
-        assert await uplink.drained(60)
+        assert await uplink.drained(120)
 
 
 async def test_credit_is_leased_down_to_zero(tmp_path: Path) -> None:
@@ -165,11 +166,11 @@ async def test_a_plane_that_dies_comes_back_where_it_was(tmp_path: Path) -> None
         keeping = asyncio.create_task(plane.keep(told.append))
         plane.process.signal(signal.SIGKILL)
         await spool.finish(record("meanwhile"))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while not (starting := planes_but(plane.process.pid)):
                 await asyncio.sleep(0.01)
         starting[0].kill()
-        assert await uplink.drained(60)
+        assert await uplink.drained(120)
         keeping.cancel()
         await asyncio.gather(keeping, return_exceptions=True)
     assert [event.name for event in told if isinstance(event, Event)] == ["plane_ended", "plane_not_started"]

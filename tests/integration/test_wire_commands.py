@@ -62,7 +62,7 @@ def run(home: Path, *argv: str) -> subprocess.CompletedProcess[str]:
         env=environment(home),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
     )
 
 

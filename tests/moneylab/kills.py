@@ -15,6 +15,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fakes.ports import free_port
+
 from moneylab.life import ENDPOINT, NODE, ORG, Ways, drain, live
 from moneylab.oracle import Verdict, judge
 from pareta_agent.plane import embedded
@@ -57,7 +59,7 @@ class Lab:
     missed: list[str] = field(default_factory=list)
 
     def _until_it_sends(self) -> None:
-        size, give_up_s = os.fstat(self.seen).st_size, time.monotonic() + 5.0
+        size, give_up_s = os.fstat(self.seen).st_size, time.monotonic() + 120.0
         while os.fstat(self.seen).st_size == size and time.monotonic() < give_up_s:
             time.sleep(0.001)
 
@@ -102,7 +104,8 @@ def attack(home: Path, lives: Iterable[tuple[Ways, float]]) -> tuple[Verdict, di
         balance_micro_usd=BALANCE,
         endpoints=(embedded.SeedEndpoint(id=ENDPOINT, task="t", alias="a"),),
     )
-    plane = runner.run(embedded.start(home, seed))
+    port = free_port()  # for all of its lives
+    plane = runner.run(embedded.start(home, seed, port))
     seen = os.open(home / "seen", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     lab = Lab(home, plane, seen)
     at_a_point = plane_kills = 0
@@ -111,7 +114,6 @@ def attack(home: Path, lives: Iterable[tuple[Ways, float]]) -> tuple[Verdict, di
             at_a_point += lab.one(ways, lifetime_s)
             if ways.plane_dies_after_s is not None:
                 runner.run(plane.process.kill_group())
-                port = int(plane.url.rsplit(":", 1)[1])
                 plane = lab.plane = runner.run(embedded.start(home, seed, port))
                 plane_kills += 1
         pid = os.fork()

@@ -48,7 +48,7 @@ def live(home: Path, url: str, token: str, seen: int, life: int, ways: Ways) -> 
     uvloop.run(_live(home, url, token, seen, life, ways, until_drained=False))
 
 
-def drain(home: Path, url: str, token: str, timeout_s: float = 60.0) -> bool:
+def drain(home: Path, url: str, token: str, timeout_s: float = 120.0) -> bool:
     """A last life without load, until the plane has everything; False when it took too long."""
     return uvloop.run(
         _live(home, url, token, -1, -1, Ways(workers=0), until_drained=True, timeout_s=timeout_s)
@@ -64,7 +64,7 @@ async def _live(
     ways: Ways,
     *,
     until_drained: bool,
-    timeout_s: float = 60.0,
+    timeout_s: float = 120.0,
 ) -> bool:
     clock, registered = SystemClock(), asyncio.Event()
     strike = _striker(ways)

@@ -20,7 +20,7 @@ def other_key(api) -> str:
 @pytest.fixture(scope="module")
 def routes(api) -> list[tuple[str, str]]:
     """Those that want a key: an upload's URL is one in itself."""
-    paths = httpx.get(f"{api.root}/v1/openapi.json", timeout=60).json()["paths"]
+    paths = httpx.get(f"{api.root}/v1/openapi.json", timeout=120).json()["paths"]
     return [
         (method.upper(), path)
         for path, item in paths.items()
@@ -33,7 +33,7 @@ def ask(api, key: str | None, method: str, path: str, name: str) -> httpx.Respon
     bodies = {"/v1/tasks/match": {"query": "x"}, "/v1/endpoints": {"task": "no-such-task"}}
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     url = api.root + path.replace("{id}", name)
-    return httpx.request(method, url, headers=headers, json=bodies.get(path), timeout=60)
+    return httpx.request(method, url, headers=headers, json=bodies.get(path), timeout=120)
 
 
 def test_every_route_wants_a_key(api, routes) -> None:
@@ -57,7 +57,7 @@ def test_another_orgs_endpoint_is_as_unknown_as_none(api, other_key, routes) -> 
 def test_no_answer_names_what_is_another_orgs(api, other_key, routes) -> None:
     """Neither its endpoints nor the org."""
     told = [ask(api, other_key, method, path, "contract-key-fields").text for method, path in routes]
-    models = httpx.get(f"{api.root}/v1/models", headers={"Authorization": f"Bearer {other_key}"}, timeout=60)
+    models = httpx.get(f"{api.root}/v1/models", headers={"Authorization": f"Bearer {other_key}"}, timeout=120)
     assert models.json()["data"] == []
     for text in [*told, models.text]:
         assert OWN not in text

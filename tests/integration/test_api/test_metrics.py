@@ -20,7 +20,7 @@ def metered(api):
         for _ in range(CALLS - 1):
             client.chat.completions.create(**ask)
         assert list(client.chat.completions.create(**ask, stream=True))
-        found, deadline = client.endpoints.metrics(endpoint), time.monotonic() + 60
+        found, deadline = client.endpoints.metrics(endpoint), time.monotonic() + 120
         while found.cost()["completed"] < CALLS or found.performance()["cold_starts"]["count"] < 1:
             assert time.monotonic() < deadline
             time.sleep(0.2)

@@ -18,7 +18,7 @@ EXAMPLES_A_ROUTE = 12
 
 def test_the_node_serves_the_committed_description(api) -> None:
     """To anybody: it is how a client learns that a key is wanted."""
-    assert httpx.get(f"{api.root}/v1/openapi.json", timeout=60).json() == json.loads(PUBLIC.read_text())
+    assert httpx.get(f"{api.root}/v1/openapi.json", timeout=120).json() == json.loads(PUBLIC.read_text())
 
 
 def test_the_api_behaves_as_described(api, tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def _engines(agent: int) -> Iterator[psutil.Process]:
 
 def _hold_the_next_engine(agent: int, known: set[psutil.Process]) -> None:
     """Freezes the engine that comes next for two seconds, which the node and the plane have time to tell of."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not (new := set(_engines(agent)) - known):
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -128,7 +128,7 @@ class Rig:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         writer.write(request)
         try:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(120):
                 return await reader.read()
         finally:
             writer.close()
@@ -141,7 +141,7 @@ class Rig:
         return f"{head}content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while not condition():
                 await asyncio.sleep(0.005)
 

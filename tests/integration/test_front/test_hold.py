@@ -98,7 +98,7 @@ async def test_a_stream_hears_that_it_waits_and_then_its_answer(start_rig):
     await cold(rig)
     reader, writer = await asyncio.open_connection("127.0.0.1", rig.port)
     writer.write(rig.post(body(stream=True)))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         waited = [await reader.readuntil(b": waiting") for _ in range(2)]
         warm(rig)
         answer = await reader.read()
@@ -119,7 +119,7 @@ async def test_a_stream_that_waited_in_vain_ends_with_an_error_event(start_rig):
     await cold(rig)
     reader, writer = await asyncio.open_connection("127.0.0.1", rig.port)
     writer.write(rig.post(body(stream=True)))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         await reader.readuntil(b": waiting")
         rig.endpoint(status="failed")
         answer = await reader.read()

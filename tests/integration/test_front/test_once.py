@@ -160,7 +160,7 @@ async def test_both_sdks_repeat_a_call_for_nothing(rig):
                 said.append(answer.id)
             client.chat.completions.create(**ASK)
         with (
-            httpx.Client(headers={"Idempotency-Key": "three"}, timeout=60) as once,
+            httpx.Client(headers={"Idempotency-Key": "three"}, timeout=120) as once,
             pareta.Pareta(api_key=KEY, base_url=rig.url, http_client=once) as client,
         ):
             said += [client.chat.completions.create(**ASK)["id"] for _ in range(2)]

@@ -87,7 +87,7 @@ async def test_both_clients_call_through_their_own_ca(tls):
             with openai.OpenAI(api_key=KEY, base_url=f"{base}/v1", http_client=http) as client:
                 answer = client.chat.completions.create(**ASK)
                 chunks = list(client.chat.completions.create(**ASK, stream=True))
-        health = httpx.get(f"{base}/livez", verify=trusted, timeout=60).status_code
+        health = httpx.get(f"{base}/livez", verify=trusted, timeout=120).status_code
         return answer.choices[0].finish_reason, len(chunks), health
 
     finished, chunks, health = await asyncio.to_thread(call)

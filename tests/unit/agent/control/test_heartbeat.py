@@ -70,7 +70,7 @@ def heart_of(plane: Plane, spool: Spool, **more: Any) -> Heart:
 async def until(heart: Heart, done: Any) -> None:
     """Lets the heart run until `done()`."""
     running = asyncio.create_task(heart.run())
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while not done():
             await asyncio.sleep(0)
     running.cancel()

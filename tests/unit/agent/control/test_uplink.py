@@ -45,7 +45,7 @@ async def test_a_backlog_drains_no_faster_than_its_cap(tmp_path: Path) -> None:
     await asyncio.gather(*(spool.finish(record(str(n))) for n in range(40)))
     settings = UplinkSettings(max_events=10, linger_s=0.0, max_events_per_s=100.0)
     running = asyncio.create_task(Uplink(plane, spool, clock, Bus(), settings).run())
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while spool.stats().unacked:
             await asyncio.sleep(0.01)
     running.cancel()

@@ -40,7 +40,7 @@ def cached(path: Path, offset: int) -> bool:
 async def test_weights_come_into_memory(weights: Path) -> None:
     """All of the weights, and nothing else."""
     assert await read_ahead(weights) == 8 * MIB
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while not all(cached(weights / "model.safetensors", offset) for offset in range(0, 8 * MIB, MIB)):
             await asyncio.sleep(0.02)
 

@@ -36,7 +36,7 @@ def test_an_urgent_job_wakes_the_taker():
     for inbox in (idle, lingering):
         inbox.put("urgent", urgent=True)
     for thread, _ in threads:
-        thread.join(10)
+        thread.join(60)
     assert [found for _, found in threads] == [[["urgent"]], [["patient", "urgent"]]]
 
 
@@ -45,7 +45,7 @@ def test_a_patient_job_is_taken_when_it_has_waited():
     inbox = Inbox()
     thread, found = taken_by_a_thread(inbox, LONG_S, 0.001)
     inbox.put("patient", urgent=False)
-    thread.join(10)
+    thread.join(60)
     assert found == [["patient"]]
 
 

@@ -12,7 +12,7 @@ def test_port_zero_picks_a_free_port():
     """The kernel's choice is bound and listening."""
     with listen("127.0.0.1", 0)[0] as sock:
         port = sock.getsockname()[1]
-        with socket.create_connection(("127.0.0.1", port), timeout=60):
+        with socket.create_connection(("127.0.0.1", port), timeout=120):
             assert port > 0
 
 
