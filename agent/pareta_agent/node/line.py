@@ -45,6 +45,8 @@ class Line:
         self._flushed = asyncio.Event()
         self._buffer = bytearray()
         self._received: deque[int] = deque()
+        self._waiting: asyncio.Future[None] | None = None
+        self._deaf = False
         self.closed = False
 
     @property
@@ -55,7 +57,7 @@ class Line:
 
     def send(self, kind: str, body: Any = None, descriptors: Sequence[int] = ()) -> None:
         """Queues a message, and takes the descriptors over. What the other side will never read is dropped."""
-        if self.closed:
+        if self.closed or self._deaf:
             for descriptor in descriptors:
                 os.close(descriptor)
             return
@@ -79,14 +81,22 @@ class Line:
         if self.closed:
             return
         self.closed = True
-        self._flushed.set()
-        self._loop.remove_writer(self._sock.fileno())
         self._loop.remove_reader(self._sock.fileno())
-        for descriptor in (*self._received, *(each for _, fds in self._out for each in fds)):
+        if self._waiting is not None:
+            _wake(self._waiting)
+        self._drop()
+        for descriptor in self._received:
             os.close(descriptor)
-        self._out.clear()
         self._received.clear()
         self._sock.close()
+
+    def _drop(self) -> None:
+        """What the other side will not read any more."""
+        self._flushed.set()
+        self._loop.remove_writer(self._sock.fileno())
+        for descriptor in (each for _, descriptors in self._out for each in descriptors):
+            os.close(descriptor)
+        self._out.clear()
 
     def _write(self) -> None:
         self._writing = False
@@ -98,7 +108,8 @@ class Line:
                 self._writing = True
                 break
             except OSError:
-                self.close()
+                self._deaf = True  # its end is told where we read, for its last words may still be there
+                self._drop()
                 return
             for descriptor in descriptors:
                 os.close(descriptor)
@@ -128,11 +139,12 @@ class Line:
         return bool(data)
 
     async def _readable(self) -> None:
-        ready = self._loop.create_future()
+        self._waiting = ready = self._loop.create_future()
         self._loop.add_reader(self._sock.fileno(), _wake, ready)
         try:
             await ready
         finally:
+            self._waiting = None
             if not self.closed:
                 self._loop.remove_reader(self._sock.fileno())
 

@@ -55,6 +55,38 @@ async def test_the_end_is_told_and_what_is_said_afterwards_is_dropped(tmp_path: 
     door.close()
 
 
+async def test_last_words_are_heard_also_by_who_was_about_to_speak(tmp_path: Path) -> None:
+    """One side says its last and is gone; the other, which waits for words, speaks before it has looked."""
+    here, there, door = await pair(tmp_path)
+    heard = asyncio.create_task(here.receive())
+    await asyncio.sleep(0)
+    there.send("bye")
+    there.close()
+    reading, writing = os.pipe()
+    here.send("late", None, [writing])
+    assert os.read(reading, 1) == b""
+    os.close(reading)
+    async with asyncio.timeout(60):
+        last = await heard
+        assert last is not None
+        assert last.kind == "bye"
+        assert await here.receive() is None
+    here.close()
+    door.close()
+
+
+async def test_a_line_that_is_closed_here_ends_the_wait_for_words(tmp_path: Path) -> None:
+    """Whoever waits for the other side is told that there is none any more."""
+    here, there, door = await pair(tmp_path)
+    heard = asyncio.create_task(here.receive())
+    await asyncio.sleep(0)
+    here.close()
+    async with asyncio.timeout(60):
+        assert await heard is None
+    there.close()
+    door.close()
+
+
 async def test_a_door_is_taken_over_and_left_to_its_new_owner(tmp_path: Path) -> None:
     """The file is the newest one's; the older one's end does not remove it."""
     path = tmp_path / "d.sock"
