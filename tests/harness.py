@@ -60,6 +60,11 @@ class Said:
         self._take()
         return list(self._events)
 
+    def left(self) -> bool:
+        """Whether there is something that nobody took, with what still lies in the pipe."""
+        self._take()
+        return not self.queue.empty()
+
     def _follow(self) -> None:
         poll = select.poll()
         poll.register(self._pipe)
@@ -113,7 +118,7 @@ class Agent:
             try:
                 event = self._said.queue.get(timeout=0.1)
             except Empty:
-                if self.process.poll() is not None and self._said.queue.empty():
+                if self.process.poll() is not None and not self._said.left():
                     break
                 continue
             if event["event"] == name:

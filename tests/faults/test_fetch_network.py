@@ -57,7 +57,9 @@ async def fetch(root: Path, script: Script, **changes: object) -> tuple[dict[str
 @pytest.mark.parametrize("deed", ["stall", "truncate", "close", "short", "429", "500"])
 async def test_passing_faults_are_ridden_out(tmp_path: Path, deed: str) -> None:
     """Every third request goes wrong in one way; the artifact arrives whole."""
-    found, registry = await fetch(tmp_path, lambda _path, nth: deed if nth % 3 == 0 else "ok")
+    found, registry = await fetch(
+        tmp_path, lambda _path, nth: deed if nth % 3 == 0 else "ok", part_attempts=12
+    )
     assert found == FILES
     assert len(registry.requests) > 12
 

@@ -132,8 +132,10 @@ async def test_upgrades_under_load_are_not_seen(serve: Serve, home: Path, times:
 @pytest.mark.parametrize("moment", ["handover_begun", "port_opened", "registered"])
 async def test_a_successor_that_dies_half_way_is_not_missed(serve: Serve, home: Path, moment: str) -> None:
     """kill -9 after it was given the spool, after it has opened it, under its own epoch: the first one goes on."""
-    # once registered it only asks the engine its canary before it serves: that must take longer than to be killed
-    slow = ("--slow-token", "0.25" if moment == "registered" else "0.01")
+    slow = (
+        "--slow-token",
+        "0.25",
+    )  # it serves once it has asked its canary: that takes longer than to be killed
     agent = serve(engine=slow)
     ready = await asyncio.to_thread(agent.ready)
     load = Load(ready, ready["api_key"])

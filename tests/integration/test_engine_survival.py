@@ -68,6 +68,25 @@ async def test_engine_of_another_make_is_replaced(adopting: EngineSettings) -> N
     await new.fleet.close(1)
 
 
+async def test_an_engine_is_not_replaced_before_the_agent_that_hands_over_knows(
+    adopting: EngineSettings,
+) -> None:
+    """That one may have nothing there at the moment, and send the next request in the next."""
+    old = room(adopting)
+    generation, pid = await live(old)
+    await crash(old)
+    new, unaware = room(adopting), True
+    new.fleet.survivors.unaware = lambda _replica: unaware
+    await new.fleet.reap_orphans()
+    replaced = asyncio.create_task(live(new, revision="sha256:other"))
+    await asyncio.sleep(1.5)
+    assert pid in [found.pid for found in marked(adopting.home_id)]
+    unaware = False
+    assert (await replaced)[0] == generation + 1
+    assert pid not in [found.pid for found in marked(adopting.home_id)]
+    await new.fleet.close(1)
+
+
 async def test_survivors_that_nobody_wants_are_ended(adopting: EngineSettings) -> None:
     """After the first reconciliation what is unclaimed goes, with its files."""
     old = room(adopting)

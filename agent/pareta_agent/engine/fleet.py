@@ -47,7 +47,7 @@ class Fleet:
         self._intents = Intents(settings.state_dir)
         self._pool = StandbyPool(emit)
         read_gpus = read_gpus or (lambda: read_inventory().gpus)
-        self._survivors = orphans.Survivors(read_gpus, clock, self._changed)
+        self.survivors = orphans.Survivors(read_gpus, clock, self._changed)
         self._around = Surroundings(
             settings,
             self._intents,
@@ -57,7 +57,7 @@ class Fleet:
             self._changed,
             self._pool,
             lambda _replica: 0,
-            self._survivors,
+            self.survivors,
             read_gpus,
             read_cores,
         )
@@ -128,7 +128,7 @@ class Fleet:
 
     def watch(self, in_flight: Callable[[str], int]) -> None:
         """Tells the watchdogs how many requests a replica, by name, holds at the front: what they judge by."""
-        self._around.in_flight = self._survivors.in_flight = in_flight
+        self._around.in_flight = self.survivors.in_flight = in_flight
 
     async def sleep(
         self, endpoint: str, drain: Drain | None = None, drain_s: float | None = None, *, keep: bool = False
@@ -242,26 +242,26 @@ class Fleet:
         With `settings.adopt`, engines that still serve are spared: `want` takes them over, `end_survivors` ends
         those that nobody wanted.
         """
-        ended = await orphans.reap(self.settings, self._intents, self._survivors, self._emit)
+        ended = await orphans.reap(self.settings, self._intents, self.survivors, self._emit)
         self.reaped = True
         return ended
 
     async def surviving_plan(self, endpoint: str, wish: str) -> orphans.Surviving | None:
         """What the endpoint's spared engines run, if it is for this wish; else they are ended, so that a new plan
         finds their memory free."""
-        found = self._survivors.plan(endpoint, wish)
+        found = self.survivors.plan(endpoint, wish)
         if found is None:
-            await self._survivors.end(self.settings, lambda name: name == endpoint)
+            await self.survivors.end(self.settings, lambda name: name == endpoint)
         return found
 
     async def end_survivors(self, keep: Container[str] = ()) -> int:
         """Ends the spared engines of every endpoint but `keep` that no wish has claimed; how many."""
-        return await self._survivors.end(self.settings, lambda name: name not in keep)
+        return await self.survivors.end(self.settings, lambda name: name not in keep)
 
     @property
     def kept(self) -> frozenset[str]:
         """Replicas of an earlier agent, by name, that serve on: none of them was ended here."""
-        return self._survivors.kept
+        return self.survivors.kept
 
     async def leave(self) -> None:
         """Lets go of everything as it runs, for another agent of this home to take over; what only starts is ended.
@@ -273,7 +273,7 @@ class Fleet:
         left, self._endpoints = self._endpoints, {}
         await asyncio.gather(*(endpoint.leave() for endpoint in left.values()), self._pool.leave())
         self._complete = self.reaped = False
-        self._survivors.forget()
+        self.survivors.forget()
         self._changed()
 
     def hurry(self) -> None:

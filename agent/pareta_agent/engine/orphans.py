@@ -36,13 +36,15 @@ class Surviving:
 
 
 class Survivors:
-    """Engines that outlived their agent and wait to be claimed by what is wanted now."""
+    """Engines that outlived their agent and wait to be claimed by what is wanted now. `unaware` tells of a replica, by
+    name, whether that agent still runs and may send requests there, for it has not heard yet that it is to end."""
 
     def __init__(self, read_gpus: gpumem.ReadGpus, clock: Clock, changed: Callable[[], None]) -> None:
         self._found: dict[tuple[str, int], tuple[Intent, launch.Process]] = {}
         self._asleep: set[tuple[str, int]] = set()
         self.kept: frozenset[str] = frozenset()
         self.in_flight: Callable[[str], int] = lambda _replica: 0
+        self.unaware: Callable[[str], bool] = lambda _replica: False
         self._read_gpus, self._clock, self._changed = read_gpus, clock, changed
 
     def add(self, intent: Intent, process: launch.Process, *, asleep: bool) -> None:
@@ -112,13 +114,18 @@ class Survivors:
         await gpumem.until_released(self._read_gpus, intent.gpu_free_bytes, self._clock, _MEMORY_DEADLINE_S)
 
     async def _drained(self, replica: str, drain_s: float) -> None:
-        """Where another agent hands over and still answers from it: until it does no more, at most `drain_s`."""
-        if self.in_flight(replica) == 0:
+        """Where another agent hands over and still answers from it: until it has heard that it must not, and does no
+        more, at most `drain_s`."""
+
+        def used() -> bool:
+            return self.unaware(replica) or self.in_flight(replica) > 0
+
+        if not used():
             return
         end_s, quiet_s = self._clock.mono_s() + drain_s, 0.0
         while quiet_s < _QUIET_S and self._clock.mono_s() < end_s:  # what was sent meanwhile is told in time
             await self._clock.sleep(_POLL_S)
-            quiet_s = quiet_s + _POLL_S if self.in_flight(replica) == 0 else 0.0
+            quiet_s = 0.0 if used() else quiet_s + _POLL_S
 
 
 async def reap(settings: EngineSettings, intents: Intents, survivors: Survivors, emit: Emit) -> int:

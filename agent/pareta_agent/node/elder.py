@@ -8,12 +8,13 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
 
+from pareta_agent.engine.view import FleetView
 from pareta_agent.errors import AgentError, HostError
 from pareta_agent.meter.record import Admission, Outcome, UsageRecord
 from pareta_agent.node.line import Line, Message, dial
@@ -34,6 +35,8 @@ class Elder:
         self._line, self._emit = line, emit
         self._open: dict[str, Admission] = {}
         self._load: Counter[str] = Counter()
+        self._told: list[Collection[str] | None] = []
+        self._known: Collection[str] | None = None
         self._welcome: Callable[[socket.socket], None] | None = None
         self._answers: set[asyncio.Task[None]] = set()
         self.gone = False
@@ -60,6 +63,10 @@ class Elder:
         """Requests that the other one still has at this replica."""
         return self._load[replica]
 
+    def unaware(self, replica: str) -> bool:
+        """Whether the other one may still send requests there: it has not said that it knows better."""
+        return not self.gone and (self._known is None or replica in self._known)
+
     def serving(self, welcome: Callable[[socket.socket], None]) -> None:
         """This agent answers now: connections may come."""
         self._welcome = welcome
@@ -67,6 +74,7 @@ class Elder:
 
     async def serve(self, rooms: Rooms) -> None:
         """Until the other one has nothing left, or is gone."""
+        rooms.fleet.survivors.unaware = self.unaware
         showing = asyncio.create_task(self._show(rooms))
         try:
             while (message := await self._line.receive()) is not None and message.kind != "bye":
@@ -107,6 +115,9 @@ class Elder:
                 rooms.wake(message.body)
             case "load":
                 self._load = Counter(message.body)
+            case "looked":
+                number, load = message.body
+                self._known, self._load = self._told[number], Counter(load)
             case "connection" if self._welcome is not None:
                 self._welcome(socket.socket(fileno=message.descriptors[0]))
 
@@ -131,12 +142,19 @@ class Elder:
         while True:
             kept = sorted(rooms.fleet.kept) if rooms.fleet.reaped else None
             admits = rooms.records.can_admit() if rooms.registered.is_set() else rooms.spool.can_admit()
-            self._line.send("fleet", [rooms.fleet.view(), kept, admits])
+            self._tell(rooms.fleet.view(), kept, admits)
             try:
                 async with asyncio.timeout(1.0):
                     revision = await rooms.fleet.changed(revision)
             except TimeoutError:
                 continue
+
+    def _tell(self, view: FleetView, kept: Collection[str] | None, admits: bool) -> None:
+        """What to serve from; and a number, which comes back once the other one goes by it."""
+        self._line.send("fleet", [view, kept, admits])
+        if not self._told or self._told[-1] != kept:
+            self._line.send("look", len(self._told))
+            self._told.append(kept)
 
     async def _next(self, kind: str) -> Message:
         """Raises HostError `upgrade_refused` when it says no, hangs up, or is silent."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,9 +33,11 @@ class Unanswered:
 
 @dataclass(slots=True)
 class Heir:
-    """`hear` must be given every message of the line but the first, and `lost` called at its end."""
+    """`hear` must be given every message of the line but the first, and `lost` called at its end. `loads`: the requests
+    that this agent has at each replica."""
 
     line: Line
+    loads: Callable[[], Mapping[str, int]] = dict
     fleet: FleetView = field(default_factory=lambda: FleetView(complete=False))
     kept: frozenset[str] | None = None
     admits: bool = True
@@ -100,6 +102,8 @@ class Heir:
             case "fleet":
                 view, kept, self.admits = message.body
                 self.fleet, self.kept = FLEET.validate_python(view), KEPT.validate_python(kept)
+            case "look":
+                self.line.send("looked", [message.body, self.loads()])
 
     def lost(self) -> None:
         """Nobody will answer any more: what was asked fails, and what comes is refused."""

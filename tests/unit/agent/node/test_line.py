@@ -7,6 +7,7 @@ import os
 import socket
 from pathlib import Path
 
+from pareta_agent.engine.view import FleetView
 from pareta_agent.node.elder import Elder
 from pareta_agent.node.heir import Heir
 from pareta_agent.node.line import Door, Line, dial
@@ -103,6 +104,24 @@ async def test_a_door_is_taken_over_and_left_to_its_new_owner(tmp_path: Path) ->
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind(str(path))
     assert await dial(path) is None
+
+
+async def test_what_is_to_end_is_used_until_the_other_one_knows(tmp_path: Path) -> None:
+    """It sends requests to an engine until it has heard that it is not kept; its answer says what it has there."""
+    here, there, door = await pair(tmp_path)
+    elder, heir = Elder(here, lambda _event: None), Heir(there, lambda: {"ep_x/0": 2})
+    assert elder.unaware("ep_x/0")
+    for kept in (["ep_x/0"], []):
+        elder._tell(FleetView(), kept, True)
+        for _ in ("fleet", "look"):
+            heir.hear(await there.receive())
+        assert heir.kept == frozenset(kept)
+        assert elder.unaware("ep_x/0")
+        elder._hear(await here.receive(), None)
+    assert not elder.unaware("ep_x/0")
+    assert elder.load("ep_x/0") == 2
+    for each in (here, there, door):
+        each.close()
 
 
 async def test_what_the_other_one_still_answers_is_known_with_its_engines(tmp_path: Path) -> None:
