@@ -41,6 +41,7 @@ class Heir:
     fleet: FleetView = field(default_factory=lambda: FleetView(complete=False))
     kept: frozenset[str] | None = None
     admits: bool = True
+    _told: Mapping[str, int] | None = None
     _asked: dict[int, asyncio.Future[Any]] = field(default_factory=dict)
     _number: int = 0
     _gone: bool = False
@@ -51,6 +52,12 @@ class Heir:
         """Everything is its own now, but for the requests that this agent has at each replica: told at once, or it
         might end an engine of another make in their midst."""
         self.line.send("yours", load)
+
+    def tell(self) -> None:
+        """What this agent has at each replica by now, where the other one does not know it."""
+        if (load := self.loads()) != self._told:
+            self.line.send("load", load)
+            self._told = load
 
     # a spool, as the front knows it
 
@@ -103,7 +110,8 @@ class Heir:
                 view, kept, self.admits = message.body
                 self.fleet, self.kept = FLEET.validate_python(view), KEPT.validate_python(kept)
             case "look":
-                self.line.send("looked", [message.body, self.loads()])
+                self._told = self.loads()
+                self.line.send("looked", [message.body, self._told])
 
     def lost(self) -> None:
         """Nobody will answer any more: what was asked fails, and what comes is refused."""

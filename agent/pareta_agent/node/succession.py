@@ -122,13 +122,10 @@ class Succession:
             await self._take_back(heir.line, other)
 
     async def _tick(self, heir: Heir) -> None:
-        told = None
         while True:
             if not self._serving.is_set():
                 self._alive()
-            if (load := self._rooms.front.loads()) != told:
-                heir.line.send("load", load)
-                told = load
+            heir.tell()
             await asyncio.sleep(TICK_S)
 
     async def _until_it_serves(self) -> bool:

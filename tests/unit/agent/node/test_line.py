@@ -109,7 +109,11 @@ async def test_a_door_is_taken_over_and_left_to_its_new_owner(tmp_path: Path) ->
 async def test_what_is_to_end_is_used_until_the_other_one_knows(tmp_path: Path) -> None:
     """It sends requests to an engine until it has heard that it is not kept; its answer says what it has there."""
     here, there, door = await pair(tmp_path)
-    elder, heir = Elder(here, lambda _event: None), Heir(there, lambda: {"ep_x/0": 2})
+    load: dict[str, int] = {}
+    elder, heir = Elder(here, lambda _event: None), Heir(there, lambda: dict(load))
+    heir.tell()
+    elder._hear(await here.receive(), None)
+    load["ep_x/0"] = 2
     assert elder.unaware("ep_x/0")
     for kept in (["ep_x/0"], []):
         elder._tell(FleetView(), kept, True)
@@ -120,6 +124,10 @@ async def test_what_is_to_end_is_used_until_the_other_one_knows(tmp_path: Path) 
         elder._hear(await here.receive(), None)
     assert not elder.unaware("ep_x/0")
     assert elder.load("ep_x/0") == 2
+    load.clear()
+    heir.tell()
+    elder._hear(await here.receive(), None)
+    assert elder.load("ep_x/0") == 0
     for each in (here, there, door):
         each.close()
 
