@@ -65,6 +65,35 @@ def test_each_endpoint_sleeps_by_its_own_policy(start, tmp_path: Path) -> None:
     assert {endpoint(agent, name)["status"] for name in ("ep_never", "ep_awake")} == {"live"}
 
 
+def test_a_change_restarts_nothing_and_outlasts_the_agent_and_the_settings(start, tmp_path: Path) -> None:
+    """It holds while the engine serves on, under the next agent too, whose file says otherwise; then what is idle
+    sleeps, and what is called stays awake, as was said last."""
+    config = tmp_path / "one.toml"
+    config.write_text('[[endpoints]]\ntask = "contract-key-fields"\nid = "ep_first"\nidle_sleep_s = 0\n')
+    agent = start(flags=("--config", str(config)))
+    ready = agent.ready()
+    before = engines(agent)
+
+    def change(ready: dict, idle_sleep_s: float) -> None:
+        with pareta.Pareta(api_key=key, base_url=ready["base_url"].removesuffix("/v1")) as client:
+            client.request("PATCH", "/v1/endpoints/ep_first", body={"idle_sleep_s": idle_sleep_s})
+
+    key = ready["api_key"]
+    change(ready, 3600)
+    until(agent, lambda seen: seen["idle_sleep_s"] == 3600, "ep_first")
+    agent.kill()
+    after = start(flags=("--config", str(config)))
+    ready = after.ready() | {"api_key": key}
+    assert endpoint(after, "ep_first")["idle_sleep_s"] == 3600
+    assert (engines(after), sum(starts(after).values())) == (before, 1)
+    change(ready, 0.5)
+    until(after, lambda seen: seen["status"] == "cold", "ep_first")
+    change(ready, 0)
+    until(after, lambda seen: seen["idle_sleep_s"] is None, "ep_first")
+    assert asked(ready, "ep_first")
+    assert endpoint(after, "ep_first")["status"] == "live"
+
+
 def engines(agent: Agent) -> set[int]:
     """Processes of the endpoint's engines that have not ended."""
     intents = Intents(agent.home / "engines").all()

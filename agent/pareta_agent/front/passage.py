@@ -21,7 +21,7 @@ _TASK = "/v1/tasks/{id}"
 _SET = "/v1/eval-sets/{id}"
 ROUTES: Final = (
     ("/v1/endpoints", ["GET", "POST"]),
-    (_ONE, ["GET", "DELETE"]),
+    (_ONE, ["GET", "PATCH", "DELETE"]),
     (f"{_ONE}/start", ["POST"]),
     (f"{_ONE}/stop", ["POST"]),
     (f"{_ONE}/performance", ["GET"]),

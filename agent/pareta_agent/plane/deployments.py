@@ -1,6 +1,6 @@
-"""The endpoints of an org as their owner commands them: deploy, start, stop, delete. Each is one transaction.
+"""The endpoints of an org as their owner commands them: deploy, start, stop, delete, let sleep.
 
-It writes what is wanted; nodes make it so. Whether it can be so is asked before, elsewhere.
+Each is one transaction. It writes what is wanted; nodes make it so. Whether it can be so is asked before, elsewhere.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Select, func, select, update
 
 from pareta_agent.clock import Clock
 from pareta_agent.control.wire import WirePrice
-from pareta_agent.plane.schema import Database, deployments, endpoints
+from pareta_agent.plane.schema import Database, deployments, endpoints, rests
 from pareta_agent.plane.state import bump, rest, revision_of
 
 Purpose = Literal["serve", "eval"]
@@ -34,6 +34,7 @@ class Deployed:
     created_s: int
     revision: int
     price: WirePrice
+    idle_sleep_s: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +87,20 @@ class Deployments:
             if (found := _one(connection, org, endpoint)) is None:
                 return None
             connection.execute(update(endpoints).where(endpoints.c.id == endpoint).values(state=state))
-            row = {"name": None if state == "deleted" else found.name, "revision": _moved(connection)}
-            known = update(deployments).where(deployments.c.endpoint == endpoint)
-            if not connection.execute(known.values(**row)).rowcount:
-                fresh = {"endpoint": endpoint, "org": org, "purpose": "serve"}
-                connection.execute(deployments.insert().values(**fresh, **row))
+            name = None if state == "deleted" else found.name
+            _own(connection, found, name=name, revision=_moved(connection))
             return found if state == "deleted" else _one(connection, org, endpoint)
+
+    def let_sleep(self, org: str, endpoint: str, idle_sleep_s: float | None) -> Deployed | None:
+        """The endpoint, which idles so long from now on before it may sleep (0: it never does; None: it does not say);
+        None when the org has none of that id. It is no attempt: what runs goes on."""
+        with self._database.write() as connection:
+            bump(connection, "desired")  # first: then nobody else writes what is read here
+            if (found := _one(connection, org, endpoint)) is None:
+                return None
+            _own(connection, found, name=found.name, revision=found.revision)
+            rest(connection, endpoint, idle_sleep_s)
+            return _one(connection, org, endpoint)
 
     def find(self, org: str, endpoint: str) -> Deployed | None:
         """The org's endpoint of that id, unless it was deleted."""
@@ -111,9 +120,11 @@ class Deployments:
 
 def _query(org: str, purpose: Purpose | None = None) -> Select[Any]:
     kind = func.coalesce(deployments.c.purpose, "serve")
+    revision = func.coalesce(deployments.c.revision, 0).label("revision")
     query = (
-        select(endpoints, deployments.c.name, func.coalesce(deployments.c.revision, 0).label("revision"))
+        select(endpoints, deployments.c.name, revision, rests.c.idle_sleep_s)
         .outerjoin(deployments, deployments.c.endpoint == endpoints.c.id)
+        .outerjoin(rests, rests.c.endpoint == endpoints.c.id)
         .where((endpoints.c.org == org) & (endpoints.c.state != "deleted"))
         .order_by(endpoints.c.created_s, endpoints.c.id)
     )
@@ -128,7 +139,15 @@ def _one(connection: Connection, org: str, endpoint: str) -> Deployed | None:
 def _deployed(row: Any) -> Deployed:
     price = WirePrice(**{name: row._mapping[name] for name in WirePrice.model_fields})
     facts = (row.org, row.task, row.alias, row.state, row.created_s, row.revision)
-    return Deployed(row.id, row.name or row.id, *facts, price)
+    return Deployed(row.id, row.name or row.id, *facts, price, row.idle_sleep_s)
+
+
+def _own(connection: Connection, found: Deployed, **row: Any) -> None:
+    """The endpoint is its owner's from now on: the settings no longer decide for it."""
+    known = update(deployments).where(deployments.c.endpoint == found.id)
+    if not connection.execute(known.values(**row)).rowcount:
+        fresh = {"endpoint": found.id, "org": found.org, "purpose": "serve"}
+        connection.execute(deployments.insert().values(**fresh, **row))
 
 
 def _named(connection: Connection, org: str, name: str) -> bool:

@@ -70,7 +70,7 @@ def add_refusals(app: FastAPI) -> None:
     """Refusals have the same body as inference's; the nodes' wire, beside the API in one app, keeps its own."""
 
     def refuse(_: Request, error: Exception) -> Response:
-        return respond(error.problem if isinstance(error, Refused) else Problem("validation_failed"))
+        return respond(error.problem if isinstance(error, Refused) else _invalid(error))
 
     async def refuse_http(request: Request, error: Exception) -> Response:
         """FastAPI's own no to a body that cannot be read is the only one that reaches the API's routes."""
@@ -82,6 +82,16 @@ def add_refusals(app: FastAPI) -> None:
     app.add_exception_handler(Refused, refuse)
     app.add_exception_handler(RequestValidationError, refuse)
     app.add_exception_handler(HTTPException, refuse_http)
+
+
+def _invalid(error: Exception) -> Problem:
+    """Names the first field that is wrong, and what it may be."""
+    found = error.errors()[0] if isinstance(error, RequestValidationError) else {}
+    if found.get("type") == "json_invalid":
+        return Problem("invalid_json")
+    _, *path = found.get("loc", ("",))
+    field = ".".join(map(str, path)) or None
+    return Problem("validation_failed", f"{field}: {found['msg']}" if field else "", field)
 
 
 def _catalog(request: Request) -> Catalog:

@@ -1,4 +1,4 @@
-"""The public API's endpoints: deploy with progress, list, start, stop, delete. Keys and orgs isolate all of it.
+"""The public API's endpoints: deploy with progress, list, change, start, stop, delete. Keys and orgs isolate all of it.
 
 A deploy is a wish in the desired state: who asked may go away, and nodes make it so.
 """
@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Response
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
 from pareta_agent.control.wire import Observed
@@ -37,14 +37,29 @@ _EVENTS = {
     "content": {"text/event-stream": {"schema": {"type": "string"}}},
 }
 
+IdleSleepS = Annotated[
+    float,
+    Field(
+        strict=True,
+        ge=0,
+        allow_inf_nan=False,
+        description="It may sleep when idle for so many seconds; 0: never.",
+    ),
+]
+
 
 class DeployRequest(BaseModel):
     task: str = Field(min_length=1, max_length=128)
     model: str = Field("recommended", min_length=1, max_length=128)
     name: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,50}$")
-    idle_sleep_s: float | None = Field(
-        None, ge=0, description="It may sleep when idle for so long; 0: never."
-    )
+    idle_sleep_s: IdleSleepS | None = None
+
+
+class ChangeRequest(BaseModel):
+    """What may be changed. Null takes back what was said: then its model's time counts, else its node's."""
+
+    model_config = ConfigDict(extra="forbid")
+    idle_sleep_s: IdleSleepS | None
 
 
 @router.get("", responses=refusals())
@@ -102,6 +117,21 @@ async def deploy(
 @router.get("/{id}", responses=_UNKNOWN)
 def one(id: str, caller: TheCaller, plane: ThePlane, catalog: TheCatalog, origin: Origin) -> EndpointRecord:  # noqa: A002
     return _record(plane, find(plane, caller, id), catalog, origin)
+
+
+@router.patch("/{id}", responses=refusals("invalid_json", "endpoint_not_found"))
+def change(
+    id: str,  # noqa: A002
+    body: ChangeRequest,
+    caller: TheCaller,
+    plane: ThePlane,
+    catalog: TheCatalog,
+    origin: Origin,
+) -> EndpointRecord:
+    """Returns when it is wanted; what runs goes on, and its nodes go by it from their next look on."""
+    find(plane, caller, id)
+    changed = plane.deployments.let_sleep(caller.org, id, body.idle_sleep_s)
+    return _record(plane, _allowed(caller, id, changed), catalog, origin)
 
 
 @router.post("/{id}/start", responses=refusals("insufficient_credit", "endpoint_not_found"))

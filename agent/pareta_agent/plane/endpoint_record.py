@@ -13,7 +13,8 @@ from pareta_registry.catalog import Catalog
 
 
 class EndpointRecord(BaseModel):
-    """`url` is there while a call would be answered; `reason` says why none would, where there is more to say."""
+    """`url` is there while a call would be answered; `reason` says why none would, where there is more to say.
+    `idle_sleep_s` is what its owner said: 0 for never, null for nothing."""
 
     id: str
     name: str
@@ -23,6 +24,7 @@ class EndpointRecord(BaseModel):
     reason: str | None
     url: str | None
     createdAt: str
+    idle_sleep_s: float | None
     recommendedSystemPrompt: str | None
     promptScaffold: str | None
 
@@ -38,6 +40,7 @@ def record(found: Deployed, standing: Standing, catalog: Catalog, origin: str) -
         reason=standing.reason,
         url=f"{origin}/v1" if standing.callable and origin else None,
         createdAt=datetime.fromtimestamp(found.created_s, UTC).isoformat(),
+        idle_sleep_s=found.idle_sleep_s,
         recommendedSystemPrompt=task.system_prompt if task else None,
         promptScaffold=task.prompt_scaffold if task else None,
     )

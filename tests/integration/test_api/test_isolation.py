@@ -29,11 +29,17 @@ def routes(api) -> list[tuple[str, str]]:
     ]
 
 
+BODIES = {
+    ("POST", "/v1/tasks/match"): {"query": "x"},
+    ("POST", "/v1/endpoints"): {"task": "no-such-task"},
+    ("PATCH", "/v1/endpoints/{id}"): {"idle_sleep_s": 1},
+}
+
+
 def ask(api, key: str | None, method: str, path: str, name: str) -> httpx.Response:
-    bodies = {"/v1/tasks/match": {"query": "x"}, "/v1/endpoints": {"task": "no-such-task"}}
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     url = api.root + path.replace("{id}", name)
-    return httpx.request(method, url, headers=headers, json=bodies.get(path), timeout=120)
+    return httpx.request(method, url, headers=headers, json=BODIES.get((method, path)), timeout=120)
 
 
 def test_every_route_wants_a_key(api, routes) -> None:
@@ -47,11 +53,13 @@ def test_every_route_wants_a_key(api, routes) -> None:
 def test_another_orgs_endpoint_is_as_unknown_as_none(api, other_key, routes) -> None:
     """The same status and the same body, whatever is done to it; and it is as it was."""
     concerned = [(m, p) for m, p in routes if p.startswith("/v1/endpoints/{id}")]
-    assert len(concerned) == 9
+    assert len(concerned) == 10
+    before = ask(api, api.key, "GET", "/v1/endpoints/{id}", OWN).json()
     for method, path in concerned:
         foreign, unknown = (ask(api, other_key, method, path, name) for name in (OWN, NOBODYS))
         assert (foreign.status_code, foreign.content) == (404, unknown.content), (method, path)
-    assert ask(api, api.key, "GET", "/v1/endpoints/{id}", OWN).json()["status"] == "live"
+    assert ask(api, api.key, "GET", "/v1/endpoints/{id}", OWN).json() == before
+    assert before["status"] == "live"
 
 
 def test_no_answer_names_what_is_another_orgs(api, other_key, routes) -> None:
@@ -78,6 +86,9 @@ def test_a_key_for_one_endpoint_reaches_no_other(api) -> None:
     made = api.agent.command("keys", "create", "--org", "org_local", "--endpoint", "ep_elsewhere")
     assert made.returncode == 0, made.stderr
     key = made.stdout.strip()
+    before = ask(api, api.key, "GET", "/v1/endpoints/{id}", OWN).json()
     assert ask(api, key, "GET", "/v1/endpoints", OWN).json() == []
     assert ask(api, key, "GET", "/v1/endpoints/{id}/cost", OWN).status_code == 404
     assert ask(api, key, "POST", "/v1/endpoints", OWN).status_code == 403
+    assert ask(api, key, "PATCH", "/v1/endpoints/{id}", OWN).status_code == 404
+    assert ask(api, api.key, "GET", "/v1/endpoints/{id}", OWN).json() == before
