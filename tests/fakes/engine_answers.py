@@ -483,11 +483,13 @@ def answer_of(path: str, raw: bytes, flags: argparse.Namespace) -> Answer:
 
 
 def prompts_of(path: str, request: dict[str, Any]) -> int:
-    """A list of texts, or of lists of tokens, is as many prompts."""
+    """A list of texts, or of lists of tokens, is as many prompts; with a number in it, it is read as tokens."""
     if path == BATCH:
         return len(request["messages"])
     given = request.get("prompt") if path == TEXT else None
-    return len(given) if isinstance(given, list) and given and not isinstance(given[0], int) else 1
+    if not isinstance(given, list) or any(isinstance(each, int | float) for each in given):
+        return 1
+    return len(given) or 1
 
 
 def words_of(prompt: str, limit: int | None, flags: argparse.Namespace, model: str) -> tuple[list[str], str]:

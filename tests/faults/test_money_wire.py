@@ -7,6 +7,7 @@ import random
 import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import apsw
@@ -203,6 +204,37 @@ async def test_a_spool_rolled_back_is_noticed_and_debits_nothing_twice(
     assert plane.plane.nodes.gaps(NODE) == [(last.epoch, last.last_seq, 0)]
     figures(["new", "newest", "old"], ledgered(plane), admitted=3)
     assert spent(plane) == 3 * PRICE_OF_ONE
+
+
+async def test_a_spool_rolled_back_behind_its_own_acks_goes_on(
+    tmp_path: Path, plane: LabPlane, figures: Figures
+) -> None:
+    """What an older copy still holds undelivered is long in, within its epoch: it is not to wait for ever."""
+    home = tmp_path / "node"
+    async with node(home, plane) as (spool, uplink):
+        plane.faults.extend([lab.away] * 100_000)
+        await spool.finish(record("old"))
+        shutil.copytree(home, tmp_path / "snapshot")
+        await spool.finish(record("new"))
+        plane.faults.clear()
+        assert await uplink.drained(120)
+    async with node(tmp_path / "snapshot", plane) as (spool, uplink):
+        await spool.finish(record("newest"))
+        assert await uplink.drained(20)
+    figures(["new", "newest", "old"], ledgered(plane), admitted=3)
+    assert spent(plane) == 3 * PRICE_OF_ONE
+
+
+async def test_a_call_of_very_many_answers_fits_the_wire(
+    tmp_path: Path, plane: LabPlane, figures: Figures
+) -> None:
+    """2,048 prompts with 128 answers each: the record is delivered, and what comes after it as well."""
+    many = replace(record("many"), finish_reasons=("length",) * 2048 * 128, choices=2048 * 128)
+    async with node(tmp_path, plane) as (spool, uplink):
+        await spool.finish(many)
+        await spool.finish(record("next"))
+        assert await uplink.drained(20)
+    figures(["many", "next"], ledgered(plane), admitted=2)
 
 
 async def test_a_copied_spool_can_not_debit_twice(tmp_path: Path, plane: LabPlane, figures: Figures) -> None:

@@ -113,8 +113,8 @@ MUTANTS = (
     Mutant(
         "keeping what was used out of the lease",
         "access/credit.py",
-        "reservation.micro_usd - used_micro_usd",
-        "reservation.micro_usd",
+        "account.lease.room_micro_usd -= used_micro_usd",
+        "pass",
         (ACCESS,),
     ),
     Mutant(

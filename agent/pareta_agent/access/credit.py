@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pareta_agent.clock import Clock
 from pareta_agent.errors import PlaneError
@@ -32,18 +32,26 @@ class CreditSettings:
 
 
 @dataclass(slots=True)
+class _Held:
+    """What is left of what the plane lent, until it is the plane's again."""
+
+    room_micro_usd: int = 0
+    until_s: float = 0.0
+
+
+@dataclass(slots=True)
 class Reservation:
     """Credit held for one request; settle it once with `CreditBook.release`."""
 
     org: str
     micro_usd: int
+    lease: _Held = field(default_factory=_Held)
     open: bool = True
 
 
 @dataclass(slots=True)
 class _Account:
-    room_micro_usd: int = 0
-    until_s: float = 0.0
+    lease: _Held = field(default_factory=_Held)
     refused_until_s: float = float("-inf")
     waiting_micro_usd: int = 0
     asking: asyncio.Task[None] | None = None
@@ -65,11 +73,13 @@ class CreditBook:
         """A reservation from the lease at hand, without asking anybody; None when it has no room."""
         if micro_usd == 0:
             return Reservation(org, 0)
-        account = self._accounts.get(org)
-        if account is None or account.room_micro_usd < micro_usd or self._clock.boot_s() >= account.until_s:
+        if (account := self._accounts.get(org)) is None:
             return None
-        account.room_micro_usd -= micro_usd
-        return Reservation(org, micro_usd)
+        lease = account.lease
+        if lease.room_micro_usd < micro_usd or self._clock.boot_s() >= lease.until_s:
+            return None
+        lease.room_micro_usd -= micro_usd
+        return Reservation(org, micro_usd, lease)
 
     async def top_up(self, org: str, micro_usd: int) -> Reservation | None:
         """A reservation, leasing more where needed; None when the plane grants too little: the caller's 402.
@@ -90,32 +100,37 @@ class CreditBook:
         return found
 
     def release(self, reservation: Reservation, used_micro_usd: int) -> None:
-        """Settles a reservation: what was not used returns to the lease, an overrun is taken from it."""
+        """Settles a reservation: it returns to its own lease, what was used is taken from the present one, as the plane
+        does with the debit."""
         if reservation.open:
             reservation.open = False
+            reservation.lease.room_micro_usd += reservation.micro_usd
             if (account := self._accounts.get(reservation.org)) is not None:
-                account.room_micro_usd += reservation.micro_usd - used_micro_usd
+                account.lease.room_micro_usd -= used_micro_usd
 
     def extend(self, org: str, expires_s: float) -> None:
         """The plane renewed what is left of the org's lease (heartbeat)."""
         if (account := self._accounts.get(org)) is not None:
-            account.until_s = max(account.until_s, self._clock.boot_s() + expires_s)
+            lease = account.lease
+            lease.until_s = max(lease.until_s, self._clock.boot_s() + expires_s)
 
-    def unspent(self) -> dict[str, int]:
-        """What is left of the leases, by org."""
+    def unspent(self) -> dict[str, tuple[int, float]]:
+        """What is left of the leases, and for how many seconds, by org."""
         now_s = self._clock.boot_s()
-        left = {
-            org: account.room_micro_usd for org, account in self._accounts.items() if now_s < account.until_s
+        leases = ((org, account.lease) for org, account in self._accounts.items())
+        return {
+            org: (lease.room_micro_usd, lease.until_s - now_s)
+            for org, lease in leases
+            if now_s < lease.until_s and lease.room_micro_usd > 0
         }
-        return {org: micro_usd for org, micro_usd in left.items() if micro_usd > 0}
 
-    def refund(self, org: str, micro_usd: int) -> None:
-        """Part of the org's lease that was spent for others came back."""
-        if (account := self._accounts.get(org)) is not None:
-            account.room_micro_usd += micro_usd
+    def refund(self, org: str, micro_usd: int, expires_s: float) -> None:
+        """Part of the org's lease that was to be spent by others came back."""
+        self._accounts.setdefault(org, _Account()).lease.room_micro_usd += micro_usd
+        self.extend(org, expires_s)
 
     def drop(self) -> None:
-        """Forgets every lease: a new epoch begins without any. Open reservations settle into nothing."""
+        """Forgets every lease: a new epoch begins without any. What open reservations did not use returns to nobody."""
         self._accounts.clear()
 
     async def _ask(self, org: str, account: _Account) -> None:
@@ -131,7 +146,7 @@ class CreditBook:
         if lease.granted_micro_usd == 0:
             account.refused_until_s = self._clock.mono_s() + self._settings.refusal_ttl_s
             return
-        if sent_s >= account.until_s:
-            account.room_micro_usd = min(account.room_micro_usd, 0)
-        account.room_micro_usd += lease.granted_micro_usd
-        account.until_s = sent_s + lease.expires_s
+        if sent_s >= account.lease.until_s:
+            account.lease = _Held(min(account.lease.room_micro_usd, 0))
+        account.lease.room_micro_usd += lease.granted_micro_usd
+        account.lease.until_s = sent_s + lease.expires_s

@@ -178,7 +178,7 @@ def _ask(route: Route, fields: dict[str, Any], body_bytes: int) -> Ask:
         body_bytes=body_bytes,
         stream=route.streams and fields.get("stream") is True,
         wants_usage=isinstance(options, dict) and options.get("include_usage") is True,
-        prompts=_prompts(fields.get(route.documents)) if route.documents else 1,
+        prompts=_prompts(fields.get(route.documents)) * route.texts if route.documents else 1,
         n=(fields.get("n") or 1) if "n" in route.fields else 1,
         max_tokens=limit if type(limit) is int and limit > 0 else None,
         generates=route.generates or (route.form and fields.get("stream") is True),
@@ -187,7 +187,10 @@ def _ask(route: Route, fields: dict[str, Any], body_bytes: int) -> Ask:
 
 
 def _prompts(prompt: Any) -> int:
-    """How many prompts one call carries: a list of strings or of token lists is a batch."""
-    if not isinstance(prompt, list) or not prompt or isinstance(prompt[0], int):
+    """How many prompts one call carries: a list of strings or of token lists is a batch.
+
+    With a number among them it is tokens, whatever the others are written as: so engines read it.
+    """
+    if not isinstance(prompt, list) or any(isinstance(each, int | float) for each in prompt):
         return 1
-    return len(prompt)
+    return max(1, len(prompt))

@@ -35,13 +35,13 @@ _SCORING: Final = _POOLING | _names("use_activation max_tokens_per_query max_tok
 class Route:
     """One inference route. `fields` may reach the engine; `prompt` is the field that must be there.
 
-    `streams` says whether `stream` is understood; `generates` whether output tokens are expected. `documents` is
-    the field whose length is the number of prompts, where one call carries several; `media` whether parts of the
-    prompt may be `data:` URLs, which make a body large. `limits` are the fields that bound an answer, the first
-    that is there counts. `usage_option` says that usage comes when it is asked for. `fixed` is always sent so;
-    `refused` fields, where they hold anything, are answered with why; `values` are all that a field may hold. The
-    body is a form where `form` is set, else JSON. `vocabulary`: it asks no model but its tokenizer, costs nothing, and
-    is there only where the endpoint's catalog entry allows it.
+    `streams` says whether `stream` is understood; `generates` whether output tokens are expected. `documents` is the
+    field whose length is the number of prompts, where one call carries several, each of so many `texts`, which some
+    engines read apart; `media` whether parts of the prompt may be `data:` URLs, which make a body large. `limits` are
+    the fields that bound an answer, the first that is there counts. `usage_option` says that usage comes when it is
+    asked for. `fixed` is always sent so; `refused` fields, where they hold anything, are answered with why; `values`
+    are all that a field may hold. The body is a form where `form` is set, else JSON. `vocabulary`: it asks no model
+    but its tokenizer, costs nothing, and is there only where the endpoint's catalog entry allows it.
     """
 
     path: str
@@ -50,6 +50,7 @@ class Route:
     streams: bool = True
     generates: bool = True
     documents: str | None = None
+    texts: int = 1
     media: bool = True
     limits: tuple[str, ...] = ("max_completion_tokens", "max_tokens")
     default_max_tokens: int | None = None
@@ -130,11 +131,20 @@ MESSAGES: Final = Route(
 TALKING: Final = (CHAT, BATCH, RESPONSES, MESSAGES)
 
 
-def _reading(path: str, prompt: str, allowed: frozenset[str], documents: str) -> Route:
+def _reading(path: str, prompt: str, allowed: frozenset[str], documents: str, texts: int = 1) -> Route:
     """A route whose model reads and generates nothing."""
     # The engine's other encodings are no JSON, so nothing could be read of their usage.
     encodings = {"encoding_format": ("float", "base64")}
-    return Route(path, prompt, allowed, streams=False, generates=False, documents=documents, values=encodings)
+    return Route(
+        path,
+        prompt,
+        allowed,
+        streams=False,
+        generates=False,
+        documents=documents,
+        texts=texts,
+        values=encodings,
+    )
 
 
 EMBEDDINGS: Final = _reading(
@@ -143,8 +153,8 @@ EMBEDDINGS: Final = _reading(
 POOLING: Final = _reading(
     "/pooling", "input", _POOLING | _names("input encoding_format dimensions task use_activation"), "input"
 )
-SCORE: Final = _reading("/v1/score", "text_1", _SCORING | _names("text_1 text_2"), "text_2")
-RERANK: Final = _reading("/v1/rerank", "query", _SCORING | _names("query documents top_n"), "documents")
+SCORE: Final = _reading("/v1/score", "text_1", _SCORING | _names("text_1 text_2"), "text_2", 2)
+RERANK: Final = _reading("/v1/rerank", "query", _SCORING | _names("query documents top_n"), "documents", 2)
 
 TRANSCRIPTIONS: Final = Route(
     "/v1/audio/transcriptions",

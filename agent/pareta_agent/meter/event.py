@@ -25,6 +25,7 @@ EPOCH_CLOSED = "ai.pareta.node.epoch.closed.v1"
 QUARANTINED = "ai.pareta.node.spool.quarantined.v1"
 
 NO_HASH = bytes(32)
+MOST_REASONS = 128  # in an event: all those of a call's many answers might not fit the wire
 
 
 @value
@@ -122,7 +123,7 @@ def finished(record: UsageRecord) -> Item:
             "replica": record.replica,
             "vllm": record.engine_version,
         },
-        "finish_reasons": record.finish_reasons,
+        "finish_reasons": record.finish_reasons[:MOST_REASONS],
         "key_id": admission.key_id,
         "org": admission.org,
         "outcome": record.outcome,

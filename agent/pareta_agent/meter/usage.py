@@ -78,13 +78,17 @@ def judge(tokens: Tokens | None, bounds: Bounds, chunks: int = 0) -> tuple[Token
 
 
 def plausible(tokens: Tokens, bounds: Bounds) -> bool:
-    """Whether these counts are possible: 0 ≤ cached ≤ input ≤ max_model_len · prompts, output within its limit."""
+    """Whether these counts are possible: 0 ≤ cached ≤ input ≤ max_model_len · prompts, output within its limit.
+
+    Where nothing is generated, two prompts may be a pair, with a token between them.
+    """
     answers = bounds.prompts * bounds.choices
     ordered = 0 <= tokens.input_cached <= tokens.input and 0 <= tokens.output_reasoning <= tokens.output
-    input_fits = bounds.max_model_len is None or tokens.input <= bounds.max_model_len * bounds.prompts
+    context, limit = bounds.max_model_len, bounds.max_tokens
+    between = 0 if bounds.counts_output else bounds.prompts // 2
+    input_fits = context is None or tokens.input <= context * bounds.prompts + between
     if not bounds.counts_output:
         return ordered and input_fits and tokens.output == 0
-    context, limit = bounds.max_model_len, bounds.max_tokens
     if limit is None or (context is not None and context < limit):
         limit = context
     return ordered and input_fits and (limit is None or tokens.output <= answers * (limit + 1))

@@ -80,8 +80,8 @@ class Elder:
             while (message := await self._line.receive()) is not None and message.kind != "bye":
                 self._hear(message, rooms)
             if message is not None:
-                for org, micro_usd in message.body.items():
-                    rooms.book.refund(org, micro_usd)
+                for org, left in message.body.items():
+                    rooms.book.refund(org, *left)
         finally:
             showing.cancel()
             self._line.close()

@@ -124,6 +124,9 @@ class Ledger:
         found = connection.execute(select(chains).where(mine).with_for_update()).first()
         last, digest = (found.last_seq, found.last_hash) if found else (0, NO_HASH.hex())
         fresh = [pair for pair in batch if pair[0].sequence > last]
+        tail = batch[-1][0]
+        if not fresh and tail.sequence < last:  # a spool that was rolled back may not have the chain's end
+            return Taken(epoch, tail.sequence, tail.hash.hex(), len(batch), ())
         start = (last, digest)
         skips = resync and bool(fresh) and fresh[0][0].sequence > last + 1
         if skips:

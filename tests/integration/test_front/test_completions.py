@@ -70,6 +70,17 @@ async def test_completions_work_both_ways(rig, client):
     assert [r.admission.route for r in rig.spool.records] == ["/v1/completions"] * 2
 
 
+@pytest.mark.parametrize("prompt", [[1, 2], [1.0, 2.0], ["1", 2]])
+async def test_a_prompt_of_tokens_is_one_however_they_are_written(rig, prompt):
+    """Engines take numbers in all of these spellings: the answer is whole, and so is its record."""
+    await rig.engine()
+    body = {"model": "ep_x", "prompt": prompt, "max_tokens": 3, "stream": True}
+    said = await rig.raw(rig.post(json.dumps(body).encode(), "/v1/completions"))
+    [record] = rig.spool.records
+    assert b"data: [DONE]" in said
+    assert (record.outcome, record.usage_source, record.tokens.output) == ("completed", "engine_final", 3)
+
+
 async def test_the_pareta_client_works_sync_and_async(rig):
     """`pareta==0.2.1` gets its answers, streams and models."""
     await rig.engine()

@@ -29,7 +29,7 @@ async def test_what_the_catalog_allows_is_told_and_costs_nothing(rig, path):
     assert body_of(answer) == TOLD[path]
     (record,) = rig.spool.records
     assert (record.outcome, record.usage_source, record.tokens.input) == ("completed", "engine_final", 0)
-    (left,) = rig.front._deps.credit.unspent().values()
+    ((left, _),) = rig.front._deps.credit.unspent().values()
     assert left == 10**9 - rig.balance_micro_usd
 
 

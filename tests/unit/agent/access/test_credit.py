@@ -142,11 +142,43 @@ async def test_a_new_epoch_in_the_midst_of_asking_does_not_ask_for_ever(clock: A
     assert purse.asked == 2
 
 
+async def test_what_an_earlier_epoch_lent_returns_to_nobody(clock: Any) -> None:
+    """Its lease is gone: of a call that goes on only the use counts, against the lease that its debit will meet."""
+    book = CreditBook(Purse(1000), clock, ALWAYS)
+    held = await book.top_up("org", 90)
+    assert held is not None
+    book.drop()
+    assert await book.top_up("org", 10) is not None
+    book.release(held, 20)
+    assert book.unspent() == {"org": (100 - 10 - 20, 60.0)}
+
+
+async def test_what_an_ended_lease_held_returns_to_nobody(clock: Any) -> None:
+    """The plane gave it to others when its time was over; the lease that follows is not made larger by it."""
+    book = CreditBook(Purse(1000), clock, ALWAYS)
+    held = await book.top_up("org", 90)
+    assert held is not None
+    clock.now_s += 61.0
+    assert await book.top_up("org", 10) is not None
+    book.release(held, 20)
+    assert book.unspent() == {"org": (100 - 10 - 20, 60.0)}
+
+
 async def test_what_others_did_not_spend_comes_back(clock: Any) -> None:
     """An agent that ends gives the rest of its leases to the one that took over."""
     leaving, staying = CreditBook(Purse(100), clock, ALWAYS), CreditBook(Purse(100), clock, ALWAYS)
     for book in (leaving, staying):
         assert await book.top_up("org", 60) is not None
-    assert leaving.unspent() == {"org": 40}
-    staying.refund("org", 40)
+    assert leaving.unspent() == {"org": (40, 60.0)}
+    staying.refund("org", 40, 60.0)
     assert staying.reserve("org", 80) is not None
+
+
+async def test_what_comes_back_can_be_spent_by_who_had_leased_nothing(clock: Any) -> None:
+    """The plane has lent all there is; the agent that took over must not be refused what the other one left it."""
+    purse = Purse(100)
+    leaving, staying = CreditBook(purse, clock, ALWAYS), CreditBook(purse, clock, ALWAYS)
+    assert await leaving.top_up("org", 60) is not None
+    for org, left in leaving.unspent().items():
+        staying.refund(org, *left)
+    assert await staying.top_up("org", 40) is not None

@@ -120,10 +120,20 @@ def test_the_tasks_system_prompt_is_used_when_the_caller_has_none(messages, inse
 
 
 @pytest.mark.parametrize(
-    ("prompt", "prompts"), [("a", 1), (["a", "b"], 2), ([1, 2, 3], 1), ([[1], [2], [3]], 3), ([], 1)]
+    ("prompt", "prompts"),
+    [
+        ("a", 1),
+        (["a", "b"], 2),
+        (["1", "2"], 2),
+        ([1, 2, 3], 1),
+        ([1.0, 2.0], 1),
+        (["1", 2], 1),
+        ([[1], [2.0], [3]], 3),
+        ([], 1),
+    ],
 )
 def test_prompts_of_a_batch_are_counted(prompt, prompts):
-    """A list of texts or of token lists is a batch; a list of tokens is one prompt."""
+    """A list of texts or of token lists is a batch; a list of tokens is one prompt, in all spellings of engines."""
     found = ask(COMPLETIONS, prompt=prompt, n=2)
     assert (found.prompts, found.choices) == (prompts, prompts * 2)
 
@@ -204,13 +214,14 @@ def test_texts_that_cannot_be_judged_are_refused(route, fields, expected):
 @pytest.mark.parametrize(
     ("route", "fields", "prompts"),
     [
-        (SCORE, {"text_1": "a", "text_2": ["b", "c", "d"]}, 3),
-        (RERANK, {"query": "a", "documents": ["b", "c"], "top_n": 1}, 2),
+        (SCORE, {"text_1": "a", "text_2": ["b", "c", "d"]}, 6),
+        (RERANK, {"query": "a", "documents": ["b", "c"], "top_n": 1}, 4),
         (POOLING, {"input": "a"}, 1),
     ],
 )
 def test_documents_are_the_prompts_of_a_route_that_generates_nothing(route, fields, prompts):
-    """Their number bounds the usage; the body reaches the engine as it came, less what is not allowed."""
+    """Their number bounds the usage, twice where each is read beside another; the body is as it came, less
+    what is not allowed."""
     found = read(route, json.dumps({"model": "m", "priority": 1, **fields}).encode())
     assert isinstance(found, Ask)
     assert (found.prompts, found.generates) == (prompts, False)

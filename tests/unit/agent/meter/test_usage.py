@@ -64,6 +64,8 @@ def test_read_usage(document: bytes, expected: Tokens | None) -> None:
         (Tokens(10, 0, 13), Bounds(choices=2, max_tokens=5), False),
         (Tokens(101), Bounds(max_model_len=100), False),
         (Tokens(200), Bounds(prompts=2, max_model_len=100), True),
+        (Tokens(402), Bounds(prompts=4, max_model_len=100, counts_output=False), True),
+        (Tokens(403), Bounds(prompts=4, max_model_len=100, counts_output=False), False),
         (Tokens(10, 0, 102), Bounds(max_model_len=100), False),
         (Tokens(10, 0, 1), Bounds(counts_output=False), False),
         (Tokens(10), Bounds(counts_output=False), True),
