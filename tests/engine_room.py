@@ -107,7 +107,7 @@ async def no_fetch(progress: FetchProgress) -> Path:
     return Path("/weights/nowhere")
 
 
-def spec(endpoint: str = "ep_x", **changes: object) -> EngineSpec:
+def spec(endpoint: str = "ep_x", *, sleeps: bool = False, **changes: object) -> EngineSpec:
     fields: dict[str, object] = {
         "endpoint": endpoint,
         "org": "org_a",
@@ -116,6 +116,7 @@ def spec(endpoint: str = "ep_x", **changes: object) -> EngineSpec:
         "plan": PLAN,
         "fetch": no_fetch,
         "canaries": (CANARY,),
+        "may_sleep": lambda: sleeps,
     }
     return EngineSpec(**{**fields, **changes})  # type: ignore[arg-type]
 

@@ -177,7 +177,7 @@ async def test_an_adapter_whose_bytes_are_missing_fails_alone(made: Room) -> Non
 async def test_a_base_sleeps_when_all_of_its_endpoints_do(made: Room, tmp_path: Path, keep: bool) -> None:
     """One that is awake keeps it running; a call for any of them wakes it for all. Where it kept its process, its
     adapters are there, and proven again."""
-    await made.fleet.want(replace(base(), sleeps=True))
+    await made.fleet.want(replace(base(), may_sleep=lambda: True))
     await made.fleet.lodge(guest("ep_base", None))
     await made.fleet.lodge(guest("ep_n", adapter(tmp_path / "n")))
     await made.until(live, "ep_n")

@@ -165,6 +165,19 @@ async def test_one_that_was_not_started_for_it_ends(make: Make) -> None:
     assert made.fleet.view().endpoints["ep_x"].status == "cold"
 
 
+async def test_each_start_asks_whether_it_may_sleep(make: Make) -> None:
+    """One that was to stay awake when it started ends, when by now it may sleep; from its next start on it can."""
+    made, answers = make(), iter([False, True])
+    await live(made, may_sleep=lambda: next(answers))
+    await made.fleet.sleep("ep_x", keep=True)
+    assert made.left_behind() == ([], [])
+    made.fleet.wake("ep_x")
+    before = await awake(made)
+    await asleep(made)
+    made.fleet.wake("ep_x")
+    assert await awake(made) == before
+
+
 @pytest.mark.parametrize("flag", ["--wake-hangs", None])
 async def test_it_is_stopped_at_any_hour(make: Make, flag: str | None) -> None:
     """Asleep, and while it wakes."""

@@ -83,7 +83,7 @@ class EngineSpec:
 
     `shared`: it is no endpoint itself, but what several of them run on (`GuestSpec`). `wish` names everything that
     the plan was made from, so that the same wish after a restart of the agent finds the plan that still runs.
-    `sleeps`: engines are started so that they can sleep with their weights in the host's memory.
+    `may_sleep` is asked at each start: whether the engine can then sleep with its weights in the host's memory.
     """
 
     endpoint: str
@@ -101,7 +101,7 @@ class EngineSpec:
     listed: bool = field(default=True, compare=False)
     wish: str = field(default="", compare=False)
     shared: bool = False
-    sleeps: bool = field(default=False, compare=False)
+    may_sleep: Callable[[], bool] = field(default=lambda: False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

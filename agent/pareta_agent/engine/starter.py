@@ -76,7 +76,9 @@ class Starter:
         """Uuids of the GPUs that this replica uses."""
         return self.spec.plan.group(self.index)
 
-    def command_line(self, weights: Path, threads: int | None) -> tuple[list[str], list[str], dict[str, str]]:
+    def command_line(
+        self, weights: Path, threads: int | None, *, sleeps: bool
+    ) -> tuple[list[str], list[str], dict[str, str]]:
         """The program, its arguments and its environment. Raises HostError, EngineError."""
         settings, where, plan = self.settings, self.place, self.spec.plan
         told = command.Launch(
@@ -89,7 +91,7 @@ class Starter:
             gpus=self.gpus,
             shutdown_s=max(1, round(settings.drain_s)),
             remote_code=self.spec.remote_code,
-            sleeps=self.spec.sleeps,
+            sleeps=sleeps,
             threads=threads or 1,
         )
         env = command.environment(plan, told, settings.version, launch.environment())
@@ -169,7 +171,8 @@ class Start:
             return adopted
         share = await self._share()
         self._phases.detail = str(share)
-        program, argv, env = starter.command_line(self._weights, share.threads)
+        sleeps = starter.spec.may_sleep()
+        program, argv, env = starter.command_line(self._weights, share.threads, sleeps=sleeps)
         where.make()
         intent = Intent(
             starter.spec.endpoint,
@@ -181,7 +184,7 @@ class Start:
             wish=starter.spec.wish,
             plan=starter.spec.plan,
             gpu_free_bytes=self.gpu_baseline,
-            sleeps=starter.spec.sleeps,
+            sleeps=sleeps,
         )
         if engine := await self._from_standby(
             Order(argv, env, where.log, where.directory, share.cpus), intent

@@ -174,8 +174,11 @@ class Deployment:
         while not await self._places.vacated(engine, chosen):
             chosen = await self._plan(engine, wanted, resolution, request, wish)
         fetch = self._pins.fetch(engine, variant_of(resolution, chosen), code=code)
-        sleeps = self._may_sleep(wanted) and self._places.keeps_apart(chosen)
-        spec = engine_order(engine, wanted, resolution, chosen, fetch, wish, code=code, sleeps=sleeps)
+
+        def may_sleep() -> bool:
+            return self._may_sleep(wanted) and self._places.keeps_apart(chosen)
+
+        spec = engine_order(engine, wanted, resolution, chosen, fetch, wish, code=code, may_sleep=may_sleep)
         self._healer.deployed(spec, self.reports[engine])
         self._share_out()
         await self._fleet.want(spec)

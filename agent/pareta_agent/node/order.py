@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from pareta_agent.control.reconcile import Wanted
 from pareta_agent.engine.spec import EngineSpec, Fetch, GuestSpec
 from pareta_agent.node.seat import shares
@@ -24,7 +26,7 @@ def engine_order(
     wish: str,
     *,
     code: bool,
-    sleeps: bool,
+    may_sleep: Callable[[], bool],
 ) -> EngineSpec:
     """Engines of the endpoint's own, or those of the base `engine` that it shares and that belongs to nobody."""
     own = not shares(resolution)
@@ -44,7 +46,7 @@ def engine_order(
         listed=wanted.listed,
         wish=wish,
         shared=not own,
-        sleeps=sleeps,
+        may_sleep=may_sleep,
     )
 
 
