@@ -155,6 +155,65 @@ async def test_a_disk_with_space_again_is_admitted_to_again(tmp_path: Path, disk
     spool.close()
 
 
+async def test_no_space_to_drop_what_was_delivered_is_no_failure(
+    tmp_path: Path, disk: Disk, figures: Figures
+) -> None:
+    """It stays until there is some, and what runs is recorded."""
+    path, clock = tmp_path / "spool.db", FastClock()
+    settings = SpoolSettings(
+        "n", reserve_bytes=65536, disk_reserve_bytes=0, keep_acked_s=-60.0, vfs=disk.name
+    )
+    spool = Spool.open(path, settings, clock)
+    await spool.begin_epoch(1)
+    await spool.finish(record("delivered"))
+    last = spool.stats()
+    assert await spool.ack(last.epoch, last.last_seq, bytes.fromhex(last.last_hash))
+    disk.full, clock.ahead_s = True, 2.0
+    await spool.flush(60)
+    await spool.flush(60)  # the house is kept after who waits was told
+    disk.full = False
+    await spool.finish(record("next"))
+    assert spool.can_admit() is True
+    spool.close()
+    figures(["next"], list(await everything(path)), admitted=1)
+
+
+async def test_who_is_on_disk_is_told_so_whatever_fails_after(
+    tmp_path: Path, disk: Disk, figures: Figures
+) -> None:
+    """A record that is written will be debited: its caller gets its answer, though the spool is broken from then on."""
+    path, clock = tmp_path / "spool.db", StillClock()
+    settings = SpoolSettings(
+        "n", reserve_bytes=65536, disk_reserve_bytes=0, keep_acked_s=-60.0, vfs=disk.name
+    )
+    spool = Spool.open(path, settings, clock)
+    await spool.begin_epoch(1)
+    await spool.finish(record("delivered"))
+    last, synced = spool.stats(), disk.syncs
+    assert await spool.ack(last.epoch, last.last_seq, bytes.fromhex(last.last_hash))
+
+    def break_after_the_record() -> None:
+        if disk.syncs > synced + 1:
+            disk.sync_fails, clock.now_s = True, 2.0
+
+    disk.watch = break_after_the_record
+    await spool.finish(record("next"))
+    with pytest.raises(HostError):
+        await asyncio.wait_for(spool.guard(), 120)
+    disk.watch, disk.sync_fails = None, False
+    spool.close()
+    figures(["next"], list(await everything(path)), admitted=1)
+
+
+class StillClock(SystemClock):
+    """Its monotonic hand is moved by the test alone."""
+
+    now_s = 0.0
+
+    def mono_s(self) -> float:
+        return self.now_s
+
+
 class FastClock(SystemClock):
     """Its monotonic hand can be put ahead."""
 

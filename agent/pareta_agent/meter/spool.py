@@ -221,12 +221,22 @@ class Spool:
     def _run(self) -> None:
         more = True
         while more:
-            batch = Batch()
+            batch, before = Batch(), self._journal.head
             more = self._collect(batch)
+            if batch or self._journal.unnumbered:
+                self._try(self._write, batch)
+            self._wake(batch, grew=self._journal.head != before)
+            self._try(self._keep_house)
+
+    def _try(self, work: Callable[..., None], *given: Batch) -> None:
+        """Unless the disk has failed before; where it fails at this, it has."""
+        try:
             if self._error is None:
-                self._write(batch)
-            else:
-                self._wake(batch)
+                work(*given)
+        except (StoreError, OSError) as error:
+            self._error = error
+            if isinstance(error, Damaged):
+                self._path.with_suffix(".suspect").touch()
 
     def _collect(self, batch: Batch) -> bool:
         """Fills `batch` with what is to be written now; False at the end of the inbox's life."""
@@ -243,26 +253,12 @@ class Spool:
         return more
 
     def _write(self, batch: Batch) -> None:
-        before = self._journal.head
-        try:
-            if batch or self._journal.unnumbered:
-                self._transact_or_use_reserve(batch)
-            if self._room.due(self._clock.mono_s()):
-                self._keep_house()
-        except (StoreError, OSError) as error:
-            self._error = error
-            if isinstance(error, Damaged):
-                self._path.with_suffix(".suspect").touch()
-        else:
-            self._count(batch)
-        self._wake(batch, grew=self._journal.head != before)
-
-    def _transact_or_use_reserve(self, batch: Batch) -> None:
         try:
             self._transact(batch)
         except DiskFull:
             self._room.give_up_reserve()
             self._transact(batch)
+        self._count(batch)
 
     def _transact(self, batch: Batch) -> None:
         opened, closed = batch.moves(self._open)
@@ -294,7 +290,10 @@ class Spool:
         return HostError("spool_failed", message, "check the disk, then restart")
 
     def _keep_house(self) -> None:
-        self._room.measure(self._store.used_bytes(), self._clock.mono_s())
-        now_s = self._clock.wall_s()
+        mono_s, now_s = self._clock.mono_s(), self._clock.wall_s()
+        if not self._room.due(mono_s):
+            return
+        self._room.measure(self._store.used_bytes(), mono_s)
         horizon_s = now_s + 1 if self._room.tight else now_s - self._settings.keep_acked_s
-        self._journal.trim(horizon_s)
+        with contextlib.suppress(DiskFull):  # dropping takes space as well
+            self._journal.trim(horizon_s)
