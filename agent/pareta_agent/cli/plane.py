@@ -13,7 +13,11 @@ from rich.table import Table
 
 from pareta_agent import config
 from pareta_agent.cli.local_plane import open_local
+from pareta_agent.clock import SystemClock
+from pareta_agent.control.offer import Offer
+from pareta_agent.node.slices import catalog_place
 from pareta_agent.plane.serve import serve as serve_plane
+from pareta_agent.telemetry.log import listener
 
 command = typer.Typer(help="Run a control plane for several nodes, and see them.", no_args_is_help=True)
 
@@ -22,6 +26,7 @@ Home = Annotated[Path | None, typer.Option(help="Where the plane keeps everythin
 
 @command.command()
 def serve(
+    config_file: Annotated[Path | None, typer.Option("--config", help="TOML file with settings.")] = None,
     home: Home = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535)] = 8700,
@@ -29,13 +34,14 @@ def serve(
         str | None,
         typer.Option(help="SQLAlchemy URL (PostgreSQL); unset: `plane.database`, or SQLite under the home."),
     ] = None,
+    catalog: Annotated[str | None, typer.Option(help="Catalog directory, or where it is published.")] = None,
 ) -> None:
-    """Serve the wire until SIGTERM; one line of JSON on stdout when it listens."""
-    settings, _ = config.load({"home": home, "plane.database": database})
+    """Serve the wire and the public API until SIGTERM; one line of JSON on stdout when it listens."""
+    flags = {"home": home, "plane.database": database, "registry.catalog": catalog}
+    settings, _ = config.load(flags, config_file)
+    there, offer = settings.plane, Offer(catalog_place(settings), SystemClock(), listener(settings.log_level))
     raise typer.Exit(
-        serve_plane(
-            settings.home, None, settings.plane.database, host, port, frontier=settings.plane.frontier
-        )
+        serve_plane(settings.home, None, there.database, host, port, frontier=there.frontier, offer=offer)
     )
 
 

@@ -18,6 +18,7 @@ from pareta_agent.plane.node_api import ThePlane
 from pareta_agent.plane.state import sha256_hex
 from pareta_registry.catalog import Catalog
 
+_NO_ROUTE = {404: "route_not_found", 405: "method_not_allowed"}
 _BEARER = HTTPBearer(auto_error=False, description="A key: `pareta_sk_…`", scheme_name="key")
 
 
@@ -70,28 +71,34 @@ def add_refusals(app: FastAPI) -> None:
     """Refusals have the same body as inference's; the nodes' wire, beside the API in one app, keeps its own."""
 
     def refuse(_: Request, error: Exception) -> Response:
-        return respond(error.problem if isinstance(error, Refused) else _invalid(error))
+        assert isinstance(error, Refused)
+        return respond(error.problem)
+
+    def refuse_field(_: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        return respond(_invalid(error.errors()[0]))
 
     async def refuse_http(request: Request, error: Exception) -> Response:
-        """FastAPI's own no to a body that cannot be read is the only one that reaches the API's routes."""
-        if isinstance(error, HTTPException) and not request.url.path.startswith("/v1/"):
+        """FastAPI's own: no such route, for who asks the plane itself, or a body that cannot be read."""
+        assert isinstance(error, HTTPException)
+        if not request.url.path.startswith("/v1/"):
             return await http_exception_handler(request, error)
         is_json = "json" in request.headers.get("content-type", "")
-        return respond(Problem("invalid_json" if is_json else "validation_failed"))
+        unread = "invalid_json" if is_json else "validation_failed"
+        return respond(Problem(_NO_ROUTE.get(error.status_code, unread)))
 
     app.add_exception_handler(Refused, refuse)
-    app.add_exception_handler(RequestValidationError, refuse)
+    app.add_exception_handler(RequestValidationError, refuse_field)
     app.add_exception_handler(HTTPException, refuse_http)
 
 
-def _invalid(error: Exception) -> Problem:
-    """Names the first field that is wrong, and what it may be."""
-    found = error.errors()[0] if isinstance(error, RequestValidationError) else {}
-    if found.get("type") == "json_invalid":
+def _invalid(found: dict[str, Any]) -> Problem:
+    """Names the field that is wrong, and what it may be."""
+    if found["type"] == "json_invalid":
         return Problem("invalid_json")
-    _, *path = found.get("loc", ("",))
+    where, *path = found["loc"]
     field = ".".join(map(str, path)) or None
-    return Problem("validation_failed", f"{field}: {found['msg']}" if field else "", field)
+    return Problem("validation_failed", f"{field or where}: {found['msg']}", field)
 
 
 def _catalog(request: Request) -> Catalog:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import orjson
@@ -13,6 +14,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from pareta_agent.control.catalog_place import CatalogPlace, catalog_state, kept_catalog
+from pareta_agent.control.offer import Offer
 from pareta_agent.plane import public_api
 from pareta_agent.plane.evals import roster
 from pareta_agent.plane.evals.mount import mount
@@ -20,6 +22,7 @@ from pareta_agent.plane.evals.runner import Runner
 from pareta_agent.plane.node_api import Caller, create_app
 from pareta_agent.plane.plane import Plane, first_key, open_plane
 from pareta_agent.plane.seed import FIRST_KEY, Seed, node_token
+from pareta_registry.catalog import Catalog
 
 
 def sow(plane: Plane, home: Path, seed: Seed) -> None:
@@ -37,10 +40,12 @@ def serve(
     port: int,
     log: Path | None = None,
     frontier: Path | None = None,
+    offer: Offer | None = None,
 ) -> int:
     """The exit status; 4 when the address is taken. With `log`, what it says after the ready line goes there.
 
-    Raises ConfigError for a roster (`frontier`) that cannot be read.
+    A plane by itself goes by `offer`, which it opens and follows; else it goes by what the seed's node keeps. Raises
+    ConfigError for a roster (`frontier`) that cannot be read, RegistryError where the offer is no catalog.
     """
     os.umask(0o077)
     try:
@@ -54,8 +59,7 @@ def serve(
     if seed is not None:
         sow(plane, home, seed)
         _show_first_key(app, plane, seed.org)
-    place = CatalogPlace(seed.catalog if seed else None, catalog_state(home), seed.channel if seed else "")
-    catalog = kept_catalog(place)
+    catalog = _catalog(home, seed, offer)
     public_api.mount(app, catalog)
     runner = mount(app, plane, database, catalog, models)
     config = uvicorn.Config(
@@ -68,10 +72,18 @@ def serve(
     )
     ready = {"port": listener.getsockname()[1]}
     try:
-        _Server(config, ready, log, runner, plane.leaving).run(sockets=[listener])
+        _Server(config, ready, log, runner, plane.leaving, offer).run(sockets=[listener])
     finally:
         database.close()
     return 0
+
+
+def _catalog(home: Path, seed: Seed | None, offer: Offer | None) -> Callable[[], Catalog]:
+    if offer is not None:
+        return lambda: offer.catalog
+    return kept_catalog(
+        CatalogPlace(seed.catalog if seed else None, catalog_state(home), seed.channel if seed else "")
+    )
 
 
 def _show_first_key(app: FastAPI, plane: Plane, org: str) -> None:
@@ -90,9 +102,32 @@ class _Server(uvicorn.Server):
         log: Path | None,
         runner: Runner,
         leaving: asyncio.Event,
+        offer: Offer | None,
     ) -> None:
         super().__init__(config)
         self._ready, self._log, self._runner, self._leaving = ready, log, runner, leaving
+        self._offer = offer
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._offer is None:
+            await super().serve(sockets)
+            return
+        await self._offer.open()
+        self._ready["catalog"] = self._offer.view()
+        following = asyncio.create_task(self._offer.run(_noted))
+        following.add_done_callback(self._ended)
+        try:
+            await super().serve(sockets)
+        finally:
+            following.cancel()
+            await asyncio.wait({following})
+            await self._offer.close()
+        if not following.cancelled():
+            following.result()
+
+    def _ended(self, _following: asyncio.Task[None]) -> None:
+        """It follows for ever unless it failed, and a plane that no longer follows had better be started again."""
+        self.should_exit = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -105,6 +140,10 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._leaving.set()  # else it would wait for polls whose nodes have hung up
         await super().shutdown(sockets)
+
+
+async def _noted(_catalog: Catalog) -> None:
+    """Each request asks for the catalog anew."""
 
 
 def _redirect(log: Path) -> None:
