@@ -169,6 +169,25 @@ async def test_a_completed_call_costs_what_it_used(rig):
     assert [status for status, _, _ in answers] == [200, 200, 402]
 
 
+@pytest.mark.parametrize("system_prompt", ["word " * 300, None])
+async def test_a_crowd_with_dear_prompts_spends_no_more_than_was_leased(rig, system_prompt):
+    """All at once, before any of them has cost anything: each holds what its prompt can cost at most, the task's own
+    words with it."""
+    await rig.engine()
+    rig.endpoint(replicas=rig.endpoints["ep_x"].replicas, system_prompt=system_prompt)
+    rig.engines[0].hold()
+    rig.price, rig.balance_micro_usd = Price(10**6, 10**6, 10**6), 8000
+    said = [{"role": "user", "content": "7 " * (1 if system_prompt else 600)}]
+    body = json.dumps({"model": "ep_x", "messages": said, "max_tokens": 1}).encode()
+    calls = [asyncio.create_task(rig.raw(rig.post(body))) for _ in range(40)]
+    await rig.until(lambda: len(rig.spool.admitted) == rig.engines[0].running > 0)
+    await rig.until(lambda: sum(call.done() for call in calls) + len(rig.spool.admitted) == 40)
+    rig.engines[0].let_go()
+    await asyncio.gather(*calls)
+    spent = sum(record.tokens.input + record.tokens.output for record in rig.spool.records)
+    assert 0 < spent <= 8000
+
+
 async def test_one_key_cannot_have_everything(start_rig):
     """More at once than its limit is a 429 with Retry-After; an end makes room again."""
     rig = await start_rig(max_in_flight_per_key=1)

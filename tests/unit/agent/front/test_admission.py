@@ -73,10 +73,10 @@ def test_while_the_node_starts_an_unknown_endpoint_may_be_on_its_way():
 @pytest.mark.parametrize(
     ("ask", "expected"),
     [
-        (Ask("ep", {}, 300, max_tokens=10), 100 + 10),
-        (Ask("ep", {}, 300), 100 + 1000),
-        (Ask("ep", {}, 300, max_tokens=10**9), 100 + 1000),
-        (Ask("ep", {}, 300, max_tokens=10, n=3, prompts=2), 100 + 60),
+        (Ask("ep", {}, 300, max_tokens=10), 300 + 10),
+        (Ask("ep", {}, 300), 300 + 1000),
+        (Ask("ep", {}, 300, max_tokens=10**9), 300 + 1000),
+        (Ask("ep", {}, 300, max_tokens=10, n=3, prompts=2), 300 + 60),
         (Ask("ep", {}, 10**6, max_tokens=10), 1000 + 10),
     ],
 )
