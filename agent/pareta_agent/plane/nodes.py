@@ -80,7 +80,9 @@ class Nodes:
             held = connection.execute(
                 select(nodes.c.epoch).where(nodes.c.id == request.node).with_for_update()
             )
-            epoch = max([held.scalar_one(), *(mark.epoch for mark in request.epochs)]) + 1
+            before = held.scalar_one()
+            epoch = max([before, *(mark.epoch for mark in request.epochs)]) + 1
+            self._note_forgotten(connection, request, before)
             report = {
                 "inventory": request.inventory,
                 "agent_version": request.agent_version,
@@ -203,6 +205,15 @@ class Nodes:
         if age_s is None or age_s >= self._settings.lost_s:
             return NodeRow(node, epoch, "lost", age_s)
         return NodeRow(node, epoch, "suspect" if age_s >= self._settings.suspect_s else state, age_s)
+
+    def _note_forgotten(self, connection: Connection, request: Register, epoch: int) -> None:
+        """What the last beat of that epoch told of, and neither the plane nor the spool has any more."""
+        said = connection.execute(select(nodes.c.report).where(nodes.c.id == request.node)).scalar_one()
+        told = said.get("spool", {}).get("last_seq", 0)
+        mine = (chains.c.node == request.node) & (chains.c.epoch == epoch)
+        kept = max((mark.last_seq for mark in request.epochs if mark.epoch == epoch), default=0)
+        if _last_sequences(connection, mine).get(epoch, 0) < told:
+            self._note_gap(connection, request.node, epoch, told, kept)
 
     def _note_gap(self, connection: Connection, node: str, epoch: int, last: int, reported_seq: int) -> None:
         """A node that reports less than it has sent has lost records (a rolled back disk): noted once."""

@@ -150,6 +150,29 @@ def test_a_spool_without_the_newest_epochs_is_noticed(nodes: Nodes, database: Da
     assert nodes.gaps("n") == [(2, 8, 0)]
 
 
+@pytest.mark.parametrize(("mark", "spool_id"), [((1, 7, 5), "s"), (None, "another")])
+def test_what_a_beat_told_of_and_the_spool_no_longer_has_is_noticed(
+    nodes: Nodes, database: Database, mark: tuple[int, int, int] | None, spool_id: str
+) -> None:
+    """A disk rolled back or wiped between its last beat and the next delivery: the plane has not seen it, but heard."""
+    epoch = register(nodes)
+    taken(database, epoch, 5)
+    nodes.heartbeat(beat(epoch, last_seq=9, acked_seq=5))
+    register(nodes, *([mark] if mark else []), spool_id=spool_id)
+    assert nodes.gaps("n") == [(epoch, 9, 7 if mark else 0)]
+
+
+def test_a_spool_that_was_delivered_may_go(nodes: Nodes, database: Database) -> None:
+    """Of a new disk nothing is missed when the plane has all that the old one told of; of the same one neither."""
+    epoch = register(nodes)
+    taken(database, epoch, 9)
+    nodes.heartbeat(beat(epoch, last_seq=9, acked_seq=9))
+    epoch = register(nodes, spool_id="another")
+    nodes.heartbeat(beat(epoch, last_seq=4))
+    register(nodes, (epoch, 4, 0), spool_id="another")
+    assert nodes.gaps("n") == []
+
+
 def test_a_node_that_cannot_meter_is_alive_and_not_ready(nodes: Nodes) -> None:
     """Its lease is renewed all the same: what it has goes on being reported."""
     epoch = register(nodes)
