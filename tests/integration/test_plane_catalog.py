@@ -209,6 +209,15 @@ def test_the_plane_follows_the_channel_and_its_keys(
         assert [task.id for task in client.tasks.list()] == ["receipt-total"]
 
 
+def test_a_plane_that_cannot_follow_any_more_ends(start_plane: Callable[[], Plane]) -> None:
+    """Rather than go by what was once: who keeps it running starts it again."""
+    plane = start_plane()
+    kept = plane.home / "catalog"
+    kept.rename(plane.home / "moved")
+    kept.write_text("no folder")
+    assert plane.process.wait(120) != 0
+
+
 def test_a_plane_without_a_catalog_does_not_start(tmp_path: Path, publisher: Publisher) -> None:
     """It ends as `serve` does, with the reason."""
     publisher.promote(signed=False)
@@ -217,6 +226,17 @@ def test_a_plane_without_a_catalog_does_not_start(tmp_path: Path, publisher: Pub
     done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout) == (5, "")
     assert "is not signed" in done.stderr
+
+
+def test_a_document_goes_to_whoever_gave_its_address(start_plane: Callable[[], Plane]) -> None:
+    """Asked itself, the plane names itself."""
+    plane = start_plane()
+    with plane.client() as client:
+        made = client.evals.sets.create(task="invoice-total", items=[{"input": "?", "expected": "80"}])
+        place = {"idx": 0, "field_name": "scan", "mime": "image/png", "file_size": 4}
+        promised = client.request("POST", f"/v1/eval-sets/{made.id}/blob-upload-url", body=place)
+        assert promised["upload_url"].startswith(plane.url)
+        assert httpx.put(promised["upload_url"], content=b"\x89PNG", timeout=120).status_code == 201
 
 
 def test_a_call_that_is_a_nodes_is_no_route_of_the_plane(start_plane: Callable[[], Plane]) -> None:

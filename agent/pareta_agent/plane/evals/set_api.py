@@ -133,11 +133,18 @@ async def attach(
     "/v1/eval-sets/{id}/blob-upload-url",
     responses=refusals("invalid_json", "eval_set_not_found", "blob_refused"),
 )
-def promise(id: str, body: UploadRequest, caller: TheCaller, sets: TheSets, origin: Origin) -> UploadAddress:  # noqa: A002
+def promise(
+    id: str,  # noqa: A002
+    body: UploadRequest,
+    caller: TheCaller,
+    sets: TheSets,
+    origin: Origin,
+    request: Request,
+) -> UploadAddress:
     place = _place(sets, caller, id, body.idx, body.field_name, body.mime)
     token = sets.promise(place, body.file_size)
     return UploadAddress(
-        upload_url=f"{origin}/v1/eval-blobs/{token}",
+        upload_url=f"{origin or str(request.base_url).rstrip('/')}/v1/eval-blobs/{token}",
         storage_uri=f"upload:{sha256_hex(token)}",
         expires_in_s=900,
     )
