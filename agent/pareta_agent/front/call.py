@@ -54,7 +54,6 @@ class Call:
         common = [(name, self.id.encode()) for name in route.dialect.id_headers]
         common += protocol.server_state.default_headers
         self._reply = Reply(protocol.transport, route.dialect, common, request.http11, request.keep_alive)
-        self._deadline_s = desk.deps.clock.mono_s() + desk.settings.body_timeout_s
 
     @property
     def keep_alive(self) -> bool:
@@ -70,6 +69,7 @@ class Call:
     def start(self, grant: KeyGrant | None = None) -> None:
         """It is this request's turn on its connection; `grant` where its key is known already."""
         self._started, self._grant = True, grant
+        self._deadline_s = self._desk.deps.clock.mono_s() + self._desk.settings.body_timeout_s
         self._desk.enter(self)
         problem = self._request.problem or self._refusal_at_the_door()
         if problem is not None:
@@ -187,6 +187,10 @@ class Call:
         self._run = Run(self._desk, self, ask, ticket)
         there, salt = ticket.target.endpoint, self._desk.salt_of(ticket.admission.org)
         self._run.begin(body.rebuild(self.route, ask, there.system_prompt, salt, there.served_as))
+
+    def hang_up(self) -> None:
+        """Ends the connection of a caller who is there no more."""
+        self._transport.abort()
 
     def replay(self, request_id: str, document: bytes) -> None:
         """The answer to the same call, once more."""

@@ -21,6 +21,7 @@ from pareta_agent.front.crew import Crew
 from pareta_agent.front.deps import FrontDeps, FrontSettings
 from pareta_agent.front.desk import Desk
 from pareta_agent.front.envelope import Problem
+from pareta_agent.front.overdue import end_if_overdue
 from pareta_agent.front.protocol import FrontProtocol
 from pareta_agent.front.server import Server
 from pareta_agent.front.tls import Certificate
@@ -250,6 +251,7 @@ class Front:
         return self._deps.metrics.render() + engines
 
     async def _watch(self) -> None:
+        settings = self._settings
         while True:
             await asyncio.sleep(TICK_S)
             self._desk.tick()
@@ -257,4 +259,4 @@ class Front:
             now_s = self._deps.clock.mono_s()
             for connection in list(self._server.server_state.connections):
                 if isinstance(connection, FrontProtocol):
-                    connection.overdue(now_s)
+                    end_if_overdue(connection, settings.header_timeout_s, settings.keep_alive_s, now_s)

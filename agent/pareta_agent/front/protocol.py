@@ -17,10 +17,12 @@ from pareta_agent.front import heads
 from pareta_agent.front.admission import bearer_of
 from pareta_agent.front.call import Call
 from pareta_agent.front.desk import Desk
-from pareta_agent.front.envelope import Problem, body_of
+from pareta_agent.front.dialect import OPENAI
+from pareta_agent.front.envelope import Problem
 from pareta_agent.front.heads import WHOLE_BYTES, Known
+from pareta_agent.front.reply import Reply
 from pareta_agent.front.routes import INFERENCE, Route
-from pareta_agent.front.wire import Request, broken_framing, request_of, response_head
+from pareta_agent.front.wire import Request, broken_framing, request_of
 
 LINGER_S = 1.0
 TLS_BUFFER_BYTES = 64 * 2**10
@@ -41,6 +43,8 @@ class FrontProtocol(HttpToolsProtocol):
         self._broken = False
         self._reading = False
         self._head: bytes | None = None  # the digest of the head that is being read
+        self._turn: Any = None  # the cycle that is being answered; `cycle` is the last that was read
+        self.unread_bytes = 0  # of answers, when that was last looked at
         self.waiting_since_s: float | None = None
         self.idle_since_s: float | None = None
 
@@ -58,16 +62,13 @@ class FrontProtocol(HttpToolsProtocol):
             self.refuse(excess, Problem("too_many_requests"))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        calls = [cycle for cycle, _ in self.pipeline if isinstance(cycle, Call)]
-        if isinstance(self.cycle, Call):
-            calls.append(self.cycle)
         super().connection_lost(exc)
         self._desk.crowd.leave(self._address)
         if self._desk.callers is not None:
             self._desk.callers.went(self)
-        for call in calls:
-            if not call.response_complete:
-                call.caller_gone()
+        for cycle in (self._turn, *(cycle for cycle, _ in self.pipeline)):
+            if isinstance(cycle, Call) and not cycle.response_complete:
+                cycle.caller_gone()
 
     def data_received(self, data: bytes) -> None:
         if self._broken:
@@ -98,7 +99,7 @@ class FrontProtocol(HttpToolsProtocol):
             return False
         self._unset_keepalive_if_required()
         self.waiting_since_s = self.idle_since_s = None
-        self.cycle = call = Call(self._desk, self, known.route, known.request)
+        self.cycle = self._turn = call = Call(self._desk, self, known.route, known.request)
         call.body, call.more_body = bytearray(data[found.body_at :]), False
         call.start(grant)
         return True
@@ -155,8 +156,8 @@ class FrontProtocol(HttpToolsProtocol):
             self._learn(route, request)
         call = Call(self._desk, self, route, request)
         previous, self.cycle = self.cycle, call
-        if previous is None or previous.response_complete:
-            call.start()
+        if previous is None or (previous.response_complete and not self.flow.write_paused):
+            self._start_asgi_task(call, self.app)
         else:
             self.flow.pause_reading()
             self.pipeline.appendleft((call, self.app))
@@ -191,6 +192,7 @@ class FrontProtocol(HttpToolsProtocol):
     # uvicorn's side
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        self._turn, self.idle_since_s = cycle, None
         if isinstance(cycle, Call):
             cycle.start()
         else:
@@ -198,13 +200,15 @@ class FrontProtocol(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        if isinstance(self.cycle, Call):
-            self.cycle.pause()
+        if isinstance(self._turn, Call):
+            self._turn.pause()
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        if isinstance(self.cycle, Call):
-            self.cycle.resume()
+        if self._turn is not None and self._turn.response_complete:
+            self._go_on()
+        elif isinstance(self._turn, Call):
+            self._turn.resume()
 
     def send_400_response(self, msg: str) -> None:
         self.refuse(msg, Problem("bad_http"))
@@ -222,6 +226,13 @@ class FrontProtocol(HttpToolsProtocol):
         if not call.keep_alive:
             self._broken = self._broken or call.more_body
             self._hang_up()
+        if self.flow.write_paused and not self.transport.is_closing():
+            self.flow.pause_reading()  # who leaves answers unread is not heard on
+            self.idle_since_s = self._desk.deps.clock.mono_s()
+        else:
+            self._go_on()
+
+    def _go_on(self) -> None:
         if self.pipeline or self.transport.is_closing():
             self.on_response_complete()
         else:
@@ -260,15 +271,6 @@ class FrontProtocol(HttpToolsProtocol):
         if self._header_bytes > settings.max_header_bytes or len(self.headers) > settings.max_headers:
             self.refuse("headers too large", Problem("headers_too_large"))
 
-    def overdue(self, now_s: float) -> None:
-        """Ends a connection whose request head has been coming for too long, or that has idled too long."""
-        since, idle = self.waiting_since_s, self.idle_since_s
-        if since is not None and now_s - since > self._desk.settings.header_timeout_s:
-            self.waiting_since_s = None
-            self.refuse("slow head", Problem("request_timeout"))
-        elif idle is not None and now_s - idle > self._desk.settings.keep_alive_s:
-            self.transport.close()
-
     def refuse(self, reason: str, problem: Problem) -> None:
         """Answers broken HTTP once; what else arrives on this connection is not read."""
         if self._broken:
@@ -281,14 +283,11 @@ class FrontProtocol(HttpToolsProtocol):
             cycle.refuse(problem)
             return
         if not busy:
-            document = body_of(problem)
-            headers = [
-                *self.server_state.default_headers,
+            common = [
                 (b"x-request-id", self._desk.new_request_id().encode()),
-                (b"content-type", b"application/json"),
-                (b"content-length", b"%d" % len(document)),
+                *self.server_state.default_headers,
             ]
-            self.transport.write(response_head(problem.status, headers, keep_alive=False) + document)
+            Reply(self.transport, OPENAI, common, http11=True, keep_alive=False).problem(problem)
         self._hang_up()
 
     def _hang_up(self) -> None:

@@ -36,6 +36,8 @@ class Caller(Protocol):
 
     def verbatim(self) -> Callable[[bytes], None] | None: ...
 
+    def hang_up(self) -> None: ...
+
     def finish_stream(self, last: bytes) -> None: ...
 
     def finish_document(self, document: bytes) -> None: ...
@@ -56,7 +58,7 @@ class Run:
         self._relay: Relay | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._request: list[bytes] = []
-        self._fresh = self._moved = self._settled = False
+        self._fresh = self._moved = self._settled = self._unread = False
         self._retries = self._audio_seconds = 0
         self._document: bytes | None = None
         self._tokens: Tokens | None = None
@@ -95,10 +97,12 @@ class Run:
             self._fail(Problem("internal"))
 
     def pause(self) -> None:
+        self._unread = True
         if self._relay is not None:
             self._relay.pause()
 
     def resume(self) -> None:
+        self._unread = False
         if self._relay is not None:
             self._relay.resume()
 
@@ -112,6 +116,8 @@ class Run:
         stalled = now_s - self._quiet_since_s > self._desk.settings.stall_timeout_s
         if now_s > self._deadline_s and self._caller.disconnected:
             self._fail(Problem("internal"))
+        elif stalled and self._unread:
+            self._caller.hang_up()  # nobody has read for so long: the caller's end, and not the engine's
         elif now_s > self._deadline_s or stalled:
             # What took its whole time would only take it again; a silent engine is replaced.
             self._fail(Problem("engine_timeout", retry=None if stalled else False), timed_out=True)

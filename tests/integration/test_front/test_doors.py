@@ -65,6 +65,7 @@ async def test_one_address_has_so_many_connections(start_rig):
     held = [await asyncio.open_connection("127.0.0.1", rig.port) for _ in range(2)]
     refused = await until_refused(rig, rig.post(BODY))
     assert (status_of(refused), code_of(refused)) == (429, "too_many_requests")
+    assert b"\r\nretry-after: 5\r\n" in refused
     for _, writer in held:
         writer.close()
 
