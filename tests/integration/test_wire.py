@@ -148,6 +148,15 @@ async def test_credit_is_leased_down_to_zero(tmp_path: Path) -> None:
         assert granted == [9_999_000, 1_000, 0]
 
 
+async def test_credit_that_nobody_heard_of_is_leased_again(tmp_path: Path) -> None:
+    """The node says what it heard; the answers in between got lost, and what they granted is free."""
+    async with running(tmp_path) as (_, client), node(tmp_path, client) as (_, heart, _):
+        lost = await client.credit_lease(heart.view.epoch, SEED.org, 9_999_000, 0)
+        heard = await client.credit_lease(heart.view.epoch, SEED.org, 9_999_000, 0)
+        rest = await client.credit_lease(heart.view.epoch, SEED.org, 9_999_000, heard.granted_micro_usd)
+        assert [each.granted_micro_usd for each in (lost, heard, rest)] == [9_999_000, 9_999_000, 1_000]
+
+
 @pytest.mark.slow
 async def test_a_wrong_token_is_refused(tmp_path: Path) -> None:
     """401 is not a plane that is away."""

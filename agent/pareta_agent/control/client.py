@@ -98,8 +98,10 @@ class PlaneClient:
         limits = KeyLimits(**found.limits.model_dump())
         return KeyGrant(found.org, found.key_id, found.state, endpoints, found.ttl_s, limits, found.partial)
 
-    async def credit_lease(self, epoch: int, org: str, micro_usd: int) -> CreditLease:
-        body = wire.CreditRequest(org=org, epoch=epoch, micro_usd=micro_usd)
+    async def credit_lease(
+        self, epoch: int, org: str, micro_usd: int, heard_micro_usd: int | None = None
+    ) -> CreditLease:
+        body = wire.CreditRequest(org=org, epoch=epoch, micro_usd=micro_usd, heard_micro_usd=heard_micro_usd)
         found = (await self._post(f"{self._base}/credit:lease", body, wire.CreditAnswer)).lease
         return CreditLease(found.granted_micro_usd, found.expires_s)
 

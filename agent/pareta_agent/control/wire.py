@@ -231,9 +231,13 @@ class KeyAnswer(Answer):
 
 
 class CreditRequest(Wire):
+    """`heard_micro_usd` is all that the node heard granted for the org in this epoch: what it was granted beyond that,
+    in answers that got lost, is nobody's. null: the node does not count."""
+
     org: str
     epoch: Annotated[int, Field(ge=1)]
     micro_usd: Annotated[int, Field(ge=1)]
+    heard_micro_usd: Natural | None = None
 
 
 class CreditAnswer(Answer):

@@ -15,10 +15,11 @@ from pareta_agent.access.credit import CreditBook, CreditLease
 from pareta_agent.access.keys import KeyCache
 from pareta_agent.clock import Clock
 from pareta_agent.config import Settings
-from pareta_agent.control import heartbeat, wire
+from pareta_agent.control import heartbeat
 from pareta_agent.control.client import PlaneClient
 from pareta_agent.control.controller import Controller
 from pareta_agent.control.heartbeat import Heart, Listeners
+from pareta_agent.control.lender import Lender
 from pareta_agent.control.offer import Offer
 from pareta_agent.control.questions import Questions
 from pareta_agent.control.uplink import Uplink
@@ -111,6 +112,7 @@ class Rooms:
             self.wanted.idle_sleep_s, lambda: self.offer.catalog, idle_s
         )
         self.keys = KeyCache(client.introspect, clock)
+        self.lender = Lender(client.credit_lease, lambda: self.heart.view.epoch)
         self.book = CreditBook(self.lease, clock)
         weights = WeightsStore(slices.weights_settings(settings), clock)
         self.deployment = report.deployment = Deployment(
@@ -129,8 +131,10 @@ class Rooms:
         )
         self.controller = report.controller = Controller(self.wanted.desired, self.deployment, clock, bus)
         who = heartbeat.Identity(identity.node, identity.boot_id, __version__)
-        listeners = Listeners(self._new_epoch, self.keys.revise, self._credit_renewed)
-        self.heart = report.heart = Heart(client, self.spool, who, report.vitals, clock, bus, listeners)
+        hears = Listeners(
+            self._new_epoch, self.keys.revise, lambda it: self.book.extend(it.org, it.expires_s)
+        )
+        self.heart = report.heart = Heart(client, self.spool, who, report.vitals, clock, bus, hears)
         self.uplink = report.uplink = Uplink(client, self.spool, clock, bus)
         progress = ProgressBook(clock)
         bus.listen(progress.heard)
@@ -285,15 +289,12 @@ class Rooms:
                 if self._heir is heir:
                     raise
         await self.registered.wait()
-        return await self.client.credit_lease(self.heart.view.epoch, org, micro_usd)
+        return await self.lender.lease(org, micro_usd)
 
     def _new_epoch(self, _epoch: int) -> None:
         self.book.drop()
         self.uplink.resume()
         self.registered.set()
-
-    def _credit_renewed(self, lease: wire.CreditLease) -> None:
-        self.book.extend(lease.org, lease.expires_s)
 
     def _place(self) -> tuple[int, int]:
         return self.heart.view.epoch, self.controller.revision

@@ -5,11 +5,11 @@ A lease shrinks with the debits that its node reports, so balance minus leases i
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, case, func, select, update
 
 from pareta_agent.clock import Clock
 from pareta_agent.control.wire import CreditLease
-from pareta_agent.plane.schema import Database, leases, orgs
+from pareta_agent.plane.schema import Database, grants, leases, orgs
 
 LEASE_TTL_S = 120.0
 
@@ -18,18 +18,27 @@ class Credit:
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database, self._clock = database, clock
 
-    def lease(self, node: str, org: str, wanted_micro_usd: int) -> CreditLease:
-        """Sets aside up to what is wanted of what no lease holds yet; 0 when nothing is left."""
+    def lease(
+        self, node: str, org: str, wanted_micro_usd: int, heard_micro_usd: int | None = None
+    ) -> CreditLease:
+        """Sets aside up to what is wanted of what no lease holds yet; 0 when nothing is left.
+
+        Of what the node was granted before it holds `heard_micro_usd`; None: all of it.
+        """
         now_s = self._clock.wall_s()
         with self._database.write() as connection:
             connection.execute(leases.delete().where(leases.c.expires_s < now_s))
             # The row stays locked until the commit, or two nodes could be granted the same money.
             owner = select(orgs.c.balance_micro_usd).where(orgs.c.id == org).with_for_update()
             balance = connection.execute(owner).scalar() or 0
+            if heard_micro_usd is not None:
+                _correct(connection, node, org, heard_micro_usd)
             held = select(func.coalesce(func.sum(leases.c.remaining_micro_usd), 0)).where(leases.c.org == org)
             granted = max(0, min(wanted_micro_usd, balance - int(connection.execute(held).scalar_one())))
             if granted:
                 _add(connection, node, org, granted, now_s + LEASE_TTL_S)
+            if heard_micro_usd is not None:
+                _note(connection, node, org, heard_micro_usd + granted)
         return CreditLease(org=org, granted_micro_usd=granted, expires_s=LEASE_TTL_S if granted else 0.0)
 
 
@@ -44,6 +53,22 @@ def renew(connection: Connection, node: str, now_s: float) -> list[CreditLease]:
 def drop(connection: Connection, node: str) -> None:
     """A new epoch starts without leases; part of the caller's transaction."""
     connection.execute(leases.delete().where(leases.c.node == node))
+
+
+def _correct(connection: Connection, node: str, org: str, heard_micro_usd: int) -> None:
+    """Takes what got lost on the way out of the node's lease."""
+    mine = (grants.c.node == node) & (grants.c.org == org)
+    granted = connection.execute(select(grants.c.micro_usd).where(mine)).scalar()
+    if granted not in (None, heard_micro_usd):
+        left = leases.c.remaining_micro_usd + (heard_micro_usd - granted)
+        lease = update(leases).where((leases.c.node == node) & (leases.c.org == org))
+        connection.execute(lease.values(remaining_micro_usd=case((left > 0, left), else_=0)))
+
+
+def _note(connection: Connection, node: str, org: str, micro_usd: int) -> None:
+    mine = (grants.c.node == node) & (grants.c.org == org)
+    if not connection.execute(update(grants).where(mine).values(micro_usd=micro_usd)).rowcount:
+        connection.execute(grants.insert().values(node=node, org=org, micro_usd=micro_usd))
 
 
 def _add(connection: Connection, node: str, org: str, micro_usd: int, expires_s: float) -> None:

@@ -142,7 +142,7 @@ def introspect(body: wire.Introspect, _caller: Caller, plane: ThePlane) -> wire.
 @router.post("/credit:lease", responses={410: {"description": "a newer epoch exists"}})
 def lease(body: wire.CreditRequest, caller: Caller, plane: ThePlane) -> wire.CreditAnswer:
     _current(plane.nodes.current(caller, body.epoch) or None)
-    granted = plane.credit.lease(caller, body.org, body.micro_usd)
+    granted = plane.credit.lease(caller, body.org, body.micro_usd, body.heard_micro_usd)
     return wire.CreditAnswer(server_time=plane.clock.wall_s(), lease=granted)
 
 

@@ -125,6 +125,14 @@ leases = Table(
     Column("remaining_micro_usd", BigInteger, nullable=False),
     Column("expires_s", Float, nullable=False),
 )
+# What each node was granted of an org's credit in its epoch, for nodes that tell what they heard of it.
+grants = Table(
+    "grants",
+    metadata,
+    Column("node", String(64), primary_key=True),
+    Column("org", String(64), primary_key=True),
+    Column("micro_usd", BigInteger, nullable=False),
+)
 chains = Table(
     "chains",
     metadata,

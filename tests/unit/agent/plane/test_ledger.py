@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy.exc import IntegrityError
 
 from pareta_agent.clock import SystemClock
-from pareta_agent.control.wire import DesiredEndpoint, WirePrice
+from pareta_agent.control.wire import DesiredEndpoint, Register, WirePrice
 from pareta_agent.errors import ConfigError
 from pareta_agent.meter.event import NO_HASH, Entry, Item, canonical, chain, finished, item
 from pareta_agent.meter.record import Admission, Outcome, Tokens, UsageRecord
@@ -231,6 +231,29 @@ def test_a_debit_uses_up_the_lease_that_covered_it(plane: Plane) -> None:
     plane.ledger.take("n", chained([usage("a")]))
     plane.state.top_up("org", 50)
     assert plane.credit.lease("n", "org", 1_000).granted_micro_usd == 50
+
+
+def test_a_grant_that_nobody_heard_of_is_granted_again(plane: Plane) -> None:
+    """Its answer got lost: the node says what it heard, and the rest of what was set aside for it is free."""
+    plane.nodes.ensure("n", "token")
+    assert plane.credit.lease("n", "org", 400_000, 0).granted_micro_usd == 400_000
+    plane.ledger.take("n", chained([usage("a")]))
+    left = plane.state.balance("org") or 0
+    assert plane.credit.lease("n", "org", 1_000_000, 400_000).granted_micro_usd == 600_000
+    assert plane.credit.lease("n", "org", 1_000_000, 400_000).granted_micro_usd == 600_000
+    assert plane.credit.lease("n", "org", 1, 1_000_000).granted_micro_usd == 0
+    assert plane.credit.lease("m", "org", 1, 0).granted_micro_usd == 0
+    plane.credit.lease("n", "org", 1, 400_000)
+    assert plane.credit.lease("m", "org", left, 0).granted_micro_usd == 600_000 - 1
+
+
+def test_what_was_heard_in_an_earlier_epoch_takes_nothing_from_a_new_one(plane: Plane) -> None:
+    """Leases end with their epoch, and the count of what was heard begins anew."""
+    plane.nodes.ensure("n", "token")
+    assert plane.credit.lease("n", "org", 400_000, 0).granted_micro_usd == 400_000
+    plane.nodes.register(Register(node="n", boot_id="b", agent_version="0", spool_id="s"))
+    assert plane.credit.lease("n", "org", 300_000, 0).granted_micro_usd == 300_000
+    assert plane.credit.lease("n", "org", 1_000_000, 300_000).granted_micro_usd == 700_000
 
 
 def test_two_nodes_are_not_granted_the_same_money(plane: Plane) -> None:
