@@ -305,6 +305,31 @@ async def test_a_torn_file_is_put_aside_and_what_can_be_read_is_kept(
     figures([f"{number:03}" for number in range(200)], list(found), told=200 - len(found))
 
 
+async def test_a_torn_file_that_changes_hands_keeps_its_requests_open(
+    tmp_path: Path, figures: Figures
+) -> None:
+    """Found in an upgrade: who had it before still works on them, and its own record is the one that counts."""
+    path = tmp_path / "spool.db"
+    async with opened(path) as spool:
+        await spool.begin_epoch(1)
+        spool.admit(record("running").admission)
+        for number in range(200):
+            await spool.finish(record(f"{number:03}"))
+    content = bytearray(path.read_bytes())
+    page = 4096 * (len(content) // 4096 * 3 // 4)
+    content[page : page + 4096] = random.Random(3).randbytes(4096)
+    path.write_bytes(content)
+    settings = SpoolSettings("n", reserve_bytes=65536, disk_reserve_bytes=0)
+    spool = Spool.open(path, settings, SystemClock(), shared=True)
+    assert [each.request_id for each in spool.inherited] == ["running"]
+    await spool.finish(record("running"))
+    spool.close()
+    found = await everything(path)
+    assert b'"outcome":"completed"' in found["running"].body
+    names = ["running", *(f"{number:03}" for number in range(200))]
+    figures(names, list(found), told=len(names) - len(found))
+
+
 async def test_a_spool_that_is_no_database_is_put_aside(tmp_path: Path) -> None:
     """A file of noise does not keep the node from starting."""
     path = tmp_path / "spool.db"

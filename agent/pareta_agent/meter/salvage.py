@@ -11,8 +11,7 @@ import orjson
 from ulid import ULID
 
 from pareta_agent.clock import Clock
-from pareta_agent.meter.event import FINISHED, QUARANTINED, Entry, Item, crashed, item
-from pareta_agent.meter.record import Admission
+from pareta_agent.meter.event import FINISHED, QUARANTINED, Entry, Item, item
 from pareta_agent.meter.settings import SpoolSettings
 from pareta_agent.meter.store import Connection, Damaged, Store, StoreError, connect, place_of
 
@@ -21,9 +20,11 @@ _CHECKED_AT_OPEN_BYTES = 16 * 2**20  # a larger file is checked when a read or a
 
 @dataclass(frozen=True, slots=True)
 class Salvage:
-    """`items` are usage records to send anew: the plane knows each request and counts none twice."""
+    """`items` are usage records to send anew: the plane knows each request and counts none twice. `admitted` are the
+    rows of those that were open."""
 
     items: tuple[Item, ...]
+    admitted: tuple[tuple[str, bytes], ...]
     aside: Path
 
 
@@ -40,6 +41,8 @@ def sound_store(path: Path, settings: SpoolSettings, clock: Clock) -> tuple[Stor
         notice = {"replaces": False, "reason": str(error), "salvaged": len(found.items)}
         salvaged = (*found.items, item(QUARANTINED, notice, clock.wall_s()))
         store = Store(path, settings.node, str(ULID()), settings.vfs)
+        with store.transaction():
+            store.add_admitted(found.admitted)
     suspect.unlink(missing_ok=True)
     return store, salvaged
 
@@ -47,18 +50,19 @@ def sound_store(path: Path, settings: SpoolSettings, clock: Clock) -> tuple[Stor
 def salvage(path: Path, vfs: str | None, stamp: int) -> Salvage:
     """Reads, then renames the file and its write-ahead log to `….damaged-<stamp>`."""
     items: list[Item] = []
+    admitted: list[tuple[str, bytes]] = []
     with contextlib.suppress(StoreError):
-        items.extend(_read(path, vfs))
+        _read(path, vfs, items, admitted)
     aside = path.with_name(f"{path.name}.damaged-{stamp}")
     for suffix in ("", "-wal"):
         source = path.with_name(path.name + suffix)
         if source.exists():
             source.rename(aside.with_name(aside.name + suffix))
     path.with_name(path.name + "-shm").unlink(missing_ok=True)
-    return Salvage(tuple(items), aside)
+    return Salvage(tuple(items), tuple(admitted), aside)
 
 
-def _read(path: Path, vfs: str | None) -> Iterator[Item]:
+def _read(path: Path, vfs: str | None, items: list[Item], admitted: list[tuple[str, bytes]]) -> None:
     connection = connect(path, vfs)
     try:
         acked: dict[int, int] = {}
@@ -66,11 +70,10 @@ def _read(path: Path, vfs: str | None) -> Iterator[Item]:
             acked = dict(connection.execute("SELECT epoch, acked_seq FROM epochs"))
         with contextlib.suppress(*Damaged):
             for kind, time, data in connection.execute("SELECT type, time, data FROM staged ORDER BY id"):
-                yield Item(kind, time, data)
-        yield from _usage_records(connection, acked)
+                items.append(Item(kind, time, data))
+        items.extend(_usage_records(connection, acked))
         with contextlib.suppress(*Damaged):
-            for (body,) in connection.execute("SELECT body FROM admitted"):
-                yield crashed(Admission(**orjson.loads(body)))
+            admitted.extend(connection.execute("SELECT request_id, body FROM admitted"))
     finally:
         connection.close()
 
