@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from pareta_registry.load import builtin_catalog
+
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[3]
 GUIDES = ("docs/migrate-from-openai.md", "docs/deploy-call-evaluate.md")
@@ -37,6 +39,13 @@ def test_a_guide_does_what_it_says(api, guide) -> None:
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, f"{program}\n{done.stderr}"
         assert done.stdout.strip()
+
+
+@pytest.mark.parametrize("guide", GUIDES)
+def test_a_guide_asks_for_what_every_node_has(guide) -> None:
+    """A newcomer has the built-in catalog."""
+    asked = re.findall(r'task="([^"]+)"', (ROOT / guide).read_text())
+    assert set(asked) <= {task.id for task in builtin_catalog().tasks}
 
 
 def test_the_readme_leads_to_the_guides() -> None:
