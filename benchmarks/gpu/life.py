@@ -98,7 +98,7 @@ async def sleep_resume(ground: Ground) -> dict[str, Any]:
     """
     before = _free(ground)
     bench = ground.bench()
-    bench.spec = replace(bench.spec, sleeps=True)
+    bench.spec = replace(bench.spec, may_sleep=lambda: True)
     try:
         await bench.deploy()
         found: dict[str, Any] = {"live": {"taken_bytes": _held(ground, before)}}
