@@ -65,6 +65,13 @@ def test_each_endpoint_sleeps_by_its_own_policy(start, tmp_path: Path) -> None:
     assert {endpoint(agent, name)["status"] for name in ("ep_never", "ep_awake")} == {"live"}
 
 
+def change(ready: dict, idle_sleep_s: float) -> None:
+    """Of how long the endpoint idles."""
+    root = ready["base_url"].removesuffix("/v1")
+    with pareta.Pareta(api_key=ready["api_key"], base_url=root, max_retries=0) as client:
+        client.request("PATCH", "/v1/endpoints/ep_first", body={"idle_sleep_s": idle_sleep_s})
+
+
 def test_a_change_restarts_nothing_and_outlasts_the_agent_and_the_settings(start, tmp_path: Path) -> None:
     """It holds while the engine serves on, under the next agent too, whose file says otherwise; then what is idle
     sleeps, and what is called stays awake, as was said last."""
@@ -73,17 +80,11 @@ def test_a_change_restarts_nothing_and_outlasts_the_agent_and_the_settings(start
     agent = start(flags=("--config", str(config)))
     ready = agent.ready()
     before = engines(agent)
-
-    def change(ready: dict, idle_sleep_s: float) -> None:
-        with pareta.Pareta(api_key=key, base_url=ready["base_url"].removesuffix("/v1")) as client:
-            client.request("PATCH", "/v1/endpoints/ep_first", body={"idle_sleep_s": idle_sleep_s})
-
-    key = ready["api_key"]
     change(ready, 3600)
     until(agent, lambda seen: seen["idle_sleep_s"] == 3600, "ep_first")
     agent.kill()
     after = start(flags=("--config", str(config)))
-    ready = after.ready() | {"api_key": key}
+    ready = after.ready() | {"api_key": ready["api_key"]}
     assert endpoint(after, "ep_first")["idle_sleep_s"] == 3600
     assert (engines(after), sum(starts(after).values())) == (before, 1)
     change(ready, 0.5)
@@ -176,6 +177,23 @@ def test_an_engine_on_a_gpu_sleeps_with_its_weights_in_host_memory(alone: Callab
     assert starts(after)["resume"] >= 2
     assert after.stop() == 0
     assert [row["outcome"] for row in after.usage()] == ["completed", "completed"]
+
+
+@needs_compiler
+def test_an_engine_that_was_never_to_sleep_can_from_its_next_start_on(
+    alone: Callable[..., Agent], tmp_path: Path
+) -> None:
+    """When the endpoint may sleep after all, it ends the first time; the one that a call starts keeps its weights."""
+    config = tmp_path / "one.toml"
+    config.write_text(config.read_text().replace("0.5", "0"))
+    agent = alone()
+    ready = agent.ready()
+    change(ready, 0.5)
+    until(agent, lambda seen: seen["status"] == "cold" and not engines(agent), "ep_first")
+    assert endpoint(agent, "ep_first")["asleep_bytes"] is None
+    assert asked(ready, "ep_first")
+    slept(agent)
+    assert len(engines(agent)) == 1
 
 
 @needs_compiler
