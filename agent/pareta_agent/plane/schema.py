@@ -287,4 +287,7 @@ def _serialise(engine: Engine) -> None:
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        if (
+            connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT"
+        ):  # a read locks nobody out
+            connection.exec_driver_sql("BEGIN IMMEDIATE")

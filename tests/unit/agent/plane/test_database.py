@@ -6,9 +6,10 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from pareta_agent.errors import ConfigError, PlaneError
-from pareta_agent.plane.schema import Database
+from pareta_agent.plane.schema import Database, orgs
 
 
 @pytest.mark.parametrize("url", ["plane", "nosuch://host/plane"])
@@ -29,6 +30,18 @@ def test_every_commit_of_the_ledger_is_on_disk(tmp_path: Path) -> None:
             other.execute("BEGIN IMMEDIATE")
         other.close()
     database.close()
+
+
+def test_who_reads_and_who_writes_do_not_wait_for_each_other(database: Database) -> None:
+    """A long look at the ledger holds up no lease and no heartbeat; what is not committed is not seen."""
+    row = {"id": "org", "balance_micro_usd": 1}
+    with database.read() as reading, database.write() as writing:
+        assert reading.execute(select(orgs)).all() == []
+        writing.execute(orgs.insert().values(**row))
+        with database.read() as another:
+            assert another.execute(select(orgs)).all() == []
+    with database.read() as reading:
+        assert len(reading.execute(select(orgs)).all()) == 1
 
 
 def test_a_server_that_is_away_is_named_without_its_password() -> None:
