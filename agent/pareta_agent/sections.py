@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from pareta_registry.catalog import Slug
 
@@ -25,6 +25,9 @@ PathOrAddress = Annotated[str, BeforeValidator(str), AfterValidator(_address)]
 def _words(value: object) -> object:
     """A list in the environment is words with commas between."""
     return [word.strip() for word in value.split(",") if word.strip()] if isinstance(value, str) else value
+
+
+EndpointId = Annotated[str, StringConstraints(pattern=r"^ep_[a-z0-9_]{1,60}$")]
 
 
 class Section(BaseModel):
@@ -168,7 +171,7 @@ class SpoolSection(Section):
 class EndpointEntry(Section):
     """One endpoint to deploy on the embedded plane."""
 
-    id: str | None = None
+    id: EndpointId | None = None
     task: str
     alias: str = "recommended"
     idle_sleep_s: float | None = Field(None, ge=0)
@@ -192,9 +195,7 @@ class Settings(Section):
     port: int = Field(8000, ge=0, le=65535, description="Port of the front; 0 picks a free one.")
     task: str = Field("contract-key-fields", description="Task to deploy on the embedded plane.")
     alias: str = Field("recommended", description="Alias of the task's model.")
-    endpoint: str | None = Field(
-        None, pattern=r"^ep_[a-z0-9_]{1,60}$", description="Endpoint id; unset: made from the alias."
-    )
+    endpoint: EndpointId | None = Field(None, description="Endpoint id; unset: made from the alias.")
     endpoints: tuple[EndpointEntry, ...] = Field(
         (), description="Several endpoints instead of task and alias."
     )

@@ -60,6 +60,13 @@ def test_a_taken_port_fails_with_exit_four(doctor) -> None:  # type: ignore[no-u
     assert (found["port"]["level"], code) == ("fail", 4)
 
 
+def test_a_home_that_is_no_directory_fails(doctor, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """As `serve` would find it."""
+    (tmp_path / "home").touch()
+    found, code = doctor()
+    assert (found["disk"]["level"], code) == ("fail", 4)
+
+
 def test_an_interpreter_without_vllm_fails(doctor, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     """Named, with what to do."""
     found, code = doctor(PARETA_ENGINE_PYTHON=str(tmp_path / "no-python"))

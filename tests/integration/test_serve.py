@@ -243,6 +243,15 @@ def test_several_endpoints_on_one_node(start, home):
     assert sorted(row["endpoint"] for row in agent.usage()) == sorted(names)
 
 
+def test_two_endpoints_of_one_name_are_refused(home):
+    """Named or derived: before anything is made of them."""
+    home.mkdir()
+    (home / "config.toml").write_text('[[endpoints]]\ntask = "contract-key-fields"\n' * 2)
+    refused = serve(home)
+    assert refused.returncode == 2
+    assert "two of the endpoints are called ep_contract_kie (endpoint_twice)" in refused.stderr
+
+
 def test_an_empty_balance_is_402_until_it_is_topped_up(start):
     """Calls are refused before they run: typed, unmetered; money makes them run."""
     agent = start(PARETA_PLANE_BALANCE_USD="0")

@@ -32,7 +32,7 @@ class Facts:
     host: str
     port: int
     port_error: str | None
-    own_node_listens: bool
+    own_node_at: str | None
     clock_synchronized: bool | None
     clock_offset_s: float | None
     catalog_tasks: int | None
@@ -162,8 +162,8 @@ def disk(facts: Facts) -> Finding:
 
 def port(facts: Facts) -> Finding:
     where = f"{facts.host}:{facts.port}"
-    if facts.own_node_listens:
-        return Finding("port", "ok", f"this home's node listens on {where}")
+    if facts.own_node_at is not None:
+        return Finding("port", "ok", f"this home's node listens at {facts.own_node_at}")
     if facts.port_error is None:
         return Finding("port", "ok", f"{where} is free")
     return Finding(

@@ -60,7 +60,7 @@ async def read_facts(settings: Settings) -> Facts:
         host=settings.host,
         port=settings.port,
         port_error=None if node else _port_error(settings.host, settings.port),
-        own_node_listens=node,
+        own_node_at=node,
         clock_synchronized=_clock_synchronized(),
         clock_offset_s=plane[1],
         catalog_tasks=tasks,
@@ -130,12 +130,13 @@ async def _plane(url: str | None) -> tuple[str | None, float | None]:
         return str(error) or type(error).__name__, None
 
 
-async def _node(settings: Settings) -> bool:
-    """Whether this home's own node is up: then the port is rightly taken."""
+async def _node(settings: Settings) -> str | None:
+    """Where this home's own node listens, if it is up: then the port is rightly taken."""
     try:
-        return await ask(config.run_dir(settings.home) / "agent.sock", "GET", "/status") is not None
+        status = await ask(config.run_dir(settings.home) / "agent.sock", "GET", "/status")
     except HostError:
-        return False
+        return None
+    return status and str(status["base_url"])
 
 
 async def _catalog(settings: Settings) -> tuple[int | None, str | None]:
@@ -148,7 +149,7 @@ async def _catalog(settings: Settings) -> tuple[int | None, str | None]:
 def _free(path: Path) -> int | None:
     """Bytes free where `path` is, or where it would be made."""
     place = next((one for one in (path, *path.parents) if one.exists()), path)
-    if not os.access(place, os.W_OK):
+    if not place.is_dir() or not os.access(place, os.W_OK):
         return None
     try:
         return shutil.disk_usage(place).free

@@ -188,12 +188,17 @@ def _seed(settings: Settings, identity: Identity, catalog: Catalog) -> embedded.
     entries = settings.endpoints or (
         EndpointEntry(id=settings.endpoint, task=settings.task, alias=settings.alias),
     )
-    seeds = []
+    seeds: list[embedded.SeedEndpoint] = []
     for entry in entries:
         alias = find(catalog, entry.task, entry.alias).alias
+        name = entry.id or endpoint_id(alias.id)
+        if any(each.id == name for each in seeds):
+            raise ConfigError(
+                "endpoint_twice", f"two of the endpoints are called {name}", "give one of them another `id`"
+            )
         seeds.append(
             embedded.SeedEndpoint(
-                id=entry.id or endpoint_id(alias.id),
+                id=name,
                 task=entry.task,
                 alias=alias.id,
                 price=price_of(alias),

@@ -18,6 +18,7 @@ from pareta_agent.front.desk import Desk
 from pareta_agent.front.envelope import Problem
 from pareta_agent.front.messages import error_body
 from pareta_agent.front.passage import respond
+from pareta_agent.front.routes import INFERENCE
 
 # What Anthropic's SDKs ask for beside messages; they read a refusal in their own words only.
 UNSERVED_MESSAGES: Final = ("/v1/messages/count_tokens", "/v1/messages/batches")
@@ -57,6 +58,8 @@ def build(
         ("/v1/models", models),
     ):
         app.add_route(path, handler, methods=["GET"])
+    for _, target in INFERENCE:
+        app.add_route(target.decode(), _spelt_otherwise, methods=["POST"])
     for path in UNSERVED_MESSAGES:
         app.add_route(path, _unserved, methods=["POST"])
     for path, methods in passage.ROUTES:
@@ -92,8 +95,15 @@ def _json(body: object, status: int = 200) -> Response:
 
 
 async def _refused(_: Request, error: Exception) -> Response:
-    status = error.status_code if isinstance(error, HTTPException) else 500
-    return respond(Problem("method_not_allowed" if status == 405 else "route_not_found"))
+    assert isinstance(error, HTTPException)
+    refused = respond(Problem("method_not_allowed" if error.status_code == 405 else "route_not_found"))
+    refused.headers.update(error.headers or {})  # which methods a route does take
+    return refused
+
+
+async def _spelt_otherwise(_: Request) -> Response:
+    """What the table of inference does not have is none of it, but for the answer to another method."""
+    return respond(Problem("route_not_found"))
 
 
 async def _unserved(_: Request) -> Response:

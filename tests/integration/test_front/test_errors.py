@@ -274,7 +274,7 @@ async def test_a_value_the_engine_refuses_names_the_field(rig):
     [
         ("GET", "/", 404, "route_not_found"),
         ("GET", "/v1/nothing", 404, "route_not_found"),
-        ("GET", "/v1/chat/completions", 404, "route_not_found"),
+        ("GET", "/v1/chat/completions", 405, "method_not_allowed"),
         ("POST", "/v1/models", 405, "method_not_allowed"),
         ("POST", "/v1/load_lora_adapter", 404, "route_not_found"),
         ("GET", "/version", 404, "route_not_found"),
@@ -296,6 +296,8 @@ async def test_what_is_not_a_route_is_refused_in_the_envelope(rig, method, path,
     got, headers, answer = split(await rig.raw(request))
     assert (got, answer["error"]["code"]) == (status, code)
     assert headers["x-request-id"].startswith("req_")
+    allowed = {"/v1/models": {"GET", "HEAD"}, "/v1/chat/completions": {"POST"}}
+    assert set(headers.get("allow", "").split(", ")) == allowed.get(path, {""})
 
 
 async def test_models_lists_the_orgs_live_endpoints_only(rig):

@@ -60,6 +60,10 @@ def test_the_file_under_home_is_read_without_being_named(tmp_path):
         ('[engine]\npyton = "x"\n', "unknown key engine.pyton in {file} (did you mean engine.python?)"),
         ("port = 70000\n", "port = 70000 in {file}: Input should be less than or equal to 65535"),
         ("[[endpoints]]\nalias = 'a'\n", "endpoints.0.task"),
+        (
+            "[[endpoints]]\ntask = 't'\nid = 'a/../b'\n",
+            "endpoints.0.id = 'a/../b' in {file}: String should match",
+        ),
     ],
 )
 def test_a_wrong_file_is_refused_with_its_place_and_what_was_meant(tmp_path, text, said):
