@@ -123,7 +123,11 @@ class Channel:
                 break
             message = orjson.loads(memoryview(buffer)[start + _HEAD.size : end].tobytes())
             start = end
-            self._heard(message, [self._received.popleft() for _ in range(count)])
+            try:
+                self._heard(message, [self._received.popleft() for _ in range(count)])
+            except Exception as error:  # it is not to be heard again, and those behind it are
+                told = {"message": f"{message[0]} could not be done", "exception": error}
+                self._loop.call_exception_handler(told)
         del buffer[:start]
 
 
