@@ -45,7 +45,7 @@ def hear(listener: Listener, event: bytes, body: dict[str, Any]) -> bytes:
     if kind == "message_delta" and isinstance(delta, dict):
         listener.finish_reasons.append(_reason(delta))
         if isinstance(usage, dict):
-            listener.usage_seen, listener.tokens = True, tokens_of(usage)
+            listener.tokens = tokens_of(usage)
     return event
 
 

@@ -33,7 +33,6 @@ def hear(listener: Listener, event: bytes, body: dict[str, Any]) -> bytes:
         return b""
     if kind in _ENDS and isinstance(response, dict):
         listener.tokens = _tokens(response)
-        listener.usage_seen = listener.tokens is not None
         listener.finish_reasons += _reasons(response, listener.tokens)
         listener.done, listener.last = True, event
         return b""

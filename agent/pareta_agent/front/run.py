@@ -229,7 +229,6 @@ class Run:
             upstream_status=self._relay.status if self._relay else None,
             choices=self._ask.choices if self._caller.route.generates else 0,
             finish_reasons=self._finish_reasons,
-            usage_seen=self._tokens is not None,
             client_gone=self._caller.disconnected,
             **seen,
         )

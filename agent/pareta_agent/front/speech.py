@@ -38,7 +38,7 @@ def hear(listener: Listener, _event: bytes, body: dict[str, Any]) -> bytes:
         if isinstance(choice.get("finish_reason"), str):
             listener.finish_reasons.append(choice["finish_reason"])
     if isinstance(usage := body.get("usage"), dict):
-        listener.usage_seen, listener.tokens = True, tokens_of(usage)
+        listener.tokens = tokens_of(usage)
     listener.said += said
     listener.last = _done(listener.said, listener.tokens) + DONE_EVENT
     return _event_of({"type": "transcript.text.delta", "delta": said}) if said else b""

@@ -66,7 +66,7 @@ def hear_choices(listener: Listener, event: bytes, body: dict[str, Any]) -> byte
             listener.finish_reasons.append(reason)
     usage = body.get("usage")
     if isinstance(usage, dict):
-        listener.usage_seen, listener.tokens = True, tokens_of(usage)
+        listener.tokens = tokens_of(usage)
         if not listener.wants_usage:
             if not choices:
                 return b""
@@ -99,7 +99,6 @@ class Listener:
         "said",
         "template",
         "tokens",
-        "usage_seen",
         "wants_usage",
     )
 
@@ -108,7 +107,7 @@ class Listener:
         self._speech = speech
         self._rest = b""
         self.last, self.said = DONE_EVENT, ""
-        self.done = self.failed = self.usage_seen = False
+        self.done = self.failed = False
         self.finish_reasons: list[str] = []
         self.tokens: Tokens | None = None
         self.template: Template | None = None

@@ -25,7 +25,6 @@ class Facts(NamedTuple):
     ended: bool = False
     choices: int = 1
     finish_reasons: tuple[str, ...] = ()
-    usage_seen: bool = False
     error_event: bool = False
     client_gone: bool = False
     timed_out: bool = False

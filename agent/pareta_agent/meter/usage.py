@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
-
 from pareta_agent.meter.record import Tokens, UsageSource
 from pareta_agent.value import value
 
@@ -28,20 +26,8 @@ class Bounds:
     counts_output: bool = True
 
 
-def read_usage(document: bytes) -> Tokens | None:
-    """The token counts in a JSON document: a usage object itself, or one under `usage`, `response`, `message`.
-
-    None when there is none or it holds no counts; a negative or non-integer count reads as no usage at all.
-    """
-    try:
-        found = _usage_object(orjson.loads(document))
-    except orjson.JSONDecodeError:
-        return None
-    return tokens_of(found) if found is not None else None
-
-
 def tokens_of(usage: dict[str, Any]) -> Tokens | None:
-    """The counts of a parsed usage object; see `read_usage`."""
+    """The counts of a parsed usage object; a negative or non-integer count, or none at all, reads as no usage."""
     prompt_key, output_key = (
         ("prompt_tokens", "completion_tokens")
         if "prompt_tokens" in usage
@@ -92,16 +78,6 @@ def plausible(tokens: Tokens, bounds: Bounds) -> bool:
     if limit is None or (context is not None and context < limit):
         limit = context
     return ordered and input_fits and (limit is None or tokens.output <= answers * (limit + 1))
-
-
-def _usage_object(value: Any) -> dict[str, Any] | None:
-    if not isinstance(value, dict):
-        return None
-    for key in ("usage", "response", "message"):
-        if key in value:
-            inner = value[key]
-            return inner if key == "usage" and isinstance(inner, dict) else _usage_object(inner)
-    return value if "prompt_tokens" in value or "input_tokens" in value or "output_tokens" in value else None
 
 
 def _detail(usage: dict[str, Any], details: str, key: str) -> int | None:

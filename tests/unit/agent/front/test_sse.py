@@ -61,11 +61,11 @@ def test_text_that_looks_like_news_is_only_text():
     listener = Listener(wants_usage=False)
     tricky = content('data: [DONE] "usage":{} {"error":1} "finish_reason":"stop"')
     assert listener.feed(tricky) == tricky
-    assert (listener.done, listener.failed, listener.finish_reasons, listener.usage_seen) == (
+    assert (listener.done, listener.failed, listener.finish_reasons, listener.tokens) == (
         False,
         False,
         [],
-        False,
+        None,
     )
 
 
@@ -80,7 +80,7 @@ def test_nothing_counts_after_done():
     """Late events are dropped."""
     listener = Listener(wants_usage=True)
     assert listener.feed(DONE + content() + USAGE) == b""
-    assert listener.usage_seen is False
+    assert listener.tokens is None
 
 
 @pytest.mark.parametrize("data", [b": keep-alive\n\n", b"event: x\ndata: y\n\n", b"data: not json usage\n\n"])

@@ -9,7 +9,7 @@ import pytest
 from pareta_agent.meter.outcome import TABLE, Facts, debited, outcome
 from pareta_agent.meter.record import Outcome, UsageSource
 
-WHOLE = {"upstream_status": 200, "ended": True, "finish_reasons": ("stop",), "usage_seen": True}
+WHOLE = {"upstream_status": 200, "ended": True, "finish_reasons": ("stop",)}
 
 CASES = [
     ("whole answer", Facts(**WHOLE), Outcome.COMPLETED),
@@ -56,7 +56,7 @@ CASES = [
     ),
     ("client left midway", Facts(200, client_gone=True), Outcome.PARTIAL_CLIENT),
     ("client left an embedding", Facts(200, choices=0, client_gone=True), Outcome.PARTIAL_CLIENT),
-    ("cut after a finish", Facts(200, finish_reasons=("stop",), usage_seen=True), Outcome.FAILED_ENGINE),
+    ("cut after a finish", Facts(200, finish_reasons=("stop",)), Outcome.FAILED_ENGINE),
     ("cut midway", Facts(200), Outcome.FAILED_ENGINE),
     ("[DONE] without a finish", Facts(200, ended=True), Outcome.FAILED_ENGINE),
 ]
@@ -76,12 +76,12 @@ def test_every_row_decides_some_case() -> None:
 
 def test_the_table_is_total() -> None:
     """Any combination of facts has an outcome."""
-    flags = itertools.product([False, True], repeat=6)
+    flags = list(itertools.product([False, True], repeat=5))
     for status, choices, reasons in itertools.product(
         [None, 200, 404, 503], [0, 1, 2], [(), ("stop",), ("abort",)]
     ):
-        for ended, usage, error, gone, late, fault in flags:
-            assert outcome(Facts(status, ended, choices, reasons, usage, error, gone, late, fault)) in Outcome
+        for ended, error, gone, late, fault in flags:
+            assert outcome(Facts(status, ended, choices, reasons, error, gone, late, fault)) in Outcome
 
 
 @pytest.mark.parametrize("ended", Outcome)

@@ -2,54 +2,54 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from pareta_agent.meter.record import Tokens
-from pareta_agent.meter.usage import Bounds, judge, plausible, read_usage
+from pareta_agent.meter.usage import Bounds, judge, plausible, tokens_of
 
-SHAPES = {
+SHAPES: dict[str, tuple[dict[str, Any], Tokens | None]] = {
     "chat": (
-        (
-            b'{"id":"x","choices":[],"usage":{"prompt_tokens":37,"total_tokens":45,"completion_tokens":8,'
-            b'"prompt_tokens_details":{"cached_tokens":32},"completion_tokens_details":{"reasoning_tokens":3}}}'
-        ),
+        {
+            "prompt_tokens": 37,
+            "total_tokens": 45,
+            "completion_tokens": 8,
+            "prompt_tokens_details": {"cached_tokens": 32},
+            "completion_tokens_details": {"reasoning_tokens": 3},
+        },
         Tokens(37, 32, 8, 3),
     ),
-    "bare object": (b'{"prompt_tokens":1,"completion_tokens":2,"total_tokens":3}', Tokens(1, 0, 2, 0)),
     "null details": (
-        b'{"usage":{"prompt_tokens":5,"completion_tokens":0,"prompt_tokens_details":null}}',
+        {"prompt_tokens": 5, "completion_tokens": 0, "prompt_tokens_details": None},
         Tokens(5),
     ),
-    "embeddings": (
-        b'{"data":[],"usage":{"prompt_tokens":6,"total_tokens":6,"completion_tokens":0}}',
-        Tokens(6),
-    ),
+    "embeddings": ({"prompt_tokens": 6, "total_tokens": 6, "completion_tokens": 0}, Tokens(6)),
     "responses": (
-        (
-            b'{"type":"response.completed","response":{"usage":{"input_tokens":9,"input_tokens_details":'
-            b'{"cached_tokens":4},"output_tokens":7,"output_tokens_details":{"reasoning_tokens":2}}}}'
-        ),
+        {
+            "input_tokens": 9,
+            "input_tokens_details": {"cached_tokens": 4},
+            "output_tokens": 7,
+            "output_tokens_details": {"reasoning_tokens": 2},
+        },
         Tokens(9, 4, 7, 2),
     ),
     "messages": (
-        b'{"type":"message_start","message":{"usage":{"input_tokens":5,"output_tokens":0,"cache_read_input_tokens":16}}}',
+        {"input_tokens": 5, "output_tokens": 0, "cache_read_input_tokens": 16},
         Tokens(21, 16, 0, 0),
     ),
-    "message_delta": (b'{"type":"message_delta","usage":{"output_tokens":12}}', Tokens(0, 0, 12, 0)),
-    "no usage": (b'{"choices":[]}', None),
-    "usage null": (b'{"choices":[],"usage":null}', None),
-    "negative": (b'{"usage":{"prompt_tokens":-1,"completion_tokens":2}}', None),
-    "a float": (b'{"usage":{"prompt_tokens":1.5,"completion_tokens":2}}', None),
-    "a bool": (b'{"usage":{"prompt_tokens":true,"completion_tokens":2}}', None),
-    "a list": (b"[1]", None),
-    "not JSON": (b"{", None),
+    "message_delta": ({"output_tokens": 12}, Tokens(0, 0, 12, 0)),
+    "empty": ({}, None),
+    "negative": ({"prompt_tokens": -1, "completion_tokens": 2}, None),
+    "a float": ({"prompt_tokens": 1.5, "completion_tokens": 2}, None),
+    "a bool": ({"prompt_tokens": True, "completion_tokens": 2}, None),
 }
 
 
-@pytest.mark.parametrize(("document", "expected"), SHAPES.values(), ids=SHAPES.keys())
-def test_read_usage(document: bytes, expected: Tokens | None) -> None:
+@pytest.mark.parametrize(("usage", "expected"), SHAPES.values(), ids=SHAPES.keys())
+def test_tokens_of(usage: dict[str, Any], expected: Tokens | None) -> None:
     """Each shape gives its counts, with the cached part of the input included; anything odd gives none."""
-    assert read_usage(document) == expected
+    assert tokens_of(usage) == expected
 
 
 @pytest.mark.parametrize(
