@@ -9,6 +9,7 @@ import signal
 import socket
 import ssl
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import psutil
 import pytest
 from fakes.certificates import make_certificate
 from harness import Agent, fake_engine, processes_of
@@ -26,8 +28,10 @@ from pareta_agent import launch
 pytestmark = pytest.mark.slow
 
 ENDPOINT = "ep_contract_kie"
+FRONT = ["-P", "-m", "pareta_agent.front.worker"]
 SLOW = ("--slow-token", "0.01")
 Serve = Callable[..., Agent]
+Figures = Callable[..., None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +76,16 @@ async def call(session: aiohttp.ClientSession, url: str, *, stream: bool, tokens
 
 
 class Load:
-    """Callers over connections that they keep, and as many that open one for each call."""
+    """Callers over connections that they keep, and as many that open one for each call; two of them have streams
+    of `longest` tokens."""
 
-    def __init__(self, ready: dict[str, Any], key: str, trusted: Path | None = None) -> None:
+    def __init__(
+        self, ready: dict[str, Any], key: str, trusted: Path | None = None, longest: int = 12
+    ) -> None:
         self._context = ssl.create_default_context(cafile=trusted) if trusted else False
         self.seen: list[Seen] = []
         self._url, self._key = ready["base_url"] + "/chat/completions", key
-        self._stop = asyncio.Event()
+        self._stop, self._longest = asyncio.Event(), longest
         self._tasks = [asyncio.create_task(self._run(number)) for number in range(12)]
 
     async def _run(self, number: int) -> None:
@@ -88,7 +95,8 @@ class Load:
             connector=connector, headers=headers, timeout=aiohttp.ClientTimeout(total=120)
         ) as session:
             while not self._stop.is_set():
-                self.seen.append(await call(session, self._url, stream=number % 3 > 0))
+                tokens = self._longest if number % 6 == 1 else 12
+                self.seen.append(await call(session, self._url, stream=number % 3 > 0, tokens=tokens))
 
     async def end(self) -> list[Seen]:
         self._stop.set()
@@ -129,9 +137,101 @@ async def test_upgrades_under_load_are_not_seen(serve: Serve, home: Path, times:
     await asyncio.to_thread(check, agent, seen)
 
 
-@pytest.mark.parametrize("moment", ["handover_begun", "port_opened", "registered"])
-async def test_a_successor_that_dies_half_way_is_not_missed(serve: Serve, home: Path, moment: str) -> None:
-    """kill -9 after it was given the spool, after it has opened it, under its own epoch: the first one goes on."""
+def fronts(workers: int) -> tuple[str, str]:
+    return "--front-workers", str(workers)
+
+
+def workers_of(agent: Agent) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = agent.status()["front_workers"]
+    return found
+
+
+@pytest.mark.parametrize(("before", "after"), [(0, 2), (2, 2), (2, 0)])
+async def test_callers_change_hands_between_fronts(serve: Serve, home: Path, before: int, after: int) -> None:
+    """From workers or none to workers or none, under streams and documents: nothing fails, and whoever is there now
+    is called."""
+    agent = serve(*fronts(before))
+    ready = await asyncio.to_thread(agent.ready)
+    load, engine = Load(ready, ready["api_key"], longest=300), _engine(home)
+    await asyncio.sleep(0.3)
+    successor = serve("--upgrade", *fronts(after))
+    again = await asyncio.to_thread(successor.ready)
+    assert again["base_url"] == ready["base_url"]
+    assert await asyncio.to_thread(agent.process.wait, 120) == 0
+    workers = await asyncio.to_thread(workers_of, successor)
+    async with asyncio.timeout(120):
+        while not all(each["connections"] for each in workers):
+            await asyncio.sleep(0.05)
+            workers = await asyncio.to_thread(workers_of, successor)
+    assert [each["restarts"] for each in workers] == [0] * after
+    await asyncio.sleep(0.3)
+    seen = await load.end()
+    assert _engine(home) == engine
+    await asyncio.to_thread(check, successor, seen)
+
+
+async def test_workers_that_die_in_an_upgrade_lose_only_what_they_had(serve: Serve, figures: Figures) -> None:
+    """kill -9 of one before the callers change hands, of the other one after it, then of a new one: what they had is
+    recorded as crashed and costs nothing, everything else goes on and is recorded once."""
+    agent = serve(*fronts(2))
+    ready = await asyncio.to_thread(agent.ready)
+    first, second = [each["pid"] for each in await asyncio.to_thread(workers_of, agent)]
+    load = Load(ready, ready["api_key"], longest=300)
+    async with asyncio.timeout(120):
+        while not all(each["open"] for each in await asyncio.to_thread(workers_of, agent)):
+            await asyncio.sleep(0.01)
+    successor = serve("--upgrade", *fronts(2))
+    await asyncio.to_thread(agent.wait_for, "handover_begun")
+    os.kill(first, signal.SIGKILL)
+    await asyncio.to_thread(agent.wait_for, "front_worker_ended")
+    await asyncio.to_thread(agent.wait_for, "handed_over")
+    os.kill(second, signal.SIGKILL)
+    await asyncio.to_thread(agent.wait_for, "front_worker_ended")
+    assert await asyncio.to_thread(agent.process.wait, 120) == 0
+    left = await asyncio.to_thread(successor.wait_for, "predecessor_left")
+    assert (left["clean"], left["crashed"]) == (True, 0)
+    os.kill((await asyncio.to_thread(workers_of, successor))[0]["pid"], signal.SIGKILL)
+    async with asyncio.timeout(120):
+        while [each["restarts"] for each in await asyncio.to_thread(workers_of, successor)] != [1, 0]:
+            await asyncio.sleep(0.05)
+    later = len(load.seen) + 40
+    async with asyncio.timeout(120):
+        while len(load.seen) < later:
+            await asyncio.sleep(0.05)
+    seen = await load.end()
+    await asyncio.to_thread(successor.command, "spool", "flush")
+    rows = await asyncio.to_thread(successor.usage)
+    by_id = {row["request_id"]: row for row in rows}
+    whole = [each for each in seen if not each.error]
+    assert {by_id[each.request_id]["outcome"] for each in whole} == {"completed"}
+    assert all(by_id[each.request_id]["output_tokens"] == each.tokens for each in whole)
+    outcomes = Counter(row["outcome"] for row in rows)
+    assert outcomes.keys() == {"completed", "agent_crash"}
+    assert {row["debit_micro_usd"] for row in rows if row["outcome"] == "agent_crash"} == {0}
+    spool = (await asyncio.to_thread(successor.status))["spool"]
+    assert spool["open"] == 0
+    figures([str(each.request_id) for each in whole], [row["request_id"] for row in rows])
+
+
+def hang_a_worker(agent: Agent) -> None:
+    """Its workers start; one never comes up, and the other one has time to."""
+    main, deadline = psutil.Process(agent.process.pid), time.monotonic() + 120
+    while len(found := [each for each in main.children() if each.cmdline()[1:] == FRONT]) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    found[0].suspend()
+    time.sleep(3.0)
+
+
+@pytest.mark.parametrize(
+    ("moment", "workers"),
+    [("handover_begun", 0), ("port_opened", 0), ("registered", 0), ("workers", 2)],
+)
+async def test_a_successor_that_dies_half_way_is_not_missed(
+    serve: Serve, home: Path, moment: str, workers: int
+) -> None:
+    """kill -9 after it was given the spool, after it has opened it, under its own epoch, when one of its workers is up
+    and the other is not: the first one goes on."""
     slow = (
         "--slow-token",
         "0.25",
@@ -141,13 +241,16 @@ async def test_a_successor_that_dies_half_way_is_not_missed(serve: Serve, home: 
     load = Load(ready, ready["api_key"])
     engine = _engine(home)
     await asyncio.sleep(0.3)
-    successor = serve("--upgrade", engine=slow)
-    await asyncio.to_thread((agent if moment == "handover_begun" else successor).wait_for, moment)
+    successor = serve("--upgrade", *fronts(workers), engine=slow)
+    if moment == "workers":
+        await asyncio.to_thread(hang_a_worker, successor)
+    else:
+        await asyncio.to_thread((agent if moment == "handover_begun" else successor).wait_for, moment)
     successor.kill()
     await asyncio.to_thread(agent.wait_for, "handover_failed")
     await asyncio.to_thread(agent.wait_for, "registered")
     await asyncio.sleep(0.5)
-    successor = serve("--upgrade", engine=slow)
+    successor = serve("--upgrade", *fronts(workers), engine=slow)
     await asyncio.to_thread(successor.ready)
     assert await asyncio.to_thread(agent.process.wait, 120) == 0
     seen = await load.end()
@@ -180,16 +283,19 @@ async def test_what_a_killed_agent_had_still_open_ends_as_a_crash(serve: Serve) 
     }
 
 
-async def test_an_upgrade_under_tls_is_not_seen(serve: Serve, home: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [0, 2])
+async def test_an_upgrade_under_tls_is_not_seen(
+    serve: Serve, home: Path, tmp_path: Path, workers: int
+) -> None:
     """A connection that is encrypted ends after its next answer, and the next one meets the new agent."""
     made = make_certificate(tmp_path)
     files = {"PARETA_FRONT_TLS_CERT_FILE": str(made.pem), "PARETA_FRONT_TLS_KEY_FILE": str(made.key)}
-    agent = serve(**files)
+    agent = serve(*fronts(workers), **files)
     ready = await asyncio.to_thread(agent.ready)
     assert ready["base_url"].startswith("https://")
     load, engine = Load(ready, ready["api_key"], made.pem), _engine(home)
     await asyncio.sleep(0.3)
-    successor = serve("--upgrade", **files)
+    successor = serve("--upgrade", *fronts(workers), **files)
     await asyncio.to_thread(successor.ready)
     assert await asyncio.to_thread(agent.process.wait, 120) == 0
     seen = await load.end()

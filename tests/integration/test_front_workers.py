@@ -168,19 +168,6 @@ async def test_a_revoked_key_is_unknown_to_both_within_a_heartbeat(node: Node) -
     assert {each.status for each in await node.calls(20, made["api_key"], max_tokens=1)} == {401}
 
 
-async def test_an_upgrade_is_refused_on_both_sides(node: Node) -> None:
-    """By the agent that would take over, where it has workers; by the one that runs, where that has. It goes on."""
-    upgrade = ("serve", "--upgrade", "--json", "--port", "0")
-    with_workers = await asyncio.to_thread(node.agent.command, *upgrade, "--front-workers", "2")
-    without = await asyncio.to_thread(node.agent.command, *upgrade)
-    assert with_workers.returncode != 0
-    assert "upgrade_unsupported" in with_workers.stderr
-    assert without.returncode != 0
-    assert "upgrade_refused" in without.stderr
-    assert "its front has workers" in without.stderr
-    assert {each.whole for each in await node.calls(8)} == {True}
-
-
 async def test_a_new_certificate_is_shown_by_both(node: Node) -> None:
     """To every new connection, without a restart; a stream that is open goes on."""
     context, port = node.trusting, int(node.ready["base_url"].split(":")[2].split("/")[0])

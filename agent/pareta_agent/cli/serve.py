@@ -83,18 +83,7 @@ def command(
         "log_level": log_level,
     }
     settings, warnings = config.load(flags, config_file)
-    if upgrade:
-        _check_upgrade(settings)
     raise typer.Exit(uvloop.run(_serve(settings, warnings, json_lines, upgrade)))
-
-
-def _check_upgrade(settings: Settings) -> None:
-    if settings.front.workers:
-        raise ConfigError(
-            "upgrade_unsupported",
-            "an agent with front workers does not take over from another one",
-            "stop the running agent and start anew, or set front.workers to 0",
-        )
 
 
 async def _serve(settings: Settings, warnings: list[str], json_lines: bool, upgrade: bool) -> int:

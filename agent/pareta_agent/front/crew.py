@@ -1,4 +1,4 @@
-"""The workers of a front: started, replaced where they end, told what they must know, drained and ended together.
+"""The workers of a front: started, replaced where they end, told what they must know, drained or handed over, ended.
 
 The main process keeps every listening socket, so that what waits in the queue of a worker that ended is answered by
 the next one.
@@ -62,7 +62,7 @@ class Crew:
         self._tunnel, self._listen = tunnel, listen
         self._seats: list[Seat] = []
         self._tasks: list[asyncio.Task[None]] = []
-        self._leaving = False
+        self._listening = self._leaving = False
         desk.deps.keys.listen(lambda revision: self._say("revise", revision))
 
     @property
@@ -95,14 +95,28 @@ class Crew:
         ]
 
     async def start(self, listeners: list[socket.socket]) -> None:
-        """Returns once each worker is up, or was given time enough."""
+        """All listen, on at least one socket each, once each is up or was given time enough: until then none of them
+        has a caller, so that another agent of this home may go on in this one's place."""
         loop = asyncio.get_running_loop()
-        for number in range(self._size):
-            mine = listeners[number :: self._size] or [listeners[number % len(listeners)].dup()]
-            self._seats.append(Seat(number, mine))
+        self._seats = [Seat(number, listeners[number :: self._size]) for number in range(self._size)]
         self._tasks = [loop.create_task(self._keep(seat)) for seat in self._seats]
         self._tasks.append(loop.create_task(self._show()))
         await asyncio.wait({loop.create_task(seat.tried.wait()) for seat in self._seats}, timeout=BEGIN_S)
+        self._listening = True
+        for hand in self._up():
+            hand.say("listen")
+
+    def welcome(self, sock: socket.socket) -> bool:
+        """Gives a connection to one of the workers; False where there is none for it."""
+        if self._leaving or not (hands := self._up()):
+            return False
+        random.choice(hands).say("connection", descriptors=[sock.detach()])
+        return True
+
+    async def move(self) -> bool:
+        """The workers listen no more and give away what they can; whether they have nothing left. None is replaced."""
+        self._leaving = True
+        return all(await self._ask("move", deadline_s=GRACE_S))
 
     def reread(self) -> None:
         self._say("reread")
@@ -119,12 +133,12 @@ class Crew:
 
     async def stop(self) -> None:
         self._leaving = True
-        self._say("stop")
-        for seat in self._seats:
-            await self._end(seat)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._say("stop")
+        for seat in self._seats:
+            await self._end(seat)
         for seat in self._seats:
             for listener in seat.listeners:
                 listener.close()
@@ -159,6 +173,8 @@ class Crew:
 
     async def _sit(self, seat: Seat) -> str:
         """One worker, from its start to its end; the reason of that."""
+        if self._leaving:
+            return "nobody is wanted any more"
         try:
             await self._fill(seat)
         except OSError as error:  # no descriptor, no memory, no interpreter: all of that may come back
@@ -168,9 +184,8 @@ class Crew:
             self._desk.deps.emit(Event("front_worker_not_started", "error", fields))
             return reason
         await seat.ended.wait()
-        if not self._leaving:
-            assert seat.process is not None
-            status = await seat.process.wait()
+        assert seat.process is not None
+        if status := await seat.process.wait():
             fields = {"worker": seat.number, "pid": seat.process.pid, "status": status}
             self._desk.deps.emit(Event("front_worker_ended", "error", fields))
         return "it ended"
@@ -200,6 +215,8 @@ class Crew:
         gone.cancel()
         if not hand.up.is_set():
             await seat.process.kill_group()
+        elif self._listening and not self._leaving:
+            hand.say("listen")
         seat.tried.set()
         self._count_up()
 
@@ -245,8 +262,10 @@ class Crew:
                 seat.hand.say(*message)
 
     async def _ask(self, kind: str, *said: Any, deadline_s: float) -> list[Any]:
-        hands = [seat.up for seat in self._seats if seat.up]
-        return await asyncio.gather(*(h.ask(kind, *said, deadline_s=deadline_s) for h in hands if h))
+        return await asyncio.gather(*(h.ask(kind, *said, deadline_s=deadline_s) for h in self._up()))
+
+    def _up(self) -> list[Hand]:
+        return [hand for seat in self._seats if (hand := seat.up)]
 
 
 def _told_to_listen(seat: Seat, listener: socket.socket) -> bool:

@@ -120,7 +120,7 @@ class Front:
         self._deps.metrics.set("pareta_ready", 0 if self._not_ready() else 1)
 
     async def start(self, *socks: socket.socket) -> None:
-        """Listens; returns once connections are taken."""
+        """Listens, with workers on at least one socket for each; returns once connections are taken."""
         loop = asyncio.get_running_loop()
         serving = loop.create_task(self._server.serve(sockets=[] if self._crew else list(socks)))
         up = loop.create_task(self._server.up.wait())
@@ -158,29 +158,32 @@ class Front:
 
         Returns when none is open here. A connection that cannot be given away (TLS) ends after its answer.
         """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(deadline_s):
+                while True:
+                    if await self.move(take):
+                        break
+                    await asyncio.sleep(MOVE_S)
+        return await self.drain(0.0)
+
+    async def move(self, take: Callable[[socket.socket], None]) -> bool:
+        """One look of `pass_on`: whether every connection is gone, but those that must stay and that nobody asks on.
+        Their last answer did not say that it was the last, so that the next request may be on its way for a while."""
         self._desk.heir = take
         for server in self._server.servers:
             server.close()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(deadline_s):
-                await self._all_moved()
-        return await self.drain(0.0)
-
-    async def _all_moved(self) -> None:
-        """Until every connection is gone, but those that must stay and that nobody asks on: their last answer did not
-        say that it was the last, so that the next request may be on its way for a while."""
-        while True:
-            before_s = self._deps.clock.mono_s() - UNASKED_S
-            connections = [c for c in self._server.server_state.connections if isinstance(c, FrontProtocol)]
-            for connection in connections:
-                connection.move()
-            if all(c.between and c.stays and (c.idle_since_s or 0.0) < before_s for c in connections):
-                return
-            await asyncio.sleep(MOVE_S)
+        gone_there = await self._crew.move() if self._crew else True
+        before_s = self._deps.clock.mono_s() - UNASKED_S
+        connections = [c for c in self._server.server_state.connections if isinstance(c, FrontProtocol)]
+        for connection in connections:
+            connection.move()
+        gone = all(c.between and c.stays and (c.idle_since_s or 0.0) < before_s for c in connections)
+        return gone and gone_there and not self._welcomes
 
     def welcome(self, sock: socket.socket) -> None:
         """Serves a connection that another agent of this home had accepted."""
-        self._take(sock, None)
+        if self._crew is None or not self._crew.welcome(sock):
+            self._take(sock, None)
 
     def _tunnel(self, sock: socket.socket) -> None:
         self._take(sock, "https" if self._certificate else "http")

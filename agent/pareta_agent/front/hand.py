@@ -37,7 +37,7 @@ class Hand:
         tunnel: Welcome,
         ended: Callable[[], None],
     ) -> None:
-        self._desk, self._tunnel, self._ended = desk, tunnel, ended
+        self._desk, self._ended = desk, ended
         self._channel = Channel(sock, self._hear, self._lost)
         self._waiting: dict[str, Applied] = {}
         self._open: dict[str, Ticket] = {}
@@ -60,6 +60,8 @@ class Hand:
             "counted": desk.deps.metrics.add,
             "event": self._event,
             "answer": self._answer,
+            "tunnel": tunnel,
+            "connection": self._connection,
             "up": self.up.set,
         }
 
@@ -111,10 +113,11 @@ class Hand:
 
     def _hear(self, message: list[Any], descriptors: Sequence[int]) -> None:
         kind, *said = message
-        if descriptors:
-            self._tunnel(socket.socket(fileno=descriptors[0]))
-        else:
-            self._heard[kind](*said)
+        self._heard[kind](*said, *(socket.socket(fileno=each) for each in descriptors))
+
+    def _connection(self, sock: socket.socket) -> None:
+        assert self._desk.heir is not None
+        self._desk.heir(sock)
 
     def _withdraw(self, request_id: str) -> None:
         if (applied := self._waiting.pop(request_id, None)) is not None:

@@ -252,8 +252,8 @@ class FrontProtocol(HttpToolsProtocol):
 
     @property
     def stays(self) -> bool:
-        """What is encrypted cannot change hands."""
-        return self.transport.get_extra_info("ssl_object") is not None
+        """What is encrypted cannot change hands, and what is a worker's has no caller."""
+        return bool(self.tunnel_of) or self.transport.get_extra_info("ssl_object") is not None
 
     def move(self) -> None:
         """Gives the connection to the agent that takes over, if it is between two requests."""

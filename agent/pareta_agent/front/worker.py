@@ -60,6 +60,7 @@ class Worker:
         self._tasks: set[asyncio.Task[None]] = set()
         self._over = asyncio.Event()
         self._front: Front
+        self._listeners: list[socket.socket]
 
     async def run(self) -> None:
         while not self._over.is_set():
@@ -80,7 +81,11 @@ class Worker:
             case "begin":
                 self._do(self._begin(said[0], socks))
             case "listen":
-                self._do(self._front.listen(*socks))
+                self._do(self._listen(*socks))
+            case "connection":
+                self._front.welcome(*socks)
+            case "move":
+                self._do(self._move(*said))
             case "revise":
                 self._keys.revise(said[0])
             case "reread":
@@ -118,8 +123,20 @@ class Worker:
         certificate = Certificate(*(Path(each) for each in files)) if files else None
         others = Tunnel(self._tunnel)
         self._front = Front(FrontSettings(**settings), deps, certificate, books=self._books, others=others)
-        await self._front.start(*socks)
+        await self._front.start()
+        self._listeners = socks
         self._channel.send("up")
+
+    async def _listen(self, *more: socket.socket) -> None:
+        """On what it was given at its beginning, and on what came with the word."""
+        socks, self._listeners = [*self._listeners, *more], []
+        await self._front.listen(*socks)
+
+    async def _move(self, number: int) -> None:
+        self._channel.send("answer", number, await self._front.move(self._give_away))
+
+    def _give_away(self, sock: socket.socket) -> None:
+        self._channel.send("connection", descriptors=[sock.detach()])
 
     async def _drain(self, number: int, deadline_s: float) -> None:
         self._channel.send("answer", number, await self._front.drain(deadline_s))

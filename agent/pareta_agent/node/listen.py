@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from pareta_agent.errors import HostError
 
@@ -12,20 +12,34 @@ BACKLOG = 2048
 
 
 def listen(host: str, port: int, size: int = 1) -> list[socket.socket]:
-    """As many listening TCP sockets on one port, among which the kernel deals connections out; port 0 picks a free one.
+    """As many TCP sockets on one port, among which the kernel deals connections out; port 0 picks a free one.
+    The first listens, the others once they are served from.
 
     Raises HostError: port_taken, port_refused, host_unknown.
     """
-    first = _one(host, port, size > 1)
+    first = _first(host, port)
     try:
-        return [first, *(_one(host, first.getsockname()[1], True, first) for _ in range(size - 1))]
+        return widen([first], size)
     except HostError:
         first.close()
         raise
 
 
-def _one(host: str, port: int, shared: bool, beside: socket.socket | None = None) -> socket.socket:
-    """The first one is bound alone, so that a port which another agent shares with its own is seen to be taken."""
+def widen(socks: Sequence[socket.socket], size: int) -> list[socket.socket]:
+    """At least `size` sockets on the port of `socks`. Those that are added are bound, and listen once they are served
+    from: what waits at one ends with the process that alone has it. Raises HostError port_taken, port_refused."""
+    added: list[socket.socket] = []
+    try:
+        while len(socks) + len(added) < size:
+            added.append(_beside(socks[0]))
+    except HostError:
+        close(added)
+        raise
+    return [*socks, *added]
+
+
+def _first(host: str, port: int) -> socket.socket:
+    """It is bound alone, so that a port which another agent shares with its own is seen to be taken."""
     try:
         family, kind, proto, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -37,12 +51,23 @@ def _one(host: str, port: int, shared: bool, beside: socket.socket | None = None
     sock = socket.socket(family, kind, proto)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if beside is not None:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind(address)
-        if shared:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise _refusal(host, port, error) from None
+    sock.setblocking(False)
+    return sock
+
+
+def _beside(first: socket.socket) -> socket.socket:
+    host, port, *_ = first.getsockname()
+    sock = socket.socket(first.family, first.type, first.proto)
+    try:
+        for each in (first, sock):
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(first.getsockname())
     except OSError as error:
         sock.close()
         raise _refusal(host, port, error) from None

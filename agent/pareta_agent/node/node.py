@@ -24,7 +24,7 @@ from pareta_agent.node.admin import Admin
 from pareta_agent.node.elder import FILE, Elder
 from pareta_agent.node.identity import Identity
 from pareta_agent.node.line import Door
-from pareta_agent.node.listen import close, listen, url_host
+from pareta_agent.node.listen import close, listen, url_host, widen
 from pareta_agent.node.loops import Loops
 from pareta_agent.node.ready import PlaneAddress, Ready
 from pareta_agent.node.rooms import Rooms
@@ -121,7 +121,7 @@ class Node:
             return listen(self._settings.host, wanted, size)
         given = await self._elder.take()
         if wanted in (0, given[0].getsockname()[1]):
-            return given
+            return widen(given, size)
         close(given)
         return listen(self._settings.host, wanted, size)
 

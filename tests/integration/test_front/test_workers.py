@@ -7,7 +7,7 @@ import os
 import resource
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import AsyncExitStack, contextmanager, nullcontext, suppress
 from typing import Any
 
 import orjson
@@ -64,6 +64,35 @@ async def test_calls_of_all_workers_are_counted_once(rig: Any) -> None:
         == done
     )
     await rig.until(lambda: dict(rig.front.loads()) == {})
+
+
+async def test_idle_connections_change_hands(start_rig: Any) -> None:
+    """From the workers of one front to those of another: each is asked on as if nothing had been."""
+    rig, heir = await start_rig(), await start_rig()
+    await rig.engine()
+    heir.endpoints.update(rig.endpoints)
+    request = rig.post(BODY).replace(b"connection: close\r\n", b"")
+    async with asyncio.timeout(120), AsyncExitStack() as stack:
+        callers = [await asyncio.open_connection("127.0.0.1", rig.port) for _ in range(24)]
+        for _, writer in callers:
+            stack.callback(writer.close)
+        assert [await ask(*caller, request) for caller in callers] == [200] * 24
+        assert all(each["connections"] for each in rig.front.workers())
+        assert await rig.front.pass_on(heir.front.welcome, 120.0) == 0
+        assert [await ask(*caller, request) for caller in callers] == [200] * 24
+        connections = [each["connections"] for each in heir.front.workers()]
+    assert sum(connections) == 24
+    assert all(connections)
+    assert (len(rig.spool.records), len(heir.spool.records)) == (24, 24)
+
+
+async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> int:
+    """Asks on a connection that stays; the status of an answer that came whole."""
+    writer.write(request)
+    head = await reader.readuntil(b"\r\n\r\n")
+    fields = dict(line.split(b": ", 1) for line in head.lower().split(b"\r\n")[1:] if line)
+    await reader.readexactly(int(fields[b"content-length"]))
+    return int(head.split(b" ")[1])
 
 
 async def test_one_who_does_not_read_is_alone_in_it(rig: Any) -> None:

@@ -1,11 +1,13 @@
 """The port: free, taken, or not ours to take."""
 
+import select
 import socket
+from contextlib import ExitStack
 
 import pytest
 
 from pareta_agent.errors import HostError
-from pareta_agent.node.listen import listen, url_host
+from pareta_agent.node.listen import listen, url_host, widen
 
 
 def test_port_zero_picks_a_free_port():
@@ -40,6 +42,29 @@ def test_several_listeners_share_a_port_with_nobody_else():
     finally:
         for sock in socks:
             sock.close()
+
+
+def test_a_port_is_widened_without_a_caller_lost():
+    """Who waits goes on waiting, all queue where somebody listens, and what was added gets its part once it does."""
+    port = listen("127.0.0.1", 0)
+    address = port[0].getsockname()
+    with ExitStack() as stack:
+        calls = [stack.enter_context(socket.create_connection(address)) for _ in range(8)]
+        first, second = [stack.enter_context(each) for each in widen(port, 2)]
+        assert first is port[0]
+        assert widen([first, second], 1) == [first, second]
+        calls += [stack.enter_context(socket.create_connection(address)) for _ in range(8)]
+        for _ in calls:
+            assert select.select([first], [], [], 120)[0]
+            stack.enter_context(first.accept()[0])
+        second.listen()
+        ready: list[socket.socket] = []
+        while second not in ready:
+            stack.enter_context(socket.create_connection(address))
+            ready = select.select([first, second], [], [], 120)[0]
+        with pytest.raises(HostError) as caught:
+            listen("127.0.0.1", address[1])
+        assert caught.value.code == "port_taken"
 
 
 def test_an_address_that_is_not_ours_is_refused():
