@@ -75,6 +75,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     p.add_argument("--pipeline-parallel-size", type=int, default=1)
     p.add_argument("--least-stages", type=int, default=1, help="out of memory with fewer pipeline stages")
     p.add_argument("--freeze", action="store_true", help="take requests, answer health only")
+    p.add_argument("--freeze-when", type=Path, default=None, help="the same while this file is there")
     p.add_argument("--health", type=int, default=200, help="status of /health")
     p.add_argument("--hang-up-next", action="store_true", help="close instead of the next answer")
     p.add_argument("--die-of", default=None, help="crash (exit 0) at a request that holds this word")
@@ -204,7 +205,7 @@ class Connection(asyncio.Protocol):
             self.send_json(404, {"detail": "Not Found"})
         elif self.engine.stopping.is_set():
             self.send_json(500, error_body(500, "Engine is shutting down", flags))
-        elif not flags.freeze:
+        elif not (flags.freeze or (flags.freeze_when and flags.freeze_when.exists())):
             self.infer(path, body)
 
     def infer(self, path: str, body: bytes) -> None:

@@ -147,17 +147,35 @@ async def test_dead_pid_is_not_adopted(adopting: EngineSettings) -> None:
 
 async def test_frozen_engine_with_requests_is_ended(tmp_path: Path) -> None:
     """Health says 200, tokens stand still, the front holds a request: ended within the limit, started anew."""
-    held = 1
-    made = room(settings(tmp_path, progress_s=0.6, idle_canary_s=3600.0))
+    held, frozen = 1, tmp_path / "frozen"
+    flags = ("--freeze-when", str(frozen))
+    made = room(settings(tmp_path, flags, progress_s=0.6, idle_canary_s=3600.0))
     made.fleet.watch(lambda name: held if name == "ep_x/0" else 0)
     await made.fleet.want(spec())
     await made.until(lambda view: view.status == "live")
+    frozen.touch()
     await made.until(lambda view: view.status == "deploying")
     held = 0
+    frozen.unlink()
     await made.until(lambda view: view.status == "live")
     assert made.events("engine_ended")[0].fields["code"] == "engine_stalled"
     await made.fleet.close(1)
     assert made.left_behind() == ([], [])
+    shutil.rmtree(made.settings.run_dir, ignore_errors=True)
+
+
+async def test_a_caller_who_does_not_read_does_not_end_its_engine(tmp_path: Path) -> None:
+    """The front holds a request and moves no token for longer than the limit, but the engine answers when asked."""
+    made = room(settings(tmp_path, progress_s=10.0, idle_canary_s=3600.0))
+    made.fleet.watch(lambda name: int(name == "ep_x/0"))
+    await made.fleet.want(spec())
+    await made.until(lambda view: view.status == "live")
+    before = len(made.events("canary_answered"))
+    async with asyncio.timeout(120):
+        while len(made.events("canary_answered")) < before + 2:
+            await asyncio.sleep(0.05)
+            assert made.events("engine_ended") == []
+    await made.fleet.close(1)
     shutil.rmtree(made.settings.run_dir, ignore_errors=True)
 
 

@@ -41,8 +41,9 @@ class EngineSettings:
 
     `python` is the engine's interpreter; `command` replaces `python -m vllm…` by a program that takes the same
     arguments. `drain_s` is what a request may still take once a stop was asked for. `threads` None: by its share
-    of the cores. An engine that holds requests and makes no token for `progress_s` is ended; an idle one is asked its
-    canary every `idle_canary_s`. `adopt`: healthy engines that outlived their agent are taken over, else removed.
+    of the cores. An engine that holds requests and makes no token for `progress_s`, not even for its canary, is
+    ended; an idle one is asked its canary every `idle_canary_s`. `adopt`: healthy engines that outlived their agent
+    are taken over, else removed.
     `standby` is how many warm interpreters wait for the next start (about 500 MB each; 0: none), with
     `standby_untried` also for engines and devices with which that was not tried: to try it. `read_ahead`: weights
     are read into the page cache while the engine imports.

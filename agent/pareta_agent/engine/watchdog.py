@@ -1,7 +1,8 @@
 """Is a serving engine still moving? Health answers 200 over a frozen core, so tokens are what is watched.
 
 With requests in flight its token counters must move within a limit; idle, a canary is asked now and then. Work
-that moves slowly is never cut.
+that moves slowly is never cut. Where tokens stand still because a caller does not read what is there, a canary moves
+them, so it is asked at half of the limit.
 """
 
 from __future__ import annotations
@@ -84,7 +85,8 @@ class Watchdog:
                 await self._clock.sleep(max(0.1, min(5.0, limit_s / 6)))
                 seen = counters(await probe.metrics(self._place.socket, min(_READ_TIMEOUT_S, limit_s)))
                 busy = self._in_flight(self._place.name) > 0
-                if verdict := self._canary_verdict(idle=not busy):
+                still_s = self._clock.mono_s() - progress.moved_s
+                if verdict := self._canary_verdict(idle=not busy, doubted=busy and still_s > limit_s / 2):
                     return Event.FAILED, verdict
                 if progress.hangs(self._clock.mono_s(), seen, pending=busy or self._canary is not None):
                     return Event.HUNG, verdicts.of_stall(limit_s)
@@ -92,11 +94,11 @@ class Watchdog:
             if self._canary:
                 self._canary.cancel()
 
-    def _canary_verdict(self, *, idle: bool) -> Verdict | None:
+    def _canary_verdict(self, *, idle: bool, doubted: bool) -> Verdict | None:
         """Asks when it is time to; a wrong answer counts when it is repeated, silence is judged by progress."""
         if self._canary is None:
             due = self._clock.mono_s() - self._asked_s >= self._settings.idle_canary_s
-            if idle and due and self._settings.canary and self._spec.canaries:
+            if (doubted or (idle and due)) and self._settings.canary and self._spec.canaries:
                 self._asked_s = self._clock.mono_s()
                 ask = probe.ask(
                     self._place.socket,
