@@ -287,7 +287,6 @@ def _serialise(engine: Engine) -> None:
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        if (
-            connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT"
-        ):  # a read locks nobody out
+        # A read locks nobody out.
+        if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
             connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -59,6 +59,10 @@ def test_the_file_under_home_is_read_without_being_named(tmp_path):
         ("prot = 1\n", "unknown key prot in {file} (did you mean port?)"),
         ('[engine]\npyton = "x"\n', "unknown key engine.pyton in {file} (did you mean engine.python?)"),
         ("port = 70000\n", "port = 70000 in {file}: Input should be less than or equal to 65535"),
+        (
+            "[engine]\nidle_sleep_s = inf\n",
+            "engine.idle_sleep_s = inf in {file}: Input should be a finite number",
+        ),
         ("[[endpoints]]\nalias = 'a'\n", "endpoints.0.task"),
         (
             "[[endpoints]]\ntask = 't'\nid = 'a/../b'\n",
