@@ -62,12 +62,13 @@ def find(model: str, grant: KeyGrant, fleet: FleetView) -> EndpointView | Proble
 
 
 def worst_case(ask: Ask, endpoint: EndpointView, price: Price | None) -> int:
-    """What the request may cost at most, in micro-USD: no text has more tokens than bytes."""
+    """What the request may cost at most, in micro-USD: no text has more tokens than bytes, media have any number."""
     if price is None:
         return 0
     context = endpoint.max_model_len or DEFAULT_CONTEXT_TOKENS
     task_bytes = len((endpoint.system_prompt or "").encode())
-    prompt_tokens = min(ask.body_bytes + task_bytes * ask.prompts, context * ask.prompts)
+    whole = context * ask.prompts
+    prompt_tokens = whole if ask.media else min(ask.body_bytes + task_bytes * ask.prompts, whole)
     output_tokens = min(ask.max_tokens or context, context) * ask.choices if ask.generates else 0
     return estimate_micro_usd(price, prompt_tokens, output_tokens)
 

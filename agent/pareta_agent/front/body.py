@@ -16,6 +16,7 @@ from pareta_agent.front.conversation import ill_typed, missing
 from pareta_agent.front.envelope import Problem
 from pareta_agent.front.media import points_away
 from pareta_agent.front.routes import TALKING, Route
+from pareta_agent.front.uploads import media_bytes
 from pareta_agent.value import value
 
 MAX_DEPTH: Final = 64
@@ -28,7 +29,8 @@ class Ask:
     """What the front knows of a request. `fields` is the parsed object; `choices` counts prompts × n.
 
     `max_tokens` is per choice, None when the caller gave no usable one. `heard`: the prompt is sound, whose tokens an
-    engine counts beside its context. `mark` is its fingerprint where its fields are another process's.
+    engine counts beside its context. `media`: there is some in the prompt, whose tokens its bytes do not bound.
+    `mark` is its fingerprint where its fields are another process's.
     """
 
     model: str
@@ -41,6 +43,7 @@ class Ask:
     max_tokens: int | None = None
     generates: bool = True
     heard: bool = False
+    media: bool = False
     mark: bytes | None = None
 
     @property
@@ -60,7 +63,8 @@ def read(route: Route, body: bytes | bytearray) -> Ask | Problem:
         return Problem("not_an_object")
     if body.count(b"[") + body.count(b"{") > MAX_DEPTH and too_deep(fields):
         return Problem("too_deep")
-    return _wrong(route, fields) or _remote(route, fields, body) or _ask(route, fields, len(body))
+    media = route.media and (b'"data' in body or b"\\u" in body) and media_bytes(fields) > 0
+    return _wrong(route, fields) or _remote(route, fields, body) or _ask(route, fields, len(body), media)
 
 
 def _read_form(route: Route, body: bytes) -> Ask | Problem:
@@ -165,7 +169,7 @@ def _remote(route: Route, fields: dict[str, Any], body: bytes | bytearray) -> Pr
     return Problem("remote_media", param=route.documents or route.prompt) if points_away(said) else None
 
 
-def _ask(route: Route, fields: dict[str, Any], body_bytes: int) -> Ask:
+def _ask(route: Route, fields: dict[str, Any], body_bytes: int, media: bool = False) -> Ask:
     options = fields.get("stream_options")
     limit = route.default_max_tokens
     for name in route.limits:
@@ -183,6 +187,7 @@ def _ask(route: Route, fields: dict[str, Any], body_bytes: int) -> Ask:
         max_tokens=limit if type(limit) is int and limit > 0 else None,
         generates=route.generates or (route.form and fields.get("stream") is True),
         heard=route.form,
+        media=media,
     )
 
 

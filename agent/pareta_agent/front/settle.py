@@ -75,6 +75,8 @@ def bounds_of(ask: Ask, endpoint: EndpointView) -> Bounds:
 
 def prompt_bytes(ask: Ask, endpoint: EndpointView) -> int:
     """No prompt of this request is longer than that, whatever it is written in."""
+    if ask.media:
+        return UNKNOWN_CONTEXT_TOKENS
     return ask.body_bytes + len((endpoint.system_prompt or "").encode())
 
 

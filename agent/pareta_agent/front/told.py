@@ -49,12 +49,13 @@ def ask_out(ask: Ask, prompt: str, several: bool, mark: bytes | None) -> list[An
         ask.max_tokens,
         ask.generates,
         ask.heard,
+        ask.media,
         mark.hex() if mark else None,
     ]
 
 
 def ask_in(told: list[Any], prompt: str) -> Ask:
-    model, begins, body_bytes, stream, prompts, n, max_tokens, generates, heard, mark = told
+    model, begins, body_bytes, stream, prompts, n, max_tokens, generates, heard, media, mark = told
     return Ask(
         model=model,
         fields={prompt: begins},
@@ -65,6 +66,7 @@ def ask_in(told: list[Any], prompt: str) -> Ask:
         max_tokens=max_tokens,
         generates=generates,
         heard=heard,
+        media=media,
         mark=bytes.fromhex(mark) if mark else None,
     )
 

@@ -78,6 +78,7 @@ def test_while_the_node_starts_an_unknown_endpoint_may_be_on_its_way():
         (Ask("ep", {}, 300, max_tokens=10**9), 300 + 1000),
         (Ask("ep", {}, 300, max_tokens=10, n=3, prompts=2), 300 + 60),
         (Ask("ep", {}, 10**6, max_tokens=10), 1000 + 10),
+        (Ask("ep", {}, 300, max_tokens=10, media=True), 1000 + 10),
     ],
 )
 def test_the_worst_case_is_bounded_by_the_context(ask, expected):

@@ -363,3 +363,21 @@ def test_the_cache_salt_is_ours():
 def test_an_engine_that_is_shared_hears_its_own_name():
     """What the caller calls it is not what a base with several endpoints was started as."""
     assert json.loads(rebuild(CHAT, ask(), None, served_as="base-1"))["model"] == "base-1"
+
+
+@pytest.mark.parametrize(
+    ("content", "media"),
+    [
+        ("no data: here", False),
+        ([{"type": "text", "text": "data"}], False),
+        ([{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}], True),
+        ([{"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}}], True),
+    ],
+)
+def test_media_in_a_prompt_is_known(content, media):
+    """Its tokens are as many as they like, whatever its bytes: credit is held for the whole context."""
+    said = json.dumps({"model": "ep_x", "messages": [{"role": "user", "content": content}]})
+    for body in (said, said.replace("data:image", "\\u0064ata:image")):
+        found = read(CHAT, body.encode())
+        assert isinstance(found, Ask)
+        assert found.media is media
