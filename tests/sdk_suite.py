@@ -134,6 +134,9 @@ def test_openai_lists_the_live_endpoints_and_nothing_else(node, client):
     models = [model.model_dump(exclude_unset=True) for model in client.models.list()]
     assert [model["id"] for model in models] == [node.endpoint]
     assert set(models[0]) == {"id", "object", "created", "owned_by"}
+    assert client.models.retrieve(node.endpoint).model_dump(exclude_unset=True) == models[0]
+    with pytest.raises(openai.NotFoundError):
+        client.models.retrieve("ep_none")
 
 
 def test_every_response_has_a_request_id(node, client):

@@ -56,6 +56,7 @@ def build(
         ("/readyz", readyz),
         ("/metrics", metrics),
         ("/v1/models", models),
+        ("/v1/models/{id}", models),
     ):
         app.add_route(path, handler, methods=["GET"])
     for _, target in INFERENCE:
@@ -80,13 +81,19 @@ async def _models(desk: Desk, request: Request) -> Response:
         return respond(Problem("auth_unavailable"))
     if known is None or known.state == "revoked":
         return respond(Problem("invalid_api_key"))
+    fleet = desk.deps.fleet_view()
     rows = [
         {"id": e.id, "object": "model", "created": e.created_s, "owned_by": e.org}
-        for e in desk.deps.fleet_view().endpoints.values()
+        for e in fleet.endpoints.values()
         if e.listed
         and e.status in ("live", "cold")
-        and not isinstance(admission.find(e.id, known, desk.deps.fleet_view()), Problem)
+        and not isinstance(admission.find(e.id, known, fleet), Problem)
     ]
+    if (wanted := request.path_params.get("id")) is not None:
+        found = admission.find(wanted, known, fleet)
+        one = next((row for row in rows if row["id"] == wanted), None)
+        refused = found if isinstance(found, Problem) else Problem("endpoint_not_found", param="model")
+        return respond(refused) if one is None else _json(one)
     return _json({"object": "list", "data": rows})
 
 

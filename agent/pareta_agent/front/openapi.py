@@ -71,6 +71,7 @@ _ANSWERS: Final[dict[str, list[str]]] = {
     "/tokenize": ["count", "max_model_len", "tokens"],
     "/detokenize": ["prompt"],
 }
+_ROW: Final[Schema] = {"type": "object", "required": ["id", "object", "created", "owned_by"]}
 
 
 def document() -> str:
@@ -78,6 +79,7 @@ def document() -> str:
     routes = {route.path: route for route in INFERENCE.values()}
     paths: dict[str, Any] = {path: {"post": _operation(route)} for path, route in sorted(routes.items())}
     paths["/v1/models"] = {"get": _models()}
+    paths["/v1/models/{id}"] = {"get": _model()}
     whole = {
         "openapi": "3.1.0",
         "info": {"title": "Pareta inference", "version": "1", "description": _SAYS},
@@ -132,12 +134,21 @@ def _request(route: Route) -> Schema:
     return {"type": "object", "required": sorted(required), "properties": properties}
 
 
+def _model() -> Schema:
+    found = {"description": "One of them.", "content": {"application/json": {"schema": _ROW}}}
+    name = {"name": "id", "in": "path", "required": True, "schema": {"$ref": "#/components/schemas/Model"}}
+    return {
+        "operationId": "v1_model",
+        "parameters": [name],
+        "responses": {"200": found, **_refusals("Error", (401, 403, 404, 405, 503))},
+    }
+
+
 def _models() -> Schema:
-    rows = {"type": "object", "required": ["id", "object", "created", "owned_by"]}
     schema = {
         "type": "object",
         "required": ["data"],
-        "properties": {"data": {"type": "array", "items": rows}},
+        "properties": {"data": {"type": "array", "items": _ROW}},
     }
     found = {
         "description": "The endpoints that this key may call.",

@@ -309,6 +309,12 @@ async def test_models_lists_the_orgs_live_endpoints_only(rig):
     status, _, answer = split(await rig.raw(head.encode()))
     row = {"id": "ep_x", "object": "model", "created": 1_700_000_000, "owned_by": "org_a"}
     assert (status, answer) == (200, {"object": "list", "data": [row]})
+    one = {
+        name: split(await rig.raw(head.replace("models", f"models/{name}").encode()))
+        for name in rig.endpoints
+    }
+    assert (one["ep_x"][0], one["ep_x"][2]) == (200, row)
+    assert {name: got[0] for name, got in one.items()} == {"ep_x": 200, "ep_off": 404, "ep_b": 403}
 
 
 async def test_readiness_says_why_not(rig):
