@@ -27,10 +27,11 @@ class Credit:
         """
         now_s = self._clock.wall_s()
         with self._database.write() as connection:
-            connection.execute(leases.delete().where(leases.c.expires_s < now_s))
-            # The row stays locked until the commit, or two nodes could be granted the same money.
+            # The row stays locked until the commit, or two nodes could be granted the same money. Only then its leases,
+            # and those of no other org: debits are booked in that order too.
             owner = select(orgs.c.balance_micro_usd).where(orgs.c.id == org).with_for_update()
             balance = connection.execute(owner).scalar() or 0
+            connection.execute(leases.delete().where((leases.c.org == org) & (leases.c.expires_s < now_s)))
             if heard_micro_usd is not None:
                 _correct(connection, node, org, heard_micro_usd)
             held = select(func.coalesce(func.sum(leases.c.remaining_micro_usd), 0)).where(leases.c.org == org)
