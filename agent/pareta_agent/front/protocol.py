@@ -40,8 +40,7 @@ class FrontProtocol(HttpToolsProtocol):
         self._desk, self.tunnel_of = desk, tunnel_of
         self._header_bytes = 0
         self._max_header_bytes, self._max_headers = desk.settings.max_header_bytes, desk.settings.max_headers
-        self._broken = False
-        self._reading = False
+        self._broken = self._reading = False
         self._head: bytes | None = None  # the digest of the head that is being read
         self._turn: Any = None  # the cycle that is being answered; `cycle` is the last that was read
         self.unread_bytes = 0  # of answers, when that was last looked at
@@ -202,9 +201,12 @@ class FrontProtocol(HttpToolsProtocol):
         super().pause_writing()
         if isinstance(self._turn, Call):
             self._turn.pause()
+        else:
+            self.idle_since_s = self._desk.deps.clock.mono_s()
 
     def resume_writing(self) -> None:
         super().resume_writing()
+        self.idle_since_s = None
         if self._turn is not None and self._turn.response_complete:
             self._go_on()
         elif isinstance(self._turn, Call):
@@ -267,8 +269,7 @@ class FrontProtocol(HttpToolsProtocol):
 
     def _limit_head(self, size: int) -> None:
         self._header_bytes += size
-        settings = self._desk.settings
-        if self._header_bytes > settings.max_header_bytes or len(self.headers) > settings.max_headers:
+        if self._header_bytes > self._max_header_bytes or len(self.headers) > self._max_headers:
             self.refuse("headers too large", Problem("headers_too_large"))
 
     def refuse(self, reason: str, problem: Problem) -> None:

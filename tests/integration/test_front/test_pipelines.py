@@ -94,6 +94,17 @@ async def test_who_reads_nothing_for_long_has_left(start_rig):
     assert [record.outcome.value for record in rig.spool.records] == ["partial_client"]
 
 
+async def test_pages_that_nobody_fetches_are_not_kept_for_ever(start_rig):
+    """The same of what is not inference, and needs no key."""
+    rig = await start_rig(keep_alive_s=1.0)
+    _, writer = await asyncio.open_connection("127.0.0.1", rig.port, limit=2**14)
+    writer.transport.pause_reading()
+    writer.write(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n" * 2000)
+    await rig.until(lambda: buffered_bytes(rig) > 0)
+    await rig.until(lambda: not rig.front._server.server_state.connections)
+    writer.close()
+
+
 @pytest.mark.parametrize("last", [b"", b"connection: close\r\n"])
 async def test_answers_that_nobody_fetches_are_not_kept_for_ever(start_rig, last):
     """A connection with an unread answer idles as one without: its bytes go after the same time."""
