@@ -155,17 +155,23 @@ async def test_a_disk_with_space_again_is_admitted_to_again(tmp_path: Path, disk
     spool.close()
 
 
-async def test_no_space_to_drop_what_was_delivered_is_no_failure(
-    tmp_path: Path, disk: Disk, figures: Figures
-) -> None:
-    """It stays until there is some, and what runs is recorded."""
-    path, clock = tmp_path / "spool.db", FastClock()
+async def that_keeps_nothing_delivered(path: Path, disk: Disk, clock: SystemClock) -> Spool:
+    """A spool with one record, that drops it once it is acknowledged."""
     settings = SpoolSettings(
         "n", reserve_bytes=65536, disk_reserve_bytes=0, keep_acked_s=-60.0, vfs=disk.name
     )
     spool = Spool.open(path, settings, clock)
     await spool.begin_epoch(1)
     await spool.finish(record("delivered"))
+    return spool
+
+
+async def test_no_space_to_drop_what_was_delivered_is_no_failure(
+    tmp_path: Path, disk: Disk, figures: Figures
+) -> None:
+    """It stays until there is some, and what runs is recorded."""
+    path, clock = tmp_path / "spool.db", FastClock()
+    spool = await that_keeps_nothing_delivered(path, disk, clock)
     last = spool.stats()
     assert await spool.ack(last.epoch, last.last_seq, bytes.fromhex(last.last_hash))
     disk.full, clock.ahead_s = True, 2.0
@@ -183,12 +189,7 @@ async def test_who_is_on_disk_is_told_so_whatever_fails_after(
 ) -> None:
     """A record that is written will be debited: its caller gets its answer, though the spool is broken from then on."""
     path, clock = tmp_path / "spool.db", StillClock()
-    settings = SpoolSettings(
-        "n", reserve_bytes=65536, disk_reserve_bytes=0, keep_acked_s=-60.0, vfs=disk.name
-    )
-    spool = Spool.open(path, settings, clock)
-    await spool.begin_epoch(1)
-    await spool.finish(record("delivered"))
+    spool = await that_keeps_nothing_delivered(path, disk, clock)
     last, synced = spool.stats(), disk.syncs
     assert await spool.ack(last.epoch, last.last_seq, bytes.fromhex(last.last_hash))
 
