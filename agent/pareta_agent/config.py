@@ -5,38 +5,43 @@ This is the only address of the environment. Rooms never see this module: `node`
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import os
+import re
 import tempfile
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from pareta_agent.bad_setting import explain, nearest
 from pareta_agent.errors import ConfigError
-from pareta_agent.sections import EndpointEntry, Section, Settings
+from pareta_agent.sections import NONE, UNSET, EndpointEntry, Section, Settings
 
 __all__ = ["EndpointEntry", "Settings", "environment", "load", "run_dir", "setting_rows"]
 
 PREFIX = "PARETA_"
 FOREIGN = {"PARETA_API_KEY", "PARETA_BASE_URL", "PARETA_CONFIG", "PARETA_GOLDEN_PLANS", "PARETA_MARKER"}
+_LINK_NAME: Final = re.compile(
+    r"PARETA_(?:\w+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT_\d+_(?:TCP|UDP|SCTP)\w*)"
+)
+_LINK_VALUE: Final = re.compile(r"(?:tcp|udp|sctp)://")
 
 
 def load(flags: Mapping[str, Any], config: Path | None = None) -> tuple[Settings, list[str]]:
     """Read the settings; `flags` maps keys (dotted for sections) to values, None meaning "not given".
 
     Returns the settings and warnings for a person (environment names that mean nothing).
-    Raises ConfigError that names every wrong key or value, where it stands, and what was perhaps meant.
+    Raises ConfigError that names every wrong key or value, its layer, what is allowed, and the nearest name.
     """
     given = {key: value for key, value in flags.items() if value is not None}
     path = config or _config_file(given)
     layers = _merge(_toml(path) if path else {}, _environment_layer(), _nest(given))
     try:
-        return Settings.model_validate(layers), _strange_names()
+        return Settings.model_validate(layers), _warnings()
     except ValidationError as error:
         raise ConfigError(
             "config_invalid", _explain(error, given, path), "fix the key or remove it"
@@ -69,8 +74,14 @@ def setting_rows() -> list[tuple[str, str, str, str]]:
 
 
 def _row(key: str, default: object, meaning: str | None) -> tuple[str, str, str, str]:
-    shown = {None: "unset", (): "none", True: "on", False: "off"}.get(default, default)  # type: ignore[call-overload]
-    return key, _env_name(key), str(shown), meaning or ""
+    return key, _env_name(key), _printed(default), meaning or ""
+
+
+def _printed(default: object) -> str:
+    """A default as a person may write it back, in any layer."""
+    if isinstance(default, bool):
+        return "on" if default else "off"
+    return UNSET if default is None else NONE if default == () else str(default)
 
 
 def _env_name(key: str) -> str:
@@ -100,10 +111,10 @@ def _environment_layer() -> dict[str, Any]:
     """What the environment says, in the shape of the settings; nested unknown keys are kept, to be refused."""
     sections = {key for key, field in Settings.model_fields.items() if isinstance(field.default, Section)}
     layer: dict[str, Any] = {}
-    for name, value in os.environ.items():
+    for name, value in _ours().items():
         key = name.removeprefix(PREFIX).lower()
         section, _, rest = key.partition("_")
-        if not name.startswith(PREFIX) or name in FOREIGN:
+        if _is_service_link(name, value):
             continue
         if key in Settings.model_fields and key not in sections:
             layer[key] = value
@@ -132,32 +143,42 @@ def _merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _strange_names() -> list[str]:
-    known = {row[1] for row in setting_rows()} | FOREIGN
-    strange = sorted(n for n in os.environ if n.startswith(PREFIX) and n not in known)
-    return [f"{name} is not a setting{_meant(name, known)}; it is ignored" for name in strange]
+def _ours() -> dict[str, str]:
+    return {n: v for n, v in os.environ.items() if n.startswith(PREFIX) and n not in FOREIGN}
 
 
-def _meant(word: str, known: set[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1)
-    return f" (did you mean {close[0]}?)" if close else ""
+def _is_service_link(name: str, value: str) -> bool:
+    """Whether Kubernetes made it of a Service whose name begins with `pareta`: no setting, whatever its name is."""
+    return bool(_LINK_NAME.fullmatch(name) or (name.endswith("_PORT") and _LINK_VALUE.match(value)))
+
+
+def _warnings() -> list[str]:
+    ours, known = _ours(), {row[1] for row in setting_rows()}
+    links = sorted(name for name, value in ours.items() if _is_service_link(name, value))
+    told = [
+        f"{name} is not a setting{nearest(name, known)}; it is ignored"
+        for name in sorted(ours.keys() - known)
+        if name not in links
+    ]
+    if links:
+        told.append(
+            f"{', '.join(links)}: Kubernetes' links to a Service, ignored (enableServiceLinks: false omits them)"
+        )
+    return told
 
 
 def _explain(error: ValidationError, flags: Mapping[str, Any], path: Path | None) -> str:
-    return "; ".join(_explain_one(detail, flags, path) for detail in error.errors())
+    keys = {row[0] for row in setting_rows()}
+    return "; ".join(explain(each, _layer(each, flags, path), keys) for each in error.errors())
 
 
-def _explain_one(detail: ErrorDetails, flags: Mapping[str, Any], path: Path | None) -> str:
-    key = ".".join(str(part) for part in detail["loc"])
-    where = _source(key, flags, path)
-    if detail["type"] == "extra_forbidden":
-        return f"unknown key {key} in {where}{_meant(key, {row[0] for row in setting_rows()})}"
-    return f"{key} = {detail['input']!r} in {where}: {detail['msg']}"
-
-
-def _source(key: str, flags: Mapping[str, Any], path: Path | None) -> str:
-    if key in flags:
-        return "the flags"
-    if _env_name(key) in os.environ:
-        return f"the environment ({_env_name(key)})"
+def _layer(detail: ErrorDetails, flags: Mapping[str, Any], path: Path | None) -> str:
+    """The layer that a value comes from; an entry of a list stands where its list does."""
+    words = [str(part) for part in detail["loc"] if not isinstance(part, int)]
+    for length in range(len(words), 0, -1):
+        key = ".".join(words[:length])
+        if key in flags:
+            return "the flags"
+        if _env_name(key) in os.environ:
+            return f"the environment ({_env_name(key)})"
     return str(path) if path else "the defaults"

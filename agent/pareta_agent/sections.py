@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
 
 from pareta_registry.catalog import Slug
 
@@ -30,8 +39,25 @@ def _words(value: object) -> object:
 EndpointId = Annotated[str, StringConstraints(pattern=r"^ep_[a-z0-9_]{1,60}$")]
 
 
+UNSET, NONE = "unset", "none"
+"""Written where a setting has no value, and where a list has no entry."""
+
+
 class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty(cls, values: object) -> object:
+        """`unset` and `none` are values, too: a printed default may be written back."""
+        if not isinstance(values, Mapping):
+            return values
+        absent = {(None, UNSET): None, ((), NONE): ()}
+        fields = cls.model_fields
+        return {
+            key: absent.get((fields[key].default, str(value)), value) if key in fields else value
+            for key, value in values.items()
+        }
 
 
 class EngineSection(Section):

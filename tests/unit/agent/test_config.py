@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from pareta_agent import config
+from pareta_agent.bad_setting import allowed
 from pareta_agent.errors import ConfigError
 
 
@@ -58,15 +59,24 @@ def test_the_file_under_home_is_read_without_being_named(tmp_path):
     [
         ("prot = 1\n", "unknown key prot in {file} (did you mean port?)"),
         ('[engine]\npyton = "x"\n', "unknown key engine.pyton in {file} (did you mean engine.python?)"),
-        ("port = 70000\n", "port = 70000 in {file}: Input should be less than or equal to 65535"),
+        ("port = 70000\n", "port = 70000 in {file}; allowed: a whole number from 0 to 65535"),
         (
             "[engine]\nidle_sleep_s = inf\n",
-            "engine.idle_sleep_s = inf in {file}: Input should be a finite number",
+            "engine.idle_sleep_s = inf in {file}; allowed: a finite number of 0 or more, or unset",
         ),
-        ("[[endpoints]]\nalias = 'a'\n", "endpoints.0.task"),
+        (
+            "[engine]\nplatform = 'cudda'\n",
+            "engine.platform = 'cudda' in {file}; allowed: auto, cpu or cuda (did you mean cuda?)",
+        ),
+        ("[registry]\npoll_s = 0\n", "registry.poll_s = 0 in {file}; allowed: a finite number above 0"),
+        ("engine = 'vllm'\n", "engine = 'vllm' in {file}; allowed: a table with the keys python, command,"),
+        ("endpoints = 'ep_a'\n", "endpoints = 'ep_a' in {file}; allowed: a list of tables"),
+        ("canary = 'perhaps'\n", "canary = 'perhaps' in {file}; allowed: on or off"),
+        ("[front]\nhosts = [1]\n", "front.hosts.0 = 1 in {file}; allowed: a text"),
+        ("[[endpoints]]\nalias = 'a'\n", "endpoints.0.task is missing in {file}; allowed: a text"),
         (
             "[[endpoints]]\ntask = 't'\nid = 'a/../b'\n",
-            "endpoints.0.id = 'a/../b' in {file}: String should match",
+            "endpoints.0.id = 'a/../b' in {file}; allowed: a text that matches ^ep_[a-z0-9_]{{1,60}}$, or unset",
         ),
     ],
 )
@@ -77,6 +87,79 @@ def test_a_wrong_file_is_refused_with_its_place_and_what_was_meant(tmp_path, tex
         config.load({}, file)
     assert said.format(file=file) in caught.value.message
     assert caught.value.exit_code == 2
+
+
+def values(settings: config.Settings) -> dict[str, object]:
+    """By dotted key, without the two that the environment of these tests sets."""
+    flat: dict[str, object] = {}
+    for key, value in settings:
+        flat |= {f"{key}.{k}": v for k, v in value} if isinstance(value, config.Section) else {key: value}
+    return flat
+
+
+@pytest.mark.parametrize("layer", ["the environment", "the file", "the flags"])
+@pytest.mark.parametrize(("key", "env", "default", "_"), config.setting_rows())
+def test_every_printed_default_may_be_written_back(monkeypatch, tmp_path, layer, key, env, default, _):
+    """What the table prints is a value that each layer takes, and it changes nothing."""
+    expected, flags, text = values(config.load({})[0]), {}, ""
+    if key == "home":
+        monkeypatch.delenv("PARETA_HOME")
+        expected["home"] = Path("~/.pareta").expanduser()
+    if layer == "the environment":
+        monkeypatch.setenv(env, default)
+    elif layer == "the flags":
+        flags[key] = default
+    else:
+        section, _, name = key.rpartition(".")
+        text = (f"[{section}]\n" if section else "") + f'{name} = "{default}"\n'
+    assert values(config.load(flags, toml(tmp_path, text))[0]) == expected
+
+
+@pytest.mark.parametrize(("key", "env", "default", "_"), config.setting_rows())
+def test_every_refused_value_names_its_layer_and_what_is_allowed(monkeypatch, key, env, default, _):
+    """A text where none belongs: the message holds the name, the value, the layer, and the values that are taken."""
+    monkeypatch.setenv(env, "@no/value@")
+    said = ""
+    try:
+        config.load({})
+    except ConfigError as error:
+        said = error.message
+    takes_any = allowed(key.split(".")).startswith(("a text, or unset", "a path", "words"))
+    if not takes_any and allowed(key.split(".")) != "a text":
+        assert f"{key} = '@no/value@' in the environment ({env}); allowed: {allowed(key.split('.'))}" in said
+    else:
+        assert said == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PARETA_PORT", "tcp://10.0.0.1:8000"),
+        ("PARETA_PORT", "udp://10.0.0.1:8000"),
+        ("PARETA_SERVICE_HOST", "10.0.0.1"),
+        ("PARETA_SERVICE_PORT", "8000"),
+        ("PARETA_SERVICE_PORT_HTTP", "8000"),
+        ("PARETA_PORT_8000_TCP", "tcp://10.0.0.1:8000"),
+        ("PARETA_PORT_8000_TCP_ADDR", "10.0.0.1"),
+        ("PARETA_PLANE_PORT", "tcp://10.0.0.1:8700"),
+        ("PARETA_PLANE_SERVICE_HOST", "10.0.0.1"),
+        ("PARETA_REGISTRY_PORT_80_TCP_PROTO", "tcp"),
+        ("PARETA_ENGINE_METRICS_SERVICE_PORT_HTTP", "80"),
+    ],
+)
+def test_kubernetes_links_to_a_service_are_no_settings(monkeypatch, name, value):
+    """A Service called `pareta…` in the namespace sets them in every pod: they are named in one warning."""
+    expected = config.load({})[0]
+    monkeypatch.setenv(name, value)
+    settings, warnings = config.load({})
+    assert settings == expected
+    assert [warning.startswith(f"{name}: Kubernetes' links") for warning in warnings] == [True]
+
+
+def test_a_number_in_pareta_port_is_a_setting_still(monkeypatch):
+    """Only an address is a link."""
+    monkeypatch.setenv("PARETA_PORT", "9")
+    assert config.load({})[0].port == 9
 
 
 def test_every_problem_is_told_at_once(tmp_path):
