@@ -13,43 +13,46 @@ from typing import Any
 
 import yaml
 
+from pareta_registry.catalog import slug
+from pareta_registry.checkpoint import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from pareta_registry.document import Located, read_documents
-from pareta_registry.errors import ArtifactError, CatalogError
+from pareta_registry.documents import write_whole
+from pareta_registry.errors import ArtifactError
 from pareta_registry.load import load_catalog
 from pareta_registry.safetensors import read_header
 
-CONFIG_NAME = "adapter_config.json"
-TENSORS_NAME = "adapter_model.safetensors"
 _UNSUPPORTED = ("use_dora", "lora_bias", "modules_to_save", "layer_replication", "alora_invocation_tokens")
 _REWRITE_THE_BASE = re.compile("pissa|olora|corda|loftq", re.IGNORECASE)
 _SUFFIX = re.compile(r"lora_(?:embedding_)?[AB]\b")
 
 
 def is_adapter(root: Path) -> bool:
-    return (root / CONFIG_NAME).is_file()
+    return (root / ADAPTER_CONFIG).is_file()
 
 
-def describe_adapter(root: Path, digest: str) -> dict[str, Any]:
-    """The adapter's entry, as far as its files know it. ArtifactError when engines would not apply all of it."""
+def describe_adapter(root: Path, digest: str, place: Path) -> dict[str, Any]:
+    """The entry of the adapter in `root`, which will lie at `place`, as far as its files know it. ArtifactError when
+    engines would not apply all of it.
+    """
     try:
-        config = json.loads((root / CONFIG_NAME).read_bytes())
+        config = json.loads((root / ADAPTER_CONFIG).read_bytes())
         rank = max(config["r"], *(config.get("rank_pattern") or {}).values(), 0)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise _refused(root, f"{CONFIG_NAME} is not readable, or says no rank") from None
+        raise _refused(place, f"{ADAPTER_CONFIG} is not readable, or says no rank") from None
     if (reason := _unsupported(config)) is not None:
-        raise _refused(root, reason)
-    if not (root / TENSORS_NAME).is_file():
-        raise _refused(root, f"it has no {TENSORS_NAME} (pickles are refused)")
-    tensors = read_header(root / TENSORS_NAME)
+        raise _refused(place, reason)
+    if not (root / ADAPTER_WEIGHTS).is_file():
+        raise _refused(place, f"it has no {ADAPTER_WEIGHTS} (pickles are refused)")
+    tensors = read_header(root / ADAPTER_WEIGHTS)
     strange = [tensor.name for tensor in tensors if not _SUFFIX.search(tensor.name)]
     if strange or not tensors:
         raise _refused(
-            root, f"tensor {strange[0]!r} is no low-rank factor" if strange else "it holds no tensors"
+            place, f"tensor {strange[0]!r} is no low-rank factor" if strange else "it holds no tensors"
         )
     return {
-        "name": re.sub("[^a-z0-9.-]+", "-", root.name.lower()).strip("-.") or "adapter",
+        "name": slug(place.resolve().name, "adapter"),
         "artifact": digest,
-        "source": root.resolve().as_uri(),
+        "source": place.resolve().as_uri(),
         "rank": rank,
         "weights_bytes": sum(tensor.end - tensor.begin for tensor in tensors),
     }
@@ -59,26 +62,21 @@ def add_adapter(catalog: Path, model: str, entry: Mapping[str, Any]) -> Path:
     """Writes the entry into the model's document and answers which file that was.
 
     ArtifactError where it is no adapter's entry, or nothing a program may write into; CatalogError where the catalog
-    would not be valid with it: then the file is as it was.
+    would not be valid with it. The file is then as it was.
     """
     if "rank" not in entry:
         raise ArtifactError(
             "not_an_adapter", f"what is to go to {model} is no LoRA adapter", "leave --to out"
         )
     path, text = _with_adapter(catalog, model, entry)
-    before = path.read_text(encoding="utf-8")
-    path.write_text(text, encoding="utf-8")
-    try:
-        load_catalog(catalog)
-    except CatalogError:
-        path.write_text(before, encoding="utf-8")
-        raise
+    load_catalog(catalog, {path: text})
+    write_whole(path.resolve(), text.encode())
     return path
 
 
 def _with_adapter(catalog: Path, model: str, entry: Mapping[str, Any]) -> tuple[Path, str]:
     """The file that holds the model's document, and its text with the entry added; nothing else of it changes."""
-    for path in sorted(p for p in catalog.rglob("*") if p.suffix in (".yaml", ".yml")):
+    for path in sorted(p for p in catalog.rglob("*") if p.suffix in (".yaml", ".yml") and p.is_file()):
         text = path.read_text(encoding="utf-8")
         documents = list(read_documents(text, path.name))
         for located in documents:

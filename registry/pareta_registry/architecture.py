@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pareta_registry.errors import ArtifactError
+from pareta_registry.quantization import parameter_count, quantization_of
 from pareta_registry.safetensors import TensorInfo
 
 _DTYPES = ("bfloat16", "float16", "float32")
@@ -25,17 +26,18 @@ _REQUIRED = {
 
 def architecture_facts(config: Mapping[str, Any], tensors: Sequence[TensorInfo]) -> dict[str, Any]:
     """The fields of `catalog.Architecture`, as far as the config says; ArtifactError when one is missing."""
-    text = config.get("text_config") or config
+    inner = config.get("text_config")
+    text = inner if isinstance(inner, Mapping) and inner else config
     facts: dict[str, Any] = {
         "architecture": (config.get("architectures") or ["unknown"])[0],
-        "params_b": round(sum(tensor.elements for tensor in tensors) / 1e9, 6),
+        "params_b": round(parameter_count(tensors, quantization_of(config)) / 1e9, 6),
     }
     for ours, theirs in _REQUIRED.items():
         facts[ours] = next((text[name] for name in theirs if text.get(name)), None)
-        if facts[ours] is None:
+        if not isinstance(facts[ours], int):
             raise ArtifactError(
                 "config_incomplete",
-                f"config.json has no {theirs[0]}",
+                f"config.json has no {theirs[0]}, or not as a number",
                 "add it, as transformers would write it",
             )
     facts["kv_heads"] = text.get("num_key_value_heads") or facts["heads"]

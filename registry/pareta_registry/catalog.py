@@ -6,6 +6,7 @@ Weights ids live in these documents and nowhere else.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints
@@ -13,7 +14,13 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints
 from pareta_registry.manifest import ArtifactFile
 
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]{0,62}$")]
+_NOT_SLUG = re.compile("[^a-z0-9.-]+")
 Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
+
+
+def slug(text: str, otherwise: str) -> str:
+    """A name that a document may carry, made of somebody's; `otherwise` where nothing of it is left."""
+    return _NOT_SLUG.sub("-", text.lower())[:63].strip("-.") or otherwise
 
 
 class Document(BaseModel):

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from pareta_registry import cli_publish
 from pareta_registry.catalog import Catalog
-from pareta_registry.errors import CatalogError, RegistryFailure
+from pareta_registry.errors import CatalogError, RegistryFailure, unreadable
 from pareta_registry.load import builtin_catalog, load_catalog
 from pareta_registry.resolve import Resolution, Unresolved, resolve
 
@@ -38,6 +38,12 @@ def main() -> None:
         app()
     except RegistryFailure as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(5)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output left; nothing is wrong
+        sys.exit(0)
+    except OSError as error:
+        print(f"error: {unreadable(error.filename or 'a file', error)}", file=sys.stderr)  # noqa: T201
         sys.exit(5)
 
 

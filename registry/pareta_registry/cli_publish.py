@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -23,6 +24,7 @@ from pareta_registry.cli_options import (
     say,
     wrote,
 )
+from pareta_registry.documents import write_whole
 from pareta_registry.errors import ArtifactError
 from pareta_registry.importing import describe, import_checkpoint
 from pareta_registry.load import load_catalog
@@ -70,15 +72,16 @@ def add(
         wrote([add_adapter(catalog, to, entry)], as_json)
         return
     target = catalog / f"{model}.yaml"
-    if target.exists():
+    if os.path.lexists(target):
         raise ArtifactError("target_exists", f"{target} is there already", "edit it, or choose another --id")
     if license_ is None or "variants" not in document:
         raise typer.BadParameter("a model needs --license, and a LoRA adapter needs --to its model")
     document |= {"id": model, "license": license_}
     if source:
         document["variants"][0]["source"] = source
-    target.write_text(f"{starter.SCHEMA_LINE}\n" + yaml.safe_dump(document, sort_keys=False))
-    load_catalog(catalog)
+    text = f"{starter.SCHEMA_LINE}\n" + yaml.safe_dump(document, sort_keys=False)
+    load_catalog(catalog, {target: text})
+    write_whole(target, text.encode())
     wrote([target], as_json)
 
 
@@ -143,7 +146,7 @@ def keygen(
 ) -> None:
     """Make a signing key."""
     public = path.with_name(path.name + ".pub")
-    if path.exists() or public.exists():
+    if os.path.lexists(path) or os.path.lexists(public):
         raise ArtifactError("target_exists", f"{path} is there already", "choose another name")
     private_pem, public_pem = signing_keys.generate()
     path.touch(mode=0o600)

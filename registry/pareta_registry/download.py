@@ -6,24 +6,38 @@ Nodes fetch in parallel and resume; this is the publisher's side, once, and simp
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
 
+from pareta_registry.checkpoint import DOCUMENTS, MAX_DOCUMENT_BYTES, select
 from pareta_registry.errors import ArtifactError
-from pareta_registry.manifest import BESIDE, path_refusal
-from pareta_registry.stores.base import Entry, Store
+from pareta_registry.manifest import BESIDE, MANIFEST_NAME, path_refusal
+from pareta_registry.stores.base import Entry, Store, read_small
 
 
 async def download(store: Store, target: Path) -> None:
-    """Writes every file that an artifact may hold; ArtifactError when one is cut, altered or refused."""
-    entries = [entry for entry in await store.list() if entry.path not in BESIDE]
-    for entry in entries:
-        reason = path_refusal(entry.path)
-        if reason:
+    """Writes what an artifact holds of the store's files; ArtifactError when one is cut, altered or refused.
+
+    An artifact is taken whole, so that it keeps its digest; of a checkpoint what does not count stays behind.
+    """
+    listed = {entry.path: entry for entry in await store.list()}
+    entries = {path: entry for path, entry in listed.items() if path not in BESIDE}
+    for path in entries:
+        if reason := path_refusal(path):
             raise ArtifactError("artifact_refused", f"{store.where}: {reason}", "publish safe formats only")
-        path = target / entry.path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        await _download(store, entry, path)
+    whole = store.keeps_hashes or MANIFEST_NAME in listed
+    for path in entries if whole else await _kept(store, entries):
+        into = target / path
+        into.parent.mkdir(parents=True, exist_ok=True)
+        await _download(store, entries[path], into)
+
+
+async def _kept(store: Store, entries: Mapping[str, Entry]) -> Sequence[str]:
+    documents = {
+        name: await read_small(store, name, MAX_DOCUMENT_BYTES) for name in DOCUMENTS if name in entries
+    }
+    return select(tuple(entries), documents, store.where).kept(tuple(entries))
 
 
 async def _download(store: Store, entry: Entry, path: Path) -> None:

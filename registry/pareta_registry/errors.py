@@ -74,3 +74,12 @@ class ArtifactError(RegistryFailure):
 
 class TrustError(RegistryFailure):
     """Never retryable: the same bytes stay refused."""
+
+
+def unreadable(what: str, error: OSError) -> ArtifactError:
+    """A file or folder that the host did not let be used; `what` names it."""
+    return ArtifactError(
+        "artifact_unreadable",
+        f"{what} cannot be read: {error.strerror or error}",
+        "check the owner, the permissions and the disk",
+    )

@@ -73,6 +73,8 @@ def _read(source: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _config(metadata: Mapping[str, Any], tied: bool) -> dict[str, Any]:
     """config.json of a LlamaForCausalLM; refuses what this import would get wrong."""
+    if metadata.get("split.count", 1) > 1:
+        raise _unsupported(f"it is one of {metadata['split.count']} parts (merge them first)")
     for key in metadata:
         if key.startswith(("llama.rope.scaling.", "llama.expert_")) and metadata[key] not in (0, "none"):
             raise _unsupported(f"it uses {key}")

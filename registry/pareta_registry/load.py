@@ -6,8 +6,9 @@ Reads files and nothing else; what a task resolves to is `resolve`'s business.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from pydantic import ValidationError
 
@@ -27,14 +28,18 @@ def builtin_catalog() -> Catalog:
     return load_catalog(Path(__file__).with_name("demo"))
 
 
-def load_catalog(path: Path) -> Catalog:
-    """The catalog in `path`, a file or a directory read recursively; CatalogError names every problem."""
-    files = sorted(_files(path))
-    if not files:
+def load_catalog(path: Path, pending: Mapping[Path, str] = MappingProxyType({})) -> Catalog:
+    """The catalog in `path`, a file or a directory read recursively; CatalogError names every problem.
+
+    Files count as if they held the text that `pending` gives for them, so that a change is checked before it is made.
+    """
+    base = path if path.is_dir() else path.parent
+    texts, problems = _read(sorted(file for file in _files(path) if file not in pending), base)
+    texts += [(str(file.relative_to(base)), text) for file, text in pending.items()]
+    if not texts and not problems:
         raise CatalogError(
             [Problem(str(path), 0, "", "no documents here", f"put {', '.join(SUFFIXES)} files in it")]
         )
-    texts, problems = _read(files, path if path.is_dir() else path.parent)
     placed: list[Placed] = []
     for name, text in texts:
         for located in read_documents(text, name):
@@ -92,10 +97,16 @@ def _files(path: Path) -> Iterator[Path]:
         yield path
     elif path.is_dir():
         yield from (
-            p for p in path.rglob("*") if p.suffix in SUFFIXES and p.name != SCHEMA_NAME and p.is_file()
+            p
+            for p in path.rglob("*")
+            if p.suffix in SUFFIXES and p.name != SCHEMA_NAME and (p.is_file() or _dangles(p))
         )
     else:
         raise CatalogError([Problem(str(path), 0, "", "does not exist", "give a catalog file or directory")])
+
+
+def _dangles(path: Path) -> bool:
+    return path.is_symlink() and not path.exists()
 
 
 def _read(files: Sequence[Path], base: Path) -> tuple[list[tuple[str, str]], list[Problem]]:
@@ -108,8 +119,11 @@ def _read(files: Sequence[Path], base: Path) -> tuple[list[tuple[str, str]], lis
         except UnicodeDecodeError:
             problems.append(Problem(name, 0, "", "not UTF-8 text", "save it as UTF-8"))
         except OSError as error:
+            reason = f"links to {file.readlink()}, which does not exist" if _dangles(file) else None
             problems.append(
-                Problem(name, 0, "", f"unreadable: {error.strerror}", "check its owner and permissions")
+                Problem(
+                    name, 0, "", reason or f"unreadable: {error.strerror}", "check its owner and permissions"
+                )
             )
     return texts, problems
 

@@ -6,18 +6,21 @@ Format: a little-endian u64 header length, a JSON header (name -> dtype, shape, 
 from __future__ import annotations
 
 import json
+import os
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import BinaryIO
 
-from pareta_registry.errors import ArtifactError
+from pareta_registry.canonical import unique
+from pareta_registry.errors import ArtifactError, unreadable
 
 DTYPE_BITS: Mapping[str, int] = {
-    "F64": 64, "I64": 64, "U64": 64, "F32": 32, "I32": 32, "U32": 32, "F16": 16, "BF16": 16, "I16": 16,
-    "U16": 16, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "I8": 8, "U8": 8, "BOOL": 8, "F4": 4,
+    "F64": 64, "I64": 64, "U64": 64, "C64": 64, "F32": 32, "I32": 32, "U32": 32, "F16": 16, "BF16": 16, "I16": 16,
+    "U16": 16, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8, "I8": 8, "U8": 8,
+    "BOOL": 8, "F6_E2M3": 6, "F6_E3M2": 6, "F4": 4,
 }  # fmt: skip
 MAX_HEADER_BYTES = 100 << 20
 
@@ -53,39 +56,50 @@ def write_header(out: BinaryIO, shapes: Sequence[tuple[str, tuple[int, ...]]], d
 
 def read_header(path: Path) -> tuple[TensorInfo, ...]:
     """The tensors of a file in data order; ArtifactError when header and length do not agree."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if size < 8 or length > min(size - 8, MAX_HEADER_BYTES):
-            raise _broken(path, "its header is cut short")
-        text = file.read(length)
     try:
-        tensors = sorted(_tensors(json.loads(text)), key=lambda tensor: tensor.begin)
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            length = int.from_bytes(file.read(8), "little")
+            if size < 8 or length > min(size - 8, MAX_HEADER_BYTES):
+                raise _broken(path, "its header is cut short")
+            text = file.read(length)
+    except OSError as error:
+        raise unreadable(str(path), error) from error
+    try:
+        tensors = tuple(sorted(_tensors(text), key=lambda tensor: (tensor.begin, tensor.end)))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise _broken(path, "its header is not valid") from None
-    offset = 0
-    for tensor in tensors:
-        if tensor.begin != offset or (tensor.end - tensor.begin) * 8 != _bits(tensor):
-            raise _broken(path, f"tensor {tensor.name!r} has the wrong length")
-        offset = tensor.end
-    if 8 + length + offset != size:
-        raise _broken(path, "its length is not what the header says")
-    return tuple(tensors)
-
-
-def _tensors(header: dict[str, dict[str, list[int] | str]]) -> list[TensorInfo]:
-    tensors = []
-    for name, entry in header.items():
-        if name == "__metadata__":
-            continue
-        begin, end = (int(offset) for offset in entry["data_offsets"])
-        shape = tuple(int(size) for size in entry["shape"])
-        tensors.append(TensorInfo(name, str(entry["dtype"]), shape, begin, end))
+    if (reason := _disagreement(tensors, size - 8 - length)) is not None:
+        raise _broken(path, reason)
     return tensors
 
 
-def _bits(tensor: TensorInfo) -> int:
-    return tensor.elements * DTYPE_BITS[tensor.dtype] if tensor.dtype in DTYPE_BITS else -1
+def _disagreement(tensors: Sequence[TensorInfo], data_bytes: int) -> str | None:
+    """Tensors lie one behind the other without gaps; one without elements takes no bytes."""
+    offset = 0
+    for tensor in tensors:
+        if tensor.dtype not in DTYPE_BITS:
+            return f"tensor {tensor.name!r} has the dtype {tensor.dtype!r}, which is not known"
+        if (
+            tensor.begin != offset
+            or (tensor.end - tensor.begin) * 8 != tensor.elements * DTYPE_BITS[tensor.dtype]
+        ):
+            return f"tensor {tensor.name!r} has the wrong length"
+        offset = tensor.end
+    return None if offset == data_bytes else "its length is not what the header says"
+
+
+def _tensors(text: bytes) -> Iterator[TensorInfo]:
+    """ValueError and its kin where the header is none."""
+    header = json.loads(text, object_pairs_hook=unique)
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        begin, end = entry["data_offsets"]
+        sizes = (begin, end, *entry["shape"])
+        if not all(type(size) is int and size >= 0 for size in sizes):
+            raise ValueError(name)
+        yield TensorInfo(name, str(entry["dtype"]), tuple(entry["shape"]), begin, end)
 
 
 def _broken(path: Path, reason: str) -> ArtifactError:

@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from pareta_registry.errors import ArtifactError
 from pareta_registry.schema import SCHEMA_NAME, catalog_schema
+from pareta_registry.staging import refuse_in_use
 
 SCHEMA_LINE = f"# yaml-language-server: $schema={SCHEMA_NAME}"
 
 
 def write(root: Path) -> list[Path]:
     """Writes the files into the new or empty directory `root` and returns them."""
-    if root.exists() and any(root.iterdir()):
-        raise ArtifactError("target_exists", f"{root} is not empty", "name a new directory")
+    refuse_in_use(root)
     root.mkdir(parents=True, exist_ok=True)
     written = []
     for source in sorted(Path(__file__).with_name("demo").glob("*.yaml")):

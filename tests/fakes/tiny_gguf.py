@@ -46,9 +46,12 @@ def write_tiny_gguf(
     pre: str = "smollm",
     add_bos: bool = False,
     quantize: bool = True,
+    parts: int = 1,
 ) -> Path:
-    """Writes the file; two-dimensional tensors as Q8_0 unless `quantize` is off."""
+    """Writes the file; two-dimensional tensors as Q8_0 unless `quantize` is off. `parts`: of how many files it says it is one."""
     writer = gguf.GGUFWriter(path, architecture)
+    if parts > 1:
+        writer.add_uint16("split.count", parts)
     writer.add_context_length(256)
     writer.add_block_count(LAYERS)
     writer.add_embedding_length(HIDDEN)

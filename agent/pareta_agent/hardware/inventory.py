@@ -7,9 +7,9 @@ instance is a GPU of its own with a parent. This module reads no hardware: `nvml
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Annotated, Final
 
-from pydantic import ConfigDict, TypeAdapter
+from pydantic import AfterValidator, ConfigDict, TypeAdapter
 
 GIB: Final = 1 << 30
 
@@ -99,6 +99,13 @@ class Gpu:
         return None
 
 
+def _distinct(gpus: tuple[Gpu, ...]) -> tuple[Gpu, ...]:
+    named = [gpu.uuid.casefold() for gpu in gpus]
+    if twice := [gpu.uuid for index, gpu in enumerate(gpus) if gpu.uuid.casefold() in named[:index]]:
+        raise ValueError(f"the GPU {twice[0]} is listed twice")
+    return gpus
+
+
 @dataclass(frozen=True, slots=True)
 class Inventory:
     """All that a plan may rest on. `cuda_driver` is e.g. 13000 for CUDA 13.0.
@@ -110,7 +117,7 @@ class Inventory:
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
-    gpus: tuple[Gpu, ...] = ()
+    gpus: Annotated[tuple[Gpu, ...], AfterValidator(_distinct)] = ()
     cpu_cores: int | None = None
     memory_bytes: int | None = None
     memory_available_bytes: int | None = None

@@ -11,7 +11,18 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 Format = Literal[
-    "none", "fp8", "fp8_block", "mxfp8", "int8", "w8a16", "w4a16", "nvfp4", "mxfp4", "gone", "unknown"
+    "none",
+    "fp8",
+    "fp8_block",
+    "mxfp8",
+    "int8",
+    "w8a16",
+    "w4a16",
+    "nvfp4",
+    "mxfp4",
+    "gone",
+    "odd_bits",
+    "unknown",
 ]
 
 _UNQUANTIZED: Final = frozenset({"none", "", "bf16", "bfloat16", "fp16", "float16", "fp32", "float32"})
@@ -20,6 +31,7 @@ _RULES: Final[tuple[tuple[str, Format], ...]] = (
     (r"mxfp4", "mxfp4"),
     (r"mxfp8", "mxfp8"),
     (r"nvfp4|w4a4", "nvfp4"),
+    (r"(?:gptq|awq).*(?:int|w|-)[2357](?:-?bit|a16)?(?![0-9])", "odd_bits"),
     (r"fp8.*block|block.*fp8", "fp8_block"),
     (r"w8a16|(gptq|awq).*int8", "w8a16"),
     (r"fp8", "fp8"),

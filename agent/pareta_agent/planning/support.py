@@ -76,6 +76,8 @@ def unsupported(support: Support, arch: Architecture, quant: Quant, capability: 
         return f"{here} is older than the {_OLDEST[0]}.{_OLDEST[1]} that the engine is built for"
     if quant.format == "gone":
         return "the engine no longer reads bitsandbytes and GGUF weights"
+    if quant.format == "odd_bits":
+        return "GPTQ and AWQ weights have kernels for 4 and 8 bits only"
     if quant.format == "unknown":
         return "the catalog's quantization is not known here"
     if quant.desc_act and quant.group is not None:

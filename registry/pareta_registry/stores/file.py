@@ -8,7 +8,7 @@ import stat
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
-from pareta_registry.errors import ArtifactError
+from pareta_registry.errors import ArtifactError, unreadable
 from pareta_registry.manifest import BESIDE, path_refusal
 from pareta_registry.stores.base import Entry, Piece, signature_beside
 
@@ -110,8 +110,4 @@ class FileStore:
         )
 
     def _unreadable(self, path: str, error: OSError) -> ArtifactError:
-        return ArtifactError(
-            "artifact_unreadable",
-            f"{path} in {self.where} cannot be read: {error.strerror}",
-            "check the owner, the permissions and the disk",
-        )
+        return unreadable(f"{path} in {self.where}", error)

@@ -110,6 +110,31 @@ def test_refusals_exit_5(registry, tmp_path: Path) -> None:
         assert "try:" in err
 
 
+@pytest.mark.parametrize("target", ["gone", "link"])
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("ls", "-c", "LINK"), ("check", "LINK"), ("init", "LINK"), ("import", "LINK", "NEW"),
+        ("import", "CATALOG", "LINK"),
+        ("add", "LINK", "CATALOG", "--id", "a", "--license", "MIT"), ("publish", "LINK", "oci://127.0.0.1:1/x:v1"),
+        ("promote", "LINK", "NEW"), ("promote", "CATALOG", "LINK"), ("promote", "CATALOG", "NEW", "--key", "LINK"),
+        ("sign", "LINK", "--key", "KEY"), ("diff", "CATALOG", "LINK"), ("keygen", "LINK"),
+    ],
+)  # fmt: skip
+def test_a_link_to_nothing_is_an_error_that_names_it(
+    registry, tmp_path: Path, argv: tuple[str, ...], target: str
+) -> None:
+    """Dangling or a loop, in whatever place of whatever verb: no traceback, and nothing is written through it."""
+    link = tmp_path / "link"
+    registry("init", str(tmp_path / "catalog"))
+    registry("keygen", str(tmp_path / "key"))
+    link.symlink_to(tmp_path / target)
+    places = {"LINK": link, "CATALOG": tmp_path / "catalog", "KEY": tmp_path / "key", "NEW": tmp_path / "new"}
+    code, out, err = registry(*(str(places.get(word, word)) for word in argv))
+    assert (code, out, str(link) in err, "try:" in err) == (5, "", True, True)
+    assert not (tmp_path / "gone").exists()
+
+
 def test_the_schema_agrees_with_the_checker(registry) -> None:
     """The published JSON Schema is the one that the models make, with the allowlist of engine settings in it."""
     schema = json.loads(registry("schema")[1])

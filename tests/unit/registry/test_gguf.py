@@ -138,6 +138,14 @@ def test_a_file_that_is_no_gguf_is_refused(tmp_path: Path) -> None:
     assert caught.value.code == "gguf_unreadable"
 
 
+def test_a_part_of_a_split_file_is_refused(tmp_path: Path) -> None:
+    """It would make a model without most of its layers."""
+    (tmp_path / "model").mkdir()
+    with pytest.raises(ArtifactError, match="one of 3 parts") as caught:
+        import_gguf(write_tiny_gguf(tmp_path / "tiny-00001-of-00003.gguf", parts=3), tmp_path / "model")
+    assert caught.value.code == "gguf_unsupported"
+
+
 def test_progress_reaches_its_total(tmp_path: Path) -> None:
     """Progress counts the weights' bytes up to the last, and raising from it stops the work."""
     source, seen = write_tiny_gguf(tmp_path / "tiny.gguf"), []

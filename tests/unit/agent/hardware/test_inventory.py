@@ -32,6 +32,14 @@ def test_a_file_with_an_unknown_key_is_refused_by_name() -> None:
         from_json(b'{"gpuss": []}')
 
 
+@pytest.mark.parametrize("again", ["GPU-0", "gpu-0"])
+def test_a_gpu_that_is_listed_twice_is_refused(again: str) -> None:
+    """A plan would place two engines on it; a MIG instance counts as a GPU of its own."""
+    twice = (Gpu("GPU-0"), Gpu("MIG-0", mig=Mig("GPU-0")), Gpu(again))
+    with pytest.raises(ValidationError, match=f"gpus\n.*the GPU {again} is listed twice"):
+        from_json(to_json(Inventory(gpus=twice)))
+
+
 @pytest.mark.parametrize(
     ("health", "fault"),
     [

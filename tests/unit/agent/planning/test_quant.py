@@ -27,6 +27,9 @@ from pareta_agent.planning.quant import Quant, parse_quant
         ("gguf-q4_k_m", Quant("gone")),
         ("gptq-int4-g128-desc", Quant("w4a16", 128, desc_act=True)),
         ("sparse-wonder", Quant("unknown")),
+        ("gptq-int3-g128", Quant("odd_bits", 128)),
+        ("gptq-3bit", Quant("odd_bits")),
+        ("awq-w3a16", Quant("odd_bits")),
     ],
 )
 def test_quantization_names(text: str, quant: Quant) -> None:

@@ -53,6 +53,7 @@ def test_native_or_unpacked(quant: str, capability: tuple[int, int], expected: s
         ("gguf-q4", (9, 0), "no longer reads"),
         ("sparse-wonder", (9, 0), "not known here"),
         ("gptq-int4-g128-desc", (9, 0), "desc_act and groups"),
+        ("gptq-int3-g128", (9, 0), "4 and 8 bits only"),
         ("int8-w8a8", (12, 0), "no int8 multiply"),
         ("mxfp4-moe", (7, 5), "mxfp4 needs bfloat16"),
     ],

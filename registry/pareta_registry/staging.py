@@ -1,0 +1,88 @@
+"""Staging: a new directory appears under its name whole, or not at all, whatever ends the program."""
+
+from __future__ import annotations
+
+import fcntl
+import glob
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pareta_registry.errors import ArtifactError
+
+_SUFFIX = ".partial"
+
+
+@contextmanager
+def staged(target: Path) -> Iterator[Path]:
+    """A directory on the same disk that becomes `target` when the block ends without an exception.
+
+    ArtifactError where `target` is in use. A killed program leaves a hidden `.NAME.*.partial`, which the next staging
+    of the same target removes.
+    """
+    refuse_in_use(target)
+    target = target.resolve()
+    work, held = _make(next(parent for parent in target.parents if parent.is_dir()), target.name)
+    try:
+        yield work
+        _publish(work, target)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+        os.close(held)
+
+
+def refuse_in_use(target: Path) -> None:
+    """ArtifactError unless `target` is a new name or an empty directory."""
+    if target.is_symlink() and not target.exists():
+        raise ArtifactError(
+            "target_exists",
+            f"{target} is a link to {target.readlink()}, which does not exist",
+            "remove the link",
+        )
+    if target.exists() and not target.is_dir():
+        raise ArtifactError("target_exists", f"{target} is no directory", "name a new directory")
+    if target.exists() and any(target.iterdir()):
+        raise ArtifactError("target_exists", f"{target} is not empty", "name a new directory")
+
+
+def _make(folder: Path, name: str) -> tuple[Path, int]:
+    """A new directory and the descriptor that holds its lock; the folder's own lock keeps a sweep from taking it for
+    one that nobody holds.
+    """
+    guard = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(guard, fcntl.LOCK_EX)
+        for left in folder.glob(f".{glob.escape(name)}.*{_SUFFIX}"):
+            _sweep(left)
+        work = folder / f".{name}.{secrets.token_hex(4)}{_SUFFIX}"
+        work.mkdir()
+        held = os.open(work, os.O_RDONLY | os.O_CLOEXEC)
+        fcntl.flock(held, fcntl.LOCK_EX)
+        return work, held
+    finally:
+        os.close(guard)
+
+
+def _sweep(left: Path) -> None:
+    """Removes what a killed program left; a living one holds the lock."""
+    held = os.open(left, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(left, ignore_errors=True)
+    except BlockingIOError:
+        pass
+    finally:
+        os.close(held)
+
+
+def _publish(work: Path, target: Path) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        work.rename(target)
+    except OSError as error:
+        raise ArtifactError(
+            "target_exists", f"{target} cannot be replaced: {error.strerror}", "name a new directory"
+        ) from None
