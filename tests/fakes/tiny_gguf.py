@@ -48,7 +48,7 @@ def write_tiny_gguf(
     quantize: bool = True,
     parts: int = 1,
 ) -> Path:
-    """Writes the file; two-dimensional tensors as Q8_0 unless `quantize` is off. `parts`: of how many files it says it is one."""
+    """Writes the file; two-dimensional tensors as Q8_0 unless `quantize` is off. `parts` is what a split file says."""
     writer = gguf.GGUFWriter(path, architecture)
     if parts > 1:
         writer.add_uint16("split.count", parts)
