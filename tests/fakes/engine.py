@@ -23,6 +23,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from engine_adapters import ROUTES, adapter_cards, change_adapters
 from engine_answers import INFERENCE, Answer, Refused, answer_of, error_body, metrics_text
+from engine_compiles import add_arguments as add_compile_arguments
+from engine_compiles import compile_for
 from engine_sleep import ROUTES as SLEEP_ROUTES
 from engine_sleep import add_arguments, change, hold, is_open
 
@@ -85,6 +87,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     p.add_argument("--slow-token", type=float, default=0.0, help="seconds between tokens")
     p.add_argument("--tokens", type=int, default=None, help="tokens of an answer (default: max_tokens or 16)")
     add_arguments(p)
+    add_compile_arguments(p)
     flags, _ignored = p.parse_known_args(shlex.split(os.environ.get("FAKE_ENGINE_FLAGS", "")) + arguments)
     flags.name = (flags.served_model_name or [flags.model])[0]
     flags.adapters, flags.asleep = {}, False
@@ -213,6 +216,7 @@ class Connection(asyncio.Protocol):
         if flags.asleep or (flags.die_of and flags.die_of.encode() in body):
             log("ERROR EngineCore died unexpectedly")
             os._exit(0)
+        compile_for(body, flags)
         if flags.hang_up_next:
             flags.hang_up_next = False
             self.transport.close()

@@ -179,7 +179,7 @@ async def test_a_program_that_is_replaced_on_disk_is_not_run(make: Make, tmp_pat
     sys.modules[found.name] = elsewhere
     found.loader.exec_module(elsewhere)
     (tmp_path / "standby_main.py").write_text("raise SystemExit('of another version')")
-    warm = await elsewhere.warm_up(make().settings)
+    warm = await elsewhere.warm_up(make().settings, "cpu")
     try:
         assert (await warm.ready())["unsafe"] is None
     finally:

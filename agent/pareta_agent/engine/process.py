@@ -14,7 +14,7 @@ from signal import SIGKILL, SIGTERM
 from typing import Any
 
 from pareta_agent import launch
-from pareta_agent.engine import stacks
+from pareta_agent.engine import compilers, stacks
 from pareta_agent.engine.intent import Intent, Intents
 from pareta_agent.engine.place import Place
 from pareta_agent.errors import HostError
@@ -91,6 +91,10 @@ class EngineProcess:
     async def stacks(self, python: Path | None) -> Path | None:
         """Takes the stacks of all its processes, which it may not survive; the file that holds them."""
         return await stacks.dump(self._process, self._place, python)
+
+    def compiling(self) -> bool:
+        """Whether a compiler runs among its processes. Reads /proc."""
+        return compilers.compiling(self._process)
 
     def kill(self) -> None:
         """SIGKILL to the group, without waiting."""

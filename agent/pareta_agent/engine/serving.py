@@ -24,7 +24,7 @@ class Serving:
     ) -> None:
         self._starter, self._start, self._rest, self._in_flight = starter, start, rest, in_flight
         clock, settings = starter.clock, starter.settings
-        self._dog = Watchdog(starter.spec, starter.place, settings, clock, in_flight, emit)
+        self._dog = Watchdog(starter.spec, starter.place, settings, clock, in_flight, self._compiling, emit)
 
     async def run(self) -> Outcome:
         """(SLEEP, …), or (FAILED | EXITED | HUNG, why)."""
@@ -39,6 +39,9 @@ class Serving:
             return watched.result() if watched.done() else (Event.SLEEP, verdicts.STOPPED)
         finally:
             await cancel(exited, watched, sleepy)
+
+    def _compiling(self) -> bool:
+        return self._start.engine is not None and self._start.engine.compiling()
 
     async def _may_sleep(self) -> None:
         while True:

@@ -9,7 +9,7 @@ from collections.abc import Coroutine
 from dataclasses import replace
 from typing import Any
 
-from pareta_agent.engine import restart
+from pareta_agent.engine import caches, restart
 from pareta_agent.engine import verdict as verdicts
 from pareta_agent.engine.lifecycle import Event, State
 from pareta_agent.engine.phases import Cause
@@ -36,6 +36,7 @@ class Slot:
         self._around = around
         self.cause: Cause = cause
         self._plain = False
+        self._cache_doubted = False
         self._rest = Rest()
         self.slept_badly = False
         self._stopping = False
@@ -129,10 +130,11 @@ class Slot:
             settings = self._around.settings.restart
             failures = restart.failures_after(failures, self._ready_s(replica), settings)
             self._plain = replica.warm and replica.ready_at_s is None  # perhaps it was the fork: try without
+            left = await self._cache_left(replica, verdict, failures)
             decision = restart.decide(
                 failures,
                 verdict.reason,
-                permanent=verdict.permanent and not self._plain,
+                permanent=verdict.permanent and not self._plain and not left,
                 served=replica.ready_at_s is not None,
                 draw=random.random(),
                 settings=settings,
@@ -142,6 +144,23 @@ class Slot:
                 return
             self.cause = "restart"
             await self._wait(decision.delay_s, failures)
+
+    async def _cache_left(self, replica: Replica, verdict: Verdict, failures: int) -> bool:
+        """Whether the next start has an empty compiled cache, for a damaged one would end it again: once in a row of
+        failures, and not for the first end of an engine that served."""
+        self._cache_doubted = self._cache_doubted and failures > 1
+        if (
+            self._cache_doubted
+            or not verdict.doubts_cache
+            or (replica.ready_at_s is not None and failures < 2)
+        ):
+            return False
+        self._cache_doubted = await asyncio.to_thread(caches.discard, self._around.settings)
+        if self._cache_doubted:
+            self._around.emit(
+                Told("compiled_cache_left", "warning", {"replica": self.name, "code": verdict.code})
+            )
+        return self._cache_doubted
 
     async def _next_replica(self) -> Replica:
         around = self._around

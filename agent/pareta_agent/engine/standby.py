@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pareta_agent import launch
+from pareta_agent.engine import caches
 from pareta_agent.engine.place import turn_over
 from pareta_agent.engine.spec import EngineSettings
 from pareta_agent.engine.vllm import command, versions
@@ -39,6 +40,8 @@ def suits(settings: EngineSettings, plan: Plan) -> str | None:
         return "the engine is another program"
     if "--numa-bind" in plan.flags:
         return "NUMA binding needs fresh processes"
+    if plan.platform == "cpu" and not plan.enforce_eager:
+        return "a standby on the CPU has imported torch without its compiler"
     return None if settings.standby_untried else _untried(settings.version, plan)
 
 
@@ -144,8 +147,8 @@ def sweep(settings: EngineSettings) -> None:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-async def warm_up(settings: EngineSettings) -> Standby:
-    """Starts a standby; it is warm some seconds later. Raises OSError."""
+async def warm_up(settings: EngineSettings, platform: str) -> Standby:
+    """Starts a standby for engines on that platform; it is warm some seconds later. Raises OSError."""
     name = secrets.token_hex(4)  # an engine of an earlier agent may still carry its standby's marker
     directory = settings.run_dir / f"{_DIRECTORY}{name}"
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -153,9 +156,8 @@ async def warm_up(settings: EngineSettings) -> Standby:
     log = settings.log_dir / "standby.log"
     turn_over(log)
     marker = f"{settings.home_id}/standby/{name}"
-    env = command.base_environment(
-        "cpu", directory, settings.cache_dir, marker, _IMPORT_THREADS, launch.environment()
-    )
+    cache = caches.ready(settings, directory / "c")
+    env = command.base_environment(platform, directory, cache, marker, _IMPORT_THREADS, launch.environment())
     script = directory / "standby_main.py"
     script.write_text(_PROGRAM)
     ours, theirs = socket.socketpair()

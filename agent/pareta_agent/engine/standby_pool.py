@@ -37,7 +37,7 @@ class StandbyPool:
         """A start will come: begin to warm one now, so that it imports while the weights are fetched."""
         if self._may(settings, plan) and not self._alive():
             with contextlib.suppress(OSError):
-                self._waiting.append(await self._warm_up(settings))
+                self._waiting.append(await self._warm_up(settings, plan))
 
     async def take(self, settings: EngineSettings, plan: Plan) -> Standby | None:
         """A warm standby, waited for while it warms; None where a plain launch is the way."""
@@ -46,7 +46,7 @@ class StandbyPool:
         standby = None
         try:
             waiting = self._alive()
-            standby = waiting[0] if waiting else await self._warm_up(settings)
+            standby = waiting[0] if waiting else await self._warm_up(settings, plan)
             if standby in self._waiting:
                 self._waiting.remove(standby)
             said = await standby.ready()
@@ -75,7 +75,7 @@ class StandbyPool:
     def start_ended(self, settings: EngineSettings, plan: Plan) -> None:
         self._starting -= 1
         if self._starting == 0 and self._may(settings, plan) and not self._refilling:
-            self._refilling = asyncio.create_task(self._refill(settings))
+            self._refilling = asyncio.create_task(self._refill(settings, plan))
 
     async def close(self) -> None:
         self._closed = True
@@ -95,14 +95,14 @@ class StandbyPool:
     def _alive(self) -> list[Standby]:
         return [standby for standby in self._waiting if standby.alive]
 
-    async def _refill(self, settings: EngineSettings) -> None:
+    async def _refill(self, settings: EngineSettings, plan: Plan) -> None:
         try:
             while (
                 self._starting == 0
                 and len(self._alive()) < settings.standby
                 and self._failures < _FAILURES_ALLOWED
             ):
-                standby = await self._warm_up(settings)
+                standby = await self._warm_up(settings, plan)
                 self._waiting.append(standby)
                 said = await standby.ready()
                 fields = {"preload_s": said.get("preload_s"), "memory_bytes": said.get("memory_bytes")}
@@ -112,8 +112,8 @@ class StandbyPool:
         finally:
             self._refilling = None
 
-    async def _warm_up(self, settings: EngineSettings) -> Standby:
+    async def _warm_up(self, settings: EngineSettings, plan: Plan) -> Standby:
         for dead in [standby for standby in self._waiting if not standby.alive]:
             self._waiting.remove(dead)
             await dead.discard()
-        return await warm_up(settings)
+        return await warm_up(settings, plan.platform)

@@ -16,8 +16,9 @@ from typing import Any
 
 from pareta_agent import launch
 from pareta_agent.clock import Clock
-from pareta_agent.engine import gpumem, probe, process, slumber
+from pareta_agent.engine import gpumem, invocation, probe, process, slumber
 from pareta_agent.engine import verdict as verdicts
+from pareta_agent.engine.compilers import Stillness
 from pareta_agent.engine.intent import Intent, Intents, boot_id
 from pareta_agent.engine.lifecycle import Event
 from pareta_agent.engine.logtail import LogTail
@@ -27,10 +28,10 @@ from pareta_agent.engine.process import EngineProcess
 from pareta_agent.engine.spec import EngineSettings, EngineSpec, digest
 from pareta_agent.engine.standby import Order, suits
 from pareta_agent.engine.standby_pool import StandbyPool
+from pareta_agent.engine.startlog import StartLog
 from pareta_agent.engine.verdict import Verdict
-from pareta_agent.engine.vllm import command
 from pareta_agent.engine.vllm import log as vllm_log
-from pareta_agent.errors import HostError
+from pareta_agent.engine.warmup import WarmUp
 from pareta_agent.hardware.cores import cores_near
 from pareta_agent.planning.share import Share
 from pareta_registry.catalog import Canary
@@ -76,49 +77,21 @@ class Starter:
         """Uuids of the GPUs that this replica uses."""
         return self.spec.plan.group(self.index)
 
-    def command_line(
-        self, weights: Path, threads: int | None, *, sleeps: bool
-    ) -> tuple[list[str], list[str], dict[str, str]]:
-        """The program, its arguments and its environment. Raises HostError, EngineError."""
-        settings, where, plan = self.settings, self.place, self.spec.plan
-        told = command.Launch(
-            endpoint=self.spec.endpoint,
-            model=weights,
-            socket=where.socket,
-            tmp_dir=where.tmp,
-            cache_dir=settings.cache_dir,
-            marker=where.marker,
-            gpus=self.gpus,
-            shutdown_s=max(1, round(settings.drain_s)),
-            remote_code=self.spec.remote_code,
-            sleeps=sleeps,
-            threads=threads or 1,
-        )
-        env = command.environment(plan, told, settings.version, launch.environment())
-        return self._program(), command.arguments(plan, told, settings.version), env
-
-    def _program(self) -> list[str]:
-        if self.settings.command:
-            return list(self.settings.command)
-        if self.settings.python is None:
-            raise HostError("engine_missing", "no engine is installed", "run `pareta-agent engine install`")
-        return [str(self.settings.python), "-m", command.MODULE]
-
 
 class Start:
     """One attempt. `run` tells how it went; afterwards `engine` is the process, if there came to be one."""
 
     def __init__(self, starter: Starter, weights: Path, phases: PhaseClock) -> None:
         self.engine: EngineProcess | None = None
-        self.measures = vllm_log.Measures()
         self.warm = False
         self.gpu_baseline: dict[str, int] = {}
         self._starter = starter
         self._weights = weights
         self._phases = phases
-        self._tail = LogTail(starter.place.log)
+        self._log = StartLog(LogTail(starter.place.log), phases, told=starter.adopted is not None)
         self._spawning: asyncio.Task[EngineProcess] | None = None
         self._committed = False
+        self._stillness = Stillness(starter.settings.limits.compile_s)
 
     async def run(self) -> Outcome:
         """(PASSED, …), for one that was found asleep (SLEEP, …), or (FAILED | EXITED | HUNG, why).
@@ -139,7 +112,7 @@ class Start:
             return Event.SLEEP, verdicts.STOPPED
         exited = asyncio.create_task(self.engine.wait())  # its cores are known now
         try:
-            return await self.canaries(exited)
+            return await self._warm_up(exited) or await self.canaries(exited)
         finally:
             await process.cancel(exited)
 
@@ -158,9 +131,9 @@ class Start:
                 self.engine = await asyncio.shield(self._spawning)
         return self.engine
 
-    def last_lines(self) -> list[str]:
-        self._tail.read_to_end()
-        return list(self._tail.last)
+    @property
+    def measures(self) -> vllm_log.Measures:
+        return self._log.measures
 
     async def _spawn(self) -> EngineProcess:
         starter, where = self._starter, self._starter.place
@@ -172,7 +145,9 @@ class Start:
         share = await self._share()
         self._phases.detail = str(share)
         sleeps = starter.spec.may_sleep()
-        program, argv, env = starter.command_line(self._weights, share.threads, sleeps=sleeps)
+        program, argv, env = invocation.invocation(
+            starter.spec, starter.settings, where, starter.gpus, self._weights, share.threads, sleeps=sleeps
+        )
         where.make()
         intent = Intent(
             starter.spec.endpoint,
@@ -228,7 +203,7 @@ class Start:
         assert self.engine is not None
         socket, clock = self._starter.place.socket, self._starter.clock
         for look in count():
-            self._read_log()
+            self._log.read()
             if look % _LOOKS_AT_MEMORY == 0:
                 self.engine.notice_segments()
             if exited.done():
@@ -242,10 +217,30 @@ class Start:
                 self.engine.notice_cores()
                 return None
             limit_s: float = getattr(self._starter.settings.limits, f"{self._phases.current}_s")
-            if clock.mono_s() - self._phases.moved_s > limit_s:
-                return Event.HUNG, verdicts.of_hang(self._phases.current, limit_s, self.last_lines())
+            if await self._still_s(self._phases.moved_s, limit_s) > limit_s:
+                return Event.HUNG, verdicts.of_hang(self._phases.current, limit_s, self._log.last_lines())
             await clock.sleep(_POLL_S)
         raise AssertionError("it counts for ever")
+
+    async def _still_s(self, moved_s: float, limit_s: float) -> float:
+        """How long nothing has moved; what compiles is looked for only where that begins to matter."""
+        assert self.engine is not None
+        now_s = self._starter.clock.mono_s()
+        compiling = now_s - moved_s > limit_s / 2 and await asyncio.to_thread(self.engine.compiling)
+        return self._stillness.seconds(now_s, moved_s, compiling=compiling)
+
+    async def _warm_up(self, exited: asyncio.Future[int | None]) -> Outcome | None:
+        """None once it has compiled what it compiles at first use, else why the start is over."""
+        starter, limits = self._starter, self._starter.settings.limits
+        if starter.adopted is not None or not starter.settings.canary:
+            return None
+        warm_up = WarmUp(starter.place.socket, starter.spec.endpoint, limits, starter.clock, self._still_s)
+        found = await warm_up.run(exited)
+        if warm_up.refused:
+            self._phases.detail = f"it fails at {', '.join(warm_up.refused)}"
+        if found == "hung":
+            return Event.HUNG, verdicts.of_hang("probe", limits.probe_s, self._log.last_lines())
+        return self._exit(exited) if found == "ended" else None
 
     async def canaries(self, exited: asyncio.Future[int | None]) -> Outcome:
         """(PASSED, …) when it answers each rightly, else why not; `exited` ends with the engine."""
@@ -255,7 +250,7 @@ class Start:
                 return self._exit(exited)
             if not answer.passed:
                 return Event.FAILED, verdicts.of_canary(canary, answer)
-        self._read_log()
+        self._log.read()
         assert self.engine is not None
         self.engine.mark_ready(self.measures.version)
         return Event.PASSED, verdicts.STOPPED
@@ -276,22 +271,8 @@ class Start:
 
     def ended(self, status: int | None) -> Outcome:
         """It had served before it ended by itself."""
-        return Event.EXITED, verdicts.of_exit(status, self.last_lines(), ready=True)
+        return Event.EXITED, verdicts.of_exit(status, self._log.last_lines(), ready=True)
 
     def _exit(self, exited: asyncio.Future[int | None]) -> Outcome:
         status = exited.result() if exited.done() else None
-        return Event.EXITED, verdicts.of_exit(status, self.last_lines(), ready=False)
-
-    def _read_log(self) -> None:
-        lines = self._tail.read()
-        if not lines:
-            return
-        self._phases.touch()
-        self.measures = vllm_log.merge(self.measures, vllm_log.measures_of(lines))
-        for line in lines:
-            if self._starter.adopted is not None:
-                continue  # its start was told when it happened
-            if phase := vllm_log.phase_of(line):
-                self._phases.begin(phase)
-            elif shards := vllm_log.shards_of(line):
-                self._phases.progress(*shards, "shards")
+        return Event.EXITED, verdicts.of_exit(status, self._log.last_lines(), ready=False)

@@ -32,7 +32,13 @@ class Verdict:
     def wanted(self) -> bool:
         return self.code == "stopped"
 
+    @property
+    def doubts_cache(self) -> bool:
+        """Whether a damaged compiled cache may have caused it: broken libraries, stale locks."""
+        return self.code in _CAUSED_BY_CACHES
 
+
+_CAUSED_BY_CACHES = ("engine_died", "engine_core_died", "engine_import", "engine_hung", "engine_stalled")
 STOPPED = Verdict("stopped", "stopped as asked")
 NOT_ASLEEP = Verdict("engine_not_asleep", "the engine could not be put to sleep")
 NOT_WOKEN = Verdict("engine_not_woken", "the engine slept and did not wake")

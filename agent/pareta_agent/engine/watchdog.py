@@ -1,8 +1,8 @@
 """Is a serving engine still moving? Health answers 200 over a frozen core, so tokens are what is watched.
 
 With requests in flight its token counters must move within a limit; idle, a canary is asked now and then. Work
-that moves slowly is never cut. Where tokens stand still because a caller does not read what is there, a canary moves
-them, so it is asked at half of the limit.
+that moves slowly is never cut, and a compiler among its processes is work, up to a limit of its own. Where tokens
+stand still because a caller does not read what is there, a canary moves them, so it is asked at half of the limit.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pareta_agent.clock import Clock
 from pareta_agent.engine import probe
 from pareta_agent.engine import verdict as verdicts
+from pareta_agent.engine.compilers import Stillness
 from pareta_agent.engine.lifecycle import Event
 from pareta_agent.engine.place import Place
 from pareta_agent.engine.spec import EngineSettings, EngineSpec
@@ -39,15 +40,18 @@ class Progress:
     """Decides whether an engine hangs, from one look after the other. Pure but for its memory."""
 
     limit_s: float
+    stillness: Stillness
     moved_s: float
     last: tuple[str, ...] | None = None
 
-    def hangs(self, now_s: float, seen: tuple[str, ...] | None, *, pending: bool) -> bool:
+    def hangs(
+        self, now_s: float, seen: tuple[str, ...] | None, *, pending: bool, compiling: bool = False
+    ) -> bool:
         """`pending`: something waits for tokens. An engine that cannot even be read has the same limit."""
         moved = seen is not None and (seen != self.last or not pending)
         if moved:
             self.moved_s, self.last = now_s, seen
-        return now_s - self.moved_s > self.limit_s
+        return self.stillness.seconds(now_s, self.moved_s, compiling=compiling) > self.limit_s
 
 
 class Watchdog:
@@ -60,6 +64,7 @@ class Watchdog:
         settings: EngineSettings,
         clock: Clock,
         in_flight: Callable[[str], int],
+        compiling: Callable[[], bool],
         emit: Emit,
     ) -> None:
         self._spec = spec
@@ -67,6 +72,7 @@ class Watchdog:
         self._settings = settings
         self._clock = clock
         self._in_flight = in_flight
+        self._compiling = compiling
         self._emit = emit
         self._asked_s = clock.mono_s()
         self._wrong = 0
@@ -79,7 +85,7 @@ class Watchdog:
 
     async def run(self) -> tuple[Event, Verdict]:
         limit_s = self._settings.progress_s
-        progress = Progress(limit_s, self._clock.mono_s())
+        progress = Progress(limit_s, Stillness(self._settings.limits.compile_s), self._clock.mono_s())
         try:
             while True:
                 await self._clock.sleep(max(0.1, min(5.0, limit_s / 6)))
@@ -88,7 +94,9 @@ class Watchdog:
                 still_s = self._clock.mono_s() - progress.moved_s
                 if verdict := self._canary_verdict(idle=not busy, doubted=busy and still_s > limit_s / 2):
                     return Event.FAILED, verdict
-                if progress.hangs(self._clock.mono_s(), seen, pending=busy or self._canary is not None):
+                pending = busy or self._canary is not None
+                compiling = still_s > limit_s / 2 and await asyncio.to_thread(self._compiling)
+                if progress.hangs(self._clock.mono_s(), seen, pending=pending, compiling=compiling):
                     return Event.HUNG, verdicts.of_stall(limit_s)
         finally:
             if self._canary:

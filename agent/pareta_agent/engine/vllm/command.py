@@ -6,13 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pareta_agent.engine.vllm import versions
+from pareta_agent.engine.vllm import caches, versions
 from pareta_agent.errors import EngineError
 from pareta_agent.planning.plan import Plan
 
 MODULE = "vllm.entrypoints.openai.api_server"
 _GIB = 1024**3
-_OURS_TO_SET = ("PARETA_", "VLLM_", "HF_", "OMP_", "PYTHON", "KMP_", "TRANSFORMERS_", "CUDA_VISIBLE_DEVICES")
+_NO_COMPILER = "TORCHDYNAMO_DISABLE"
+"""Eager engines on the CPU compile nothing: each first use costs half a minute of C++, and needs a compiler here."""
+_STEERS_VLLM = ("VLLM_", "HF_", "OMP_", "PYTHON", "KMP_", "TRANSFORMERS_", "CUDA_VISIBLE_DEVICES")
+_OURS_TO_SET = ("PARETA_", *_STEERS_VLLM, _NO_COMPILER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +99,7 @@ def base_environment(
         "PARETA_MARKER": marker,
         "TMPDIR": str(tmp_dir),
         "VLLM_RPC_BASE_PATH": str(tmp_dir),
-        "VLLM_CACHE_ROOT": str(cache_dir),
+        **caches.environment(cache_dir),
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_DO_NOT_TRACK": "1",
         "VLLM_HOST_IP": "127.0.0.1",
@@ -112,6 +115,7 @@ def base_environment(
     }
     if platform == "cpu":
         env |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": str(threads)}
+        env[_NO_COMPILER] = "1"
     return env
 
 
@@ -126,6 +130,8 @@ def environment(plan: Plan, launch: Launch, version: str, inherited: Mapping[str
         env["VLLM_SERVER_DEV_MODE"] = "1"  # what it opens is reached by nobody but us
     if plan.platform == "cuda":
         return {**env, "CUDA_VISIBLE_DEVICES": ",".join(launch.gpus)}
+    if not plan.enforce_eager:
+        env.pop(_NO_COMPILER, None)
     if "uni" in _layout(plan):  # else the CPU platform turns `uni` back into a worker process
         env["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     if plan.kv_cache_bytes is not None and not _sizes_kv_by_flag(plan, versions.parse(version)):

@@ -9,6 +9,7 @@ import pytest
 from engine_plans import PLAN
 
 from pareta_agent.engine.vllm import versions
+from pareta_agent.engine.vllm.caches import DIRECTORIES
 from pareta_agent.engine.vllm.command import Launch, arguments, environment
 from pareta_agent.errors import EngineError
 
@@ -127,3 +128,24 @@ def test_only_what_may_sleep_is_open_to_developers() -> None:
     assert environment(GPU, sleeper, "0.32.0", {})["VLLM_SERVER_DEV_MODE"] == "1"
     assert "--enable-sleep-mode" not in arguments(GPU, LAUNCH, "0.32.0")
     assert "VLLM_SERVER_DEV_MODE" not in environment(GPU, LAUNCH, "0.32.0", {"VLLM_SERVER_DEV_MODE": "1"})
+
+
+def test_all_that_is_compiled_goes_to_the_builds_cache() -> None:
+    """Wherever a library would keep it by itself, or the environment of the agent says."""
+    inherited = {
+        "TORCHINDUCTOR_CACHE_DIR": "/tmp/x",
+        "TRITON_CACHE_DIR": "/tmp/y",
+        "XDG_CACHE_HOME": "/tmp/z",
+    }
+    env = environment(GPU, LAUNCH, "0.32.0", inherited)
+    names = {name for name in env if "CACHE" in name or name in DIRECTORIES}
+    assert names >= set(DIRECTORIES)
+    assert {name: env[name] for name in names if not env[name].startswith("/c/")} == {}
+
+
+def test_an_eager_engine_on_the_cpu_compiles_nothing() -> None:
+    """Only it: a compiled one and one on a GPU need the compiler."""
+    inherited = {"TORCHDYNAMO_DISABLE": "1"}
+    engines = (PLAN, replace(PLAN, enforce_eager=False), GPU, replace(GPU, enforce_eager=True))
+    disabled = [environment(plan, LAUNCH, "0.32.0", inherited).get("TORCHDYNAMO_DISABLE") for plan in engines]
+    assert disabled == ["1", None, None, None]

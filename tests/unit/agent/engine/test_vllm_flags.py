@@ -13,7 +13,7 @@ import pytest
 from engine_plans import PLAN
 
 from pareta_agent.engine.pins import committed
-from pareta_agent.engine.vllm import command, versions
+from pareta_agent.engine.vllm import caches, command, versions
 from pareta_agent.planning import request
 from pareta_agent.planning.plan import Plan
 from pareta_agent.planning.request import AdapterSlots
@@ -84,7 +84,7 @@ def test_the_plans_make_us_say_all_that_we_can() -> None:
 
 def test_the_plans_make_us_set_all_that_we_can() -> None:
     """A variable added to the environment needs a plan here that sets it."""
-    known = {word for word in words(command.__file__) if re.fullmatch(r"VLLM_\w+", word)}
+    known = {word for word in words(command.__file__, caches.__file__) if re.fullmatch(r"VLLM_\w+", word)}
     assert {name for version in TABLE for name in variables(version)} == known
 
 

@@ -1,0 +1,51 @@
+"""How an engine is run: its program, its arguments and its whole environment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pareta_agent import launch
+from pareta_agent.engine import caches
+from pareta_agent.engine.place import Place
+from pareta_agent.engine.spec import EngineSettings, EngineSpec
+from pareta_agent.engine.vllm import command
+from pareta_agent.errors import HostError
+
+
+def invocation(
+    spec: EngineSpec,
+    settings: EngineSettings,
+    place: Place,
+    gpus: Sequence[str],
+    weights: Path,
+    threads: int | None,
+    *,
+    sleeps: bool,
+) -> tuple[list[str], list[str], dict[str, str]]:
+    """The program, its arguments and its environment, with a compiled cache that is ready.
+
+    Raises HostError, EngineError."""
+    told = command.Launch(
+        endpoint=spec.endpoint,
+        model=weights,
+        socket=place.socket,
+        tmp_dir=place.tmp,
+        cache_dir=caches.ready(settings, place.tmp / "c"),
+        marker=place.marker,
+        gpus=tuple(gpus),
+        shutdown_s=max(1, round(settings.drain_s)),
+        remote_code=spec.remote_code,
+        sleeps=sleeps,
+        threads=threads or 1,
+    )
+    env = command.environment(spec.plan, told, settings.version, launch.environment())
+    return _program(settings), command.arguments(spec.plan, told, settings.version), env
+
+
+def _program(settings: EngineSettings) -> list[str]:
+    if settings.command:
+        return list(settings.command)
+    if settings.python is None:
+        raise HostError("engine_missing", "no engine is installed", "run `pareta-agent engine install`")
+    return [str(settings.python), "-m", command.MODULE]

@@ -1,0 +1,32 @@
+"""One start's log as it comes: which phase begins, what the engine measured, and the last lines for a verdict."""
+
+from __future__ import annotations
+
+from pareta_agent.engine.logtail import LogTail
+from pareta_agent.engine.phases import PhaseClock
+from pareta_agent.engine.vllm import log as vllm_log
+
+
+class StartLog:
+    """`told`: its phases were reported when they happened, by an earlier agent."""
+
+    def __init__(self, tail: LogTail, phases: PhaseClock, *, told: bool) -> None:
+        self.measures = vllm_log.Measures()
+        self._tail, self._phases, self._told = tail, phases, told
+
+    def read(self) -> None:
+        """Takes what is new; any line is a sign of life."""
+        lines = self._tail.read()
+        if not lines:
+            return
+        self._phases.touch()
+        self.measures = vllm_log.merge(self.measures, vllm_log.measures_of(lines))
+        for line in [] if self._told else lines:
+            if phase := vllm_log.phase_of(line):
+                self._phases.begin(phase)
+            elif shards := vllm_log.shards_of(line):
+                self._phases.progress(*shards, "shards")
+
+    def last_lines(self) -> list[str]:
+        self._tail.read_to_end()
+        return list(self._tail.last)
