@@ -47,6 +47,7 @@ def test_a_new_home_is_looked_at_without_making_it(doctor, tmp_path: Path) -> No
         "registry",
         "plane",
         "engine",
+        "toolchain",
     } <= set(found)
     assert found["registry"]["level"] == "ok"
     assert found["engine"]["level"] == "warn"

@@ -45,6 +45,9 @@ class Facts:
     engine_platform: str | None
     engine_error: str | None
     engine_cuda: int | None
+    compiler: str | None
+    python_headers: bool | None
+    nvcc: str | None
     tls_days: float | None
     tls_error: str | None
 
@@ -77,6 +80,7 @@ def _all(facts: Facts) -> Iterator[Finding]:
     yield registry(facts)
     yield plane(facts)
     yield engine(facts)
+    yield toolchain(facts)
 
 
 def nvml(facts: Facts) -> Finding:
@@ -241,3 +245,26 @@ def engine(facts: Facts) -> Finding:
             "engine", "fail", f"{said}, and there is no GPU", "`pareta-agent engine install --cpu`"
         )
     return Finding("engine", "ok", said)
+
+
+def toolchain(facts: Facts) -> Finding:
+    """An engine on a GPU compiles at run time: Triton with a C compiler and Python's headers, FlashInfer with nvcc."""
+    if facts.engine_platform != "cuda":
+        return Finding("toolchain", "ok", "engines on the CPU compile nothing")
+    missing = [] if facts.compiler else ["a C compiler (gcc or clang)"]
+    missing += ["Python's headers (Python.h)"] if facts.python_headers is False else []
+    if missing:
+        return Finding(
+            "toolchain",
+            "fail",
+            f"the engine compiles kernels at run time and lacks {' and '.join(missing)}",
+            "install them (Debian: gcc, and the interpreter's -dev package), or use the container image",
+        )
+    if facts.nvcc is None:
+        return Finding(
+            "toolchain",
+            "warn",
+            f"{facts.compiler} is there, nvcc is not: kernels that FlashInfer ships no binary of fail",
+            "install the CUDA toolkit of the engine's CUDA, or set CUDA_HOME",
+        )
+    return Finding("toolchain", "ok", f"{facts.compiler}, Python's headers and {facts.nvcc}")

@@ -42,6 +42,12 @@ print(json.dumps(found.get("cuda")))
 """
 
 
+_HEADERS: Final = """
+import pathlib, sysconfig
+print(pathlib.Path(sysconfig.get_path("include"), "Python.h").is_file())
+"""
+
+
 async def read_facts(settings: Settings) -> Facts:
     """Everything, with the slow readings side by side; about as long as the slowest of them."""
     inventory, engine, plane, node = await asyncio.gather(
@@ -73,6 +79,9 @@ async def read_facts(settings: Settings) -> Facts:
         engine_platform=platform,
         engine_error=engine_error,
         engine_cuda=cuda,
+        compiler=_compiler(),
+        python_headers=await _python_headers(path),
+        nvcc=_nvcc(),
         tls_days=tls_days,
         tls_error=tls_error,
     )
@@ -100,6 +109,30 @@ async def _engine(settings: Settings) -> tuple[str | None, str | None, str | Non
     except HostError as error:
         return str(path), None, None, error.message, None
     return str(path), found.version, found.platform, None, await _cuda_of_torch(path)
+
+
+def _compiler() -> str | None:
+    """As Triton looks for it."""
+    names = [launch.environment().get("CC", ""), "gcc", "clang", "cc"]
+    return next((found for name in names if name and (found := shutil.which(name))), None)
+
+
+def _nvcc() -> str | None:
+    """As FlashInfer looks for it."""
+    homes = [launch.environment().get(name, "") for name in ("CUDA_HOME", "CUDA_PATH")]
+    places = [*(str(Path(home, "bin", "nvcc")) for home in homes if home), "nvcc", "/usr/local/cuda/bin/nvcc"]
+    return next((found for place in places if (found := shutil.which(place))), None)
+
+
+async def _python_headers(python: str | None) -> bool | None:
+    """Whether the engine's interpreter can be compiled against."""
+    if python is None:
+        return None
+    try:
+        done = await launch.run([python, "-I", "-c", _HEADERS], timeout_s=_CUDA_DEADLINE_S)
+    except (TimeoutError, OSError):
+        return None
+    return done.output.strip() == "True" if done.returncode == 0 else None
 
 
 async def _cuda_of_torch(path: Path) -> int | None:

@@ -34,18 +34,22 @@ WELL = Facts(
     engine_platform="cpu",
     engine_error=None,
     engine_cuda=None,
+    compiler=None,
+    python_headers=None,
+    nvcc=None,
     tls_days=None,
     tls_error=None,
 )
 TWO = node(gpus(2), driver="580.95", cuda_driver=13000)
-CUDA = replace(WELL, inventory=TWO, nvidia_device=True, engine_platform="cuda", engine_cuda=13000)
+TOOLS = {"compiler": "/usr/bin/gcc", "python_headers": True, "nvcc": "/usr/bin/nvcc"}
+CUDA = replace(WELL, inventory=TWO, nvidia_device=True, engine_platform="cuda", engine_cuda=13000, **TOOLS)
 
 
 def test_all_is_well() -> None:
     """One line a check, all of them ok."""
     found = findings(WELL)
     assert [one.check for one in found] == [
-        "nvml", "driver", "shm", "ulimits", "disk", "port", "tls", "clock", "registry", "plane", "engine",
+        "nvml", "driver", "shm", "ulimits", "disk", "port", "tls", "clock", "registry", "plane", "engine", "toolchain",
     ]  # fmt: skip
     assert {one.level for one in (*found, *findings(CUDA))} == {"ok"}
     assert all(not one.remedy for one in found)
@@ -56,6 +60,10 @@ BROKEN_NVML = replace(host(), nvml_error="Driver/library version mismatch")
 OLD_DRIVER = replace(TWO, cuda_driver=12020)
 CASES: list[tuple[str, Facts, checks.Level, str]] = [
     ("nvml", replace(WELL, inventory=BROKEN_NVML, nvidia_device=True), "fail", "mismatch"),
+    ("toolchain", WELL, "ok", "compile nothing"),
+    ("toolchain", replace(CUDA, compiler=None), "fail", "lacks a C compiler"),
+    ("toolchain", replace(CUDA, python_headers=False), "fail", "lacks Python's headers"),
+    ("toolchain", replace(CUDA, nvcc=None), "warn", "nvcc is not"),
     ("tls", replace(WELL, tls_days=90.0), "ok", "good for 90 days"),
     ("tls", replace(WELL, tls_days=3.0), "warn", "3.0 days left"),
     ("tls", replace(WELL, tls_days=-1.0), "fail", "has expired"),
