@@ -181,15 +181,17 @@ async def spawn(
     die_with_parent: bool = False,
     rlimits: Mapping[str, int] | None = None,
     cpus: Sequence[int] = (),
+    beside: Sequence[str] = (),
 ) -> Process:
     """Starts a program; stdout and stderr go to `log_path` (appended, 0600), to a pipe, to ours, or nowhere.
 
     `env` is the whole environment. `rlimits` are soft limits by name (`core`, `nofile`), `cpus` the cores it
-    may run on. Raises OSError when the program cannot be started (with limits or `die_with_parent` the child
-    exits 126 or 127 instead).
+    may run on. `beside` is a program that puts itself into the background of the child's process group first. Raises
+    OSError when the program cannot be started (with limits, `beside` or `die_with_parent` the child exits 126 or 127
+    instead).
     """
-    if die_with_parent or rlimits or cpus:
-        options = json.dumps({"rlimits": dict(rlimits or {}), "cpus": list(cpus)})
+    if die_with_parent or rlimits or cpus or beside:
+        options = json.dumps({"rlimits": dict(rlimits or {}), "cpus": list(cpus), "beside": list(beside)})
         parent = str(os.getpid() if die_with_parent else 0)
         argv = [sys.executable, "-I", "-S", _EXEC, parent, options, "--", *argv]
     with contextlib.ExitStack() as stack:

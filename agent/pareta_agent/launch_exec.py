@@ -1,9 +1,11 @@
-"""What a child does between fork and its program: dies with its parent, takes its limits, then execs.
+"""What a child does between fork and its program: dies with its parent, takes its limits, starts what runs beside it,
+then execs.
 
 Run as `python -I -S launch_exec.py PARENT_PID LIMITS -- argv…`, about 15 ms; a `preexec_fn` would run Python
 in a forked copy of a threaded process, which may deadlock. It imports nothing of the agent.
 """
 
+import contextlib
 import ctypes
 import json
 import os
@@ -25,6 +27,9 @@ def main(argv: list[str]) -> int:
         kind = getattr(resource, f"RLIMIT_{name.upper()}")
         hard = resource.getrlimit(kind)[1]
         resource.setrlimit(kind, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))
+    if beside := options.get("beside"):
+        with contextlib.suppress(OSError):  # the program matters more
+            os.waitpid(os.posix_spawn(beside[0], beside, os.environ), 0)
     if options.get("cpus"):
         os.sched_setaffinity(0, options["cpus"])
     try:

@@ -80,6 +80,11 @@ class EngineSection(Section):
     restart_budget: int = Field(
         5, ge=0, le=100, description="Failures in a row after which an engine is given up."
     )
+    log_max_bytes: int = Field(
+        16 * 2**20,
+        ge=2**18,
+        description="Largest log of one engine start, three are kept; beyond it the middle is dropped.",
+    )
     idle_sleep_s: float | None = Field(
         None,
         ge=0,

@@ -25,6 +25,8 @@ from engine_adapters import ROUTES, adapter_cards, change_adapters
 from engine_answers import INFERENCE, Answer, Refused, answer_of, error_body, metrics_text
 from engine_compiles import add_arguments as add_compile_arguments
 from engine_compiles import compile_for
+from engine_floods import add_arguments as add_flood_arguments
+from engine_floods import begin as begin_flood
 from engine_sleep import ROUTES as SLEEP_ROUTES
 from engine_sleep import add_arguments, change, hold, is_open
 
@@ -88,6 +90,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     p.add_argument("--tokens", type=int, default=None, help="tokens of an answer (default: max_tokens or 16)")
     add_arguments(p)
     add_compile_arguments(p)
+    add_flood_arguments(p)
     flags, _ignored = p.parse_known_args(shlex.split(os.environ.get("FAKE_ENGINE_FLAGS", "")) + arguments)
     flags.name = (flags.served_model_name or [flags.model])[0]
     flags.adapters, flags.asleep = {}, False
@@ -357,6 +360,7 @@ async def serve(flags: argparse.Namespace) -> None:
     else:
         server = await loop.create_server(lambda: Connection(engine), flags.host, flags.port, backlog=4096)
     log("INFO:     Application startup complete.")
+    begin_flood(flags)
     if flags.die_after is not None:
         loop.call_later(flags.die_after, lambda: (log("ERROR EngineCore died unexpectedly"), os._exit(0)))
     await engine.stopping.wait()

@@ -1,12 +1,18 @@
-"""The end of a file that another process appends to: whole new lines since the last look."""
+"""The end of a file that another process appends to: whole new lines since the last look.
+
+A log keeper may have cut out its middle meanwhile: then only its last lines are new.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 from collections import deque
 from pathlib import Path
 
 _MAX_READ_BYTES = 1024 * 1024
+_RECENT_BYTES = 64 * 1024
 _BREAK = re.compile(r"[\r\n]+")
 
 
@@ -23,6 +29,9 @@ class LogTail:
         """New whole lines; a progress bar's carriage return ends a line too."""
         try:
             with self._path.open("rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                if size < self._offset:
+                    self._offset, self._partial = max(0, size - _RECENT_BYTES), ""
                 file.seek(self._offset)
                 data = file.read(_MAX_READ_BYTES)
         except FileNotFoundError:
@@ -33,7 +42,9 @@ class LogTail:
         return lines
 
     def read_to_end(self) -> list[str]:
-        """The same, up to the end, with the last line though it has no newline."""
+        """The same, up to the end, with the last line though it has no newline; of much that is new, the last MiB."""
+        with contextlib.suppress(OSError):
+            self._offset = max(self._offset, self._path.stat().st_size - _MAX_READ_BYTES)
         lines = []
         while new := self.read():
             lines += new

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import shutil
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ LOGS_KEPT = 3
 _SOCKET_PATH_BYTES = 107
 _UUID_CHARS = 37
 _SHM = Path("/dev/shm")
+_KEEPER = str(Path(__file__).with_name("log_keeper.py"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,7 @@ class Place:
     generation: int
     directory: Path
     log: Path
+    log_max_bytes: int
     marker: str
 
     @property
@@ -36,6 +39,11 @@ class Place:
     @property
     def tmp(self) -> Path:
         return self.directory / "t"
+
+    @property
+    def log_keeper(self) -> list[str]:
+        """The program that bounds the log, for the engine's process group to run."""
+        return [sys.executable, "-I", "-S", _KEEPER, str(self.log), str(self.log_max_bytes)]
 
     def make(self) -> None:
         """Creates the private directories (0700) and turns the logs over. Raises HostError, OSError."""
@@ -67,6 +75,7 @@ def place(settings: EngineSettings, endpoint: str, index: int, generation: int) 
         generation=generation,
         directory=settings.run_dir / f"{short}.{index}.{generation}",
         log=settings.log_dir / f"{endpoint}-{index}.log",
+        log_max_bytes=settings.log_max_bytes,
         marker=f"{settings.home_id}/{endpoint}/{index}/{generation}",
     )
 

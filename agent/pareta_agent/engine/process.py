@@ -130,6 +130,7 @@ async def start(
         log_path=place.log,
         rlimits={"core": 0, "nofile": launch.OPEN_FILES},
         cpus=cpus,
+        beside=place.log_keeper,
     )
     return record(process, place, intents, intent)
 

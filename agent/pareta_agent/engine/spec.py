@@ -46,7 +46,7 @@ class EngineSettings:
     are taken over, else removed.
     `standby` is how many warm interpreters wait for the next start (about 500 MB each; 0: none), with
     `standby_untried` also for engines and devices with which that was not tried: to try it. `read_ahead`: weights
-    are read into the page cache while the engine imports.
+    are read into the page cache while the engine imports. `log_max_bytes` bounds the log of one generation.
     """
 
     home_id: str
@@ -66,6 +66,7 @@ class EngineSettings:
     standby: int = 1
     standby_untried: bool = False
     read_ahead: bool = True
+    log_max_bytes: int = 16 * 2**20
     limits: PhaseLimits = field(default_factory=PhaseLimits)
     restart: RestartSettings = field(default_factory=RestartSettings)
 

@@ -60,6 +60,7 @@ class Order:
     log: Path
     cwd: Path
     cpus: Sequence[int] = ()
+    beside: Sequence[str] = ()
 
 
 class Standby:
@@ -92,6 +93,7 @@ class Standby:
             "log": str(order.log),
             "cwd": str(order.cwd),
             "cpus": list(order.cpus),
+            "beside": list(order.beside),
         }
         try:
             async with asyncio.timeout(_ORDER_DEADLINE_S):

@@ -232,6 +232,11 @@ def become(order: dict[str, Any]) -> None:
     os.close(log)
     os.close(null)
     os.chdir(order["cwd"])
+    if beside := order.get("beside"):
+        with contextlib.suppress(OSError):
+            os.waitpid(
+                os.posix_spawn(beside[0], beside, os.environ), 0
+            )  # it forks and leaves this process alone
     take_cores(order)
     sys.argv = ["vllm", *order["argv"]]
     serve(server())

@@ -162,7 +162,7 @@ class Start:
             sleeps=sleeps,
         )
         if engine := await self._from_standby(
-            Order(argv, env, where.log, where.directory, share.cpus), intent
+            Order(argv, env, where.log, where.directory, share.cpus, where.log_keeper), intent
         ):
             return engine
         self._committed = True

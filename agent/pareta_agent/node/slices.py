@@ -116,6 +116,7 @@ def engine_settings(settings: Settings, version: str) -> EngineSettings:
         drain_s=settings.drain_timeout_s,
         threads=settings.engine.threads,
         standby=settings.engine.standby,
+        log_max_bytes=settings.engine.log_max_bytes,
         restart=RestartSettings(budget=settings.engine.restart_budget),
     )
 
