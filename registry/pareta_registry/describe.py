@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from pareta_registry.adapters import describe_adapter, is_adapter
 from pareta_registry.architecture import architecture_facts
 from pareta_registry.catalog import slug
 from pareta_registry.checkpoint import DOCUMENTS, Selection, select
+from pareta_registry.context import context_tokens
 from pareta_registry.errors import ArtifactError, unreadable
 from pareta_registry.manifest import MANIFEST_NAME, Manifest, parse_manifest
 from pareta_registry.quantization import method_of, quantization_of, refusal
@@ -40,7 +40,7 @@ def describe(root: Path, place: Path | None = None) -> dict[str, Any]:
         "kind": "model",
         "id": slug(place.resolve().name, "model"),
         "license": "unknown",
-        "context": min(facts["max_position_embeddings"], _sentence_tokens(root)),
+        "context": context_tokens(root, config, tensors, facts["max_position_embeddings"]),
         "architecture": facts,
         "variants": [
             {
@@ -87,15 +87,6 @@ def _tensors(root: Path, selection: Selection, place: Path) -> list[TensorInfo]:
             "no_safetensors", f"{place} holds no safetensors", "convert the checkpoint to safetensors first"
         )
     return [tensor for _, tensor in found.values()]
-
-
-def _sentence_tokens(root: Path) -> float:
-    """The longest text that a sentence transformer was trained for, which engines take for its context."""
-    try:
-        told = json.loads((root / "sentence_bert_config.json").read_bytes()).get("max_seq_length")
-    except (OSError, ValueError, AttributeError):
-        told = None
-    return told if isinstance(told, int) and told > 0 else math.inf
 
 
 def _config(root: Path, place: Path) -> Mapping[str, Any]:

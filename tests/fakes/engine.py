@@ -36,6 +36,11 @@ TOO_LONG = (
     "which is larger than the available KV cache memory (1.00 GiB). Based on the available memory, the estimated "
     "maximum model length is {fits}. Try increasing `gpu_memory_utilization` or decreasing `max_model_len`."
 )
+PAST_POSITIONS = (
+    "  Value error, User-specified max_model_len ({wanted}) is greater than the derived max_model_len "
+    "(max_position_embeddings={takes} or model_max_length=None in model's config.json). To allow overriding this "
+    "maximum, set the env var VLLM_ALLOW_LONG_MAX_MODEL_LEN=1."
+)
 STARTUP_LOG = (
     "INFO [api_server.py:1772] vLLM server version {version}",
     "INFO [core.py:112] Initializing a V1 LLM engine (v{version}) with config: model='{model}'",
@@ -75,6 +80,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     p.add_argument(
         "--kv-tokens", type=int, default=None, help="refuse to start with a longer --max-model-len"
     )
+    p.add_argument("--positions", type=int, default=None, help="refuse a --max-model-len beyond the model's")
     p.add_argument("--cut-after-head", action="store_true", help="the head of a stream, then nothing more")
     p.add_argument("--pipeline-parallel-size", type=int, default=1)
     p.add_argument("--least-stages", type=int, default=1, help="out of memory with fewer pipeline stages")
@@ -334,6 +340,9 @@ def start_up(flags: argparse.Namespace) -> None:
     for i, line in enumerate(STARTUP_LOG):
         log(line.format(version=VERSION, model=flags.model))
         time.sleep(flags.ready_after / len(STARTUP_LOG))
+        if flags.positions is not None and flags.max_model_len > flags.positions:
+            log(PAST_POSITIONS.format(wanted=flags.max_model_len, takes=flags.positions))
+            os._exit(1)
         if flags.kv_tokens is not None and flags.max_model_len > flags.kv_tokens and i == 5:
             print(TOO_LONG.format(wanted=flags.max_model_len, fits=flags.kv_tokens), flush=True)
             os._exit(1)

@@ -26,6 +26,17 @@ def test_an_impossible_context_comes_up_after_one_new_plan(start):
     assert changes == [{"field": "max_model_len", "running": "2048", "planned": "4096"}]
 
 
+def test_a_context_beyond_the_models_positions_becomes_the_engines_number(start):
+    """What the model takes is no matter of memory: the verdict says so, and the next start asks for it."""
+    agent = start("--positions", "512")
+    ready = agent.ready()
+    assert ready["endpoints"][0]["status"] == "live"
+    (replanned,) = [e for e in agent.events if e["event"] == "replanned"]
+    assert replanned["reason"] == "positions: trying max_model_len 512"
+    (ended,) = [e for e in agent.events if e["event"] == "engine_ended"]
+    assert (ended["code"], "KV" in ended["reason"]) == ("engine_positions", False)
+
+
 def test_what_a_start_taught_is_kept_for_the_next_plan(start):
     """The numbers of the log lie in the home, by artifact and engine version."""
     agent = start()

@@ -20,6 +20,8 @@ Kind = Literal[
     "cpu_memory",
     "no_cache",
     "context",
+    "positions",
+    "step",
     "load_oom",
     "profile_oom",
     "sampler_oom",
@@ -48,6 +50,14 @@ _PATTERNS: Final[tuple[tuple[Kind, str], ...]] = (
     ),
     ("no_cache", r"No available memory for the cache blocks"),
     ("context", r"max seq len \((\d+)\)(?:.*estimated maximum model length is (\d+))?"),
+    (
+        "positions",
+        (
+            r"User-specified max_model_len \((\d+)\) is greater than the derived max_model_len \(\w+=([\d.]+)"
+            r"(?: or model_max_length=([\d.]+))?"
+        ),
+    ),
+    ("step", r"max_num_batched_tokens \((\d+)\) is smaller than max_model_len \((\d+)\)"),
     ("load_oom", r"Failed to load model - not enough GPU memory"),
     ("sampler_oom", r"warming up sampler with (\d+) dummy requests"),
     ("memory_moved", r"Error in memory profiling\. Initial free memory"),
@@ -97,6 +107,8 @@ def remedy(failure: Failure, plan: Plan, attempt: int, *, kv_fp8: bool = False) 
         return _over(plan, f"{attempt} starts failed, the last with {failure.kind}")
     if failure.kind == "context":
         return _shorter(failure, plan, kv_fp8)
+    if failure.kind == "step":
+        return _whole_prompt(failure, plan, attempt)
     return _REMEDIES.get(failure.kind, _unknown)(failure, plan)
 
 
@@ -148,6 +160,23 @@ def _shorter(failure: Failure, plan: Plan, kv_fp8: bool) -> Plan | Rejection:
     return _over(plan, f"the cache holds {fits:,} tokens of context")
 
 
+def _within_positions(failure: Failure, plan: Plan) -> Plan | Rejection:
+    """The model's own limit, which is no matter of memory; the larger one where vLLM names two."""
+    takes = int(max(failure.numbers[1:], default=0))
+    if 0 < takes < plan.max_model_len:
+        return replace(plan, max_model_len=takes)
+    return _over(plan, f"the model takes {takes:,} tokens of context")
+
+
+def _whole_prompt(failure: Failure, plan: Plan, attempt: int) -> Plan:
+    """A model that reads its prompt in one step: the step becomes the context, or the context the step where that
+    failed."""
+    step, context = (int(number) for number in failure.numbers)
+    return (
+        replace(plan, max_num_batched_tokens=context) if attempt == 1 else replace(plan, max_model_len=step)
+    )
+
+
 def _fewer_tokens(_failure: Failure, plan: Plan) -> Plan | Rejection:
     if plan.max_num_batched_tokens // 2 < _LEAST_TOKENS:
         return _over(plan, "no step is small enough for the memory that weights leave")
@@ -195,6 +224,7 @@ _SMALLER: Final = "a smaller variant, or more GPUs a replica"
 _REMEDIES: Final[dict[Kind, Callable[[Failure, Plan], Plan | Rejection]]] = {
     "memory_busy": _less_utilization,
     "cpu_memory": _less_cpu_cache,
+    "positions": _within_positions,
     "no_cache": _ended("weights and activations left nothing for the KV cache", _SMALLER),
     "load_oom": _ended("the weights do not fit the GPU", _SMALLER),
     "profile_oom": _fewer_tokens,

@@ -77,12 +77,26 @@ def merge(earlier: Measures, later: Measures) -> Measures:
     return replace(earlier, **said)
 
 
-Cause = Literal["memory", "kv_cache", "context", "flag", "model", "device", "import", "core_died", "unknown"]
+Cause = Literal[
+    "memory",
+    "kv_cache",
+    "context",
+    "positions",
+    "step",
+    "flag",
+    "model",
+    "device",
+    "import",
+    "core_died",
+    "unknown",
+]
 
 _CAUSES: tuple[tuple[Cause, str], ...] = (
     ("flag", r"error: (?:unrecognized arguments|argument )|no such option"),
     ("context", r"is larger than the maximum number of tokens that can be stored in KV cache"),
-    ("context", r"max seq len \(\d+\)|User-specified max_model_len"),
+    ("context", r"max seq len \(\d+\)"),
+    ("positions", r"User-specified max_model_len"),
+    ("step", r"max_num_batched_tokens \(\d+\) is smaller than max_model_len"),
     ("kv_cache", r"No available memory for the cache blocks|less than requested memory for kv"),
     (
         "memory",
@@ -103,7 +117,9 @@ _CAUSES: tuple[tuple[Cause, str], ...] = (
 )
 _CAUSE_PATTERNS = [(cause, re.compile(pattern)) for cause, pattern in _CAUSES]
 _SAID = re.compile(r"(?:\w+Error|\w+Exception|error): .+")
-_PERMANENT: frozenset[Cause] = frozenset({"flag", "context", "kv_cache", "import", "model"})
+_PERMANENT: frozenset[Cause] = frozenset(
+    {"flag", "context", "positions", "step", "kv_cache", "import", "model"}
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,6 +67,14 @@ def test_shards_are_progress() -> None:
             "ModuleNotFoundError: No module named 'x'",
             Failure("import", "ModuleNotFoundError: No module named 'x'", True),
         ),
+        (
+            "ValueError: User-specified max_model_len (514) is greater than the derived max_model_len",
+            Failure(
+                "positions",
+                "ValueError: User-specified max_model_len (514) is greater than the derived max_model_len",
+                permanent=True,
+            ),
+        ),
         ("RuntimeError: something else", Failure("unknown", "RuntimeError: something else", permanent=False)),
     ],
 )

@@ -75,6 +75,17 @@ LINES: list[tuple[str, Kind]] = [
     ("ValueError: No valid attention backend found for cuda with AttentionSelectorConfig", "attention"),
     ("ValueError: World size (8) is larger than the number of available GPUs (4)", "visibility"),
     ("ImportError: something else entirely", "unknown"),
+    (
+        (
+            "  Value error, User-specified max_model_len (514) is greater than the derived max_model_len "
+            "(max_position_embeddings=512 or model_max_length=None in model's config.json). To allow overriding"
+        ),
+        "positions",
+    ),
+    (
+        "ValueError: max_num_batched_tokens (2048) is smaller than max_model_len (8192). This effectively limits",
+        "step",
+    ),
 ]
 
 
@@ -125,6 +136,35 @@ def test_a_context_too_long_takes_fp8_then_the_length_that_fits() -> None:
     assert changed(failure, kv_fp8=True) == {"kv_cache_dtype": "fp8"}
     assert changed(failure) == {"max_model_len": 98304}
     assert changed(failure, replace(PLAN, kv_cache_dtype="fp8"), kv_fp8=True) == {"max_model_len": 98304}
+
+
+@pytest.mark.parametrize(
+    ("limits", "takes"),
+    [
+        ("max_position_embeddings=512 or model_max_length=None in model's config.json", 512),
+        ("max_position_embeddings=32768.0 or model_max_length=None in model's config.json", 32768),
+        ("sliding_window=4096 or model_max_length=8192 in model's config.json", 8192),
+        ("max_target_positions=448)", 448),
+        ("n_positions=64", 64),
+    ],
+)
+def test_a_context_beyond_the_model_becomes_what_vllm_derived(limits: str, takes: int) -> None:
+    """The number of its message, whatever key it comes from, however small; the larger one of two."""
+    line = f"ValueError: User-specified max_model_len (131072) is greater than the derived max_model_len ({limits})."
+    assert changed(classify(line), kv_fp8=True) == {"max_model_len": takes}
+
+
+def test_a_model_without_a_limit_in_the_message_ends_the_candidate() -> None:
+    """A number that would change nothing is no remedy."""
+    assert "takes 0 tokens" in refused(Failure("positions", (131072.0,))).reason
+    assert "takes 131,072 tokens" in refused(Failure("positions", (131072.0, 131072.0))).reason
+
+
+def test_a_prompt_that_is_read_in_one_step_gets_a_step_of_its_length() -> None:
+    """And where that runs out of memory, a context of the step's length."""
+    failure = Failure("step", (8192.0, 131072.0))
+    assert changed(failure) == {"max_num_batched_tokens": 131072}
+    assert changed(failure, attempt=2) == {"max_model_len": 8192}
 
 
 def test_a_context_that_does_not_fit_at_all_ends_the_candidate() -> None:
