@@ -186,9 +186,9 @@ async def spawn(
     """Starts a program; stdout and stderr go to `log_path` (appended, 0600), to a pipe, to ours, or nowhere.
 
     `env` is the whole environment. `rlimits` are soft limits by name (`core`, `nofile`), `cpus` the cores it
-    may run on. `beside` is a program that puts itself into the background of the child's process group first. Raises
-    OSError when the program cannot be started (with limits, `beside` or `die_with_parent` the child exits 126 or 127
-    instead).
+    may run on. `beside` is a program, without an environment, that first puts itself into the background of the
+    child's process group. Raises OSError when the program cannot be started (with limits, `beside` or
+    `die_with_parent` the child exits 126 or 127 instead).
     """
     if die_with_parent or rlimits or cpus or beside:
         options = json.dumps({"rlimits": dict(rlimits or {}), "cpus": list(cpus), "beside": list(beside)})

@@ -29,7 +29,7 @@ def main(argv: list[str]) -> int:
         resource.setrlimit(kind, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))
     if beside := options.get("beside"):
         with contextlib.suppress(OSError):  # the program matters more
-            os.waitpid(os.posix_spawn(beside[0], beside, os.environ), 0)
+            os.waitpid(os.posix_spawn(beside[0], beside, {}), 0)
     if options.get("cpus"):
         os.sched_setaffinity(0, options["cpus"])
     try:

@@ -38,11 +38,12 @@ def log_of(made: Room) -> Path:
 
 
 def keepers(made: Room) -> list[launch.Stat]:
-    return [found for found in marked(made.settings.home_id) if "log_keeper" in _line(found.pid)]
+    groups = {found.group for found in marked(made.settings.home_id)}
+    return [found for found in launch.processes() if found.group in groups and _keeps_log(found.pid)]
 
 
-def _line(pid: int) -> str:
-    return Path(f"/proc/{pid}/cmdline").read_bytes().decode()
+def _keeps_log(pid: int) -> bool:
+    return b"log_keeper" in Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 def written(flood: Path) -> int:

@@ -30,9 +30,10 @@ def main(argv: list[str]) -> int:
     ended.register(leader, select.POLLIN)
     before, pause_s = 0, IDLE_S
     while not ended.poll(pause_s * 1000):
-        size, limit = os.fstat(log).st_size, limit_bytes(max_bytes, free_bytes(log))
-        pause_s = BUSY_S if size - before > limit / 8 else IDLE_S
-        before = bounded(log, limit)
+        with contextlib.suppress(OSError):  # a disk that fails may come back
+            size, limit = os.fstat(log).st_size, limit_bytes(max_bytes, free_bytes(log))
+            pause_s = BUSY_S if size - before > limit / 8 else IDLE_S
+            before = bounded(log, limit)
     bounded(log, limit_bytes(max_bytes, free_bytes(log)))
     return 0
 

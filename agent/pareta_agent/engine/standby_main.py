@@ -234,9 +234,7 @@ def become(order: dict[str, Any]) -> None:
     os.chdir(order["cwd"])
     if beside := order.get("beside"):
         with contextlib.suppress(OSError):
-            os.waitpid(
-                os.posix_spawn(beside[0], beside, os.environ), 0
-            )  # it forks and leaves this process alone
+            os.waitpid(os.posix_spawn(beside[0], beside, {}), 0)  # it forks and leaves this process alone
     take_cores(order)
     sys.argv = ["vllm", *order["argv"]]
     serve(server())
