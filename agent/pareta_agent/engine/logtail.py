@@ -44,7 +44,8 @@ class LogTail:
     def read_to_end(self) -> list[str]:
         """The same, up to the end, with the last line though it has no newline; of much that is new, the last MiB."""
         with contextlib.suppress(OSError):
-            self._offset = max(self._offset, self._path.stat().st_size - _MAX_READ_BYTES)
+            if (recent := self._path.stat().st_size - _MAX_READ_BYTES) > self._offset:
+                self._offset, self._partial = recent, ""
         lines = []
         while new := self.read():
             lines += new
