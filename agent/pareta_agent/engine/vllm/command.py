@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pareta_agent.engine.vllm import caches, versions
+from pareta_agent.engine.vllm import caches, structured, versions
 from pareta_agent.errors import EngineError
 from pareta_agent.planning.plan import Plan
 
@@ -68,7 +68,7 @@ def arguments(plan: Plan, launch: Launch, version: str) -> list[str]:
                 f"vLLM {version} has no {flag.split('=')[0]}",
                 "change the model's engine settings in the catalog, or install another engine version",
             )
-    return [*args, *plan.flags]
+    return [*args, *structured.settled(plan.flags)]
 
 
 def _layout(plan: Plan) -> list[str]:

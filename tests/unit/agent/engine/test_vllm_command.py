@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from pareta_agent.engine.vllm import versions
 from pareta_agent.engine.vllm.caches import DIRECTORIES
 from pareta_agent.engine.vllm.command import Launch, arguments, environment
 from pareta_agent.errors import EngineError
+from pareta_registry.engine_flags import argv
 
 GIB = 1024**3
 LAUNCH = Launch(
@@ -41,9 +43,35 @@ def test_cpu_arguments_are_these() -> None:
         "--model /w --served-model-name ep_x --uds /r/s --disable-fastapi-docs --fingerprint-mode none "
         "--enable-prompt-tokens-details --disable-uvicorn-access-log --shutdown-timeout 30 --dtype bfloat16 "
         "--max-model-len 1024 --max-num-seqs 4 --max-num-batched-tokens 1024 --enforce-eager "
-        "--distributed-executor-backend uni --kv-cache-memory-bytes 268435456"
+        "--distributed-executor-backend uni --kv-cache-memory-bytes 268435456 --structured-outputs-config "
+        '{"backend": "xgrammar", "disable_any_whitespace": true}'
     )
     assert " ".join(arguments(PLAN, LAUNCH, "0.32.0")) == line
+
+
+@pytest.mark.parametrize(
+    ("asked", "passed"),
+    [
+        ({}, {"backend": "xgrammar", "disable_any_whitespace": True}),
+        ({"disable_any_whitespace": True}, {"backend": "xgrammar", "disable_any_whitespace": True}),
+        ({"disable_any_whitespace": False}, {"backend": "xgrammar", "disable_any_whitespace": False}),
+        ({"backend": "guidance"}, {"backend": "guidance", "disable_any_whitespace": True}),
+        ({"backend": "auto"}, {"backend": "auto"}),  # which vLLM refuses beside `disable_any_whitespace`
+        ({"backend": "outlines"}, {"backend": "outlines"}),
+        (
+            {"enable_in_reasoning": True},
+            {"backend": "xgrammar", "disable_any_whitespace": True, "enable_in_reasoning": True},
+        ),
+    ],
+)
+def test_structured_answers_are_compact(asked: dict[str, object], passed: dict[str, object]) -> None:
+    """JSON without free whitespace by default, in which a small model would go on for ever; the catalog's word wins,
+    and is never a combination with which vLLM would not start."""
+    flags = argv({"reasoning_parser": "qwen3", "structured_outputs_config": asked, "seed": 1})
+    args = arguments(replace(PLAN, flags=flags), LAUNCH, "0.32.0")
+    assert args.count("--structured-outputs-config") == 1
+    assert json.loads(args[args.index("--structured-outputs-config") + 1]) == passed
+    assert args[-4:] == ["--reasoning-parser", "qwen3", "--seed", "1"]
 
 
 def test_gpu_arguments_carry_the_layout() -> None:

@@ -13,7 +13,7 @@ import pytest
 from engine_plans import PLAN
 
 from pareta_agent.engine.pins import committed
-from pareta_agent.engine.vllm import caches, command, versions
+from pareta_agent.engine.vllm import caches, command, structured, versions
 from pareta_agent.planning import request
 from pareta_agent.planning.plan import Plan
 from pareta_agent.planning.request import AdapterSlots
@@ -78,7 +78,7 @@ def test_every_variable_of_every_plan_means_something_there(version: str) -> Non
 
 def test_the_plans_make_us_say_all_that_we_can() -> None:
     """A flag added to the command line needs a plan here that says it."""
-    known = {word for word in words(command.__file__, request.__file__) if re.fullmatch(r"--[a-z].*", word)}
+    known = {word for word in words(command.__file__, request.__file__, structured.__file__) if re.fullmatch(r"--[a-z].*", word)}
     assert {flag for plan in PLANS for flag in said(plan, "0.33.0")} == known
 
 
