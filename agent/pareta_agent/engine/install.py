@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 from pareta_agent import launch
+from pareta_agent.engine.dist_alias import write_alias
 from pareta_agent.engine.interpreter import Interpreter, inspect
 from pareta_agent.engine.pins import Pins, Platform, choose
 from pareta_agent.engine.pipsay import Progress, explain, lacks_cpu_torch
@@ -105,6 +106,7 @@ async def _install(settings: InstallSettings, pins: Pins, target: Path, emit: Em
         _admit(target, pins.platform)
         await _make_venv(settings.base_python, target)
         await _pip(target, pins, progress)
+        write_alias(target)
         found = await _verify(settings, target)
     except HostError as error:
         _tell(emit, "failed", None, pins, error.message)
