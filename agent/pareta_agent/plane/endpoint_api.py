@@ -33,7 +33,7 @@ LONGEST_DEPLOY_S = 3600.0
 router = APIRouter(prefix="/v1/endpoints", tags=["endpoints"])
 _UNKNOWN = refusals("endpoint_not_found")
 _EVENTS = {
-    "description": "Named events: `progress` {phase, percent, eta_s, message}, then `complete` {endpoint} or `error`.",
+    "description": "Named events: `progress` {phase, percent, eta_s}, then `complete` {endpoint} or `error`. All: {status, message}.",
     "content": {"text/event-stream": {"schema": {"type": "string"}}},
 }
 
@@ -91,7 +91,8 @@ def every(caller: TheCaller, plane: ThePlane, catalog: TheCatalog, origin: Origi
 async def deploy(
     body: DeployRequest, caller: TheCaller, plane: ThePlane, catalog: TheCatalog, origin: Origin
 ) -> Response:
-    """Named events: `progress`, then `complete` {endpoint} or `error` {message}. What cannot be is refused at once."""
+    """Named events: `progress`, then `complete` {endpoint} or `error`; each has {status, message}. What cannot be is
+    refused at once."""
     if caller.only is not None:
         raise Refused("endpoint_forbidden", "This key reaches only the endpoints that it names.")
     if not caller.credit:
@@ -215,14 +216,16 @@ async def _progress(plane: Plane, made: Deployed, catalog: Catalog, origin: str)
     while (now_s := plane.clock.mono_s()) - begun_s < LONGEST_DEPLOY_S:
         found = await run_in_threadpool(plane.deployments.find, made.org, made.id)
         if found is None or found.state != "running":
-            yield _event("error", {"message": "it was stopped or deleted by its owner"})
+            yield _event("error", {"status": "stopped", "message": "it was stopped or deleted by its owner"})
             return
         standing = await run_in_threadpool(_standing, plane, found)
         if standing.status == "live":
-            yield _event("complete", {"endpoint": record(found, standing, catalog, origin).model_dump()})
+            made_live = record(found, standing, catalog, origin).model_dump()
+            yield _event("complete", {"endpoint": made_live, "status": "live", "message": f"{made.id} is live"})
             return
         if standing.status == "failed":
-            yield _event("error", {"message": standing.reason or "it could not be started"})
+            reason = standing.reason or "it could not be started"
+            yield _event("error", {"status": "failed", "message": reason})
             return
         line = {"endpoint": made.id, "status": standing.status, "message": "waiting for a node", "percent": 0}
         line |= standing.progress.model_dump() if standing.progress else {}
@@ -233,7 +236,8 @@ async def _progress(plane: Plane, made: Deployed, catalog: Catalog, origin: str)
             heard_s = now_s
             yield b": still there\n\n"
         await plane.clock.sleep(LOOK_EVERY_S)
-    yield _event("error", {"message": "it is still on its way; ask for the endpoint later"})
+    later = "it is still on its way; ask for the endpoint later"
+    yield _event("error", {"status": standing.status, "message": later})
 
 
 def _event(name: str, data: dict[str, Any]) -> bytes:

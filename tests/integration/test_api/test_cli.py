@@ -36,7 +36,7 @@ def test_tasks_and_models(pareta_cli) -> None:
 def test_an_endpoint_from_deploy_to_delete(pareta_cli) -> None:
     """With a call, its metrics and its cost between."""
     said = pareta_cli("endpoints", "deploy", "--task", "review-sentiment", "--name", "by-hand")
-    assert "complete" in said
+    assert said.splitlines()[-1] == "complete ep_by_hand is live"
     deployed: dict[str, Any] = json.loads(
         pareta_cli(
             "--json", "endpoints", "deploy", "--task", "review-sentiment", "--model", "sentiment-2", "--wait"

@@ -57,7 +57,9 @@ def test_progress_is_told_as_it_is(api) -> None:
     told = [line for line in lines if "phase" in line]
     assert told
     assert all(line["eta_s"] is None or line["eta_s"] > 0 for line in told)
-    assert all(line["message"] for line in lines)
+    assert all(event["data"]["message"] and event["data"]["status"] for event in events)
+    ended = events[-1]["data"]
+    assert (ended["status"], ended["endpoint"]["id"]) == ("live", "ep_watched")
 
 
 def _engines(agent: int) -> Iterator[psutil.Process]:
