@@ -252,9 +252,22 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
 
 
-def test_the_page_does_what_it_says(tmp_path: Path, publisher: Publisher, database_url: str) -> None:
-    """From an empty host to a call that a node answers: every block of it, with this machine's addresses and files."""
+CONTRACT = TASK | {
+    "id": "contract-parties",
+    "title": "Parties of a contract",
+    "description": "Reads a contract and returns its parties and the date on which it expires.",
+}
+
+
+@pytest.mark.parametrize("published", [True, False], ids=["published", "built-in"])
+def test_the_page_does_what_it_says(
+    tmp_path: Path, publisher: Publisher, database_url: str, published: bool
+) -> None:
+    """From an empty host to a call that a node answers: every block of it, with this machine's addresses and files.
+    A reader without a registry of his own leaves its settings out."""
     port, front = free_port(), free_port()
+    publisher.write(CONTRACT)
+    publisher.promote()
     here = {
         "https://registry.example/": publisher.where,
         "postgresql://pareta@db.example/pareta": database_url,
@@ -281,6 +294,8 @@ def test_the_page_does_what_it_says(tmp_path: Path, publisher: Publisher, databa
 
     for home, settings in zip(("plane", "node"), blocks("toml"), strict=True):
         (tmp_path / home).mkdir()
+        if not published:
+            settings = re.sub(r"\[registry\]\n(.+\n)+", "", settings)
         (tmp_path / home / "config.toml").write_text(moved(settings))
     serve_plane, operate, serve = (moved(commands) for commands in blocks("sh"))
     argv, options = shell("plane", f"exec {serve_plane}")
@@ -288,7 +303,8 @@ def test_the_page_does_what_it_says(tmp_path: Path, publisher: Publisher, databa
         plane = running.enter_context(subprocess.Popen(argv, **options))
         running.callback(plane.terminate)
         assert plane.stdout is not None
-        assert json.loads(plane.stdout.readline())["catalog"]["source"] == publisher.where
+        source = json.loads(plane.stdout.readline())["catalog"]["source"]
+        assert source == (publisher.where if published else "built in")
         argv, options = shell("plane", operate)
         done = subprocess.run(argv, **options, timeout=240, check=True)
         (key,) = re.findall(r"pareta_sk_\S+", done.stdout)
