@@ -33,7 +33,8 @@ LONGEST_DEPLOY_S = 3600.0
 router = APIRouter(prefix="/v1/endpoints", tags=["endpoints"])
 _UNKNOWN = refusals("endpoint_not_found")
 _EVENTS = {
-    "description": "Named events: `progress` {phase, percent, eta_s}, then `complete` {endpoint} or `error`. All: {status, message}.",
+    "description": "Named events, each with {status, message}: `progress` {phase, percent, eta_s}, then `complete`"
+    " {endpoint} or `error`.",
     "content": {"text/event-stream": {"schema": {"type": "string"}}},
 }
 
@@ -221,7 +222,9 @@ async def _progress(plane: Plane, made: Deployed, catalog: Catalog, origin: str)
         standing = await run_in_threadpool(_standing, plane, found)
         if standing.status == "live":
             made_live = record(found, standing, catalog, origin).model_dump()
-            yield _event("complete", {"endpoint": made_live, "status": "live", "message": f"{made.id} is live"})
+            yield _event(
+                "complete", {"endpoint": made_live, "status": "live", "message": f"{made.id} is live"}
+            )
             return
         if standing.status == "failed":
             reason = standing.reason or "it could not be started"

@@ -99,7 +99,10 @@ async def test_a_chat_template_replaces_the_files_own(package: Package) -> None:
     """Where the source names one: the artifact then holds it, and its digest covers it."""
     expected = package.root / "expected"
     shutil.copyfile(CHAT_TEMPLATES["tools"], expected / "chat_template.jinja")
-    update = {"artifact": build_manifest(expected).digest, "source": f"{package.variant.source}&template=tools"}
+    update = {
+        "artifact": build_manifest(expected).digest,
+        "source": f"{package.variant.source}&template=tools",
+    }
     path = await package.store().fetch(package.variant.model_copy(update=update), ignore)
     assert (path / "chat_template.jinja").read_bytes() == CHAT_TEMPLATES["tools"].read_bytes()
 
