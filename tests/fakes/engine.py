@@ -41,6 +41,10 @@ PAST_POSITIONS = (
     "(max_position_embeddings={takes} or model_max_length=None in model's config.json). To allow overriding this "
     "maximum, set the env var VLLM_ALLOW_LONG_MAX_MODEL_LEN=1."
 )
+BAD_CALL = (
+    "1 validation error for AnthropicContentBlock\ninput\n  Input should be a valid dictionary [type=dict_type, "
+    "input_value=[1], input_type=list]\n    For further information visit https://errors.pydantic.dev/2.13/v/dict_type"
+)
 STARTUP_LOG = (
     "INFO [api_server.py:1772] vLLM server version {version}",
     "INFO [core.py:112] Initializing a V1 LLM engine (v{version}) with config: model='{model}'",
@@ -91,6 +95,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     p.add_argument("--die-of", default=None, help="crash (exit 0) at a request that holds this word")
     p.add_argument("--wrong-text", action="store_true", help="fail the canary")
     p.add_argument("--leak-canary", action="store_true", help="say --model in errors, headers and metrics")
+    p.add_argument("--refuse-late", action="store_true", help="400 to what was generated whole, as for a bad tool call")
     p.add_argument("--http-error", type=int, default=None, help="status of every inference answer")
     p.add_argument("--slow-token", type=float, default=0.0, help="seconds between tokens")
     p.add_argument("--tokens", type=int, default=None, help="tokens of an answer (default: max_tokens or 16)")
@@ -271,7 +276,8 @@ class Connection(asyncio.Protocol):
             return
         self.engine.generation_tokens += answer.tokens
         self.finish()
-        self.send_json(200, answer.body())
+        late = error_body(400, BAD_CALL, self.flags)
+        self.send_json(*((400, late) if self.flags.refuse_late else (200, answer.body())))
         self.next_request()
 
     def step(self) -> None:

@@ -176,6 +176,7 @@ class Endpoint:
             reason=reason,
             created_s=spec.created_s,
             listed=spec.listed,
+            greedy=spec.plan.greedy,
         )
 
     def _status(self, ready: bool) -> tuple[EndpointStatus, str | None]:

@@ -92,6 +92,7 @@ class Guest:
             listed=spec.listed,
             engine=spec.engine,
             served_as=spec.engine if spec.fetch is None else None,
+            greedy=host.greedy,
         )
 
     def _serves(self, replica: ReplicaView) -> bool:

@@ -31,7 +31,8 @@ class EndpointView:
     `retry_after_s` is the expected wait until live (None when it will not come by waiting);
     `reason` is one sentence for the owner, never a path or a weights id. `engine` is what it runs on where several
     endpoints share one, and `served_as` the name that the engine knows it by where that is not `id`. `tokenize`:
-    its callers may ask for the tokens of their texts. What is not `listed` is left out of the org's models.
+    its callers may ask for the tokens of their texts. What is not `listed` is left out of the org's models. `greedy`:
+    its engine samples at temperature 0 where a request sets none.
     """
 
     id: str
@@ -49,6 +50,7 @@ class EndpointView:
     listed: bool = True
     engine: str | None = None
     served_as: str | None = None
+    greedy: bool = False
 
     @property
     def runs_on(self) -> str:

@@ -21,7 +21,9 @@ from pareta_agent.value import value
 
 MAX_DEPTH: Final = 64
 MAX_CHOICES: Final = 128
-MAX_PROMPTS: Final = 2048
+_GREEDY_BELOW: Final = 1e-5  # as the engine rounds
+# The engine refuses several choices at temperature 0. The likeliest token alone is the same choice by another name.
+GREEDY_CHOICES: Final = {"temperature": 1.0, "top_k": 1}
 
 
 @value
@@ -79,12 +81,19 @@ def _read_form(route: Route, body: bytes) -> Ask | Problem:
 
 
 def rebuild(
-    route: Route, ask: Ask, system_prompt: str | None, salt: str | None = None, served_as: str | None = None
+    route: Route,
+    ask: Ask,
+    system_prompt: str | None,
+    salt: str | None = None,
+    served_as: str | None = None,
+    *,
+    greedy: bool = False,
 ) -> bytes:
     """The body for the engine: allowed fields, usage always asked for, the task's system prompt if none came.
 
     `salt` keeps the engine's prefix cache apart by org: no caller can time what another one asked.
-    `served_as` is the endpoint's name at an engine that does not know its own.
+    `served_as` is the endpoint's name at an engine that does not know its own. `greedy`: the engine's own
+    temperature is 0.
     """
     allowed = route.fields
     fields: dict[str, Any] = {
@@ -94,6 +103,8 @@ def rebuild(
     if route.form:
         told = {"stream": "true", "stream_include_usage": "true"} if ask.stream else {}
         return form.build(fields | told)
+    if ask.n > 1 and is_greedy(fields, greedy):
+        fields |= GREEDY_CHOICES
     if salt and not route.vocabulary:
         fields["cache_salt"] = salt
     if ask.stream:
@@ -103,6 +114,14 @@ def rebuild(
     if system_prompt and route in TALKING:
         conversation.instruct(route, fields, system_prompt)
     return orjson.dumps(fields)
+
+
+def is_greedy(fields: dict[str, Any], by_default: bool) -> bool:
+    """Whether the engine would sample greedily."""
+    temperature = fields.get("temperature")
+    if temperature is None:
+        return by_default
+    return type(temperature) in (int, float) and 0 <= temperature < _GREEDY_BELOW
 
 
 def too_deep(value: Any) -> bool:
@@ -137,9 +156,9 @@ def _wrong(route: Route, fields: dict[str, Any]) -> Problem | None:
     n = fields.get("n")
     if n is not None and (type(n) is not int or not 1 <= n <= MAX_CHOICES):
         return Problem("invalid_value", f"n must be an integer from 1 to {MAX_CHOICES}.", "n")
-    for field, why in route.refused.items():
-        if fields.get(field):
-            return Problem("invalid_value", why, field)
+    for field, held in fields.items():
+        if held and field in route.refused:
+            return Problem("invalid_value", f"'{field}' is not taken here. {route.refused[field]}", field)
     for field, values in route.values.items():
         if fields.get(field) not in (None, *values):
             return Problem("invalid_value", f"{field} must be {' or '.join(map(str, values))}.", field)
@@ -155,8 +174,8 @@ def _wrong_documents(route: Route, fields: dict[str, Any]) -> Problem | None:
     documents = fields.get(route.documents)
     if documents is None:
         return missing(route.documents)
-    if _prompts(documents) > MAX_PROMPTS:
-        text = f"{route.documents} may hold at most {MAX_PROMPTS:,} prompts; send the others in calls of their own."
+    if (sent := _prompts(documents)) > route.most_prompts:
+        text = f"'{route.documents}' may hold at most {route.most_prompts:,} prompts; you sent {sent:,}."
         return Problem("invalid_value", text, route.documents)
     return None
 

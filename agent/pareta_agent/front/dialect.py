@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
@@ -13,6 +13,12 @@ from pareta_agent.front.sse import CHOICES, Speech
 from pareta_agent.meter.record import Tokens
 from pareta_agent.meter.usage import tokens_of
 from pareta_agent.value import value
+
+
+# What OpenAI's own answers may hold as null: in a document, a choice and its message.
+_OPENAI_NULLS: Final = frozenset(
+    ("audio", "annotations", "content", "finish_reason", "function_call", "logprobs", "refusal", "service_tier")
+)
 
 
 @value
@@ -42,15 +48,25 @@ class Dialect:
 
 
 def read_choices(answer: bytes) -> Reading:
-    """Chat, completions, and the routes that generate nothing; the engine's fingerprint is taken out."""
+    """Chat, completions, and the routes that generate nothing; the engine's fingerprint and empty fields are taken out."""
     document = orjson.loads(answer)
     choices, usage = document.get("choices") or (), document.get("usage")
-    told = document.pop("system_fingerprint", None) is not None
+    changed = document.pop("system_fingerprint", None) is not None
+    for part in (document, *choices, *(choice.get("message") or {} for choice in choices)):
+        changed |= drop_nulls(part, _OPENAI_NULLS)
     return Reading(
         tuple(choice["finish_reason"] for choice in choices if choice.get("finish_reason")),
         tokens_of(usage) if isinstance(usage, dict) else None,
-        orjson.dumps(document) if told else answer,
+        orjson.dumps(document) if changed else answer,
     )
+
+
+def drop_nulls(part: dict[str, Any], kept: frozenset[str]) -> bool:
+    """Takes out the nulls that OpenAI's API does not have; whether there were any."""
+    empty = [name for name, held in part.items() if held is None and name not in kept]
+    for name in empty:
+        del part[name]
+    return bool(empty)
 
 
 def read_unbilled(answer: bytes) -> Reading:

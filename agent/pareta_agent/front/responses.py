@@ -11,13 +11,34 @@ from typing import Any, Final
 
 import orjson
 
-from pareta_agent.front.dialect import Dialect, Reading
+from pareta_agent.front.dialect import Dialect, Reading, drop_nulls
 from pareta_agent.front.envelope import Problem, body_of, error_object
 from pareta_agent.front.sse import Listener, Speech
 from pareta_agent.meter.record import Tokens
 from pareta_agent.meter.usage import tokens_of
 
 _ENDS: Final = ("response.completed", "response.incomplete", "response.cancelled")
+_OPENAI_NULLS: Final = frozenset(
+    (
+        "background",
+        "conversation",
+        "error",
+        "incomplete_details",
+        "instructions",
+        "max_output_tokens",
+        "max_tool_calls",
+        "metadata",
+        "previous_response_id",
+        "prompt",
+        "reasoning",
+        "temperature",
+        "text",
+        "top_logprobs",
+        "top_p",
+        "usage",
+        "user",
+    )
+)
 _REASONS: Final = {"completed": "stop", "incomplete": "length", "cancelled": "abort"}
 
 
@@ -42,7 +63,8 @@ def hear(listener: Listener, event: bytes, body: dict[str, Any]) -> bytes:
 def read(answer: bytes) -> Reading:
     response = orjson.loads(answer)
     tokens = _tokens(response)
-    return Reading(_reasons(response, tokens), tokens, answer)
+    changed = drop_nulls(response, _OPENAI_NULLS)
+    return Reading(_reasons(response, tokens), tokens, orjson.dumps(response) if changed else answer)
 
 
 def error_event(problem: Problem, events: int) -> bytes:

@@ -14,6 +14,14 @@ from pareta_agent.front.dialect import OPENAI, VOCABULARY_DIALECT, Dialect
 from pareta_agent.front.messages import MESSAGES_DIALECT
 from pareta_agent.front.responses import RESPONSES_DIALECT
 from pareta_agent.front.speech import SPEECH_DIALECT
+from pareta_agent.front.unserved import (
+    BATCH_UNSERVED,
+    CHAT_UNSERVED,
+    COMPLETIONS_UNSERVED,
+    MESSAGES_UNSERVED,
+    READING_UNSERVED,
+    RESPONSES_UNSERVED,
+)
 
 
 def _names(text: str) -> frozenset[str]:
@@ -24,7 +32,7 @@ _SAMPLING: Final = _names(
     "temperature top_p top_k min_p n seed stop stop_token_ids frequency_penalty presence_penalty"
     " repetition_penalty length_penalty logit_bias min_tokens ignore_eos skip_special_tokens"
     " spaces_between_special_tokens include_stop_str_in_output bad_words allowed_token_ids"
-    " truncate_prompt_tokens response_format structured_outputs max_tokens logprobs user"
+    " truncate_prompt_tokens truncation_side response_format structured_outputs max_tokens logprobs user"
 )
 
 _POOLING: Final = _names("user truncate_prompt_tokens truncation_side")
@@ -36,9 +44,9 @@ class Route:
     """One inference route. `fields` may reach the engine; `prompt` is the field that must be there.
 
     `streams` says whether `stream` is understood; `generates` whether output tokens are expected. `documents` is the
-    field whose length is the number of prompts, where one call carries several, each of so many `texts`, which some
-    engines read apart; `media` whether parts of the prompt may be `data:` URLs, which make a body large. `limits` are
-    the fields that bound an answer, the first that is there counts. `usage_option` says that usage comes when it is
+    field whose length is the number of prompts, at most `most_prompts`, where one call carries several, each of so
+    many `texts`, which some engines read apart; `media` whether parts of the prompt may be `data:` URLs, which make a
+    body large. `limits` are the fields that bound an answer, the first that is there counts. `usage_option` says that usage comes when it is
     asked for. `fixed` is always sent so; `refused` fields, where they hold anything, are answered with why; `values`
     are all that a field may hold. The body is a form where `form` is set, else JSON. `vocabulary`: it asks no model
     but its tokenizer, costs nothing, and is there only where the endpoint's catalog entry allows it.
@@ -50,6 +58,7 @@ class Route:
     streams: bool = True
     generates: bool = True
     documents: str | None = None
+    most_prompts: int = 2048
     texts: int = 1
     media: bool = True
     limits: tuple[str, ...] = ("max_completion_tokens", "max_tokens")
@@ -72,6 +81,8 @@ CHAT: Final = Route(
         " reasoning_effort include_reasoning thinking_token_budget chat_template_kwargs"
         " add_generation_prompt continue_final_message"
     ),
+    refused=CHAT_UNSERVED,
+    values={"best_of": (1,)},
 )
 BATCH: Final = Route(  # each conversation is answered by a choice
     "/v1/chat/completions/batch",
@@ -84,8 +95,8 @@ BATCH: Final = Route(  # each conversation is answered by a choice
     ),
     streams=False,
     documents="messages",
-    refused={"stream": "A batch is answered as a whole.", "tools": "A batch takes no tools."},
-    values={"n": (1,)},
+    refused=BATCH_UNSERVED,
+    values={"n": (1,), "best_of": (1,)},
 )
 COMPLETIONS: Final = Route(
     "/v1/completions",
@@ -95,8 +106,10 @@ COMPLETIONS: Final = Route(
     media=False,
     limits=("max_tokens",),
     default_max_tokens=16,  # the engine's own on this route
+    most_prompts=1024,  # the engine's own on this route
+    refused=COMPLETIONS_UNSERVED,
+    values={"best_of": (1,)},
 )
-_NOTHING_KEPT: Final = "Answers are not kept here: send the whole conversation in 'input'."
 RESPONSES: Final = Route(
     "/v1/responses",
     "input",
@@ -109,12 +122,7 @@ RESPONSES: Final = Route(
     limits=("max_output_tokens",),
     usage_option=False,
     fixed={"store": False},
-    refused={
-        "background": "Answers are not kept here, so none can be made in the background.",
-        "previous_response_id": _NOTHING_KEPT,
-        "conversation": _NOTHING_KEPT,
-        "prompt": "Stored prompts are not offered: send the prompt in 'input'.",
-    },
+    refused=RESPONSES_UNSERVED,
     dialect=RESPONSES_DIALECT,
 )
 MESSAGES: Final = Route(
@@ -126,6 +134,7 @@ MESSAGES: Final = Route(
     ),
     limits=("max_tokens",),
     usage_option=False,
+    refused=MESSAGES_UNSERVED,
     dialect=MESSAGES_DIALECT,
 )
 TALKING: Final = (CHAT, BATCH, RESPONSES, MESSAGES)
@@ -143,6 +152,7 @@ def _reading(path: str, prompt: str, allowed: frozenset[str], documents: str, te
         generates=False,
         documents=documents,
         texts=texts,
+        refused=READING_UNSERVED,
         values=encodings,
     )
 

@@ -11,7 +11,7 @@ import orjson
 from pareta_agent.front import choice, form
 from pareta_agent.front.body import Ask
 from pareta_agent.front.desk import Desk
-from pareta_agent.front.engine_errors import problem_of
+from pareta_agent.front.engine_errors import precedes_work, problem_of
 from pareta_agent.front.envelope import Problem
 from pareta_agent.front.relay import Relay
 from pareta_agent.front.routes import Route
@@ -147,7 +147,9 @@ class Run:
 
     def document_came(self, status: int, body: bytes) -> None:
         if status != 200:
-            self._settle(self._facts(ended=True), problem_of(status, body, self._caller.route))
+            problem = problem_of(status, body, self._caller.route, self._ask.fields)
+            late = not precedes_work(problem, self._ask.prompts)
+            self._settle(self._facts(ended=True, late=late), problem)
             return
         try:
             self._read_document(body)
@@ -245,14 +247,13 @@ class Run:
         self._settled = True
         self._request = []
         record = self._record(facts)
-        refused = 400 <= (facts.upstream_status or 0) < 500
         if record.outcome is Outcome.COMPLETED:
-            durable = self._ticket.settle(record, 200, refused, self._document)
+            durable = self._ticket.settle(record, 200, facts.unworked, self._document)
             durable.add_done_callback(self._say_success)
             return
         problem = problem or Problem("engine_failed")
         status = 499 if self._caller.disconnected else problem.status
-        self._ticket.settle(record, status, refused, None)
+        self._ticket.settle(record, status, facts.unworked, None)
         self._caller.finish_badly(problem, self._events)
         self._relay = None  # cuts the cycle, so that a request's objects die with it
         self._desk.deps.emit(failure_event(record, problem))

@@ -19,6 +19,7 @@ class Facts(NamedTuple):
     `upstream_status` is None when the engine never answered. `ended` is true when its answer came whole: for a
     stream `[DONE]` (or the last event of the route), for JSON the last byte. `choices` counts the answers asked
     for (prompts × n; 0 for routes without choices), `finish_reasons` holds one reason a finished choice.
+    `late`: the engine's refusal does not prove that nothing was generated before it.
     """
 
     upstream_status: int | None
@@ -29,6 +30,7 @@ class Facts(NamedTuple):
     client_gone: bool = False
     timed_out: bool = False
     server_fault: bool = False
+    late: bool = False
 
     @property
     def all_finished(self) -> bool:
@@ -37,6 +39,15 @@ class Facts(NamedTuple):
     @property
     def success(self) -> bool:
         return self.upstream_status is not None and 200 <= self.upstream_status < 300
+
+    @property
+    def refused(self) -> bool:
+        return self.upstream_status is not None and 400 <= self.upstream_status < 500
+
+    @property
+    def unworked(self) -> bool:
+        """The engine refused before it spent a token; after any other end its counters may hold more than the record."""
+        return self.refused and self.ended and not self.late
 
 
 Row = tuple[str, Callable[[Facts], bool], Outcome]
@@ -47,7 +58,8 @@ TABLE: tuple[Row, ...] = (
     ("an error event came", lambda f: f.error_event, Outcome.FAILED_ENGINE),
     ("client left unanswered", lambda f: f.upstream_status is None and f.client_gone, Outcome.PARTIAL_CLIENT),
     ("engine never answered", lambda f: f.upstream_status is None, Outcome.FAILED_ENGINE),
-    ("engine refused", lambda f: 400 <= (f.upstream_status or 0) < 500, Outcome.FAILED_SERVER),
+    ("engine refused before it worked", lambda f: f.unworked, Outcome.FAILED_SERVER),
+    ("engine refused after it may have worked", lambda f: f.refused, Outcome.FAILED_ENGINE),
     ("engine failed", lambda f: not f.success, Outcome.FAILED_ENGINE),
     ("aborted", lambda f: "abort" in f.finish_reasons and not f.client_gone, Outcome.FAILED_SERVER),
     ("aborted after leaving", lambda f: "abort" in f.finish_reasons, Outcome.PARTIAL_CLIENT),

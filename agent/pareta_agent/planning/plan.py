@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 Objective = Literal["balanced", "latency", "throughput"]
+_SAMPLING_FLAG: Final = "--override-generation-config"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,14 @@ class Plan:
     def all_weights_bytes(self) -> int:
         """On all devices of all replicas."""
         return self.footprint.weights_bytes * max(1, sum(map(len, self.gpus)))
+
+    @property
+    def greedy(self) -> bool:
+        """Whether the catalog sets temperature 0 for requests that set none."""
+        if _SAMPLING_FLAG not in self.flags:
+            return False
+        sampling = json.loads(self.flags[self.flags.index(_SAMPLING_FLAG) + 1])
+        return isinstance(sampling, dict) and sampling.get("temperature") == 0
 
     def group(self, index: int) -> tuple[str, ...]:
         """The GPUs of one replica; none on the CPU."""

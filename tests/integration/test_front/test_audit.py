@@ -8,6 +8,7 @@ import orjson
 
 from pareta_agent.clock import SystemClock
 from pareta_agent.engine.view import FleetView
+from pareta_agent.meter.record import Tokens
 from pareta_agent.node.auditor import Auditor
 from pareta_agent.telemetry.events import Event
 
@@ -81,6 +82,36 @@ async def test_a_caller_who_left_explains_a_drift(rig):
     assert (event.level, event.fields["input_tokens"]) == ("info", 2)
     assert event.fields["requests"] == f"{request_id} partial_client chunk_count"
     assert shown(rig, "pareta_usage_drift_unexplained_tokens") == [0.0, 0.0]
+
+
+async def test_a_refusal_after_the_work_explains_its_tokens(rig):
+    """vLLM answers 400 to an answer that it cannot form: the record knows no tokens, and no alert comes of it."""
+    await rig.engine("--refuse-late")
+    audits = auditor(rig)
+    await audits.look()
+    answer = await rig.raw(rig.post(body()))
+    for _ in range(3):
+        await audits.look()
+    record = rig.spool.records[-1]
+    assert (record.outcome, record.tokens, record.usage_source) == ("failed_engine", Tokens(), "none")
+    assert answer.startswith(b"HTTP/1.1 502 ")
+    assert (b"engine_failed" in answer, b"Anthropic" in answer) == (True, False)
+    assert shown(rig, "pareta_usage_drift_tokens") == [2.0, 6.0]
+    assert shown(rig, "pareta_usage_drift_unexplained_tokens") == [0.0, 0.0]
+    (event,) = told(rig)
+    assert event.fields["requests"] == f"{record.admission.request_id} failed_engine none"
+
+
+async def test_a_refusal_before_the_work_explains_nothing(rig):
+    """One that the engine's checks make: tokens beyond the records stay an alarm."""
+    await rig.engine()
+    audits = auditor(rig)
+    await audits.look()
+    assert b"invalid_value" in await rig.raw(rig.post(body(max_tokens=10**9)))
+    rig.engines[-1].generation_tokens += 1
+    for _ in range(2):
+        await audits.look()
+    assert shown(rig, "pareta_usage_drift_unexplained_tokens") == [0.0, 1.0]
 
 
 async def test_an_engine_that_says_more_than_it_counted_is_found_out(rig):

@@ -1,0 +1,143 @@
+"""Refusals of an engine that need more than the name of a field: each a pattern, the fields, and what is allowed. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pareta_agent.front.allowed import not_allowed
+from pareta_agent.front.envelope import Problem
+from pareta_agent.front.routes import Route
+
+# Stand for the route's own names: of its prompt, of its limit of output tokens, of the field that the message names.
+_PROMPT, _LIMIT, _NAMED = "{prompt}", "{limit}", "{field}"
+_CONTEXT: Final = "an integer from 1 to {most}, the endpoint's context"
+_TEXTS: Final = ("text", "input_text", "output_text", "refusal", "thinking", "tool_use", "tool_result", "message")
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """The first of `fields` that the caller sent is refused, else the last; `allowed` is filled with the pattern's groups.
+    `media`: the kinds of media in the prompt are what was sent."""
+
+    pattern: re.Pattern[str]
+    fields: tuple[str, ...]
+    allowed: str = ""
+    media: bool = False
+
+
+def _rule(pattern: str, *fields: str, allowed: str = "", media: bool = False) -> Rule:
+    return Rule(re.compile(pattern, re.IGNORECASE), fields, allowed, media)
+
+
+RULES: Final = (
+    _rule(
+        r"requires .*--tool-call-parser|tool parser",
+        "tools",
+        "tool_choice",
+        allowed="left out or sent with 'tool_choice' none, for this endpoint's model calls no tools",
+    ),
+    _rule(
+        r"not a multimodal model|does not support \w+ input",
+        _PROMPT,
+        allowed="text, for this endpoint's model reads nothing else",
+        media=True,
+    ),
+    _rule(
+        r"At most (?P<most>\d+) (?P<kind>\w+)\(s\) may be provided",
+        _PROMPT,
+        allowed="a prompt with at most {most} of the kind {kind}",
+        media=True,
+    ),
+    _rule(r"unsupported chat content part|for ValidatorIterator|'loc': 'body\.0\.", _PROMPT, media=True),
+    _rule(
+        r"(?:load|open|decode|identify|read) (?:the )?(?:image|audio|video)|base64|corrupted",
+        _PROMPT,
+        allowed="made of media that can be decoded",
+        media=True,
+    ),
+    _rule(
+        r"logprobs of \d+, which is greater than max allowed: (?P<most>\d+)",
+        "top_logprobs",
+        "logprobs",
+        allowed="an integer from 0 to {most}",
+    ),
+    _rule(
+        r"in (?P<field>\w+) contain out-of-vocab token ids\. Vocabulary size: (?P<size>\d+)",
+        _NAMED,
+        allowed="made of token ids from 0 to {last}",
+    ),
+    _rule(r"out of vocabulary", _PROMPT, allowed="made of token ids of the endpoint's vocabulary"),
+    _rule(r"when using greedy sampling", "n", allowed="1 where the temperature is 0"),
+    _rule(r"max_\w+=\d+ cannot be greater than \w+ ?= ?(?P<most>\d+)", _LIMIT, allowed=_CONTEXT),
+    _rule(
+        r"min_tokens must be less than or equal to max_tokens=(?P<most>\d+)",
+        "min_tokens",
+        allowed="an integer from 0 to {most}, the most output tokens of the answer",
+    ),
+    _rule(
+        r"truncate_prompt_tokens\D*\d* cannot be greater than \w+ ?= ?(?P<most>\d+)",
+        "truncate_prompt_tokens",
+        allowed=f"{_CONTEXT}, or -1 for all of it",
+    ),
+    _rule(r"cannot set both `continue_final_message`", "continue_final_message"),
+    _rule(
+        r"reasoning_config is not configured",
+        "thinking_token_budget",
+        allowed="left out, for this endpoint's model has no budget of thoughts",
+    ),
+    _rule(
+        r"chat template is passed",
+        "chat_template_kwargs",
+        allowed="free of 'chat_template', for the endpoint's own applies",
+    ),
+    _rule(
+        r"prompt cannot be empty",
+        "truncate_prompt_tokens",
+        _PROMPT,
+        allowed="at least 1 where it is sent, with a prompt that is not empty",
+    ),
+    _rule(r"too many bad words", "bad_words"),
+)
+
+
+def by_rule(message: str, route: Route, fields: Mapping[str, Any]) -> Problem | None:
+    """The refusal by the first rule that fits."""
+    for rule in RULES:
+        if found := rule.pattern.search(message):
+            return _refusal(rule, found.groupdict(), route, fields)
+    return None
+
+
+def limit_of(route: Route, fields: Mapping[str, Any]) -> str:
+    """The field by which the caller bound the answer, or would."""
+    return next((name for name in route.limits if fields.get(name) is not None), route.limits[0])
+
+
+def _refusal(rule: Rule, told: dict[str, str], route: Route, fields: Mapping[str, Any]) -> Problem | None:
+    names = {_PROMPT: route.prompt, _LIMIT: limit_of(route, fields), _NAMED: told.get("field", "")}
+    named = [names.get(name, name) for name in rule.fields]
+    field = next((name for name in named if fields.get(name) is not None), named[-1])
+    if field not in route.fields:
+        return None
+    allowed = rule.allowed.format(last=int(told.get("size") or 1) - 1, **told)
+    kinds = ", ".join(f"{count} {kind}" for kind, count in _media(fields.get(field)).items())
+    return not_allowed(field, fields, allowed, f"; you sent {kinds}" if rule.media and kinds else None)
+
+
+def _media(prompt: Any) -> Counter[str]:
+    """How many parts of each kind a prompt has that are no text."""
+    return Counter(kind for kind in _kinds(prompt) if kind not in _TEXTS)
+
+
+def _kinds(said: Any) -> Iterator[str]:
+    if isinstance(said, list):
+        for each in said:
+            yield from _kinds(each)
+    elif isinstance(said, dict):
+        if isinstance(said.get("type"), str):
+            yield said["type"][:40]
+        yield from _kinds(said.get("content"))
