@@ -67,6 +67,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     p.add_argument("--port", type=int, default=8000)
     p.add_argument("--max-model-len", type=int, default=2048)
     p.add_argument("--shutdown-timeout", type=float, default=0.0)
+    p.add_argument("--override-generation-config", type=json.loads, default={})
     p.add_argument("--enable-lora", action="store_true")
     p.add_argument("--max-lora-rank", type=int, default=16)
     p.add_argument("--ready-after", type=float, default=0.0, help="seconds until the socket is bound")
@@ -95,7 +96,9 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     p.add_argument("--die-of", default=None, help="crash (exit 0) at a request that holds this word")
     p.add_argument("--wrong-text", action="store_true", help="fail the canary")
     p.add_argument("--leak-canary", action="store_true", help="say --model in errors, headers and metrics")
-    p.add_argument("--refuse-late", action="store_true", help="400 to what was generated whole, as for a bad tool call")
+    p.add_argument(
+        "--refuse-late", action="store_true", help="400 to what was generated whole, as for a bad tool call"
+    )
     p.add_argument("--http-error", type=int, default=None, help="status of every inference answer")
     p.add_argument("--slow-token", type=float, default=0.0, help="seconds between tokens")
     p.add_argument("--tokens", type=int, default=None, help="tokens of an answer (default: max_tokens or 16)")

@@ -33,6 +33,9 @@ PROMPTS = {
 DOCUMENTS = {EMBED: "input", SCORE: "text_2", RERANK: "documents", POOL: "input"}
 INFERENCE = frozenset([*PROMPTS, HEAR])
 FINGERPRINT = "vllm-0.32.0-b757027e"
+UNCOMPILED = "Internal server error"
+GRAMMAR = "root ::= root"
+"""One that vLLM takes and cannot compile: a failure of the request alone."""
 NAMES = {400: "BadRequestError", 404: "NotFoundError", 503: "ServiceUnavailableError"}
 _ids = itertools.count(0x957A6FA411234FD7)
 
@@ -72,6 +75,7 @@ class Answer:
     created: int = 0
     sent: int = 0
     sequence: int = 0
+    uncompiled: bool = False
     head: bytes = b""
     queue: list[bytes] = field(default_factory=list)
 
@@ -121,7 +125,7 @@ class Answer:
             return b"".join(self.event([c], prompt_token_ids=None, prompt_text=None) for c in first)
         at = self.sent - (self.path == CHAT)
         total = len(self.words) // 2 if self.halved else len(self.words)
-        if at >= total:
+        if at >= total or self.uncompiled:
             return None
         self.sent += 1
         last = at == len(self.words) - 1
@@ -136,8 +140,9 @@ class Answer:
 
     def last_events(self) -> list[bytes]:
         done = [b"data: [DONE]\n\n"]
-        if self.flags.error_then_done:
-            body = error_body(500, "EngineCore encountered an issue", self.flags)
+        if self.flags.error_then_done or self.uncompiled:
+            said = UNCOMPILED if self.uncompiled else "EngineCore encountered an issue"
+            body = error_body(500, said, self.flags)
             return [b"data: " + json.dumps(body).encode() + b"\n\n", *done]
         if self.flags.no_usage or not self.wants_usage:
             return done
@@ -460,6 +465,11 @@ def answer_of(path: str, raw: bytes, flags: argparse.Namespace) -> Answer:
         )
     if limit is not None:
         limit = max(1, min(limit, flags.max_model_len - prompt_tokens))
+    judge_sampling(request, flags)
+    streamed = bool(request.get("stream"))
+    uncompiled = (request.get("structured_outputs") or {}).get("grammar") == GRAMMAR
+    if uncompiled and not streamed:
+        raise Refused(500, UNCOMPILED)
     words, reason = words_of(prompt, limit, flags, model)
     options = request.get("stream_options") or {}
     documents = request.get(DOCUMENTS.get(path, ""))
@@ -470,7 +480,8 @@ def answer_of(path: str, raw: bytes, flags: argparse.Namespace) -> Answer:
         words=[] if silent else words,
         finish_reason="abort" if flags.abort_finish else reason,
         prompt_tokens=prompt_tokens,
-        streamed=bool(request.get("stream")) and not silent,
+        streamed=streamed and not silent,
+        uncompiled=uncompiled,
         flags=flags,
         wants_usage=bool(options.get("include_usage")),
         choices=(len(documents) if isinstance(documents, list) else 1)
@@ -480,6 +491,18 @@ def answer_of(path: str, raw: bytes, flags: argparse.Namespace) -> Answer:
         id=f"{'chatcmpl' if path in (CHAT, BATCH) else 'cmpl'}-{next(_ids):016x}",
         created=int(time.time()),
     )
+
+
+def judge_sampling(request: dict[str, Any], flags: argparse.Namespace) -> None:
+    """What of its sampling vLLM refuses: a few of many."""
+    temperature = request.get("temperature")
+    if temperature is None:
+        temperature = flags.override_generation_config.get("temperature", 1.0)
+    n, top_k = request.get("n") or 1, request.get("top_k")
+    if n > 1 and isinstance(temperature, int | float) and temperature < 1e-5:
+        raise Refused(400, f"n must be 1 when using greedy sampling, got {n}.")
+    if isinstance(top_k, int) and top_k < -1:
+        raise Refused(400, f"top_k must be 0 (disable), or at least 1, got {top_k}.")
 
 
 def prompts_of(path: str, request: dict[str, Any]) -> int:

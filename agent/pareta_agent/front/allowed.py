@@ -13,6 +13,7 @@ import orjson
 
 from pareta_agent.front.envelope import Problem
 
+MAX_CHOICES: Final = 128
 MAX_SENT_CHARS: Final = 100
 _ANSWER: Final = "an integer from 1 to the endpoint's context"
 _BIAS: Final = "a number from -2 to 2"
@@ -37,7 +38,7 @@ ALLOWED: Final[Mapping[str, str]] = {
     "include": "an array of 'message.output_text.logprobs' or 'reasoning.encrypted_content'",
     "include_reasoning": _BOOLEAN,
     "include_stop_str_in_output": _BOOLEAN,
-    "input": "a non-empty text, an array of texts, or of token ids of the endpoint's vocabulary",
+    "input": "a non-empty text, texts, messages that the endpoint's model reads, or token ids of its vocabulary",
     "instructions": _TEXT,
     "language": "the ISO-639-1 code of a language that the endpoint's model transcribes",
     "length_penalty": "a number",
@@ -53,16 +54,16 @@ ALLOWED: Final[Mapping[str, str]] = {
     "metadata": "an object of texts",
     "min_p": "a number from 0 to 1",
     "min_tokens": "an integer from 0 to the number of output tokens that is asked for",
-    "n": "an integer from 1 to 128",
+    "n": f"an integer from 1 to {MAX_CHOICES}",
     "output_config": "an object with a 'format' or an 'effort'",
     "parallel_tool_calls": _BOOLEAN,
     "presence_penalty": _BIAS,
-    "prompt": "a non-empty text, an array of at most 1,024 texts, or token ids of the endpoint's vocabulary",
+    "prompt": "a non-empty text, or texts or token ids of the endpoint's vocabulary",
     "query": _TEXT,
     "reasoning": "an object with an 'effort' of none, minimal, low, medium, high or xhigh",
     "reasoning_effort": "one of none, minimal, low, medium, high, xhigh or max",
     "repetition_penalty": "a number above 0",
-    "response_format": "an object whose 'type' is text, json_object, structural_tag, or json_schema with a 'json_schema'",
+    "response_format": "an object whose 'type' is text, json_object, structural_tag or json_schema, with its fields",
     "seed": "an integer of 64 bits",
     "skip_special_tokens": _BOOLEAN,
     "spaces_between_special_tokens": _BOOLEAN,
@@ -70,14 +71,18 @@ ALLOWED: Final[Mapping[str, str]] = {
     "stop_sequences": "an array of at most 4 texts, none of them empty",
     "stop_token_ids": _TOKEN_IDS,
     "stream_options": _OBJECT,
-    "structured_outputs": "an object with one of 'json', 'regex', 'choice', 'grammar', 'json_object' or 'structural_tag'",
+    "structured_outputs": (
+        "an object with one of 'json', 'regex', 'choice', 'grammar', 'json_object' and 'structural_tag'"
+    ),
     "suffix": "left out: the endpoint's model does not insert text",
     "system": "a text or an array of text blocks",
     "temperature": "a number from 0 to 2",
     "text": "an object with a 'format' or a 'verbosity'",
     "text_1": "a non-empty text or an array of texts",
     "text_2": "a non-empty text or an array of texts",
-    "thinking": "an object whose 'type' is adaptive, disabled, or enabled with a 'budget_tokens' of 1,024 to 'max_tokens'",
+    "thinking": (
+        "an object whose 'type' is adaptive, disabled, or enabled with a 'budget_tokens' from 1024 to 'max_tokens'"
+    ),
     "thinking_token_budget": "an integer of at least 0, or -1 for no limit",
     "timestamp_granularities[]": "segment",
     "tokens": "an array of token ids",
@@ -98,7 +103,8 @@ ALLOWED: Final[Mapping[str, str]] = {
 def not_allowed(field: str, fields: Mapping[str, Any], allowed: str = "", sent: str | None = None) -> Problem:
     """The refusal of a field's value: what is allowed, and what was sent."""
     may = allowed or ALLOWED.get(field, "a value that this endpoint takes")
-    return Problem("invalid_value", f"'{field}' must be {may}{sent_of(field, fields) if sent is None else sent}.", field)
+    text = f"'{field}' must be {may}{sent_of(field, fields) if sent is None else sent}."
+    return Problem("invalid_value", text, field)
 
 
 def sent_of(field: str, fields: Mapping[str, Any]) -> str:

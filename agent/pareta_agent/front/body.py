@@ -12,6 +12,8 @@ from typing import Any, Final
 import orjson
 
 from pareta_agent.front import conversation, form
+from pareta_agent.front.allowed import MAX_CHOICES, not_allowed
+from pareta_agent.front.constraints import looping
 from pareta_agent.front.conversation import ill_typed, missing
 from pareta_agent.front.envelope import Problem
 from pareta_agent.front.media import points_away
@@ -20,7 +22,8 @@ from pareta_agent.front.uploads import media_bytes
 from pareta_agent.value import value
 
 MAX_DEPTH: Final = 64
-MAX_CHOICES: Final = 128
+# What the engine cannot even refuse unless they are objects.
+_OBJECTS: Final = ("stream_options", "structured_outputs")
 _GREEDY_BELOW: Final = 1e-5  # as the engine rounds
 # The engine refuses several choices at temperature 0. The likeliest token alone is the same choice by another name.
 GREEDY_CHOICES: Final = {"temperature": 1.0, "top_k": 1}
@@ -66,7 +69,12 @@ def read(route: Route, body: bytes | bytearray) -> Ask | Problem:
     if body.count(b"[") + body.count(b"{") > MAX_DEPTH and too_deep(fields):
         return Problem("too_deep")
     media = route.media and (b'"data' in body or b"\\u" in body) and media_bytes(fields) > 0
-    return _wrong(route, fields) or _remote(route, fields, body) or _ask(route, fields, len(body), media)
+    return (
+        _wrong(route, fields)
+        or _remote(route, fields, body)
+        or (_looping(fields) if b'"$ref"' in body else None)
+        or _ask(route, fields, len(body), media)
+    )
 
 
 def _read_form(route: Route, body: bytes) -> Ask | Problem:
@@ -147,24 +155,31 @@ def _wrong(route: Route, fields: dict[str, Any]) -> Problem | None:
         return ill_typed("model", "a non-empty string")
     if prompt is None:
         return missing(route.prompt)
+    return (
+        _wrong_values(route, fields)
+        or _wrong_documents(route, fields)
+        or (conversation.wrong(route, fields) if route in TALKING else None)
+    )
+
+
+def _wrong_values(route: Route, fields: dict[str, Any]) -> Problem | None:
     if not isinstance(fields.get("stream"), (bool, type(None))):
         return ill_typed("stream", "a boolean")
-    if not isinstance(fields.get("stream_options"), (dict, type(None))):
-        return ill_typed("stream_options", "an object")
+    for field in _OBJECTS:
+        if not isinstance(fields.get(field), (dict, type(None))):
+            return ill_typed(field, "an object")
     if fields.get("stream_options") and not fields.get("stream") and route.streams and route.usage_option:
         return Problem("invalid_value", "stream_options are for streams: set 'stream' too.", "stream_options")
     n = fields.get("n")
     if n is not None and (type(n) is not int or not 1 <= n <= MAX_CHOICES):
-        return Problem("invalid_value", f"n must be an integer from 1 to {MAX_CHOICES}.", "n")
+        return not_allowed("n", fields)
     for field, held in fields.items():
         if held and field in route.refused:
             return Problem("invalid_value", f"'{field}' is not taken here. {route.refused[field]}", field)
     for field, values in route.values.items():
         if fields.get(field) not in (None, *values):
-            return Problem("invalid_value", f"{field} must be {' or '.join(map(str, values))}.", field)
-    return _wrong_documents(route, fields) or (
-        conversation.wrong(route, fields) if route in TALKING else None
-    )
+            return not_allowed(field, fields, " or ".join(map(str, values)))
+    return None
 
 
 def _wrong_documents(route: Route, fields: dict[str, Any]) -> Problem | None:
@@ -186,6 +201,13 @@ def _remote(route: Route, fields: dict[str, Any], body: bytes | bytearray) -> Pr
         return None
     said = [fields.get(name) for name in (route.prompt, route.documents) if name]
     return Problem("remote_media", param=route.documents or route.prompt) if points_away(said) else None
+
+
+def _looping(fields: dict[str, Any]) -> Problem | None:
+    field = looping(fields)
+    if field is None:
+        return None
+    return not_allowed(field, fields, "made of schemas in which no '$ref' leads to itself")
 
 
 def _ask(route: Route, fields: dict[str, Any], body_bytes: int, media: bool = False) -> Ask:

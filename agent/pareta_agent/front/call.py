@@ -186,7 +186,9 @@ class Call:
         ask, self._ask, self._pending = self._ask, None, None
         self._run = Run(self._desk, self, ask, ticket)
         there, salt = ticket.target.endpoint, self._desk.salt_of(ticket.admission.org)
-        self._run.begin(body.rebuild(self.route, ask, there.system_prompt, salt, there.served_as, greedy=there.greedy))
+        self._run.begin(
+            body.rebuild(self.route, ask, there.system_prompt, salt, there.served_as, greedy=there.greedy)
+        )
 
     def hang_up(self) -> None:
         """Ends the connection of a caller who is there no more."""

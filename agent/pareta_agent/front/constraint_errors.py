@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from pareta_agent.front.allowed import ALLOWED, sent_of
+from pareta_agent.front.constraints import constraint_of
 from pareta_agent.front.envelope import Problem
 
 _UNCOMPILED: Final = "Internal server error"
@@ -55,17 +56,6 @@ def uncompiled(message: str, fields: Mapping[str, Any]) -> Problem | None:
         return None
     says = "cannot be compiled: a rule or '$ref' leads to itself, is defined twice, or holds nothing"
     return Problem("invalid_value", f"'{field}' {says}{sent_of(field, fields)}.", field)
-
-
-def constraint_of(fields: Mapping[str, Any]) -> str | None:
-    """The field that holds the constraint of an answer."""
-    if fields.get("structured_outputs") is not None:
-        return "structured_outputs"
-    for field, inner in (("response_format", "type"), ("text", "format"), ("output_config", "format")):
-        held = fields.get(field)
-        if isinstance(held, dict) and held.get(inner) not in (None, "text"):
-            return field
-    return "tools" if fields.get("tools") else None
 
 
 def _reason(message: str) -> str:

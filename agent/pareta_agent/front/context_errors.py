@@ -40,7 +40,9 @@ def _openai(limit: int, prompt: str | None, message: str, route: Route) -> str:
     wanted, characters = _WANTED.search(message), _CHARACTERS.search(message)
     if prompt is None:
         sent = f"{characters.group(1)} characters, which is more" if characters else "more than that"
-        return f"{said}your {route.prompt} resulted in {sent}. Please reduce the length of the {route.prompt}."
+        return (
+            f"{said}your {route.prompt} resulted in {sent}. Please reduce the length of the {route.prompt}."
+        )
     if wanted is None:
         return f"{said}your {route.prompt} resulted in {prompt} tokens. Please reduce the length of the {route.prompt}."
     return (

@@ -14,10 +14,18 @@ from pareta_agent.meter.record import Tokens
 from pareta_agent.meter.usage import tokens_of
 from pareta_agent.value import value
 
-
 # What OpenAI's own answers may hold as null: in a document, a choice and its message.
 _OPENAI_NULLS: Final = frozenset(
-    ("audio", "annotations", "content", "finish_reason", "function_call", "logprobs", "refusal", "service_tier")
+    (
+        "audio",
+        "annotations",
+        "content",
+        "finish_reason",
+        "function_call",
+        "logprobs",
+        "refusal",
+        "service_tier",
+    )
 )
 
 
@@ -48,7 +56,7 @@ class Dialect:
 
 
 def read_choices(answer: bytes) -> Reading:
-    """Chat, completions, and the routes that generate nothing; the engine's fingerprint and empty fields are taken out."""
+    """Chat, completions, and the routes that generate nothing; the engine's fingerprint and nulls are taken out."""
     document = orjson.loads(answer)
     choices, usage = document.get("choices") or (), document.get("usage")
     changed = document.pop("system_fingerprint", None) is not None

@@ -1,7 +1,7 @@
 """What an engine's refusal means to the caller. Pure; the engine's own words stop here.
 
-vLLM's messages carry Python reprs, flags and file paths, so only numbers and a known field's name are taken out of them;
-the sentences are the catalogue's (`front/allowed.py`, `front/engine_rules.py`).
+vLLM's messages carry Python reprs, flags and file paths, so only numbers and a known field's name are taken out of
+them; the sentences are the catalogue's (`front/allowed.py`, `front/engine_rules.py`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ _LOCATED: Final = re.compile(r"'loc': (?:\('body', '|'body\.)(\w+)")
 _LEADING: Final = re.compile(r"`?(\w+)`? (?:must|cannot|contains|entries|is)\b")
 # A model of an answer, not of a request, that could not be made of what was generated.
 _UNFORMED: Final = re.compile(r"\d+ validation errors? for (?!\w*(?:Request|Param|Tool|Validator))\w+\n")
-_EARLY: Final = frozenset(("context_length_exceeded", "endpoint_busy", "invalid_value", "route_unsupported"))
+_EARLY: Final = ("context_length_exceeded", "invalid_value")
+# How the engine names fields of a route that it serves by another one.
+_ELSEWHERE: Final = {"stop": "stop_sequences", "response_format": "output_config"}
 _LIMITS: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 _NO_FIELDS: Final[Mapping[str, Any]] = {}
 
@@ -52,9 +54,18 @@ def problem_of(status: int, body: bytes, route: Route, fields: Mapping[str, Any]
     )
 
 
-def precedes_work(problem: Problem, prompts: int) -> bool:
-    """Whether the engine refused before it worked: it checks a prompt's values first, but may work on others by then."""
-    return problem.code in _EARLY and prompts == 1
+def problem_in(event: bytes, route: Route, fields: Mapping[str, Any] = _NO_FIELDS) -> Problem:
+    """The same of an error event that came before any word of a stream."""
+    code = _error_of(event).get("code")
+    return problem_of(code if isinstance(code, int) else 500, event, route, fields)
+
+
+def precedes_work(status: int, problem: Problem, prompts: int) -> bool:
+    """Whether the engine refused before it worked: it checks a prompt first, and may work on others meanwhile.
+
+    ValueErrors of its work are 400 too, so a 400 that no rule knows proves nothing.
+    """
+    return status not in (400, 422) or (problem.code in _EARLY and prompts == 1)
 
 
 def _by_field(param: str, message: str, route: Route, fields: Mapping[str, Any]) -> Problem | None:
@@ -68,8 +79,10 @@ def _field_of(param: str, message: str, route: Route, fields: Mapping[str, Any])
     named += [found.group(1) for place in (_NAMED, _LOCATED) if (found := place.search(message))]
     named += [found.group(1) for found in [_LEADING.match(message)] if found]
     # A route that the engine serves by another one is told its own name for the limit.
-    if any(name in _LIMITS for name in named):
-        return limit_of(route, fields)
+    limit = next((name for name in named if name in _LIMITS), None)
+    if limit is not None:
+        return limit_of(route, fields, limit)
+    named += [_ELSEWHERE[name] for name in named if name in _ELSEWHERE]
     return next((name for name in named if name in route.fields), None)
 
 

@@ -1,4 +1,4 @@
-"""Refusals of an engine that need more than the name of a field: each a pattern, the fields, and what is allowed. Pure."""
+"""Refusals of an engine that need more than a field's name: each a pattern, fields, and what is allowed. Pure."""
 
 from __future__ import annotations
 
@@ -15,13 +15,24 @@ from pareta_agent.front.routes import Route
 # Stand for the route's own names: of its prompt, of its limit of output tokens, of the field that the message names.
 _PROMPT, _LIMIT, _NAMED = "{prompt}", "{limit}", "{field}"
 _CONTEXT: Final = "an integer from 1 to {most}, the endpoint's context"
-_TEXTS: Final = ("text", "input_text", "output_text", "refusal", "thinking", "tool_use", "tool_result", "message")
+_TEXTS: Final = (
+    "text",
+    "input_text",
+    "output_text",
+    "refusal",
+    "thinking",
+    "tool_use",
+    "tool_result",
+    "message",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """The first of `fields` that the caller sent is refused, else the last; `allowed` is filled with the pattern's groups.
-    `media`: the kinds of media in the prompt are what was sent."""
+    """The first of `fields` that the caller sent is refused, else the last; the pattern's groups fill `allowed`.
+
+    `media`: what was sent is the kinds of media in the prompt.
+    """
 
     pattern: re.Pattern[str]
     fields: tuple[str, ...]
@@ -38,7 +49,7 @@ RULES: Final = (
         r"requires .*--tool-call-parser|tool parser",
         "tools",
         "tool_choice",
-        allowed="left out or sent with 'tool_choice' none, for this endpoint's model calls no tools",
+        allowed="left out or of no use ('tool_choice' none), for this endpoint's model calls no tools",
     ),
     _rule(
         r"not a multimodal model|does not support \w+ input",
@@ -72,7 +83,11 @@ RULES: Final = (
     ),
     _rule(r"out of vocabulary", _PROMPT, allowed="made of token ids of the endpoint's vocabulary"),
     _rule(r"when using greedy sampling", "n", allowed="1 where the temperature is 0"),
-    _rule(r"max_\w+=\d+ cannot be greater than \w+ ?= ?(?P<most>\d+)", _LIMIT, allowed=_CONTEXT),
+    _rule(
+        r"(?P<limit>max_\w+)=(?P<sent>\d+) cannot be greater than \w+ ?= ?(?P<most>\d+)",
+        _LIMIT,
+        allowed=_CONTEXT,
+    ),
     _rule(
         r"min_tokens must be less than or equal to max_tokens=(?P<most>\d+)",
         "min_tokens",
@@ -83,6 +98,7 @@ RULES: Final = (
         "truncate_prompt_tokens",
         allowed=f"{_CONTEXT}, or -1 for all of it",
     ),
+    _rule(r"tool with name .* is not found", "tool_choice"),
     _rule(r"cannot set both `continue_final_message`", "continue_final_message"),
     _rule(
         r"reasoning_config is not configured",
@@ -95,7 +111,7 @@ RULES: Final = (
         allowed="free of 'chat_template', for the endpoint's own applies",
     ),
     _rule(
-        r"prompt cannot be empty",
+        r"prompt cannot be empty|pass at least one prompt",
         "truncate_prompt_tokens",
         _PROMPT,
         allowed="at least 1 where it is sent, with a prompt that is not empty",
@@ -112,20 +128,29 @@ def by_rule(message: str, route: Route, fields: Mapping[str, Any]) -> Problem | 
     return None
 
 
-def limit_of(route: Route, fields: Mapping[str, Any]) -> str:
-    """The field by which the caller bound the answer, or would."""
-    return next((name for name in route.limits if fields.get(name) is not None), route.limits[0])
+def limit_of(route: Route, fields: Mapping[str, Any], named: str) -> str:
+    """The field by which the caller bound the answer; the one that the engine named where the caller's is not known."""
+    sent = next((name for name in route.limits if fields.get(name) is not None), None)
+    return sent or (named if named in route.fields else route.limits[0])
 
 
 def _refusal(rule: Rule, told: dict[str, str], route: Route, fields: Mapping[str, Any]) -> Problem | None:
-    names = {_PROMPT: route.prompt, _LIMIT: limit_of(route, fields), _NAMED: told.get("field", "")}
+    names = {_PROMPT: route.prompt, _NAMED: told.get("field", "")}
+    names[_LIMIT] = limit_of(route, fields, told.get("limit", ""))
     named = [names.get(name, name) for name in rule.fields]
     field = next((name for name in named if fields.get(name) is not None), named[-1])
     if field not in route.fields:
         return None
     allowed = rule.allowed.format(last=int(told.get("size") or 1) - 1, **told)
-    kinds = ", ".join(f"{count} {kind}" for kind, count in _media(fields.get(field)).items())
-    return not_allowed(field, fields, allowed, f"; you sent {kinds}" if rule.media and kinds else None)
+    return not_allowed(field, fields, allowed, _sent(rule, told, fields.get(field)))
+
+
+def _sent(rule: Rule, told: Mapping[str, str], held: Any) -> str | None:
+    """What was sent where that is not the field as it came."""
+    if rule.media:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in _media(held).items())
+        return f"; you sent {kinds}" if kinds else None
+    return f"; you sent {told['sent']}" if held is None and "sent" in told else None
 
 
 def _media(prompt: Any) -> Counter[str]:

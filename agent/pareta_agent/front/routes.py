@@ -46,10 +46,11 @@ class Route:
     `streams` says whether `stream` is understood; `generates` whether output tokens are expected. `documents` is the
     field whose length is the number of prompts, at most `most_prompts`, where one call carries several, each of so
     many `texts`, which some engines read apart; `media` whether parts of the prompt may be `data:` URLs, which make a
-    body large. `limits` are the fields that bound an answer, the first that is there counts. `usage_option` says that usage comes when it is
-    asked for. `fixed` is always sent so; `refused` fields, where they hold anything, are answered with why; `values`
-    are all that a field may hold. The body is a form where `form` is set, else JSON. `vocabulary`: it asks no model
-    but its tokenizer, costs nothing, and is there only where the endpoint's catalog entry allows it.
+    body large. `limits` are the fields that bound an answer, the first that is there counts. `usage_option` says that
+    usage comes when it is asked for. `fixed` is always sent so; `refused` fields, where they hold anything, are
+    answered with why; `values` are all that a field may hold. The body is a form where `form` is set, else JSON.
+    `vocabulary`: it asks no model but its tokenizer, costs nothing, and is there only where the endpoint's catalog
+    entry allows it.
     """
 
     path: str

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final
 
 import orjson
 
 from pareta_agent.front import choice, form
 from pareta_agent.front.body import Ask
+from pareta_agent.front.caller import Caller
+from pareta_agent.front.constraints import constraint_of
 from pareta_agent.front.desk import Desk
-from pareta_agent.front.engine_errors import precedes_work, problem_of
+from pareta_agent.front.engine_errors import precedes_work, problem_in, problem_of
 from pareta_agent.front.envelope import Problem
 from pareta_agent.front.relay import Relay
-from pareta_agent.front.routes import Route
 from pareta_agent.front.settle import Times, Used, bounds_of, settle
 from pareta_agent.front.tally import failure_event
 from pareta_agent.front.ticket import Ticket, error_of
@@ -23,26 +24,6 @@ from pareta_agent.meter.outcome import Facts
 from pareta_agent.meter.record import Outcome, Tokens, UsageRecord
 
 LAST_WORDS_S: Final = 2.0
-
-
-class Caller(Protocol):
-    """Who asked; each `finish_` is the last that is said, also to who has left."""
-
-    id: str
-    route: Route
-    disconnected: bool
-
-    def stream_gave(self, payload: bytes) -> None: ...
-
-    def verbatim(self) -> Callable[[bytes], None] | None: ...
-
-    def hang_up(self) -> None: ...
-
-    def finish_stream(self, last: bytes) -> None: ...
-
-    def finish_document(self, document: bytes) -> None: ...
-
-    def finish_badly(self, problem: Problem, events: int) -> None: ...
 
 
 class Run:
@@ -58,6 +39,8 @@ class Run:
         self._relay: Relay | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._request: list[bytes] = []
+        # A constraint that cannot be compiled fails after the opening of a stream, which waits for what comes next.
+        self._opening: bytes | None = None if constraint_of(ask.fields) is None else b""
         self._fresh = self._moved = self._settled = self._unread = False
         self._retries = self._audio_seconds = 0
         self._document: bytes | None = None
@@ -132,24 +115,30 @@ class Run:
     def stream_gave(self, payload: bytes) -> None:
         if self._first_s is None:
             self._first_s = self._desk.deps.clock.mono_s()
+        if self._opening is not None:
+            self._opening += payload
+            if self._opens:
+                return
+            payload, self._opening = self._opening, None
         if not self._caller.disconnected:
             self._caller.stream_gave(self._target.renamed(payload))
 
     def verbatim(self) -> Callable[[bytes], None] | None:
-        careful = self._caller.disconnected or self._target.endpoint.served_as
+        careful = self._caller.disconnected or self._target.endpoint.served_as or self._opening is not None
         return None if careful else self._caller.verbatim()
 
     def stream_ended(self) -> None:
         assert self._relay is not None
         listener = self._relay.listener
         self._tokens, self._finish_reasons = listener.tokens, tuple(listener.finish_reasons)
-        self._settle(self._facts(ended=listener.done, error_event=listener.failed))
+        if listener.failed and self._opens:
+            self._refused(problem_in(listener.error, self._caller.route, self._ask.fields), 500)
+        else:
+            self._settle(self._facts(ended=listener.done, error_event=listener.failed))
 
     def document_came(self, status: int, body: bytes) -> None:
         if status != 200:
-            problem = problem_of(status, body, self._caller.route, self._ask.fields)
-            late = not precedes_work(problem, self._ask.prompts)
-            self._settle(self._facts(ended=True, late=late), problem)
+            self._refused(problem_of(status, body, self._caller.route, self._ask.fields), status)
             return
         try:
             self._read_document(body)
@@ -174,6 +163,21 @@ class Run:
         self.fail("engine_failed")
 
     # inside
+
+    @property
+    def _opens(self) -> bool:
+        """Whether a stream has not come to its words yet."""
+        assert self._relay is not None
+        listener = self._relay.listener
+        opening = self._caller.route.dialect.speech.overhead * self._ask.choices
+        return listener.events - listener.failed <= opening
+
+    def _refused(self, problem: Problem, status: int) -> None:
+        """The engine's no; one that the caller is to blame for is no failure of the engine, whatever it was called."""
+        blamed = min(status, problem.status)
+        late = not precedes_work(blamed, problem, self._ask.prompts)
+        facts = self._facts(ended=True, late=late)
+        self._settle(facts._replace(upstream_status=blamed), problem)
 
     @property
     def _events(self) -> int:
@@ -273,7 +277,8 @@ class Run:
         elif self._document is not None:
             self._caller.finish_document(self._document)
         elif self._relay is not None:
-            self._caller.finish_stream(self._target.renamed(self._relay.listener.last))
+            last = (self._opening or b"") + self._relay.listener.last
+            self._caller.finish_stream(self._target.renamed(last))
         if self._relay is not None:
             self._relay.close()
         self._relay = None

@@ -85,13 +85,15 @@ class Listener:
 
     `done` turns true at the last event, kept in `last` and never given out: the relay says it once the record is
     durable. `said` is for speeches that tell the whole text at the end.
-    `failed` turns true at an error event, which is not given out either. `template` is what its words come in.
+    `failed` turns true at an error event, which is not given out either but kept in `error`. `template` is what its
+    words come in.
     """
 
     __slots__ = (
         "_rest",
         "_speech",
         "done",
+        "error",
         "events",
         "failed",
         "finish_reasons",
@@ -106,7 +108,7 @@ class Listener:
         self.wants_usage = wants_usage
         self._speech = speech
         self._rest = b""
-        self.last, self.said = DONE_EVENT, ""
+        self.last, self.said, self.error = DONE_EVENT, "", b""
         self.done = self.failed = False
         self.finish_reasons: list[str] = []
         self.tokens: Tokens | None = None
@@ -149,4 +151,6 @@ class Listener:
             body = orjson.loads(data)
         except orjson.JSONDecodeError:
             return event
-        return self._speech.hear(self, event, body) if isinstance(body, dict) else event
+        given = self._speech.hear(self, event, body) if isinstance(body, dict) else event
+        self.error = data if self.failed else b""
+        return given

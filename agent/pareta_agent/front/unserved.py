@@ -70,7 +70,6 @@ RESPONSES_UNSERVED: Final = {
     "max_tokens": "Use 'max_output_tokens'.",
     "messages": "Use 'input'.",
     "min_tokens": "This route has no least number of tokens.",
-    "n": "A response is one answer; send the request again for another.",
     "previous_response_id": _NOTHING_KEPT,
     "prompt": "Stored prompts are not offered: send the prompt in 'input'.",
     "response_format": "Use 'text.format'.",
@@ -79,7 +78,6 @@ MESSAGES_UNSERVED: Final = {
     **_ENGINES,
     "container": "Endpoints run no code for their callers.",
     "mcp_servers": "Endpoints call no servers for their callers.",
-    "n": "A message is one answer; send the request again for another.",
     "response_format": "Use 'output_config'.",
     "stop": "Use 'stop_sequences'.",
 }

@@ -46,7 +46,7 @@ class Facts(NamedTuple):
 
     @property
     def unworked(self) -> bool:
-        """The engine refused before it spent a token; after any other end its counters may hold more than the record."""
+        """The engine refused before it spent a token; after any other end it may have counted more than the record."""
         return self.refused and self.ended and not self.late
 
 

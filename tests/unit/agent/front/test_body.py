@@ -41,20 +41,8 @@ def built(route=CHAT, system_prompt=None, **fields):
         "session_id",
         "kv_transfer_params",
         "ec_transfer_params",
-        "vllm_xargs",
         "cache_salt",
-        "chat_template",
-        "mm_processor_kwargs",
-        "media_io_kwargs",
-        "prompt_embeds",
-        "return_token_ids",
-        "return_tokens_as_token_ids",
-        "use_beam_search",
-        "documents",
         "stream_interval",
-        "repetition_detection",
-        "watermarking",
-        "prompt_logprobs",
         "echo_of_the_future",
     ],
 )
@@ -62,6 +50,100 @@ def test_a_field_that_is_not_allowed_never_reaches_the_engine(field):
     """The list is of what may pass, so a new engine field stays out by itself."""
     assert field not in built(CHAT, **{field: 1})
     assert field not in built(COMPLETIONS, **{field: 1})
+
+
+@pytest.mark.parametrize(
+    ("route", "fields"),
+    [(route, route.refused) for route in (CHAT, COMPLETIONS, RESPONSES, MESSAGES, EMBEDDINGS)],
+)
+def test_what_would_change_the_answer_is_refused_and_never_dropped(route, fields):
+    """Each with why; where it says nothing it is left out."""
+    assert not route.fields & fields.keys()
+    base = {"model": "m", route.prompt: TURNS if route in (CHAT, MESSAGES) else "hi", "max_tokens": 5}
+    base = base if "max_tokens" in route.fields else {"model": "m", route.prompt: "hi"}
+    for field, why in fields.items():
+        found = read(route, json.dumps({**base, field: "x"}).encode())
+        assert isinstance(found, Problem)
+        assert (found.code, found.param) == ("invalid_value", field)
+        assert why in found.text
+        assert isinstance(read(route, json.dumps({**base, field: None}).encode()), Ask)
+
+
+@pytest.mark.parametrize("route", [CHAT, COMPLETIONS])
+def test_best_of_is_one(route):
+    """More would be the best of several answers, which nobody makes here."""
+    assert ask(route, best_of=1).n == 1
+    refused = read(route, json.dumps({"model": "m", route.prompt: TURNS, "best_of": 3}).encode())
+    assert (refused.param, refused.text) == ("best_of", "'best_of' must be 1; you sent 3.")
+
+
+@pytest.mark.parametrize(
+    ("fields", "greedy", "expected"),
+    [
+        ({"n": 2}, True, (1.0, 1)),
+        ({"n": 2, "temperature": 0}, False, (1.0, 1)),
+        ({"n": 2, "temperature": 0.0, "top_k": 5}, True, (1.0, 1)),
+        ({"n": 2, "temperature": 0.7}, True, (0.7, None)),
+        ({"n": 2}, False, (None, None)),
+        ({"n": 1}, True, (None, None)),
+        ({"n": 1, "temperature": 0}, False, (0, None)),
+        ({"n": 2, "temperature": "warm"}, True, ("warm", None)),
+    ],
+)
+@pytest.mark.parametrize("route", [CHAT, COMPLETIONS])
+def test_several_greedy_answers_are_asked_for_in_a_way_that_the_engine_takes(route, fields, greedy, expected):
+    """The likeliest token alone is what temperature 0 means, and not refused for n > 1."""
+    body = json.loads(rebuild(route, ask(route, **fields), None, greedy=greedy))
+    assert (body.get("temperature"), body.get("top_k")) == expected
+    assert body["n"] == fields["n"]
+
+
+@pytest.mark.parametrize(("route", "most"), [(COMPLETIONS, 1024), (EMBEDDINGS, 2048)])
+def test_no_more_prompts_than_the_engine_takes(route, most):
+    """The limit that is said is the one that holds."""
+    assert ask(route, **{route.prompt: ["x"] * most}).prompts == most
+    refused = read(route, json.dumps({"model": "m", route.prompt: ["x"] * (most + 1)}).encode())
+    assert (refused.code, refused.param) == ("invalid_value", route.prompt)
+    assert refused.text == f"'{route.prompt}' may hold at most {most:,} prompts; you sent {most + 1:,}."
+
+
+@pytest.mark.parametrize(
+    ("schema", "loops"),
+    [
+        ({"$ref": "#"}, True),
+        ({"anyOf": [{"$ref": "#"}, {"type": "null"}]}, True),
+        ({"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}}, True),
+        ({"properties": {"a": {"$ref": "#/properties/a"}}}, True),
+        (
+            {"$ref": "#/$defs/a~1b", "$defs": {"a/b": {"allOf": [{"oneOf": [{"$ref": "#/$defs/a~1b"}]}]}}},
+            True,
+        ),
+        ({"properties": {"a": {"$ref": "#"}}}, False),
+        ({"items": {"$ref": "#"}}, False),
+        ({"$ref": "#/$defs/a", "$defs": {"a": {"properties": {"b": {"$ref": "#/$defs/a"}}}}}, False),
+        ({"$ref": "#/nowhere"}, False),
+        ({"$ref": "https://example.com/x"}, False),
+        ({"properties": {"$ref": {"type": "string"}}}, False),
+        ({"anyOf": [{"$ref": "#/anyOf/1"}, {"type": "null"}]}, False),
+    ],
+)
+def test_a_schema_that_leads_to_itself_is_refused(schema, loops):
+    """In a stream too, which would have begun by the time that the engine fails on it."""
+    found = read(
+        CHAT,
+        json.dumps(
+            {
+                "model": "m",
+                "messages": TURNS,
+                "stream": True,
+                "response_format": {"type": "json_schema", "json_schema": {"name": "s", "schema": schema}},
+            }
+        ).encode(),
+    )
+    assert isinstance(found, Problem) is loops
+    if loops:
+        assert (found.code, found.param) == ("invalid_value", "response_format")
+        assert "leads to itself" in found.text
 
 
 def test_what_the_openai_client_can_send_passes_unchanged():
@@ -187,7 +269,8 @@ def test_a_key_said_twice_is_built_once():
 def test_a_foolish_n_is_refused(n):
     """Choices are counted, so their number must be a number."""
     raw = json.dumps({"model": "m", "messages": TURNS, "n": n}).encode()
-    assert read(CHAT, raw) == Problem("invalid_value", "n must be an integer from 1 to 128.", "n")
+    text = f"'n' must be an integer from 1 to 128; you sent {json.dumps(n, separators=(',', ':'))}."
+    assert read(CHAT, raw) == Problem("invalid_value", text, "n")
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ CASES = [
     ("client left before an answer", Facts(None, client_gone=True), Outcome.PARTIAL_CLIENT),
     ("engine gone before an answer", Facts(None), Outcome.FAILED_ENGINE),
     ("engine refused", Facts(400, ended=True, choices=0), Outcome.FAILED_SERVER),
+    ("engine refused late", Facts(400, ended=True, late=True), Outcome.FAILED_ENGINE),
     ("engine dead", Facts(500, ended=True, choices=0), Outcome.FAILED_ENGINE),
     ("engine moved", Facts(302, ended=True, choices=0), Outcome.FAILED_ENGINE),
     ("abort with usage", Facts(**{**WHOLE, "finish_reasons": ("abort",)}), Outcome.FAILED_SERVER),
@@ -66,6 +67,13 @@ CASES = [
 def test_outcome(facts: Facts, expected: Outcome) -> None:
     """Facts decide the outcome."""
     assert outcome(facts) == expected
+
+
+@pytest.mark.parametrize(("facts", "expected"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
+def test_only_an_early_refusal_costs_the_engine_nothing(facts: Facts, expected: Outcome) -> None:
+    """Whatever the table calls it, any other end may have cost tokens that no record names."""
+    assert facts.unworked == (facts.upstream_status == 400 and not facts.late)
+    assert expected is Outcome.FAILED_SERVER or not facts.unworked
 
 
 def test_every_row_decides_some_case() -> None:

@@ -1,0 +1,90 @@
+"""The constraint that a request sets on its answer: the field that holds it, and schemas that lead to themselves.
+
+Pure. The schemas of tools are not looked at: the engine takes a looping one as a schema of nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
+from typing import Any, Final
+from urllib.parse import unquote
+
+_IN_PLACE: Final = ("allOf", "anyOf", "oneOf")
+
+
+def constraint_of(fields: Mapping[str, Any]) -> str | None:
+    """The field that constrains the answer; tools last, for their schemas constrain only calls."""
+    if fields.get("structured_outputs") is not None:
+        return "structured_outputs"
+    for field, inner in (("response_format", "type"), ("text", "format"), ("output_config", "format")):
+        held = fields.get(field)
+        if isinstance(held, dict) and held.get(inner) not in (None, "text"):
+            return field
+    return "tools" if fields.get("tools") else None
+
+
+def looping(fields: Mapping[str, Any]) -> str | None:
+    """The field with a schema in which a `$ref` leads to itself: it allows nothing, and engines fail on it."""
+    return next((field for field, schema in _schemas(fields) if leads_to_itself(schema)), None)
+
+
+def leads_to_itself(schema: Any) -> bool:
+    """Whether a `$ref` is reached again from its own target before any property or item."""
+    graph: dict[str, set[str]] = {}
+    waiting = set(_refs(schema))
+    while waiting:
+        ref = waiting.pop()
+        graph[ref] = set(_in_place(_target(schema, ref)))
+        waiting |= graph[ref] - graph.keys()
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError:
+        return True
+    return False
+
+
+def _schemas(fields: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    yield "structured_outputs", _at(fields, "structured_outputs", "json")
+    yield "response_format", _at(fields, "response_format", "json_schema", "schema")
+    yield "text", _at(fields, "text", "format", "schema")
+    yield "output_config", _at(fields, "output_config", "format", "schema")
+
+
+def _at(held: Any, *names: str) -> Any:
+    for name in names:
+        held = held.get(name) if isinstance(held, dict) else None
+    return held
+
+
+def _refs(node: Any) -> Iterator[str]:
+    """Every `$ref` in a schema."""
+    if isinstance(node, dict) and isinstance(node.get("$ref"), str):
+        yield node["$ref"]
+    for inner in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        yield from _refs(inner)
+
+
+def _in_place(node: Any) -> Iterator[str]:
+    """The `$ref`s that stand for the whole of a value."""
+    if not isinstance(node, dict):
+        return
+    if isinstance(node.get("$ref"), str):
+        yield node["$ref"]
+    for name in _IN_PLACE:
+        members = node.get(name)
+        for member in members if isinstance(members, list) else ():
+            yield from _in_place(member)
+
+
+def _target(schema: Any, ref: str) -> Any:
+    """What a pointer into the schema itself leads to; None for any other."""
+    if not ref.startswith("#"):
+        return None
+    for part in unquote(ref[1:]).split("/")[1:]:
+        name = part.replace("~1", "/").replace("~0", "~")
+        if isinstance(schema, list) and name.isdecimal() and int(name) < len(schema):
+            schema = schema[int(name)]
+        else:
+            schema = schema.get(name) if isinstance(schema, dict) else None
+    return schema
