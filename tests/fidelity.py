@@ -258,9 +258,10 @@ def in_order(events: list[Any]) -> list[Any]:
 
 
 def differences(direct: Any, through: Any, place: str = "") -> set[tuple[str, str]]:
-    """(place, what happened there), places without their indices; numbers may differ in the noise."""
+    """(place, what happened there), without indices; numbers may differ in the noise, nulls may be left out."""
     if isinstance(direct, dict) and isinstance(through, dict):
-        found = {(f"{place}.{key}".lstrip("."), "left out") for key in direct.keys() - through.keys()}
+        gone = {key for key in direct.keys() - through.keys() if direct[key] is not None}
+        found = {(f"{place}.{key}".lstrip("."), "left out") for key in gone}
         found |= {(f"{place}.{key}".lstrip("."), "added") for key in through.keys() - direct.keys()}
         for key in direct.keys() & through.keys():
             before, after = (_lasting(key, said[key]) for said in (direct, through))

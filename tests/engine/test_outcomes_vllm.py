@@ -81,6 +81,7 @@ THOUGHTS: Rows = {
 WHOLE: Rows = {
     "chat": (CHAT, {"messages": QUESTION, "max_tokens": 20}),
     "three answers": (CHAT, {"messages": QUESTION, "max_tokens": 8, "n": 3, "temperature": 1, "seed": 7}),
+    "two answers at temperature 0": (CHAT, {"messages": QUESTION, "max_tokens": 8, "n": 2}),
     "completions": (TEXT, {"prompt": "The capital of France is", "max_tokens": 5}),
     "two prompts, two answers each": (
         TEXT,

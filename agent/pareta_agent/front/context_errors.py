@@ -36,19 +36,26 @@ def overflow(message: str, route: Route) -> Problem | None:
 
 
 def _openai(limit: int, prompt: str | None, message: str, route: Route) -> str:
-    said = f"This model's maximum context length is {limit} tokens. However, "
-    wanted, characters = _WANTED.search(message), _CHARACTERS.search(message)
-    if prompt is None:
-        sent = f"{characters.group(1)} characters, which is more" if characters else "more than that"
-        return (
-            f"{said}your {route.prompt} resulted in {sent}. Please reduce the length of the {route.prompt}."
-        )
-    if wanted is None:
-        return f"{said}your {route.prompt} resulted in {prompt} tokens. Please reduce the length of the {route.prompt}."
+    """Both sentences that OpenAI has for it: some clients look for the second."""
     return (
-        f"{said}you requested {int(prompt) + int(wanted.group(1))} tokens ({prompt} in the {route.prompt}, "
-        f"{wanted.group(1)} in the completion). Please reduce the length of the {route.prompt} or completion."
+        f"This model's maximum context length is {limit} tokens. However, {_sent(limit, prompt, message, route)}. "
+        f"Please reduce the length of the {route.prompt}. Input tokens exceed the configured limit of {limit} tokens."
     )
+
+
+def _sent(limit: int, prompt: str | None, message: str, route: Route) -> str:
+    wanted, characters = _WANTED.search(message), _CHARACTERS.search(message)
+    if prompt and wanted:
+        both = int(prompt) + int(wanted.group(1))
+        return f"you requested {both} tokens ({prompt} in the {route.prompt}, {wanted.group(1)} in the completion)"
+    if prompt:
+        return f"your {route.prompt} resulted in {prompt} tokens"
+    many = (
+        f"{characters.group(1)} characters, more than {limit} tokens"
+        if characters
+        else f"more than {limit} tokens"
+    )
+    return f"your {route.prompt} resulted in {many}"
 
 
 def _anthropic(limit: int, prompt: str | None) -> str:

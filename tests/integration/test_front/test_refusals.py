@@ -1,4 +1,4 @@
-"""The engine's refusals as callers meet them, and what is asked in other words so that the engine does not refuse it."""
+"""The engine's refusals as callers meet them, and what is asked otherwise so that the engine does not refuse it."""
 
 from __future__ import annotations
 
@@ -127,11 +127,21 @@ async def test_litellm_takes_a_prompt_that_is_too_long_for_one(rig):
     assert found == [["openai", "ContextWindowExceededError"], ["anthropic", "ContextWindowExceededError"]]
 
 
+async def test_langchain_takes_a_prompt_that_is_too_long_for_one(rig):
+    """By its own matcher."""
+    matcher = pytest.importorskip("langchain_openai.chat_models.base")
+    await rig.engine()
+    with pytest.raises(matcher.ContextOverflowError):
+        matcher._handle_openai_bad_request(
+            await refusal(rig, messages=[{"role": "user", "content": "word " * 5000}])
+        )
+
+
 async def test_the_code_of_a_prompt_that_is_too_long_is_openais(rig):
     """LangChain and others look for the code, or for the words, in the error as text."""
     await rig.engine()
     error = await refusal(rig, messages=[{"role": "user", "content": "word " * 5000}])
-    assert error.code == "context_length_exceeded"
-    assert "context_length_exceeded" in str(error)
+    assert (error.code, error.param) == ("context_length_exceeded", "messages")
+    assert "Input tokens exceed the configured limit" in error.message
     assert error.body["message"].startswith("This model's maximum context length is 2048 tokens. However, ")
     assert json.loads(error.response.text)["detail"] == error.body["message"]
