@@ -87,6 +87,61 @@ async def test_what_is_under_way_is_finished_first(make: Make) -> None:
     assert await slumber.sleeps(socket)
 
 
+async def test_nothing_sleeps_while_a_call_waits_for_it(make: Make) -> None:
+    """Whoever asks for it, and however its engine would sleep; once nobody waits it may."""
+    waiting, made = 1, make()
+    made.fleet.watch(lambda _name: 0, lambda name: waiting * (name == "ep_x"))
+    before = await live(made)
+    for keep in (True, False):
+        await made.fleet.sleep("ep_x", keep=keep)
+        assert made.fleet.view().endpoints["ep_x"].status == "live"
+    assert (pid(made), made.events("engine_slept")) == (before[1], [])
+    waiting = 0
+    await asleep(made)
+
+
+async def test_every_moment_that_was_cold_counts(make: Make) -> None:
+    """One that was asleep for less than a turn of the loop is live since then, though nobody saw it cold."""
+    made = make()
+    await live(made)
+    before_s = made.fleet.view().endpoints["ep_x"].live_since_s
+    sleeping = made.fleet.sleep("ep_x", keep=True)
+    slept_s = made.fleet.asleep_since_s("ep_x")
+    made.fleet.wake("ep_x")
+    await sleeping
+    view = made.fleet.view().endpoints["ep_x"]
+    assert (view.status, view.live_since_s >= slept_s > before_s) == ("live", True)
+    await asleep(made)
+    made.fleet.wake("ep_x")
+    await awake(made)
+    assert (
+        made.fleet.view().endpoints["ep_x"].live_since_s
+        > made.fleet.asleep_since_s("ep_x")
+        > view.live_since_s
+    )
+
+
+async def test_one_that_is_called_as_it_lies_down_stays_up(make: Make) -> None:
+    """Between the last look at its requests and its sleep it was woken: it is live, so that it must not sleep."""
+    asked, made = 0, make()
+
+    def none_at_first(_name: str) -> int:
+        nonlocal asked
+        asked += 1
+        if made.fleet.sleeps("ep_x"):
+            asyncio.get_running_loop().call_soon(made.fleet.wake, "ep_x")
+        return 0
+
+    made.fleet.watch(none_at_first)
+    before = await live(made)
+    await made.fleet.sleep("ep_x", keep=True)
+    await eventually(lambda: not made.fleet.sleeps("ep_x"))
+    await asyncio.sleep(0.3)
+    assert [event.fields["state"] for event in made.events("replica_moved")][-1] == "ready"
+    assert await awake(made) == before
+    assert asked
+
+
 async def test_nobody_asks_a_sleeper_anything(make: Make) -> None:
     """Neither the watchdog nor its canary, which would end this engine."""
     made = make(progress_s=2.0, idle_canary_s=0.2)

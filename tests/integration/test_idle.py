@@ -228,3 +228,30 @@ def test_what_sleeps_leaves_its_gpu_to_another_endpoint(
     (own,) = endpoint(agent, "ep_first")["plan"]["gpus"]
     assert (own == taken) == (gpus == 1)
     assert (starts(agent)["deploy"], starts(agent)["wake"] >= 1) == (gpus + 1, True)
+
+
+@needs_compiler
+@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize("asleep_s", ["3600", "0"])
+def test_nobody_waits_in_vain_however_often_it_sleeps(
+    alone: Callable[..., Agent], tmp_path: Path, workers: str, asleep_s: str
+) -> None:
+    """Callers come as it falls asleep and as it wakes, here or in processes beside the node's: all are answered."""
+    config = tmp_path / "one.toml"
+    config.write_text(config.read_text().replace("0.5", "0.001"))
+    agent = alone(PARETA_FRONT_WORKERS=workers, PARETA_ENGINE_ASLEEP_S=asleep_s)
+    ready = agent.ready()
+
+    def calls(number: int) -> list[str | None]:
+        answers = []
+        for turn in range(4):
+            time.sleep(0.13 * ((7 * number + 3 * turn) % 10))
+            answers.append(asked(ready, "ep_first"))
+        return answers
+
+    with ThreadPoolExecutor(4) as callers:
+        answers = [answer for each in callers.map(calls, range(4)) for answer in each]
+    until(agent, lambda seen: seen["status"] == "cold", "ep_first")
+    assert (len(answers), None in answers) == (16, False)
+    assert agent.stop() == 0
+    assert [row["outcome"] for row in agent.usage()] == ["completed"] * 16

@@ -31,6 +31,7 @@ class Endpoint:
         self._drain_s = around.settings.drain_s
         self._ran = False
         self._asleep = False
+        self._turned_s = 0.0
         self._restless = False
         self._wake = asyncio.Event()
         self._settled = asyncio.Event()
@@ -44,11 +45,11 @@ class Endpoint:
         if spec == self._wanted:
             self.wake()
         else:
-            self._asleep = not self._ran and self._around.survivors.asleep(spec.endpoint)
+            self._turn(not self._ran and self._around.survivors.asleep(spec.endpoint))
             self._wish(spec)
 
     def unwant(self, drain: Drain | None, drain_s: float) -> None:
-        self._asleep = False
+        self._turn(False)
         self._around.changed()
         if self._wanted is not None or not self._settled.is_set():
             self._drain, self._drain_s = drain, drain_s
@@ -59,7 +60,8 @@ class Endpoint:
         slept badly before; all else ends, also what slept that way."""
         if self._wanted is None:
             return
-        self._spec, self._asleep = self._wanted, True
+        self._spec = self._wanted
+        self._turn(True)
         self._drain, self._drain_s = drain, drain_s
         self._restless = self._restless or any(slot.slept_badly for slot in self._slots)
         if keep and not self._restless and self._slots and all(slot.sleeps for slot in self._slots):
@@ -71,8 +73,13 @@ class Endpoint:
         if self._asleep and self._wanted is None:
             self.want(self._spec)
         elif self._asleep:
-            self._asleep = False
+            self._turn(False)
             self._rest()
+
+    def _turn(self, asleep: bool) -> None:
+        """Every change between cold and not is dated here: who only looks now and then would miss some."""
+        if asleep != self._asleep:
+            self._asleep, self._turned_s = asleep, self._around.clock.mono_s()
 
     def _rest(self) -> None:
         for slot in self._slots:
@@ -97,6 +104,11 @@ class Endpoint:
     def asleep_bytes(self) -> int | None:
         """The host's memory for the weights of engines that sleep, or are about to; None where none do."""
         return self._wanted.plan.all_weights_bytes if self._asleep and self._wanted is not None else None
+
+    @property
+    def asleep_since_s(self) -> float:
+        """The moment of the monotonic clock at which it was put to sleep, while it sleeps."""
+        return self._turned_s
 
     @property
     def lingers(self) -> bool:
@@ -177,6 +189,7 @@ class Endpoint:
             created_s=spec.created_s,
             listed=spec.listed,
             greedy=spec.plan.greedy,
+            live_since_s=max(self._turned_s, min((each.since_s for each in ready), default=0.0)),
         )
 
     def _status(self, ready: bool) -> tuple[EndpointStatus, str | None]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Coroutine, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from pareta_agent.clock import Clock
 from pareta_agent.engine import orphans
 from pareta_agent.engine.endpoint import Endpoint
 from pareta_agent.engine.gpumem import ReadGpus
-from pareta_agent.engine.guest import Guest
+from pareta_agent.engine.guests import Guests
 from pareta_agent.engine.history import History, Summary
 from pareta_agent.engine.intent import Intents
 from pareta_agent.engine.phases import ColdStart, OnColdStart
@@ -62,8 +63,9 @@ class Fleet:
             read_cores,
         )
         self._endpoints: dict[str, Endpoint] = {}
-        self._guests: dict[str, Guest] = {}
+        self._guests = Guests(self._around)
         self._shown: dict[str, EndpointView] = {}
+        self._waiting: Callable[[str], int] = lambda _endpoint: 0
         self._complete = False
         self.reaped = False
 
@@ -74,8 +76,7 @@ class Fleet:
     def wish(self, spec: EngineSpec) -> None:
         """`want` for callbacks: heard before anybody can read another view."""
         self._shown.pop(spec.endpoint, None)
-        for name in self.guests(spec.endpoint):
-            self._guests[name].asleep = False
+        self._guests.rouse(spec.endpoint)
         endpoint = self._endpoints.get(spec.endpoint)
         if endpoint is None:
             endpoint = self._endpoints[spec.endpoint] = Endpoint(spec, self._around, self._history)
@@ -84,24 +85,13 @@ class Fleet:
     async def lodge(self, spec: GuestSpec) -> None:
         """This endpoint shall run on an engine that is wanted already, and `shared`; the same again changes nothing."""
         self._shown.pop(spec.endpoint, None)
-        guest = self._guests.get(spec.endpoint)
-        if guest is not None and guest.spec == spec:
-            return
-        if guest is not None:
-            await self._part(spec.endpoint)
-        host = self._endpoints[spec.engine]
-        self._guests[spec.endpoint] = Guest(spec, host.view, self._around)
-        self.wake(spec.endpoint)
-        self._changed()
-
-    async def _part(self, endpoint: str) -> None:
-        await self._guests[endpoint].leave()
-        del self._guests[endpoint]
-        self._changed()
+        if await self._guests.add(spec, self._endpoints[spec.engine].view):
+            self.wake(spec.endpoint)
+            self._changed()
 
     def guests(self, engine: str) -> list[str]:
         """The endpoints that run on a shared engine."""
-        return [name for name, guest in self._guests.items() if guest.spec.engine == engine]
+        return self._guests.on(engine)
 
     async def unwant(self, endpoint: str, drain: Drain | None = None, drain_s: float | None = None) -> None:
         """Takes the endpoint out of the view's replicas, waits for `drain` at most `drain_s`, ends its engines.
@@ -109,7 +99,7 @@ class Fleet:
         Returns when nothing of it runs; a shared engine goes on. An unknown endpoint is already as wanted.
         """
         if endpoint in self._guests:
-            await self._part(endpoint)
+            await self._guests.remove(endpoint)
         elif found := self._endpoints.get(endpoint):
             found.unwant(drain, self.settings.drain_s if drain_s is None else drain_s)
             await found.settled()
@@ -126,43 +116,45 @@ class Fleet:
         """All that are to run here, by name: without GPUs they share the host's cores, each from its next start on."""
         self._around.expected = tuple(replicas)
 
-    def watch(self, in_flight: Callable[[str], int]) -> None:
-        """Tells the watchdogs how many requests a replica, by name, holds at the front: what they judge by."""
-        self._around.in_flight = self.survivors.in_flight = in_flight
+    def watch(self, in_flight: Callable[[str], int], waiting: Callable[[str], int] | None = None) -> None:
+        """Gives the watchdogs the number of requests that a replica, by name, holds at the front: what they judge by.
 
-    async def sleep(
+        `waiting` is the number of calls that wait for an endpoint, by its id.
+        """
+        self._around.in_flight = self.survivors.in_flight = in_flight
+        self._waiting = waiting or self._waiting
+
+    def waiting(self, endpoint: str) -> int:
+        """Calls that wait for the endpoint."""
+        return self._waiting(endpoint)
+
+    def sleep(
         self, endpoint: str, drain: Drain | None = None, drain_s: float | None = None, *, keep: bool = False
-    ) -> None:
+    ) -> Coroutine[Any, Any, None]:
         """Gives an idle endpoint's devices back: drains and ends its engines; `cold` until `wake` or `want`.
 
-        `keep`: those that can sleep do so instead, with their weights in the host's memory. A shared engine sleeps
-        when all of its endpoints were put to sleep.
+        The endpoint is cold when this returns, and what it returns waits for the engines' end. While a call waits for
+        an endpoint of its engine, nothing happens. `keep`: engines that can sleep do so instead of ending, with their
+        weights in the host's memory. A shared engine sleeps when all of its endpoints were put to sleep.
         """
-        if guest := self._guests.get(endpoint):
-            guest.asleep = True
-            endpoint = guest.spec.engine
-            others = (self._guests[name] for name in self.guests(endpoint))
-            if not all(other.asleep or other.gave_up for other in others):
-                return
-        if found := self._endpoints.get(endpoint):
+        engine = self._guests.engine_of(endpoint)
+        found = self._endpoints.get(engine)
+        waited_for = any(self._waiting(name) for name in (endpoint, *self.guests(engine)))
+        if found and not waited_for and self._guests.lie_down(endpoint):
             found.sleep(drain, self.settings.drain_s if drain_s is None else drain_s, keep=keep)
-            await found.settled()
+        return found.settled() if found else asyncio.sleep(0)
 
     def wake(self, endpoint: str) -> None:
         """Starts a cold endpoint again, from a standby where there is one; any other is left as it is."""
-        if guest := self._guests.get(endpoint):
-            endpoint = guest.spec.engine
-            for name in self.guests(endpoint):
-                self._guests[name].asleep = False
-        if found := self._endpoints.get(endpoint):
+        engine = self._guests.engine_of(endpoint)
+        self._guests.rouse(engine)
+        if found := self._endpoints.get(engine):
             found.wake()
 
     def retry(self, endpoint: str) -> None:
         """Starts again an endpoint that was given up."""
-        if guest := self._guests.get(endpoint):
-            guest.retry()
-            endpoint = guest.spec.engine
-        if found := self._endpoints.get(endpoint):
+        self._guests.retry(endpoint)
+        if found := self._endpoints.get(self._guests.engine_of(endpoint)):
             found.retry()
 
     def set_status(self, view: EndpointView) -> None:
@@ -191,8 +183,7 @@ class Fleet:
 
     def view(self) -> FleetView:
         views = {name: found.view() for name, found in self._endpoints.items() if not found.shared}
-        guests = {name: guest.view() for name, guest in self._guests.items()}
-        return FleetView({**views, **guests, **self._shown}, self._complete)
+        return FleetView({**views, **self._guests.views(), **self._shown}, self._complete)
 
     def keeps(self, engine: str) -> bool:
         """Whether engines of that name run, or sleep so that a wish for one more endpoint on them wakes them."""
@@ -212,6 +203,10 @@ class Fleet:
         """The engines that sleep, by name, with what their weights have of the host's memory."""
         found = {name: each.asleep_bytes for name, each in self._endpoints.items()}
         return {name: kept for name, kept in found.items() if kept is not None}
+
+    def asleep_since_s(self, engine: str) -> float:
+        """The moment of the monotonic clock at which an engine that sleeps was put to sleep."""
+        return self._endpoints[engine].asleep_since_s
 
     def lingers(self, engine: str) -> bool:
         """Whether engines of that name gave their devices up, or will, and something of them is still there."""
@@ -268,8 +263,7 @@ class Fleet:
 
         Nothing is wanted afterwards; `reap_orphans` and new wishes take it back.
         """
-        guests, self._guests = self._guests, {}
-        await asyncio.gather(*(guest.close() for guest in guests.values()))
+        await self._guests.leave()
         left, self._endpoints = self._endpoints, {}
         await asyncio.gather(*(endpoint.leave() for endpoint in left.values()), self._pool.leave())
         self._complete = self.reaped = False
@@ -283,7 +277,7 @@ class Fleet:
 
     async def close(self, deadline_s: float, drain: Drain | None = None) -> None:
         """Drains and ends every engine; past `deadline_s` their groups are killed. Nothing runs afterwards."""
-        await asyncio.gather(*(guest.close() for guest in self._guests.values()))
+        await self._guests.close()
         stops = asyncio.gather(*(self.unwant(name, drain, deadline_s) for name in self._endpoints))
         done, _ = await asyncio.wait({stops}, timeout=deadline_s + _KILL_MARGIN_S)
         if not done:

@@ -11,10 +11,12 @@ from dataclasses import dataclass
 
 from pareta_agent.clock import Clock
 from pareta_agent.hardware.inventory import Gpu
+from pareta_agent.telemetry.events import Emit, Event
 
 ReadGpus = Callable[[], tuple[Gpu, ...]]
 _SLACK_BYTES = 512 * 1024**2
 _POLL_S = 0.5
+RELEASE_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,3 +58,10 @@ async def until_released(
             return still
         await clock.sleep(_POLL_S)
     return []
+
+
+async def confirm_released(read: ReadGpus, baseline: Mapping[str, int], clock: Clock, emit: Emit) -> None:
+    """The next engine there needs what one held that ended: waits for it, and names who keeps it."""
+    for each in await until_released(read, baseline, clock, RELEASE_S):
+        fields = {"gpu": each.uuid, "missing_bytes": each.missing_bytes, "pids": list(each.pids)}
+        emit(Event("gpu_memory_held", "error", fields))

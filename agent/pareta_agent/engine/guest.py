@@ -36,7 +36,8 @@ class Guest:
         self._around = around
         self._phases = PhaseClock(spec.endpoint, around.clock, around.emit)
         self._directory: Path | None = None
-        self._on: frozenset[Path] = frozenset()
+        self._on: dict[Path, float] = {}
+        self._lodged_s = around.clock.mono_s()
         self._asked_s = 0.0
         self._again = asyncio.Event()
         self._leaving = False
@@ -93,12 +94,16 @@ class Guest:
             engine=spec.engine,
             served_as=spec.engine if spec.fetch is None else None,
             greedy=host.greedy,
+            live_since_s=max(host.live_since_s, min(map(self._since_s, ready), default=0.0)),
         )
 
     def _serves(self, replica: ReplicaView) -> bool:
         if self._leaving or self.gave_up is not None:
             return False
         return self.spec.fetch is None or replica.socket in self._on
+
+    def _since_s(self, replica: ReplicaView) -> float:
+        return self._on.get(replica.socket, self._lodged_s)
 
     async def _keep(self) -> None:
         failures = 0
@@ -127,7 +132,7 @@ class Guest:
                 continue
             self._asked_s = now_s
             if await self._wrong(replica) and await self._wrong(replica):
-                self._on -= {replica.socket}
+                del self._on[replica.socket]
                 self._around.changed()
                 told = {"endpoint": self.spec.endpoint, "replica": replica.name}
                 self._around.emit(Event("adapter_wrong", "error", told))
@@ -148,11 +153,12 @@ class Guest:
         if self._directory is None:
             self._directory = await self._fetched()
         replicas = self._host().replicas
-        self._on &= {replica.socket for replica in replicas}  # each generation has a socket of its own
+        there = {replica.socket for replica in replicas}  # each generation has a socket of its own
+        self._on = {socket: since_s for socket, since_s in self._on.items() if socket in there}
         for replica in replicas:
             if replica.socket not in self._on:
                 await self._move_in(replica, self._directory)
-                self._on |= {replica.socket}
+                self._on[replica.socket] = self._around.clock.mono_s()
                 self._around.changed()
 
     async def _fetched(self) -> Path:
@@ -219,7 +225,7 @@ class Guest:
         if isinstance(decision, restart.RestartAfter):
             await self._around.clock.sleep(decision.delay_s)
             return
-        self.gave_up, self._on = said, frozenset()
+        self.gave_up, self._on = said, {}
         self._again.clear()
         fields = {
             "endpoint": self.spec.endpoint,

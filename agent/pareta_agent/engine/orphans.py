@@ -22,7 +22,6 @@ from pareta_agent.planning.plan import Plan
 from pareta_agent.telemetry.events import Emit, Event
 
 _KILL_DEADLINE_S = 15.0
-_MEMORY_DEADLINE_S = 30.0
 _QUIET_S = 1.0
 _POLL_S = 0.1
 
@@ -111,7 +110,7 @@ class Survivors:
         await process.kill_group(_KILL_DEADLINE_S)
         await end_strays(partial(marked, intent.marker), _KILL_DEADLINE_S)
         _sweep(settings, intent)
-        await gpumem.until_released(self._read_gpus, intent.gpu_free_bytes, self._clock, _MEMORY_DEADLINE_S)
+        await gpumem.until_released(self._read_gpus, intent.gpu_free_bytes, self._clock, gpumem.RELEASE_S)
 
     async def _drained(self, replica: str, drain_s: float) -> None:
         """Where another agent hands over and still answers from it: until it has heard that it must not, and does no

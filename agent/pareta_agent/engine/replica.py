@@ -31,7 +31,6 @@ from pareta_agent.telemetry.events import Event as Told
 
 Drain = Callable[[], Awaitable[None]]
 _TERM_GRACE_S = 5.0
-_MEMORY_DEADLINE_S = 30.0
 
 
 class Replica:
@@ -105,7 +104,9 @@ class Replica:
         """Lives until ENDED; cancelled, it takes the engine's group with it and raises, unless it was left."""
         try:
             while self.state is not State.ENDED:
-                self._move(await self._next_event(self._activities[self.state]))
+                event = await self._next_event(self._activities[self.state])
+                if not (event is Event.SLEEP and self._called()):
+                    self._move(event)
         finally:
             if self.state is not State.ENDED and not self._left and (engine := self._engine):
                 engine.kill()
@@ -126,6 +127,11 @@ class Replica:
     @property
     def _engine(self) -> EngineProcess | None:
         return self._start.engine if self._start else None
+
+    def _called(self) -> bool:
+        """Whether it serves, and is wanted again since it was found idle: until it moves, calls may come to it."""
+        wanted = not self._rest.wanted or bool(self._in_flight(self.starter.name))
+        return self.state is State.READY and wanted
 
     def _move(self, event: Event) -> None:
         state = advance(self.state, event)
@@ -258,16 +264,9 @@ class Replica:
         if not await engine.stop(term_s=term_s, hurry=self._hurry):
             survived = {"replica": self.starter.name, "pid": engine.pid}
             self._emit(Told("engine_survived_kill", "error", survived))
-        await self._confirm_memory()
-        return Event.GONE
-
-    async def _confirm_memory(self) -> None:
-        """The next engine there needs what this one held: waits for it, and names who keeps it."""
         baseline = self._start.gpu_baseline if self._start else {}
-        read = self.starter.read_gpus
-        for held in await gpumem.until_released(read, baseline, self._clock, _MEMORY_DEADLINE_S):
-            fields = {"gpu": held.uuid, "missing_bytes": held.missing_bytes, "pids": list(held.pids)}
-            self._emit(Told("gpu_memory_held", "error", fields))
+        await gpumem.confirm_released(self.starter.read_gpus, baseline, self._clock, self._emit)
+        return Event.GONE
 
     def _report(self, outcome: str) -> None:
         """Each start is told once; one that an earlier agent made was told by it."""

@@ -65,7 +65,10 @@ class Slot:
             return None
         where = replica.starter.place
         seats = self.spec.plan.max_num_seqs * self.spec.plan.dp
-        return ReplicaView(self.name, where.generation, where.socket, replica.measures.version, seats)
+        since_s = replica.ready_at_s or 0.0
+        return ReplicaView(
+            self.name, where.generation, where.socket, replica.measures.version, seats, since_s
+        )
 
     @property
     def sleeps(self) -> bool:

@@ -14,7 +14,8 @@ EndpointStatus = Literal["deploying", "live", "stopped", "failed", "cold"]
 class ReplicaView:
     """One engine that takes requests. `name` is `<endpoint>/<index>`; `generation` grows with every start.
 
-    `seats` is how many requests it works on at a time, None where that is not known.
+    `seats` is how many requests it works on at a time, None where that is not known. `since_s`: the moment of the
+    monotonic clock at which it became ready.
     """
 
     name: str
@@ -22,6 +23,7 @@ class ReplicaView:
     socket: Path
     engine_version: str | None = None
     seats: int | None = None
+    since_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,7 @@ class EndpointView:
     endpoints share one, and `served_as` the name that the engine knows it by where that is not `id`. `tokenize`:
     its callers may ask for the tokens of their texts. What is not `listed` is left out of the org's models. `greedy`:
     its engine samples at temperature 0 where a request sets none.
+    `live_since_s`: the moment of the monotonic clock after which it was live without a break; only while it is live.
     """
 
     id: str
@@ -51,6 +54,7 @@ class EndpointView:
     engine: str | None = None
     served_as: str | None = None
     greedy: bool = False
+    live_since_s: float = 0.0
 
     @property
     def runs_on(self) -> str:
@@ -64,3 +68,13 @@ class FleetView:
 
     endpoints: Mapping[str, EndpointView] = field(default_factory=dict)
     complete: bool = True
+
+
+def engine_of(replica: str) -> str:
+    """The engine's name, `runs_on` of its endpoints, in the name of one of its replicas."""
+    return replica.rpartition("/")[0]
+
+
+def at_engine(load: Mapping[str, int], engine: str) -> int:
+    """What all replicas of an engine have of a load by replica."""
+    return sum(count for replica, count in load.items() if engine_of(replica) == engine)

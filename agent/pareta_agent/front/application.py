@@ -155,6 +155,7 @@ class Application:
         if self._reservation is None:
             self._reservation = desk.deps.credit.reserve(grant.org, worst)
         if self._reservation is None:
+            desk.hold.expect(self, endpoint.id)
             self._leasing = asyncio.get_running_loop().create_task(self._lease(worst))
             return
         bill = Bill(self._reservation, price, self._permit, grant.partial)

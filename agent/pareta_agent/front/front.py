@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import uvicorn
 
+from pareta_agent.engine.view import at_engine, engine_of
 from pareta_agent.errors import ConfigError
 from pareta_agent.front import engine_metrics
 from pareta_agent.front.application import apply
@@ -98,16 +99,26 @@ class Front:
         """`load` of every replica that works."""
         return dict(self._desk.load)
 
+    def waiting(self, endpoint: str) -> int:
+        """Calls that wait to be admitted to an endpoint."""
+        return self._desk.hold.waiting[endpoint]
+
+    def in_line(self) -> dict[str, int]:
+        """`waiting` of every endpoint that is waited for."""
+        return dict(self._desk.hold.waiting)
+
     @property
     def longest_s(self) -> float:
         """No request that is open now is open after this many seconds."""
         return self._settings.hold_s + self._settings.body_timeout_s + self._settings.request_timeout_s
 
-    def used_s(self, replica: str) -> float:
-        """The moment, of the monotonic clock, at which this replica was last busy; now while it works."""
-        if self.load(replica):
+    def used_s(self, engine: str) -> float:
+        """The moment, of the monotonic clock, at which a replica of this engine, lost ones too, was last busy; now
+        while one works."""
+        if at_engine(self._desk.load, engine):
             return self._deps.clock.mono_s()
-        return self._desk.used_s.get(replica, -math.inf)
+        ended = [when for name, when in self._desk.used_s.items() if engine_of(name) == engine]
+        return max(ended, default=-math.inf)
 
     @property
     def draining(self) -> bool:

@@ -19,6 +19,7 @@ from pareta_agent.front.deps import FrontDeps, FrontSettings
 from pareta_agent.front.envelope import Problem
 
 LOOK_S: Final = 0.02
+WAKE_S: Final = 1.0
 
 
 class Waiter(Protocol):
@@ -47,9 +48,11 @@ class Hold:
         self._settings = settings
         self._deps = deps
         self._places: dict[Waiter, _Place] = {}
-        self._until_s: dict[Waiter, float] = {}
+        self._expected: dict[Waiter, tuple[str, float]] = {}
+        self._wake_s: dict[str, float] = {}
         self._bytes = 0
         self._timer: asyncio.TimerHandle | None = None
+        self.waiting: Counter[str] = Counter()
         self.by_endpoint: Counter[str] = Counter()
         self.by_org: Counter[str] = Counter()
 
@@ -62,8 +65,8 @@ class Hold:
         if endpoint is None:
             return admission.STARTING  # what it is to be called is not known yet: no line to stand in
         now_s, longest_s = self._deps.clock.mono_s(), self._settings.hold_s
-        until_s = self._until_s.setdefault(waiter, now_s + longest_s)
-        self._deps.wake(endpoint.id)
+        until_s = self.expect(waiter, endpoint.id)
+        self._wake(endpoint.id, now_s)
         if now_s + (endpoint.retry_after_s or 0) > until_s or longest_s <= 0:
             return admission.unavailable(endpoint)  # it would be held for nothing
         if self._full(endpoint, ask.body_bytes):
@@ -74,10 +77,22 @@ class Hold:
         self._look_later()
         return None
 
+    def expect(self, waiter: Waiter, endpoint: str) -> float:
+        """Counts the call as `waiting` for the endpoint, in line or not, until it leaves; its deadline."""
+        if waiter not in self._expected:
+            self._expected[waiter] = endpoint, self._deps.clock.mono_s() + self._settings.hold_s
+            self.waiting[endpoint] += 1
+        return self._expected[waiter][1]
+
     def leave(self, waiter: Waiter) -> None:
-        """The call is over, wherever it was."""
+        """The call is over, wherever it was: admitted, refused, or gone."""
         self._take_out(waiter)
-        self._until_s.pop(waiter, None)
+        if waiter in self._expected:
+            endpoint, _ = self._expected.pop(waiter)
+            self.waiting[endpoint] -= 1
+            if not self.waiting[endpoint]:
+                del self.waiting[endpoint]
+                self._wake_s.pop(endpoint, None)
 
     def __contains__(self, waiter: Waiter) -> bool:
         return waiter in self._places
@@ -114,7 +129,7 @@ class Hold:
             self._timer = asyncio.get_running_loop().call_later(LOOK_S, self._look)
 
     def _look(self) -> None:
-        """Everybody in the order of arrival: let through, refused, or told to be patient."""
+        """Everybody in the order of arrival: let through, refused, or told to be patient; who sleeps is woken."""
         self._timer = None
         endpoints, now_s = self._deps.fleet_view().endpoints, self._deps.clock.mono_s()
         for waiter, place in list(self._places.items()):
@@ -128,6 +143,14 @@ class Hold:
         elif endpoint.status == "live" and endpoint.replicas:
             self._take_out(waiter)
             waiter.proceed()
-        elif now_s >= place.comfort_s:
-            place.comfort_s = now_s + self._settings.comfort_s
-            waiter.comfort()
+        else:
+            if endpoint.status == "cold" and now_s >= self._wake_s.get(endpoint.id, 0.0):
+                self._wake(endpoint.id, now_s)
+            if now_s >= place.comfort_s:
+                place.comfort_s = now_s + self._settings.comfort_s
+                waiter.comfort()
+
+    def _wake(self, endpoint: str, now_s: float) -> None:
+        """A level, not an edge: asked again while somebody waits, whatever became of the last time."""
+        self._wake_s[endpoint] = now_s + WAKE_S
+        self._deps.wake(endpoint)

@@ -17,6 +17,7 @@ from pydantic import TypeAdapter
 from pareta_agent.engine.view import FleetView
 from pareta_agent.errors import AgentError, HostError
 from pareta_agent.meter.record import Admission, Outcome, UsageRecord
+from pareta_agent.node.demand import Borrowed
 from pareta_agent.node.line import Line, Message, dial
 from pareta_agent.node.rooms import Rooms
 from pareta_agent.telemetry.events import Emit, Event
@@ -34,7 +35,7 @@ class Elder:
     def __init__(self, line: Line, emit: Emit) -> None:
         self._line, self._emit = line, emit
         self._open: dict[str, Admission] = {}
-        self._load: Counter[str] = Counter()
+        self.borrowed = Borrowed()
         self._told: list[Collection[str] | None] = []
         self._known: Collection[str] | None = None
         self._welcome: Callable[[socket.socket], None] | None = None
@@ -57,11 +58,7 @@ class Elder:
         """Says that its records are in this agent's hands; raises HostError when the other one thought better of it."""
         self._open = {each.request_id: each for each in inherited}
         self._line.send("taken")
-        self._load = Counter((await self._next("yours")).body)
-
-    def load(self, replica: str) -> int:
-        """Requests that the other one still has at this replica."""
-        return self._load[replica]
+        self.borrowed.load = Counter((await self._next("yours")).body)
 
     def unaware(self, replica: str) -> bool:
         """Whether the other one may still send requests there: it has not said that it knows better."""
@@ -85,7 +82,8 @@ class Elder:
         finally:
             showing.cancel()
             self._line.close()
-            self._load.clear()
+            self.borrowed.load.clear()
+            self.borrowed.waiting.clear()
             self.gone = True
         crashed = [
             rooms.spool.finish(UsageRecord(a, Outcome.AGENT_CRASH, "none")) for a in self._open.values()
@@ -114,10 +112,12 @@ class Elder:
             case "wake":
                 rooms.wake(message.body)
             case "load":
-                self._load = Counter(message.body)
+                self.borrowed.load = Counter(message.body)
+            case "waiting":
+                self.borrowed.waiting = Counter(message.body)
             case "looked":
                 number, load = message.body
-                self._known, self._load = self._told[number], Counter(load)
+                self._known, self.borrowed.load = self._told[number], Counter(load)
             case "connection" if self._welcome is not None:
                 self._welcome(socket.socket(fileno=message.descriptors[0]))
 

@@ -34,14 +34,16 @@ class Unanswered:
 @dataclass(slots=True)
 class Heir:
     """`hear` must be given every message of the line but the first, and `lost` called at its end. `loads`: the requests
-    that this agent has at each replica."""
+    that this agent has at each replica; `waiting`: the calls that wait here for each endpoint."""
 
     line: Line
     loads: Callable[[], Mapping[str, int]] = dict
+    waiting: Callable[[], Mapping[str, int]] = dict
     fleet: FleetView = field(default_factory=lambda: FleetView(complete=False))
     kept: frozenset[str] | None = None
     admits: bool = True
     _told: Mapping[str, int] | None = None
+    _told_waiting: Mapping[str, int] = field(default_factory=dict)
     _asked: dict[int, asyncio.Future[Any]] = field(default_factory=dict)
     _number: int = 0
     _gone: bool = False
@@ -54,10 +56,13 @@ class Heir:
         self.line.send("yours", load)
 
     def tell(self) -> None:
-        """What this agent has at each replica by now, where the other one does not know it."""
+        """What this agent has at each replica by now, and who waits here, where the other one does not know it."""
         if (load := self.loads()) != self._told:
             self.line.send("load", load)
             self._told = load
+        if (waiting := self.waiting()) != self._told_waiting:
+            self.line.send("waiting", waiting)
+            self._told_waiting = waiting
 
     # a spool, as the front knows it
 
@@ -93,6 +98,7 @@ class Heir:
         return CreditLease(*told)
 
     def wake(self, endpoint: str) -> None:
+        self.tell()  # who waits is known there before what they wait for wakes
         self.line.send("wake", endpoint)
 
     def take(self, connection: socket.socket) -> None:

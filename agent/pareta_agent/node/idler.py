@@ -7,7 +7,7 @@ for long, or when the host runs short. Any other ends at once.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Container, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Container, Iterable, Mapping
 
 from pareta_agent.clock import Clock
 from pareta_agent.engine.fleet import Fleet
@@ -24,23 +24,26 @@ LimitS = Callable[[EndpointView], float | None]
 
 def due(
     endpoints: Collection[EndpointView],
-    live_since_s: Mapping[str, float],
     used_s: Callable[[str], float],
+    waiting: Callable[[str], int],
     now_s: float,
     limit_s: LimitS,
 ) -> list[str]:
-    """Live endpoints none of whose replicas was used for their limit, nor became live since. Pure.
+    """Live endpoints whose engine was not used for their limit, nor became live since, and nobody waits for. Pure.
 
     Endpoints that share an engine are due together.
     """
 
     def idle(e: EndpointView) -> bool:
         limit = limit_s(e)
-        used = max(live_since_s[e.id], *(used_s(r.name) for r in e.replicas))
-        return limit is not None and now_s - used > limit
+        since_s = max(e.live_since_s, used_s(e.runs_on))
+        return limit is not None and not waiting(e.id) and now_s - since_s > limit
 
-    busy = {e.runs_on for e in endpoints if e.status == "deploying" or (e.status == "live" and not idle(e))}
-    return [e.id for e in endpoints if e.status == "live" and e.runs_on not in busy]
+    def busy(e: EndpointView) -> bool:
+        return e.status == "deploying" or (e.status == "live" and not idle(e))
+
+    awake = {e.runs_on for e in endpoints if busy(e)}
+    return [e.id for e in endpoints if e.status == "live" and e.runs_on not in awake]
 
 
 def with_room(engines: Iterable[str], plans: Mapping[str, Plan], host: Host) -> frozenset[str]:
@@ -62,7 +65,7 @@ def overslept(since_s: Mapping[str, float], now_s: float, limit_s: float, host: 
 
 
 class Idler:
-    """`plans` is what engines run, by name; `used_s` is when a replica, by name, was last busy: now while it works,
+    """`plans` is what engines run, by name; `used_s` is when an engine, by name, was last busy: now while it works,
     -inf when it never was. `asleep_s` is how long weights may lie in the host's memory."""
 
     def __init__(
@@ -78,8 +81,6 @@ class Idler:
         self._fleet, self._plans, self._used_s = fleet, plans, used_s
         self._limit_s, self._asleep_s = limit_s, asleep_s
         self._clock, self._emit = clock, emit
-        self._live_since_s: dict[str, float] = {}
-        self._asleep_since_s: dict[str, float] = {}
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -90,27 +91,25 @@ class Idler:
 
     async def _put_to_sleep(self) -> None:
         now_s, endpoints = self._clock.mono_s(), self._fleet.view().endpoints
-        live = [e.id for e in endpoints.values() if e.status == "live"]
-        self._live_since_s = {name: self._live_since_s.get(name, now_s) for name in live}
-        found = due(endpoints.values(), self._live_since_s, self._used_s, now_s, self._limit_s)
+        found = due(endpoints.values(), self._used_s, self._fleet.waiting, now_s, self._limit_s)
         if not found:
             return
         engines = [endpoints[name].runs_on for name in found] if self._asleep_s > 0 else []
         keep = with_room(engines, self._plans(), read_host())
-        # all at once: to end one may take long, and meanwhile another one may be called
-        await asyncio.gather(*(self._sleep(endpoints[name], keep) for name in found))
+        # all at once, before anybody else runs: to end one may take long, and meanwhile another one may be called
+        await asyncio.gather(*[self._sleep(endpoints[name], keep) for name in found])
 
-    async def _sleep(self, endpoint: EndpointView, keep: Container[str]) -> None:
+    def _sleep(self, endpoint: EndpointView, keep: Container[str]) -> Awaitable[None]:
         fields = {"endpoint": endpoint.id, "idle_s": self._limit_s(endpoint)}
         self._emit(Event("endpoint_slept", "info", fields))
-        await self._fleet.sleep(endpoint.id, keep=endpoint.runs_on in keep)
+        return self._fleet.sleep(endpoint.id, keep=endpoint.runs_on in keep)
 
     async def _end_sleepers(self) -> None:
         now_s, kept_bytes = self._clock.mono_s(), self._fleet.asleep_bytes()
-        self._asleep_since_s = {name: self._asleep_since_s.get(name, now_s) for name in kept_bytes}
         if not kept_bytes:
             return
-        for engine in overslept(self._asleep_since_s, now_s, self._asleep_s, read_host()):
-            fields = {"endpoint": engine, "asleep_s": round(now_s - self._asleep_since_s[engine])}
+        since_s = {engine: self._fleet.asleep_since_s(engine) for engine in kept_bytes}
+        for engine in overslept(since_s, now_s, self._asleep_s, read_host()):
+            fields = {"endpoint": engine, "asleep_s": round(now_s - since_s[engine])}
             self._emit(Event("sleeper_ended", "info", {**fields, "freed_bytes": kept_bytes[engine]}))
             await self._fleet.vacate(engine)

@@ -104,7 +104,7 @@ class Node:
                 await self._open(rooms)
             else:
                 await self._elder.taken(rooms.spool.inherited)
-                rooms.borrowed = self._elder.load
+                rooms.demand.borrowed = self._elder.borrowed
             await rooms.fleet.reap_orphans()
             await self._live(rooms)
         finally:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +34,7 @@ from pareta_agent.meter.settings import spool_path
 from pareta_agent.meter.spool import Spool
 from pareta_agent.node import slices
 from pareta_agent.node.auditor import Auditor
+from pareta_agent.node.demand import Demand
 from pareta_agent.node.deploy import Deployment
 from pareta_agent.node.gpus import GpuWatch
 from pareta_agent.node.healer import MEASURED, Healer
@@ -78,7 +78,6 @@ class Rooms:
         self.clock = clock
         self.plane_url = plane_url
         self.registered = asyncio.Event()
-        self.borrowed: Callable[[str], int] = lambda _replica: 0
         self._heir: Heir | None = None
         self._inventory = inventory = read_inventory()
         metrics = Metrics()
@@ -167,9 +166,10 @@ class Rooms:
         certificate = slices.certificate(self.settings)
         self.front = self.report.front = Front(slices.front_settings(self.settings), deps, certificate)
         bus.listen(self.front.heard)
-        self.fleet.watch(lambda replica: self.front.load(replica) + self.borrowed(replica))
+        self.demand = Demand(self.front, clock)
+        self.fleet.watch(self.demand.load, self.demand.waiting)
         asleep_s, limit_s = self.settings.engine.asleep_s, self.policy.limit_s
-        self.idler = Idler(self.fleet, self.places.plans, self._used_s, limit_s, asleep_s, clock, bus)
+        self.idler = Idler(self.fleet, self.places.plans, self.demand.used_s, limit_s, asleep_s, clock, bus)
         hold_s = self.settings.front.hold_s
         self.waker = Waker(self.fleet, self.places, self.controller.again, hold_s, clock)
 
@@ -276,9 +276,6 @@ class Rooms:
 
     def wake(self, endpoint: str) -> None:
         (self._heir or self.waker).wake(endpoint)
-
-    def _used_s(self, replica: str) -> float:
-        return self.clock.mono_s() if self.borrowed(replica) else self.front.used_s(replica)
 
     async def lease(self, org: str, micro_usd: int) -> CreditLease:
         """More credit for an org, from the plane or from the agent that has its lease now. Raises PlaneError."""

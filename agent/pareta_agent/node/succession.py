@@ -91,7 +91,7 @@ class Succession:
         if not await _said(line, "taken", TAKE_S):
             await self._take_back(line, other)
             return False
-        self.heir = heir = Heir(line, rooms.front.loads)
+        self.heir = heir = Heir(line, rooms.front.loads, rooms.front.in_line)
         await rooms.bequeath(heir)
         self._pump = asyncio.create_task(self._listen(heir, other))
         return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,43 +13,55 @@ from pareta_agent.hardware.host import Host
 from pareta_agent.node.idler import due, overslept, with_room
 from pareta_agent.planning.plan import Plan
 
-USED_S = {"ep_a/0": 0.0, "ep_b/0": 95.0, "base-1/0": 0.0, "base-2/0": 0.0}
+USED_S = {"ep_a": 0.0, "ep_b": 95.0, "base-1": 0.0, "base-2": 0.0}
 
 
 def ten_s(_endpoint: EndpointView) -> float:
     return 10.0
 
 
-def view(name: str, engine: str | None = None, status: EndpointStatus = "live") -> EndpointView:
+def nobody(_endpoint: str) -> int:
+    return 0
+
+
+def view(
+    name: str, engine: str | None = None, status: EndpointStatus = "live", since_s: float = 0.0
+) -> EndpointView:
     replicas = (ReplicaView(f"{engine or name}/0", 1, Path("/s")),) if status == "live" else ()
-    return EndpointView(name, "org", "task", "alias-1", status, replicas, engine=engine)
+    return EndpointView(name, "org", "task", "alias-1", status, replicas, engine=engine, live_since_s=since_s)
+
+
+def found(*views: EndpointView, waiting: Callable[[str], int] = nobody) -> list[str]:
+    return due(views, USED_S.__getitem__, waiting, 100.0, ten_s)
 
 
 def test_what_was_not_used_for_long_is_due() -> None:
-    """Nor is what became live a moment ago."""
-    views = [view("ep_a"), view("ep_b")]
-    assert due(views, {"ep_a": 0.0, "ep_b": 0.0}, USED_S.__getitem__, 100.0, ten_s) == ["ep_a"]
-    assert due(views, {"ep_a": 99.0, "ep_b": 0.0}, USED_S.__getitem__, 100.0, ten_s) == []
+    """Nor is what became live a moment ago, or is waited for."""
+    assert found(view("ep_a"), view("ep_b")) == ["ep_a"]
+    assert found(view("ep_a", since_s=99.0), view("ep_b")) == []
+    assert found(view("ep_a"), view("ep_b"), waiting={"ep_a": 1, "ep_b": 0}.__getitem__) == []
 
 
 def test_endpoints_of_one_engine_are_due_together() -> None:
-    """One that has just come, or is on its way, keeps the others awake; one that failed does not."""
-    shared = [view("ep_1", "base-1"), view("ep_2", "base-1"), view("ep_3", "base-2"), view("ep_4", "base-2")]
-    since_s = {"ep_1": 0.0, "ep_2": 99.0, "ep_3": 0.0, "ep_4": 0.0}
-    assert due(shared, since_s, USED_S.__getitem__, 100.0, ten_s) == ["ep_3", "ep_4"]
-    views = [view("ep_1", "base-1"), view("ep_2", "base-1", "deploying")]
-    assert due(views, since_s, USED_S.__getitem__, 100.0, ten_s) == []
-    views = [view("ep_1", "base-1"), view("ep_2", "base-1", "failed")]
-    assert due(views, since_s, USED_S.__getitem__, 100.0, ten_s) == ["ep_1"]
+    """One that has just come, is waited for, or is on its way, keeps the others awake; one that failed does not."""
+    others = view("ep_3", "base-2"), view("ep_4", "base-2")
+    assert found(view("ep_1", "base-1"), view("ep_2", "base-1", since_s=99.0), *others) == ["ep_3", "ep_4"]
+    pair = view("ep_1", "base-1"), view("ep_2", "base-1")
+    assert found(*pair, *others, waiting=lambda name: int(name == "ep_2")) == ["ep_3", "ep_4"]
+    assert found(view("ep_1", "base-1"), view("ep_2", "base-1", "deploying")) == []
+    assert found(view("ep_1", "base-1"), view("ep_2", "base-1", "failed")) == ["ep_1"]
 
 
 def test_each_endpoint_has_its_own_limit() -> None:
     """What never sleeps is never due, and keeps awake whoever shares its engine."""
     limits_s = {"ep_a": 10.0, "ep_b": 4.0, "ep_1": 10.0, "ep_2": None}
     views = [view("ep_a"), view("ep_b"), view("ep_1", "base-1"), view("ep_2", "base-1")]
-    since_s = dict.fromkeys(limits_s, 0.0)
-    assert due(views, since_s, USED_S.__getitem__, 100.0, lambda e: limits_s[e.id]) == ["ep_a", "ep_b"]
-    assert due(views[3:], since_s, USED_S.__getitem__, 1e9, lambda e: limits_s[e.id]) == []
+
+    def limit_s(endpoint: EndpointView) -> float | None:
+        return limits_s[endpoint.id]
+
+    assert due(views, USED_S.__getitem__, nobody, 100.0, limit_s) == ["ep_a", "ep_b"]
+    assert due(views[3:], USED_S.__getitem__, nobody, 1e9, limit_s) == []
 
 
 def weighing(size_bytes: int) -> Plan:

@@ -123,11 +123,11 @@ async def test_what_is_to_end_is_used_until_the_other_one_knows(tmp_path: Path) 
         assert elder.unaware("ep_x/0")
         elder._hear(await here.receive(), None)
     assert not elder.unaware("ep_x/0")
-    assert elder.load("ep_x/0") == 2
+    assert elder.borrowed.load["ep_x/0"] == 2
     load.clear()
     heir.tell()
     elder._hear(await here.receive(), None)
-    assert elder.load("ep_x/0") == 0
+    assert elder.borrowed.load["ep_x/0"] == 0
     for each in (here, there, door):
         each.close()
 
@@ -138,6 +138,6 @@ async def test_what_the_other_one_still_answers_is_known_with_its_engines(tmp_pa
     elder = Elder(here, lambda _event: None)
     Heir(there).begins({"ep_x/0": 3})
     await elder.taken(())
-    assert (elder.load("ep_x/0"), elder.load("ep_x/1")) == (3, 0)
+    assert (elder.borrowed.load["ep_x/0"], elder.borrowed.load["ep_x/1"]) == (3, 0)
     for each in (here, there, door):
         each.close()
