@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import uuid
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import postgres as postgres_server
 import pytest
 import uvloop
+from fakes import reaper
 from harness import Agent, environment, fake_engine, processes_of
 from xdist.scheduler import LoadFileScheduling
 
@@ -34,6 +36,7 @@ def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> d
 
 TESTS = Path(__file__).parent
 TIERS = ("engine", "faults", "integration")
+REAPER = pytest.StashKey["subprocess.Popen[bytes]"]()
 
 
 class Files(LoadFileScheduling):
@@ -47,6 +50,18 @@ class Files(LoadFileScheduling):
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Files | None:
     return Files(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """What a run leaves behind ends with it, also where it is killed or gives up in the midst of a test."""
+    os.environ[reaper.MARK] = mark = uuid.uuid4().hex
+    config.stash[REAPER] = subprocess.Popen(
+        [sys.executable, reaper.__file__, mark], stdin=subprocess.PIPE, start_new_session=True, env={}
+    )
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    config.stash[REAPER].communicate()
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

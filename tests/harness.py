@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from queue import Empty, Queue
 from typing import IO, Any
@@ -134,10 +134,14 @@ class Agent:
         return (self.home.parent / f"{self.home.name}.stderr").read_text(errors="replace")
 
     def stop(self, number: signal.Signals = signal.SIGTERM, timeout_s: float = 120.0) -> int:
-        """Sends the signal and waits for the end; the exit code."""
+        """Sends the signal and waits for the end; the exit code. One that does not end is killed, with all it left."""
         if self.process.poll() is None:
             self.process.send_signal(number)
-        code = self.process.wait(timeout_s)
+        try:
+            code = self.process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            kill_all(self.home)
+            raise
         self._said.reader.join(60)
         self._stderr.close()
         return code
@@ -194,15 +198,25 @@ class Agent:
         return self
 
     def __exit__(self, *_: object) -> None:
-        try:
-            self.stop()
-        except subprocess.TimeoutExpired:
-            self.kill()
+        self.stop()
 
 
 def processes_of(home: Path) -> list[str]:
     """Command lines of living processes that belong to `home`: its engines, its plane, the agent itself."""
-    found = []
+    return list(_living(home).values())
+
+
+def kill_all(home: Path) -> None:
+    """Ends them all, for a test that failed."""
+    while pids := _living(home):
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.05)
+
+
+def _living(home: Path) -> dict[int, str]:
+    found: dict[int, str] = {}
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
@@ -210,7 +224,7 @@ def processes_of(home: Path) -> list[str]:
             text = (entry / "environ").read_bytes() + (entry / "cmdline").read_bytes()
             state = (entry / "stat").read_text().rsplit(")", 1)[1].split()[0]
             if str(home).encode() in text and state not in "ZX":
-                found.append((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+                found[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
         except OSError:
             continue
     return found

@@ -1,5 +1,10 @@
-"""`python -m pareta_agent` is `pareta-agent`."""
+"""`python -m pareta_agent`, and the script `pareta-agent`."""
 
-from pareta_agent.cli import main
+from pareta_registry import early_signals
 
-main()
+early_signals.hold_for_server()
+
+from pareta_agent.cli import main  # noqa: E402 an interrupt while this is imported must not be lost
+
+if __name__ == "__main__":
+    main()

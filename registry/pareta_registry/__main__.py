@@ -1,5 +1,10 @@
-"""`python -m pareta_registry` is `pareta-registry`."""
+"""`python -m pareta_registry`, and the script `pareta-registry`."""
 
-from pareta_registry.cli import main
+from pareta_registry import early_signals
 
-main()
+early_signals.hold_for_server()
+
+from pareta_registry.cli import main  # noqa: E402 an interrupt while this is imported must not be lost
+
+if __name__ == "__main__":
+    main()

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from pareta_registry import early_signals
 from pareta_registry.errors import ArtifactError
 
 
@@ -29,15 +30,17 @@ async def _serve(root: Path, host: str, port: int, as_json: bool) -> None:
 
     if not root.is_dir():
         raise ArtifactError("artifact_missing", f"{root} is no directory", "promote a catalog to it first")
+    ended = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, ended.set)
+    if early_signals.take():
+        return
     try:
         runner = await listen(root, host, port)
     except OSError as error:
         raise ArtifactError(
             "port_taken", f"cannot listen on {host}:{port}: {error.strerror}", "choose another --port"
         ) from None
-    ended = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, ended.set)
     url = f"http://{host}:{runner.addresses[0][1]}"
     sys.stderr.write(f"serving {root} on {url}\n")
     sys.stderr.flush()

@@ -101,13 +101,17 @@ async def _serve(settings: Settings, warnings: list[str], json_lines: bool, upgr
     offer = Offer(catalog_place(settings), SystemClock(), bus)
     replacing = asyncio.create_task(_replace(signals, bus))
     try:
-        await offer.open()
+        await signals.unless_stopped(offer.open())
+        if signals.stop.is_set():
+            return 0
         async with _plane(settings, identity, offer.catalog, bus) as (address, first_key):
 
             async def tell(ready: Ready) -> None:
                 _tell_ready(show, ready, await first_key())
 
-            elder = await _elder(settings, bus) if upgrade else None
+            elder = await signals.unless_stopped(_elder(settings, bus)) if upgrade else None
+            if signals.stop.is_set():
+                return 0
             return await Node(settings, identity, offer, address, bus, signals, tell, elder=elder).run()
     finally:
         replacing.cancel()

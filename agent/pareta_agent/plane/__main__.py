@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
+from pareta_registry import early_signals
+
+if __name__ == "__main__":
+    early_signals.hold()
+
+import argparse  # an interrupt while these are imported must not be lost
 import sys
 from pathlib import Path
 

@@ -22,6 +22,7 @@ from pareta_agent.plane.evals.runner import Runner
 from pareta_agent.plane.node_api import Caller, create_app
 from pareta_agent.plane.plane import Plane, first_key, open_plane
 from pareta_agent.plane.seed import FIRST_KEY, Seed, node_token
+from pareta_registry import early_signals
 from pareta_registry.catalog import Catalog
 
 
@@ -136,6 +137,11 @@ class _Server(uvicorn.Server):
         sys.stdout.flush()
         if self._log is not None:
             _redirect(self._log)
+
+    async def main_loop(self) -> None:
+        """A stop that came before uvicorn's handlers stood is obeyed here."""
+        self.should_exit = self.should_exit or early_signals.take()
+        await super().main_loop()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._leaving.set()  # else it would wait for polls whose nodes have hung up

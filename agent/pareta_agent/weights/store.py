@@ -195,12 +195,28 @@ class WeightsStore:
         bundle = await store.signature() if self._settings.trusted else None
         check_signature(bundle, manifest, self._settings.trusted, store.where)
         partial = self._layout.partial(digest)
+        try:
+            await self._transfer(store, manifest, errand)
+        except asyncio.CancelledError:
+            if store.local_path(manifest.files[0].path) is not None:
+                # What a link brings back in a moment is not worth keeping half.
+                await whole(self._remove, digest)
+            raise
+        await whole(self._publish, manifest, bundle, partial, final)
+
+    async def _transfer(self, store: Store, manifest: Manifest, errand: Errand) -> None:
+        """Every file, into the partial directory; RegistryError or HostError where that cannot be."""
+        digest = errand.variant.artifact
+        partial = self._layout.partial(digest)
         await whole(partial.mkdir, exist_ok=True)
         transfer = Transfer(
             store, manifest, partial, self._layout.journal(digest), errand.settings, self._clock,
             Meter(manifest.total_bytes, self._clock, errand.progress),
         )  # fmt: skip
-        need_bytes = await transfer.prepare()
+        need_bytes, all_bytes = await transfer.prepare(), manifest.total_bytes
+        if need_bytes < all_bytes:
+            here = "an earlier start left a part, which is finished"
+            errand.progress(WeightsProgress("fetch", all_bytes - need_bytes, all_bytes, here))
         if need_bytes:
             await self.evict(need_bytes)
             while (
@@ -211,14 +227,7 @@ class WeightsStore:
             await asyncio.to_thread(
                 disk.admit, self._settings.root, need_bytes, self._settings.reserve_bytes, short(digest)
             )
-        try:
-            await transfer.run()
-        except asyncio.CancelledError:
-            if store.local_path(manifest.files[0].path) is not None:
-                # What a link brings back in a moment is not worth keeping half.
-                await whole(self._remove, digest)
-            raise
-        await whole(self._publish, manifest, bundle, partial, final)
+        await transfer.run()
 
     def _publish(self, manifest: Manifest, bundle: bytes | None, partial: Path, final: Path) -> None:
         (partial / MANIFEST_NAME).unlink(missing_ok=True)
