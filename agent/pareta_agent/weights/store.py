@@ -208,13 +208,14 @@ class WeightsStore:
         """Every file, into the partial directory; RegistryError or HostError where that cannot be."""
         digest = errand.variant.artifact
         partial = self._layout.partial(digest)
+        left = await asyncio.to_thread(partial.exists)
         await whole(partial.mkdir, exist_ok=True)
         transfer = Transfer(
             store, manifest, partial, self._layout.journal(digest), errand.settings, self._clock,
             Meter(manifest.total_bytes, self._clock, errand.progress),
         )  # fmt: skip
         need_bytes, all_bytes = await transfer.prepare(), manifest.total_bytes
-        if need_bytes < all_bytes:
+        if left and need_bytes < all_bytes:
             here = "an earlier start left a part, which is finished"
             errand.progress(WeightsProgress("fetch", all_bytes - need_bytes, all_bytes, here))
         if need_bytes:
