@@ -118,7 +118,7 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
             Panel("Cold starts", "s", (
                 per_endpoint("pareta_cold_start_phase_seconds", "{{endpoint}} {{phase}}"),
                 per_endpoint("pareta_cold_start_seconds", "{{endpoint}} whole"),
-                node("pareta_cold_start_quantile_seconds", "{{cause}} p{{quantile}}"),
+                node("pareta_cold_start_recent_seconds", "{{cause}} p{{percentile}}"),
             )),
             Panel("Host memory of sleepers", "bytes", (node("pareta_asleep_weights_bytes"),)),
             Panel("Starts and exits", "ops", (

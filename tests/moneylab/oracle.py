@@ -11,7 +11,8 @@ from pareta_agent.access.grant import Price
 from pareta_agent.access.price import cost_micro_usd
 from pareta_agent.meter.reader import Reader
 from pareta_agent.meter.verify import verify
-from pareta_agent.plane.schema import Database, gaps, ledger, orgs, rejections
+from pareta_agent.plane.database import Database
+from pareta_agent.plane.schema import gaps, ledger, orgs, rejections
 from pareta_agent.plane.seed import SeedEndpoint
 
 

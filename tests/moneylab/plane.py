@@ -15,9 +15,9 @@ from pareta_agent.clock import Clock
 from pareta_agent.control import wire
 from pareta_agent.control.client import EventsAnswer
 from pareta_agent.errors import PlaneError
+from pareta_agent.plane.database import Database
 from pareta_agent.plane.node_api import create_app
 from pareta_agent.plane.plane import Plane
-from pareta_agent.plane.schema import Database
 from pareta_agent.plane.seed import SeedEndpoint
 
 NODE, ORG, ENDPOINT, BALANCE = "n", "org", "ep", 10**12

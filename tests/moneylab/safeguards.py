@@ -94,7 +94,7 @@ MUTANTS = (
     ),
     Mutant(
         "the ledger's transaction",
-        "plane/schema.py",
+        "plane/database.py",
         "with self.engine.begin() as connection:",
         'with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:',
         (LEDGER,),
@@ -127,8 +127,8 @@ MUTANTS = (
         "                    pass",
         (WIRE,),
     ),
-    Mutant("syncing the ledger", "plane/schema.py", '"synchronous=FULL"', '"synchronous=OFF"', (DATABASE,)),
-    Mutant("the ledger's lock", "plane/schema.py", '"BEGIN IMMEDIATE"', '"BEGIN"', (DATABASE,)),
+    Mutant("syncing the ledger", "plane/database.py", '"synchronous=FULL"', '"synchronous=OFF"', (DATABASE,)),
+    Mutant("the ledger's lock", "plane/database.py", '"BEGIN IMMEDIATE"', '"BEGIN"', (DATABASE,)),
     Mutant(
         "locking a chain while it grows",
         "plane/ledger.py",

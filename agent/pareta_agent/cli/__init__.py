@@ -13,7 +13,8 @@ import typer
 from typer.core import TyperGroup
 
 from pareta_agent import __version__
-from pareta_agent.errors import AgentError
+from pareta_agent.cli import output
+from pareta_agent.errors import AgentError, HostError
 
 COMMANDS = (
     "serve",
@@ -74,11 +75,25 @@ def pareta_agent(
 
 def main() -> None:
     """The script `pareta-agent`. Exit codes are those of `errors.py`; 130 after Ctrl-C."""
+    output.install()
     try:
         app()
     except AgentError as error:
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output left; nothing is wrong
+        sys.exit(_failed(error))
+    except output.ReaderLeft:
         sys.exit(0)
+    except OSError as error:
+        sys.exit(_failed(_of_host(error)))
+
+
+def _failed(error: AgentError) -> int:
+    typer.echo(f"error: {error}", err=True)
+    return error.exit_code
+
+
+def _of_host(error: OSError) -> HostError:
+    """What the host refused, where no command has words of its own for it."""
+    place = f"{error.filename}: " if error.filename else ""
+    return HostError(
+        "host_refused", f"{place}{error.strerror or error}", "mend what is there, or move it out of the way"
+    )

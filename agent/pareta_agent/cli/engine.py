@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from pareta_agent import config
+from pareta_agent.cli.options import AsJson, Config, Listing
 from pareta_agent.engine import install as installing
 from pareta_agent.engine.install import Installed, InstallSettings
 from pareta_agent.engine.pins import Platform, committed
@@ -19,7 +19,7 @@ from pareta_agent.hardware.nvml import read_inventory
 from pareta_agent.telemetry.events import Event, Phase
 
 command = typer.Typer(
-    name="engine", help="The engine's own interpreter: install it, list what is there.", no_args_is_help=True
+    name="engine", help="The engine's own interpreter: install it, list what is there.", cls=Listing
 )
 
 
@@ -51,8 +51,8 @@ def install(
     cpu: Annotated[bool, typer.Option("--cpu", help="The CPU build.")] = False,
     cuda: Annotated[bool, typer.Option("--cuda", help="The CUDA build.")] = False,
     version: Annotated[str | None, typer.Option(help="A pinned version; else the newest.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
-    config_file: Annotated[Path | None, typer.Option("--config", help="TOML file.")] = None,
+    as_json: AsJson = False,
+    config_file: Config = None,
 ) -> None:
     """Make the engine's interpreter from the committed pins; run again, it goes on or has nothing to do."""
     if cpu and cuda:
@@ -67,8 +67,8 @@ def install(
 
 @command.command()
 def ls(
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
-    config_file: Annotated[Path | None, typer.Option("--config", help="TOML file.")] = None,
+    as_json: AsJson = False,
+    config_file: Config = None,
 ) -> None:
     """List the engines that are installed, and those that could be."""
     settings, _ = config.load({}, config_file)

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import orjson
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from pareta_agent import config
+from pareta_agent.cli import output
 from pareta_agent.cli.local_plane import open_local
+from pareta_agent.cli.options import AsJson, Config, Home, Listing
 from pareta_agent.control.wire import KeyLimits
 from pareta_agent.errors import ConfigError
 
-command = typer.Typer(help="Make, list and revoke callers' keys (embedded plane).", no_args_is_help=True)
-
-Home = Annotated[Path | None, typer.Option(help="Where the node keeps everything.")]
-AsJson = Annotated[bool, typer.Option("--json", help="JSON, one object a line.")]
+command = typer.Typer(help="Make, list and revoke callers' keys (embedded plane).", cls=Listing)
 
 
 @command.command()
 def create(
     home: Home = None,
+    config_file: Config = None,
     org: Annotated[str | None, typer.Option(help="Whose key; the only org if there is one.")] = None,
     endpoint: Annotated[list[str] | None, typer.Option(help="Reach only this endpoint (repeatable).")] = None,
     requests_per_minute: Annotated[int | None, typer.Option(min=1, help="Unset: no limit.")] = None,
@@ -34,7 +32,7 @@ def create(
     as_json: AsJson = False,
 ) -> None:
     """Make a key; its secret is printed now and never again."""
-    settings, _ = config.load({"home": home})
+    settings, _ = config.load({"home": home}, config_file)
     limits = KeyLimits(
         requests_per_minute=requests_per_minute, tokens_per_minute=tokens_per_minute, concurrency=concurrency
     )
@@ -48,9 +46,9 @@ def create(
 
 
 @command.command()
-def ls(home: Home = None, as_json: AsJson = False) -> None:
+def ls(home: Home = None, config_file: Config = None, as_json: AsJson = False) -> None:
     """List keys, without their secrets."""
-    settings, _ = config.load({"home": home})
+    settings, _ = config.load({"home": home}, config_file)
     with open_local(settings) as plane:
         rows = plane.state.key_rows()
     if as_json:
@@ -62,13 +60,13 @@ def ls(home: Home = None, as_json: AsJson = False) -> None:
         scope = "all" if row.endpoints is None else ", ".join(row.endpoints)
         state = "revoked" if row.revoked else "active"
         table.add_row(row.id, row.org, f"{row.prefix}…", state, scope, _in_words(row.limits))
-    Console().print(table)
+    output.console().print(table)
 
 
 @command.command()
-def revoke(key_id: str, home: Home = None) -> None:
+def revoke(key_id: str, home: Home = None, config_file: Config = None) -> None:
     """Revoke a key by its id; nodes forget it within a heartbeat."""
-    settings, _ = config.load({"home": home})
+    settings, _ = config.load({"home": home}, config_file)
     with open_local(settings) as plane:
         plane.state.revoke_key(key_id)
     typer.echo(f"{key_id} revoked", err=True)

@@ -13,7 +13,8 @@ from pareta_agent.plane.seed import DATABASE, plane_home
 
 @contextmanager
 def open_local(settings: Settings) -> Iterator[Plane]:
-    """The plane that this home (or `plane.database`) keeps; raises ConfigError where there is none."""
+    """The plane that this home (or `plane.database`) keeps; raises ConfigError where there is none,
+    PlaneError where it is damaged."""
     if settings.plane.url is not None:
         raise ConfigError(
             "plane_elsewhere",
@@ -27,10 +28,8 @@ def open_local(settings: Settings) -> Iterator[Plane]:
             "start the node (or `pareta-agent plane serve`) once, or name its --home",
         )
     plane, database = open_plane(settings.home, settings.plane.database)
-    try:
+    with database.closing():
         yield plane
-    finally:
-        database.close()
 
 
 def dollars(micro_usd: int) -> str:

@@ -4,29 +4,26 @@ from __future__ import annotations
 
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated
 
 import orjson
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from pareta_agent import config
+from pareta_agent.cli import output
 from pareta_agent.cli.keys import only_org
 from pareta_agent.cli.local_plane import dollars, open_local
+from pareta_agent.cli.options import AsJson, Config, Home, Listing
 from pareta_agent.errors import ConfigError
 
-command = typer.Typer(help="Orgs and their balances (embedded plane).", no_args_is_help=True)
-
-Home = Annotated[Path | None, typer.Option(help="Where the node keeps everything.")]
-AsJson = Annotated[bool, typer.Option("--json", help="JSON, one object a line.")]
+command = typer.Typer(help="Orgs and their balances (embedded plane).", cls=Listing)
 
 
 @command.command()
-def ls(home: Home = None, as_json: AsJson = False) -> None:
+def ls(home: Home = None, config_file: Config = None, as_json: AsJson = False) -> None:
     """List orgs and balances."""
-    settings, _ = config.load({"home": home})
+    settings, _ = config.load({"home": home}, config_file)
     with open_local(settings) as plane:
         rows = [(org, balance, plane.state.partial(org)) for org, balance in plane.state.org_rows()]
     if as_json:
@@ -36,21 +33,25 @@ def ls(home: Home = None, as_json: AsJson = False) -> None:
     table = Table("org", "balance USD", "partial", box=None, pad_edge=False)
     for org, balance, partial in rows:
         table.add_row(org, dollars(balance), partial)
-    Console().print(table, highlight=False)
+    output.console().print(table, highlight=False)
 
 
 @command.command()
 def topup(
     usd: Annotated[str, typer.Argument(help="Dollars to add, at most six decimals.")],
     home: Home = None,
+    config_file: Config = None,
     org: Annotated[str | None, typer.Option(help="Which org; the only one if there is one.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Add to an org's balance and print the new one."""
-    settings, _ = config.load({"home": home})
+    settings, _ = config.load({"home": home}, config_file)
     amount = _micro_usd(usd)
     with open_local(settings) as plane:
-        balance = plane.state.top_up(org or only_org(plane.state.org_rows()), amount)
-    typer.echo(dollars(balance))
+        named = org or only_org(plane.state.org_rows())
+        balance = plane.state.top_up(named, amount)
+    row = {"org": named, "balance_micro_usd": balance}
+    typer.echo(orjson.dumps(row).decode() if as_json else dollars(balance))
 
 
 class Partial(StrEnum):
@@ -62,10 +63,11 @@ class Partial(StrEnum):
 def policy(
     partial: Annotated[Partial, typer.Option(help="What is debited of answers that a caller left midway.")],
     home: Home = None,
+    config_file: Config = None,
     org: Annotated[str | None, typer.Option(help="Which org; the only one if there is one.")] = None,
 ) -> None:
     """Say whether tokens that were delivered of an answer which its caller left are debited; by default none are."""
-    settings, _ = config.load({"home": home})
+    settings, _ = config.load({"home": home}, config_file)
     with open_local(settings) as plane:
         named = org or only_org(plane.state.org_rows())
         plane.state.set_partial(named, partial.value)
@@ -73,9 +75,9 @@ def policy(
 
 
 @command.command()
-def create(org: str, home: Home = None) -> None:
+def create(org: str, home: Home = None, config_file: Config = None) -> None:
     """Make an org with an empty balance."""
-    settings, _ = config.load({"home": home})
+    settings, _ = config.load({"home": home}, config_file)
     with open_local(settings) as plane:
         made = plane.state.ensure_org(org, 0)
     typer.echo(f"{org} made" if made else f"{org} exists already", err=True)

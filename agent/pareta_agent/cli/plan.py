@@ -10,9 +10,10 @@ from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
-from rich.console import Console
 
 from pareta_agent import config
+from pareta_agent.cli import output
+from pareta_agent.cli.options import AsJson, Config, Home
 from pareta_agent.cli.plan_view import render
 from pareta_agent.clock import SystemClock
 from pareta_agent.config import Settings
@@ -52,10 +53,14 @@ def command(
     private: Annotated[
         bool, typer.Option("--private", help="Name the model and its artifacts, too.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="The whole report as one JSON object.")] = False,
+    home: Home = None,
+    config_file: Config = None,
+    as_json: AsJson = False,
 ) -> None:
     """Show the best layout of a task's model on this node, the runners-up, and why the others are not possible."""
-    settings, _ = config.load({"objective": objective, "registry.catalog": catalog})
+    settings, _ = config.load(
+        {"home": home, "objective": objective, "registry.catalog": catalog}, config_file
+    )
     name, _, alias = task.partition("/")
     resolution = find(asyncio.run(read_catalog(catalog_place(settings), SystemClock())), name, alias or None)
     node = read_inventory() if inventory is None else load_inventory(inventory)
@@ -74,12 +79,10 @@ def command(
             document["sharing"] = {"adapter_rank": rank, **asdict(request.adapters)}
         typer.echo(json.dumps(document, indent=2))
     else:
-        console = Console()
-        console.print(render(report, title, changes), highlight=False)
-        if (said := _sharing(resolution, request)) is not None:
-            console.print(said, highlight=False)
-        if private:
-            console.print(f"model {resolution.model.id}", highlight=False)
+        model = f"model {resolution.model.id}" if private else None
+        for part in (render(report, title, changes), _sharing(resolution, request), model):
+            if part is not None:
+                output.console().print(part, highlight=False)
     if not report.candidates:
         raise typer.Exit(NothingFits.exit_code)
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import socket
-from pathlib import Path
 from typing import Annotated
 
 import orjson
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from pareta_agent import config
+from pareta_agent.cli import output
 from pareta_agent.cli.local_plane import open_local
+from pareta_agent.cli.options import AsJson, Config, Home
 from pareta_agent.clock import SystemClock
 from pareta_agent.control.offer import Offer
 from pareta_agent.node.slices import catalog_place
@@ -21,13 +21,11 @@ from pareta_agent.telemetry.log import listener
 
 command = typer.Typer(help="Run a control plane for several nodes, and see them.", no_args_is_help=True)
 
-Home = Annotated[Path | None, typer.Option(help="Where the plane keeps everything.")]
-
 
 @command.command()
 def serve(
-    config_file: Annotated[Path | None, typer.Option("--config", help="TOML file with settings.")] = None,
     home: Home = None,
+    config_file: Config = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535)] = 8700,
     database: Annotated[
@@ -47,19 +45,22 @@ def serve(
 
 @command.command()
 def token(
-    node: Annotated[str, typer.Argument(help="Node id.")] = socket.gethostname(), home: Home = None
+    node: Annotated[str, typer.Argument(help="Node id.")] = socket.gethostname(),
+    home: Home = None,
+    config_file: Config = None,
+    as_json: AsJson = False,
 ) -> None:
     """Make a token for a node (its older one stops working) and print it once."""
-    settings, _ = config.load({"home": home})
+    settings, _ = config.load({"home": home}, config_file)
     with open_local(settings) as plane:
         minted = plane.nodes.mint(node)
-    typer.echo(minted)
+    typer.echo(orjson.dumps({"node": node, "token": minted}).decode() if as_json else minted)
 
 
 @command.command()
-def nodes(home: Home = None, as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
+def nodes(home: Home = None, config_file: Config = None, as_json: AsJson = False) -> None:
     """List the nodes and how they are."""
-    settings, _ = config.load({"home": home})
+    settings, _ = config.load({"home": home}, config_file)
     with open_local(settings) as plane:
         rows = plane.nodes.rows()
     if as_json:
@@ -70,4 +71,4 @@ def nodes(home: Home = None, as_json: Annotated[bool, typer.Option("--json")] = 
     for row in rows:
         age = "never" if row.heartbeat_age_s is None else f"{row.heartbeat_age_s:.0f} s ago"
         table.add_row(row.id, str(row.epoch), row.state, age)
-    Console().print(table, highlight=False)
+    output.console().print(table, highlight=False)

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from pareta_agent import config
+from pareta_agent.cli.options import AsJson, Config, Home
 from pareta_agent.cli.terminal import Terminal
 from pareta_agent.clock import SystemClock
 from pareta_agent.control.offer import find, read_catalog, trusts_code
@@ -33,12 +34,13 @@ def command(
     variant: Annotated[
         str | None, typer.Option(help="A variant by name; unset: the one that is planned.")
     ] = None,
-    home: Annotated[Path | None, typer.Option(help="Where the node keeps everything.")] = None,
+    home: Home = None,
+    config_file: Config = None,
     catalog: Annotated[str | None, typer.Option(help="Catalog directory, or where it is published.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Fetch and verify a task's weights ahead of time; what is there already is not fetched again."""
-    settings, _ = config.load({"home": home, "registry.catalog": catalog})
+    settings, _ = config.load({"home": home, "registry.catalog": catalog}, config_file)
     name, _, alias = task.partition("/")
     resolution = find(asyncio.run(read_catalog(catalog_place(settings), SystemClock())), name, alias or None)
     code = trusts_code(resolution, settings.registry.trust_remote_code)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -14,6 +15,7 @@ import uvloop
 from rich.console import Console
 
 from pareta_agent import config, launch
+from pareta_agent.cli.options import Config
 from pareta_agent.cli.terminal import JsonLines, Terminal, ready_block, ready_fields
 from pareta_agent.clock import SystemClock
 from pareta_agent.config import EndpointEntry, Settings
@@ -29,15 +31,16 @@ from pareta_agent.node.signals import Signals
 from pareta_agent.node.slices import catalog_place
 from pareta_agent.plane import embedded
 from pareta_agent.plane.seed import price_of
-from pareta_agent.telemetry import log
+from pareta_agent.telemetry import log, sink
 from pareta_agent.telemetry.events import Bus, Event
 from pareta_registry.catalog import Catalog
 
+SETTLE_S = 1.0
 FirstKey = Callable[[], Awaitable[str | None]]
 
 
 def command(
-    config_file: Annotated[Path | None, typer.Option("--config", help="TOML file with settings.")] = None,
+    config_file: Config = None,
     home: Annotated[Path | None, typer.Option(help="Where everything of this node is kept.")] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 picks a free one.")] = None,
@@ -82,6 +85,7 @@ def command(
         "canary": canary,
         "log_level": log_level,
     }
+    sink.install()
     settings, warnings = config.load(flags, config_file)
     raise typer.Exit(uvloop.run(_serve(settings, warnings, json_lines, upgrade)))
 
@@ -107,7 +111,7 @@ async def _serve(settings: Settings, warnings: list[str], json_lines: bool, upgr
         async with _plane(settings, identity, offer.catalog, bus) as (address, first_key):
 
             async def tell(ready: Ready) -> None:
-                _tell_ready(show, ready, await first_key())
+                await _tell_ready(show, ready, await first_key())
 
             elder = await signals.unless_stopped(_elder(settings, bus)) if upgrade else None
             if signals.stop.is_set():
@@ -217,18 +221,24 @@ def endpoint_id(alias: str) -> str:
 
 def _token(path: Path) -> str:
     try:
-        return path.read_text().strip()
+        token = path.read_bytes().strip()
     except OSError as error:
         raise ConfigError(
             "token_unreadable", f"{path}: {error.strerror}", "make it readable for this user"
         ) from None
+    if re.fullmatch(rb"[!-~]+", token) is None:
+        what = "holds more than one word of visible ASCII" if token else "is empty"
+        remedy = "write this node's token into it (`pareta-agent plane token` on the plane makes one)"
+        raise ConfigError("token_invalid", f"{path} {what}", remedy)
+    return token.decode()
 
 
-def _tell_ready(show: JsonLines | Terminal, ready: Ready, key: str | None) -> None:
+async def _tell_ready(show: JsonLines | Terminal, ready: Ready, key: str | None) -> None:
     if isinstance(show, JsonLines):
         show.line("ready", ready_fields(ready, key))
     else:
         show.close()
+        await asyncio.to_thread(sink.settle, SETTLE_S)  # the Ready block comes after what was said before it
         _write(ready_block(ready, key))
 
 

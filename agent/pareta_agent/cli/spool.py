@@ -5,28 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
 
 import orjson
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from pareta_agent import config
+from pareta_agent.cli import output
+from pareta_agent.cli.local_spool import open_spool
+from pareta_agent.cli.options import AsJson, Config, Home, Listing
 from pareta_agent.errors import HostError
 from pareta_agent.meter.reader import Reader
 from pareta_agent.meter.spool import spool_path
 from pareta_agent.meter.verify import verify as flaws_of
 
-command = typer.Typer(help="The node's usage records on disk.", no_args_is_help=True)
-
-Home = Annotated[Path | None, typer.Option(help="Where the node keeps everything.")]
+command = typer.Typer(help="The node's usage records on disk.", cls=Listing)
 
 
 @command.command()
-def ls(home: Home = None, as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
+def ls(home: Home = None, config_file: Config = None, as_json: AsJson = False) -> None:
     """List the epochs: what is kept, what the plane has acked, what it refused."""
-    with _reader(home) as reader:
+    with _reader(home, config_file) as reader:
         epochs, refused = reader.epochs(), reader.quarantined()
         undelivered, left_open = reader.undelivered(), reader.open_requests()
     if as_json:
@@ -36,7 +35,7 @@ def ls(home: Home = None, as_json: Annotated[bool, typer.Option("--json")] = Fal
     table = Table("epoch", "kept from", "last", "acked", box=None, pad_edge=False)
     for row in epochs:
         table.add_row(str(row.epoch), str(row.first_kept or "-"), str(row.last_seq), str(row.acked_seq))
-    console = Console()
+    console = output.console()
     console.print(table, highlight=False)
     console.print(
         f"[dim]{undelivered} undelivered, {left_open} open, {len(refused)} refused[/]", highlight=False
@@ -46,35 +45,35 @@ def ls(home: Home = None, as_json: Annotated[bool, typer.Option("--json")] = Fal
 
 
 @command.command()
-def verify(home: Home = None) -> None:
+def verify(home: Home = None, config_file: Config = None, as_json: AsJson = False) -> None:
     """Check every kept record against its hash and its neighbours; exit 1 when something is wrong."""
-    with _reader(home) as reader:
+    with _reader(home, config_file) as reader:
         flaws = list(flaws_of(reader.every()))
-    for flaw in flaws:
-        typer.echo(f"{flaw.epoch}-{flaw.sequence}: {flaw.what}")
-    typer.echo(f"{len(flaws)} flaws", err=True)
+    if as_json:
+        typer.echo(orjson.dumps({"flaws": flaws}).decode())
+    else:
+        for flaw in flaws:
+            typer.echo(f"{flaw.epoch}-{flaw.sequence}: {flaw.what}")
+        typer.echo(f"{len(flaws)} flaws", err=True)
     if flaws:
         raise typer.Exit(1)
 
 
 @command.command()
-def export(home: Home = None) -> None:
+def export(home: Home = None, config_file: Config = None) -> None:
     """Write every kept record to stdout as CloudEvents, one a line."""
-    with _reader(home) as reader:
+    with _reader(home, config_file) as reader:
         for entry in reader.every():
             typer.echo(entry.wire().decode())
 
 
 @contextmanager
-def _reader(home: Path | None) -> Iterator[Reader]:
-    settings, _ = config.load({"home": home})
+def _reader(home: Path | None, config_file: Path | None) -> Iterator[Reader]:
+    settings, _ = config.load({"home": home}, config_file)
     path = spool_path(settings.home)
     if not path.exists():
         raise HostError(
             "spool_missing", f"there is no spool at {path}", "start the node once, or name its --home"
         )
-    reader = Reader(path)
-    try:
+    with open_spool(path) as reader:
         yield reader
-    finally:
-        reader.close()

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import orjson
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from pareta_agent import config
+from pareta_agent.cli import output
+from pareta_agent.cli.options import AsJson, Config, Home
 from pareta_agent.hardware.inventory import GIB
 from pareta_agent.node.admin import ask
 
 
 def command(
-    home: Annotated[Path | None, typer.Option(help="Where the node keeps everything.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    home: Home = None,
+    config_file: Config = None,
+    as_json: AsJson = False,
 ) -> None:
     """What the running node does: endpoints, cold starts, records, lease. Exit 1 when no node runs."""
-    settings, _ = config.load({"home": home})
+    settings, _ = config.load({"home": home}, config_file)
     status = asyncio.run(ask(config.run_dir(settings.home) / "agent.sock", "GET", "/status"))
     if status is None:
         typer.echo(f"no node runs under {settings.home} (`pareta-agent serve` starts one)", err=True)
@@ -30,13 +33,17 @@ def command(
     if as_json:
         typer.echo(orjson.dumps(status).decode())
     else:
-        _show(status, Console())
+        _show(status, output.console())
 
 
 def _show(status: dict[str, Any], console: Console) -> None:
     console.print(
         f"{status['node']}  [bold]{status['state']}[/]  {status['base_url']}  up {status['uptime_s']:.0f} s"
     )
+    for reason in status["reasons"]:
+        console.print(
+            f"[dim]{'degraded' if status['state'] == 'degraded' else 'not ready'}[/]  {escape(reason)}"
+        )
     table = Table(box=None, pad_edge=False)
     for column in ("endpoint", "task", "alias", "status", "replicas", "reason"):
         table.add_column(column)

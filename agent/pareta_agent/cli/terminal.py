@@ -5,8 +5,9 @@ Talk goes to standard error, the Ready block and JSON lines to standard output. 
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
@@ -66,6 +67,8 @@ class Terminal:
             self._phase(event)
         elif event.level in ("warning", "error"):
             self._problem(event)
+        elif event.name == "waiting_for_endpoints":
+            self._waiting(event.fields)
 
     def say(self, markup: str) -> None:
         self._console.print(markup, highlight=False, soft_wrap=True)
@@ -73,6 +76,11 @@ class Terminal:
     def close(self) -> None:
         if self._tasks:
             self._bars.stop()
+
+    def _waiting(self, fields: Mapping[str, Any]) -> None:
+        self.say("waiting for endpoints: the control plane wants none on this node yet")
+        for key in ("base_url", "plane"):
+            self.say(f"    [dim]{key}[/] {escape(fields[key])}")
 
     def _problem(self, event: Event) -> None:
         """What happened and why on one line; what else is known, and what to do, below it."""
@@ -138,7 +146,15 @@ class JsonLines:
         """Lines need no end."""
 
     def line(self, name: str, fields: dict[str, Any]) -> None:
-        self._write(orjson.dumps({"event": name, **fields}, default=str).decode() + "\n")
+        self._write(_json({"event": name, **fields}) + "\n")
+
+
+def _json(fields: dict[str, Any]) -> str:
+    """One line for any field: what orjson refuses (a file's name that is no Unicode, a huge integer) is escaped."""
+    try:
+        return orjson.dumps(fields, default=str).decode()
+    except TypeError:
+        return json.dumps(fields, default=str)
 
 
 def ready_fields(ready: Ready, api_key: str | None) -> dict[str, Any]:

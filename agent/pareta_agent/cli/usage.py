@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import Annotated, Any
 
 import orjson
@@ -12,9 +11,11 @@ from rich.console import Console
 from rich.table import Table
 
 from pareta_agent import config
+from pareta_agent.cli import output
 from pareta_agent.cli.local_plane import dollars, open_local
+from pareta_agent.cli.local_spool import open_spool
+from pareta_agent.cli.options import AsJson, Config, Home
 from pareta_agent.config import Settings
-from pareta_agent.meter.reader import Reader
 from pareta_agent.meter.spool import spool_path
 from pareta_agent.node.admin import ask
 
@@ -34,13 +35,14 @@ _FIELDS = (
 
 
 def command(
-    home: Annotated[Path | None, typer.Option(help="Where the node keeps everything.")] = None,
+    home: Home = None,
+    config_file: Config = None,
     endpoint: Annotated[str | None, typer.Option(help="Only this endpoint.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the newest rows.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """What was used and debited, oldest first; from the running node or, when it is down, from its files."""
-    settings, _ = config.load({"home": home})
+    settings, _ = config.load({"home": home}, config_file)
     asyncio.run(ask(config.run_dir(settings.home) / "agent.sock", "POST", "/flush"))
     with open_local(settings) as plane:
         rows = plane.ledger.rows(endpoint=endpoint, limit=limit)
@@ -48,7 +50,7 @@ def command(
         for row in rows:
             typer.echo(orjson.dumps({name: row[name] for name in _FIELDS}).decode())
     else:
-        _show(rows, Console())
+        _show(rows, output.console())
     _say_what_is_missing(settings)
 
 
@@ -68,9 +70,8 @@ def _say_what_is_missing(settings: Settings) -> None:
     path = spool_path(settings.home)
     if not path.exists():
         return
-    reader = Reader(path)
-    undelivered, left_open = reader.undelivered(), reader.open_requests()
-    reader.close()
+    with open_spool(path) as reader:
+        undelivered, left_open = reader.undelivered(), reader.open_requests()
     if undelivered or left_open:
         typer.echo(
             f"in the spool, not in the ledger yet: {undelivered} records, {left_open} open requests", err=True

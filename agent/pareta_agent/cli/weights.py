@@ -4,36 +4,36 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Annotated
 
 import orjson
 import typer
 from rich.console import Console
 
 from pareta_agent import config
+from pareta_agent.cli.options import AsJson, Config, Home, Listing
 from pareta_agent.cli.pull import teller
 from pareta_agent.cli.terminal import Terminal
 from pareta_agent.errors import RegistryError
 from pareta_agent.node.slices import weights_settings
 from pareta_agent.weights.store import WeightsStore
 
-command = typer.Typer(help="The artifacts on this disk: list, verify, remove.", no_args_is_help=True)
-
-Home = Annotated[Path | None, typer.Option(help="Where the node keeps everything.")]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
+command = typer.Typer(help="The artifacts on this disk: list, verify, remove.", cls=Listing)
 
 
 @command.command()
-def ls(home: Home = None, as_json: AsJson = False) -> None:
+def ls(home: Home = None, config_file: Config = None, as_json: AsJson = False) -> None:
     """List artifacts by digest, least recently used first."""
-    for digest in _store(home).digests():
+    digests = _store(home, config_file).digests()
+    if not digests:
+        typer.echo("no weights are here yet (`pareta-agent pull TASK` fetches a task's)", err=True)
+    for digest in digests:
         typer.echo(orjson.dumps({"digest": digest}).decode() if as_json else digest)
 
 
 @command.command()
-def verify(home: Home = None, as_json: AsJson = False) -> None:
+def verify(home: Home = None, config_file: Config = None, as_json: AsJson = False) -> None:
     """Hash every byte again. Exit 5 when one is not what it was; the file and the remedy are named."""
-    store, wrong = _store(home), 0
+    store, wrong = _store(home, config_file), 0
     show = Terminal(Console(stderr=True))
     for digest in store.digests():
         problem = asyncio.run(_verify(store, digest, show))
@@ -50,9 +50,9 @@ def verify(home: Home = None, as_json: AsJson = False) -> None:
 
 
 @command.command()
-def remove(digest: str, home: Home = None) -> None:
+def remove(digest: str, home: Home = None, config_file: Config = None) -> None:
     """Delete an artifact that nothing uses."""
-    if not asyncio.run(_store(home).remove(digest)):
+    if not asyncio.run(_store(home, config_file).remove(digest)):
         raise RegistryError(
             "artifact_in_use", f"{digest} is not here, or in use", "stop the endpoint that uses it"
         )
@@ -66,6 +66,6 @@ async def _verify(store: WeightsStore, digest: str, show: Terminal) -> str | Non
     return None
 
 
-def _store(home: Path | None) -> WeightsStore:
-    settings, _ = config.load({"home": home})
+def _store(home: Path | None, config_file: Path | None) -> WeightsStore:
+    settings, _ = config.load({"home": home}, config_file)
     return WeightsStore(weights_settings(settings))

@@ -19,6 +19,10 @@ from pareta_agent.errors import PlaneError
 Answer = TypeVar("Answer", bound=BaseModel)
 
 AWAY, UNAUTHORIZED, FENCED, REFUSED = "plane_away", "plane_unauthorized", "plane_fenced", "plane_refused"
+_REMEDIES = {
+    AWAY: "check plane.url and the network to it; the node goes on trying",
+    UNAUTHORIZED: "write this node's token into plane.token_file (`pareta-agent plane token` on the plane makes one)",
+}
 _CODES = {401: UNAUTHORIZED, 403: UNAUTHORIZED, 410: FENCED}
 
 
@@ -128,7 +132,8 @@ class PlaneClient:
                 answer = await response.read()
                 return EventsAnswer(response.status, answer, _seconds(response.headers.get("Retry-After")))
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
-            raise PlaneError(AWAY, f"the control plane does not answer: {type(error).__name__}") from error
+            message = f"the control plane does not answer: {type(error).__name__}"
+            raise PlaneError(AWAY, message, _REMEDIES[AWAY]) from error
 
 
 def _parse(answer: EventsAnswer, model: type[Answer]) -> Answer:
@@ -145,7 +150,8 @@ def _parse(answer: EventsAnswer, model: type[Answer]) -> Answer:
 
 def _refusal(answer: EventsAnswer) -> PlaneError:
     code = AWAY if answer.status >= 500 or answer.status == 429 else _CODES.get(answer.status, REFUSED)
-    return PlaneError(code, f"the control plane answered {answer.status}")
+    said = "refuses this node's token" if code == UNAUTHORIZED else "answered"
+    return PlaneError(code, f"the control plane {said} ({answer.status})", _REMEDIES.get(code, ""))
 
 
 def _seconds(retry_after: str | None) -> float | None:

@@ -31,7 +31,8 @@ class Registry(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class HeartbeatSettings:
-    """`admit_for_s` is how long after the send time of the last renewal new requests are admitted.
+    """`admit_for_s` is how long after the send time of the last renewal new requests are admitted; so many
+    `token_refusals` in a row end a node that was never registered.
 
     `offline_grace_s` is added to it where the owner allows serving without a plane.
     """
@@ -43,6 +44,7 @@ class HeartbeatSettings:
     backoff_max_s: float = 60.0
     call_timeout_s: float = 8.0
     steady_epoch_s: float = 60.0
+    token_refusals: int = 3
     inventory_every_s: float = 300.0
 
 
@@ -133,7 +135,8 @@ class Heart:
         self._identity = replace(self._identity, front_url=front_url)
 
     async def run(self) -> None:
-        """Until cancelled: registers, beats, and registers anew when a newer epoch fenced this one."""
+        """Until cancelled: registers, beats, and registers anew when a newer epoch fenced this one. Raises PlaneError
+        where the plane never took this node's token."""
         quick_fences = 0
         while True:
             await self._register()
@@ -151,7 +154,7 @@ class Heart:
 
     async def _register(self) -> None:
         """Until it succeeds."""
-        attempt = 0
+        attempt = refusals = 0
         while True:
             sent_s = self._clock.boot_s()
             try:
@@ -161,10 +164,11 @@ class Heart:
                 await self._spool.begin_epoch(answer.epoch)
             except PlaneError as error:
                 attempt += 1
+                refusals = (refusals + 1) * (error.code == UNAUTHORIZED)
                 self._failed("register_failed", error)
-                await self._clock.sleep(
-                    self._backoff_s(attempt + 3 if error.code == UNAUTHORIZED else attempt)
-                )
+                if self.view.epoch == 0 and refusals >= self._settings.token_refusals:
+                    raise
+                await self._clock.sleep(self._backoff_s(attempt + 3 if refusals else attempt))
                 continue
             self._interval_s = answer.heartbeat_s
             self.view = replace(
@@ -282,7 +286,8 @@ class Heart:
 
     def _failed(self, name: str, error: PlaneError) -> None:
         if error.code != self.view.trouble:
-            self._emit(Event(name, "warning", {"code": error.code, "reason": error.message}))
+            fields = {"code": error.code, "reason": error.message, "remedy": error.remedy or None}
+            self._emit(Event(name, "warning", fields))
         self.view = replace(self.view, failed=self.view.failed + 1, trouble=error.code)
 
     def _next_s(self) -> float:

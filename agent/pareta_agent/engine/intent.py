@@ -88,7 +88,7 @@ def _load(path: Path) -> Intent | None:
         fields = json.loads(path.read_text())
         plan = _plan(fields.get("plan"))
         return Intent(**{**fields, "segments": tuple(fields["segments"]), "plan": plan})
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
 
 

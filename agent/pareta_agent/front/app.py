@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 from typing import Final
 
 import orjson
@@ -18,6 +19,7 @@ from pareta_agent.front.desk import Desk
 from pareta_agent.front.envelope import Problem
 from pareta_agent.front.messages import error_body
 from pareta_agent.front.passage import respond
+from pareta_agent.front.readiness import Readiness
 from pareta_agent.front.routes import INFERENCE
 
 # What Anthropic's SDKs ask for beside messages; they read a refusal in their own words only.
@@ -27,12 +29,10 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 def build(
     desk: Desk,
-    not_ready: Callable[[], list[str]],
-    impaired: Callable[[], list[str]],
+    readiness: Callable[[], Readiness],
     exposition: Callable[[], Awaitable[bytes]],
 ) -> Starlette:
-    """The ASGI app. `not_ready` gives reasons, none when ready; `impaired` what is amiss in a node that answers all the
-    same; `exposition` the metrics' text."""
+    """The ASGI app. `exposition` returns the metrics' text."""
     app = Starlette()
     app.router.redirect_slashes = False
 
@@ -40,10 +40,8 @@ def build(
         return _json({"status": "ok"})
 
     async def readyz(_: Request) -> Response:
-        if reasons := not_ready():
-            return _json({"status": "not ready", "reasons": reasons}, 503)
-        reasons = impaired()
-        return _json({"status": "degraded" if reasons else "ok", "reasons": reasons})
+        now = readiness()
+        return _json(asdict(now), 503 if now.status == "not ready" else 200)
 
     async def metrics(_: Request) -> Response:
         return Response(await exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")

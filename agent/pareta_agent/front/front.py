@@ -24,6 +24,7 @@ from pareta_agent.front.desk import Desk
 from pareta_agent.front.envelope import Problem
 from pareta_agent.front.overdue import end_if_overdue
 from pareta_agent.front.protocol import FrontProtocol
+from pareta_agent.front.readiness import Readiness
 from pareta_agent.front.server import Server
 from pareta_agent.front.tls import Certificate
 from pareta_agent.front.tunnel import Tunnel
@@ -128,7 +129,14 @@ class Front:
     def set_ready(self, *reasons: str) -> None:
         """Ready when no reason against it is given; `/readyz` shows them, inference goes on regardless."""
         self._reasons = list(reasons)
-        self._deps.metrics.set("pareta_ready", 0 if self._not_ready() else 1)
+        self._deps.metrics.set("pareta_ready", 0 if self._reasons else 1)
+
+    def readiness(self) -> Readiness:
+        """The one answer of `/readyz`, `pareta_ready` and `pareta-agent status`."""
+        if self._reasons:
+            return Readiness("not ready", self._reasons)
+        impaired = self._crew.impaired() if self._crew else []
+        return Readiness("degraded" if impaired else "ok", impaired)
 
     async def start(self, *socks: socket.socket) -> None:
         """Listens, with workers on at least one socket for each; returns once connections are taken."""
@@ -246,13 +254,7 @@ class Front:
     def _site(self) -> Any:
         from pareta_agent.front import app  # workers have no need of it
 
-        return app.build(self._desk, self._not_ready, self._impaired, self._exposition)
-
-    def _not_ready(self) -> list[str]:
-        return self._reasons
-
-    def _impaired(self) -> list[str]:
-        return self._crew.impaired() if self._crew else []
+        return app.build(self._desk, self.readiness, self._exposition)
 
     async def _exposition(self) -> bytes:
         there = 0

@@ -26,7 +26,9 @@ from pareta_agent.front.front import Front
 from pareta_agent.front.tls import Certificate
 from pareta_agent.front.tunnel import Tunnel
 from pareta_agent.meter.record import Admission, UsageRecord
+from pareta_agent.telemetry import sink
 from pareta_agent.telemetry.metrics import Metrics
+from pareta_agent.telemetry.sink_counts import SinkCounts
 
 COUNT_S = 0.5
 # What the main process says of a key it says for as long as it believes it.
@@ -56,6 +58,7 @@ class Worker:
         self._channel = Channel(sock, self._hear, lambda: os._exit(1))
         self._books = Books(self._channel)
         self._metrics, self._clock = Metrics(), SystemClock()
+        self._sinks = SinkCounts(self._metrics, sink.installed(), "worker_")
         self._keys = KeyCache(self._books.introspect, self._clock, _KEYS)
         self._tasks: set[asyncio.Task[None]] = set()
         self._over = asyncio.Event()
@@ -145,6 +148,7 @@ class Worker:
         self._channel.send("tunnel", descriptors=[sock.detach()])
 
     def _count(self) -> None:
+        self._sinks.count()
         if counted := self._metrics.take():
             self._channel.send("counted", counted)
 
@@ -156,4 +160,5 @@ async def _run() -> None:
 if __name__ == "__main__":
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the main process hears them and says what is to be done
+    sink.install()
     uvloop.run(_run())

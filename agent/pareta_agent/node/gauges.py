@@ -58,8 +58,8 @@ class Gauges:
 
     def starts(self, summaries: Iterable[Summary]) -> None:
         for each in summaries:
-            for quantile, seconds in (("0.5", each.p50_s), ("0.95", each.p95_s)):
-                self._metrics.set("pareta_cold_start_quantile_seconds", seconds, each.cause, quantile)
+            for percentile, seconds in (("50", each.p50_s), ("95", each.p95_s)):
+                self._metrics.set("pareta_cold_start_recent_seconds", seconds, each.cause, percentile)
 
     def plans(self, reports: Mapping[str, PlanReport]) -> None:
         for endpoint, report in reports.items():

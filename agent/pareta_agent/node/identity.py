@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from ulid import ULID
 from pareta_agent import config
 from pareta_agent.errors import HostError
 
+_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -44,7 +46,10 @@ def prepare(home: Path) -> None:
 
 
 def identify(home: Path, named: str | None) -> Identity:
-    """The identity of the node under `home`; its id is `named`, or one made at the first start."""
+    """The identity of the node under `home`; its id is `named`, or one made at the first start.
+
+    Raises HostError where the id that was kept is damaged: a new one would be another node to the plane.
+    """
     boot_id = BOOT_ID.read_text().strip()
     if named:
         return Identity(named, boot_id)
@@ -56,4 +61,15 @@ def identify(home: Path, named: str | None) -> Identity:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
-    return Identity(path.read_text().strip(), boot_id)
+    return Identity(_kept(path), boot_id)
+
+
+def _kept(path: Path) -> str:
+    node = path.read_bytes().strip().decode("ascii", "replace")
+    if _ID.fullmatch(node) is None:
+        raise HostError(
+            "node_id_damaged",
+            f"{path} holds no node id",
+            "write the id there that the control plane knows this node by, or remove the file for a new one",
+        )
+    return node

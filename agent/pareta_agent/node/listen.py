@@ -103,3 +103,8 @@ def _refusal(host: str, port: int, error: OSError) -> HostError:
     return HostError(
         "port_refused", f"cannot listen on {host}:{port}: {error.strerror}", "name an address of this machine"
     )
+
+
+def base_url(scheme: str, host: str, sock: socket.socket) -> str:
+    """The address that callers give their SDK."""
+    return f"{scheme}://{url_host(host)}:{sock.getsockname()[1]}/v1"

@@ -23,17 +23,18 @@ from pareta_agent.errors import AgentError, EngineError
 from pareta_agent.node.admin import Admin
 from pareta_agent.node.elder import FILE, Elder
 from pareta_agent.node.identity import Identity
+from pareta_agent.node.idle_notice import IdleNotice
 from pareta_agent.node.line import Door
-from pareta_agent.node.listen import close, listen, url_host, widen
+from pareta_agent.node.listen import base_url, close, listen, widen
 from pareta_agent.node.loops import Loops
 from pareta_agent.node.ready import PlaneAddress, Ready
 from pareta_agent.node.rooms import Rooms
 from pareta_agent.node.signals import Signals
 from pareta_agent.node.spool_alarm import SpoolAlarm
 from pareta_agent.node.succession import Succession
-from pareta_agent.node.watch import Start, arrived, judge, not_ready
+from pareta_agent.node.watch import Start, arrived, judge, not_ready, state_of
 from pareta_agent.telemetry.events import Bus, Event
-from pareta_agent.telemetry.systemd import notify
+from pareta_agent.telemetry.systemd import Notifier
 
 FLUSH_S = 5.0
 WATCH_S = 1.0
@@ -58,10 +59,9 @@ class Node:
         self._offer = offer
         self._signals, self._on_ready, self._clock = signals, on_ready, clock or SystemClock()
         self._begun_s = time.monotonic()
-        self._notify_socket = config.environment().get("NOTIFY_SOCKET")
+        self._notify = Notifier(config.environment().get("NOTIFY_SOCKET"))
         self._given_up: AgentError | None = None
-        self._was_ready = False
-        self._elder = elder
+        self._was_ready, self._elder = False, elder
         self._helping: asyncio.Task[None] | None = None
         self._unopened: list[socket.socket] | None = None
         bus.listen(self._hear)
@@ -73,7 +73,7 @@ class Node:
         """
         socks = self._unopened = await self._sockets()
         scheme = "https" if self._settings.front.tls_cert_file else "http"
-        self._base_url = _base_url(scheme, self._settings.host, socks[0])
+        self._base_url = base_url(scheme, self._settings.host, socks[0])
         self._bus(Event("port_opened", fields={"base_url": self._base_url}))
         rooms = self._rooms = await Rooms.open(
             self._settings,
@@ -85,6 +85,7 @@ class Node:
             shared=self._elder is not None,
         )
         rooms.heart.reached_at(self._base_url)
+        rooms.report.sinks.add(self._notify)
         run_dir = config.run_dir(self._settings.home)
         self._admin = Admin(run_dir / "agent.sock", self._status, self._flush)
         self._door = Door(run_dir / FILE)
@@ -144,7 +145,7 @@ class Node:
 
     async def _live(self, rooms: Rooms) -> None:
         """Runs every loop until a signal, until one of them ends, or until another agent has everything."""
-        notify(self._notify_socket, "READY=1", "STATUS=starting engines")
+        self._notify("READY=1", "STATUS=starting engines")
         if self._elder is not None:
             self._helping = asyncio.create_task(self._elder.serve(rooms))
         self._reporting.start()
@@ -183,6 +184,7 @@ class Node:
     async def _watch(self, rooms: Rooms) -> None:
         """Follows the fleet: readiness, the Ready block, and a start of which nothing came."""
         revision, alarm = 0, SpoolAlarm(self._bus)
+        notice = IdleNotice(self._base_url, self._address.url, self._bus, self._notify)
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(WATCH_S):
@@ -195,6 +197,7 @@ class Node:
             start, alone = judge(wanted, view), self._elder_is_gone()
             if self._unopened is not None and (alone or arrived(view, rooms.fleet.kept)):
                 await self._open(rooms)
+            notice.look(start, rooms.controller.revision)
             if start is Start.LIVE and not self._was_ready:
                 await self._tell_ready(rooms)
             elif start is Start.FAILED and not self._was_ready and self._address.embedded:
@@ -220,7 +223,7 @@ class Node:
 
     async def _tell_ready(self, rooms: Rooms) -> None:
         self._was_ready = True
-        notify(self._notify_socket, "STATUS=live")
+        self._notify("STATUS=live")
         endpoints = tuple(rooms.fleet.view().endpoints.values())
         root = self._base_url.removesuffix("/v1")
         seconds = time.monotonic() - self._begun_s
@@ -228,7 +231,7 @@ class Node:
 
     async def _down(self, rooms: Rooms) -> None:
         """Each step has a deadline; a second signal ends their patience."""
-        notify(self._notify_socket, "STOPPING=1")
+        self._notify("STOPPING=1")
         hurry = asyncio.create_task(self._hurry(rooms))
         try:
             await rooms.drain(self._settings.drain_timeout_s, self._signals.hurry)
@@ -255,11 +258,11 @@ class Node:
             await rooms.fleet.close(1.0)
 
     def _alive(self) -> None:
-        notify(self._notify_socket, "WATCHDOG=1")
+        self._notify("WATCHDOG=1")
 
     def _main_is(self, pid: int) -> None:
-        notify(self._notify_socket, f"MAINPID={pid}")
-        self._notify_socket = None  # the other one's from now on
+        self._notify(f"MAINPID={pid}")
+        self._notify.leave()
 
     async def _hurry(self, rooms: Rooms) -> None:
         await self._signals.hurry.wait()
@@ -278,20 +281,17 @@ class Node:
         return await self._rooms.uplink.drained(FLUSH_S)
 
     def _status(self) -> dict[str, Any]:
-        state = "draining" if self._signals.stop.is_set() else "ready" if self._was_ready else "starting"
+        now, stopping = self._rooms.front.readiness(), self._signals.stop.is_set()
         return {
             "node": self._identity.node,
             "version": __version__,
-            "state": state,
+            "state": state_of(now, stopping=stopping, was_ready=self._was_ready),
+            "reasons": list(now.reasons),
             "base_url": self._base_url,
             "uptime_s": round(time.monotonic() - self._begun_s, 1),
             "pid": os.getpid(),
             **self._rooms.status(),
         }
-
-
-def _base_url(scheme: str, host: str, sock: socket.socket) -> str:
-    return f"{scheme}://{url_host(host)}:{sock.getsockname()[1]}/v1"
 
 
 async def _cancel(tasks: Sequence[asyncio.Future[Any]]) -> None:

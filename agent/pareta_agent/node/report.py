@@ -25,7 +25,9 @@ from pareta_agent.node.places import Places
 from pareta_agent.node.prefetch import Prefetcher
 from pareta_agent.node.sleep_policy import SleepPolicy
 from pareta_agent.node.summary import summary
+from pareta_agent.telemetry import sink
 from pareta_agent.telemetry.metrics import Metrics
+from pareta_agent.telemetry.sink_counts import SinkCounts
 
 
 class Report:
@@ -51,7 +53,9 @@ class Report:
         self.heard, self.xid = self._gauges.heard, self._gauges.xid
         self._last_start_s: dict[str, float] = {}
         self.fleet: Fleet | None = None
+        self.sinks = SinkCounts(metrics, sink.installed())
         metrics.before_render(self._show)
+        metrics.before_render(self.sinks.count)
 
     def cold_started(self, report: ColdStart) -> None:
         """One event, one count and one line of status a start."""

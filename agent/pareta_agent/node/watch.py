@@ -7,22 +7,26 @@ from enum import Enum
 
 from pareta_agent.control.reconcile import Wanted
 from pareta_agent.engine.view import FleetView
+from pareta_agent.front.readiness import Readiness
 
 
 class Start(Enum):
+    IDLE = "idle"
     UNDER_WAY = "under way"
     LIVE = "live"
     FAILED = "failed"
 
 
 def judge(wanted: Iterable[Wanted], view: FleetView) -> Start:
-    """LIVE once no wanted endpoint is on its way and one is live, or sleeps until it is called.
+    """IDLE while nothing is wanted; FAILED once all that run were given up.
 
-    FAILED once all that run were given up.
+    LIVE once no wanted endpoint is on its way and one is live, or sleeps until it is called.
     """
     running = [entry.id for entry in wanted if entry.state == "running"]
     states = [view.endpoints[name].status if name in view.endpoints else "deploying" for name in running]
-    if not states or "deploying" in states:
+    if not states:
+        return Start.IDLE
+    if "deploying" in states:
         return Start.UNDER_WAY
     return Start.LIVE if {"live", "cold"} & set(states) else Start.FAILED
 
@@ -31,6 +35,15 @@ def arrived(view: FleetView, kept: Collection[str]) -> bool:
     """Every replica that is kept from an earlier agent is live, and what else is wanted here is known."""
     live = {replica.name for endpoint in view.endpoints.values() for replica in endpoint.replicas}
     return view.complete and live >= set(kept)
+
+
+def state_of(readiness: Readiness, *, stopping: bool, was_ready: bool) -> str:
+    """One word for `pareta-agent status`, in agreement with `/readyz`."""
+    if stopping:
+        return "draining"
+    if readiness.status == "not ready":
+        return "not ready" if was_ready else "starting"
+    return "ready" if readiness.status == "ok" else "degraded"
 
 
 def not_ready(wanted: Iterable[Wanted], view: FleetView, *, lease: bool, metering: bool) -> list[str]:

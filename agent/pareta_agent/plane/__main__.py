@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from pareta_agent import config
+from pareta_agent.errors import AgentError, HostError
 from pareta_agent.plane.seed import DATABASE_ENV, Seed
 from pareta_agent.plane.serve import serve
 
@@ -25,7 +26,11 @@ def main() -> None:
     parser.add_argument("--log", type=Path, default=None, help="where it writes once it listens")
     options = parser.parse_args()
     database = config.environment().get(DATABASE_ENV)
-    sys.exit(serve(options.home, options.seed, database, options.host, options.port, options.log))
+    try:
+        sys.exit(serve(options.home, options.seed, database, options.host, options.port, options.log))
+    except (AgentError, OSError) as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(error.exit_code if isinstance(error, AgentError) else HostError.exit_code)
 
 
 if __name__ == "__main__":

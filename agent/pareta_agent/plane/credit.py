@@ -9,7 +9,8 @@ from sqlalchemy import Connection, case, func, select, update
 
 from pareta_agent.clock import Clock
 from pareta_agent.control.wire import CreditLease
-from pareta_agent.plane.schema import Database, grants, leases, orgs
+from pareta_agent.plane.database import Database
+from pareta_agent.plane.schema import grants, leases, orgs
 
 LEASE_TTL_S = 120.0
 

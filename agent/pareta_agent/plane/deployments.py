@@ -13,7 +13,8 @@ from sqlalchemy import Connection, Select, func, select, update
 
 from pareta_agent.clock import Clock
 from pareta_agent.control.wire import WirePrice
-from pareta_agent.plane.schema import Database, deployments, endpoints, rests
+from pareta_agent.plane.database import Database
+from pareta_agent.plane.schema import deployments, endpoints, rests
 from pareta_agent.plane.state import bump, rest, revision_of
 
 Purpose = Literal["serve", "eval"]

@@ -18,8 +18,8 @@ from pareta_agent.clock import Clock
 from pareta_agent.meter.event import FINISHED, NO_HASH, QUARANTINED, Entry, parse_wire
 from pareta_agent.meter.outcome import debited
 from pareta_agent.meter.record import Outcome, PartialPolicy
+from pareta_agent.plane.database import Database
 from pareta_agent.plane.schema import (
-    Database,
     chains,
     endpoints,
     events,

@@ -9,7 +9,8 @@ from pydantic import BaseModel, ValidationError
 from sqlalchemy import BigInteger, ColumnElement, Select, and_, case, cast, func, select
 
 from pareta_agent.meter.event import COLDSTART
-from pareta_agent.plane.schema import Database, events, ledger, standings, timings
+from pareta_agent.plane.database import Database
+from pareta_agent.plane.schema import events, ledger, standings, timings
 from pareta_agent.plane.standing import LOST
 from pareta_agent.plane.timeline import Change
 from pareta_agent.plane.window import Window

@@ -11,7 +11,8 @@ from sqlalchemy import ColumnElement, Connection, func, select, update
 from pareta_agent.clock import Clock
 from pareta_agent.control.wire import Heartbeat, HeartbeatAnswer, Observed, Register, Registered
 from pareta_agent.plane import credit, standing
-from pareta_agent.plane.schema import Database, chains, gaps, nodes
+from pareta_agent.plane.database import Database
+from pareta_agent.plane.schema import chains, gaps, nodes
 from pareta_agent.plane.state import revision_of, sha256_hex, withdrawn_since
 
 

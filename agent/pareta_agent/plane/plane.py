@@ -11,12 +11,12 @@ from pathlib import Path
 
 from pareta_agent.clock import Clock, SystemClock
 from pareta_agent.plane.credit import Credit
+from pareta_agent.plane.database import Database
 from pareta_agent.plane.deployments import Deployments
 from pareta_agent.plane.ledger import Ledger
 from pareta_agent.plane.measures import Measures
 from pareta_agent.plane.nodes import Nodes
 from pareta_agent.plane.questions import Questions
-from pareta_agent.plane.schema import Database
 from pareta_agent.plane.seed import database_url, plane_home
 from pareta_agent.plane.state import State
 

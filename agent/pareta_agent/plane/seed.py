@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from pareta_registry.catalog import Alias
 DATABASE = "plane.db"
 DATABASE_ENV = "PARETA_PLANE_DATABASE"
 TOKEN = "node.token"
+_TOKEN = re.compile(rb"pareta_nt_[\w-]+")
 FIRST_KEY = "/first-key"  # asked by the node that the seed names, over loopback
 
 
@@ -67,10 +69,10 @@ def database_url(home: Path) -> str:
 
 
 def node_token(home: Path) -> str:
-    """The embedded node's token: made once, readable by its owner only."""
+    """The embedded node's token: made once, and again where the file is damaged; readable by its owner only."""
     path = plane_home(home) / TOKEN
-    if path.exists():
-        return path.read_text().strip()
+    if path.exists() and _TOKEN.fullmatch(kept := path.read_bytes().strip()):
+        return kept.decode()
     token = f"pareta_nt_{secrets.token_urlsafe(32)}"
     partial = path.with_suffix(".partial")
     partial.unlink(missing_ok=True)

@@ -23,8 +23,8 @@ from pareta_agent.control.wire import (
 )
 from pareta_agent.errors import ConfigError
 from pareta_agent.meter.record import PartialPolicy
+from pareta_agent.plane.database import Database
 from pareta_agent.plane.schema import (
-    Database,
     deployments,
     endpoints,
     keys,

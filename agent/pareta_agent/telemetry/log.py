@@ -13,8 +13,10 @@ _LEVELS: Final = ("debug", "info", "warning", "error", "critical")
 _OWN: Final = ("event", "level", "timestamp")
 
 
-def listener(level: str, stream: TextIO = sys.stderr) -> Emit:
-    """A bus listener that logs each event from `level` upward to `stream`; progress is left out."""
+def listener(level: str, stream: TextIO | None = None) -> Emit:
+    """A bus listener that logs each event from `level` upward to `stream`, by default standard error; progress is
+    left out."""
+    out = stream or sys.stderr
     least = _LEVELS.index(level.lower())
 
     def write(event: Phase | Event) -> None:
@@ -25,8 +27,8 @@ def listener(level: str, stream: TextIO = sys.stderr) -> Emit:
         else:
             return
         if _LEVELS.index(level) >= least:
-            stream.write(_line(level, name, fields))
-            stream.flush()
+            out.write(_line(level, name, fields))
+            out.flush()
 
     return write
 

@@ -84,6 +84,19 @@ TABLE: Final[tuple[Series, ...]] = (
         "pareta_tls_expires_timestamp_seconds", "gauge", "When the port's certificate expires; 0 without one."
     ),
     Series("pareta_front_bad_http_total", "counter", "Connections refused for broken HTTP.", ("reason",)),
+    Series(
+        "pareta_sink_errors_total",
+        "counter",
+        "Writes to a sink that failed; each is tried again: stdout, stderr, those of workers (worker_…), systemd.",
+        ("sink",),
+    ),
+    Series(
+        "pareta_sink_dropped_lines_total",
+        "counter",
+        "Lines that were dropped, the oldest first, because 1 MiB waited for the sink.",
+        ("sink",),
+    ),
+    Series("pareta_sink_waiting_bytes", "gauge", "Text that waits until the sink takes it.", ("sink",)),
     Series("pareta_scrape_errors_total", "counter", "Engines that did not answer a scrape.", ("endpoint",)),
     Series("pareta_endpoint_state", "gauge", "1 for the state an endpoint is in.", ("endpoint", "state")),
     Series("pareta_endpoint_replicas", "gauge", "Replicas that take requests.", ("endpoint",)),
@@ -99,10 +112,10 @@ TABLE: Final[tuple[Series, ...]] = (
     ),
     Series("pareta_cold_start_seconds", "gauge", "The latest start of an endpoint, whole.", ("endpoint",)),
     Series(
-        "pareta_cold_start_quantile_seconds",
+        "pareta_cold_start_recent_seconds",
         "gauge",
-        "What the last starts took, by cause: quantile 0.5 and 0.95.",
-        ("cause", "quantile"),
+        "What the last starts took, by cause: percentile 50 and 95.",
+        ("cause", "percentile"),
     ),
     Series("pareta_engine_exits_total", "counter", "Engines that ended, by reason.", ("endpoint", "reason")),
     Series("pareta_spool_last_sequence", "gauge", "Newest sequence number in the spool."),

@@ -1,14 +1,37 @@
-"""The two words that systemd wants to hear from a Type=notify service; silence anywhere else."""
+"""Service notifier: sends `READY=1`, `WATCHDOG=1` and `STATUS=…` to systemd; nothing where no socket is named."""
 
 from __future__ import annotations
 
 import socket
 
 
-def notify(address: str | None, *lines: str) -> None:
-    """Send `lines` (`READY=1`, `WATCHDOG=1`, `STATUS=…`) to the socket that systemd named in NOTIFY_SOCKET."""
-    if not address:
-        return
-    target = "\0" + address[1:] if address.startswith("@") else address
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
-        sock.sendto("\n".join(lines).encode(), target)
+class Notifier:
+    """Never waits and never raises: a line that cannot be sent goes with the next one, and `failures` counts."""
+
+    def __init__(self, address: str | None) -> None:
+        """`address` is NOTIFY_SOCKET; `@` names a socket without a file."""
+        self._address = "\0" + address[1:] if address and address.startswith("@") else address
+        self._unsent: dict[str, str] = {}
+        self.name, self.failures, self.dropped_lines = "systemd", 0, 0
+
+    @property
+    def waiting_bytes(self) -> int:
+        return sum(len(line) for line in self._unsent.values())
+
+    def __call__(self, *lines: str) -> None:
+        if not self._address:
+            return
+        self._unsent |= {line.partition("=")[0]: line for line in lines}
+        try:
+            with socket.socket(
+                socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+            ) as sock:
+                sock.sendto("\n".join(self._unsent.values()).encode(), self._address)
+        except OSError:
+            self.failures += 1
+            return
+        self._unsent.clear()
+
+    def leave(self) -> None:
+        """Another process speaks for the service from now on."""
+        self._address = None

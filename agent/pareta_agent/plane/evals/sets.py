@@ -10,9 +10,9 @@ from sqlalchemy import Connection, Row, delete, select, update
 from ulid import ULID
 
 from pareta_agent.clock import Clock
+from pareta_agent.plane.database import Database
 from pareta_agent.plane.evals import tables
 from pareta_agent.plane.evals.rows import Blob
-from pareta_agent.plane.schema import Database
 from pareta_agent.plane.state import sha256_hex
 
 UPLOAD_TTL_S: Final = 900.0

@@ -4,7 +4,8 @@ import pytest
 
 from pareta_agent.control.reconcile import Wanted
 from pareta_agent.engine.view import EndpointView, FleetView
-from pareta_agent.node.watch import Start, judge, not_ready
+from pareta_agent.front.readiness import Readiness
+from pareta_agent.node.watch import Start, judge, not_ready, state_of
 
 
 def wanted(*names, state="running"):
@@ -35,8 +36,25 @@ def test_a_start_is_over_when_nothing_is_on_its_way(states, expected):
 
 def test_a_node_of_which_nothing_is_wanted_never_ends_its_start():
     """It waits for its plane to want something."""
-    assert judge([], view()) == Start.UNDER_WAY
-    assert judge(wanted("a", state="stopped"), view(a="stopped")) == Start.UNDER_WAY
+    assert judge([], view()) == Start.IDLE
+    assert judge(wanted("a", state="stopped"), view(a="stopped")) == Start.IDLE
+
+
+@pytest.mark.parametrize(
+    ("readiness", "stopping", "was_ready", "expected"),
+    [
+        (Readiness("ok"), False, False, "ready"),
+        (Readiness("ok"), False, True, "ready"),
+        (Readiness("degraded", ["a front worker"]), False, True, "degraded"),
+        (Readiness("not ready", ["starting"]), False, False, "starting"),
+        (Readiness("not ready", ["no lease"]), False, True, "not ready"),
+        (Readiness("ok"), True, True, "draining"),
+        (Readiness("not ready", ["draining"]), True, True, "draining"),
+    ],
+)
+def test_the_word_of_status_agrees_with_readyz(readiness, stopping, was_ready, expected):
+    """`ready` and `degraded` where it answers 200, another word where it answers 503."""
+    assert state_of(readiness, stopping=stopping, was_ready=was_ready) == expected
 
 
 def test_a_node_is_ready_with_a_lease_a_meter_and_a_live_endpoint():

@@ -9,7 +9,8 @@ import pytest
 from sqlalchemy import select
 
 from pareta_agent.errors import ConfigError, PlaneError
-from pareta_agent.plane.schema import Database, orgs
+from pareta_agent.plane.database import Database
+from pareta_agent.plane.schema import orgs
 
 
 @pytest.mark.parametrize("url", ["plane", "nosuch://host/plane"])

@@ -8,8 +8,8 @@ import pytest
 
 from pareta_agent.clock import SystemClock
 from pareta_agent.control.wire import DesiredEndpoint
+from pareta_agent.plane.database import Database
 from pareta_agent.plane.deployments import Deployed, Deployments, Order
-from pareta_agent.plane.schema import Database
 from pareta_agent.plane.seed import DEFAULT_PRICE
 from pareta_agent.plane.state import State
 

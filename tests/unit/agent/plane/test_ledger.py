@@ -14,9 +14,10 @@ from pareta_agent.control.wire import DesiredEndpoint, Register, WirePrice
 from pareta_agent.errors import ConfigError
 from pareta_agent.meter.event import NO_HASH, Entry, Item, canonical, chain, finished, item
 from pareta_agent.meter.record import Admission, Outcome, Tokens, UsageRecord
+from pareta_agent.plane.database import Database
 from pareta_agent.plane.ledger import Refused, Taken
 from pareta_agent.plane.plane import Plane
-from pareta_agent.plane.schema import Database, ledger
+from pareta_agent.plane.schema import ledger
 from pareta_agent.plane.state import sha256_hex
 
 SOURCE = "//pareta/node/n/spool/s"

@@ -18,10 +18,10 @@ from pareta_agent.control.wire import (
 )
 from pareta_agent.meter.event import COLDSTART, NO_HASH, Entry, Item, canonical, chain, finished, item
 from pareta_agent.meter.record import Admission, Outcome, Tokens, UsageRecord
+from pareta_agent.plane.database import Database
 from pareta_agent.plane.ledger import Taken
 from pareta_agent.plane.measures import Sample, Subject
 from pareta_agent.plane.plane import Plane
-from pareta_agent.plane.schema import Database
 from pareta_agent.plane.timeline import Change
 from pareta_agent.plane.window import Window
 

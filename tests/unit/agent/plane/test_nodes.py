@@ -16,8 +16,9 @@ from pareta_agent.control.wire import (
     SpoolReport,
 )
 from pareta_agent.plane.credit import LEASE_TTL_S, Credit
+from pareta_agent.plane.database import Database
 from pareta_agent.plane.nodes import Nodes
-from pareta_agent.plane.schema import Database, chains
+from pareta_agent.plane.schema import chains
 from pareta_agent.plane.state import State, sha256_hex
 
 

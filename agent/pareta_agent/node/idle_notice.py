@@ -1,0 +1,21 @@
+"""Idle notice: tells once that nothing is wanted of this node yet, where it listens, and its plane."""
+
+from __future__ import annotations
+
+from pareta_agent.node.watch import Start
+from pareta_agent.telemetry.events import Emit, Event
+from pareta_agent.telemetry.systemd import Notifier
+
+
+class IdleNotice:
+    def __init__(self, base_url: str, plane: str, emit: Emit, notify: Notifier) -> None:
+        self._fields = {"base_url": base_url, "plane": plane}
+        self._emit, self._notify, self._told = emit, notify, False
+
+    def look(self, start: Start, revision: int) -> None:
+        """`revision` 0: what is wanted is not known yet."""
+        if start is not Start.IDLE or not revision or self._told:
+            return
+        self._told = True
+        self._notify("STATUS=waiting for endpoints")
+        self._emit(Event("waiting_for_endpoints", fields=self._fields))
