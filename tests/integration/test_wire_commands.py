@@ -11,48 +11,17 @@ from pathlib import Path
 import apsw
 import pytest
 from harness import environment
+from used_home import use
 
-from pareta_agent.clock import SystemClock
-from pareta_agent.meter.record import Admission, Outcome, Tokens, UsageRecord
-from pareta_agent.meter.settings import SpoolSettings, spool_path
-from pareta_agent.meter.spool import Spool
-from pareta_agent.plane.plane import open_plane
-from pareta_agent.plane.seed import Seed, SeedEndpoint
-from pareta_agent.plane.serve import sow
+from pareta_agent.meter.settings import spool_path
 
 pytestmark = pytest.mark.slow
-
-SEED = Seed(node="n", endpoints=(SeedEndpoint(id="ep_a", task="t", alias="a"),))
-
-
-async def _use(home: Path) -> None:
-    """Three requests: one ledgered, one only in the spool, one that its agent's death left open."""
-    plane, database = open_plane(home)
-    sow(plane, home, SEED)
-    spool = Spool.open(
-        spool_path(home), SpoolSettings("n", reserve_bytes=4096, disk_reserve_bytes=0), SystemClock()
-    )
-    await spool.begin_epoch(1)
-    await spool.finish(_record("req_1"))
-    entries = await spool.unacked(10)
-    plane.ledger.take("n", [json.loads(entry.wire()) for entry in entries])
-    await spool.ack(1, entries[-1].sequence, entries[-1].hash)
-    await spool.finish(_record("req_2"))
-    spool.admit(_record("req_3").admission)
-    await spool.flush(5)
-    spool.close()
-    database.close()
-
-
-def _record(request_id: str) -> UsageRecord:
-    admission = Admission(request_id, SEED.org, "key", "ep_a", "t", "a", "/v1/chat/completions", True, 1.7e9)
-    return UsageRecord(admission, Outcome.COMPLETED, "engine_final", Tokens(1000, 0, 500), ("stop",))
 
 
 @pytest.fixture(scope="module")
 def used(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("used") / "home"
-    asyncio.run(_use(home))
+    asyncio.run(use(home))
     return home
 
 
@@ -135,7 +104,7 @@ def test_the_spool_can_be_read_beside_its_agent(used: Path) -> None:
 
 def test_verify_finds_a_flipped_bit(tmp_path: Path) -> None:
     """Exit 1, and the record by name."""
-    asyncio.run(_use(tmp_path))
+    asyncio.run(use(tmp_path))
     connection = apsw.Connection(str(spool_path(tmp_path)))
     flipped = """replace(CAST(body AS TEXT), '"output":500', '"output":900')"""
     connection.execute(f"UPDATE events SET body = CAST({flipped} AS BLOB) WHERE key & 7 = 2")

@@ -12,9 +12,9 @@ class IdleNotice:
         self._fields = {"base_url": base_url, "plane": plane}
         self._emit, self._notify, self._told = emit, notify, False
 
-    def look(self, start: Start, revision: int) -> None:
-        """`revision` 0: what is wanted is not known yet."""
-        if start is not Start.IDLE or not revision or self._told:
+    def look(self, start: Start, *, known: bool) -> None:
+        """`known`: whether the plane's wishes are known."""
+        if start is not Start.IDLE or not known or self._told:
             return
         self._told = True
         self._notify("STATUS=waiting for endpoints")

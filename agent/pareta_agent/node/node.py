@@ -197,7 +197,7 @@ class Node:
             start, alone = judge(wanted, view), self._elder_is_gone()
             if self._unopened is not None and (alone or arrived(view, rooms.fleet.kept)):
                 await self._open(rooms)
-            notice.look(start, rooms.controller.revision)
+            notice.look(start, known=rooms.report.up_to_date())
             if start is Start.LIVE and not self._was_ready:
                 await self._tell_ready(rooms)
             elif start is Start.FAILED and not self._was_ready and self._address.embedded:
@@ -290,7 +290,7 @@ class Node:
             "base_url": self._base_url,
             "uptime_s": round(time.monotonic() - self._begun_s, 1),
             "pid": os.getpid(),
-            **self._rooms.status(),
+            **self._rooms.report.status(),
         }
 
 

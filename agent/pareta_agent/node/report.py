@@ -84,6 +84,11 @@ class Report:
             inventory=self._inventory,
         )
 
+    def up_to_date(self) -> bool:
+        """Whether all that the plane wants of this node was carried out, be it nothing."""
+        beat = self.heart.view
+        return beat.epoch > 0 and beat.desired_revision == self.controller.revision
+
     def plans(self) -> dict[str, dict[str, Any]]:
         """A summary of each engine's plan: layout and limits, no weights id."""
         return {e: {"summary": summary(p), **asdict(p)} for e, p in self.places.plans().items()}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from pathlib import Path
-from typing import Any
 
 import orjson
 
@@ -244,9 +243,6 @@ class Rooms:
         await self.waker.close()
         await self.client.close()
         await asyncio.to_thread(self.spool.close)
-
-    def status(self) -> dict[str, Any]:
-        return self.report.status()
 
     # what one room says and another hears
 
