@@ -73,11 +73,7 @@ def command(
     title = f"{resolution.task.id}/{resolution.alias.id}"
     changes = _changes(settings, resolution, report) if diff else None
     if as_json:
-        document = _document(report, resolution, changes, private)
-        if request.adapters is not None:
-            rank = resolution.adapter.rank if resolution.adapter else None
-            document["sharing"] = {"adapter_rank": rank, **asdict(request.adapters)}
-        typer.echo(json.dumps(document, indent=2))
+        typer.echo(json.dumps(_document(report, resolution, request, changes, private), indent=2))
     else:
         model = f"model {resolution.model.id}" if private else None
         for part in (render(report, title, changes), _sharing(resolution, request), model):
@@ -155,7 +151,11 @@ def _sharing(resolution: Resolution, request: PlanRequest) -> str | None:
 
 
 def _document(
-    report: PlanReport, resolution: Resolution, changes: dict[str, list[Change]] | None, private: bool
+    report: PlanReport,
+    resolution: Resolution,
+    request: PlanRequest,
+    changes: dict[str, list[Change]] | None,
+    private: bool,
 ) -> dict[str, Any]:
     document: dict[str, Any] = {
         "task": resolution.task.id,
@@ -165,6 +165,9 @@ def _document(
     }
     if changes is not None:
         document["diff"] = {endpoint: [asdict(one) for one in found] for endpoint, found in changes.items()}
+    if request.adapters is not None:
+        rank = resolution.adapter.rank if resolution.adapter else None
+        document["sharing"] = {"adapter_rank": rank, **asdict(request.adapters)}
     if private:
         artifacts = {variant.name: variant.artifact for variant in resolution.model.variants}
         document["private"] = {"model": resolution.model.id, "artifacts": artifacts}
