@@ -14,14 +14,23 @@ _IN_PLACE: Final = ("allOf", "anyOf", "oneOf")
 
 
 def constraint_of(fields: Mapping[str, Any]) -> str | None:
-    """The field that constrains the answer; tools last, for their schemas constrain only calls."""
+    """The field that constrains the answer; tools do where they must be called, or are strict."""
     if fields.get("structured_outputs") is not None:
         return "structured_outputs"
     for field, inner in (("response_format", "type"), ("text", "format"), ("output_config", "format")):
         held = fields.get(field)
         if isinstance(held, dict) and held.get(inner) not in (None, "text"):
             return field
-    return "tools" if fields.get("tools") else None
+    return "tools" if _forces_a_call(fields) else None
+
+
+def _forces_a_call(fields: Mapping[str, Any]) -> bool:
+    choice, tools = fields.get("tool_choice"), fields.get("tools")
+    if not isinstance(tools, list):
+        return False
+    kind = choice.get("type") if isinstance(choice, dict) else choice
+    strict = (_at(tool, *place) for tool in tools for place in (("strict",), ("function", "strict")))
+    return kind not in (None, "auto", "none") or any(held is True for held in strict)
 
 
 def looping(fields: Mapping[str, Any]) -> str | None:

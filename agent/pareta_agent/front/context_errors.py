@@ -31,31 +31,33 @@ def overflow(message: str, route: Route) -> Problem | None:
     limit, prompt = int(found["limit"]), found.groupdict().get("prompt")
     if prompt is None and (counted := _PROMPT.search(message)):
         prompt = counted.group(1)
-    said = _anthropic(limit, prompt) if route is MESSAGES else _openai(limit, prompt, message, route)
-    return Problem("context_length_exceeded", said, route.prompt)
+    # Of a pair the document is what may be long.
+    field = route.documents if route.documents and route.texts > 1 else route.prompt
+    said = _anthropic(limit, prompt) if route is MESSAGES else _openai(limit, prompt, message, field)
+    return Problem("context_length_exceeded", said, field)
 
 
-def _openai(limit: int, prompt: str | None, message: str, route: Route) -> str:
+def _openai(limit: int, prompt: str | None, message: str, field: str) -> str:
     """Both sentences that OpenAI has for it: some clients look for the second."""
     return (
-        f"This model's maximum context length is {limit} tokens. However, {_sent(limit, prompt, message, route)}. "
-        f"Please reduce the length of the {route.prompt}. Input tokens exceed the configured limit of {limit} tokens."
+        f"This model's maximum context length is {limit} tokens. However, {_sent(limit, prompt, message, field)}. "
+        f"Please reduce the length of the {field}. Input tokens exceed the configured limit of {limit} tokens."
     )
 
 
-def _sent(limit: int, prompt: str | None, message: str, route: Route) -> str:
+def _sent(limit: int, prompt: str | None, message: str, field: str) -> str:
     wanted, characters = _WANTED.search(message), _CHARACTERS.search(message)
     if prompt and wanted:
         both = int(prompt) + int(wanted.group(1))
-        return f"you requested {both} tokens ({prompt} in the {route.prompt}, {wanted.group(1)} in the completion)"
+        return f"you requested {both} tokens ({prompt} in the {field}, {wanted.group(1)} in the completion)"
     if prompt:
-        return f"your {route.prompt} resulted in {prompt} tokens"
+        return f"your {field} resulted in {prompt} tokens"
     many = (
         f"{characters.group(1)} characters, more than {limit} tokens"
         if characters
         else f"more than {limit} tokens"
     )
-    return f"your {route.prompt} resulted in {many}"
+    return f"your {field} resulted in {many}"
 
 
 def _anthropic(limit: int, prompt: str | None) -> str:

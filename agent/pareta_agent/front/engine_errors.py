@@ -21,7 +21,7 @@ from pareta_agent.front.routes import Route
 _NAMED: Final = re.compile(r"\(parameter=(\w+)")
 # A validation error names its place as a tuple or with dots, by version.
 _LOCATED: Final = re.compile(r"'loc': (?:\('body', '|'body\.)(\w+)")
-_LEADING: Final = re.compile(r"`?(\w+)`? (?:must|cannot|contains|entries|is)\b")
+_LEADING: Final = re.compile(r"\A`?(\w+)`? (?:value )?(?:must|cannot|contains|entries|is)\b")
 # A model of an answer, not of a request, that could not be made of what was generated.
 _UNFORMED: Final = re.compile(r"\d+ validation errors? for (?!\w*(?:Request|Param|Tool|Validator))\w+\n")
 _EARLY: Final = ("context_length_exceeded", "invalid_value")
@@ -76,8 +76,7 @@ def _by_field(param: str, message: str, route: Route, fields: Mapping[str, Any])
 def _field_of(param: str, message: str, route: Route, fields: Mapping[str, Any]) -> str | None:
     """The caller's field that the engine complains of, if it is one that may reach the engine."""
     named = [part for part in re.split(r"[.\[]", param, maxsplit=2) if part != "body"][:1]
-    named += [found.group(1) for place in (_NAMED, _LOCATED) if (found := place.search(message))]
-    named += [found.group(1) for found in [_LEADING.match(message)] if found]
+    named += [*_NAMED.findall(message), *_LOCATED.findall(message), *_LEADING.findall(message)]
     # A route that the engine serves by another one is told its own name for the limit.
     limit = next((name for name in named if name in _LIMITS), None)
     if limit is not None:

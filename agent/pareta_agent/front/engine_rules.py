@@ -12,8 +12,9 @@ from pareta_agent.front.allowed import not_allowed
 from pareta_agent.front.envelope import Problem
 from pareta_agent.front.routes import Route
 
-# Stand for the route's own names: of its prompt, of its limit of output tokens, of the field that the message names.
-_PROMPT, _LIMIT, _NAMED = "{prompt}", "{limit}", "{field}"
+# Stand for the route's own names: of its prompt, its documents, its limit of output tokens; and for the field that the
+# message names.
+_PROMPT, _DOCUMENTS, _LIMIT, _NAMED = "{prompt}", "{documents}", "{limit}", "{field}"
 _CONTEXT: Final = "an integer from 1 to {most}, the endpoint's context"
 _TEXTS: Final = (
     "text",
@@ -64,8 +65,22 @@ RULES: Final = (
         media=True,
     ),
     _rule(r"unsupported chat content part|for ValidatorIterator|'loc': 'body\.0\.", _PROMPT, media=True),
+    _rule(r"unsupported language", "language"),
     _rule(
-        r"(?:load|open|decode|identify|read) (?:the )?(?:image|audio|video)|base64|corrupted",
+        r"exceeds maximum allowed duration of (?P<most>[\d.]+)s",
+        _PROMPT,
+        allowed="made of recordings of at most {most} seconds each",
+        media=True,
+    ),
+    _rule(r"maximum file size exceeded", _PROMPT, allowed="a recording of at most 25 MB", media=True),
+    _rule(
+        r"image dimensions .* exceed the maximum of (?P<most>\d+) pixels",
+        _PROMPT,
+        allowed="made of images of at most {most} pixels each",
+        media=True,
+    ),
+    _rule(
+        r"(?:load|open|decode|identify|read) (?:the )?(?:image|audio|video)|base64|corrupted|(?:unsupported|no) audio",
         _PROMPT,
         allowed="made of media that can be decoded",
         media=True,
@@ -110,11 +125,22 @@ RULES: Final = (
         "chat_template_kwargs",
         allowed="free of 'chat_template', for the endpoint's own applies",
     ),
+    _rule(r"prompt cannot be empty|pass at least one prompt", "truncate_prompt_tokens", _PROMPT),
+    _rule(r"at least one text", _DOCUMENTS),
     _rule(
-        r"prompt cannot be empty|pass at least one prompt",
-        "truncate_prompt_tokens",
-        _PROMPT,
-        allowed="at least 1 where it is sent, with a prompt that is not empty",
+        r"input lengths must be",
+        _DOCUMENTS,
+        allowed="as many texts as its pair has, or any number for one text",
+    ),
+    _rule(
+        r"MultiModalParam is not supported",
+        _DOCUMENTS,
+        allowed="text, for this endpoint's model reads nothing else",
+    ),
+    _rule(
+        r"Matryoshka",
+        "dimensions",
+        allowed="left out, for this endpoint's model gives one number of dimensions",
     ),
     _rule(r"too many bad words", "bad_words"),
 )
@@ -135,7 +161,11 @@ def limit_of(route: Route, fields: Mapping[str, Any], named: str) -> str:
 
 
 def _refusal(rule: Rule, told: dict[str, str], route: Route, fields: Mapping[str, Any]) -> Problem | None:
-    names = {_PROMPT: route.prompt, _NAMED: told.get("field", "")}
+    names = {
+        _PROMPT: route.prompt,
+        _DOCUMENTS: route.documents or route.prompt,
+        _NAMED: told.get("field", ""),
+    }
     names[_LIMIT] = limit_of(route, fields, told.get("limit", ""))
     named = [names.get(name, name) for name in rule.fields]
     field = next((name for name in named if fields.get(name) is not None), named[-1])

@@ -82,5 +82,8 @@ MESSAGES_UNSERVED: Final = {
     "stop": "Use 'stop_sequences'.",
 }
 READING_UNSERVED: Final = {
-    name: _ENGINES[name] for name in ("chat_template", "mm_processor_kwargs", "prompt_embeds")
+    "chat_template": _ENGINES["chat_template"],
+    "mm_processor_kwargs": _MEDIA,
+    "normalize": "Use 'use_activation'.",
+    "prompt_embeds": _ENGINES["prompt_embeds"],
 }

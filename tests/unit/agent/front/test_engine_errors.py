@@ -8,7 +8,15 @@ import pytest
 
 from pareta_agent.front.body import Ask, read
 from pareta_agent.front.engine_errors import precedes_work, problem_in, problem_of
-from pareta_agent.front.routes import CHAT, COMPLETIONS, EMBEDDINGS, INFERENCE, MESSAGES, RESPONSES
+from pareta_agent.front.routes import (
+    CHAT,
+    COMPLETIONS,
+    EMBEDDINGS,
+    INFERENCE,
+    MESSAGES,
+    RESPONSES,
+    TRANSCRIPTIONS,
+)
 
 RECORDED = Path(__file__).parents[3] / "data" / "engine" / "refusals-0.32.0.jsonl"
 ROWS = [json.loads(line) for line in RECORDED.read_text().splitlines()]
@@ -248,6 +256,27 @@ def test_more_images_than_allowed_are_counted():
     assert (
         problem.text == "'messages' must be a prompt with at most 2 of the kind image; you sent 3 image_url."
     )
+
+
+@pytest.mark.parametrize(
+    ("message", "field", "allowed"),
+    [
+        ("Unsupported language: 'xx'.  Must be one of ['en', 'de'].", "language", "ISO-639-1"),
+        ("Invalid or unsupported audio file.", "file", "can be decoded"),
+        ("Maximum file size exceeded (parameter=audio_filesize_mb, value=30.1)", "file", "25 MB"),
+        (
+            "Audio exceeds maximum allowed duration of 600s (decoded 9 samples at 1Hz). Set VLLM_X",
+            "file",
+            "600 seconds",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_recording_is_told(message, field, allowed):
+    """The form's own fields, and the engine's limits."""
+    problem = problem_of(400, body(message), TRANSCRIPTIONS, {"file": object(), "language": "xx"})
+    assert (problem.code, problem.param) == ("invalid_value", field)
+    assert allowed in problem.text
+    assert "VLLM" not in problem.text
 
 
 CONSTRAINED = {"response_format": {"type": "json_schema", "json_schema": {"name": "s", "schema": {}}}}
