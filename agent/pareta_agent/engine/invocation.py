@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -40,6 +41,8 @@ def invocation(
         threads=threads or 1,
     )
     env = command.environment(spec.plan, told, settings.version, launch.environment())
+    if settings.python is not None:  # what compiles looks for the interpreter's own ninja there
+        env["PATH"] = os.pathsep.join((str(settings.python.parent), env.get("PATH", os.defpath)))
     return _program(settings), command.arguments(spec.plan, told, settings.version), env
 
 
