@@ -13,7 +13,6 @@ import pytest
 from engine_room import Room, buried, crash, room, rooms_in, settings, spec
 
 from pareta_agent import launch
-from pareta_agent.engine.process import marked
 from pareta_agent.engine.view import EndpointView
 
 pytestmark = pytest.mark.slow
@@ -38,12 +37,15 @@ def log_of(made: Room) -> Path:
 
 
 def keepers(made: Room) -> list[launch.Stat]:
-    groups = {found.group for found in marked(made.settings.home_id)}
-    return [found for found in launch.processes() if found.group in groups and _keeps_log(found.pid)]
+    return [found for found in launch.processes() if _keeps(found.pid, log_of(made))]
 
 
-def _keeps_log(pid: int) -> bool:
-    return b"log_keeper" in Path(f"/proc/{pid}/cmdline").read_bytes()
+def _keeps(pid: int, log: Path) -> bool:
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    return str(log).encode() in words and any(b"log_keeper" in word for word in words)
 
 
 def written(flood: Path) -> int:
@@ -95,6 +97,30 @@ async def test_a_log_stays_small_while_its_agent_is_away(tmp_path: Path) -> None
     assert keepers(new) == [keeper]
     await flooded(flood, log_of(new), 2 * written(flood))
     await new.fleet.close(1)
+    assert new.left_behind() == ([], [])
+    await buried()
+    shutil.rmtree(made.run_dir, ignore_errors=True)
+
+
+async def test_an_agent_that_takes_over_brings_back_what_bounds_the_log(tmp_path: Path) -> None:
+    """A log keeper that was killed, or that an older agent did not start."""
+    flood = tmp_path / "flood"
+    made = settings(tmp_path, ("--flood-when", str(flood)), log_max_bytes=MAX_BYTES)
+    old = room(made)
+    await old.fleet.want(spec())
+    await old.until(live)
+    (keeper,) = keepers(old)
+    os.kill(keeper.pid, signal.SIGKILL)
+    await crash(old)
+    new = room(made)
+    await new.fleet.reap_orphans()
+    await new.fleet.want(spec())
+    await new.until(live)
+    await flooded(flood, log_of(new))
+    await new.fleet.close(1)
+    async with asyncio.timeout(120):
+        while keepers(new):
+            await asyncio.sleep(0.01)
     assert new.left_behind() == ([], [])
     await buried()
     shutil.rmtree(made.run_dir, ignore_errors=True)

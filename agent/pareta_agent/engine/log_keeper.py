@@ -1,12 +1,13 @@
 """Log keeper: bounds one engine's log for as long as the engine runs, whether or not its agent does.
 
-Run as `python -I -S log_keeper.py LOG MAX_BYTES` by the leader of an engine's process group, before it becomes the
-engine. The engine appends to the file itself, so a keeper that is slow, stopped or dead never makes it wait or fail.
-What is dropped is the middle: the start, from which phases and measures are read, and the end stay. It imports nothing
-of the agent.
+Run as `python -I -S log_keeper.py LOG MAX_BYTES [LEADER_PID]` by the leader of an engine's process group, before it
+becomes the engine, or by an agent that takes an engine over; a second one for the same log ends at once. The engine
+appends to the file itself, so a keeper that is slow, stopped or dead never makes it wait or fail. What is dropped is
+the middle: the start, from which phases and measures are read, and the end stay. It imports nothing of the agent.
 """
 
 import contextlib
+import fcntl
 import os
 import select
 import sys
@@ -21,8 +22,12 @@ NOTE = b"\n[pareta-agent] %d bytes of this log were dropped here\n"
 
 def main(argv: list[str]) -> int:
     path, max_bytes = argv[1], int(argv[2])
-    leader = os.pidfd_open(os.getpgrp())
+    leader = os.pidfd_open(int(argv[3]) if len(argv) > 3 else os.getpgrp())
     log = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+    try:
+        fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return 0
     if os.fork():  # the engine must not take it for one of its own children
         return 0
     let_go_of_output()

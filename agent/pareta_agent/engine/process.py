@@ -6,6 +6,7 @@ It does not know what an engine answers; only that it runs, writes a log, and mu
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
@@ -142,12 +143,14 @@ def record(process: launch.Process, place: Place, intents: Intents, intent: Inte
     return engine
 
 
-def adopt(process: launch.Process, place: Place, intents: Intents) -> EngineProcess:
-    """Takes over an engine that an earlier agent started; its record must be there."""
+async def adopt(process: launch.Process, place: Place, intents: Intents) -> EngineProcess:
+    """Takes over an engine that an earlier agent started; its record must be there, its log keeper need not."""
     name, _, index = place.name.rpartition("/")
     intent = intents.read(name, int(index))
     if intent is None:
         raise HostError("intent_missing", f"the record of {place.name} is gone", "")
+    with contextlib.suppress(OSError):
+        await (await launch.spawn([*place.log_keeper, str(process.pid)], env={})).wait()
     return EngineProcess(process, place, intents, intent)
 
 

@@ -139,7 +139,7 @@ class Start:
         starter, where = self._starter, self._starter.place
         if starter.adopted is not None:
             self._committed = True
-            adopted = process.adopt(starter.adopted, where, starter.intents)
+            adopted = await process.adopt(starter.adopted, where, starter.intents)
             self.gpu_baseline = dict(adopted.intent.gpu_free_bytes)
             return adopted
         share = await self._share()
