@@ -133,7 +133,8 @@ def test_openai_lists_the_live_endpoints_and_nothing_else(node, client):
     """An id, an owner, and no path, root or parent."""
     models = [model.model_dump(exclude_unset=True) for model in client.models.list()]
     assert [model["id"] for model in models] == [node.endpoint]
-    assert set(models[0]) == {"id", "object", "created", "owned_by"}
+    assert set(models[0]) == {"id", "object", "created", "owned_by", "max_model_len"}
+    assert models[0]["max_model_len"] > 0
     assert client.models.retrieve(node.endpoint).model_dump(exclude_unset=True) == models[0]
     with pytest.raises(openai.NotFoundError):
         client.models.retrieve("ep_none")

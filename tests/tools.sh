@@ -9,6 +9,11 @@ need docker-registry docker-registry
 need htpasswd apache2-utils
 need node nodejs
 need npm npm
+need java default-jre-headless
+need curl curl
+need nginx nginx-light
+need haproxy haproxy
+need chromium chromium
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgresql"
 if [ -n "$missing" ]; then
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
@@ -23,6 +28,6 @@ if [ -n "$missing" ]; then
   fi
 fi
 cd "$(dirname "$0")/clients"
-if command -v npm >/dev/null 2>&1 && [ ! -d node_modules/azurite ]; then
-  npm ci --silent --no-audit --no-fund || echo "npm ci failed (the tests of the Node client and of az:// will be skipped)"
+if command -v npm >/dev/null 2>&1 && [ ! -d node_modules/playwright-core ]; then
+  npm ci --silent --no-audit --no-fund || echo "npm ci failed (the tests of the Node client, of a browser and of az:// will be skipped)"
 fi

@@ -27,6 +27,11 @@ def _address(place: str) -> str:
     return place if "://" in place else str(_absolute(Path(place)))
 
 
+def unbracketed(host: str) -> str:
+    """An address of IPv6 may be given as it stands in a URL, `[::1]`."""
+    return host[1:-1] if host.startswith("[") and host.endswith("]") else host
+
+
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 PathOrAddress = Annotated[str, BeforeValidator(str), AfterValidator(_address)]
 
@@ -36,6 +41,9 @@ def _words(value: object) -> object:
     return [word.strip() for word in value.split(",") if word.strip()] if isinstance(value, str) else value
 
 
+Origin = Annotated[
+    str, StringConstraints(pattern=r"(?i)^(\*|null|[a-z][a-z0-9+.-]*://[^/?#@\s]+)$", to_lower=True)
+]
 EndpointId = Annotated[str, StringConstraints(pattern=r"^ep_[a-z0-9_]{1,60}$")]
 
 
@@ -161,6 +169,10 @@ class FrontSection(Section):
         (),
         description="Host names that are answered, `*.` for all below; none: every one. Addresses always are.",
     )
+    cors_origins: Annotated[tuple[Origin, ...], BeforeValidator(_words)] = Field(
+        (),
+        description="Pages that may call this node from a browser: `https://host[:port]`, or `*` for every one.",
+    )
     max_body_bytes: int = Field(
         10 * 2**20, ge=2**16, description="Largest request body, not counting media within it."
     )
@@ -222,7 +234,9 @@ class Settings(Section):
     node: str | None = Field(
         None, pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", description="Node id; unset: made once."
     )
-    host: str = Field("127.0.0.1", description="Address the front listens on.")
+    host: Annotated[str, AfterValidator(unbracketed)] = Field(
+        "127.0.0.1", description="Address the front listens on."
+    )
     port: int = Field(8000, ge=0, le=65535, description="Port of the front; 0 picks a free one.")
     task: str = Field("contract-key-fields", description="Task to deploy on the embedded plane.")
     alias: str = Field("recommended", description="Alias of the task's model.")

@@ -22,7 +22,7 @@ def serve(
     as_json: Annotated[bool, typer.Option("--json", help="Print the address as JSON.")] = False,
 ) -> None:
     """Serve published catalogs over HTTP (read-only, with ETags)."""
-    asyncio.run(_serve(root, host, port, as_json))
+    asyncio.run(_serve(root, host.removeprefix("[").removesuffix("]"), port, as_json))
 
 
 async def _serve(root: Path, host: str, port: int, as_json: bool) -> None:
@@ -41,7 +41,7 @@ async def _serve(root: Path, host: str, port: int, as_json: bool) -> None:
         raise ArtifactError(
             "port_taken", f"cannot listen on {host}:{port}: {error.strerror}", "choose another --port"
         ) from None
-    url = f"http://{host}:{runner.addresses[0][1]}"
+    url = f"http://{f'[{host}]' if ':' in host else host}:{runner.addresses[0][1]}"
     sys.stderr.write(f"serving {root} on {url}\n")
     sys.stderr.flush()
     if as_json:

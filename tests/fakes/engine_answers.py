@@ -16,7 +16,7 @@ CHAT, TEXT, EMBED = "/v1/chat/completions", "/v1/completions", "/v1/embeddings"
 BATCH = "/v1/chat/completions/batch"
 SCORE, RERANK, POOL = "/v1/score", "/v1/rerank", "/pooling"
 RESPOND, MESSAGE, HEAR = "/v1/responses", "/v1/messages", "/v1/audio/transcriptions"
-TOKENS, WORDS = "/tokenize", "/detokenize"
+TOKENS, WORDS, COUNT = "/tokenize", "/detokenize", "/v1/messages/count_tokens"
 PROMPTS = {
     CHAT: "messages",
     BATCH: "messages",
@@ -29,6 +29,7 @@ PROMPTS = {
     POOL: "input",
     TOKENS: "prompt",
     WORDS: "tokens",
+    COUNT: "messages",
 }
 DOCUMENTS = {EMBED: "input", SCORE: "text_2", RERANK: "documents", POOL: "input"}
 INFERENCE = frozenset([*PROMPTS, HEAR])
@@ -351,6 +352,9 @@ class Vocabulary(Answer):
         return 0
 
     def body(self) -> dict[str, Any]:
+        if self.path == COUNT:
+            told = self.prompt_tokens
+            return {"input_tokens": told, "context_management": {"original_input_tokens": told}}
         if self.path == WORDS:
             return {"prompt": " ".join(["word"] * self.prompt_tokens)}
         tokens = list(range(self.prompt_tokens))
@@ -363,6 +367,7 @@ KINDS: dict[str, type[Answer]] = {
     MESSAGE: Message,
     TOKENS: Vocabulary,
     WORDS: Vocabulary,
+    COUNT: Vocabulary,
     **dict.fromkeys(DOCUMENTS, Embedding),
 }
 
@@ -375,7 +380,7 @@ def prompt_of(path: str, request: dict[str, Any]) -> str:
         return " ".join(prompt_of(CHAT, {"messages": turns}) for turns in given)
     if path == RESPOND and isinstance(given, str):
         return given
-    if path in (CHAT, RESPOND, MESSAGE):
+    if path in (CHAT, RESPOND, MESSAGE, COUNT):
         if not isinstance(given, list) or not all(isinstance(m, dict) for m in given):
             raise Refused(
                 400, "[{'type': 'missing', 'loc': ('body', 'messages'), 'msg': 'Field required'}]", key
@@ -473,7 +478,7 @@ def answer_of(path: str, raw: bytes, flags: argparse.Namespace) -> Answer:
     words, reason = words_of(prompt, limit, flags, model)
     options = request.get("stream_options") or {}
     documents = request.get(DOCUMENTS.get(path, ""))
-    silent = path in (*DOCUMENTS, TOKENS, WORDS)
+    silent = path in (*DOCUMENTS, TOKENS, WORDS, COUNT)
     return KINDS.get(path, Answer)(
         path=path,
         name=model,

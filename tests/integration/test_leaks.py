@@ -65,6 +65,7 @@ def every_route(key: str, model: str) -> list[bytes]:
         "/v1/completions": {"prompt": ["hi", "ho"]},
         "/v1/responses": {"input": "hi"},
         "/v1/messages": {"messages": turns},
+        "/v1/messages/count_tokens": {"messages": turns},
         "/v1/embeddings": {"input": ["hi", "ho"]},
         "/pooling": {"input": "hi"},
         "/v1/score": {"text_1": "hi", "text_2": ["a", "b"]},

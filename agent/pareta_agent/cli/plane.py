@@ -17,6 +17,7 @@ from pareta_agent.clock import SystemClock
 from pareta_agent.control.offer import Offer
 from pareta_agent.node.slices import catalog_place
 from pareta_agent.plane.serve import serve as serve_plane
+from pareta_agent.sections import unbracketed
 from pareta_agent.telemetry.log import listener
 
 command = typer.Typer(help="Run a control plane for several nodes, and see them.", no_args_is_help=True)
@@ -39,7 +40,15 @@ def serve(
     settings, _ = config.load(flags, config_file)
     there, offer = settings.plane, Offer(catalog_place(settings), SystemClock(), listener(settings.log_level))
     raise typer.Exit(
-        serve_plane(settings.home, None, there.database, host, port, frontier=there.frontier, offer=offer)
+        serve_plane(
+            settings.home,
+            None,
+            there.database,
+            unbracketed(host),
+            port,
+            frontier=there.frontier,
+            offer=offer,
+        )
     )
 
 

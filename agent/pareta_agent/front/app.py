@@ -1,4 +1,4 @@
-"""The routes that are not inference: health, metrics, models, and an envelope for every other path."""
+"""The routes that are not inference: probes, metrics, models, and an envelope for every other path."""
 
 from __future__ import annotations
 
@@ -9,39 +9,36 @@ from typing import Final
 import orjson
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 
+from pareta_agent import __version__
+from pareta_agent.engine.view import EndpointView
 from pareta_agent.errors import AgentError
 from pareta_agent.front import admission, passage
 from pareta_agent.front.desk import Desk
 from pareta_agent.front.envelope import Problem
 from pareta_agent.front.messages import error_body
+from pareta_agent.front.middleware import App, wrapped
 from pareta_agent.front.passage import respond
 from pareta_agent.front.readiness import Readiness
 from pareta_agent.front.routes import INFERENCE
 
 # What Anthropic's SDKs ask for beside messages; they read a refusal in their own words only.
-UNSERVED_MESSAGES: Final = ("/v1/messages/count_tokens", "/v1/messages/batches")
-Handler = Callable[[Request], Awaitable[Response]]
+UNSERVED_MESSAGES: Final = ("/v1/messages/batches",)
+# Its own name of readiness, vLLM's and SageMaker's.
+READINESS: Final = ("/readyz", "/health", "/ping")
+ANY_METHOD: Final = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 
 def build(
     desk: Desk,
     readiness: Callable[[], Readiness],
     exposition: Callable[[], Awaitable[bytes]],
-) -> Starlette:
+) -> App:
     """The ASGI app. `exposition` returns the metrics' text."""
     app = Starlette()
     app.router.redirect_slashes = False
-
-    async def livez(_: Request) -> Response:
-        return _json({"status": "ok"})
-
-    async def readyz(_: Request) -> Response:
-        now = readiness()
-        return _json(asdict(now), 503 if now.status == "not ready" else 200)
 
     async def metrics(_: Request) -> Response:
         return Response(await exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
@@ -49,9 +46,8 @@ def build(
     async def models(request: Request) -> Response:
         return await _models(desk, request)
 
+    _add_probes(app, readiness)
     for path, handler in (
-        ("/livez", livez),
-        ("/readyz", readyz),
         ("/metrics", metrics),
         ("/v1/models", models),
         ("/v1/models/{id}", models),
@@ -62,11 +58,32 @@ def build(
     for path in UNSERVED_MESSAGES:
         app.add_route(path, _unserved, methods=["POST"])
     for path, methods in passage.ROUTES:
-        app.add_route(path, passage.handler(desk.deps.plane_url), methods=methods)
+        app.add_route(path, passage.handler(desk.deps.plane_url, desk.hosts), methods=methods)
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(Exception, _broke)
-    app.add_middleware(BaseHTTPMiddleware, dispatch=_with_request_id(desk))
-    return app
+    return wrapped(app, desk)
+
+
+def _add_probes(app: Starlette, readiness: Callable[[], Readiness]) -> None:
+    async def livez(_: Request) -> Response:
+        return _json({"status": "ok"})
+
+    async def readyz(_: Request) -> Response:
+        now = readiness()
+        return _json(asdict(now), 503 if now.status == "not ready" else 200)
+
+    async def root(request: Request) -> Response:
+        """HAProxy probes `OPTIONS /` unless it is given a route; there is nothing else here."""
+        return await readyz(request) if request.method == "OPTIONS" else respond(Problem("route_not_found"))
+
+    async def version(_: Request) -> Response:
+        return _json({"version": __version__})
+
+    app.add_route("/", root, methods=ANY_METHOD)
+    app.add_route("/livez", livez, methods=["GET"])
+    app.add_route("/version", version, methods=["GET"])
+    for path in READINESS:
+        app.add_route(path, readyz, methods=["GET", "OPTIONS", *(["POST"] if path == "/ping" else [])])
 
 
 async def _models(desk: Desk, request: Request) -> Response:
@@ -81,7 +98,7 @@ async def _models(desk: Desk, request: Request) -> Response:
         return respond(Problem("invalid_api_key"))
     fleet = desk.deps.fleet_view()
     rows = [
-        {"id": e.id, "object": "model", "created": e.created_s, "owned_by": e.org}
+        _row(e)
         for e in fleet.endpoints.values()
         if e.listed
         and e.status in ("live", "cold")
@@ -95,12 +112,21 @@ async def _models(desk: Desk, request: Request) -> Response:
     return _json({"object": "list", "data": rows})
 
 
+def _row(endpoint: EndpointView) -> dict[str, object]:
+    """As vLLM's, so that tools find the context; it is unknown until the endpoint has been planned here."""
+    row: dict[str, object] = {"id": endpoint.id, "object": "model", "created": endpoint.created_s}
+    context = endpoint.max_model_len
+    return row | {"owned_by": endpoint.org} | ({} if context is None else {"max_model_len": context})
+
+
 def _json(body: object, status: int = 200) -> Response:
     return Response(orjson.dumps(body), status, media_type="application/json")
 
 
-async def _refused(_: Request, error: Exception) -> Response:
+async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    if request.method == "OPTIONS" and error.status_code == 405:
+        return Response(status_code=204, headers=error.headers)
     refused = respond(Problem("method_not_allowed" if error.status_code == 405 else "route_not_found"))
     refused.headers.update(error.headers or {})  # which methods a route does take
     return refused
@@ -118,12 +144,3 @@ async def _unserved(_: Request) -> Response:
 
 async def _broke(_: Request, __: Exception) -> Response:
     return respond(Problem("internal"))
-
-
-def _with_request_id(desk: Desk) -> Callable[[Request, Handler], Awaitable[Response]]:
-    async def add(request: Request, call_next: Handler) -> Response:
-        response = await call_next(request)
-        response.headers["x-request-id"] = desk.new_request_id()
-        return response
-
-    return add

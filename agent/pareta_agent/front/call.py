@@ -53,6 +53,7 @@ class Call:
         self._started = False
         common = [(name, self.id.encode()) for name in route.dialect.id_headers]
         common += protocol.server_state.default_headers
+        common += desk.cors.headers(request.origin)
         self._reply = Reply(protocol.transport, route.dialect, common, request.http11, request.keep_alive)
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from pareta_agent.front.envelope import Problem
-from pareta_agent.front.routes import BATCH, CHAT, MESSAGES, RESPONSES, Route
+from pareta_agent.front.routes import BATCH, CHAT, COUNT_TOKENS, MESSAGES, RESPONSES, Route
 
 # Tools of other types would be run by the engine, which reaches for other hosts.
 _OWN_TOOLS: Final = ("function", "custom", "namespace")
@@ -38,7 +38,7 @@ def instruct(route: Route, fields: dict[str, Any], system_prompt: str) -> None:
         return
     elif route is CHAT:
         fields["messages"] = [first, *turns]
-    elif route is MESSAGES and not fields.get("system"):
+    elif route in (MESSAGES, COUNT_TOKENS) and not fields.get("system"):
         fields["system"] = system_prompt
     elif route is RESPONSES and not fields.get("instructions"):
         fields["input"] = [

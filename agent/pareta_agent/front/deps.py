@@ -58,6 +58,7 @@ class FrontSettings:
     max_connections: int = 16384
     max_connections_per_address: int = 8192
     hosts: tuple[str, ...] = ()
+    cors_origins: tuple[str, ...] = ()
     idempotency_ttl_s: float = 3600.0
     idempotency_bytes: int = 64 * 2**20
     off_loop_body_bytes: int = 256 * 2**10

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from pareta_agent.access.limits import Limiter
 from pareta_agent.front.choice import Affinity, Room
+from pareta_agent.front.cors import Cors
 from pareta_agent.front.crowd import Crowd
 from pareta_agent.front.deps import FrontDeps, FrontSettings
 from pareta_agent.front.envelope import Problem
@@ -70,6 +71,7 @@ class Desk:
         self.limiter = Limiter(deps.clock)
         self.hold = Hold(settings, deps)
         self.hosts = Hosts(settings.hosts)
+        self.cors = Cors(settings.cors_origins)
         self.heads = Heads()
         self.crowd = Crowd(settings.max_connections, settings.max_connections_per_address)
         self.uploads = Uploads(settings)

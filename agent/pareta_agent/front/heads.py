@@ -10,6 +10,9 @@ import hashlib
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from pareta_agent.access.keys import digest_of
+from pareta_agent.front.admission import bearer_of
+from pareta_agent.front.envelope import Problem
 from pareta_agent.front.routes import Route
 from pareta_agent.front.wire import Request
 
@@ -34,6 +37,14 @@ class Known:
     route: Route
     request: Request
     key: bytes
+
+
+def known_of(route: Route, request: Request) -> Known | None:
+    """What is kept of a head; None where it says anything out of the ordinary."""
+    bearer = bearer_of(request.authorization)
+    if not request.plain or isinstance(bearer, Problem):
+        return None
+    return Known(route, request.without_key(), digest_of(bearer))
 
 
 def cut(data: bytes) -> Cut | None:

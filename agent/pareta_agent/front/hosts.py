@@ -25,9 +25,12 @@ class Hosts:
         self._names = frozenset(name.lower() for name in names)
         self._good: set[bytes] = set()
 
-    def refusal(self, host: bytes) -> str | None:
-        """`bad_http` for what is no Host, `unknown_host` for a foreign one, None for ours."""
-        if host in self._good:
+    def refusal(self, host: bytes | None) -> str | None:
+        """`bad_http` for what is no Host, `unknown_host` for a foreign one, None for ours.
+
+        Without a Host (HTTP/1.0) nothing is refused: no browser sends such a request.
+        """
+        if host is None or host in self._good:
             return None
         found = _WELL_FORMED.fullmatch(host)
         if found is None:

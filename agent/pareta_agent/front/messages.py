@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Final
 
 import orjson
 
-from pareta_agent.front.dialect import Dialect, Reading
+from pareta_agent.front.dialect import Dialect, Reading, read_unbilled
 from pareta_agent.front.envelope import Problem, error_object
 from pareta_agent.front.sse import Listener, Speech
 from pareta_agent.meter.usage import tokens_of
@@ -83,3 +84,4 @@ MESSAGES_DIALECT: Final = Dialect(
     (b"x-request-id", b"request-id"),
     b"x-api-key",
 )
+UNBILLED_MESSAGES_DIALECT: Final = replace(MESSAGES_DIALECT, read=read_unbilled)

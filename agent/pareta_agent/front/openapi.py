@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pareta_agent.front.envelope import CATALOGUE
-from pareta_agent.front.routes import BATCH, INFERENCE, MESSAGES, RESPONSES, Route
+from pareta_agent.front.routes import BATCH, COUNT_TOKENS, INFERENCE, MESSAGES, RESPONSES, Route
 
 _SAYS: Final = (
     "What is looked at and what may reach an engine; the values themselves are the engine's to judge."
@@ -63,6 +63,7 @@ _ANSWERS: Final[dict[str, list[str]]] = {
     "/v1/completions": ["id", "object", "created", "model", "choices", "usage"],
     "/v1/responses": ["id", "object", "created_at", "model", "output", "status", "usage"],
     "/v1/messages": ["id", "type", "role", "content", "model", "stop_reason", "usage"],
+    "/v1/messages/count_tokens": ["input_tokens"],
     "/v1/embeddings": ["object", "model", "data", "usage"],
     "/pooling": ["object", "model", "data", "usage"],
     "/v1/score": ["object", "model", "data", "usage"],
@@ -71,7 +72,11 @@ _ANSWERS: Final[dict[str, list[str]]] = {
     "/tokenize": ["count", "max_model_len", "tokens"],
     "/detokenize": ["prompt"],
 }
-_ROW: Final[Schema] = {"type": "object", "required": ["id", "object", "created", "owned_by"]}
+_ROW: Final[Schema] = {
+    "type": "object",
+    "required": ["id", "object", "created", "owned_by"],
+    "properties": {"max_model_len": {"type": "integer", "description": "Left out until it is known."}},
+}
 
 
 def document() -> str:
@@ -110,7 +115,7 @@ def _operation(route: Route) -> Schema:
                 "description": "The answer; a stream of events where one was asked for.",
                 "content": answers,
             },
-            **_refusals("MessageError" if route is MESSAGES else "Error"),
+            **_refusals("MessageError" if route in (MESSAGES, COUNT_TOKENS) else "Error"),
         },
     }
 

@@ -15,6 +15,8 @@ from starlette.responses import Response, StreamingResponse
 from yarl import URL
 
 from pareta_agent.front.envelope import Problem, body_of, headers_of
+from pareta_agent.front.forwarded import reached
+from pareta_agent.front.hosts import Hosts
 
 _ONE = "/v1/endpoints/{id}"
 _TASK = "/v1/tasks/{id}"
@@ -52,7 +54,10 @@ BODY_S: Final = 30.0
 CONNECT_S: Final = 5.0
 SILENCE_S: Final = 60.0
 _UP: Final = ("authorization", "content-type")
-_DOWN: Final = ("content-type", "retry-after", "x-should-retry", "www-authenticate")
+_DOWN: Final = (
+    *("content-type", "cache-control", "x-accel-buffering"),
+    *("retry-after", "x-should-retry", "www-authenticate"),
+)
 
 
 def respond(problem: Problem) -> Response:
@@ -60,7 +65,7 @@ def respond(problem: Problem) -> Response:
     return Response(body_of(problem), problem.status, headers, media_type="application/json")
 
 
-def handler(plane_url: str | None) -> Callable[[Request], Awaitable[Response]]:
+def handler(plane_url: str | None, hosts: Hosts) -> Callable[[Request], Awaitable[Response]]:
     """What answers the routes: the plane at `plane_url`, or a refusal where there is none here."""
 
     async def elsewhere(_: Request) -> Response:
@@ -77,15 +82,15 @@ def handler(plane_url: str | None) -> Callable[[Request], Awaitable[Response]]:
                         return respond(Problem("body_too_large"))
         except TimeoutError:
             return respond(Problem("request_timeout"))
-        return await _pass(str(plane_url), request, bytes(body))
+        origin = reached(request.headers, request.url.scheme, hosts)
+        return await _pass(str(plane_url), request, bytes(body), origin)
 
     return ask if plane_url else elsewhere
 
 
-async def _pass(plane_url: str, request: Request, body: bytes) -> Response:
+async def _pass(plane_url: str, request: Request, body: bytes, origin: tuple[str, str]) -> Response:
     headers = {name: request.headers[name] for name in _UP if name in request.headers}
-    headers["x-forwarded-host"] = request.headers.get("host", "")
-    headers["x-forwarded-proto"] = request.url.scheme
+    headers["x-forwarded-proto"], headers["x-forwarded-host"] = origin
     target = request.scope["raw_path"].decode("latin-1")
     if query := request.scope["query_string"]:
         target += "?" + query.decode("latin-1")

@@ -10,19 +10,19 @@ import socket
 from collections import deque
 from typing import Any
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from pareta_agent.access.keys import digest_of
 from pareta_agent.front import heads
-from pareta_agent.front.admission import bearer_of
 from pareta_agent.front.call import Call
 from pareta_agent.front.desk import Desk
 from pareta_agent.front.dialect import OPENAI
 from pareta_agent.front.envelope import Problem
-from pareta_agent.front.heads import WHOLE_BYTES, Known
+from pareta_agent.front.heads import WHOLE_BYTES
+from pareta_agent.front.protocol_offer import parser_for, without_offer
 from pareta_agent.front.reply import Reply
-from pareta_agent.front.routes import INFERENCE, Route
-from pareta_agent.front.wire import Request, broken_framing, request_of
+from pareta_agent.front.routes import route_of
+from pareta_agent.front.wire import refusal_of, request_of
 
 LINGER_S = 1.0
 TLS_BUFFER_BYTES = 64 * 2**10
@@ -75,7 +75,21 @@ class FrontProtocol(HttpToolsProtocol):
         self._head = None
         if len(data) <= WHOLE_BYTES and data.startswith(b"POST ") and self._free and self._said_again(data):
             return
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        try:
+            self._parse(data)
+        except httptools.HttpParserError as error:
+            self.refuse(str(error), Problem("bad_http"))
+
+    def _parse(self, data: bytes) -> None:
+        """A request that offers another protocol is read twice: the parser leaves its body to that protocol."""
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as offer:
+            if not self._broken:
+                head = without_offer(self.parser, self.url, self.headers)
+                self.parser = parser_for(self)
+                self.parser.feed_data(head + data[offer.args[0] :])
 
     @property
     def _free(self) -> bool:
@@ -103,13 +117,6 @@ class FrontProtocol(HttpToolsProtocol):
         call.start(grant)
         return True
 
-    def _learn(self, route: Route, request: Request) -> None:
-        """Keeps what this head says, if it says nothing out of the ordinary."""
-        digest, self._head = self._head, None
-        bearer = bearer_of(request.authorization)
-        if digest is not None and request.plain and isinstance(bearer, str):
-            self._desk.heads.learn(digest, Known(route, request.without_key(), digest_of(bearer)))
-
     # the parser's side
 
     def on_message_begin(self) -> None:
@@ -132,27 +139,23 @@ class FrontProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self.waiting_since_s = None
-        if self._broken:
-            return
-        if self.parser.should_upgrade():
-            self.refuse("upgrade", Problem("bad_http", "Upgrades are not spoken; use HTTP/1.1."))
+        method = self.parser.get_method()
+        if self._broken or (self.parser.should_upgrade() and method != b"CONNECT"):
             return
         fields, http11 = dict(self.headers), self.parser.get_http_version() == "1.1"
-        if reason := broken_framing(self.headers, fields, http11):
-            self.refuse(reason, Problem("bad_http"))
+        if refusal := refusal_of(method, self.headers, fields, http11, self._desk.hosts):
+            self.refuse(*refusal)
             return
-        if code := self._desk.hosts.refusal(fields[b"host"]):
-            self.refuse("host", Problem(code))
-            return
-        route = INFERENCE.get((self.parser.get_method(), self.url))
+        route = route_of(method, self.url)
         if route is None or self.tunnel_of:
             self._pass_on()
             return
         keep_alive = http11 and self.parser.should_keep_alive() and not (self._desk.heir and self.stays)
         limit = self._desk.settings.most_body_bytes(route.media)
         request = request_of(route, fields, keep_alive, http11, limit)
-        if self._head is not None:
-            self._learn(route, request)
+        if self._head is not None and (known := heads.known_of(route, request)) is not None:
+            self._desk.heads.learn(self._head, known)
+        self._head = None
         call = Call(self._desk, self, route, request)
         previous, self.cycle = self.cycle, call
         if previous is None or (previous.response_complete and not self.flow.write_paused):
@@ -171,9 +174,9 @@ class FrontProtocol(HttpToolsProtocol):
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        self._reading = False
-        if self._broken:
+        if self._broken or self.parser.should_upgrade():
             return
+        self._reading = False
         if isinstance(self.cycle, Call):
             self.cycle.body_complete()
         else:
@@ -191,7 +194,9 @@ class FrontProtocol(HttpToolsProtocol):
     # uvicorn's side
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
-        self._turn, self.idle_since_s = cycle, None
+        self._turn = cycle
+        if not self.flow.write_paused:  # else the caller reads nothing: its next request is no sign of life
+            self.idle_since_s = None
         if isinstance(cycle, Call):
             cycle.start()
         else:
@@ -211,15 +216,6 @@ class FrontProtocol(HttpToolsProtocol):
             self._go_on()
         elif isinstance(self._turn, Call):
             self._turn.resume()
-
-    def send_400_response(self, msg: str) -> None:
-        self.refuse(msg, Problem("bad_http"))
-
-    def _should_upgrade(self) -> bool:
-        return False
-
-    def _unsupported_upgrade_warning(self) -> None:
-        """Refused and counted already."""
 
     # ours
 
@@ -284,10 +280,9 @@ class FrontProtocol(HttpToolsProtocol):
             cycle.refuse(problem)
             return
         if not busy:
-            common = [
-                (b"x-request-id", self._desk.new_request_id().encode()),
-                *self.server_state.default_headers,
-            ]
+            common = [(b"x-request-id", self._desk.new_request_id().encode())]
+            common += self._desk.cors.headers(dict(self.headers or ()).get(b"origin"))
+            common += self.server_state.default_headers
             Reply(self.transport, OPENAI, common, http11=True, keep_alive=False).problem(problem)
         self._hang_up()
 

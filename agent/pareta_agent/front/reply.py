@@ -9,12 +9,12 @@ from typing import Final
 from pareta_agent.front.chunked import LAST_CHUNK, chunk
 from pareta_agent.front.dialect import Dialect
 from pareta_agent.front.envelope import Problem, headers_of
-from pareta_agent.front.wire import JSON, Headers, response_head
+from pareta_agent.front.wire import JSON, UNBUFFERED, Headers, response_head
 
 COMMENT: Final = b": waiting for the endpoint\n\n"
 STREAM_HEADERS: Final = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-cache"),
+    *UNBUFFERED,
     (b"transfer-encoding", b"chunked"),
 )
 

@@ -1,7 +1,7 @@
-"""Which requests are inference, by exact method and raw target: everything else is not for the engine.
+"""Route table: which requests are inference, by method and path. Everything else is not for the engine.
 
-The table is the allowlist. A target with a query, an escape, a doubled slash or an absolute form is simply
-another string, so it is not in the table.
+The table is the allowlist. A query and one slash at the end are ignored; a target with an escape, a doubled slash, a
+fragment or an absolute form is another string, so it is not in the table. No part of a target reaches an engine.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from pareta_agent.front.dialect import OPENAI, VOCABULARY_DIALECT, Dialect
-from pareta_agent.front.messages import MESSAGES_DIALECT
+from pareta_agent.front.messages import MESSAGES_DIALECT, UNBILLED_MESSAGES_DIALECT
 from pareta_agent.front.responses import RESPONSES_DIALECT
 from pareta_agent.front.speech import SPEECH_DIALECT
 from pareta_agent.front.unserved import (
@@ -138,7 +138,16 @@ MESSAGES: Final = Route(
     refused=MESSAGES_UNSERVED,
     dialect=MESSAGES_DIALECT,
 )
-TALKING: Final = (CHAT, BATCH, RESPONSES, MESSAGES)
+COUNT_TOKENS: Final = Route(
+    "/v1/messages/count_tokens",
+    "messages",
+    _names("messages system thinking output_config tool_choice tools chat_template_kwargs"),
+    streams=False,
+    generates=False,
+    vocabulary=True,
+    dialect=UNBILLED_MESSAGES_DIALECT,
+)
+TALKING: Final = (CHAT, BATCH, RESPONSES, MESSAGES, COUNT_TOKENS)
 
 
 def _reading(path: str, prompt: str, allowed: frozenset[str], documents: str, texts: int = 1) -> Route:
@@ -198,6 +207,11 @@ DETOKENIZE: Final = _vocabulary("/detokenize", "tokens", "")
 _READING: Final = (EMBEDDINGS, POOLING, SCORE, RERANK, TRANSCRIPTIONS, TOKENIZE, DETOKENIZE)
 _ROUTES: Final = (*TALKING, COMPLETIONS, *_READING)
 INFERENCE: Final[dict[tuple[bytes, bytes], Route]] = {
-    **{(b"POST", route.path.encode()): route for route in _ROUTES},
-    (b"POST", b"/v1/messages?beta=true"): MESSAGES,  # how its SDK spells the route of `client.beta`
+    (b"POST", route.path.encode()): route for route in _ROUTES
 }
+
+
+def route_of(method: bytes, target: bytes) -> Route | None:
+    """The inference route of a request; None where it is not inference."""
+    exact = INFERENCE.get((method, target))
+    return exact or INFERENCE.get((method, target.partition(b"?")[0].removesuffix(b"/")))

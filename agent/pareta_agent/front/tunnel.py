@@ -16,7 +16,9 @@ from pareta_agent.front.envelope import Problem, body_of, headers_of
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-_OF_ONE_HOP: Final = frozenset((b"connection", b"keep-alive", b"transfer-encoding", b"date"))
+_OF_ONE_HOP: Final = frozenset(
+    (b"connection", b"keep-alive", b"transfer-encoding", b"date", b"upgrade", b"http2-settings", b"te")
+)
 SILENCE_S: Final = 90.0
 
 
@@ -56,7 +58,7 @@ class Tunnel:
         try:
             answer = await self._session.request(
                 scope["method"],
-                URL("http://node" + target, encoded=True),
+                URL("http://localhost" + target, encoded=True),
                 data=_body(receive) if sized else None,
                 headers=passed,
                 allow_redirects=False,

@@ -10,6 +10,7 @@ from http import HTTPStatus
 from typing import Final
 
 from pareta_agent.front.envelope import Problem
+from pareta_agent.front.hosts import Hosts
 from pareta_agent.front.routes import Route
 
 Headers = list[tuple[bytes, bytes]]
@@ -17,6 +18,8 @@ Fields = dict[bytes, bytes]
 
 _STATUS_LINES: Final = {s.value: b"HTTP/1.1 %d %b\r\n" % (s.value, s.phrase.encode()) for s in HTTPStatus}
 JSON: Final = b"application/json"
+# Of a stream: a proxy may keep an answer, and nginx collects it before it passes it on, unless these forbid it.
+UNBUFFERED: Final = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
 FORM: Final = b"multipart/form-data"
 _NAME: Final = re.compile(rb"[!-~]{1,255}")
 _ONCE: Final = (
@@ -41,6 +44,7 @@ class Request:
     http11: bool
     expects_continue: bool
     idempotency_key: bytes | None = None
+    origin: bytes | None = None
     problem: Problem | None = None
 
     @property
@@ -55,7 +59,18 @@ class Request:
         return replace(self, problem=self.problem or problem)
 
 
-def broken_framing(headers: Headers, fields: Fields, http11: bool) -> str | None:
+def refusal_of(
+    method: bytes, headers: Headers, fields: Fields, http11: bool, hosts: Hosts
+) -> tuple[str, Problem] | None:
+    """Why a request ends its connection whatever its route is: the reason for the metric, and the answer."""
+    reason = "connect" if method == b"CONNECT" else _broken_framing(headers, fields, http11)
+    if reason is not None:
+        return reason, Problem("bad_http")
+    code = hosts.refusal(fields.get(b"host"))
+    return ("host", Problem(code)) if code else None
+
+
+def _broken_framing(headers: Headers, fields: Fields, http11: bool) -> str | None:
     """What makes a request's framing ambiguous, which ends the connection; None when nothing does."""
     if len(fields) < len(headers) and (twice := _said_twice(headers)):
         return f"duplicate {twice.decode()}"
@@ -64,7 +79,7 @@ def broken_framing(headers: Headers, fields: Fields, http11: bool) -> str | None
         return "both content-length and transfer-encoding"
     if coding is not None and (coding.strip().lower() != b"chunked" or not http11):
         return "unknown transfer-encoding"
-    return None if b"host" in fields else "no host"
+    return "no host" if http11 and b"host" not in fields else None
 
 
 def _said_twice(headers: Headers) -> bytes | None:
@@ -92,6 +107,7 @@ def request_of(route: Route, fields: Fields, keep_alive: bool, http11: bool, max
         http11=http11,
         expects_continue=fields.get(b"expect", b"").lower() == b"100-continue",
         idempotency_key=once,
+        origin=fields.get(b"origin"),
         problem=problem,
     )
 

@@ -110,7 +110,9 @@ class Worker:
 
     async def _begin(self, brief: dict[str, Any], socks: list[socket.socket]) -> None:
         nothing = _Elsewhere()
-        settings = {**brief["settings"], "hosts": tuple(brief["settings"]["hosts"])}
+        settings: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in brief["settings"].items()
+        }
         deps = FrontDeps(
             keys=self._keys,
             credit=CreditBook(nothing.lease, self._clock),

@@ -35,6 +35,7 @@ def front_settings(settings: Settings) -> FrontSettings:
         max_in_flight_per_key=settings.front.max_requests_per_key,
         in_flight_per_seat=settings.front.max_requests_per_seat,
         hosts=settings.front.hosts,
+        cors_origins=settings.front.cors_origins,
         idempotency_ttl_s=settings.front.idempotency_ttl_s,
         idempotency_bytes=settings.front.idempotency_bytes,
         request_timeout_s=settings.front.request_timeout_s,

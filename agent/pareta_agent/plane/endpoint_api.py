@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
 from pareta_agent.control.wire import Observed
+from pareta_agent.front.wire import UNBUFFERED
 from pareta_agent.plane.deployments import Deployed, Order, State
 from pareta_agent.plane.door import Caller, Origin, Refused, TheCaller, TheCatalog, refusals
 from pareta_agent.plane.endpoint_record import EndpointRecord, record
@@ -113,7 +114,8 @@ async def deploy(
     made = await run_in_threadpool(plane.deployments.create, order)
     if made is None:
         raise Refused("endpoint_exists")
-    return StreamingResponse(_progress(plane, made, catalog, origin), media_type="text/event-stream")
+    headers = {name.decode(): value.decode() for name, value in UNBUFFERED}
+    return StreamingResponse(_progress(plane, made, catalog, origin), 200, headers, "text/event-stream")
 
 
 @router.get("/{id}", responses=_UNKNOWN)

@@ -50,7 +50,9 @@ def serve(
     """
     os.umask(0o077)
     try:
-        listener = socket.create_server((host, port))
+        listener = socket.create_server(
+            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET
+        )
     except OSError as error:
         print(f"the plane cannot listen on {host}:{port}: {error.strerror}", file=sys.stderr)  # noqa: T201
         return 4

@@ -277,10 +277,10 @@ async def test_a_value_the_engine_refuses_names_the_field(rig):
         ("GET", "/v1/chat/completions", 405, "method_not_allowed"),
         ("POST", "/v1/models", 405, "method_not_allowed"),
         ("POST", "/v1/load_lora_adapter", 404, "route_not_found"),
-        ("GET", "/version", 404, "route_not_found"),
+        ("POST", "/version", 405, "method_not_allowed"),
         ("POST", "//v1/chat/completions", 404, "route_not_found"),
-        ("POST", "/v1/chat/completions/", 404, "route_not_found"),
-        ("POST", "/v1/chat/completions?x=1", 404, "route_not_found"),
+        ("POST", "/v1/chat/completions//", 404, "route_not_found"),
+        ("POST", "/v1/chat/completions#x", 404, "route_not_found"),
         ("POST", "/v1/chat%2Fcompletions", 404, "route_not_found"),
         ("POST", "/v1/./chat/completions", 404, "route_not_found"),
         ("POST", "http://x/v1/sleep", 404, "route_not_found"),
@@ -296,18 +296,24 @@ async def test_what_is_not_a_route_is_refused_in_the_envelope(rig, method, path,
     got, headers, answer = split(await rig.raw(request))
     assert (got, answer["error"]["code"]) == (status, code)
     assert headers["x-request-id"].startswith("req_")
-    allowed = {"/v1/models": {"GET", "HEAD"}, "/v1/chat/completions": {"POST"}}
+    allowed = {"/v1/models": {"GET", "HEAD"}, "/version": {"GET", "HEAD"}, "/v1/chat/completions": {"POST"}}
     assert set(headers.get("allow", "").split(", ")) == allowed.get(path, {""})
 
 
 async def test_models_lists_the_orgs_live_endpoints_only(rig):
-    """No other org's, none that is stopped, and nothing but the four fields."""
+    """No other org's, none that is stopped, and nothing but five fields; the context is left out until it is known."""
     await rig.engine()
     rig.endpoint(id="ep_off", status="stopped")
     rig.endpoint(id="ep_b", org="org_b")
     head = f"GET /v1/models HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\nconnection: close\r\n\r\n"
     status, _, answer = split(await rig.raw(head.encode()))
-    row = {"id": "ep_x", "object": "model", "created": 1_700_000_000, "owned_by": "org_a"}
+    row = {
+        "id": "ep_x",
+        "object": "model",
+        "created": 1_700_000_000,
+        "owned_by": "org_a",
+        "max_model_len": 2048,
+    }
     assert (status, answer) == (200, {"object": "list", "data": [row]})
     one = {
         name: split(await rig.raw(head.replace("models", f"models/{name}").encode()))
@@ -315,6 +321,9 @@ async def test_models_lists_the_orgs_live_endpoints_only(rig):
     }
     assert (one["ep_x"][0], one["ep_x"][2]) == (200, row)
     assert {name: got[0] for name, got in one.items()} == {"ep_x": 200, "ep_off": 404, "ep_b": 403}
+    rig.endpoint(max_model_len=None)
+    unknown = split(await rig.raw(head.replace("models", "models/ep_x").encode()))[2]
+    assert unknown == {name: value for name, value in row.items() if name != "max_model_len"}
 
 
 async def test_readiness_says_why_not(rig):

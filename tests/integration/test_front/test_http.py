@@ -196,17 +196,6 @@ async def test_a_connection_that_idles_too_long_is_closed(start_rig):
     assert status_of(await rig.raw(keep)) == 200
 
 
-async def test_an_upgrade_is_refused(rig):
-    """No protocol but this one."""
-    await rig.engine()
-    upgrade = rig.post(BODY, extra="upgrade: websocket\r\n").replace(
-        b"connection: close", b"connection: upgrade, close"
-    )
-    response = await rig.raw(upgrade)
-    assert (status_of(response), code_of(response)) == (400, "bad_http")
-    assert rig.spool.admitted == []
-
-
 async def test_connect_and_absolute_forms_reach_nothing(rig):
     """A proxy's requests are not for us."""
     await rig.engine()

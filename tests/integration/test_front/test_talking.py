@@ -9,6 +9,8 @@ import anthropic
 import openai
 import pytest
 
+from pareta_agent.access.grant import Price
+
 KEY = "pareta_sk_" + "a" * 32
 QUESTION = "What is the capital of France?"
 TURNS = [{"role": "user", "content": QUESTION}]
@@ -63,12 +65,10 @@ async def test_a_message_is_answered_and_recorded(rig, claude):
 
 
 async def test_the_sdks_beta_spelling_is_the_same_route(rig, claude):
-    """Its query string is part of the allowlist; any other one is no route."""
+    """`client.beta` adds a query, which is ignored."""
     await rig.engine()
     await claude.beta.messages.create(model="ep_x", messages=TURNS, max_tokens=16)
-    other = await rig.raw(rig.post(json.dumps(ROUTES["/v1/messages"]).encode(), "/v1/messages?beta=1"))
     assert [r.admission.route for r in rig.spool.records] == ["/v1/messages"]
-    assert other.startswith(b"HTTP/1.1 404 ")
 
 
 @pytest.mark.parametrize(
@@ -208,10 +208,34 @@ async def test_a_caller_who_leaves_midway_is_not_debited(rig):
     await rig.until(lambda: rig.engines[0].aborted == 2)
 
 
-async def test_token_counting_is_refused_in_words(rig, claude):
-    """The SDK's `count_tokens` gets its error and not a bare 404."""
+async def test_tokens_are_counted_as_a_message_would_be_billed(rig, claude):
+    """By the SDK's `count_tokens`, with the task's own system prompt, where the catalog allows it; it is free."""
     await rig.engine()
-    with pytest.raises(anthropic.NotFoundError) as caught:
-        await claude.messages.count_tokens(model="ep_x", messages=TURNS)
-    assert caught.value.body["error"]["type"] == "not_found_error"
-    assert caught.value.body["error"]["code"] == "route_unsupported"
+    rig.price = Price(10**6, 10**6, 10**6)
+    rig.endpoint(replicas=rig.endpoints["ep_x"].replicas, tokenize=True, system_prompt="Be very brief.")
+    for more in ({}, {"system": "Speak French."}):
+        counted = await claude.messages.count_tokens(model="ep_x", messages=TURNS, **more)
+        said = await claude.messages.create(model="ep_x", messages=TURNS, max_tokens=3, **more)
+        beta = await claude.beta.messages.count_tokens(model="ep_x", messages=TURNS, **more)
+        assert counted.input_tokens == beta.input_tokens == said.usage.input_tokens > len(TURNS)
+    free = [r for r in rig.spool.records if r.admission.route.endswith("count_tokens")]
+    assert [(r.outcome, r.usage_source, r.tokens.input) for r in free] == [
+        ("completed", "engine_final", 0)
+    ] * 4
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "code"),
+    [
+        ({}, anthropic.NotFoundError, "route_unsupported"),
+        ({"model": "ep_none"}, anthropic.NotFoundError, "endpoint_not_found"),
+        ({"messages": []}, anthropic.BadRequestError, "invalid_type"),
+    ],
+)
+async def test_token_counting_is_refused_in_words(rig, claude, change, error, code):
+    """In the SDK's own, where the catalog does not allow it and where the ask is wrong."""
+    await rig.engine()
+    with pytest.raises(error) as caught:
+        await claude.messages.count_tokens(**{"model": "ep_x", "messages": TURNS, **change})
+    assert caught.value.body["error"]["code"] == code
+    assert caught.value.body["type"] == "error"

@@ -49,7 +49,7 @@ async def test_calls_of_all_workers_are_counted_once(rig: Any) -> None:
     assert all(b"idempotent-replayed: true" in each for each in again)
 
     assert said(await rig.raw(rig.post(BODY, key="pareta_sk_revoked")))[0] == 401
-    assert said(await rig.raw(rig.post(BODY, path="/v1/chat/completions/")))[0] == 404
+    assert said(await rig.raw(rig.post(BODY, path="/v1/chat/completions//")))[0] == 404
     models = b"GET /v1/models HTTP/1.1\r\nhost: x\r\nauthorization: Bearer %b\r\nconnection: close\r\n\r\n"
     assert orjson.loads(said(await rig.raw(models % KEY.encode()))[1])["data"][0]["id"] == "ep_x"
     metrics = said(await rig.raw(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"))[1]

@@ -1,0 +1,42 @@
+"""ASGI middleware of the routes that are not inference: path normalization, request id, CORS."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from pareta_agent.front.desk import Desk
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Message, Receive, Send], Awaitable[None]]
+
+
+def wrapped(app: App, desk: Desk) -> App:
+    """`app` behind the middleware; a preflight of an allowed page does not reach it."""
+
+    async def answer(scope: Message, receive: Receive, send: Send) -> None:
+        fields = dict(scope["headers"])
+        added = [(b"x-request-id", desk.new_request_id().encode()), *desk.cors.headers(fields.get(b"origin"))]
+
+        async def send_more(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *added]
+            await send(message)
+
+        allowed = desk.cors.preflight(scope["method"], fields)
+        if allowed is None:
+            await app(_normalized(scope), receive, send_more)
+        else:
+            await send_more({"type": "http.response.start", "status": 204, "headers": allowed})
+            await send({"type": "http.response.body"})
+
+    return answer
+
+
+def _normalized(scope: Message) -> Message:
+    """A slash at the end of a path means nothing."""
+    if scope["path"] == "/" or not scope["raw_path"].endswith(b"/"):
+        return scope
+    return {**scope, "path": scope["path"][:-1], "raw_path": scope["raw_path"][:-1]}
