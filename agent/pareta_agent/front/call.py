@@ -54,6 +54,9 @@ class Call:
         common = [(name, self.id.encode()) for name in route.dialect.id_headers]
         common += protocol.server_state.default_headers
         common += desk.cors.headers(request.origin)
+        self.client_request_id = (request.client_request_id or b"").decode()
+        if request.client_request_id:
+            common.append((b"x-client-request-id", request.client_request_id))
         self._reply = Reply(protocol.transport, route.dialect, common, request.http11, request.keep_alive)
 
     @property

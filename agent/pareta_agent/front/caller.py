@@ -13,6 +13,7 @@ class Caller(Protocol):
     """Who asked; each `finish_` is the last that is said, also to who has left."""
 
     id: str
+    client_request_id: str
     route: Route
     disconnected: bool
 

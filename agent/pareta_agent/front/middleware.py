@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from pareta_agent.front.desk import Desk
+from pareta_agent.front.wire import client_request_id
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -19,6 +20,8 @@ def wrapped(app: App, desk: Desk) -> App:
     async def answer(scope: Message, receive: Receive, send: Send) -> None:
         fields = dict(scope["headers"])
         added = [(b"x-request-id", desk.new_request_id().encode()), *desk.cors.headers(fields.get(b"origin"))]
+        if (given := client_request_id(fields)) is not None:
+            added.append((b"x-client-request-id", given))
 
         async def send_more(message: Message) -> None:
             if message["type"] == "http.response.start":

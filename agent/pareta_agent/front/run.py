@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 import orjson
@@ -269,7 +270,9 @@ class Run:
         times = Times(self._admitted_s, self._desk.deps.clock.mono_s(), self._first_s, self._retries)
         target = self._target.replica
         used = Used(self._tokens, chunks, self._audio_seconds)
-        return settle(self._admission, facts, used, self._bounds, times, target)
+        record = settle(self._admission, facts, used, self._bounds, times, target)
+        given = self._caller.client_request_id
+        return replace(record, client_request_id=given) if given else record
 
     def _say_success(self, saved: asyncio.Future[None]) -> None:
         if error_of(saved) is not None:

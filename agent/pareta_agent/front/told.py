@@ -86,6 +86,7 @@ def record_out(record: UsageRecord) -> list[Any]:
         record.generation,
         record.engine_version,
         record.audio_seconds,
+        record.client_request_id,
     ]
 
 

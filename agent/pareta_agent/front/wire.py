@@ -22,6 +22,7 @@ JSON: Final = b"application/json"
 UNBUFFERED: Final = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
 FORM: Final = b"multipart/form-data"
 _NAME: Final = re.compile(rb"[!-~]{1,255}")
+_TAG: Final = re.compile(rb"[!-~]{1,128}")
 _ONCE: Final = (
     b"content-length",
     b"host",
@@ -45,12 +46,14 @@ class Request:
     expects_continue: bool
     idempotency_key: bytes | None = None
     origin: bytes | None = None
+    client_request_id: bytes | None = None
     problem: Problem | None = None
 
     @property
     def plain(self) -> bool:
         """Whether it asks for nothing out of the ordinary."""
-        return self.keep_alive and not (self.expects_continue or self.idempotency_key or self.problem)
+        told = self.idempotency_key or self.client_request_id
+        return self.keep_alive and not (self.expects_continue or told or self.problem)
 
     def without_key(self) -> Request:
         return replace(self, authorization=b"")
@@ -108,8 +111,18 @@ def request_of(route: Route, fields: Fields, keep_alive: bool, http11: bool, max
         expects_continue=fields.get(b"expect", b"").lower() == b"100-continue",
         idempotency_key=once,
         origin=fields.get(b"origin"),
+        client_request_id=client_request_id(fields),
         problem=problem,
     )
+
+
+def client_request_id(fields: Fields) -> bytes | None:
+    """The id that the caller, or a proxy, gave the request: 1 to 128 visible ASCII characters, else it is ignored.
+
+    It is repeated as `x-client-request-id` and stands in the usage record; the node's own id stays the unique one.
+    """
+    given = fields.get(b"x-client-request-id") or fields.get(b"x-request-id")
+    return given if given is not None and _TAG.fullmatch(given) else None
 
 
 def _key_of(route: Route, fields: Fields) -> bytes:

@@ -117,6 +117,7 @@ def finished(record: UsageRecord) -> Item:
     data = {
         "alias": admission.alias,
         "choices": record.choices,
+        **({"client_request_id": record.client_request_id} if record.client_request_id else {}),
         "endpoint": admission.endpoint,
         "engine": {
             "generation": record.generation,

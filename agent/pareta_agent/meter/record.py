@@ -51,7 +51,10 @@ class Admission:
 
 @value
 class UsageRecord:
-    """The terminal record of an admission. Offsets are seconds after `t_admit`, None when it never came."""
+    """The terminal record of an admission. Offsets are seconds after `t_admit`, None when it never came.
+
+    `client_request_id` is the caller's own id of the request; nothing makes it unique.
+    """
 
     admission: Admission
     outcome: Outcome
@@ -66,3 +69,4 @@ class UsageRecord:
     generation: int = 0
     engine_version: str | None = None
     audio_seconds: int = 0
+    client_request_id: str = ""
