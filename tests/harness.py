@@ -230,6 +230,19 @@ def _living(home: Path) -> dict[int, str]:
     return found
 
 
+def engines_of(home: Path) -> set[int]:
+    """The pids of the fake engines that run for `home`."""
+    found = set()
+    for entry in Path("/proc").iterdir():
+        try:
+            line = (entry / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if b"fakes/engine.py" in line and str(home).encode() in line:
+            found.add(int(entry.name))
+    return found
+
+
 def endpoint(agent: Agent, name: str = "ep_contract_kie") -> dict[str, Any]:
     """What `pareta-agent status` says of it."""
     return next(each for each in agent.status()["endpoints"] if each["id"] == name)

@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 from fakes.ports import free_port
-from harness import AGENT, environment, fake_engine, processes_of
+from harness import AGENT, engines_of, environment, fake_engine, processes_of
 
 pytestmark = pytest.mark.slow
 
@@ -113,22 +113,10 @@ def serve(home: Path) -> Iterator[Callable[..., Node]]:
 
 def kill_engine(node: Node) -> None:
     """Many events follow: it ended, another one starts, it is live."""
-    before = engines(node.home)
+    before = engines_of(node.home)
     for pid in before:
         os.kill(pid, signal.SIGKILL)
-    until(lambda: bool(engines(node.home) - before) and node.ready(), "another engine serves")
-
-
-def engines(home: Path) -> set[int]:
-    found = set()
-    for entry in Path("/proc").iterdir():
-        try:
-            line = (entry / "cmdline").read_bytes()
-        except OSError:
-            continue
-        if b"fakes/engine.py" in line and str(home).encode() in line:
-            found.add(int(entry.name))
-    return found
+    until(lambda: bool(engines_of(node.home) - before) and node.ready(), "another engine serves")
 
 
 @pytest.mark.parametrize(

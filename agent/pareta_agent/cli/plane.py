@@ -18,6 +18,7 @@ from pareta_agent.control.offer import Offer
 from pareta_agent.node.slices import catalog_place
 from pareta_agent.plane.serve import serve as serve_plane
 from pareta_agent.sections import unbracketed
+from pareta_agent.telemetry import sink
 from pareta_agent.telemetry.log import listener
 
 command = typer.Typer(help="Run a control plane for several nodes, and see them.", no_args_is_help=True)
@@ -36,6 +37,7 @@ def serve(
     catalog: Annotated[str | None, typer.Option(help="Catalog directory, or where it is published.")] = None,
 ) -> None:
     """Serve the wire and the public API until SIGTERM; one line of JSON on stdout when it listens."""
+    sink.install()
     flags = {"home": home, "plane.database": database, "registry.catalog": catalog}
     settings, _ = config.load(flags, config_file)
     there, offer = settings.plane, Offer(catalog_place(settings), SystemClock(), listener(settings.log_level))
