@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from pareta_registry import cli_publish
+from pareta_registry import cli_publish, output
 from pareta_registry.catalog import Catalog
 from pareta_registry.errors import CatalogError, RegistryFailure, unreadable
 from pareta_registry.load import builtin_catalog, load_catalog
@@ -33,15 +33,19 @@ PrivateOption = Annotated[bool, typer.Option("--private", help="Show model ids, 
 
 
 def main() -> None:
-    """The console script. Exit codes: 0 done, 2 wrong usage, 3 nothing of that name, 5 catalog or artifact wrong."""
+    """The console script. Exit codes: 0 done, 2 wrong usage, 3 nothing of that name, 4 no output, 5 catalog or artifact
+    wrong."""
+    output.install()
     try:
         app()
     except RegistryFailure as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         sys.exit(5)
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output left; nothing is wrong
+    except output.ReaderLeft:
         sys.exit(0)
+    except output.OutputLost as lost:
+        print(f"error: {lost} ({lost.CODE})\n  try: {lost.REMEDY}", file=sys.stderr)  # noqa: T201
+        sys.exit(4)
     except OSError as error:
         print(f"error: {unreadable(error.filename or 'a file', error)}", file=sys.stderr)  # noqa: T201
         sys.exit(5)

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ COMMANDS = (
     "engine", "plane nodes", "keys --help",
 )  # fmt: skip
 EXIT_CODES = range(8)
+REGISTRY = [sys.executable, "-m", "pareta_registry"]
 
 
 @pytest.fixture
@@ -163,3 +165,26 @@ def test_a_damaged_state_file_is_told_in_one_line(used, name, damage):
                 argv,
                 done.stderr.decode(),
             )
+
+
+@pytest.mark.parametrize("argv", ["ls", "ls --json", "schema"])
+def test_the_registrys_output_is_as_robust(argv):
+    """Full: an error in one line; left: nothing wrong; narrow: valid JSON still."""
+    full = os.open("/dev/full", os.O_WRONLY)
+    done = subprocess.run([*REGISTRY, *argv.split()], stdout=full, stderr=subprocess.PIPE, timeout=300)
+    os.close(full)
+    assert (done.returncode, b"output_unwritable" in done.stderr, b"Traceback" in done.stderr) == (
+        4,
+        True,
+        False,
+    )
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([*REGISTRY, *argv.split()], stdout=writer, stderr=subprocess.PIPE, timeout=300)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
+    env = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([*REGISTRY, *argv.split()], env=env, capture_output=True, timeout=300)
+    assert (done.returncode, done.stderr) == (0, b"")
+    if argv == "ls --json":
+        json.loads(done.stdout.decode("ascii"))

@@ -13,8 +13,8 @@ import typer
 from typer.core import TyperGroup
 
 from pareta_agent import __version__
-from pareta_agent.cli import output
 from pareta_agent.errors import AgentError, HostError
+from pareta_registry import output
 
 COMMANDS = (
     "serve",
@@ -82,6 +82,8 @@ def main() -> None:
         sys.exit(_failed(error))
     except output.ReaderLeft:
         sys.exit(0)
+    except output.OutputLost as lost:
+        sys.exit(_failed(HostError(lost.CODE, str(lost), lost.REMEDY)))
     except OSError as error:
         sys.exit(_failed(_of_host(error)))
 

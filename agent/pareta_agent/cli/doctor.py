@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from pareta_agent import config
-from pareta_agent.cli import output
+from pareta_agent.cli.consoles import for_data
 from pareta_agent.cli.doctor_checks import Finding, findings
 from pareta_agent.cli.doctor_facts import read_facts
 from pareta_agent.cli.options import AsJson, Config, Home
@@ -30,7 +30,7 @@ def command(
         *(Finding("settings", "warn", warning) for warning in warnings),
         *findings(asyncio.run(read_facts(settings))),
     ]
-    console = output.console()
+    console = for_data()
     for one in found:
         if as_json:
             typer.echo(json.dumps(asdict(one)))

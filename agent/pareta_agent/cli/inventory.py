@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from pareta_agent.cli.consoles import for_data
 from pareta_agent.hardware.inventory import GIB, Gpu, Inventory, to_json
 from pareta_agent.hardware.islands import islands
 from pareta_agent.hardware.nvml import read_inventory
@@ -25,7 +25,7 @@ def command(
     if as_json:
         typer.echo(to_json(inventory).decode())
         return
-    console = Console()
+    console = for_data()
     for line in _host(inventory):
         console.print(line, highlight=False)
     if inventory.gpus:

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from pareta_agent import config
-from pareta_agent.cli import output
+from pareta_agent.cli.consoles import for_data
 from pareta_agent.cli.local_plane import open_local
 from pareta_agent.cli.options import AsJson, Config, Home, Listing
 from pareta_agent.control.wire import KeyLimits
@@ -60,7 +60,7 @@ def ls(home: Home = None, config_file: Config = None, as_json: AsJson = False) -
         scope = "all" if row.endpoints is None else ", ".join(row.endpoints)
         state = "revoked" if row.revoked else "active"
         table.add_row(row.id, row.org, f"{row.prefix}…", state, scope, _in_words(row.limits))
-    output.console().print(table)
+    for_data().print(table)
 
 
 @command.command()

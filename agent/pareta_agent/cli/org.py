@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from pareta_agent import config
-from pareta_agent.cli import output
+from pareta_agent.cli.consoles import for_data
 from pareta_agent.cli.keys import only_org
 from pareta_agent.cli.local_plane import dollars, open_local
 from pareta_agent.cli.options import AsJson, Config, Home, Listing
@@ -33,7 +33,7 @@ def ls(home: Home = None, config_file: Config = None, as_json: AsJson = False) -
     table = Table("org", "balance USD", "partial", box=None, pad_edge=False)
     for org, balance, partial in rows:
         table.add_row(org, dollars(balance), partial)
-    output.console().print(table, highlight=False)
+    for_data().print(table, highlight=False)
 
 
 @command.command()

@@ -12,7 +12,7 @@ import typer
 from pydantic import ValidationError
 
 from pareta_agent import config
-from pareta_agent.cli import output
+from pareta_agent.cli.consoles import for_data
 from pareta_agent.cli.options import AsJson, Config, Home
 from pareta_agent.cli.plan_view import render
 from pareta_agent.clock import SystemClock
@@ -78,7 +78,7 @@ def command(
         model = f"model {resolution.model.id}" if private else None
         for part in (render(report, title, changes), _sharing(resolution, request), model):
             if part is not None:
-                output.console().print(part, highlight=False)
+                for_data().print(part, highlight=False)
     if not report.candidates:
         raise typer.Exit(NothingFits.exit_code)
 

@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from pareta_agent import config
-from pareta_agent.cli import output
+from pareta_agent.cli.consoles import for_data
 from pareta_agent.cli.local_plane import open_local
 from pareta_agent.cli.options import AsJson, Config, Home
 from pareta_agent.clock import SystemClock
@@ -82,4 +82,4 @@ def nodes(home: Home = None, config_file: Config = None, as_json: AsJson = False
     for row in rows:
         age = "never" if row.heartbeat_age_s is None else f"{row.heartbeat_age_s:.0f} s ago"
         table.add_row(row.id, str(row.epoch), row.state, age)
-    output.console().print(table, highlight=False)
+    for_data().print(table, highlight=False)

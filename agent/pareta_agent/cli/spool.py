@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from pareta_agent import config
-from pareta_agent.cli import output
+from pareta_agent.cli.consoles import for_data
 from pareta_agent.cli.local_spool import open_spool
 from pareta_agent.cli.options import AsJson, Config, Home, Listing
 from pareta_agent.errors import HostError
@@ -35,7 +35,7 @@ def ls(home: Home = None, config_file: Config = None, as_json: AsJson = False) -
     table = Table("epoch", "kept from", "last", "acked", box=None, pad_edge=False)
     for row in epochs:
         table.add_row(str(row.epoch), str(row.first_kept or "-"), str(row.last_seq), str(row.acked_seq))
-    console = output.console()
+    console = for_data()
     console.print(table, highlight=False)
     console.print(
         f"[dim]{undelivered} undelivered, {left_open} open, {len(refused)} refused[/]", highlight=False

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pareta_agent import config
-from pareta_agent.cli import output
+from pareta_agent.cli.consoles import for_data
 from pareta_agent.cli.options import AsJson, Config, Home
 from pareta_agent.hardware.inventory import GIB
 from pareta_agent.node.admin import ask
@@ -33,7 +33,7 @@ def command(
     if as_json:
         typer.echo(orjson.dumps(status).decode())
     else:
-        _show(status, output.console())
+        _show(status, for_data())
 
 
 def _show(status: dict[str, Any], console: Console) -> None:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pareta_agent import config
-from pareta_agent.cli import output
+from pareta_agent.cli.consoles import for_data
 from pareta_agent.cli.local_plane import dollars, open_local
 from pareta_agent.cli.local_spool import open_spool
 from pareta_agent.cli.options import AsJson, Config, Home
@@ -50,7 +50,7 @@ def command(
         for row in rows:
             typer.echo(orjson.dumps({name: row[name] for name in _FIELDS}).decode())
     else:
-        _show(rows, output.console())
+        _show(rows, for_data())
     _say_what_is_missing(settings)
 
 

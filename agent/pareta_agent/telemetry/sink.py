@@ -7,60 +7,18 @@ waiting text is dropped. Failures and drops are counted and never raised.
 from __future__ import annotations
 
 import atexit
-import codecs
-import io
 import os
-import select
 import sys
 import threading
 import time
 from collections import deque
-from typing import Final, TextIO
+from typing import Final
+
+from pareta_registry.output import NAMES, Stream, encoding_of
 
 ROOM_BYTES: Final = 2**20
 RETRY_S: Final = 0.5
 GOODBYE_S: Final = 1.0
-NAMES: Final = ("stdin", "stdout", "stderr")
-
-
-def escape(error: UnicodeError) -> tuple[str, int]:
-    """Codec error handler: writes what an encoding lacks as JSON does, so that a JSON line stays one."""
-    assert isinstance(error, UnicodeEncodeError)
-    units = error.object[error.start : error.end].encode("utf-16-be", "surrogatepass")
-    return "".join(f"\\u{units[i]:02x}{units[i + 1]:02x}" for i in range(0, len(units), 2)), error.end
-
-
-codecs.register_error("pareta_escape", escape)
-
-
-class Stream(io.TextIOBase):
-    """A text stream over a descriptor without a buffer; what a write does is its subclass's."""
-
-    def __init__(self, descriptor: int, encoding: str) -> None:
-        self.name = NAMES[descriptor] if descriptor < len(NAMES) else str(descriptor)
-        self._descriptor, self._encoding = descriptor, encoding
-
-    @property
-    def encoding(self) -> str:  # type: ignore[override]
-        return self._encoding
-
-    def writable(self) -> bool:
-        return True
-
-    def fileno(self) -> int:
-        return self._descriptor
-
-    def isatty(self) -> bool:
-        return os.isatty(self._descriptor)
-
-    def _encoded(self, text: str) -> bytes:
-        return text.encode(self._encoding, "pareta_escape")
-
-    def _wait_for_room(self) -> None:
-        """After EAGAIN of a descriptor that somebody made non-blocking."""
-        poll = select.poll()
-        poll.register(self._descriptor, select.POLLOUT)
-        poll.poll()
 
 
 class Sink(Stream):
@@ -139,21 +97,3 @@ def settle(within_s: float) -> None:
     end_s = time.monotonic() + within_s
     for sink in _installed:
         sink.settle(max(0.0, end_s - time.monotonic()))
-
-
-def encoding_of(stream: TextIO | None) -> str:
-    """The encoding that Python chose; UTF-8 where it found the descriptor closed."""
-    return (stream.encoding if stream else None) or "utf-8"
-
-
-def keep_standard_descriptors() -> None:
-    """Occupies those of 0, 1 and 2 that are closed, or the next file that is opened would get the log's text.
-
-    A write to them fails as before.
-    """
-    for descriptor in range(3):
-        try:
-            os.fstat(descriptor)
-        except OSError:
-            opened = os.open(os.devnull, os.O_RDONLY)  # the lowest free number: this one
-            os.set_inheritable(opened, True)
