@@ -100,7 +100,8 @@ def serve(home: Path) -> Iterator[Callable[..., Node]]:
 
     def begin(sink: str, *flags: str) -> Node:
         nodes.append(Node(home, sink, *flags))
-        until(nodes[-1].ready, f"exit {nodes[-1].process.poll()}")
+        until(lambda: nodes[-1].ready() or nodes[-1].process.poll() is not None, "it is ready, or has ended")
+        assert nodes[-1].process.poll() is None
         nodes[-1].key = json.loads(nodes[-1].command("keys", "create", "--json"))["api_key"]
         return nodes[-1]
 
