@@ -1,5 +1,6 @@
 """The unmodified `pareta` SDK operates endpoints on a whole node with the fake engine."""
 
+import httpx
 import pareta
 import pytest
 
@@ -72,3 +73,17 @@ def test_another_org_sees_nothing_and_pays_first(start):
                 act("ep_contract_kie")
         with pytest.raises(pareta.InsufficientCreditsError):
             client.endpoints.deploy(task="contract-key-fields", wait=True)
+
+
+def test_a_proxy_decides_the_address_and_collects_no_stream(start):
+    """`url` is where the caller reached the proxy; a deploy's events pass a default nginx as they come."""
+    ready = start().ready()
+    headers = {"authorization": f"Bearer {ready['api_key']}", "x-forwarded-proto": "https"}
+    with httpx.Client(base_url=ready["base_url"], headers=headers, timeout=120) as client:
+        (row,) = client.get("/endpoints/").json()
+        proxied = client.get("/endpoints", headers={"x-forwarded-host": "api.example.com"}).json()
+        with client.stream("POST", "/endpoints", json={"task": "contract-key-fields"}) as events:
+            told = (events.headers["x-accel-buffering"], events.headers["cache-control"])
+    assert row["url"] == ready["base_url"].replace("http:", "https:")
+    assert [each["url"] for each in proxied] == ["https://api.example.com/v1"]
+    assert told == ("no", "no-cache")
