@@ -20,20 +20,23 @@ from typing import Literal
 
 from pareta_agent import launch
 from pareta_agent.engine.dist_alias import write_alias
+from pareta_agent.engine.index import Index
 from pareta_agent.engine.interpreter import Interpreter, inspect
 from pareta_agent.engine.pins import Pins, Platform, choose
-from pareta_agent.engine.pipsay import Progress, explain, lacks_cpu_torch
+from pareta_agent.engine.pipsay import Progress, explain, missing_package
+from pareta_agent.engine.pythons import SERIES, find
+from pareta_agent.engine.recipe import CRITICAL, Recipe, choose_recipe
 from pareta_agent.errors import HostError
 from pareta_agent.telemetry.events import Emit, Event, Phase
 
-CPU_TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 _MARKER = "pareta-engine.json"
 _NEED_BYTES: dict[Platform, int] = {"cpu": 5 * 1024**3, "cuda": 18 * 1024**3}
+_CUDA_LIBRARIES_BYTES = 4 * 1024**3
 _VENV_TIMEOUT_S = 300.0
 _PIP_TIMEOUT_S = 3600.0
 _IMPORT_TIMEOUT_S = 600.0
 _LOCK_POLL_S = 0.5
-_PIP_OPTIONS = ("--no-deps", "--only-binary", ":all:", "--no-compile", "--no-input", "--progress-bar", "off")
+_PIP_OPTIONS = ("--only-binary", ":all:", "--no-compile", "--no-input", "--progress-bar", "off")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,7 @@ class InstallSettings:
     version: str | None = None
     base_python: Path = Path(sys.executable)
     requirements_dir: Path | None = None
+    cpu_torch_index: str = "https://download.pytorch.org/whl/cpu"
     verify: str = "import vllm.entrypoints.openai.api_server"
 
 
@@ -62,19 +66,28 @@ class Installed:
 async def ensure(settings: InstallSettings, emit: Emit) -> Path:
     """The engine's python, installed when it is missing; verified by importing vLLM in it.
 
+    Its Python need not be the agent's: the first of this host for which the packages are served makes it.
     Raises HostError: `engine_version_unknown`, `disk_full`, `no_network`, `engine_package_missing`,
-    `engine_python_version`, `venv_missing`, `engine_install_failed`, `engine_import_failed`.
+    `venv_missing`, `engine_install_failed`, `engine_import_failed`.
     """
     directory = settings.requirements_dir
     pins = choose(settings.platform, settings.version, *([directory] if directory else []))
-    target = settings.cache_dir / "engines" / pins.name
-    if complete(target):
-        return python_of(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    async with _lock(target.with_suffix(target.suffix + ".lock"), emit):
-        if not complete(target):
-            await _install(settings, pins, target, emit)
-    return python_of(target)
+    engines = settings.cache_dir / "engines"
+    if (there := _existing(engines, pins)) is not None:
+        return python_of(there)
+    engines.mkdir(parents=True, exist_ok=True)
+    async with _lock(engines / f"{pins.platform}-{pins.version}.lock", emit):
+        there = _existing(engines, pins) or await _install(settings, pins, engines, emit)
+    return python_of(there)
+
+
+def _existing(engines: Path, pins: Pins) -> Path | None:
+    """A whole engine of these pins, whatever Python it was made of; the agent's own first."""
+    for wanted in (pins, pins.with_plain_torch()):
+        for series in (pins.series, *SERIES):
+            if complete(target := engines / wanted.of(series).name):
+                return target
+    return None
 
 
 def python_of(target: Path) -> Path:
@@ -98,14 +111,13 @@ def installed(cache_dir: Path) -> list[Installed]:
     return found
 
 
-async def _install(settings: InstallSettings, pins: Pins, target: Path, emit: Emit) -> None:
+async def _install(settings: InstallSettings, pins: Pins, engines: Path, emit: Emit) -> Path:
     begun_s = time.monotonic()
     progress = Progress(len(pins.packages), lambda done, say: _tell(emit, "progress", done, pins, say))
     _tell(emit, "started", 0, pins, f"vLLM {pins.version} for {pins.platform}")
     try:
-        _admit(target, pins.platform)
-        await _make_venv(settings.base_python, target)
-        await _pip(target, pins, progress)
+        _admit(engines, pins, _NEED_BYTES[pins.platform])
+        target = await _filled(settings, pins, engines, progress)
         write_alias(target)
         found = await _verify(settings, target)
     except HostError as error:
@@ -113,19 +125,54 @@ async def _install(settings: InstallSettings, pins: Pins, target: Path, emit: Em
         raise
     _mark(target, found)
     emit(Phase("engine", "install", "done", time.monotonic() - begun_s, detail=f"vLLM {found.version}"))
+    return target
+
+
+async def _filled(settings: InstallSettings, pins: Pins, engines: Path, progress: Progress) -> Path:
+    """An environment with all packages. A package that turns out not to be served for its Python sends us on."""
+    pythons = await find(settings.base_python)
+    if not pythons:
+        raise _venv_missing(settings.base_python)
+    asking = engines / pins.of(pythons[0].series).name
+    await _make_venv(pythons[0].path, asking)
+    index, names = Index(python_of(asking), settings.cpu_torch_index), list(CRITICAL)
+    while True:
+        recipe = await choose_recipe(pins, pythons, index, names)
+        target = engines / recipe.pins.name
+        done = await _make(recipe, engines, progress)
+        if done.returncode == 0:
+            if target != asking:
+                shutil.rmtree(asking, ignore_errors=True)
+            return target
+        name = (missing_package(done.output) or "").partition("==")[0]
+        if not name or name in names:
+            raise explain(done.output, "the engine's packages could not be installed")
+        names.append(name)
+
+
+async def _make(recipe: Recipe, engines: Path, progress: Progress) -> launch.Completed:
+    pins, target = recipe.pins, engines / recipe.pins.name
+    progress.say(
+        f"for Python {recipe.python.series}" + (f", with {pins.torch}" if recipe.plain_torch else "")
+    )
+    if recipe.plain_torch:
+        _admit(engines, pins, _NEED_BYTES[pins.platform] + _CUDA_LIBRARIES_BYTES)
+    await _make_venv(recipe.python.path, target)
+    return await _pip(target, recipe, progress)
 
 
 def _tell(emit: Emit, state: str, done: int | None, pins: Pins, detail: str) -> None:
     emit(Phase("engine", "install", state, None, done, len(pins.packages), "packages", detail))  # type: ignore[arg-type]
 
 
-def _admit(target: Path, platform: Platform) -> None:
-    free = shutil.disk_usage(target.parent).free
-    used = 0 if not target.exists() else sum(f.stat().st_size for f in target.rglob("*") if f.is_file())
-    if free + used < _NEED_BYTES[platform]:
+def _admit(engines: Path, pins: Pins, need_bytes: int) -> None:
+    free = shutil.disk_usage(engines).free
+    begun = engines.glob(f"{pins.platform}-{pins.version}-*/**/*")
+    used = sum(file.stat().st_size for file in begun if file.is_file())
+    if free + used < need_bytes:
         raise HostError(
             "disk_full",
-            f"the engine needs {_NEED_BYTES[platform] / 1e9:.0f} GB, {target.parent} has {free / 1e9:.1f} GB free",
+            f"the engine needs {need_bytes / 1e9:.0f} GB, {engines} has {free / 1e9:.1f} GB free",
             "free some space, or set PARETA_CACHE to a larger disk",
         )
 
@@ -137,23 +184,31 @@ async def _make_venv(base: Path, target: Path) -> None:
     if done.returncode == 0:
         return
     if "ensurepip" in done.output or "No module named venv" in done.output:
-        raise HostError(
-            "venv_missing",
-            f"{base} cannot make virtual environments",
-            "install its venv module (apt: python3-venv)",
-        )
+        raise _venv_missing(base)
     raise explain(done.output, "the virtual environment could not be made")
 
 
-async def _pip(target: Path, pins: Pins, progress: Progress) -> None:
-    argv = [str(python_of(target)), "-m", "pip", "install", *_PIP_OPTIONS, "-r", str(pins.path)]
-    done = await launch.run(argv, timeout_s=_PIP_TIMEOUT_S, on_line=progress.line)
-    if done.returncode != 0 and lacks_cpu_torch(done.output):
-        progress.say("the index has no CPU build of torch: adding PyTorch's own")
-        argv += ["--extra-index-url", CPU_TORCH_INDEX]
+def _venv_missing(base: Path) -> HostError:
+    return HostError(
+        "venv_missing",
+        f"{base} cannot make virtual environments, nor can another Python of this host",
+        "install its venv module (apt: python3-venv)",
+    )
+
+
+async def _pip(target: Path, recipe: Recipe, progress: Progress) -> launch.Completed:
+    requirements = target / "requirements.txt"
+    requirements.write_text(recipe.pins.text)
+    argv = [str(python_of(target)), "-m", "pip", "install", *_PIP_OPTIONS]
+    more = ["--extra-index-url", recipe.extra_index] if recipe.extra_index else []
+    files = ["-r", str(requirements)]
+    done = await launch.run(
+        [*argv, "--no-deps", *files, *more], timeout_s=_PIP_TIMEOUT_S, on_line=progress.line
+    )
+    if done.returncode == 0 and recipe.plain_torch:
+        argv += [recipe.pins.torch, "-c", str(requirements)]
         done = await launch.run(argv, timeout_s=_PIP_TIMEOUT_S, on_line=progress.line)
-    if done.returncode != 0:
-        raise explain(done.output, "the engine's packages could not be installed")
+    return done
 
 
 async def _verify(settings: InstallSettings, target: Path) -> Interpreter:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -12,22 +13,44 @@ from pareta_agent.engine.vllm import versions
 from pareta_agent.errors import HostError
 
 Platform = Literal["cpu", "cuda"]
+OWN_SERIES = f"{sys.version_info.major}.{sys.version_info.minor}"
+_CPU_TORCH = re.compile(r"^(torch==[^+\s]+)\+cpu\b", re.MULTILINE)
 _DIRECTORY = Path(__file__).with_name("requirements")
 
 
 @dataclass(frozen=True, slots=True)
 class Pins:
-    """One engine that can be installed. `digest` also covers the Python that its wheels are chosen for."""
+    """One engine that can be installed: `text` is its requirements file, `series` the Python of its wheels."""
 
     platform: Platform
     version: str
-    path: Path
-    packages: tuple[str, ...]
-    digest: str
+    text: str
+    series: str
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """`name==version`, one a package."""
+        lines = (line.split("#")[0].strip() for line in self.text.splitlines())
+        return tuple(line for line in lines if line)
 
     @property
     def name(self) -> str:
-        return f"{self.platform}-{self.version}-{self.digest[:12]}"
+        """Its directory's: another Python or another package is another engine."""
+        digest = hashlib.sha256(f"{self.series}\n{self.text}".encode()).hexdigest()
+        return f"{self.platform}-{self.version}-{digest[:12]}"
+
+    @property
+    def torch(self) -> str:
+        """Its pin, empty where there is none."""
+        return next((pin for pin in self.packages if pin.startswith("torch==")), "")
+
+    def of(self, series: str) -> Pins:
+        """The same packages for another Python."""
+        return replace(self, series=series)
+
+    def with_plain_torch(self) -> Pins:
+        """The same torch as PyPI serves it: where its CPU build is not served. Itself where none is pinned."""
+        return replace(self, text=_CPU_TORCH.sub(r"\1", self.text))
 
 
 def committed(directory: Path = _DIRECTORY) -> list[Pins]:
@@ -51,8 +74,4 @@ def choose(platform: Platform, version: str | None, directory: Path = _DIRECTORY
 
 def _read(path: Path) -> Pins:
     platform, _, version = path.stem.partition("-")
-    text = path.read_text()
-    lines = (line.split("#")[0].strip() for line in text.splitlines())
-    python = f"{sys.version_info.major}.{sys.version_info.minor}"
-    digest = hashlib.sha256(f"{python}\n{text}".encode()).hexdigest()
-    return Pins(platform, version, path, tuple(line for line in lines if line), digest)  # type: ignore[arg-type]
+    return Pins(platform, version, path.read_text(), OWN_SERIES)  # type: ignore[arg-type]

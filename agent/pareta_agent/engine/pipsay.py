@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pareta_agent.errors import HostError
 
 _COLLECTING = re.compile(r"^(?:Collecting|Processing|Requirement already satisfied:) (\S+)")
-_CPU_TORCH = re.compile(r"No matching distribution found for torch==\S+\+cpu")
-_MISSING = re.compile(r"No matching distribution found for (\S+)")
+_MISSING = re.compile(r"No matching distribution found for (\S+)|Cannot install (\S+) because")
+_CONSTRAINT = re.compile(r"The user requested \(constraint\) (\S+)")
 _NETWORK = re.compile(
     r"NewConnectionError|NameResolutionError|Max retries exceeded|Connection (?:refused|reset)|ReadTimeout"
 )
@@ -34,9 +34,14 @@ class Progress:
         self._tell(min(len(self._seen), self._total), what)
 
 
-def lacks_cpu_torch(output: str) -> bool:
-    """The index serves no `+cpu` build of torch: it stands in PyTorch's own."""
-    return _CPU_TORCH.search(output) is not None
+def missing_package(output: str) -> str | None:
+    """The requirement that pip found nothing for; with a constraint on it pip speaks of a conflict."""
+    found = _MISSING.search(output)
+    return (found[1] or found[2]) if found else None
+
+
+def is_network(output: str) -> bool:
+    return _NETWORK.search(output) is not None
 
 
 def explain(output: str, what: str) -> HostError:
@@ -47,17 +52,24 @@ def explain(output: str, what: str) -> HostError:
             f"{what}: the disk is full",
             "free some space and run it again; it goes on where it was",
         )
-    if _NETWORK.search(output):
+    if is_network(output):
         return HostError(
             "no_network",
             f"{what}: the package index cannot be reached",
             "check the network, the proxy, or pip's index-url",
         )
-    if missing := _MISSING.search(output):
+    missing = missing_package(output)
+    if missing and (constraint := _CONSTRAINT.search(output)):
         return HostError(
             "engine_package_missing",
-            f"{what}: the package index has no {missing[1]} for this Python and machine",
-            "use Python 3.11 or 3.12 on Linux x86-64, or an index that has it (pip config set global.index-url …)",
+            f"{what}: pip's own constraint {constraint[1]} leaves no {missing}",
+            "remove the constraint (`pip config list` and PIP_CONSTRAINT show it)",
+        )
+    if missing:
+        return HostError(
+            "engine_package_missing",
+            f"{what}: the package index has no {missing} for this Python and machine",
+            "use an index that has it (pip config set global.index-url …)",
         )
     if "Permission denied" in output:
         return HostError(

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from pareta_agent.engine.pins import choose, committed
-from pareta_agent.engine.pipsay import Progress, explain, lacks_cpu_torch
+from pareta_agent.engine.pipsay import Progress, explain, missing_package
 from pareta_agent.errors import HostError
 
 
@@ -70,7 +70,30 @@ def test_each_failure_says_what_to_do(output: str, code: str) -> None:
     assert (error.code, error.remedy != "") == (code, True)
 
 
-def test_only_the_cpu_build_of_torch_sends_us_to_its_own_index() -> None:
-    """Another missing package would not be found there either."""
-    assert lacks_cpu_torch("ERROR: No matching distribution found for torch==2.13.0+cpu")
-    assert not lacks_cpu_torch("ERROR: No matching distribution found for xgrammar==0.2.8")
+CONFLICT = """ERROR: Cannot install torch==2.13.0+cpu because these package versions have conflicting dependencies.
+The conflict is caused by:
+    The user requested torch==2.13.0+cpu
+    The user requested (constraint) torch<=2.14.1
+ERROR: ResolutionImpossible: for help visit https://pip.pypa.io/
+"""
+
+
+def test_a_missing_package_is_named_by_either_of_pips_words() -> None:
+    """With a constraint on it pip speaks of a conflict; without one, of no match."""
+    assert missing_package("ERROR: No matching distribution found for xgrammar==0.2.8") == "xgrammar==0.2.8"
+    assert missing_package(CONFLICT) == "torch==2.13.0+cpu"
+    assert missing_package("ERROR: something strange") is None
+    error = explain(CONFLICT, "it failed")
+    assert (error.code, "torch<=2.14.1" in error.message) == ("engine_package_missing", True)
+    assert "PIP_CONSTRAINT" in error.remedy
+
+
+def test_another_python_or_torch_is_another_engine() -> None:
+    """Their directories differ; what is pinned without a CPU build stays as it is."""
+    cpu, cuda = choose("cpu", "0.32.0"), choose("cuda", "0.33.0")
+    plain = cpu.with_plain_torch()
+    assert (cpu.torch, plain.torch) == ("torch==2.13.0+cpu", "torch==2.13.0")
+    assert set(cpu.packages) ^ set(plain.packages) == {cpu.torch, plain.torch}
+    assert cuda.with_plain_torch() == cuda
+    names = {pins.of(series).name for pins in (cpu, plain, cuda) for series in ("3.11", "3.12")}
+    assert len(names) == 6
