@@ -8,13 +8,13 @@ PYTEST := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest
 # Many containers set it; every start, and the suite starts a node some hundred times, would compile all of its code again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: serve test long soak check fmt bench tools engine clean
+.PHONY: serve test long soak check fmt bench tools engine pythons clean
 
 serve: $(VENV)/.runtime
 	@exec $(BIN)/pareta-agent serve $(ARGS)
 
 # The whole suite: lint, types, layers, unit, integration, faults, and real vLLM on CPU.
-test: $(VENV)/.dev tools engine lint
+test: $(VENV)/.dev tools engine lint pythons
 	@$(PYTEST) -n 3 --dist loadfile --no-loadscope-reorder -m "not long and not gpu" $(ARGS)
 
 # What takes minutes a test: real engines killed, stopped and frozen at many moments, compiled mode, every kernel asked.
@@ -45,6 +45,10 @@ bench: $(VENV)/.dev engine
 # Programs that some tests run (promtool, Node, an OCI registry); without root their tests say that they were skipped.
 tools:
 	@sh tests/tools.sh
+
+# The unit tests under each other Python that this machine has, each in one process.
+pythons: $(VENV)/.dev
+	@PYTHONPATH=tests $(BIN)/python tests/pythons.py
 
 engine: $(VENV)/.dev
 	@$(BIN)/pareta-agent engine install --cpu
