@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,18 +14,20 @@ from pareta_registry.schema import SCHEMA_NAME
 
 
 def run(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *argv: str
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *argv: str
 ) -> tuple[int, str, str]:
     monkeypatch.setattr("sys.argv", ["pareta-registry", *argv])
+    for name in ("stdout", "stderr"):  # which the program replaces
+        monkeypatch.setattr(sys, name, getattr(sys, name))
     with pytest.raises(SystemExit) as caught:
         cli.main()
-    out, err = capsys.readouterr()
+    out, err = capfd.readouterr()
     return int(caught.value.code or 0), out, err
 
 
 @pytest.fixture
-def registry(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
-    return lambda *argv: run(capsys, monkeypatch, *argv)
+def registry(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    return lambda *argv: run(capfd, monkeypatch, *argv)
 
 
 def test_resolve_hides_weights_ids(registry) -> None:
