@@ -15,7 +15,7 @@ from fastapi import FastAPI
 
 from pareta_agent.control.catalog_place import CatalogPlace, catalog_state, kept_catalog
 from pareta_agent.control.offer import Offer
-from pareta_agent.plane import public_api
+from pareta_agent.plane import probes, public_api
 from pareta_agent.plane.evals import roster
 from pareta_agent.plane.evals.mount import mount
 from pareta_agent.plane.evals.runner import Runner
@@ -59,6 +59,7 @@ def serve(
     models = roster.read(seed.frontier if seed else frontier)
     plane, database = open_plane(home, url)
     app = create_app(plane)
+    probes.mount(app, plane, database)
     if seed is not None:
         sow(plane, home, seed)
         _show_first_key(app, plane, seed.org)

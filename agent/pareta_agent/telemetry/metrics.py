@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Final, Literal
@@ -166,20 +166,20 @@ TABLE: Final[tuple[Series, ...]] = (
 
 
 class Metrics:
-    """The registry. Series are named as in `TABLE`; label values are given in the declared order.
+    """The registry. Series are named as in `table`; label values are given in the declared order.
 
     Counting is a dict and an addition, because it happens on the path of every request; `prometheus_client` writes
     the exposition.
     """
 
-    def __init__(self) -> None:
-        self._declared = {series.name: series for series in TABLE}
+    def __init__(self, table: Sequence[Series] = TABLE) -> None:
+        self._declared = {series.name: series for series in table}
         self._values: dict[tuple[str, tuple[str, ...]], float] = {}
         self._histograms: dict[tuple[str, tuple[str, ...]], _Histogram] = {}
         self._before_render: list[Callable[[], None]] = []
         self._registry = CollectorRegistry()
         self._registry.register(self)
-        for series in TABLE:
+        for series in table:
             if not series.labels and series.kind != "histogram":
                 self._values[series.name, ()] = 0.0
 
