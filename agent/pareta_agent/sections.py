@@ -198,6 +198,11 @@ class FrontSection(Section):
         description="Admitted requests for each that an engine works on at a time (64 at least); then 429.",
     )
     request_timeout_s: float = Field(600.0, gt=0, description="Longest a request may run.")
+    lame_duck_s: float = Field(
+        0.0,
+        ge=0,
+        description="Time after SIGTERM in which `/readyz` answers 503 and calls are still admitted; then the drain.",
+    )
     hold_s: float = Field(
         60.0,
         ge=0,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pareta_agent.config import Settings
 from pareta_agent.front.engine_metrics import EXPORTED
 from pareta_agent.telemetry.metrics import TABLE as SERIES
 
@@ -37,10 +38,13 @@ def test_the_unit_is_what_systemd_expects(tmp_path):
     assert check(program("systemd-analyze"), "verify", str(copy)).strip() == ""
 
 
-def test_the_unit_outlasts_a_drain():
-    """systemd waits longer than the agent's default drain and engine stop together."""
+def test_the_unit_outlasts_a_lame_duck_and_a_drain():
+    """systemd waits longer than the unit's lame duck, the agent's default drain and the engines' stop together."""
     unit = (DEPLOY / "systemd" / "pareta-agent.service").read_text()
-    assert int(re.search(r"TimeoutStopSec=(\d+)", unit)[1]) >= 90
+    lame_duck_s = float(re.search(r"^Environment=PARETA_FRONT_LAME_DUCK_S=(\d+)$", unit, re.MULTILINE)[1])
+    assert lame_duck_s == 10
+    waits_s = lame_duck_s + Settings().drain_timeout_s
+    assert int(re.search(r"TimeoutStopSec=(\d+)", unit)[1]) >= waits_s + 60
 
 
 def test_prometheus_reads_the_scrape_config():

@@ -57,7 +57,8 @@ class Call:
         self.client_request_id = (request.client_request_id or b"").decode()
         if request.client_request_id:
             common.append((b"x-client-request-id", request.client_request_id))
-        self._reply = Reply(protocol.transport, route.dialect, common, request.http11, request.keep_alive)
+        keep_alive = request.keep_alive and not desk.lame_duck
+        self._reply = Reply(protocol.transport, route.dialect, common, request.http11, keep_alive)
 
     @property
     def keep_alive(self) -> bool:
@@ -125,6 +126,10 @@ class Call:
             self._run.tick(now_s)
         elif now_s > self._deadline_s and self._pending is None and (self._task is None or self._task.done()):
             self.refuse(Problem("request_timeout"))
+
+    def is_last(self) -> None:
+        if not self._reply.head_sent:
+            self.keep_alive = False
 
     def cut(self) -> None:
         if self._run is not None:

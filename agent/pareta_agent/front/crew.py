@@ -62,7 +62,7 @@ class Crew:
         self._tunnel, self._listen = tunnel, listen
         self._seats: list[Seat] = []
         self._tasks: list[asyncio.Task[None]] = []
-        self._listening = self._leaving = False
+        self._listening = self._leaving = self._lame = False
         desk.deps.keys.listen(lambda revision: self._say("revise", revision))
 
     @property
@@ -117,6 +117,12 @@ class Crew:
         """The workers listen no more and give away what they can; whether they have nothing left. None is replaced."""
         self._leaving = True
         return all(await self._ask("move", deadline_s=GRACE_S))
+
+    def lame_duck(self) -> None:
+        """Each answer of theirs is the last on its connection."""
+        self._lame = True
+        for hand in self._up():
+            hand.say("lame_duck")
 
     def reread(self) -> None:
         self._say("reread")
@@ -217,6 +223,8 @@ class Crew:
             await seat.process.kill_group()
         elif self._listening and not self._leaving:
             hand.say("listen")
+        if hand.up.is_set() and self._lame:
+            hand.say("lame_duck")
         seat.tried.set()
         self._count_up()
 

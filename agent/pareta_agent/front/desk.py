@@ -37,6 +37,9 @@ class Served(Protocol):
     def tick(self, now_s: float) -> None:
         """A moment passed: end what is overdue."""
 
+    def is_last(self) -> None:
+        """No request shall follow on its connection, if the answer can still say so."""
+
     def cut(self) -> None:
         """The drain's deadline passed: end now."""
 
@@ -92,7 +95,7 @@ class Desk:
         self.open: set[Served] = set()
         self.idle = asyncio.Event()
         self.idle.set()
-        self.draining = False
+        self.draining = self.lame_duck = False
         self.heir: Callable[[socket.socket], None] | None = None
         self._prefix = os.urandom(8).hex()
         self._requests = 0

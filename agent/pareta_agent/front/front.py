@@ -128,7 +128,7 @@ class Front:
 
     def set_ready(self, *reasons: str) -> None:
         """Ready when no reason against it is given; `/readyz` shows them, inference goes on regardless."""
-        self._reasons = list(reasons)
+        self._reasons = [*(["stopping"] if self._desk.lame_duck else []), *reasons]
         self._deps.metrics.set("pareta_ready", 0 if self._reasons else 1)
 
     def readiness(self) -> Readiness:
@@ -137,6 +137,20 @@ class Front:
             return Readiness("not ready", self._reasons)
         impaired = self._crew.impaired() if self._crew else []
         return Readiness("degraded" if impaired else "ok", impaired)
+
+    @property
+    def leaving(self) -> bool:
+        """Whether this node is a lame duck."""
+        return self._desk.lame_duck
+
+    def lame_duck(self) -> None:
+        """`/readyz` answers 503 and each answer is the last on its connection; calls are admitted as before."""
+        self._desk.lame_duck = True
+        for served in self._desk.open:
+            served.is_last()
+        if self._crew is not None:
+            self._crew.lame_duck()
+        self.set_ready(*self._reasons)
 
     async def start(self, *socks: socket.socket) -> None:
         """Listens, with workers on at least one socket for each; returns once connections are taken."""

@@ -1,4 +1,4 @@
-"""ASGI middleware of the routes that are not inference: path normalization, request id, CORS."""
+"""ASGI middleware of the routes that are not inference: path normalization, request id, CORS, lame duck."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ def wrapped(app: App, desk: Desk) -> App:
 
         async def send_more(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *added]
+                last = [(b"connection", b"close")] if desk.lame_duck else []
+                message["headers"] = [*message["headers"], *added, *last]
             await send(message)
 
         allowed = desk.cors.preflight(scope["method"], fields)

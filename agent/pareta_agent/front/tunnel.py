@@ -38,9 +38,13 @@ class _Pairs(aiohttp.BaseConnector):
 
 
 class Tunnel:
-    """An ASGI app. `give` sends a connection's end to the main process."""
+    """An ASGI app. `give` sends a connection's end to the main process; while `leaving`, each answer is the last on
+    its connection."""
 
-    def __init__(self, give: Callable[[socket.socket], None]) -> None:
+    def __init__(
+        self, give: Callable[[socket.socket], None], leaving: Callable[[], bool] = lambda: False
+    ) -> None:
+        self._leaving = leaving
         self._session = aiohttp.ClientSession(
             connector=_Pairs(give),
             auto_decompress=False,
@@ -68,6 +72,7 @@ class Tunnel:
             return
         async with answer:
             found = [(k.lower(), v) for k, v in answer.raw_headers if k.lower() not in _OF_ONE_HOP]
+            found += [(b"connection", b"close")] if self._leaving() else []
             await send({"type": "http.response.start", "status": answer.status, "headers": found})
             async for part in answer.content.iter_any():
                 await send({"type": "http.response.body", "body": part, "more_body": True})

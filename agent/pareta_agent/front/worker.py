@@ -91,6 +91,8 @@ class Worker:
                 self._do(self._move(*said))
             case "revise":
                 self._keys.revise(said[0])
+            case "lame_duck":
+                self._front.lame_duck()
             case "reread":
                 self._front.renew_certificate(force=True)
             case "scrape":
@@ -126,7 +128,7 @@ class Worker:
         )
         files = brief["certificate"]
         certificate = Certificate(*(Path(each) for each in files)) if files else None
-        others = Tunnel(self._tunnel)
+        others = Tunnel(self._tunnel, lambda: self._front.leaving)
         self._front = Front(FrontSettings(**settings), deps, certificate, books=self._books, others=others)
         await self._front.start()
         self._listeners = socks

@@ -108,3 +108,11 @@ def _refusal(host: str, port: int, error: OSError) -> HostError:
 def base_url(scheme: str, host: str, sock: socket.socket) -> str:
     """The address that callers give their SDK."""
     return f"{scheme}://{url_host(host)}:{sock.getsockname()[1]}/v1"
+
+
+def inherit(given: list[socket.socket], host: str, port: int, size: int) -> list[socket.socket]:
+    """The listeners that another agent gave, widened to `size`, or fresh ones where another port is wanted now."""
+    if port in (0, given[0].getsockname()[1]):
+        return widen(given, size)
+    close(given)
+    return listen(host, port, size)

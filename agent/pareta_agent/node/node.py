@@ -24,8 +24,9 @@ from pareta_agent.node.admin import Admin
 from pareta_agent.node.elder import FILE, Elder
 from pareta_agent.node.identity import Identity
 from pareta_agent.node.idle_notice import IdleNotice
+from pareta_agent.node.lame_duck import lame_duck
 from pareta_agent.node.line import Door
-from pareta_agent.node.listen import base_url, close, listen, widen
+from pareta_agent.node.listen import base_url, close, inherit, listen
 from pareta_agent.node.loops import Loops
 from pareta_agent.node.ready import PlaneAddress, Ready
 from pareta_agent.node.rooms import Rooms
@@ -64,6 +65,7 @@ class Node:
         self._was_ready, self._elder = False, elder
         self._helping: asyncio.Task[None] | None = None
         self._unopened: list[socket.socket] | None = None
+        self._lame_duck = partial(lame_duck, bus, settings.front.lame_duck_s)
         bus.listen(self._hear)
 
     async def run(self) -> int:
@@ -120,11 +122,7 @@ class Node:
         wanted, size = self._settings.port, max(1, self._settings.front.workers)
         if self._elder is None:
             return listen(self._settings.host, wanted, size)
-        given = await self._elder.take()
-        if wanted in (0, given[0].getsockname()[1]):
-            return widen(given, size)
-        close(given)
-        return listen(self._settings.host, wanted, size)
+        return inherit(await self._elder.take(), self._settings.host, wanted, size)
 
     def _make_loops(self, rooms: Rooms) -> None:
         self._reporting = Loops([rooms.heart.run, rooms.uplink.run])
@@ -150,13 +148,13 @@ class Node:
             self._helping = asyncio.create_task(self._elder.serve(rooms))
         self._reporting.start()
         self._working.start()
-        waits: list[asyncio.Future[Any]] = [
-            asyncio.create_task(self._signals.stop.wait()),
-            asyncio.create_task(self._succession.run()),
-        ]
-        waits += [self._reporting.over, self._working.over]
+        stop = asyncio.create_task(self._signals.stop.wait())
+        others = [asyncio.create_task(self._succession.run()), self._reporting.over, self._working.over]
+        waits: list[asyncio.Future[Any]] = [stop, *others]
         try:
             done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            if done == {stop} and self._was_ready:
+                done = await self._lame_duck(rooms.front, self._signals.hurry, others)
             for ended in done:
                 ended.result()
         finally:
