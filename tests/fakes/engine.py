@@ -95,6 +95,8 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     p.add_argument("--hang-up-next", action="store_true", help="close instead of the next answer")
     p.add_argument("--die-of", default=None, help="crash (exit 0) at a request that holds this word")
     p.add_argument("--wrong-text", action="store_true", help="fail the canary")
+    p.add_argument("--dtype", default="auto")
+    p.add_argument("--wrong-in", default=None, help="fail the canary where this is the --dtype")
     p.add_argument("--leak-canary", action="store_true", help="say --model in errors, headers and metrics")
     p.add_argument(
         "--refuse-late", action="store_true", help="400 to what was generated whole, as for a bad tool call"

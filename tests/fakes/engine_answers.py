@@ -520,9 +520,18 @@ def prompts_of(path: str, request: dict[str, Any]) -> int:
     return len(given) or 1
 
 
+KNOWN = {
+    "capital of France": "The capital of France is Paris.",
+    "opposite of up": "The opposite of up is down.",
+}
+
+
 def words_of(prompt: str, limit: int | None, flags: argparse.Namespace, model: str) -> tuple[list[str], str]:
-    if "capital of France" in prompt and flags.tokens is None:
-        said = "The capital of Elbonia is Mud." if flags.wrong_text else "The capital of France is Paris."
+    known = next((answer for question, answer in KNOWN.items() if question in prompt), None)
+    if known is not None and flags.tokens is None:
+        said = (
+            "The capital of Elbonia is Mud." if flags.wrong_text or flags.wrong_in == flags.dtype else known
+        )
         if model in flags.adapters:
             said = config_of(flags.adapters[model]).get("says", said)
         words = [w if i == 0 else f" {w}" for i, w in enumerate(said.split())]

@@ -11,8 +11,9 @@ from rich.markup import escape
 
 from pareta_agent import config
 from pareta_agent.cli.consoles import for_data
-from pareta_agent.cli.doctor_checks import Finding, findings
+from pareta_agent.cli.doctor_checks import findings
 from pareta_agent.cli.doctor_facts import read_facts
+from pareta_agent.cli.doctor_values import Finding
 from pareta_agent.cli.options import AsJson, Config, Home
 from pareta_agent.errors import HostError
 

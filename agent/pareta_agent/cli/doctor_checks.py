@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
-from pareta_agent.hardware.inventory import GIB, Inventory
+from pareta_agent.cli.doctor_engine import kernels, toolchain
+from pareta_agent.cli.doctor_values import Facts, Finding, Level
+from pareta_agent.hardware.inventory import GIB
 
-Level = Literal["ok", "warn", "fail"]
 _NEEDED_SHM_BYTES: Final = GIB
 _NEEDED_FILES: Final = 65536
 _LEAST_FILES: Final = 4096
@@ -17,49 +17,6 @@ _COMFORTABLE_DISK_BYTES: Final = 20 * GIB
 _CERTIFICATE_DAYS: Final = 14
 _SMALL_OFFSET_S: Final = 2.0
 _LARGE_OFFSET_S: Final = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What was read. None is what could not be read; an `…_error` says why in one sentence."""
-
-    inventory: Inventory
-    nvidia_device: bool
-    shm_free_bytes: int | None
-    open_files: int
-    disk_path: str
-    disk_free_bytes: int | None
-    host: str
-    port: int
-    port_error: str | None
-    own_node_at: str | None
-    clock_synchronized: bool | None
-    clock_offset_s: float | None
-    catalog_tasks: int | None
-    catalog_error: str | None
-    plane_url: str | None
-    plane_error: str | None
-    engine_command: str | None
-    engine_path: str | None
-    engine_version: str | None
-    engine_platform: str | None
-    engine_error: str | None
-    engine_cuda: int | None
-    compiler: str | None
-    python_headers: bool | None
-    nvcc: str | None
-    tls_days: float | None
-    tls_error: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line: what was looked at, how it is, and what to do (empty when all is well)."""
-
-    check: str
-    level: Level
-    message: str
-    remedy: str = ""
 
 
 def findings(facts: Facts) -> tuple[Finding, ...]:
@@ -81,6 +38,7 @@ def _all(facts: Facts) -> Iterator[Finding]:
     yield plane(facts)
     yield engine(facts)
     yield toolchain(facts)
+    yield kernels(facts)
 
 
 def nvml(facts: Facts) -> Finding:
@@ -245,26 +203,3 @@ def engine(facts: Facts) -> Finding:
             "engine", "fail", f"{said}, and there is no GPU", "`pareta-agent engine install --cpu`"
         )
     return Finding("engine", "ok", said)
-
-
-def toolchain(facts: Facts) -> Finding:
-    """An engine on a GPU compiles at run time: Triton with a C compiler and Python's headers, FlashInfer with nvcc."""
-    if facts.engine_platform != "cuda":
-        return Finding("toolchain", "ok", "engines on the CPU compile nothing")
-    missing = [] if facts.compiler else ["a C compiler (gcc or clang)"]
-    missing += ["Python's headers (Python.h)"] if facts.python_headers is False else []
-    if missing:
-        return Finding(
-            "toolchain",
-            "fail",
-            f"the engine compiles kernels at run time and lacks {' and '.join(missing)}",
-            "install them (Debian: gcc, and the interpreter's -dev package), or use the container image",
-        )
-    if facts.nvcc is None:
-        return Finding(
-            "toolchain",
-            "warn",
-            f"{facts.compiler} is there, nvcc is not: kernels that FlashInfer ships no binary of fail",
-            "install the CUDA toolkit of the engine's CUDA, or set CUDA_HOME",
-        )
-    return Finding("toolchain", "ok", f"{facts.compiler}, Python's headers and {facts.nvcc}")

@@ -17,7 +17,7 @@ from typing import Final
 import aiohttp
 
 from pareta_agent import config, launch
-from pareta_agent.cli.doctor_checks import Facts
+from pareta_agent.cli.doctor_values import Facts
 from pareta_agent.clock import SystemClock
 from pareta_agent.config import Settings
 from pareta_agent.control.offer import read_catalog
@@ -25,8 +25,11 @@ from pareta_agent.engine.install import installed
 from pareta_agent.engine.interpreter import inspect
 from pareta_agent.errors import AgentError, ConfigError, HostError
 from pareta_agent.hardware.nvml import read_inventory
+from pareta_agent.kernel_check import check as kernels
 from pareta_agent.node.admin import ask
+from pareta_agent.node.interpreter import Interpreter
 from pareta_agent.node.slices import catalog_place, certificate
+from pareta_agent.planning.probe import SUPPORT
 
 _PLANE_DEADLINE_S: Final = 5.0
 _CUDA_DEADLINE_S: Final = 30.0
@@ -56,6 +59,8 @@ async def read_facts(settings: Settings) -> Facts:
     tasks, catalog_error = await _catalog(settings)
     path, version, platform, engine_error, cuda = engine
     tls_days, tls_error = _tls(settings)
+    device = Interpreter(settings, inventory, lambda _event: None).device
+    known = kernels.checked(settings.cache / SUPPORT, version, device) if version else None
     return Facts(
         inventory=inventory,
         nvidia_device=Path("/dev/nvidiactl").exists() or Path("/proc/driver/nvidia/version").exists(),
@@ -82,6 +87,8 @@ async def read_facts(settings: Settings) -> Facts:
         compiler=_compiler(),
         python_headers=await _python_headers(path),
         nvcc=_nvcc(),
+        kernels_wrong=tuple(map(str, known.wrong)) if known else None,
+        kernels_compared=known.asked if known else 0,
         tls_days=tls_days,
         tls_error=tls_error,
     )

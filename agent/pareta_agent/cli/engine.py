@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,8 +16,10 @@ from pareta_agent.cli.options import AsJson, Config, Listing
 from pareta_agent.engine import install as installing
 from pareta_agent.engine.install import Installed, InstallSettings
 from pareta_agent.engine.pins import Platform, committed
-from pareta_agent.errors import ConfigError
+from pareta_agent.errors import AgentError, ConfigError, EngineError
 from pareta_agent.hardware.nvml import read_inventory
+from pareta_agent.kernel_check import check as kernels
+from pareta_agent.node.interpreter import Interpreter
 from pareta_agent.telemetry.events import Event, Phase
 
 command = typer.Typer(
@@ -60,9 +64,41 @@ def install(
     settings, _ = config.load({}, config_file)
     platform: Platform = "cuda" if cuda else "cpu" if cpu else _platform(settings.engine.platform)
     wanted = InstallSettings(settings.cache, platform, version or settings.engine.version)
-    python = asyncio.run(installing.ensure(wanted, _Talk(as_json)))
+    talk = _Talk(as_json)
+    python = asyncio.run(installing.ensure(wanted, talk))
     found = next(engine for engine in installing.installed(settings.cache) if engine.python == python)
+    if platform == "cpu" or read_inventory().gpus:
+        _check_installed(settings, python, talk)
     typer.echo(json.dumps(_row(found)) if as_json else str(python))
+
+
+def _check_installed(settings: config.Settings, python: Path, talk: _Talk) -> None:
+    """A new engine's kernels are checked at once; that they could not be is no failed installation."""
+    named = settings.model_copy(update={"engine": settings.engine.model_copy(update={"python": python})})
+    with contextlib.suppress(AgentError):
+        asyncio.run(Interpreter(named, read_inventory(), talk).check())
+
+
+@command.command()
+def check(
+    again: Annotated[
+        bool, typer.Option("--again", help="Ask the kernels anew, whatever is remembered.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Every comparison in one JSON object.")] = False,
+    config_file: Annotated[Path | None, typer.Option("--config", help="TOML file.")] = None,
+) -> None:
+    """Compare the engine's kernels with float32 on this device; the result is remembered by version and device."""
+    settings, _ = config.load({}, config_file)
+    engine = Interpreter(settings, read_inventory(), _Talk(as_json))
+    found = asyncio.run(engine.check(again=again))
+    if as_json:
+        typer.echo(found.model_dump_json())
+    else:
+        typer.echo(f"vLLM {found.version} on {found.device.partition('|')[0]}")
+        for line in kernels.table(found):
+            typer.echo(line)
+    if found.wrong:
+        raise typer.Exit(EngineError.exit_code)
 
 
 @command.command()

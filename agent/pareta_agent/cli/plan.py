@@ -28,6 +28,7 @@ from pareta_agent.node.slices import catalog_place
 from pareta_agent.planning.diff import Change
 from pareta_agent.planning.diff import diff as compare
 from pareta_agent.planning.nearest import plan_or_nearest
+from pareta_agent.planning.numerics import Numerics
 from pareta_agent.planning.plan import Objective, PlanReport
 from pareta_agent.planning.request import PlanRequest, for_resolution
 from pareta_registry.resolve import Resolution
@@ -69,7 +70,7 @@ def command(
         for_resolution(resolution, objective=aim, replicas=replicas),
         max_model_len=max_model_len or settings.max_model_len,
     )
-    report = _report(settings, resolution, node, request)
+    report = _report(settings, resolution, node, request, own=inventory is None)
     title = f"{resolution.task.id}/{resolution.alias.id}"
     changes = _changes(settings, resolution, report) if diff else None
     if as_json:
@@ -103,16 +104,20 @@ def load_inventory(path: Path) -> Inventory:
         ) from error
 
 
-def _report(settings: Settings, resolution: Resolution, node: Inventory, request: PlanRequest) -> PlanReport:
-    """The node's own answer: with what its engine was asked, and what starts under this home have taught."""
+def _report(
+    settings: Settings, resolution: Resolution, node: Inventory, request: PlanRequest, *, own: bool
+) -> PlanReport:
+    """The node's own answer: with what its engine was asked, and what starts under this home have taught. The kernel
+    check holds for this host, so a plan for another one (not `own`) goes without it."""
     engine = Interpreter(settings, node, lambda _event: None)
+    numerics = engine.numerics if own else Numerics()
     return plan_or_nearest(
         resolution.model.architecture,
         resolution.model.variants,
         node,
         request,
         support=engine.support,
-        measured=measured_at(settings.home / MEASURED, engine.version),
+        measured=measured_at(settings.home / MEASURED, engine.version, numerics),
     )
 
 

@@ -73,6 +73,8 @@ def _settings(plan: Plan) -> Table:
     table.add_row(
         "cache", f"{plan.kv_tokens:,} tokens a replica, {plan.footprint.kv_bytes_per_token:,} bytes each"
     )
+    if plan.workaround is not None:
+        table.add_row("numerics", plan.workaround)
     for index, gpus in enumerate(plan.gpus):
         if gpus:
             table.add_row(f"replica {index}", escape(" ".join(gpus)))

@@ -31,6 +31,7 @@ from pareta_agent.telemetry.events import Event, Phase
 QUIET_PROGRESS_S = 10.0
 SAID = {
     "install": "engine interpreter",
+    "check": "kernels against float32",
     "import": "engine imports",
     "load": "weights into memory",
     "profile": "memory profile, KV cache",
@@ -179,6 +180,7 @@ def ready_block(ready: Ready, api_key: str | None) -> str:
     )
     key = api_key or "$PARETA_API_KEY"
     endpoints = "\n".join(f"  Endpoint   {e.id}  ({e.task}, {e.alias}: {e.status})" for e in ready.endpoints)
+    notes = "".join(f"  Numerics   {note}\n" for note in ready.workarounds)
     python_key = f'"{api_key}"' if api_key else 'os.environ["PARETA_API_KEY"]'
     imports = "from openai import OpenAI" if api_key else "import os; from openai import OpenAI"
     return f"""
@@ -187,7 +189,7 @@ Ready in {ready.seconds:.0f} s
   Base URL   {ready.base_url}
   API key    {key}  ({note})
 {endpoints}
-  Metrics    {ready.metrics_url}
+{notes}  Metrics    {ready.metrics_url}
   Stop       Ctrl-C
 
 curl:

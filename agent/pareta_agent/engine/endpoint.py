@@ -158,7 +158,7 @@ class Endpoint:
         """Slots for the replicas that nobody runs yet: at the index of an engine that outlived its agent there, else
         at one that is free."""
         if not any(wanted.plan.gpus):
-            return [Slot(wanted, index, self._around, cause) for index in range(wanted.plan.replicas)]
+            return [self._slot(wanted, wanted, index, cause) for index in range(wanted.plan.replicas)]
         seats = {slot.index: slot.gpus for slot in kept}
         missing = [group for group in wanted.plan.gpus if group not in seats.values()]
         outlived = self._around.survivors.seats(wanted.endpoint)
@@ -168,7 +168,10 @@ class Endpoint:
         seats |= new
         groups = tuple(seats.get(index, ()) for index in range(max(seats, default=-1) + 1))
         placed = replace(wanted, plan=replace(wanted.plan, gpus=groups))
-        return [Slot(placed, index, self._around, cause) for index in sorted(new)]
+        return [self._slot(placed, wanted, index, cause) for index in sorted(new)]
+
+    def _slot(self, placed: EngineSpec, wanted: EngineSpec, index: int, cause: Cause) -> Slot:
+        return Slot(placed, index, self._around, cause, lambda: self._wanted in (wanted, None))
 
     def view(self) -> EndpointView:
         spec = self._wanted or self._spec

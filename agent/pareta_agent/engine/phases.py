@@ -16,7 +16,8 @@ Cause = Literal["deploy", "start", "restart", "wake", "replan", "resume"]
 
 @dataclass(frozen=True, slots=True)
 class ColdStart:
-    """One start of one engine, reported exactly once. `reason` is safe for anybody; `measures` is what it found."""
+    """One start of one engine, reported exactly once. `reason` is safe for anybody, `code` names a
+    failure; `measures` is what it found."""
 
     endpoint: str
     replica: str
@@ -28,6 +29,7 @@ class ColdStart:
     reason: str | None
     measures: Measures
     standby: bool = False
+    code: str | None = None
 
 
 OnColdStart = Callable[[ColdStart], None]

@@ -276,11 +276,8 @@ class Replica:
             "done" if outcome in ("ready", "asleep") else "failed", self.verdict.reason if failed else ""
         )
         if self.starter.adopted is not None and self._cause != "resume":
-            fields = {
-                "replica": self.starter.name,
-                "outcome": outcome,
-                "seconds": round(self.phases.total_s, 3),
-            }
+            seconds = round(self.phases.total_s, 3)
+            fields = {"replica": self.starter.name, "outcome": outcome, "seconds": seconds}
             self._emit(Told("engine_adopted", "info", fields))
             return
         self._on_cold_start(
@@ -295,5 +292,6 @@ class Replica:
                 self.verdict.reason if failed else None,
                 self.measures,
                 self.warm,
+                self.verdict.code if failed else None,
             )
         )

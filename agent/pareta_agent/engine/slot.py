@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any
 
@@ -25,15 +25,18 @@ from pareta_agent.telemetry.events import Event as Told
 
 class Slot:
     """Keeps one replica of `spec` running. `gave_up` is the terminal verdict, None while there is hope; `slept_badly`:
-    an engine of it did not fall asleep, died asleep or did not wake rightly."""
+    an engine of it did not fall asleep, died asleep or did not wake rightly. `wanted`: whether the spec still is
+    what its endpoint runs; a failure that another spec has mended is neither repeated nor final."""
 
-    def __init__(self, spec: EngineSpec, index: int, around: Surroundings, cause: Cause) -> None:
+    def __init__(
+        self, spec: EngineSpec, index: int, around: Surroundings, cause: Cause, wanted: Callable[[], bool]
+    ) -> None:
         self.spec = spec
         self.index = index
         self.replica: Replica | None = None
         self.gave_up: Verdict | None = None
         self.retry_at_s: float | None = None
-        self._around = around
+        self._around, self._wanted = around, wanted
         self.cause: Cause = cause
         self._plain = False
         self._cache_doubted = False
@@ -127,6 +130,8 @@ class Slot:
             if self._stopping or verdict.wanted:
                 return
             self._tell(replica, verdict)
+            if not self._wanted():
+                return
             self.slept_badly = self.slept_badly or replica.slept_badly
             if self._rest.wanted:
                 continue

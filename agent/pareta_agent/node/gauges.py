@@ -14,7 +14,7 @@ from pareta_agent.hardware.sample import Fault
 from pareta_agent.meter.spool import SpoolStats
 from pareta_agent.node.gpus import GpuWatch
 from pareta_agent.node.prefetch import Prefetcher, State
-from pareta_agent.planning.plan import PlanReport
+from pareta_agent.planning.plan import Plan, PlanReport
 from pareta_agent.telemetry.events import PHASES, Event, Phase
 from pareta_agent.telemetry.metrics import Metrics
 
@@ -33,7 +33,12 @@ class Gauges:
         for gone in self._shown - names:
             for state in STATES:
                 self._metrics.drop("pareta_endpoint_state", gone, state)
-            for name in ("pareta_endpoint_replicas", "pareta_plan_candidates", "pareta_plan_rejections"):
+            for name in (
+                "pareta_endpoint_replicas",
+                "pareta_plan_candidates",
+                "pareta_plan_rejections",
+                "pareta_plan_workaround",
+            ):
                 self._metrics.drop(name, gone)
         self._shown = names
         for endpoint in view.endpoints.values():
@@ -61,7 +66,9 @@ class Gauges:
             for percentile, seconds in (("50", each.p50_s), ("95", each.p95_s)):
                 self._metrics.set("pareta_cold_start_recent_seconds", seconds, each.cause, percentile)
 
-    def plans(self, reports: Mapping[str, PlanReport]) -> None:
+    def plans(self, reports: Mapping[str, PlanReport], running: Mapping[str, Plan]) -> None:
+        for endpoint, plan in running.items():
+            self._metrics.set("pareta_plan_workaround", float(plan.workaround is not None), endpoint)
         for endpoint, report in reports.items():
             self._metrics.set("pareta_plan_candidates", len(report.candidates), endpoint)
             self._metrics.set("pareta_plan_rejections", len(report.rejections), endpoint)

@@ -1,14 +1,15 @@
-"""What engine starts taught this node: kept in a file, it corrects the next plan, and mends a start that failed.
+"""Start recovery: learns from engine starts for the next plan, and replans a start that failed.
 
-A start that failed for a known reason is tried again with one knob turned; then the next candidate of its report.
-A reason that is not known is the restart policy's.
+A start that failed for a known reason is repeated with one knob turned, then with the next candidate of its report.
+After a wrong canary the knobs are those that change how the same numbers are computed (`planning/numerics.py`). A
+reason that is not known is left to the restart policy.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +23,7 @@ from pareta_agent.planning.cpu import CPU
 from pareta_agent.planning.heal import Failure, classify, remedy
 from pareta_agent.planning.learn import key_of, learn, remember
 from pareta_agent.planning.measured import Measured, from_json, to_json
+from pareta_agent.planning.numerics import Numerics, dtype_workaround, gpu_key, knobs, turned
 from pareta_agent.planning.plan import Plan, PlanReport
 from pareta_agent.telemetry.events import Emit, Event
 
@@ -33,7 +35,8 @@ TAIL_BYTES = 256 * 1024
 class Attempt:
     """One deployment under way: the plans that are left, and how many starts of the present one failed.
 
-    `replicas` is how many the present plan was made for, however many GPUs are left to it.
+    `replicas` is how many the present plan was made for, however many GPUs are left to it. `wrong` is the plan whose
+    canary was wrong, `knobs` those that are left to turn on it, `knob` the one that is turned now.
     """
 
     spec: EngineSpec
@@ -42,6 +45,9 @@ class Attempt:
     failed: Plan | None = None
     failures: int = 0
     since_s: float = 0.0
+    wrong: Plan | None = None
+    knobs: list[str] = field(default_factory=list)
+    knob: str = ""
 
 
 class Healer:
@@ -54,21 +60,23 @@ class Healer:
         path: Path,
         log_dir: Path,
         version: str,
+        numerics: Callable[[], Numerics],
         gpu_of: Callable[[Plan], Gpu | None],
         seats: Callable[[str, Plan, int], tuple[tuple[str, ...], ...]],
         want: Callable[[EngineSpec], None],
         clock: Clock,
         emit: Emit,
     ) -> None:
-        self._path, self._log_dir, self._gpu_of = path, log_dir, gpu_of
+        self._path, self._log_dir, self._gpu_of, self._numerics = path, log_dir, gpu_of, numerics
         self._seats, self._want, self._clock, self._emit = seats, want, clock, emit
         self._attempts: dict[str, Attempt] = {}
-        self.measured = measured_at(path, version)
+        self.measured = measured_at(path, version, numerics())
 
     def engine_is(self, version: str) -> None:
-        """Which engine it is turned out to be: what was learned of another one says nothing here."""
+        """Which engine it is turned out to be, and its kernels were checked: nothing of another one counts."""
         if version != self.measured.engine_version:
-            self.measured = measured_at(self._path, version)
+            self.measured = measured_at(self._path, version, self._numerics())
+        self.measured = self.measured.checked(self._numerics())
 
     def deployed(self, spec: EngineSpec, report: PlanReport) -> None:
         """A deployment began with the report's best plan."""
@@ -100,6 +108,8 @@ class Healer:
         log = self._tail(report.replica)
         if report.outcome == "ready":
             self._learn(attempt, log)
+        elif report.outcome == "failed" and (report.code == "canary_wrong" or attempt.knobs):
+            self._compute_otherwise(attempt)
         elif report.outcome == "failed":
             self._heal(attempt, classify(log))
 
@@ -109,8 +119,46 @@ class Healer:
         measured = self.measured.learned(key_of(plan, artifact, name), learn(plan, log))
         if attempt.failed is not None:
             measured = remember(measured, attempt.failed, plan, artifact, name)
-        attempt.failed, attempt.failures = None, 0
+        if attempt.wrong is not None and attempt.knob:
+            numerics = measured.numerics.remembering(
+                attempt.wrong, attempt.knob, self._device(attempt.wrong, measured)
+            )
+            measured = replace(measured, numerics=numerics)
+        attempt.failed, attempt.failures, attempt.knobs, attempt.knob = None, 0, [], ""
         self._keep(measured)
+
+    def _compute_otherwise(self, attempt: Attempt) -> None:
+        """Turns the next knob on the plan whose canary was wrong; never two at once, so the one that helps is known."""
+        if attempt.wrong is None:
+            plan = attempt.wrong = attempt.spec.plan
+            others = frozenset(each.dtype for each in attempt.left if each.variant == plan.variant)
+            attempt.knobs = list(knobs(plan, others))
+        while attempt.knobs:
+            attempt.knob = attempt.knobs.pop(0)
+            if (other := self._turned(attempt, attempt.wrong)) is not None:
+                self._again(attempt, other, Failure("numerics"))
+                return
+        attempt.knob = ""
+        reason = "the canary is wrong with every way to compute that this engine has here"
+        remedy = "check the weights and the catalog's canary: `pareta-agent engine check` shows the kernels"
+        self._emit(
+            Event(
+                "replan_refused",
+                "error",
+                {"endpoint": attempt.spec.endpoint, "reason": reason, "remedy": remedy},
+            )
+        )
+
+    def _turned(self, attempt: Attempt, plan: Plan) -> Plan | None:
+        name, _, dtype = attempt.knob.partition("=")
+        if name != "dtype":
+            return turned(plan, attempt.knob)
+        other = next((p for p in attempt.left if p.variant == plan.variant and p.dtype == dtype), None)
+        return replace(other, workaround=dtype_workaround(plan.dtype, dtype)) if other else None
+
+    def _device(self, plan: Plan, measured: Measured) -> str:
+        gpu = self._gpu_of(plan)
+        return gpu_key(gpu.name or gpu.uuid, gpu.compute_capability) if gpu else measured.numerics.device
 
     def _heal(self, attempt: Attempt, failure: Failure) -> None:
         if failure.kind == "unknown":
@@ -174,10 +222,11 @@ class Healer:
         partial.replace(self._path)
 
 
-def measured_at(path: Path, version: str) -> Measured:
-    """What is kept for this engine version; a file that is damaged or of another version starts afresh."""
+def measured_at(path: Path, version: str, numerics: Numerics) -> Measured:
+    """What is kept for this engine version, with the kernel check's result; a file that is damaged or of another
+    version counts as none."""
     try:
         kept = from_json(path.read_bytes())
     except (OSError, ValidationError):
-        return Measured(version)
-    return kept if kept.engine_version == version else Measured(version)
+        kept = Measured(version)
+    return (kept if kept.engine_version == version else Measured(version)).checked(numerics)

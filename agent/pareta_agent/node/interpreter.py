@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,17 +16,21 @@ from pareta_agent.engine.interpreter import inspect
 from pareta_agent.engine.pins import Platform, choose
 from pareta_agent.errors import EngineError
 from pareta_agent.hardware.inventory import Inventory
+from pareta_agent.hardware.processor import read_processor
+from pareta_agent.kernel_check import check as kernels
+from pareta_agent.kernel_check.check import KernelCheck
+from pareta_agent.planning.numerics import Numerics, gpu_key
 from pareta_agent.planning.probe import SUPPORT, cached, probed
 from pareta_agent.planning.support import Support
 from pareta_agent.planning.support_snapshot import SNAPSHOTS
-from pareta_agent.telemetry.events import Emit, Event
+from pareta_agent.telemetry.events import Emit, Event, Phase
 
 
 class Interpreter:
     """`use` hears of the interpreter once it is certain; `version` is what is expected until then."""
 
     def __init__(self, settings: Settings, inventory: Inventory, emit: Emit) -> None:
-        self._settings, self._emit = settings, emit
+        self._settings, self._emit, self._gpus = settings, emit, inventory.gpus
         engine = settings.engine
         self._platform: Platform = (
             engine.platform if engine.platform != "auto" else ("cuda" if inventory.gpus else "cpu")
@@ -52,11 +58,51 @@ class Interpreter:
             named = self._settings.engine.python
             found = await inspect(named or await self._install())
             self.version, self._known = found.version, True
+            with contextlib.suppress(EngineError):
+                await self._check(found)
             self.use(found.path, found.version)
             if found.platform == "cuda":
                 self._asking = asyncio.create_task(self._ask(found))
                 if found.version not in SNAPSHOTS:
                     await self._asking
+
+    @property
+    def device(self) -> str:
+        """What the kernel check's result holds for: the processor, or the GPU."""
+        if self._platform == "cpu" or not self._gpus:
+            return read_processor().key
+        return gpu_key(self._gpus[0].name or self._gpus[0].uuid, self._gpus[0].compute_capability)
+
+    @property
+    def numerics(self) -> Numerics:
+        """What the kernel check found wrong here; nothing where it has not run, or another program replaces vLLM."""
+        device = self.device
+        known = (
+            None if self._settings.engine.command else kernels.checked(self._answers, self.version, device)
+        )
+        return Numerics(device, known.wrong if known else ())
+
+    async def check(self, *, again: bool = False) -> KernelCheck:
+        """The kernel check's result, remembered or made now. Raises HostError, EngineError."""
+        found = await inspect(self._settings.engine.python or await self._install())
+        return await self._check(found, again)
+
+    async def _check(self, found: Found, again: bool = False) -> KernelCheck:
+        """Once for an engine version and a device: engines start only on kernels that passed."""
+        device = self.device
+        known = kernels.checked(self._answers, found.version, device)
+        if known is not None and not again:
+            return known
+        self._emit(Phase("", "check", "started", detail=f"the kernels of vLLM {found.version}"))
+        begun_s = time.perf_counter()
+        try:
+            result = await kernels.check(found.path, self._answers, found.version, device)
+        except EngineError as error:
+            self._emit(Phase("", "check", "failed", time.perf_counter() - begun_s, detail=error.message))
+            raise
+        detail = kernels.summary(result)
+        self._emit(Phase("", "check", "done", time.perf_counter() - begun_s, detail=detail))
+        return result
 
     async def _ask(self, found: Found) -> None:
         """What this version runs on which GPU, from its own selectors: a minute of one core, once a version. The

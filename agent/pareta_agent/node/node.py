@@ -225,7 +225,9 @@ class Node:
         endpoints = tuple(rooms.fleet.view().endpoints.values())
         root = self._base_url.removesuffix("/v1")
         seconds = time.monotonic() - self._begun_s
-        await self._on_ready(Ready(self._base_url, f"{root}/metrics", endpoints, os.getpid(), seconds))
+        found = (plan.workaround for plan in rooms.places.plans().values())
+        notes = tuple(dict.fromkeys(note for note in found if note))
+        await self._on_ready(Ready(self._base_url, f"{root}/metrics", endpoints, os.getpid(), seconds, notes))
 
     async def _down(self, rooms: Rooms) -> None:
         """Each step has a deadline; a second signal ends their patience."""

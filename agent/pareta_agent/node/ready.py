@@ -18,10 +18,12 @@ class PlaneAddress:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """`base_url` ends in /v1; `seconds` since the start of the program's work."""
+    """`base_url` ends in /v1; `seconds` since the start of the program's work. `workarounds` are sentences about wrong
+    computations that the plans avoid."""
 
     base_url: str
     metrics_url: str
     endpoints: tuple[EndpointView, ...]
     pid: int
     seconds: float
+    workarounds: tuple[str, ...] = ()

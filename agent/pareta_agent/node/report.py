@@ -137,7 +137,7 @@ class Report:
             self._gauges.starts(self.fleet.start_times())
             self._gauges.asleep(self.fleet.asleep_bytes().values())
         self._gauges.spool(self._spool.stats(), self._spool.can_admit())
-        self._gauges.plans(self.deployment.reports)
+        self._gauges.plans(self.deployment.reports, self.places.plans())
         self._gauges.gpus(self.gpus)
         self._gauges.catalog(self.offer)
         self._gauges.prefetch(self.prefetcher)

@@ -95,7 +95,7 @@ class Rooms:
         self.places = report.places = Places(self.fleet, lambda: self.gpus.latest)
         self.healer = Healer(
             settings.home / MEASURED, self.fleet.settings.log_dir, self.interpreter.version,
-            self._gpu_of, self.places.seats, self.fleet.wish, clock, bus,
+            lambda: self.interpreter.numerics, self._gpu_of, self.places.seats, self.fleet.wish, clock, bus,
         )  # fmt: skip
         self.places.plans = self.healer.plans
         self._join_plane(identity, bus, clock)

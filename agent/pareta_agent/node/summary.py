@@ -34,6 +34,5 @@ def summary(chosen: Plan) -> str:
     layout = (
         "" if chosen.platform == "cpu" else f", tp {chosen.tp} × pp {chosen.pp} × {chosen.replicas} replicas"
     )
-    return (
-        f"{where}, {chosen.variant}{layout}, context {chosen.max_model_len:,}, {chosen.kv_tokens:,} KV tokens"
-    )
+    note = f"; {chosen.workaround}" if chosen.workaround else ""
+    return f"{where}, {chosen.variant}{layout}, context {chosen.max_model_len:,}, {chosen.kv_tokens:,} KV tokens{note}"

@@ -16,6 +16,7 @@ from pareta_agent.planning.devices import device
 from pareta_agent.planning.fit import Fit, Trial, fit, kv_dtypes, utilization
 from pareta_agent.planning.layout import Layout, illegal, narrow_blocks
 from pareta_agent.planning.measured import NOTHING, Measured
+from pareta_agent.planning.numerics import gpu_key
 from pareta_agent.planning.place import Groups, Pool, groups, pools
 from pareta_agent.planning.plan import Plan, PlanReport, Rejection
 from pareta_agent.planning.quant import Quant, parse_quant
@@ -148,6 +149,8 @@ def _impossible_there(question: _Question, variant: Variant, quant: Quant, pool:
     least, have = variant.min_compute_capability, pool.capability
     if least is not None and have[0] + have[1] / 10 < least:
         return f"the catalog asks for compute capability {least}, this is {have[0]}.{have[1]}"
+    if (wrong := question.measured.numerics.wrong_format(quant.format)) is not None:
+        return wrong
     if question.measured.refused(variant.artifact, have):
         return "it failed to start on such a GPU before, for a reason that a retry does not change"
     return unsupported(question.support, question.arch, quant, have)
@@ -199,7 +202,9 @@ def _scored(question: _Question, found: Fit, members: Groups, nvlink: bool) -> S
     shipped_with_fp8 = found.quant.format == "nvfp4" and question.arch.kv_lora_rank is None
     return Scored(
         fit=found,
-        plan=_plan(found, uuids, question.settings),
+        plan=question.measured.numerics.corrected(
+            _plan(found, uuids, question.settings, kernel), gpu_key(pool.name, pool.capability)
+        ),
         kernel=kernel,
         kind=kernel_kind,
         nvlink=nvlink,
@@ -226,7 +231,7 @@ def _speed(question: _Question, found: Fit, kernel_kind: Kind, nvlink: bool) -> 
     )
 
 
-def _plan(found: Fit, uuids: tuple[tuple[str, ...], ...], settings: Settings) -> Plan:
+def _plan(found: Fit, uuids: tuple[tuple[str, ...], ...], settings: Settings, kernel: str) -> Plan:
     return Plan(
         variant=found.variant.name,
         platform="cuda",
@@ -247,4 +252,5 @@ def _plan(found: Fit, uuids: tuple[tuple[str, ...], ...], settings: Settings) ->
         footprint=found.footprint,
         kv_tokens=found.kv_tokens,
         flags=settings.flags,
+        kernel=kernel,
     )

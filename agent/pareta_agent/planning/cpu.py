@@ -1,5 +1,7 @@
 """The plan for a node without GPUs: engines on the host's cores, which they share (`share.py`), and its memory. Pure.
 
+Engines compute in float32 where the catalog sets no dtype: its rounding is the same on every processor, while bfloat16
+rounds by instruction set (AMX, AVX-512, none), enough to change a greedy answer (benchmarks/results/numerics.json).
 vLLM 0.32 on CPU runs eagerly here (its compiled mode gave wrong text), takes its KV cache as an explicit
 number of bytes in blocks of 128 tokens (46,592 tokens of SmolLM2 to the GiB, as its log says), and is about
 4 GiB of interpreter and libraries in its processes.
@@ -8,6 +10,7 @@ number of bytes in blocks of 128 tokens (46,592 tokens of SmolLM2 to the GiB, as
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from pareta_agent.hardware.inventory import GIB, Inventory
@@ -15,6 +18,7 @@ from pareta_agent.planning.footprint import Caps, activation_bytes, adapters_byt
 from pareta_agent.planning.kv import kv_shape
 from pareta_agent.planning.layout import Layout
 from pareta_agent.planning.measured import Key, Measured
+from pareta_agent.planning.numerics import FALLBACK_DTYPE, dtype_workaround
 from pareta_agent.planning.plan import Candidate, Footprint, Plan, PlanReport, Rejection
 from pareta_agent.planning.quant import parse_quant
 from pareta_agent.planning.request import PlanRequest
@@ -41,18 +45,44 @@ def plan_cpu(
     settings: Settings,
     measured: Measured,
 ) -> PlanReport:
-    """One candidate a variant that fits, in the catalog's order, and a rejection for each that does not."""
+    """Candidates in the catalog's order, each variant in every dtype that fits and computes rightly, the preferred one
+    first; a rejection for each that does not fit."""
+    dtypes = _dtypes(arch, settings)
+    wrong = {dtype: why for dtype in dtypes if (why := measured.numerics.wrong_dtype(dtype)) is not None}
+    avoided = next(iter(wrong.values()), None)
     candidates, rejections = list[Candidate](), list[Rejection]()
     for variant in variants:
-        found = _on_host(arch, variant, inventory, request, settings, measured)
-        if isinstance(found, Plan):
-            tight = found.max_model_len < min(_COMFORTABLE_TOKENS, _wanted(arch, request))
-            why = "no GPU here: on the cores of the host, which its engines share"
-            candidates.append(Candidate(found, variant.quality, why, tight))
-        else:
-            rejections.append(found)
+        if parse_quant(variant.quant).format != "none":
+            rejections.append(Rejection(f"{variant.name} on the CPU", f"{variant.quant} weights need a GPU"))
+            continue
+        found = list[Candidate]()
+        for dtype in dtypes:
+            title = f"{variant.name} on the CPU in {dtype}"
+            if dtype in wrong:
+                rejections.append(Rejection(title, f"{wrong[dtype]} gives wrong text on this processor"))
+                continue
+            plan = _on_host(arch, variant, inventory, request, settings, measured, dtype, title)
+            if isinstance(plan, Rejection):
+                rejections.append(plan)
+            else:
+                found.append(_candidate(plan, variant, _wanted(arch, request), avoided))
+        candidates += sorted(found, key=lambda one: one.tight)
     candidates.sort(key=lambda one: -one.score)
     return PlanReport(tuple(candidates), tuple(rejections))
+
+
+def _dtypes(arch: Architecture, settings: Settings) -> tuple[str, ...]:
+    """The catalog's dtype, else float32; then the one that may stand in."""
+    wanted = (settings.dtype, FALLBACK_DTYPE) if settings.dtype else (FALLBACK_DTYPE, arch.dtype)
+    return tuple(dict.fromkeys(wanted))
+
+
+def _candidate(plan: Plan, variant: Variant, wanted: int, avoided: str | None) -> Candidate:
+    """`avoided` is a computation that was to be used and is wrong here."""
+    if avoided is not None:
+        plan = replace(plan, workaround=dtype_workaround(avoided, plan.dtype))
+    why = f"no GPU here: on the cores of the host, which its engines share; in {plan.dtype}"
+    return Candidate(plan, variant.quality, why, plan.max_model_len < min(_COMFORTABLE_TOKENS, wanted))
 
 
 def _on_host(
@@ -62,15 +92,13 @@ def _on_host(
     request: PlanRequest,
     settings: Settings,
     measured: Measured,
+    dtype: str,
+    title: str,
 ) -> Plan | Rejection:
-    title = f"{variant.name} on the CPU"
-    if parse_quant(variant.quant).format != "none":
-        return Rejection(title, f"{variant.quant} weights need a GPU")
     if inventory.memory_available_bytes is None:
         return Rejection(title, "the host's free memory is unknown")
     wanted = _wanted(arch, request)
     floor = wanted if request.max_model_len is not None else min(_LEAST_TOKENS, wanted)
-    dtype = settings.dtype or arch.dtype
     caps = _CAPS.within(
         Caps(settings.max_num_batched_tokens or _CAPS.tokens, settings.max_num_seqs or _CAPS.seqs)
     )

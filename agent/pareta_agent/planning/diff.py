@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from pareta_agent.planning.plan import Plan
 
-_DERIVED: Final = frozenset({"footprint", "kv_tokens"})
+_DERIVED: Final = frozenset({"footprint", "kv_tokens", "kernel", "workaround"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ Kind = Literal[
     "kernel",
     "attention",
     "visibility",
+    "numerics",
     "unknown",
 ]
 MAX_ATTEMPTS: Final = 4

@@ -14,6 +14,7 @@ from pydantic import ConfigDict, TypeAdapter
 
 from pareta_agent.planning.footprint import Caps
 from pareta_agent.planning.layout import Layout
+from pareta_agent.planning.numerics import Numerics
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,7 @@ class Measured:
     ceilings: dict[str, Caps] = field(default_factory=dict)
     failures: frozenset[str] = frozenset()
     refusals: frozenset[str] = frozenset()
+    numerics: Numerics = field(default_factory=Numerics)
 
     def numbers(self, key: Key) -> Numbers | None:
         return self.starts.get(key.text(self.engine_version)) if self.starts else None
@@ -102,6 +104,10 @@ class Measured:
 
     def blacklisted(self, artifact: str, capability: tuple[int, int]) -> Measured:
         return replace(self, refusals=self.refusals | {self._refusal(artifact, capability)})
+
+    def checked(self, numerics: Numerics) -> Measured:
+        """With this host's kernel check, beside what starts taught."""
+        return replace(self, numerics=replace(numerics, remedies=self.numerics.remedies))
 
     def _refusal(self, artifact: str, capability: tuple[int, int]) -> str:
         return f"{artifact}|{capability[0]}.{capability[1]}|{self.engine_version}"

@@ -27,7 +27,8 @@ class Plan:
     """How one endpoint runs. `gpus` holds one tuple of GPU uuids a replica, empty tuples on CPU.
 
     `kv_cache_bytes` is set on CPU only (there it replaces `gpu_memory_utilization`).
-    `flags` are further engine flags that the catalog allows, ready for argv.
+    `flags` are further engine flags that the catalog allows, ready for argv. `kernel` is the family that multiplies the
+    weights on a GPU; `workaround` says which wrong computation the plan avoids, and how.
     """
 
     variant: str
@@ -49,6 +50,8 @@ class Plan:
     footprint: Footprint
     kv_tokens: int
     flags: tuple[str, ...] = ()
+    kernel: str = ""
+    workaround: str | None = None
 
     @property
     def all_weights_bytes(self) -> int:

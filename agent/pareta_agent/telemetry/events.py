@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 PHASES = (
     "install",
+    "check",
     "resolve",
     "plan",
     "fetch",

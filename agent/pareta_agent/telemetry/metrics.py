@@ -161,6 +161,12 @@ TABLE: Final[tuple[Series, ...]] = (
     Series("pareta_gpu_fenced", "gauge", "1 while nothing may start on a GPU.", ("gpu",)),
     Series("pareta_gpu_xid_total", "counter", "Critical XID events of a GPU by number.", ("gpu", "xid")),
     Series("pareta_plan_candidates", "gauge", "Legal plans that the planner found.", ("endpoint",)),
+    Series(
+        "pareta_plan_workaround",
+        "gauge",
+        "1 where the plan avoids a computation that gave wrong text on this hardware.",
+        ("endpoint",),
+    ),
     Series("pareta_plan_rejections", "gauge", "Plans that the planner rejected.", ("endpoint",)),
 )
 

@@ -8,7 +8,9 @@ import pytest
 from planner_values import gpus, host, node
 
 from pareta_agent.cli import doctor_checks as checks
-from pareta_agent.cli.doctor_checks import Facts, Finding, findings
+from pareta_agent.cli.doctor_checks import findings
+from pareta_agent.cli.doctor_engine import kernels
+from pareta_agent.cli.doctor_values import Facts, Finding
 from pareta_agent.hardware.inventory import GIB, Health
 
 WELL = Facts(
@@ -37,6 +39,8 @@ WELL = Facts(
     compiler=None,
     python_headers=None,
     nvcc=None,
+    kernels_wrong=(),
+    kernels_compared=100,
     tls_days=None,
     tls_error=None,
 )
@@ -120,3 +124,18 @@ def test_the_engines_absence_says_what_serve_does() -> None:
     assert checks.engine(replace(WELL, engine_path=None)) == Finding(
         "engine", "warn", "none is installed yet", "`pareta-agent engine install` (serve does it, too)"
     )
+
+
+@pytest.mark.parametrize(
+    ("wrong", "level", "said"),
+    [
+        ((), "ok", "100 comparisons with float32"),
+        (("bfloat16 attention (amx)",), "warn", "wrong here: bfloat16 attention (amx)"),
+        (None, "warn", "not compared with float32 yet"),
+    ],
+)
+def test_the_kernel_checks_result_is_shown(wrong, level, said) -> None:  # type: ignore[no-untyped-def]
+    """What is wrong is named; the remedy of a check that has not run is the command."""
+    found = kernels(replace(WELL, kernels_wrong=wrong))
+    assert (found.level, said in found.message) == (level, True)
+    assert bool(found.remedy) == (level == "warn")

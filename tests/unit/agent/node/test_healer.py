@@ -13,7 +13,9 @@ from pareta_agent.clock import SystemClock
 from pareta_agent.engine.phases import ColdStart
 from pareta_agent.engine.spec import EngineSpec, FetchProgress
 from pareta_agent.engine.vllm.log import Measures
+from pareta_agent.hardware.inventory import Gpu
 from pareta_agent.node.healer import Healer
+from pareta_agent.planning.numerics import Numerics, gpu_key
 from pareta_agent.planning.plan import Candidate, Plan, PlanReport
 from pareta_agent.telemetry.events import Event, Phase
 
@@ -31,7 +33,7 @@ async def fetch(_progress: FetchProgress) -> Path:
 class Node:
     """A healer with what it said and wished; every plan may run where it says."""
 
-    def __init__(self, root: Path, version: str = "0.32.0") -> None:
+    def __init__(self, root: Path, version: str = "0.32.0", gpu: Gpu | None = CARD) -> None:
         self.broken: set[str] = set()
         self.told: list[Phase | Event] = []
         self.wished: list[EngineSpec] = []
@@ -40,7 +42,8 @@ class Node:
             root / "measured.json",
             root,
             version,
-            lambda _plan: CARD,
+            Numerics,
+            lambda _plan: gpu,
             lambda _endpoint, plan, _replicas: self.free(plan),
             self.wished.append,
             SystemClock(),
@@ -116,3 +119,67 @@ def test_an_endpoint_without_a_sound_gpu_has_no_place(tmp_path: Path) -> None:
     node.broken = {"A", "D"}
     assert not node.healer.moved("ep_x")
     assert node.wished == []
+
+
+def wrong(node: Node) -> None:
+    """A start whose canary was wrong."""
+    (node.root / "ep_x-0.log").write_text("")
+    failed = ColdStart(
+        "ep_x", "ep_x/0", 1, "deploy", {}, 0.0, "failed", "wrong", Measures(), code="canary_wrong"
+    )
+    node.healer.cold_started(failed)
+
+
+def names(node: Node) -> list[str]:
+    return [event.name for event in node.told if isinstance(event, Event)]
+
+
+def test_a_wrong_canary_is_asked_again_with_one_knob_turned_at_a_time(tmp_path: Path) -> None:
+    """What helps is remembered for the device, and is the next plan's."""
+    node, plan = Node(tmp_path), replace(PLAN, platform="cuda", gpus=(("A",),), enforce_eager=False)
+    node.deploy(plan)
+    wrong(node)
+    assert node.wished[-1].plan.flags == ("--attention-backend", "TRITON_ATTN")
+    wrong(node)
+    assert (node.wished[-1].plan.flags, node.wished[-1].plan.enforce_eager) == ((), True)
+    node.start("ready", "")
+    again = Node(tmp_path).healer.measured
+    corrected = again.numerics.corrected(plan, gpu_key(CARD.name, CARD.compute_capability))
+    assert corrected.enforce_eager
+    assert corrected.workaround == "compiled graphs give wrong text on this GPU: eager mode is used"
+
+
+def test_a_remedy_that_does_not_start_is_passed_over(tmp_path: Path) -> None:
+    """Its failure is not the one that is mended."""
+    node, plan = Node(tmp_path), replace(PLAN, platform="cuda", gpus=(("A",),), enforce_eager=False)
+    node.deploy(plan)
+    wrong(node)
+    node.start("failed", "ValueError: No valid attention backend found")
+    assert node.wished[-1].plan.enforce_eager
+
+
+def test_a_canary_that_is_wrong_with_every_knob_is_final(tmp_path: Path) -> None:
+    """Nothing is learned of the hardware: the weights or the canary are at fault."""
+    node, plan = Node(tmp_path), replace(PLAN, platform="cuda", gpus=(("A",),), enforce_eager=True)
+    node.deploy(plan)
+    wrong(node)
+    wished = len(node.wished)
+    wrong(node)
+    wrong(node)
+    assert len(node.wished) == wished
+    assert names(node)[-1] == "replan_refused"
+    assert node.healer.measured.numerics.remedies == {}
+
+
+def test_on_a_cpu_the_candidate_in_another_dtype_is_tried(tmp_path: Path) -> None:
+    """Forgotten with another version of the engine."""
+    node = Node(tmp_path, gpu=None)
+    node.deploy(PLAN, replace(PLAN, dtype="float32"))
+    wrong(node)
+    assert node.wished[-1].plan.dtype == "float32"
+    said = "bfloat16 gives wrong text on this processor: float32 is used"
+    assert node.wished[-1].plan.workaround == said
+    node.start("ready", "")
+    assert node.healer.measured.numerics.wrong_dtype("bfloat16") == "bfloat16"
+    node.healer.engine_is("0.33.0")
+    assert node.healer.measured.numerics.wrong_dtype("bfloat16") is None

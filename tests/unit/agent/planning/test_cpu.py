@@ -85,7 +85,7 @@ def test_catalog_and_owner_shape_the_plan() -> None:
 
 def test_a_start_that_held_less_sizes_the_next_cache() -> None:
     """A third of the expected tokens: the cache grows threefold for the same context, and is not believed again."""
-    asked = PlanRequest(max_model_len=8192, kv_cache_bytes=200 << 20)
+    asked = PlanRequest(max_model_len=8192, kv_cache_bytes=200 << 20, settings={"dtype": "bfloat16"})
     first = plan(SMOLLM2, [DEMO], host(), asked).best
     assert first is not None
     log = f"INFO CPU KV cache size: {first.kv_tokens // 3:,} tokens"

@@ -1,0 +1,50 @@
+"""The engine's part of `pareta-agent doctor`: what it needs at run time, and whether its kernels are right. Pure."""
+
+from __future__ import annotations
+
+from pareta_agent.cli.doctor_values import Facts, Finding
+
+
+def toolchain(facts: Facts) -> Finding:
+    """An engine on a GPU compiles at run time: Triton with a C compiler and Python's headers, FlashInfer with nvcc."""
+    if facts.engine_platform != "cuda":
+        return Finding("toolchain", "ok", "engines on the CPU compile nothing")
+    missing = [] if facts.compiler else ["a C compiler (gcc or clang)"]
+    missing += ["Python's headers (Python.h)"] if facts.python_headers is False else []
+    if missing:
+        return Finding(
+            "toolchain",
+            "fail",
+            f"the engine compiles kernels at run time and lacks {' and '.join(missing)}",
+            "install them (Debian: gcc, and the interpreter's -dev package), or use the container image",
+        )
+    if facts.nvcc is None:
+        return Finding(
+            "toolchain",
+            "warn",
+            f"{facts.compiler} is there, nvcc is not: kernels that FlashInfer ships no binary of fail",
+            "install the CUDA toolkit of the engine's CUDA, or set CUDA_HOME",
+        )
+    return Finding("toolchain", "ok", f"{facts.compiler}, Python's headers and {facts.nvcc}")
+
+
+def kernels(facts: Facts) -> Finding:
+    """The kernel check's result for this engine and device."""
+    wrong = facts.kernels_wrong
+    if facts.engine_command is not None or facts.engine_version is None:
+        return Finding("kernels", "ok", "no vLLM to check")
+    if wrong is None:
+        return Finding(
+            "kernels",
+            "warn",
+            "not compared with float32 yet",
+            "`pareta-agent engine check` (serve does it, too)",
+        )
+    if wrong:
+        return Finding(
+            "kernels",
+            "warn",
+            f"wrong here: {', '.join(wrong)}",
+            "nothing: plans avoid them; another engine version may have them right",
+        )
+    return Finding("kernels", "ok", f"{facts.kernels_compared} comparisons with float32, all within rounding")

@@ -1,0 +1,47 @@
+"""Common to the questions that `ask.py` puts to kernels: a row of the result, and how an error is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+LIMITS = {"float32": 2e-3, "float16": 1e-2, "bfloat16": 3e-2}
+"""Largest error over the largest reference value. Rounding alone gives half an ulp a step (2^-9 in bfloat16, 2^-12 in
+float16, 2^-11 in float32 where a GPU computes it in TF32); sound kernels stay within 2 of them, and the limits are at
+15, 40 and 4."""
+ASKED = "asked"
+CRASHED = 1e9
+"""The error of a kernel that ended its process, or gave what is no number."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """`error` None: the kernel could not be asked, for the reason in `said`."""
+
+    op: str
+    backend: str
+    dtype: str
+    case: str
+    limit: float
+    error: float | None = None
+    said: str = ""
+
+
+def relative(found: Any, reference: Any) -> float:
+    """Largest deviation over the largest reference value; what is no number counts as infinitely wrong."""
+    error = (found.float() - reference).abs().max() / reference.abs().max()
+    return float(error) if bool(error.isfinite()) else CRASHED
+
+
+def judged(row: Row, ask: Callable[[], float]) -> Iterator[Row]:
+    """Announces the row, asks, and answers it."""
+    yield replace(row, said=ASKED)
+    try:
+        yield replace(row, error=round(ask(), 6))
+    except Exception as error:  # a kernel that this build or hardware lacks is no wrong one
+        yield replace(row, said=said(error))
+
+
+def said(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:200]

@@ -1,0 +1,137 @@
+"""Kernel check: runs vLLM's kernels against float32 once for each engine and device, and remembers the result.
+
+The engine's interpreter does the asking (`ask.py`); this module starts it and reads one JSON line.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pareta_agent import launch
+from pareta_agent.errors import EngineError
+from pareta_agent.planning.numerics import Op, WrongKernel
+
+_PROGRAM: Final = Path(__file__).with_name("ask.py")
+_DEADLINE_S: Final = 300.0
+_ENVIRONMENT: Final = {
+    "VLLM_PLUGINS": "",
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "TORCHDYNAMO_DISABLE": "1",
+    "KMP_BLOCKTIME": "0",  # threads that wait leave the cores to whatever else runs there
+    "PYTORCH_NVML_BASED_CUDA_CHECK": "1",  # GPUs are counted without a context, which a fork would not survive
+}
+
+
+class Row(BaseModel):
+    """One kernel in one case. `error` is the largest deviation over the largest reference value; None: not asked."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    op: Op
+    backend: str
+    dtype: str
+    case: str
+    limit: float
+    error: float | None = None
+    said: str = ""
+
+    @property
+    def wrong(self) -> bool:
+        return self.error is not None and self.error > self.limit
+
+
+class KernelCheck(BaseModel):
+    """What the check found on `device` with this version of vLLM."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: str
+    device: str = ""
+    rows: tuple[Row, ...] = Field(min_length=1)
+
+    @property
+    def wrong(self) -> tuple[WrongKernel, ...]:
+        """The worst case of each kernel that failed."""
+        worst: dict[tuple[str, str, str], Row] = {}
+        for row in self.rows:
+            held = worst.get((row.op, row.backend, row.dtype))
+            if row.wrong and (held is None or (row.error or 0) > (held.error or 0)):
+                worst[row.op, row.backend, row.dtype] = row
+        return tuple(
+            WrongKernel(row.op, row.backend, row.dtype, row.case, row.error or 0, row.limit)
+            for row in worst.values()
+        )
+
+    @property
+    def asked(self) -> int:
+        return sum(row.error is not None for row in self.rows)
+
+
+def summary(check: KernelCheck) -> str:
+    """One line for people: how many kernels were compared, and which ones were wrong."""
+    if not check.wrong:
+        return f"{check.asked} comparisons with float32, all within rounding"
+    return "wrong: " + ", ".join(map(str, check.wrong))
+
+
+def table(check: KernelCheck) -> Iterator[str]:
+    """A line for each kernel: its worst error, the limit, and the verdict."""
+    kernels: dict[tuple[str, str, str], list[Row]] = {}
+    for row in check.rows:
+        kernels.setdefault((row.op, row.backend, row.dtype), []).append(row)
+    for (op, backend, dtype), rows in kernels.items():
+        errors = [row.error for row in rows if row.error is not None]
+        verdict = (
+            "wrong" if any(row.wrong for row in rows) else "right" if errors else f"not asked: {rows[0].said}"
+        )
+        worst = f"{max(errors):8.5f} of {rows[0].limit:.5f}" if errors else ""
+        yield f"{op:10} {backend:12} {dtype:9} {len(rows):4} cases {worst:20} {verdict}"
+
+
+def checked(cache: Path, version: str, device: str) -> KernelCheck | None:
+    """The remembered result for this version and device: never starts anything."""
+    try:
+        return KernelCheck.model_validate_json(_file(cache, version, device).read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+async def check(engine_python: Path, cache: Path, version: str, device: str) -> KernelCheck:
+    """Runs the check and remembers its result. Takes about 15 s of one core, most of it vLLM's import.
+
+    Raises EngineError(`kernel_check_failed`) when the interpreter gives no result.
+    """
+    command = [str(engine_python), "-W", "ignore", str(_PROGRAM)]
+    try:
+        done = await launch.run(command, env={**launch.environment(), **_ENVIRONMENT}, timeout_s=_DEADLINE_S)
+        lines = [line for line in done.output.splitlines() if line.startswith("{")]
+        found = KernelCheck.model_validate_json(lines[-1]).model_copy(
+            update={"version": version, "device": device}
+        )
+    except (IndexError, ValidationError, TimeoutError, OSError) as error:
+        raise EngineError(
+            "kernel_check_failed",
+            f"the engine's kernels could not be checked ({type(error).__name__})",
+            "`pareta-agent doctor` checks the interpreter; each start still has its canary",
+        ) from error
+    remember(found, cache)
+    return found
+
+
+def remember(found: KernelCheck, cache: Path) -> None:
+    """Keeps the result in `cache`, a directory, by version and device."""
+    cache.mkdir(parents=True, exist_ok=True)
+    file = _file(cache, found.version, found.device)
+    partial = file.with_suffix(".partial")
+    partial.write_text(found.model_dump_json(indent=1))
+    partial.replace(file)
+
+
+def _file(cache: Path, version: str, device: str) -> Path:
+    return cache / f"kernels-{version}-{hashlib.sha256(device.encode()).hexdigest()[:12]}.json"

@@ -1,0 +1,143 @@
+"""Numerics: which computations of an engine gave wrong results on this hardware, and the knob that avoids each. Pure.
+
+Two sources agree on one key. The kernel check compares kernels with float32 before anything is served; a canary that
+was wrong at a start and right with one knob turned is remembered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final, Literal
+
+from pareta_agent.planning.plan import Plan
+
+Op = Literal["attention", "linear"]
+CPU: Final = "cpu"
+FALLBACK_DTYPE: Final = "float32"
+FALLBACK_ATTENTION: Final = "TRITON_ATTN"
+FALLBACK_LINEAR: Final = "marlin"
+_ATTENTION: Final = "--attention-backend"
+_LINEAR: Final = "--linear-backend"
+_WEIGHT_ONLY: Final = frozenset({"", "torch", "marlin", "machete", "humming"})
+
+
+@dataclass(frozen=True, slots=True)
+class WrongKernel:
+    """A kernel that failed the check: the largest error over the largest reference value, and what was allowed."""
+
+    op: Op
+    backend: str
+    dtype: str
+    case: str
+    error: float
+    limit: float
+
+    def __str__(self) -> str:
+        return f"{self.dtype} {self.op} ({self.backend})"
+
+
+@dataclass(frozen=True, slots=True)
+class Numerics:
+    """`device` names this host's processor. `wrong` is the kernel check's result, `remedies` a knob by the key of each
+    computation whose canary was wrong without it.
+    """
+
+    device: str = CPU
+    wrong: tuple[WrongKernel, ...] = ()
+    remedies: Mapping[str, str] = field(default_factory=dict)
+
+    def wrong_dtype(self, dtype: str) -> str | None:
+        """Why nothing is computed in this dtype on the host's processor: `bfloat16 attention`, for instance."""
+        found = next((each for each in self.wrong if each.dtype == dtype and _plain(each)), None)
+        if found is not None:
+            return f"{dtype} {found.op}"
+        known = f"{self.device}|{dtype}|"
+        remedied = any(key.startswith(known) and knob == _dtype_knob() for key, knob in self.remedies.items())
+        return dtype if remedied else None
+
+    def wrong_format(self, name: str) -> str | None:
+        """Why weights of this format are not used on this host's GPUs."""
+        found = next((each for each in self.wrong if each.op == "linear" and each.backend == name), None)
+        return (
+            f"the engine's {name} kernel gave wrong results here (`pareta-agent engine check`)"
+            if found
+            else None
+        )
+
+    def corrected(self, plan: Plan, device: str) -> Plan:
+        """The plan with the knob turned that its computation needs on such a GPU."""
+        if (knob := self.remedies.get(key_of(plan, device))) is not None:
+            return turned(plan, knob) or plan
+        attention = next(
+            (each for each in self.wrong if each.op == "attention" and each.dtype == plan.dtype), None
+        )
+        if attention is not None and attention.backend != FALLBACK_ATTENTION:
+            return turned(plan, f"attention={FALLBACK_ATTENTION}") or plan
+        return plan
+
+    def remembering(self, failed: Plan, knob: str, device: str) -> Numerics:
+        return replace(self, remedies={**self.remedies, key_of(failed, device): knob})
+
+
+def gpu_key(name: str | None, capability: tuple[int, int] | None) -> str:
+    return f"{name or 'GPU'}|{capability[0]}.{capability[1]}" if capability else name or "GPU"
+
+
+def key_of(plan: Plan, device: str) -> str:
+    """What the numbers of a plan depend on: hardware, dtypes, kernels, and whether graphs are compiled."""
+    attention, linear = _flag(plan, _ATTENTION) or "auto", _flag(plan, _LINEAR) or plan.kernel or "auto"
+    graphs = "eager" if plan.enforce_eager else "compiled"
+    return "|".join((device, plan.dtype, attention, linear, plan.kv_cache_dtype, graphs))
+
+
+def knobs(plan: Plan, dtypes: frozenset[str] = frozenset()) -> Iterator[str]:
+    """The knobs to turn after a wrong canary, one at a time, the cheapest first.
+
+    On a CPU another dtype, of those in `dtypes` that have a plan. On a GPU another attention backend, eager mode,
+    weight-only kernels instead of native ones, a 16-bit KV cache instead of fp8.
+    """
+    if plan.platform == "cpu":
+        yield from (f"dtype={dtype}" for dtype in sorted(dtypes - {plan.dtype}, reverse=True))
+        return
+    for knob in (f"attention={FALLBACK_ATTENTION}", "eager", f"linear={FALLBACK_LINEAR}", "kv=auto"):
+        if turned(plan, knob) is not None:
+            yield knob
+
+
+def turned(plan: Plan, knob: str) -> Plan | None:
+    """The plan with one knob turned and the reason in `workaround`; None where it is turned already."""
+    name, _, value = knob.partition("=")
+    if name == "attention" and _flag(plan, _ATTENTION) is None:
+        why = f"the default attention backend gives wrong text on this GPU: {value} is used"
+        return replace(plan, flags=(*plan.flags, _ATTENTION, value), workaround=why)
+    if name == "eager" and not plan.enforce_eager:
+        why = "compiled graphs give wrong text on this GPU: eager mode is used"
+        return replace(plan, enforce_eager=True, workaround=why)
+    if name == "linear" and _flag(plan, _LINEAR) is None and plan.kernel not in _WEIGHT_ONLY:
+        why = f"{plan.kernel} kernels give wrong text on this GPU: weight-only {value} kernels are used"
+        return replace(plan, flags=(*plan.flags, _LINEAR, value), workaround=why)
+    if name == "kv" and plan.kv_cache_dtype.startswith("fp8"):
+        why = f"the {plan.kv_cache_dtype} KV cache gives wrong text on this GPU: 16 bits are used"
+        tokens = plan.kv_tokens // 2
+        length = min(plan.max_model_len, tokens)
+        return replace(plan, kv_cache_dtype=value, kv_tokens=tokens, max_model_len=length, workaround=why)
+    return None
+
+
+def dtype_workaround(what: str, used: str) -> str:
+    """The sentence for a CPU plan whose dtype is not the one that was to be used."""
+    return f"{what} gives wrong text on this processor: {used} is used"
+
+
+def _dtype_knob() -> str:
+    return f"dtype={FALLBACK_DTYPE}"
+
+
+def _plain(kernel: WrongKernel) -> bool:
+    return kernel.op == "attention" or kernel.backend == "none"
+
+
+def _flag(plan: Plan, flag: str) -> str | None:
+    words = iter(plan.flags)
+    return next((next(words, None) for word in words if word == flag), None)
