@@ -10,7 +10,7 @@ from pareta_agent import config
 from pareta_agent.engine import lifecycle
 from pareta_agent.front.engine_metrics import EXPORTED
 from pareta_agent.front.envelope import CATALOGUE
-from pareta_agent.telemetry.metrics import TABLE
+from pareta_agent.telemetry.series import TABLE
 
 ROOT = Path(__file__).parents[1]
 

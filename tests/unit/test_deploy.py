@@ -11,7 +11,7 @@ import pytest
 
 from pareta_agent.config import Settings
 from pareta_agent.front.engine_metrics import EXPORTED
-from pareta_agent.telemetry.metrics import TABLE as SERIES
+from pareta_agent.telemetry.series import TABLE as SERIES
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"

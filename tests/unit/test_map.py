@@ -7,7 +7,7 @@ import docs
 import pytest
 
 from pareta_agent.cli import COMMANDS
-from pareta_agent.telemetry.metrics import TABLE
+from pareta_agent.telemetry.series import TABLE
 
 ROOT = Path(__file__).parents[2]
 ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text()

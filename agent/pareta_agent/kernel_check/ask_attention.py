@@ -120,6 +120,20 @@ class Attention:
         return tuple(torch.tensor(each, dtype=torch.int32, device=self.device) for each in (starts, totals))
 
 
+def cpu_cache(it: Attention, ops: Any, isa: str) -> tuple[Any, Any]:
+    """The paged cache [block, KV head, token, size], filled as the engine does: the cached prefix came earlier."""
+    count, (_, _, head) = 1 + sum(map(len, it.blocks())), it.keys[0].shape
+    cache = it.torch.zeros(count, KV_HEADS, 2 * it.block, head, dtype=it.keys[0].dtype)
+    keys, values = cache.chunk(2, dim=2)
+    for index, (new, total) in enumerate(it.sequences):
+        for part in (slice(0, total - new), slice(total - new, total)):
+            if part.stop > part.start:
+                slots = it.slots(index)[part]
+                own = it.keys[index][part], it.values[index][part]
+                ops.cpu_attn_reshape_and_cache(*own, keys, values, slots, isa)
+    return keys, values
+
+
 def cpu_attention() -> list[tuple[Callable[[Attention], Any], Callable[[Any, int], str]]]:
     """vLLM's one CPU backend, with the instruction set that the engine would choose."""
     ops = import_module("vllm._custom_ops")
@@ -129,17 +143,7 @@ def cpu_attention() -> list[tuple[Callable[[Attention], Any], Callable[[Any, int
         torch, query = it.torch, it.torch.cat(it.queries)
         _, heads, head = query.shape
         isa = choose(query.dtype, it.block, head)
-        count = 1 + sum(map(len, it.blocks()))
-        cache = torch.zeros(count, KV_HEADS, 2 * it.block, head, dtype=query.dtype)
-        keys, values = cache.chunk(2, dim=2)
-        for index, (new, total) in enumerate(it.sequences):
-            for begin, end in ((0, total - new), (total - new, total)):  # the cached prefix came earlier
-                if end > begin:
-                    part = slice(begin, end)
-                    slots = it.slots(index)[part]
-                    ops.cpu_attn_reshape_and_cache(
-                        it.keys[index][part], it.values[index][part], keys, values, slots, isa
-                    )
+        keys, values = cpu_cache(it, ops, isa)
         starts, lengths = it.lengths()
         plan = ops.cpu_attn_get_scheduler_metadata(
             num_reqs=len(it.sequences),

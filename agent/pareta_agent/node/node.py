@@ -222,12 +222,10 @@ class Node:
     async def _tell_ready(self, rooms: Rooms) -> None:
         self._was_ready = True
         self._notify("STATUS=live")
+        where = self._base_url, f"{self._base_url.removesuffix('/v1')}/metrics"
         endpoints = tuple(rooms.fleet.view().endpoints.values())
-        root = self._base_url.removesuffix("/v1")
-        seconds = time.monotonic() - self._begun_s
-        found = (plan.workaround for plan in rooms.places.plans().values())
-        notes = tuple(dict.fromkeys(note for note in found if note))
-        await self._on_ready(Ready(self._base_url, f"{root}/metrics", endpoints, os.getpid(), seconds, notes))
+        seconds, said = time.monotonic() - self._begun_s, rooms.report.workarounds()
+        await self._on_ready(Ready(*where, endpoints, os.getpid(), seconds, said))
 
     async def _down(self, rooms: Rooms) -> None:
         """Each step has a deadline; a second signal ends their patience."""

@@ -93,6 +93,11 @@ class Report:
         """A summary of each engine's plan: layout and limits, no weights id."""
         return {e: {"summary": summary(p), **asdict(p)} for e, p in self.places.plans().items()}
 
+    def workarounds(self) -> tuple[str, ...]:
+        """Which wrong computations the plans avoid here, each once."""
+        found = (plan.workaround for plan in self.places.plans().values())
+        return tuple(dict.fromkeys(note for note in found if note))
+
     def status(self) -> dict[str, Any]:
         """For `pareta-agent status`: plain values."""
         beat, plans, refused = self.heart.view, self.plans(), self.controller.failures

@@ -54,6 +54,7 @@ def test_all_is_well() -> None:
     found = findings(WELL)
     assert [one.check for one in found] == [
         "nvml", "driver", "shm", "ulimits", "disk", "port", "tls", "clock", "registry", "plane", "engine", "toolchain",
+        "kernels",
     ]  # fmt: skip
     assert {one.level for one in (*found, *findings(CUDA))} == {"ok"}
     assert all(not one.remedy for one in found)

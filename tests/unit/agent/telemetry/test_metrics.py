@@ -6,7 +6,8 @@ import subprocess
 
 import pytest
 
-from pareta_agent.telemetry.metrics import TABLE, Metrics
+from pareta_agent.telemetry.metrics import Metrics
+from pareta_agent.telemetry.series import TABLE
 
 
 @pytest.mark.parametrize("series", TABLE, ids=lambda series: series.name)
