@@ -17,7 +17,8 @@ from starlette.responses import JSONResponse, Response
 from pareta_agent import __version__
 from pareta_agent.plane.database import Database
 from pareta_agent.plane.plane import Plane
-from pareta_agent.telemetry.metrics import Metrics, Series
+from pareta_agent.telemetry.metrics import Metrics
+from pareta_agent.telemetry.series import Series
 
 STATES: Final = ("starting", "ready", "unready", "draining", "fenced", "suspect", "lost")
 TABLE: Final = (

@@ -15,7 +15,7 @@ from typing import Any, Final
 from prometheus_client import CollectorRegistry, Metric, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
-from pareta_agent.telemetry.series import TABLE
+from pareta_agent.telemetry.series import TABLE, Series
 
 
 class Metrics:
