@@ -28,6 +28,7 @@ if [ -n "$missing" ]; then
   fi
 fi
 cd "$(dirname "$0")/clients"
-if command -v npm >/dev/null 2>&1 && [ ! -d node_modules/playwright-core ]; then
-  npm ci --silent --no-audit --no-fund || echo "npm ci failed (the tests of the Node client, of a browser and of az:// will be skipped)"
+if command -v npm >/dev/null 2>&1 && ! cmp -s package-lock.json node_modules/installed; then
+  if npm ci --silent --no-audit --no-fund; then cp package-lock.json node_modules/installed
+  else echo "npm ci failed (the tests of the clients in Node, of a browser and of az:// will be skipped)"; fi
 fi

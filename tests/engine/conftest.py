@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import framework_venv
 import pytest
 from harness import Agent
 from sdk_suite import Address
@@ -51,3 +54,14 @@ def vllm_node(vllm_agent: Agent) -> Address:
 def engine_socket(vllm_agent: Agent, vllm_node: Address) -> Path:
     """Where the engine of `vllm_node` itself listens."""
     return next(path for path in run_dir(vllm_agent.home).rglob("*") if path.is_socket() and path.name == "s")
+
+
+@pytest.fixture(scope="session")
+def frameworks_python() -> Path:
+    """The interpreter with the field's agent frameworks; CI must have it."""
+    try:
+        return framework_venv.interpreter()
+    except subprocess.CalledProcessError as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(f"the agent frameworks cannot be installed: {(error.stderr or '')[-300:]}")

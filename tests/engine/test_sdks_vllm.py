@@ -8,6 +8,7 @@ import pytest
 from harness import Agent
 from sdk_suite import *  # noqa: F403
 from sdk_suite import Address
+from structured_suite import *  # noqa: F403
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 
