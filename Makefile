@@ -14,7 +14,7 @@ serve: $(VENV)/.runtime
 	@exec $(BIN)/pareta-agent serve $(ARGS)
 
 # The whole suite: lint, types, layers, unit, integration, faults, and real vLLM on CPU.
-test: $(VENV)/.dev tools engine lint pythons
+test: $(VENV)/.dev tools engine lint
 	@$(PYTEST) -n 3 --dist loadfile --no-loadscope-reorder -m "not long and not gpu" $(ARGS)
 
 # What takes minutes a test: real engines killed, stopped and frozen at many moments, compiled mode, every kernel asked.

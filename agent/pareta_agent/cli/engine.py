@@ -84,11 +84,15 @@ def check(
     again: Annotated[
         bool, typer.Option("--again", help="Ask the kernels anew, whatever is remembered.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Every comparison in one JSON object.")] = False,
-    config_file: Annotated[Path | None, typer.Option("--config", help="TOML file.")] = None,
+    as_json: AsJson = False,
+    config_file: Config = None,
 ) -> None:
     """Compare the engine's kernels with float32 on this device; the result is remembered by version and device."""
     settings, _ = config.load({}, config_file)
+    if settings.engine.command:
+        raise ConfigError(
+            "usage", "engine.command runs in vLLM's place: it has no kernels to check", "unset it"
+        )
     engine = Interpreter(settings, read_inventory(), _Talk(as_json))
     found = asyncio.run(engine.check(again=again))
     if as_json:

@@ -108,7 +108,7 @@ class Healer:
         log = self._tail(report.replica)
         if report.outcome == "ready":
             self._learn(attempt, log)
-        elif report.outcome == "failed" and (report.code == "canary_wrong" or attempt.knobs):
+        elif report.outcome == "failed" and (report.code == "canary_wrong" or attempt.knob):
             self._compute_otherwise(attempt)
         elif report.outcome == "failed":
             self._heal(attempt, classify(log))

@@ -156,6 +156,8 @@ def test_a_remedy_that_does_not_start_is_passed_over(tmp_path: Path) -> None:
     wrong(node)
     node.start("failed", "ValueError: No valid attention backend found")
     assert node.wished[-1].plan.enforce_eager
+    node.start("failed", "something else")
+    assert names(node)[-1] == "replan_refused"
 
 
 def test_a_canary_that_is_wrong_with_every_knob_is_final(tmp_path: Path) -> None:
