@@ -92,6 +92,19 @@ async def test_another_python_whose_wheels_are_served_is_taken(
     assert (await ensure(settings, told.append), told) == (python, [])
 
 
+async def test_a_constraint_in_pips_configuration_hides_no_version(
+    settings: InstallSettings, index: PackageIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host's own limit, in a file: an empty variable would leave it in force."""
+    index.add("torch", "2.13.0+cpu")
+    (tmp_path / "pip.conf").write_text(f"[global]\nconstraint = {tmp_path / 'constraints.txt'}\n")
+    monkeypatch.delenv("PIP_CONSTRAINT")
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
+    monkeypatch.setenv("PIP_EXTRA_INDEX_URL", index.url)
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    assert engine(await ensure(settings, lambda _: None)) == (OWN, "2.13.0+cpu")
+
+
 async def test_the_same_torch_without_cpu_comes_last(settings: InstallSettings, index: PackageIndex) -> None:
     """With its dependencies, at the versions that are pinned; the progress says so."""
     index.add("torch", "2.13.0")
