@@ -48,7 +48,7 @@ class Index:
         # A requirement that no version meets: pip refuses it and lists what there is, having fetched nothing.
         argv = [str(self._python), "-m", "pip", "download", *_OPTIONS, "--python-version", series]
         argv += ["--extra-index-url", extra_index] if extra_index else []
-        # A constraint on the package would replace the list by a conflict; an empty variable leaves the file's in force.
+        # A constraint on the package would replace the list by a conflict; an empty variable leaves a file's in force.
         env = launch.environment({"PIP_CONSTRAINT": os.devnull})
         try:
             done = await launch.run([*argv, f"{name}>1,<1"], env=env, timeout_s=_TIMEOUT_S)
