@@ -41,7 +41,7 @@ def test_cpu_arguments_are_these() -> None:
     """The whole command line on CPU, in order."""
     line = (
         "--model /w --served-model-name ep_x --uds /r/s --disable-fastapi-docs --fingerprint-mode none "
-        "--enable-prompt-tokens-details --disable-uvicorn-access-log --shutdown-timeout 30 --dtype bfloat16 "
+        "--enable-prompt-tokens-details --disable-uvicorn-access-log --shutdown-timeout 30 --dtype float32 "
         "--max-model-len 1024 --max-num-seqs 4 --max-num-batched-tokens 1024 --enforce-eager "
         "--distributed-executor-backend uni --kv-cache-memory-bytes 268435456 --structured-outputs-config "
         '{"backend": "xgrammar", "disable_any_whitespace": true}'

@@ -176,7 +176,7 @@ def test_a_canary_that_is_wrong_with_every_knob_is_final(tmp_path: Path) -> None
 def test_on_a_cpu_the_candidate_in_another_dtype_is_tried(tmp_path: Path) -> None:
     """Forgotten with another version of the engine."""
     node = Node(tmp_path, gpu=None)
-    node.deploy(PLAN, replace(PLAN, dtype="float32"))
+    node.deploy(replace(PLAN, dtype="bfloat16"), PLAN)
     wrong(node)
     assert node.wished[-1].plan.dtype == "float32"
     said = "bfloat16 gives wrong text on this processor: float32 is used"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from engine_plans import PLAN
+from engine_plans import PLAN as SMALL
 from planner_values import LLAMA_8B, SMOLLM2, gpus, host, node, variant
 
 from pareta_agent.hardware.inventory import GIB
@@ -14,6 +14,7 @@ from pareta_agent.planning.measured import Measured, from_json, to_json
 from pareta_agent.planning.numerics import Numerics, WrongKernel, gpu_key, key_of, knobs, turned
 from pareta_agent.planning.request import PlanRequest
 
+PLAN = replace(SMALL, dtype="bfloat16")
 CUDA = replace(
     PLAN, platform="cuda", gpus=(("A",),), enforce_eager=False, kernel="cutlass", kv_cache_dtype="fp8"
 )
