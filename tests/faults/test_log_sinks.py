@@ -121,7 +121,12 @@ def kill_engine(node: Node) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sink", "form"), [*((sink, ("--json",)) for sink in SINKS), ("slow", ()), ("broken", ())]
+    ("sink", "form"),
+    [
+        *((sink, ("--json",)) for sink in SINKS),
+        pytest.param("slow", (), marks=pytest.mark.long),
+        pytest.param("broken", (), marks=pytest.mark.long),
+    ],
 )
 def test_a_log_that_nobody_takes_stops_no_call(serve, sink, form):
     """Before and after an engine's death that is told at length, every call under load is answered and metered."""
@@ -142,7 +147,7 @@ def test_a_log_that_nobody_takes_stops_no_call(serve, sink, form):
     assert node.process.wait(120) == 0
 
 
-@pytest.mark.parametrize("sink", ["broken", "slow"])
+@pytest.mark.parametrize("sink", ["broken", pytest.param("slow", marks=pytest.mark.long)])
 def test_an_agent_without_a_log_is_replaced(serve, sink):
     """The next agent and its front worker inherit the streams, and serve."""
     node = serve(sink, "--json", "--front-workers", "1")
