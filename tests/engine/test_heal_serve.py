@@ -37,7 +37,10 @@ def understated(root: Path) -> Path:
     names = {name: made["variants"][0][name] for name in ("source", "artifact")}
     variant = model.variants[0].model_copy(update=names)
     facts = model.architecture.model_copy(update={"kv_heads": 1, "max_position_embeddings": 131_072})
-    wrong = model.model_copy(update={"variants": (variant,), "architecture": facts, "context": CONTEXT})
+    engine = {**model.engine, "dtype": "bfloat16"}  # the logs of a gibibyte that the numbers above are of
+    wrong = model.model_copy(
+        update={"variants": (variant,), "architecture": facts, "context": CONTEXT, "engine": engine}
+    )
     task = next(task for task in builtin_catalog().tasks if task.id == "contract-key-fields")
     alias = task.aliases[0].model_copy(update={"max_model_len": CONTEXT})
     documents = [wrong, task.model_copy(update={"aliases": (alias,)})]
@@ -58,7 +61,7 @@ def spawned(agent: Agent) -> int:
 def answer(ready: dict, key: str) -> str:
     body = {
         "model": ready["endpoints"][0]["id"],
-        "messages": [{"role": "user", "content": "What is the capital of France?"}],
+        "messages": [{"role": "user", "content": "What is the opposite of up?"}],
         "temperature": 0,
         "max_tokens": 16,
     }
@@ -84,7 +87,7 @@ def test_an_impossible_context_heals_once_and_is_planned_right_ever_after(
         assert said == "context: trying max_model_len"
         assert int(length) == pytest.approx(HELD_BY_A_GIBIBYTE, rel=0.01)
         assert spawned(agent) == 2
-        assert "Paris" in answer(ready, key)
+        assert "down" in answer(ready, key)
     (numbers,) = json.loads((home / "measured.json").read_text())["starts"].values()
     assert numbers["kv_per_mille"] == pytest.approx(333, abs=3)
     with Agent(home, settings=settings) as agent:
@@ -93,4 +96,4 @@ def test_an_impossible_context_heals_once_and_is_planned_right_ever_after(
         assert spawned(agent) == 1
         plan = agent.status()["endpoints"][0]["plan"]
         assert (plan["max_model_len"], plan["kv_cache_bytes"] > 2 * 2**30) == (CONTEXT, True)
-        assert "Paris" in answer(ready, key)
+        assert "down" in answer(ready, key)

@@ -243,7 +243,6 @@ async def test_what_a_caller_forges_moves_no_count(start: Start, figures: Figure
         "cache_salt": "forged",
         "priority": -1,
         "user": "org_other",
-        "return_token_ids": True,
     }
     async with session_of(ready["api_key"]) as session:
         seen = [await stream(session, ready)]
