@@ -36,7 +36,9 @@ def run(home: Path, argv: str, **how) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run([*AGENT, *argv.split()], env=env, stdin=subprocess.DEVNULL, timeout=300, **how)
 
 
-@pytest.mark.parametrize("kind", ["full", "closed", "left"])
+@pytest.mark.parametrize(
+    "kind", ["full", *(pytest.param(kind, marks=pytest.mark.long) for kind in ("closed", "left"))]
+)
 def test_output_that_cannot_be_written_is_an_error_in_one_line(used, kind, tmp_path):
     """A full disk and a closed descriptor are the host's (4), a reader that left is nobody's (0)."""
     for argv in COMMANDS:
@@ -62,7 +64,7 @@ def test_output_that_cannot_be_written_is_an_error_in_one_line(used, kind, tmp_p
             assert ("output_unwritable" in said) == (kind != "left"), (argv, said)
 
 
-@pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
+@pytest.mark.parametrize("encoding", ["latin-1", pytest.param("ascii", marks=pytest.mark.long)])
 def test_a_narrow_encoding_loses_nothing(used, encoding):
     """What it lacks is escaped as in JSON, on both streams, for people and for scripts."""
     for argv in COMMANDS:
