@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from contextlib import suppress
 
@@ -97,7 +98,8 @@ async def test_what_follows_an_offer_is_nobodys_request(rig):
     head = await reader.readuntil(b"\r\n\r\n")
     await reader.readexactly(int(head.partition(b"content-length: ")[2].split()[0]))
     writer.write(post("/v1/chat/completions", BODY))
-    assert await reader.read() == b""
+    with contextlib.suppress(ConnectionResetError):  # what it sent was not read
+        assert await reader.read() == b""
     writer.close()
     assert b"\r\nconnection: close\r\n" in head
     assert len(rig.spool.admitted) == 1
