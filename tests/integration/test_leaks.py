@@ -63,7 +63,7 @@ def every_route(key: str, model: str) -> list[bytes]:
         "/v1/chat/completions": {"messages": turns},
         "/v1/chat/completions/batch": {"messages": [turns, turns]},
         "/v1/completions": {"prompt": ["hi", "ho"]},
-        "/v1/responses": {"input": "hi"},
+        "/v1/responses": {"input": "hi", "max_output_tokens": 4},
         "/v1/messages": {"messages": turns},
         "/v1/messages/count_tokens": {"messages": turns},
         "/v1/embeddings": {"input": ["hi", "ho"]},
@@ -73,14 +73,17 @@ def every_route(key: str, model: str) -> list[bytes]:
         "/tokenize": {"prompt": "hi", "return_token_strs": True},
         "/detokenize": {"tokens": [1, 2]},
     }
+    asks = {
+        path: ask if "max_output_tokens" in ask else {"max_tokens": 4, **ask} for path, ask in asks.items()
+    }
     assert {route.path for route in INFERENCE.values()} == {*asks, TRANSCRIPTIONS.path}
     form = FORM.replace(b"ep_secret_task", model.encode()) + b"--b--\r\n"
     heard = post(TRANSCRIPTIONS.path, key, form).replace(
         b"application/json", b"multipart/form-data; boundary=b", 1
     )
-    whole = [post(path, key, {"model": model, "max_tokens": 4, **ask}) for path, ask in asks.items()]
+    whole = [post(path, key, {"model": model, **ask}) for path, ask in asks.items()]
     streamed = [
-        post(route.path, key, {"model": model, "max_tokens": 4, "stream": True, **asks[route.path]})
+        post(route.path, key, {"model": model, "stream": True, **asks[route.path]})
         for route in set(INFERENCE.values())
         if route.streams and not route.form
     ]
