@@ -1,4 +1,4 @@
-"""The kernel check's program on an engine whose kernels misbehave: `python kernels_broken.py FOLDER_OF_ASK`.
+"""The kernel check's program on an engine whose kernels misbehave: `python kernels_broken.py FOLDER_OF_PROGRAM`.
 
 bfloat16 attention is a fifth too large, the int8 product ends its process; all else is the engine's own.
 """
@@ -9,11 +9,11 @@ import sys
 
 sys.path.insert(0, sys.argv[1])
 
-import ask
-import ask_linear
+import linear_cases
+import program
 from vllm import _custom_ops as ops
 
-attention, quantized = ops.cpu_attention_with_kv_cache, ask_linear.quantized_error
+attention, quantized = ops.cpu_attention_with_kv_cache, linear_cases.quantized_error
 
 
 def scaled(**given):
@@ -30,5 +30,5 @@ def dying(torch, device, name):
 
 if __name__ == "__main__":
     ops.cpu_attention_with_kv_cache = scaled
-    ask_linear.quantized_error = dying
-    ask.main()
+    linear_cases.quantized_error = dying
+    program.main()

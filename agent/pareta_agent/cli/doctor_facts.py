@@ -88,7 +88,7 @@ async def read_facts(settings: Settings) -> Facts:
         python_headers=await _python_headers(path),
         nvcc=_nvcc(),
         kernels_wrong=tuple(map(str, known.wrong)) if known else None,
-        kernels_compared=known.asked if known else 0,
+        kernels_compared=known.compared if known else 0,
         tls_days=tls_days,
         tls_error=tls_error,
     )

@@ -1,11 +1,12 @@
 """Kernel check: runs vLLM's kernels against float32 once for each engine and device, and remembers the result.
 
-The engine's interpreter does the asking (`ask.py`); this module starts it and reads one JSON line.
+`program.py` runs the kernels in the engine's interpreter; this module starts it and reads one JSON line.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -16,7 +17,7 @@ from pareta_agent import launch
 from pareta_agent.errors import EngineError
 from pareta_agent.planning.numerics import Op, WrongKernel
 
-_PROGRAM: Final = Path(__file__).with_name("ask.py")
+_PROGRAM: Final = Path(__file__).with_name("program.py")
 _DEADLINE_S: Final = 300.0
 _ENVIRONMENT: Final = {
     "VLLM_PLUGINS": "",
@@ -29,7 +30,7 @@ _ENVIRONMENT: Final = {
 
 
 class Row(BaseModel):
-    """One kernel in one case. `error` is the largest deviation over the largest reference value; None: not asked."""
+    """One kernel in one case. `error`: largest deviation over the largest reference value; None: it did not run."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -39,7 +40,7 @@ class Row(BaseModel):
     case: str
     limit: float
     error: float | None = None
-    said: str = ""
+    detail: str = ""
 
     @property
     def wrong(self) -> bool:
@@ -52,7 +53,7 @@ class KernelCheck(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     version: str
-    device: str = ""
+    device: str
     rows: tuple[Row, ...] = Field(min_length=1)
 
     @property
@@ -69,14 +70,14 @@ class KernelCheck(BaseModel):
         )
 
     @property
-    def asked(self) -> int:
+    def compared(self) -> int:
         return sum(row.error is not None for row in self.rows)
 
 
 def summary(check: KernelCheck) -> str:
     """One line for people: how many kernels were compared, and which ones were wrong."""
     if not check.wrong:
-        return f"{check.asked} comparisons with float32, all within rounding"
+        return f"{check.compared} comparisons with float32, all within rounding"
     return "wrong: " + ", ".join(map(str, check.wrong))
 
 
@@ -88,7 +89,11 @@ def table(check: KernelCheck) -> Iterator[str]:
     for (op, backend, dtype), rows in kernels.items():
         errors = [row.error for row in rows if row.error is not None]
         verdict = (
-            "wrong" if any(row.wrong for row in rows) else "right" if errors else f"not asked: {rows[0].said}"
+            "wrong"
+            if any(row.wrong for row in rows)
+            else "right"
+            if errors
+            else f"did not run: {rows[0].detail}"
         )
         worst = f"{max(errors):8.5f} of {rows[0].limit:.5f}" if errors else ""
         yield f"{op:10} {backend:12} {dtype:9} {len(rows):4} cases {worst:20} {verdict}"
@@ -111,10 +116,8 @@ async def check(engine_python: Path, cache: Path, version: str, device: str) -> 
     try:
         done = await launch.run(command, env={**launch.environment(), **_ENVIRONMENT}, timeout_s=_DEADLINE_S)
         lines = [line for line in done.output.splitlines() if line.startswith("{")]
-        found = KernelCheck.model_validate_json(lines[-1]).model_copy(
-            update={"version": version, "device": device}
-        )
-    except (IndexError, ValidationError, TimeoutError, OSError) as error:
+        found = KernelCheck(version=version, device=device, **json.loads(lines[-1]))
+    except (LookupError, ValueError, TypeError, TimeoutError, OSError) as error:
         raise EngineError(
             "kernel_check_failed",
             f"the engine's kernels could not be checked ({type(error).__name__})",

@@ -1,6 +1,6 @@
-"""Linear layers asked: plain and quantized weights, through the kernels that vLLM's own layers choose.
+"""Linear cases: plain and quantized weights, through the kernels that vLLM's own layers choose.
 
-Run by `ask.py` in the engine's interpreter; never imported by the agent.
+Run by `program.py` in the engine's interpreter; never imported by the agent.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
-from ask_row import LIMITS, Row, judged, relative
+from case_row import LIMITS, Row, measured, relative
 
 QUANTIZED_LIMIT = 5e-2
 """Of a quantized product, against the dequantized weights: its activations are rounded to 8 bits."""
@@ -26,13 +26,13 @@ FORMATS: dict[str, dict[str, Any]] = {
 def linear_rows(torch: Any, platform: str, dtype: str) -> Iterator[Row]:
     row = Row("linear", "none", dtype, f"{IN} to {OUT}, {TOKENS} tokens", LIMITS[dtype])
     with engine_context(torch):
-        yield from judged(row, lambda: plain_error(torch, platform, getattr(torch, dtype)))
+        yield from measured(row, lambda: plain_error(torch, platform, getattr(torch, dtype)))
 
 
 def quantized_rows(torch: Any, platform: str, name: str) -> Iterator[Row]:
     row = Row("linear", name, "bfloat16", f"{IN} to {OUT}, {TOKENS} tokens", QUANTIZED_LIMIT)
     with engine_context(torch):
-        yield from judged(row, lambda: quantized_error(torch, platform, name))
+        yield from measured(row, lambda: quantized_error(torch, platform, name))
 
 
 @contextmanager

@@ -1,6 +1,6 @@
-"""Attention kernels asked over a paged cache: prefill, decode, prefix hits and chunked prefill, grouped queries.
+"""Attention cases: prefill, decode, prefix hit and chunked prefill over a paged cache, by head size and query group.
 
-Run by `ask.py` in the engine's interpreter; never imported by the agent.
+Run by `program.py` in the engine's interpreter; never imported by the agent.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from importlib import import_module
 from itertools import product
 from typing import Any
 
-from ask_row import LIMITS, Row, judged, relative, said
+from case_row import LIMITS, Row, described, measured, relative
 
 HEAD_SIZES = (64, 96, 128)
 QUERY_GROUPS = (1, 3, 4, 8)
@@ -32,17 +32,19 @@ CASES: dict[str, list[tuple[int, int]]] = {
 def attention_rows(torch: Any, platform: str, dtype: str) -> Iterator[Row]:
     kind = getattr(torch, dtype)
     kernels = cpu_attention() if platform == "cpu" else cuda_attention()
-    for (ask, name_of), head, group in product(kernels, HEAD_SIZES, QUERY_GROUPS):
+    for (kernel, name_of), head, group in product(kernels, HEAD_SIZES, QUERY_GROUPS):
         try:
             name = name_of(kind, head)
         except Exception as error:
-            yield Row("attention", "unknown", dtype, f"head size {head}", LIMITS[dtype], None, said(error))
+            yield Row(
+                "attention", "unknown", dtype, f"head size {head}", LIMITS[dtype], None, described(error)
+            )
             continue
         for case, sequences in CASES.items():
             title = f"{case}, head size {head}, {group} query heads a KV head"
-            question = Attention.of(torch, platform, kind, head, group, sequences)
+            batch = Attention.of(torch, platform, kind, head, group, sequences)
             row = Row("attention", name, dtype, title, LIMITS[dtype])
-            yield from judged(row, partial(question.error, ask))
+            yield from measured(row, partial(batch.error, kernel))
 
 
 @dataclass(frozen=True)
@@ -74,9 +76,9 @@ class Attention:
             [random(total, KV_HEADS) for _, total in sequences],
         )
 
-    def error(self, ask: Callable[[Attention], Any]) -> float:
+    def error(self, kernel: Callable[[Attention], Any]) -> float:
         references = [self.reference(index) for index in range(len(self.sequences))]
-        return float(relative(ask(self), self.torch.cat(references)))
+        return float(relative(kernel(self), self.torch.cat(references)))
 
     def reference(self, index: int) -> Any:
         """softmax(QKᵀ/√d)V with a causal mask, in float32."""
@@ -139,7 +141,7 @@ def cpu_attention() -> list[tuple[Callable[[Attention], Any], Callable[[Any, int
     ops = import_module("vllm._custom_ops")
     choose = import_module("vllm.v1.attention.backends.cpu_attn")._get_attn_isa
 
-    def ask(it: Attention) -> Any:
+    def kernel(it: Attention) -> Any:
         torch, query = it.torch, it.torch.cat(it.queries)
         _, heads, head = query.shape
         isa = choose(query.dtype, it.block, head)
@@ -177,7 +179,7 @@ def cpu_attention() -> list[tuple[Callable[[Attention], Any], Callable[[Any, int
         )
         return out
 
-    return [(ask, lambda dtype, head: str(choose(dtype, BLOCK_TOKENS["cpu"], head)))]
+    return [(kernel, lambda dtype, head: str(choose(dtype, BLOCK_TOKENS["cpu"], head)))]
 
 
 def cuda_attention() -> list[tuple[Callable[[Attention], Any], Callable[[Any, int], str]]]:
@@ -217,15 +219,15 @@ def cuda_attention() -> list[tuple[Callable[[Attention], Any], Callable[[Any, in
         }
 
     def flash(it: Attention) -> Any:
-        asked = common(it)
-        import_module("vllm.vllm_flash_attn").flash_attn_varlen_func(**asked)
-        return asked["out"]
+        given = common(it)
+        import_module("vllm.vllm_flash_attn").flash_attn_varlen_func(**given)
+        return given["out"]
 
     def triton(it: Attention) -> Any:
-        asked = common(it)
+        given = common(it)
         unified = import_module("vllm.v1.attention.ops.triton_unified_attention").unified_attention
         scales = dict.fromkeys(("q_descale", "k_descale", "v_descale"))
-        unified(**asked, window_size=(-1, -1), softcap=0.0, **scales)
-        return asked["out"]
+        unified(**given, window_size=(-1, -1), softcap=0.0, **scales)
+        return given["out"]
 
     return [(flash, lambda *_: "FLASH_ATTN"), (triton, lambda *_: "TRITON_ATTN")]

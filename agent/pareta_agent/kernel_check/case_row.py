@@ -1,4 +1,7 @@
-"""Common to the questions that `ask.py` puts to kernels: a row of the result, and how an error is measured."""
+"""Case row: one kernel in one case, and how the error of a result is measured.
+
+Used by `program.py` in the engine's interpreter; never imported by the agent.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,14 @@ LIMITS = {"float32": 2e-3, "float16": 1e-2, "bfloat16": 3e-2}
 """Largest error over the largest reference value. Rounding alone gives half an ulp a step (2^-9 in bfloat16, 2^-12 in
 float16, 2^-11 in float32 where a GPU computes it in TF32); sound kernels stay within 2 of them, and the limits are at
 15, 40 and 4."""
-ASKED = "asked"
+PENDING = "pending"
 CRASHED = 1e9
 """The error of a kernel that ended its process, or gave what is no number."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """`error` None: the kernel could not be asked, for the reason in `said`."""
+    """`error` None: the kernel did not run, for the reason in `detail`."""
 
     op: str
     backend: str
@@ -25,7 +28,7 @@ class Row:
     case: str
     limit: float
     error: float | None = None
-    said: str = ""
+    detail: str = ""
 
 
 def relative(found: Any, reference: Any) -> float:
@@ -34,14 +37,14 @@ def relative(found: Any, reference: Any) -> float:
     return float(error) if bool(error.isfinite()) else CRASHED
 
 
-def judged(row: Row, ask: Callable[[], float]) -> Iterator[Row]:
-    """Announces the row, asks, and answers it."""
-    yield replace(row, said=ASKED)
+def measured(row: Row, error_of: Callable[[], float]) -> Iterator[Row]:
+    """The row as pending, then with its error."""
+    yield replace(row, detail=PENDING)
     try:
-        yield replace(row, error=round(ask(), 6))
+        yield replace(row, error=round(error_of(), 6))
     except Exception as error:  # a kernel that this build or hardware lacks is no wrong one
-        yield replace(row, said=said(error))
+        yield replace(row, detail=described(error))
 
 
-def said(error: Exception) -> str:
+def described(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"[:200]
