@@ -203,7 +203,9 @@ def _scored(question: _Question, found: Fit, members: Groups, nvlink: bool) -> S
     return Scored(
         fit=found,
         plan=question.measured.numerics.corrected(
-            _plan(found, uuids, question.settings, kernel), gpu_key(pool.name, pool.capability)
+            _plan(found, uuids, question.settings, kernel),
+            gpu_key(pool.name, pool.capability),
+            mla=question.arch.kv_lora_rank is not None,
         ),
         kernel=kernel,
         kind=kernel_kind,

@@ -65,14 +65,13 @@ class Numerics:
             else None
         )
 
-    def corrected(self, plan: Plan, device: str) -> Plan:
-        """The plan with the knob turned that its computation needs on such a GPU."""
+    def corrected(self, plan: Plan, device: str, *, mla: bool = False) -> Plan:
+        """The plan with the knob turned that its computation needs on such a GPU. `mla`: its attention is latent, with
+        backends of its own that the kernel check does not run."""
         if (knob := self.remedies.get(key_of(plan, device))) is not None:
             return turned(plan, knob) or plan
-        attention = next(
-            (each for each in self.wrong if each.op == "attention" and each.dtype == plan.dtype), None
-        )
-        if attention is not None and attention.backend != FALLBACK_ATTENTION:
+        failed = {each.backend for each in self.wrong if (each.op, each.dtype) == ("attention", plan.dtype)}
+        if failed and not mla and FALLBACK_ATTENTION not in failed:
             return turned(plan, f"attention={FALLBACK_ATTENTION}") or plan
         return plan
 

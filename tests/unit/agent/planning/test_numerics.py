@@ -156,3 +156,21 @@ def test_keys_tell_every_part_of_a_computation() -> None:
     )
     keys = {key_of(one, H100) for one in (CUDA, *others)} | {key_of(CUDA, "NVIDIA A100|8.0")}
     assert len(keys) == 7
+
+
+@pytest.mark.parametrize(
+    ("backends", "mla", "flags"),
+    [
+        (("FLASH_ATTN",), False, ("--attention-backend", "TRITON_ATTN")),
+        (("FLASH_ATTN",), True, ()),
+        (("TRITON_ATTN",), False, ()),
+        (("FLASH_ATTN", "TRITON_ATTN"), False, ()),
+    ],
+)
+def test_an_attention_backend_that_failed_the_check_is_replaced_by_one_that_passed(
+    backends, mla, flags
+) -> None:  # type: ignore[no-untyped-def]
+    """Latent attention has backends of its own; where the other one failed too, the canary decides."""
+    wrong = tuple(WrongKernel("attention", each, "bfloat16", "decode", 0.4, 0.03) for each in backends)
+    assert Numerics(wrong=wrong).corrected(CUDA, H100, mla=mla).flags == flags
+    assert Numerics(wrong=wrong).corrected(replace(CUDA, dtype="float16"), H100, mla=mla).flags == ()
