@@ -216,10 +216,10 @@ async def test_workers_that_die_in_an_upgrade_lose_only_what_they_had(serve: Ser
 def hang_a_worker(agent: Agent) -> None:
     """Its workers start; one never comes up, and the other one has time to."""
     main, deadline = psutil.Process(agent.process.pid), time.monotonic() + 120
-    while len(found := [each for each in main.children() if each.cmdline()[1:] == FRONT]) < 2:
+    while not (found := [each for each in main.children() if each.cmdline()[1:] == FRONT]):
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    found[0].suspend()
+    found[0].suspend()  # as soon as it is seen, before it can be up
     time.sleep(3.0)
 
 
