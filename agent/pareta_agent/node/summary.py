@@ -29,10 +29,13 @@ def fitting(report: PlanReport, remedy: str) -> Plan:
 
 
 def summary(chosen: Plan) -> str:
-    """The layout and what it holds."""
-    where = "CPU" if chosen.platform == "cpu" else f"{sum(len(g) for g in chosen.gpus)} GPU"
-    layout = (
-        "" if chosen.platform == "cpu" else f", tp {chosen.tp} × pp {chosen.pp} × {chosen.replicas} replicas"
-    )
-    note = f"; {chosen.workaround}" if chosen.workaround else ""
-    return f"{where}, {chosen.variant}{layout}, context {chosen.max_model_len:,}, {chosen.kv_tokens:,} KV tokens{note}"
+    """The layout and what it holds, and which wrong computation it avoids."""
+    on_cpu = chosen.platform == "cpu"
+    where = "CPU" if on_cpu else f"{sum(len(g) for g in chosen.gpus)} GPU"
+    layout = "" if on_cpu else f", tp {chosen.tp} × pp {chosen.pp} × {chosen.replicas} replicas"
+    words = [
+        f"{where}, {chosen.variant} in {chosen.dtype}{layout}",
+        f"context {chosen.max_model_len:,}",
+        f"{chosen.kv_tokens:,} KV tokens",
+    ]
+    return ", ".join(words) + (f"; {chosen.workaround}" if chosen.workaround else "")
