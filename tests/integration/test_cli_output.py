@@ -145,7 +145,12 @@ DAMAGES = {
 
 @pytest.mark.parametrize(
     "damage",
-    [b"", b"\x00\xffnot what it was" * 400, b"[]", None],
+    [
+        b"",
+        b"\x00\xffnot what it was" * 400,
+        pytest.param(b"[]", marks=pytest.mark.long),
+        pytest.param(None, marks=pytest.mark.long),
+    ],
     ids=["empty", "garbage", "json", "directory"],
 )
 @pytest.mark.parametrize("name", DAMAGES)

@@ -132,6 +132,7 @@ async def test_where_nothing_fits_nothing_is_fetched(
     assert index.fetched == []
 
 
+@pytest.mark.long
 async def test_a_small_package_that_is_not_served_counts_too(
     settings: InstallSettings, index: PackageIndex
 ) -> None:
