@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import io
 import os
 import select
@@ -88,10 +89,13 @@ def _end(error: OSError) -> Exception:
 
 
 def install() -> None:
-    """Replaces both streams of this process."""
+    """Replaces both streams of this process; text that waits in the old ones is written first."""
     keep_standard_descriptors()
     for name in ("stdout", "stderr"):
-        setattr(sys, name, Output(NAMES.index(name), encoding_of(getattr(sys, name))))
+        old = getattr(sys, name)
+        with contextlib.suppress(AttributeError, OSError, ValueError):  # none, unwritable, closed
+            old.flush()
+        setattr(sys, name, Output(NAMES.index(name), encoding_of(old)))
 
 
 def encoding_of(stream: TextIO | None) -> str:
