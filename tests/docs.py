@@ -6,43 +6,26 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import reference
+
 from pareta_agent import config
 from pareta_agent.engine import lifecycle
-from pareta_agent.front.engine_metrics import EXPORTED
 from pareta_agent.front.envelope import CATALOGUE
-from pareta_agent.telemetry.series import TABLE
 
 ROOT = Path(__file__).parents[1]
-
-
-def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    lines = [head, tuple("---" for _ in head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+COMMAND = "python tests/docs.py"
 
 
 def settings() -> str:
     rows = [
         (f"`{key}`", f"`{env}`", default, meaning) for key, env, default, meaning in config.setting_rows()
     ]
-    return table(("Key", "Environment", "Default", "Meaning"), rows)
+    return reference.table(("Key", "Environment", "Default", "Meaning"), rows)
 
 
 def errors() -> str:
     rows = [(str(status), f"`{code}`", said) for code, (status, _, said) in CATALOGUE.items()]
-    return table(("Status", "Code", "Says"), sorted(rows, key=lambda row: row[0]))
-
-
-def metrics() -> str:
-    rows = [(f"`{s.name}`", s.kind, " ".join(f"`{label}`" for label in s.labels), s.meaning) for s in TABLE]
-    return table(("Series", "Kind", "Labels", "Meaning"), rows)
-
-
-def engine_metrics() -> str:
-    rows = [
-        (f"`pareta_engine_{name}`", f"`{source}`", kind, said)
-        for source, (name, kind, said) in EXPORTED.items()
-    ]
-    return table(("Series", "Engine's name", "Kind", "Meaning"), rows)
+    return reference.table(("Status", "Code", "Says"), sorted(rows, key=lambda row: row[0]))
 
 
 def diagram() -> str:
@@ -52,8 +35,13 @@ def diagram() -> str:
 PARTS: dict[tuple[str, str], Callable[[], str]] = {
     ("README.md", "settings"): settings,
     ("README.md", "errors"): errors,
-    ("deploy/prometheus/README.md", "metrics"): metrics,
-    ("deploy/prometheus/README.md", "engine-metrics"): engine_metrics,
+    ("docs/reference/settings.md", "settings"): reference.settings,
+    ("docs/reference/errors.md", "errors"): reference.errors,
+    ("docs/reference/metrics.md", "metrics"): reference.metrics,
+    ("docs/reference/metrics.md", "buckets"): reference.buckets,
+    ("docs/reference/metrics.md", "engine-metrics"): reference.engine_metrics,
+    ("docs/reference/cli.md", "pareta-agent"): reference.agent_commands,
+    ("docs/reference/cli.md", "pareta-registry"): reference.registry_commands,
     ("ARCHITECTURE.md", "lifecycle"): diagram,
 }
 

@@ -24,7 +24,7 @@ from fakes.ports import free_port
 from harness import AGENT, Agent, endpoint, environment, fake_engine, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(480)]
-PAGE = (Path(__file__).parents[2] / "docs" / "several-nodes.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "operating" / "several-nodes.md").read_text()
 TASK = {
     "kind": "task",
     "id": "invoice-total",

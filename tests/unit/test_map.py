@@ -47,7 +47,7 @@ def test_generated_parts_are_current(name, mark):
     """`python tests/docs.py` would change nothing."""
     text = (ROOT / name).read_text()
     assert f"<!-- {mark} -->" in text
-    assert docs.filled(text, mark, docs.PARTS[name, mark]()) == text
+    assert docs.filled(text, mark, docs.PARTS[name, mark]()) == text, f"{name} is stale: run {docs.COMMAND}"
 
 
 def test_every_alert_reads_series_that_exist():

@@ -13,7 +13,7 @@ from pareta_registry.load import builtin_catalog
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[3]
-GUIDES = ("docs/migrate-from-openai.md", "docs/deploy-call-evaluate.md")
+GUIDES = ("docs/guides/migrate-from-openai.md", "docs/guides/deploy-call-evaluate.md")
 
 
 def snippets(guide: str) -> list[str]:
