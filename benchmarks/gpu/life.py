@@ -11,9 +11,9 @@ from typing import Any
 from cold_start import CANARY, Bench
 from ground import Ground
 
-from pareta_agent.engine import probe
 from pareta_agent.engine.place import place
 from pareta_agent.engine.process import marked
+from pareta_agent.engine.vllm import client
 from pareta_agent.hardware.nvml import read_inventory
 
 SLACK_BYTES = 512 * 1024**2
@@ -29,7 +29,7 @@ async def canary(ground: Ground) -> dict[str, Any]:
         generation = bench.fleet.view().endpoints["ep_bench"].replicas[0].generation
         socket = place(bench.settings, "ep_bench", 0, generation).socket
         begun_s = time.monotonic()
-        answer = await probe.ask(socket, "ep_bench", CANARY, 60.0)
+        answer = await client.send_canary(socket, "ep_bench", CANARY, 60.0)
         seconds = round(time.monotonic() - begun_s, 3)
     finally:
         await bench.fleet.close(5)

@@ -15,10 +15,10 @@ import pytest
 from engine_room import PLAN, Room, buried, crash, room, settings, spec
 from fakes.adapter import adapter
 
-from pareta_agent.engine import adapters, probe
 from pareta_agent.engine.process import marked
 from pareta_agent.engine.spec import EngineSpec, FetchProgress, GuestSpec
 from pareta_agent.engine.view import EndpointView
+from pareta_agent.engine.vllm import client
 from pareta_agent.errors import RegistryError
 from pareta_registry.catalog import Canary
 
@@ -74,7 +74,9 @@ def live(view: EndpointView) -> bool:
 async def said(view: EndpointView) -> list[str | None]:
     """What each replica answers under the name that the front would use."""
     answers = [
-        await probe.ask(r.socket, view.served_as or view.id, Canary(prompt=QUESTION, contains="x"), 60)
+        await client.send_canary(
+            r.socket, view.served_as or view.id, Canary(prompt=QUESTION, contains="x"), 60
+        )
         for r in view.replicas
     ]
     return [answer.text for answer in answers]
@@ -94,7 +96,7 @@ async def test_adapters_come_and_go_while_the_base_runs(made: Room, tmp_path: Pa
     await made.fleet.unwant("ep_n")
     assert set(made.fleet.view().endpoints) == {"ep_base", "ep_m"}
     (replica,) = base_view.replicas
-    assert set(await adapters.loaded(replica.socket)) == {"ep_m"}
+    assert set(await client.loaded_adapters(replica.socket)) == {"ep_m"}
     assert [report.endpoint for report in made.reports] == [BASE]
 
 
@@ -230,11 +232,11 @@ async def test_a_guest_that_leaves_lets_the_engine_finish(made: Room, tmp_path: 
     await made.fleet.lodge(guest("ep_n", adapter(tmp_path / "n")))
     (replica,) = (await made.until(live, "ep_n")).replicas
     long = Canary(prompt="Say it slowly", contains="word", max_tokens=200)
-    asked = asyncio.create_task(probe.ask(replica.socket, "ep_n", long, 60))
+    asked = asyncio.create_task(client.send_canary(replica.socket, "ep_n", long, 60))
     async with asyncio.timeout(120):
-        while not re.search(r"num_requests_running\S* [1-9]", await probe.metrics(replica.socket, 60) or ""):
+        while not re.search(r"num_requests_running\S* [1-9]", await client.metrics(replica.socket, 60) or ""):
             await asyncio.sleep(0.02)
     await made.fleet.unwant("ep_n")
     assert not asked.done()
     assert (await asked).passed
-    assert (await probe.ask(replica.socket, "ep_n", long, 60)).status == 404
+    assert (await client.send_canary(replica.socket, "ep_n", long, 60)).status == 404

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from engine_room import Room, crash, rooms_in, spec
 
-from pareta_agent.engine import probe, slumber
 from pareta_agent.engine.place import place
 from pareta_agent.engine.process import marked
 from pareta_agent.engine.spec import PhaseLimits
+from pareta_agent.engine.vllm import client
 
 Make = Callable[..., Room]
 BRIEF_LOAD = PhaseLimits(load_s=3.0)
@@ -81,10 +81,10 @@ async def test_what_is_under_way_is_finished_first(make: Make) -> None:
     socket = place(made.settings, "ep_x", 0, 1).socket
     await made.fleet.sleep("ep_x", keep=True)
     await asyncio.sleep(0.5)
-    assert (made.fleet.view().endpoints["ep_x"].replicas, await slumber.sleeps(socket)) == ((), False)
+    assert (made.fleet.view().endpoints["ep_x"].replicas, await client.is_sleeping(socket)) == ((), False)
     held = 0
     await eventually(lambda: bool(made.events("engine_slept")))
-    assert await slumber.sleeps(socket)
+    assert await client.is_sleeping(socket)
 
 
 async def test_nothing_sleeps_while_a_call_waits_for_it(make: Make) -> None:
@@ -289,5 +289,5 @@ async def test_only_sleep_mode_opens_those_routes(make: Make) -> None:
     await live(made, sleeps=False)
     socket = place(made.settings, "ep_x", 0, 1).socket
     assert socket.parent.stat().st_mode & 0o777 == 0o700
-    async with probe.session(socket, 5.0) as http, http.post("http://engine/sleep?level=1") as answer:
+    async with client.session(socket, 5.0) as http, http.post("http://engine/sleep?level=1") as answer:
         assert answer.status == 404

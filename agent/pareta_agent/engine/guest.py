@@ -12,13 +12,14 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
-from pareta_agent.engine import adapters, probe, restart
+from pareta_agent.engine import restart
 from pareta_agent.engine import verdict as verdicts
 from pareta_agent.engine.phases import PhaseClock
 from pareta_agent.engine.spec import GuestSpec
 from pareta_agent.engine.surroundings import Surroundings
 from pareta_agent.engine.verdict import Verdict
 from pareta_agent.engine.view import EndpointView, ReplicaView
+from pareta_agent.engine.vllm import client
 from pareta_agent.telemetry.events import Event
 from pareta_registry.catalog import Canary
 
@@ -59,8 +60,8 @@ class Guest:
             await self._around.clock.sleep(_LAST_CALLS_S)  # what was sent before has reached it by then
         for socket in on:
             # an engine that ends takes its adapters along
-            with contextlib.suppress(OSError, adapters.NotTaken):
-                await adapters.unload(socket, self.spec.endpoint)
+            with contextlib.suppress(OSError, client.AdapterRefused):
+                await client.unload_adapter(socket, self.spec.endpoint)
 
     async def close(self) -> None:
         """Ends its task and leaves the engine as it is."""
@@ -123,7 +124,7 @@ class Guest:
 
     async def _look_again(self) -> None:
         """Now and then an idle engine is asked this adapter's canary; one that is wrong twice is loaded anew, and then
-        it must be right. Silence is the engine's watchdog's to judge. Raises adapters.NotTaken, OSError."""
+        it must be right. Silence is the engine's watchdog's to judge. Raises client.AdapterRefused, OSError."""
         settings, now_s = self._around.settings, self._around.clock.mono_s()
         if now_s - self._asked_s < settings.idle_canary_s or not (settings.canary and self.spec.canaries):
             return
@@ -136,16 +137,16 @@ class Guest:
                 self._around.changed()
                 told = {"endpoint": self.spec.endpoint, "replica": replica.name}
                 self._around.emit(Event("adapter_wrong", "error", told))
-                await adapters.unload(replica.socket, self.spec.endpoint)
+                await client.unload_adapter(replica.socket, self.spec.endpoint)
 
     async def _wrong(self, replica: ReplicaView) -> bool:
         answer = await self._asked(replica, self.spec.canaries[0])
         return not answer.passed and answer.text is not None
 
-    async def _asked(self, replica: ReplicaView, canary: Canary) -> probe.Answer:
+    async def _asked(self, replica: ReplicaView, canary: Canary) -> client.CanaryAnswer:
         limit_s = self._around.settings.limits.probe_s
-        answer = await probe.ask(replica.socket, self.spec.endpoint, canary, limit_s)
-        self._around.emit(answer.told(replica.name, replica.generation))
+        answer = await client.send_canary(replica.socket, self.spec.endpoint, canary, limit_s)
+        self._around.emit(answer.event(replica.name, replica.generation))
         return answer
 
     async def _settle(self) -> None:
@@ -176,10 +177,10 @@ class Guest:
         """Loads the adapter, unless it is there; then it must answer its canaries. Raises _Refused, OSError."""
         name, socket = self.spec.endpoint, replica.socket
         self._phases.begin("load")
-        there = (await adapters.loaded(socket)).get(name)
+        there = (await client.loaded_adapters(socket)).get(name)
         if there != str(directory):
             if there is not None:
-                await adapters.unload(socket, name)
+                await client.unload_adapter(socket, name)
             await self._load(socket, directory)
         self._phases.begin("probe")
         for canary in self.spec.canaries if self._around.settings.canary else ():
@@ -194,9 +195,9 @@ class Guest:
 
     async def _load(self, socket: Path, directory: Path) -> None:
         try:
-            await adapters.load(socket, self.spec.endpoint, directory)
-        except adapters.NotTaken as refusal:
-            if not await probe.healthy(socket):
+            await client.load_adapter(socket, self.spec.endpoint, directory)
+        except client.AdapterRefused as refusal:
+            if not await client.healthy(socket):
                 raise OSError("the engine ended while it loaded the adapter") from None
             raise _Refused(
                 Verdict(

@@ -13,11 +13,12 @@ from functools import partial
 
 from pareta_agent import launch
 from pareta_agent.clock import Clock
-from pareta_agent.engine import gpumem, probe, slumber, standby
+from pareta_agent.engine import gpumem, standby
 from pareta_agent.engine.intent import Intent, Intents, boot_id
 from pareta_agent.engine.place import place
 from pareta_agent.engine.process import end_strays, marked
 from pareta_agent.engine.spec import EngineSettings, EngineSpec, digest
+from pareta_agent.engine.vllm import client
 from pareta_agent.planning.plan import Plan
 from pareta_agent.telemetry.events import Emit, Event
 
@@ -135,7 +136,7 @@ async def reap(settings: EngineSettings, intents: Intents, survivors: Survivors,
         process = await _adoptable(settings, intent, {found.pid for found in ours})
         if process is not None:
             socket = place(settings, intent.endpoint, intent.index, intent.generation).socket
-            survivors.add(intent, process, asleep=intent.sleeps and await slumber.sleeps(socket) is True)
+            survivors.add(intent, process, asleep=intent.sleeps and await client.is_sleeping(socket) is True)
             kept.add(process.pid)
 
     def strays() -> list[launch.Stat]:
@@ -163,7 +164,7 @@ async def _adoptable(
         return None
     process = launch.adopt(intent.pid, intent.started)
     where = place(settings, intent.endpoint, intent.index, intent.generation)
-    return process if process is not None and await probe.healthy(where.socket) else None
+    return process if process is not None and await client.healthy(where.socket) else None
 
 
 def _sweep(settings: EngineSettings, intent: Intent) -> None:

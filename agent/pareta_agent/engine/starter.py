@@ -16,7 +16,7 @@ from typing import Any
 
 from pareta_agent import launch
 from pareta_agent.clock import Clock
-from pareta_agent.engine import gpumem, invocation, probe, process, slumber
+from pareta_agent.engine import gpumem, invocation, process
 from pareta_agent.engine import verdict as verdicts
 from pareta_agent.engine.compilers import Stillness
 from pareta_agent.engine.intent import Intent, Intents, boot_id
@@ -30,6 +30,7 @@ from pareta_agent.engine.standby import Order, suits
 from pareta_agent.engine.standby_pool import StandbyPool
 from pareta_agent.engine.startlog import StartLog
 from pareta_agent.engine.verdict import Verdict
+from pareta_agent.engine.vllm import client
 from pareta_agent.engine.vllm import log as vllm_log
 from pareta_agent.engine.warmup import WarmUp
 from pareta_agent.hardware.cores import cores_near
@@ -108,7 +109,7 @@ class Start:
                 return failure
         finally:
             await process.cancel(exited)
-        if self.engine.intent.sleeps and await slumber.sleeps(self._starter.place.socket):
+        if self.engine.intent.sleeps and await client.is_sleeping(self._starter.place.socket):
             return Event.SLEEP, verdicts.STOPPED
         exited = asyncio.create_task(self.engine.wait())  # its cores are known now
         try:
@@ -117,10 +118,10 @@ class Start:
             await process.cancel(exited)
 
     async def fell_asleep(self, timeout_s: float) -> bool:
-        return await slumber.fell_asleep(self._starter.place.socket, timeout_s)
+        return await client.sleep(self._starter.place.socket, timeout_s)
 
     async def woke_up(self, timeout_s: float) -> bool:
-        return await slumber.woke_up(self._starter.place.socket, timeout_s)
+        return await client.wake_up(self._starter.place.socket, timeout_s)
 
     async def settled(self) -> EngineProcess | None:
         """The process, once it is certain whether there is one; nothing more is begun."""
@@ -208,8 +209,8 @@ class Start:
                 self.engine.notice_segments()
             if exited.done():
                 return self._exit(exited)
-            health = await probe.health(socket) if socket.exists() else None
-            if health == probe.DEAD:
+            health = await client.health(socket) if socket.exists() else None
+            if health == client.DEAD:
                 return self._exit(exited)
             if health == 200:
                 self._phases.begin("probe")
@@ -255,11 +256,13 @@ class Start:
         self.engine.mark_ready(self.measures.version)
         return Event.PASSED, verdicts.STOPPED
 
-    async def _answer(self, canary: Canary, exited: asyncio.Future[int | None]) -> probe.Answer | None:
+    async def _answer(self, canary: Canary, exited: asyncio.Future[int | None]) -> client.CanaryAnswer | None:
         """None when it ended over the question: that says more than its silence."""
         starter = self._starter
         limit_s = starter.settings.limits.probe_s
-        asked = asyncio.create_task(probe.ask(starter.place.socket, starter.spec.endpoint, canary, limit_s))
+        asked = asyncio.create_task(
+            client.send_canary(starter.place.socket, starter.spec.endpoint, canary, limit_s)
+        )
         try:
             either: set[asyncio.Future[Any]] = {asked, exited}
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)

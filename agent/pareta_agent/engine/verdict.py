@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pareta_agent.engine.probe import Answer
+from pareta_agent.engine.vllm.client import CanaryAnswer
 from pareta_agent.engine.vllm.log import Failure, classify
 from pareta_agent.errors import AgentError, EngineError
 from pareta_registry.catalog import Canary
@@ -96,7 +96,7 @@ def of_stall(limit_s: float) -> Verdict:
     return Verdict("engine_stalled", f"the engine held requests and made no tokens for {limit_s:.0f} s")
 
 
-def of_canary(canary: Canary, answer: Answer, *, again: bool = False) -> Verdict:
+def of_canary(canary: Canary, answer: CanaryAnswer, *, again: bool = False) -> Verdict:
     """A wrong answer is permanent: the same weights on the same engine will be wrong again."""
     if answer.text is None:
         status = f"status {answer.status}" if answer.status else "no answer"

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from pareta_agent.clock import Clock
-from pareta_agent.engine import probe
 from pareta_agent.engine.process import cancel
 from pareta_agent.engine.spec import PhaseLimits
+from pareta_agent.engine.vllm import client
 
 _SHARED: Final = {"prompt": "Hello", "max_tokens": 2, "temperature": 0}
 _SCHEMA: Final = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
@@ -93,10 +93,10 @@ class WarmUp:
         longest_s = 2 * (self.limits.compile_s + self.limits.probe_s)  # stillness ends it before
         try:
             async with (
-                probe.session(self.socket, longest_s) as opened,
+                client.session(self.socket, longest_s) as opened,
                 opened.post("http://engine/v1/completions", json=asked) as response,
             ):
                 await response.read()
                 return response.status
-        except probe.FAULTS:
+        except client.FAULTS:
             return None

@@ -13,13 +13,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pareta_agent.clock import Clock
-from pareta_agent.engine import probe
 from pareta_agent.engine import verdict as verdicts
 from pareta_agent.engine.compilers import Stillness
 from pareta_agent.engine.lifecycle import Event
 from pareta_agent.engine.place import Place
 from pareta_agent.engine.spec import EngineSettings, EngineSpec
 from pareta_agent.engine.verdict import Verdict
+from pareta_agent.engine.vllm import client
 from pareta_agent.telemetry.events import Emit
 
 _COUNTERS = re.compile(
@@ -76,7 +76,7 @@ class Watchdog:
         self._emit = emit
         self._asked_s = clock.mono_s()
         self._wrong = 0
-        self._canary: asyncio.Task[probe.Answer] | None = None
+        self._canary: asyncio.Task[client.CanaryAnswer] | None = None
 
     @property
     def asks(self) -> bool:
@@ -89,7 +89,7 @@ class Watchdog:
         try:
             while True:
                 await self._clock.sleep(max(0.1, min(5.0, limit_s / 6)))
-                seen = counters(await probe.metrics(self._place.socket, min(_READ_TIMEOUT_S, limit_s)))
+                seen = counters(await client.metrics(self._place.socket, min(_READ_TIMEOUT_S, limit_s)))
                 busy = self._in_flight(self._place.name) > 0
                 still_s = self._clock.mono_s() - progress.moved_s
                 if verdict := self._canary_verdict(idle=not busy, doubted=busy and still_s > limit_s / 2):
@@ -108,7 +108,7 @@ class Watchdog:
             due = self._clock.mono_s() - self._asked_s >= self._settings.idle_canary_s
             if (doubted or (idle and due)) and self._settings.canary and self._spec.canaries:
                 self._asked_s = self._clock.mono_s()
-                ask = probe.ask(
+                ask = client.send_canary(
                     self._place.socket,
                     self._spec.endpoint,
                     self._spec.canaries[0],
@@ -119,7 +119,7 @@ class Watchdog:
         if not self._canary.done():
             return None
         answer, self._canary = self._canary.result(), None
-        self._emit(answer.told(self._place.name, self._place.generation))
+        self._emit(answer.event(self._place.name, self._place.generation))
         if answer.passed or answer.text is None:
             self._wrong = 0
             return None

@@ -7,9 +7,9 @@ from asyncio import timeout
 from collections import defaultdict
 
 from pareta_agent.clock import Clock
-from pareta_agent.engine import probe
 from pareta_agent.engine.fleet import Fleet
 from pareta_agent.engine.view import ReplicaView
+from pareta_agent.engine.vllm import client
 from pareta_agent.meter.audit import NOTHING, Audit, Counted, Drift, counters
 from pareta_agent.telemetry.events import Emit, Event, Phase
 from pareta_agent.telemetry.metrics import Metrics
@@ -69,7 +69,7 @@ class Auditor:
     async def _judge(self, replica: ReplicaView) -> None:
         account = self._audit.of(replica.name, replica.generation)
         look = account.look()
-        text = await probe.metrics(replica.socket, READ_TIMEOUT_S)
+        text = await client.metrics(replica.socket, READ_TIMEOUT_S)
         counted = counters(text) if text is not None else None
         drift = account.judge(look, counted) if counted is not None else None
         if drift is None:

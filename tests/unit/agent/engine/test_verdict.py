@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pareta_agent.engine import verdict as verdicts
-from pareta_agent.engine.probe import Answer
+from pareta_agent.engine.vllm.client import CanaryAnswer
 from pareta_agent.errors import EngineError, HostError
 from pareta_registry.catalog import Canary
 
@@ -63,7 +63,7 @@ def test_our_own_errors_keep_code_remedy_and_exit(error: HostError, permanent: b
 
 def test_wrong_is_final_and_silent_is_not() -> None:
     """At the start a wrong answer would be wrong again; one later, or none at all, may be chance."""
-    wrong, silent = Answer(False, "London", 200), Answer(False, None, 500)
+    wrong, silent = CanaryAnswer(False, "London", 200), CanaryAnswer(False, None, 500)
     assert verdicts.of_canary(CANARY, wrong).permanent
     assert not verdicts.of_canary(CANARY, wrong, again=True).permanent
     assert not verdicts.of_canary(CANARY, silent).permanent
