@@ -18,8 +18,7 @@ from pareta_agent.clock import SystemClock
 from pareta_agent.engine.fleet import Fleet
 from pareta_agent.engine.phases import ColdStart
 from pareta_agent.engine.process import marked
-from pareta_agent.engine.restart import RestartSettings
-from pareta_agent.engine.spec import EngineSettings, EngineSpec, FetchProgress, PhaseLimits
+from pareta_agent.engine.spec import EngineSettings, EngineSpec, FetchProgress, PhaseLimits, RestartSettings
 from pareta_agent.engine.view import EndpointView
 from pareta_agent.hardware.cores import Cores, read_cores
 from pareta_agent.telemetry.events import Event, Phase

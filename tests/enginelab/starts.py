@@ -19,8 +19,7 @@ from engine_plans import PLAN
 from engine_room import Room, room, settings, spec
 
 from enginelab.remains import Engine, Remains, seen
-from pareta_agent.engine.restart import RestartSettings
-from pareta_agent.engine.spec import EngineSpec, FetchProgress
+from pareta_agent.engine.spec import EngineSpec, FetchProgress, RestartSettings
 from pareta_agent.telemetry.events import Phase
 
 PATIENT = RestartSettings(first_delay_s=0.1, max_delay_s=0.2, budget=99)

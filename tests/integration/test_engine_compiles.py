@@ -14,8 +14,7 @@ from engine_room import Room, rooms_in, spec
 
 from pareta_agent.engine import caches
 from pareta_agent.engine.process import marked
-from pareta_agent.engine.restart import RestartSettings
-from pareta_agent.engine.spec import PhaseLimits
+from pareta_agent.engine.spec import PhaseLimits, RestartSettings
 from pareta_agent.engine.view import EndpointView
 
 pytestmark = pytest.mark.slow

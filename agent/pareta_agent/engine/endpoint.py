@@ -7,8 +7,7 @@ import math
 from dataclasses import replace
 from itertools import count
 
-from pareta_agent.engine import eta
-from pareta_agent.engine.history import History
+from pareta_agent.engine.history import History, remaining_s
 from pareta_agent.engine.lifecycle import State
 from pareta_agent.engine.phases import Cause
 from pareta_agent.engine.replica import Drain
@@ -213,15 +212,15 @@ class Endpoint:
         slots = self._slots if self._wanted is not None else []
         waits = [self._slot_wait_s(slot) for slot in slots if not slot.gave_up]
         past = self._history.phases(self._spec.endpoint, "wake")
-        return min(waits, default=eta.remaining_s(past, {}, None))
+        return min(waits, default=remaining_s(past, {}, None))
 
     def _slot_wait_s(self, slot: Slot) -> int:
         if slot.replica is not None and slot.replica.state in (State.ASLEEP, State.WAKING):
             past = self._history.phases(self._spec.endpoint, "resume")
-            return eta.remaining_s(past, {}, "load")
+            return remaining_s(past, {}, "load")
         past = self._history.phases(self._spec.endpoint, slot.cause)
         if slot.retry_at_s is not None or slot.replica is None:
             pause_s = max(0.0, (slot.retry_at_s or 0.0) - self._around.clock.mono_s())
-            return math.ceil(pause_s) + eta.remaining_s(past, {}, None)
+            return math.ceil(pause_s) + remaining_s(past, {}, None)
         phases = slot.replica.phases
-        return eta.remaining_s(past, phases.spent(), phases.current)
+        return remaining_s(past, phases.spent(), phases.current)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pareta_agent.clock import Clock
-from pareta_agent.engine import orphans
+from pareta_agent.engine import orphans, standby
 from pareta_agent.engine.endpoint import Endpoint
 from pareta_agent.engine.gpumem import ReadGpus
 from pareta_agent.engine.guests import Guests
@@ -238,6 +238,7 @@ class Fleet:
         those that nobody wanted.
         """
         ended = await orphans.reap(self.settings, self._intents, self.survivors, self._emit)
+        standby.sweep(self.settings)
         self.reaped = True
         return ended
 

@@ -1,6 +1,6 @@
-"""How the last starts of this node went, kept in a file so that expectations outlive the agent.
+"""Start history: stores how long the last starts took and estimates the time until the next one is ready.
 
-It remembers and counts; what to expect of the next start is `eta`'s to say.
+The file outlives the agent, and with it the estimates.
 """
 
 from __future__ import annotations
@@ -8,13 +8,17 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pareta_agent.engine.phases import Cause, ColdStart
+from pareta_agent.telemetry.events import PHASES
 
 _KEPT = 50
+# Seconds on two cores with a small model: assumed until this node has starts of its own.
+PRIOR: Mapping[str, float] = {"spawn": 0.1, "import": 25.0, "load": 3.0, "profile": 3.0, "probe": 4.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,18 @@ class History:
             Summary(cause, len(took), _percentile(took, 0.5), _percentile(took, 0.95))
             for cause, took in sorted(by_cause.items())
         )
+
+
+def remaining_s(past: Sequence[Mapping[str, float]], spent: Mapping[str, float], current: str | None) -> int:
+    """Whole seconds until ready, at least 1: the rest of the current phase and all later ones, each at its
+    median over `past` starts."""
+    usual = {
+        phase: statistics.median(start.get(phase, 0.0) for start in past) if past else PRIOR.get(phase, 0.0)
+        for phase in PHASES
+    }
+    at = PHASES.index(current) if current in PHASES else 0
+    rest_s = max(0.0, usual[PHASES[at]] - (spent.get(PHASES[at], 0.0) if current else 0.0))
+    return max(1, math.ceil(rest_s + sum(usual[phase] for phase in PHASES[at + 1 :])))
 
 
 def _percentile(values: list[float], ratio: float) -> float:

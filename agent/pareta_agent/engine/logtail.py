@@ -1,6 +1,6 @@
-"""The end of a file that another process appends to: whole new lines since the last look.
+"""Engine log: reads whole new lines since the last read, and rotates a log before its next generation.
 
-A log keeper may have cut out its middle meanwhile: then only its last lines are new.
+After a log keeper cut out the middle of a log, only its last lines are new.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import re
 from collections import deque
 from pathlib import Path
 
+LOGS_KEPT = 3
 _MAX_READ_BYTES = 1024 * 1024
 _RECENT_BYTES = 64 * 1024
 _BREAK = re.compile(r"[\r\n]+")
@@ -54,3 +55,12 @@ class LogTail:
             self.last.append(self._partial)
             self._partial = ""
         return lines
+
+
+def turn_over(log: Path) -> None:
+    """`log` becomes `log.1`, that `log.2`; older ones go."""
+    for age in range(LOGS_KEPT - 1, 0, -1):
+        older = log.with_name(f"{log.name}.{age}")
+        newer = log if age == 1 else log.with_name(f"{log.name}.{age - 1}")
+        with contextlib.suppress(FileNotFoundError):
+            newer.replace(older)

@@ -13,7 +13,7 @@ from functools import partial
 
 from pareta_agent import launch
 from pareta_agent.clock import Clock
-from pareta_agent.engine import gpumem, standby
+from pareta_agent.engine import gpumem
 from pareta_agent.engine.intent import Intent, Intents, boot_id
 from pareta_agent.engine.place import place
 from pareta_agent.engine.process import end_strays, marked
@@ -147,7 +147,6 @@ async def reap(settings: EngineSettings, intents: Intents, survivors: Survivors,
     for intent in intents.all():
         if not intent.ended and intent.pid not in kept:
             _sweep(settings, intent)
-    standby.sweep(settings)
     if orphans:
         emit(
             Event("orphans_reaped", "warning" if gone else "error", {"processes": len(orphans), "gone": gone})

@@ -13,10 +13,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from pareta_agent.engine.logtail import turn_over
 from pareta_agent.engine.spec import EngineSettings
 from pareta_agent.errors import HostError
 
-LOGS_KEPT = 3
 _SOCKET_PATH_BYTES = 107
 _UUID_CHARS = 37
 _SHM = Path("/dev/shm")
@@ -78,12 +78,3 @@ def place(settings: EngineSettings, endpoint: str, index: int, generation: int) 
         log_max_bytes=settings.log_max_bytes,
         marker=f"{settings.home_id}/{endpoint}/{index}/{generation}",
     )
-
-
-def turn_over(log: Path) -> None:
-    """`log` becomes `log.1`, that `log.2`; older ones go."""
-    for age in range(LOGS_KEPT - 1, 0, -1):
-        older = log.with_name(f"{log.name}.{age}")
-        newer = log if age == 1 else log.with_name(f"{log.name}.{age - 1}")
-        with contextlib.suppress(FileNotFoundError):
-            newer.replace(older)

@@ -7,16 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-
-@dataclass(frozen=True, slots=True)
-class RestartSettings:
-    """`budget` counts failures in a row; a life of `healthy_s` or more clears the count."""
-
-    first_delay_s: float = 1.0
-    max_delay_s: float = 60.0
-    jitter_ratio: float = 0.2
-    budget: int = 5
-    healthy_s: float = 300.0
+from pareta_agent.engine.spec import RestartSettings
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from pareta_agent.engine.restart import RestartSettings
 from pareta_agent.planning.plan import Plan
 from pareta_registry.catalog import Canary
 
@@ -33,6 +32,17 @@ class PhaseLimits:
     compile_s: float = 1200.0
     capture_s: float = 600.0
     probe_s: float = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class RestartSettings:
+    """`budget` counts failures in a row; a life of `healthy_s` or more clears the count."""
+
+    first_delay_s: float = 1.0
+    max_delay_s: float = 60.0
+    jitter_ratio: float = 0.2
+    budget: int = 5
+    healthy_s: float = 300.0
 
 
 @dataclass(frozen=True, slots=True)

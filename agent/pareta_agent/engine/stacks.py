@@ -13,7 +13,8 @@ from pathlib import Path
 from signal import SIGABRT, SIGCONT
 
 from pareta_agent import launch
-from pareta_agent.engine.place import Place, turn_over
+from pareta_agent.engine.logtail import turn_over
+from pareta_agent.engine.place import Place
 
 _PY_SPY_S = 5.0
 _LAST_WORDS_S = 2.0

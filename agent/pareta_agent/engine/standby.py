@@ -17,7 +17,7 @@ from typing import Any
 
 from pareta_agent import launch
 from pareta_agent.engine import caches
-from pareta_agent.engine.place import turn_over
+from pareta_agent.engine.logtail import turn_over
 from pareta_agent.engine.spec import EngineSettings
 from pareta_agent.engine.vllm import command, versions
 from pareta_agent.planning.plan import Plan

@@ -16,7 +16,8 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
 from pareta_agent import launch
-from pareta_agent.engine.restart import GiveUp, RestartSettings, decide, failures_after
+from pareta_agent.engine.restart import GiveUp, decide, failures_after
+from pareta_agent.engine.spec import RestartSettings
 from pareta_agent.front.desk import Desk
 from pareta_agent.front.hand import Hand, Welcome
 from pareta_agent.front.tls import Certificate

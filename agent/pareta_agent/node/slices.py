@@ -11,8 +11,7 @@ from pareta_agent import config
 from pareta_agent.config import Settings
 from pareta_agent.control.catalog_place import CatalogPlace, catalog_state
 from pareta_agent.control.reconcile import Wanted
-from pareta_agent.engine.restart import RestartSettings
-from pareta_agent.engine.spec import EngineSettings
+from pareta_agent.engine.spec import EngineSettings, RestartSettings
 from pareta_agent.errors import ConfigError
 from pareta_agent.front.deps import FrontSettings
 from pareta_agent.front.tls import Certificate

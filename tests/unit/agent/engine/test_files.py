@@ -8,12 +8,11 @@ from pathlib import Path
 import pytest
 from engine_room import settings
 
-from pareta_agent.engine import eta
-from pareta_agent.engine.history import History, Summary
+from pareta_agent.engine.history import History, Summary, remaining_s
 from pareta_agent.engine.intent import Intent, Intents, boot_id
-from pareta_agent.engine.logtail import LogTail
+from pareta_agent.engine.logtail import LogTail, turn_over
 from pareta_agent.engine.phases import Cause, ColdStart
-from pareta_agent.engine.place import place, turn_over
+from pareta_agent.engine.place import place
 from pareta_agent.engine.vllm.log import Measures
 from pareta_agent.errors import HostError
 
@@ -85,15 +84,15 @@ def test_a_run_dir_too_long_for_sockets_is_refused(tmp_path: Path) -> None:
 def test_expectation_is_what_it_took_before() -> None:
     """The rest of this phase and all later ones, each at its median."""
     past = [{"import": 20.0, "load": 4.0, "probe": 2.0}, {"import": 30.0, "load": 6.0, "probe": 2.0}]
-    assert eta.remaining_s(past, {}, None) == 32
-    assert eta.remaining_s(past, {"import": 10.0}, "import") == 22
-    assert eta.remaining_s(past, {"import": 99.0}, "import") == 7
-    assert eta.remaining_s(past, {"probe": 9.0}, "probe") == 1
+    assert remaining_s(past, {}, None) == 32
+    assert remaining_s(past, {"import": 10.0}, "import") == 22
+    assert remaining_s(past, {"import": 99.0}, "import") == 7
+    assert remaining_s(past, {"probe": 9.0}, "probe") == 1
 
 
 def test_first_expectation_is_the_prior() -> None:
     """Before any start of its own a node assumes a small model on two cores."""
-    assert eta.remaining_s([], {}, None) == 36
+    assert remaining_s([], {}, None) == 36
 
 
 def started(cause: Cause, total_s: float, **phases: float) -> ColdStart:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pareta_agent.engine.restart import GiveUp, RestartAfter, RestartSettings, decide, failures_after
+from pareta_agent.engine.restart import GiveUp, RestartAfter, decide, failures_after
+from pareta_agent.engine.spec import RestartSettings
 
 SETTINGS = RestartSettings(jitter_ratio=0.0, budget=10)
 
