@@ -1,3 +1,3 @@
 """The agent that runs on each GPU host of Pareta."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
