@@ -20,8 +20,9 @@ from pareta_agent.access.grant import KeyGrant, Price
 from pareta_agent.access.keys import KeyCache
 from pareta_agent.clock import SystemClock
 from pareta_agent.engine.view import EndpointView, FleetView, ReplicaView
-from pareta_agent.front.deps import FrontDeps, FrontSettings
+from pareta_agent.front.deps import FrontSettings
 from pareta_agent.front.front import Front
+from pareta_agent.front.ports import FrontDeps
 from pareta_agent.meter.spool import Spool, SpoolSettings
 from pareta_agent.node.listen import listen
 from pareta_agent.telemetry.metrics import Metrics

@@ -24,11 +24,11 @@ from pareta_agent.engine.surroundings import Changed
 from pareta_agent.engine.view import EndpointView, FleetView, ReplicaView
 from pareta_agent.front.application import Application
 from pareta_agent.front.body import Ask
-from pareta_agent.front.deps import FrontDeps, FrontSettings
+from pareta_agent.front.deps import FrontSettings
 from pareta_agent.front.envelope import Problem
 from pareta_agent.front.front import Front
+from pareta_agent.front.ports import FrontDeps, Ticket
 from pareta_agent.front.routes import INFERENCE
-from pareta_agent.front.ticket import Ticket
 from pareta_agent.meter.record import Outcome, UsageRecord
 from pareta_agent.node.demand import Demand
 from pareta_agent.node.idler import LOOK_S, Idler
@@ -250,7 +250,7 @@ async def lived(case: Case, make: type[Engine] = Engine) -> tuple[Engine, list[C
         await asyncio.sleep(call.gap_s)
         callers.append(caller := Caller(f"req_{number}", call))
         ask = Ask(engine.names[call.endpoint % case.endpoints], {"prompt": "hi"}, 10, max_tokens=5)
-        Application(front._desk, caller, ROUTE, KeyGrant("org", "key", "active"), ask, None).proceed()
+        Application(front._admission, caller, ROUTE, KeyGrant("org", "key", "active"), ask, None).proceed()
     async with asyncio.timeout(3 * HOLD_S):
         for caller in callers:
             await caller.done.wait()

@@ -4,31 +4,15 @@ from __future__ import annotations
 
 from pareta_agent.access.grant import KeyGrant, Price
 from pareta_agent.access.price import estimate_micro_usd
-from pareta_agent.engine.view import EndpointView, FleetView, ReplicaView
+from pareta_agent.engine.view import EndpointView, FleetView
 from pareta_agent.front.body import Ask
 from pareta_agent.front.envelope import Problem
+from pareta_agent.front.ports import Target
 from pareta_agent.meter.record import Admission
-from pareta_agent.value import value
 
 DEFAULT_CONTEXT_TOKENS = 4096
 STARTING = Problem("endpoint_cold", "This node is starting; try again soon.", retry_after_s=1)
 _NOT_LIVE = {"stopped": "endpoint_stopped", "failed": "endpoint_failed"}
-
-
-@value
-class Target:
-    endpoint: EndpointView
-    replica: ReplicaView
-
-    def renamed(self, said: bytes) -> bytes:
-        """What a shared engine says of the base's own weights, under the name that the caller asked for.
-
-        `said` is whole JSON: its keys cannot stand in generated text, where quotes are escaped.
-        """
-        name, asked = self.endpoint.served_as, self.endpoint.id
-        if name is None:
-            return said
-        return said.replace(b'"model":"%b"' % name.encode(), b'"model":"%b"' % asked.encode())
 
 
 def bearer_of(authorization: bytes) -> str | Problem:

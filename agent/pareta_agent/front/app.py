@@ -18,9 +18,9 @@ from pareta_agent.errors import AgentError
 from pareta_agent.front import admission, passage
 from pareta_agent.front.desk import Desk
 from pareta_agent.front.envelope import Problem
+from pareta_agent.front.http_errors import respond
 from pareta_agent.front.messages import error_body
 from pareta_agent.front.middleware import App, wrapped
-from pareta_agent.front.passage import respond
 from pareta_agent.front.readiness import Readiness
 from pareta_agent.front.routes import INFERENCE
 

@@ -6,79 +6,35 @@ What it took on the way it gives back unless it ends in a ticket.
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from dataclasses import dataclass
-from typing import Protocol
 
 from pareta_agent.access.credit import Reservation
 from pareta_agent.access.grant import KeyGrant
 from pareta_agent.access.limits import Permit
-from pareta_agent.front import admission, choice, door, limits
+from pareta_agent.errors import AgentError
+from pareta_agent.front import admission, choice, limits
 from pareta_agent.front.body import Ask
-from pareta_agent.front.desk import Desk
 from pareta_agent.front.envelope import Problem
+from pareta_agent.front.ports import Applicant, Once, Pending, Target
 from pareta_agent.front.replays import Entry, Scope
 from pareta_agent.front.routes import Route
+from pareta_agent.front.state import AdmissionState
 from pareta_agent.front.tally import Bill
-from pareta_agent.front.ticket import Booked, Ticket
-
-
-class Applicant(Protocol):
-    """Who wants to be let in; hears one of `admitted`, `replay`, `refuse`, `crashed`, unless it withdraws before."""
-
-    id: str
-    endpoint: str
-    """The endpoint that it turned out to ask, for whoever counts refusals."""
-
-    def admitted(self, ticket: Ticket) -> None: ...
-
-    def replay(self, request_id: str, document: bytes) -> None: ...
-
-    def refuse(self, problem: Problem) -> None: ...
-
-    def crashed(self, error: Exception) -> None: ...
-
-    def comfort(self) -> None: ...
-
-    def add_headers(self, headers: dict[str, str]) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Once:
-    """The caller's idempotency key, and the digest of the body that it was sent with."""
-
-    name: str
-    digest: bytes
-
-
-class Pending(Protocol):
-    """An application that was sent; `withdraw` when its applicant is over."""
-
-    def withdraw(self) -> None: ...
-
-
-class Apply(Protocol):
-    """How a request applies; what may be said at once is said to the applicant before this returns."""
-
-    def __call__(
-        self,
-        desk: Desk,
-        /,
-        applicant: Applicant,
-        route: Route,
-        grant: KeyGrant,
-        ask: Ask,
-        once: Once | None,
-    ) -> Pending: ...
+from pareta_agent.front.ticket import Booked
 
 
 class Application:
     """Whoever may be told at once is told before `proceed` returns."""
 
     def __init__(
-        self, desk: Desk, applicant: Applicant, route: Route, grant: KeyGrant, ask: Ask, once: Once | None
+        self,
+        state: AdmissionState,
+        applicant: Applicant,
+        route: Route,
+        grant: KeyGrant,
+        ask: Ask,
+        once: Once | None,
     ) -> None:
-        self._desk, self._applicant, self._route = desk, applicant, route
+        self._state, self._applicant, self._route = state, applicant, route
         self._grant, self._ask, self._once = grant, ask, once
         self._scope: Scope | None = None
         self._permit: Permit | None = None
@@ -105,13 +61,13 @@ class Application:
     def withdraw(self) -> None:
         """Gives back what it holds; nothing more is said to its applicant."""
         self._over = True
-        self._desk.hold.leave(self)
+        self._state.hold.leave(self)
         if self._permit is not None:
-            self._desk.limiter.leave(self._permit, 0)
+            self._state.limiter.leave(self._permit, 0)
         if self._reservation is not None:
-            self._desk.deps.credit.release(self._reservation, 0)
+            self._state.deps.credit.release(self._reservation, 0)
         if self._scope is not None:
-            self._desk.replays.failed(self._scope)
+            self._state.replays.failed(self._scope)
         self._permit = self._reservation = self._scope = None
 
     def _may_run(self, once: Once) -> bool:
@@ -122,7 +78,7 @@ class Application:
             self._route.path,
             once.name,
         )
-        found = self._desk.replays.begin(scope, once.digest, self._applicant.id)
+        found = self._state.replays.begin(scope, once.digest, self._applicant.id)
         if isinstance(found, Problem):
             self.refuse(found)
         elif found.document is not None:
@@ -138,73 +94,78 @@ class Application:
         self._applicant.replay(entry.request_id, document)
 
     def _admit(self) -> None:
-        desk, grant, ask = self._desk, self._grant, self._ask
+        state, grant, ask = self._state, self._grant, self._ask
         target = self._choose()
         if isinstance(target, Problem):
             self._wait_or_refuse(target)
             return
         endpoint = target.endpoint
         if self._permit is None and not grant.limits.none:
-            permit = limits.enter(desk.limiter, grant, ask, endpoint, self._applicant.add_headers)
+            permit = limits.enter(state.limiter, grant, ask, endpoint, self._applicant.add_headers)
             if isinstance(permit, Problem):
                 self.refuse(permit)
                 return
             self._permit = permit
-        price = desk.deps.price_of(endpoint.id)
+        price = state.deps.price_of(endpoint.id)
         worst = admission.worst_case(ask, endpoint, price)
         if self._reservation is None:
-            self._reservation = desk.deps.credit.reserve(grant.org, worst)
+            self._reservation = state.deps.credit.reserve(grant.org, worst)
         if self._reservation is None:
-            desk.hold.expect(self, endpoint.id)
+            state.hold.expect(self, endpoint.id)
             self._leasing = asyncio.get_running_loop().create_task(self._lease(worst))
             return
         bill = Bill(self._reservation, price, self._permit, grant.partial)
-        now_s = desk.deps.clock.wall_s()
+        now_s = state.deps.clock.wall_s()
         admitted = admission.record_of(self._applicant.id, self._route.path, grant, ask, target, now_s)
-        ticket = Booked(desk, admitted, ask, target, bill, self._scope)
+        ticket = Booked(state, admitted, ask, target, bill, self._scope)
         self._permit = self._reservation = self._scope = None  # the ticket's now
         self.withdraw()
         self._applicant.admitted(ticket)
 
-    def _choose(self) -> admission.Target | Problem:
-        endpoint = admission.find(self._ask.model, self._grant, self._desk.deps.fleet_view())
+    def _choose(self) -> Target | Problem:
+        endpoint = admission.find(self._ask.model, self._grant, self._state.deps.fleet_view())
         if isinstance(endpoint, Problem):
             return endpoint
         self._applicant.endpoint = endpoint.id
-        return choice.choose(self._desk, endpoint, self._grant, self._ask, self._route)
+        return choice.choose(self._state, endpoint, self._grant, self._ask, self._route)
 
     def _wait_or_refuse(self, problem: Problem) -> None:
         """What only waiting mends is waited for, in line and not for ever; everything else is refused."""
         if self._reservation is not None:
-            self._desk.deps.credit.release(self._reservation, 0)
+            self._state.deps.credit.release(self._reservation, 0)
             self._reservation = None
         refusal: Problem | None = problem
         if problem.code == "endpoint_cold":
-            refusal = self._desk.hold.enter(self, self._ask)
+            refusal = self._state.hold.enter(self, self._ask)
         if refusal is not None:
             self.refuse(refusal)
 
     async def _lease(self, worst_micro_usd: int) -> None:
         """Asks the plane for credit when the lease at hand has no room."""
-        found = await door.top_up(self._desk, self._grant, worst_micro_usd)
+        found = await _top_up(self._state, self._grant, worst_micro_usd)
         if isinstance(found, Problem):
             if not self._over:
                 self.refuse(found)
         elif self._over:
-            self._desk.deps.credit.release(found, 0)
+            self._state.deps.credit.release(found, 0)
         else:
             self._reservation = found
             self.proceed()
 
 
-def once_of(name: bytes | None, body: bytes | bytearray) -> Once | None:
-    return None if name is None else Once(name.decode("ascii"), hashlib.sha256(body).digest())
+async def _top_up(state: AdmissionState, grant: KeyGrant, worst_micro_usd: int) -> Reservation | Problem:
+    """Credit for one call when the lease at hand has no room."""
+    try:
+        found = await state.deps.credit.top_up(grant.org, worst_micro_usd)
+    except AgentError:
+        return Problem("auth_unavailable")
+    return found or Problem("insufficient_credit", retry=False)
 
 
 def apply(
-    desk: Desk, applicant: Applicant, route: Route, grant: KeyGrant, ask: Ask, once: Once | None
+    state: AdmissionState, applicant: Applicant, route: Route, grant: KeyGrant, ask: Ask, once: Once | None
 ) -> Pending:
     """Applies to the books of this process."""
-    application = Application(desk, applicant, route, grant, ask, once)
+    application = Application(state, applicant, route, grant, ask, once)
     application.proceed()
     return application

@@ -16,9 +16,8 @@ from pareta_agent.front.allowed import MAX_CHOICES, not_allowed
 from pareta_agent.front.constraints import looping
 from pareta_agent.front.conversation import ill_typed, missing
 from pareta_agent.front.envelope import Problem
-from pareta_agent.front.media import points_away
+from pareta_agent.front.media import media_bytes, points_away
 from pareta_agent.front.routes import TALKING, Route
-from pareta_agent.front.uploads import media_bytes
 from pareta_agent.value import value
 
 MAX_DEPTH: Final = 64

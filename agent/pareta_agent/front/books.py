@@ -14,13 +14,11 @@ from pareta_agent.access.grant import KeyGrant
 from pareta_agent.engine.view import FleetView
 from pareta_agent.errors import HostError, PlaneError
 from pareta_agent.front import told
-from pareta_agent.front.admission import Target
-from pareta_agent.front.application import Applicant, Once
 from pareta_agent.front.body import Ask
 from pareta_agent.front.channel import Channel
-from pareta_agent.front.desk import Crowded, Desk
 from pareta_agent.front.envelope import Problem
 from pareta_agent.front.poison import mark_of
+from pareta_agent.front.ports import Applicant, Crowded, Once, Target
 from pareta_agent.front.routes import Route
 from pareta_agent.meter.record import Admission, Outcome, UsageRecord
 from pareta_agent.telemetry.events import Event, Phase
@@ -43,7 +41,7 @@ class Books:
     _asked: int = 0
 
     def apply(
-        self, _desk: Desk, applicant: Applicant, route: Route, grant: KeyGrant, ask: Ask, once: Once | None
+        self, applicant: Applicant, route: Route, grant: KeyGrant, ask: Ask, once: Once | None
     ) -> Asked:
         """Sends an application; its verdict comes later."""
         endpoint = self.fleet.endpoints.get(ask.model)

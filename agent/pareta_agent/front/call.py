@@ -8,31 +8,41 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from pareta_agent.access.grant import KeyGrant
 from pareta_agent.front import admission, body, door
-from pareta_agent.front.application import Pending, once_of
 from pareta_agent.front.desk import Desk
 from pareta_agent.front.envelope import Problem
+from pareta_agent.front.ports import Pending, Ticket
+from pareta_agent.front.replays import once_of
 from pareta_agent.front.reply import COMMENT, Reply
 from pareta_agent.front.routes import Route
 from pareta_agent.front.run import Run
-from pareta_agent.front.ticket import Ticket
 from pareta_agent.front.uploads import UNCOUNTED_BYTES
 from pareta_agent.front.wire import Request
 from pareta_agent.telemetry.events import Event
 
-if TYPE_CHECKING:
-    from pareta_agent.front.protocol import FrontProtocol
 # uvicorn tells its cycles of a lost connection by an event; a call is told directly
 _UNHEARD = asyncio.Event()
+
+
+class Downstream(Protocol):
+    """The caller's connection, as far as a call uses it."""
+
+    @property
+    def transport(self) -> asyncio.Transport: ...
+
+    @property
+    def server_state(self) -> Any: ...
+
+    def call_complete(self, call: Call) -> None: ...
 
 
 class Call:
     """Stands in for uvicorn's RequestResponseCycle: the attributes without underscore up to `body` are its."""
 
-    def __init__(self, desk: Desk, protocol: FrontProtocol, route: Route, request: Request) -> None:
+    def __init__(self, desk: Desk, connection: Downstream, route: Route, request: Request) -> None:
         self.response_complete = False
         self.disconnected = False
         self.more_body = True
@@ -41,9 +51,9 @@ class Call:
         self.id = desk.new_request_id()
         self.route = route
         self._desk = desk
-        self._protocol = protocol
+        self._connection = connection
         self._request = request
-        self._transport = protocol.transport
+        self._transport = connection.transport
         self._bearer, self.endpoint = "", ""
         self._grant: KeyGrant | None = None
         self._task: asyncio.Task[None] | None = None
@@ -52,13 +62,13 @@ class Call:
         self._run: Run | None = None
         self._started = False
         common = [(name, self.id.encode()) for name in route.dialect.id_headers]
-        common += protocol.server_state.default_headers
+        common += connection.server_state.default_headers
         common += desk.cors.headers(request.origin)
         self.client_request_id = (request.client_request_id or b"").decode()
         if request.client_request_id:
             common.append((b"x-client-request-id", request.client_request_id))
         keep_alive = request.keep_alive and not desk.lame_duck
-        self._reply = Reply(protocol.transport, route.dialect, common, request.http11, keep_alive)
+        self._reply = Reply(connection.transport, route.dialect, common, request.http11, keep_alive)
 
     @property
     def keep_alive(self) -> bool:
@@ -257,7 +267,7 @@ class Call:
         self.response_complete = True
         self._leave()
         if not self.disconnected:
-            self._protocol.call_complete(self)
+            self._connection.call_complete(self)
 
     def _leave(self) -> None:
         self._run = None

@@ -7,36 +7,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from pareta_agent.access.grant import KeyGrant
 from pareta_agent.engine.view import EndpointView, ReplicaView
-from pareta_agent.front.admission import Target, unavailable
+from pareta_agent.front.admission import unavailable
 from pareta_agent.front.body import Ask
 from pareta_agent.front.envelope import Problem
+from pareta_agent.front.ports import Target
 from pareta_agent.front.routes import Route
-
-if TYPE_CHECKING:
-    from pareta_agent.front.desk import Desk
+from pareta_agent.front.state import AdmissionState, Room
 
 BEGINNING_CHARS: Final = 1024
 WORTH_CHARS: Final = 512  # what is shorter is read again sooner than moved to where it was read
-REMEMBERED: Final = 4096
 LIKELY_SEATS: Final = 32
 LONGEST_WAIT_S: Final = 60
-
-
-@dataclass(frozen=True, slots=True)
-class Room:
-    """How many calls one replica may have at once: so many for each that it works on at a time, within bounds."""
-
-    per_seat: int
-    least: int
-    most: int
-
-    def of(self, replica: ReplicaView) -> int:
-        return min(self.most, max(self.least, (replica.seats or self.most) * self.per_seat))
 
 
 def pick(
@@ -71,29 +56,15 @@ def beginning(prompt: Any) -> str:
     return "\n".join(found)
 
 
-class Affinity:
-    """Which replica read a prompt's beginning last, by org; the oldest are forgotten."""
-
-    def __init__(self) -> None:
-        self._seen: dict[int, str] = {}
-
-    def favourite(self, key: int) -> str:
-        return self._seen.get(key, "")
-
-    def saw(self, key: int, replica: str) -> None:
-        self._seen.pop(key, None)
-        self._seen[key] = replica
-        if len(self._seen) > REMEMBERED:
-            del self._seen[next(iter(self._seen))]
-
-
-def choose(desk: Desk, endpoint: EndpointView, grant: KeyGrant, ask: Ask, route: Route) -> Target | Problem:
+def choose(
+    state: AdmissionState, endpoint: EndpointView, grant: KeyGrant, ask: Ask, route: Route
+) -> Target | Problem:
     """Where an authorized call goes, or why it must not go anywhere now."""
-    if desk.by_key.get(grant.key_id, 0) >= desk.settings.max_in_flight_per_key:
+    if state.by_key.get(grant.key_id, 0) >= state.settings.max_in_flight_per_key:
         return Problem("too_many_requests")
     if route.vocabulary and not endpoint.tokenize:
         return Problem("route_unsupported")
-    if (poisoned := desk.poison.refusal(endpoint, ask)) is not None:
+    if (poisoned := state.poison.refusal(endpoint, ask)) is not None:
         return poisoned
     if endpoint.status != "live" or not endpoint.replicas:
         return unavailable(endpoint)
@@ -103,27 +74,27 @@ def choose(desk: Desk, endpoint: EndpointView, grant: KeyGrant, ask: Ask, route:
         if len(begins) >= WORTH_CHARS:
             # Python's own hash is keyed by the process, so nobody can aim at another org's beginnings.
             key = hash((endpoint.org, begins))
-            favourite = desk.affinity.favourite(key)
-    replica = pick(endpoint, desk.load, desk.room, favourite)
+            favourite = state.affinity.favourite(key)
+    replica = pick(endpoint, state.load, state.room, favourite)
     if replica is None:
-        return Problem("endpoint_busy", retry_after_s=wait_s(desk, endpoint))
-    if not desk.deps.spool.can_admit():
+        return Problem("endpoint_busy", retry_after_s=wait_s(state, endpoint))
+    if not state.deps.spool.can_admit():
         return Problem("metering_unavailable")
     if key:
-        desk.affinity.saw(key, replica.name)
+        state.affinity.saw(key, replica.name)
     return Target(endpoint, replica)
 
 
-def another(desk: Desk, target: Target) -> Target | None:
+def another(state: AdmissionState, target: Target) -> Target | None:
     """The next best place for a call whose replica was lost before it had said anything."""
-    endpoint = desk.deps.fleet_view().endpoints.get(target.endpoint.id)
+    endpoint = state.deps.fleet_view().endpoints.get(target.endpoint.id)
     if endpoint is None or endpoint.status != "live":
         return None
-    replica = pick(endpoint, desk.load, desk.room, without=target.replica.name)
+    replica = pick(endpoint, state.load, state.room, without=target.replica.name)
     return Target(endpoint, replica) if replica is not None else None
 
 
-def wait_s(desk: Desk, endpoint: EndpointView) -> int:
+def wait_s(state: AdmissionState, endpoint: EndpointView) -> int:
     """When a full endpoint will have room for a second half of what it has now: half of what its calls take."""
-    taken = [desk.pace[r.name] for r in endpoint.replicas if r.name in desk.pace]
+    taken = [state.pace[r.name] for r in endpoint.replicas if r.name in state.pace]
     return min(LONGEST_WAIT_S, max(1, math.ceil(min(taken) / 2))) if taken else 1

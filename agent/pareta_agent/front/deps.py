@@ -1,32 +1,8 @@
-"""What the front asks of the other rooms, and its settings. The shapes are theirs; tests bring stand-ins."""
+"""Gateway settings: limits in bytes, seconds and counts."""
 
 from __future__ import annotations
 
-import asyncio
-import os
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Protocol
-
-from pareta_agent.access.credit import CreditBook
-from pareta_agent.access.grant import Price
-from pareta_agent.access.keys import KeyCache
-from pareta_agent.clock import Clock
-from pareta_agent.engine.view import FleetView
-from pareta_agent.meter.audit import Audit
-from pareta_agent.meter.record import Admission, UsageRecord
-from pareta_agent.telemetry.events import Emit
-from pareta_agent.telemetry.metrics import Metrics
-
-
-class Spool(Protocol):
-    """The meter's spool; benchmarks and tests of durability bring another one."""
-
-    def can_admit(self) -> bool: ...
-
-    def admit(self, admission: Admission) -> None: ...
-
-    def finish(self, record: UsageRecord) -> asyncio.Future[None]: ...
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,26 +47,3 @@ class FrontSettings:
     def most_body_bytes(self, media: bool) -> int:
         """The largest body of a route, which may carry media or not."""
         return self.max_media_body_bytes if media else self.max_body_bytes
-
-
-@dataclass(frozen=True, slots=True)
-class FrontDeps:
-    """The rooms that the front works with. `price_of` an endpoint is None where nothing is charged.
-
-    `plane_url` is the embedded plane's, which answers the public API; None where the plane is hosted.
-    `wake` asks for a cold endpoint to be started; any other it leaves as it is. `audit` hears of each request's end.
-    `secret` keeps the orgs' parts of a prefix cache apart; all processes of a node share it.
-    """
-
-    keys: KeyCache
-    credit: CreditBook
-    spool: Spool
-    fleet_view: Callable[[], FleetView]
-    price_of: Callable[[str], Price | None]
-    metrics: Metrics
-    clock: Clock
-    emit: Emit
-    plane_url: str | None = None
-    wake: Callable[[str], None] = lambda _endpoint: None
-    audit: Audit = field(default_factory=Audit)
-    secret: bytes = field(default_factory=lambda: os.urandom(32))

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
-from pareta_agent.access.credit import Reservation
 from pareta_agent.access.grant import KeyGrant
 from pareta_agent.errors import AgentError
 from pareta_agent.front import admission, body
 from pareta_agent.front.desk import Desk
 from pareta_agent.front.envelope import Problem
+from pareta_agent.front.media import media_bytes, too_much_text
 from pareta_agent.front.routes import Route
-from pareta_agent.front.uploads import media_bytes, too_much_text
 
 
 async def ask(
@@ -29,12 +28,3 @@ async def ask(
     if isinstance(found, body.Ask) and len(data) > limit and len(data) - media_bytes(found.fields) > limit:
         return grant, too_much_text(limit)
     return grant, found
-
-
-async def top_up(desk: Desk, grant: KeyGrant, worst_micro_usd: int) -> Reservation | Problem:
-    """Credit for one call when the lease at hand has no room."""
-    try:
-        found = await desk.deps.credit.top_up(grant.org, worst_micro_usd)
-    except AgentError:
-        return Problem("auth_unavailable")
-    return found or Problem("insufficient_credit", retry=False)

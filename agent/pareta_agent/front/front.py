@@ -19,13 +19,14 @@ from pareta_agent.front import engine_metrics
 from pareta_agent.front.application import apply
 from pareta_agent.front.books import Books
 from pareta_agent.front.crew import Crew
-from pareta_agent.front.deps import FrontDeps, FrontSettings
+from pareta_agent.front.deps import FrontSettings
 from pareta_agent.front.desk import Desk
 from pareta_agent.front.envelope import Problem
-from pareta_agent.front.overdue import end_if_overdue
-from pareta_agent.front.protocol import FrontProtocol
+from pareta_agent.front.ports import FrontDeps
+from pareta_agent.front.protocol import FrontProtocol, end_if_overdue
 from pareta_agent.front.readiness import Readiness
 from pareta_agent.front.server import Server
+from pareta_agent.front.state import AdmissionState
 from pareta_agent.front.tls import Certificate
 from pareta_agent.front.tunnel import Tunnel
 from pareta_agent.telemetry.events import Event
@@ -54,7 +55,8 @@ class Front:
         self._certificate = certificate
         self._settings = settings
         self._deps = deps
-        self._desk = Desk(settings, deps, books.apply if books else apply, books)
+        state = self._admission = AdmissionState(settings, deps)
+        self._desk = Desk(settings, deps, state, books.apply if books else partial(apply, state), books)
         self._crew: Crew | None = None
         if settings.workers:
             self._crew = Crew(self._desk, settings.workers, certificate, self._tunnel, self.listen)
@@ -89,24 +91,24 @@ class Front:
 
     def load(self, replica: str) -> int:
         """Admitted requests that this replica works on, by its name."""
-        return self._desk.load.get(replica, 0)
+        return self._admission.load.get(replica, 0)
 
     def heard(self, event: object) -> None:
         """An engine that ended and was not meant to counts against what it worked on."""
         if isinstance(event, Event) and event.name == "engine_ended":
-            self._desk.poison.ended(event.fields["replica"], event.fields["generation"])
+            self._admission.poison.ended(event.fields["replica"], event.fields["generation"])
 
     def loads(self) -> dict[str, int]:
         """`load` of every replica that works."""
-        return dict(self._desk.load)
+        return dict(self._admission.load)
 
     def waiting(self, endpoint: str) -> int:
         """Calls that wait to be admitted to an endpoint."""
-        return self._desk.hold.waiting[endpoint]
+        return self._admission.hold.waiting[endpoint]
 
     def in_line(self) -> dict[str, int]:
         """`waiting` of every endpoint that is waited for."""
-        return dict(self._desk.hold.waiting)
+        return dict(self._admission.hold.waiting)
 
     @property
     def longest_s(self) -> float:
@@ -116,9 +118,9 @@ class Front:
     def used_s(self, engine: str) -> float:
         """The moment, of the monotonic clock, at which a replica of this engine, lost ones too, was last busy; now
         while one works."""
-        if at_engine(self._desk.load, engine):
+        if at_engine(self._admission.load, engine):
             return self._deps.clock.mono_s()
-        ended = [when for name, when in self._desk.used_s.items() if engine_of(name) == engine]
+        ended = [when for name, when in self._admission.used_s.items() if engine_of(name) == engine]
         return max(ended, default=-math.inf)
 
     @property
@@ -176,7 +178,7 @@ class Front:
         """Admits nothing more and lets what runs finish; gives how many had to be cut at the deadline."""
         self._desk.draining = True
         self.set_ready("draining")
-        self._desk.hold.refuse_all(Problem("node_draining"))
+        self._admission.hold.refuse_all(Problem("node_draining"))
         there = await self._crew.drain(deadline_s) if self._crew else 0
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(deadline_s):

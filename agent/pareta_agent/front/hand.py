@@ -11,13 +11,12 @@ from typing import Any
 from pareta_agent.engine.view import FleetView
 from pareta_agent.errors import AgentError
 from pareta_agent.front import told
-from pareta_agent.front.admission import Target
-from pareta_agent.front.application import Application, Once
+from pareta_agent.front.application import Application
 from pareta_agent.front.channel import Channel
 from pareta_agent.front.desk import Desk
 from pareta_agent.front.envelope import Problem
+from pareta_agent.front.ports import Once, Target, Ticket
 from pareta_agent.front.routes import INFERENCE
-from pareta_agent.front.ticket import Ticket
 from pareta_agent.meter.record import Outcome, UsageRecord
 from pareta_agent.telemetry.events import Event
 
@@ -99,8 +98,8 @@ class Hand:
         if known != self._shown:
             self._shown = known
             self._channel.send("fleet", fleet)
-        if self._desk.poison.wary != self._wary:
-            self._wary = self._desk.poison.wary
+        if self._desk.admission.poison.wary != self._wary:
+            self._wary = self._desk.admission.poison.wary
             self._channel.send("wary", self._wary)
 
     def close(self) -> None:
@@ -124,7 +123,7 @@ class Hand:
             applied.application.withdraw()
 
     def _lost_engine(self, replica: str, generation: int, mark: str) -> None:
-        self._desk.poison.note(replica, generation, bytes.fromhex(mark))
+        self._desk.admission.poison.note(replica, generation, bytes.fromhex(mark))
 
     def _key(self, number: int, digest: str) -> None:
         task = asyncio.get_running_loop().create_task(self._look_up(number, digest))
@@ -153,7 +152,9 @@ class Hand:
         applied = Applied(self, request_id)
         wanted = None if once is None else Once(once[0], bytes.fromhex(once[1]))
         asked = told.ask_in(ask, route.prompt)
-        applied.application = Application(self._desk, applied, route, told.grant_in(grant), asked, wanted)
+        applied.application = Application(
+            self._desk.admission, applied, route, told.grant_in(grant), asked, wanted
+        )
         self._waiting[request_id] = applied
         applied.application.proceed()
 

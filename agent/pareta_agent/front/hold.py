@@ -15,8 +15,9 @@ from typing import Final, Protocol
 from pareta_agent.engine.view import EndpointView
 from pareta_agent.front import admission
 from pareta_agent.front.body import Ask
-from pareta_agent.front.deps import FrontDeps, FrontSettings
+from pareta_agent.front.deps import FrontSettings
 from pareta_agent.front.envelope import Problem
+from pareta_agent.front.ports import FrontDeps
 
 LOOK_S: Final = 0.02
 WAKE_S: Final = 1.0

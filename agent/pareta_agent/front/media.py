@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from pareta_agent.front.envelope import Problem
+from pareta_agent.front.form import Upload
+
 _MEDIA: Final = ("image_url", "audio_url", "video_url", "file_url")
 _INNER: Final = ("content", "output")
 
@@ -25,3 +28,24 @@ def points_away(said: Any) -> bool:
 def _is_remote(media: Any) -> bool:
     url = media.get("url") if isinstance(media, dict) else media
     return isinstance(url, str) and not url.startswith("data:")
+
+
+def too_much_text(limit: int) -> Problem:
+    return Problem("body_too_large", f"The request body has more than {limit} bytes beside its media.")
+
+
+def media_bytes(fields: dict[str, Any]) -> int:
+    """How much of a body is media: `data:` URLs, and the `data` of audio parts. Depth is bounded by the reader."""
+    found, level = 0, [fields]
+    while level:
+        inner: list[Any] = []
+        for outer in level:
+            for key, value in outer.items() if isinstance(outer, dict) else enumerate(outer):
+                if isinstance(value, dict | list):
+                    inner.append(value)
+                elif isinstance(value, Upload):
+                    found += len(value.content)
+                elif isinstance(value, str) and (key == "data" or value.startswith("data:")):
+                    found += len(value)
+        level = inner
+    return found

@@ -14,9 +14,10 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from yarl import URL
 
-from pareta_agent.front.envelope import Problem, body_of, headers_of
+from pareta_agent.front.envelope import Problem
 from pareta_agent.front.forwarded import reached
 from pareta_agent.front.hosts import Hosts
+from pareta_agent.front.http_errors import respond
 
 _ONE = "/v1/endpoints/{id}"
 _TASK = "/v1/tasks/{id}"
@@ -58,11 +59,6 @@ _DOWN: Final = (
     *("content-type", "cache-control", "x-accel-buffering"),
     *("retry-after", "x-should-retry", "www-authenticate"),
 )
-
-
-def respond(problem: Problem) -> Response:
-    headers = {name.decode(): value.decode() for name, value in headers_of(problem)}
-    return Response(body_of(problem), problem.status, headers, media_type="application/json")
 
 
 def handler(plane_url: str | None, hosts: Hosts) -> Callable[[Request], Awaitable[Response]]:

@@ -6,11 +6,13 @@ what is asked again then is a new call.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from pareta_agent.clock import Clock
 from pareta_agent.front.envelope import Problem
+from pareta_agent.front.ports import Once
 
 Scope = tuple[str, ...]
 MOST: Final = 10_000
@@ -81,3 +83,7 @@ class Replays:
             entry.document = None
             if self._bytes <= self._max_bytes:
                 break
+
+
+def once_of(name: bytes | None, body: bytes | bytearray) -> Once | None:
+    return None if name is None else Once(name.decode("ascii"), hashlib.sha256(body).digest())

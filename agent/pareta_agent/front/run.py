@@ -11,15 +11,15 @@ import orjson
 
 from pareta_agent.front import choice, form
 from pareta_agent.front.body import Ask
-from pareta_agent.front.caller import Caller
 from pareta_agent.front.constraints import constraint_of
 from pareta_agent.front.desk import Desk
 from pareta_agent.front.engine_errors import precedes_work, problem_in, problem_of
 from pareta_agent.front.envelope import Problem
+from pareta_agent.front.ports import Caller, Ticket
 from pareta_agent.front.relay import Relay
 from pareta_agent.front.settle import Times, Used, bounds_of, settle
 from pareta_agent.front.tally import failure_event
-from pareta_agent.front.ticket import Ticket, error_of
+from pareta_agent.front.ticket import error_of
 from pareta_agent.front.upstream import Connection
 from pareta_agent.meter.outcome import Facts
 from pareta_agent.meter.record import Outcome, Tokens, UsageRecord
@@ -188,7 +188,7 @@ class Run:
         """Moves to another replica, once, while nothing of an answer was passed on; False where there is none."""
         if self._settled or self._moved or self._caller.disconnected or self._first_s is not None:
             return False
-        target = choice.another(self._desk, self._target)
+        target = choice.another(self._desk.admission, self._target)
         if target is None:
             return False
         self._ticket.moved(target)

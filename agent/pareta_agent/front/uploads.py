@@ -5,11 +5,11 @@ Text has a limit of its own; a larger body must carry media, which is looked for
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from pareta_agent.front.deps import FrontSettings
 from pareta_agent.front.envelope import Problem
-from pareta_agent.front.form import Upload
+from pareta_agent.front.media import too_much_text
 
 UNCOUNTED_BYTES: Final = 16 * 2**10
 _MEDIA: Final = b'"data'  # how a data: URL and a part of audio begin
@@ -37,24 +37,3 @@ class Uploads:
 
     def ended(self, upload: object) -> None:
         self._bytes -= self._sizes.pop(upload, 0)
-
-
-def too_much_text(limit: int) -> Problem:
-    return Problem("body_too_large", f"The request body has more than {limit} bytes beside its media.")
-
-
-def media_bytes(fields: dict[str, Any]) -> int:
-    """How much of a body is media: `data:` URLs, and the `data` of audio parts. Depth is bounded by the reader."""
-    found, level = 0, [fields]
-    while level:
-        inner: list[Any] = []
-        for outer in level:
-            for key, value in outer.items() if isinstance(outer, dict) else enumerate(outer):
-                if isinstance(value, dict | list):
-                    inner.append(value)
-                elif isinstance(value, Upload):
-                    found += len(value.content)
-                elif isinstance(value, str) and (key == "data" or value.startswith("data:")):
-                    found += len(value)
-        level = inner
-    return found

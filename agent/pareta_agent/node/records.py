@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection
 
-from pareta_agent.front.deps import Spool
+from pareta_agent.front.ports import Spool
 from pareta_agent.meter.record import Admission, UsageRecord
 from pareta_agent.node.heir import Unanswered
 

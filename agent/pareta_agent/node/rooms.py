@@ -24,8 +24,8 @@ from pareta_agent.control.uplink import Uplink
 from pareta_agent.engine.fleet import Fleet
 from pareta_agent.engine.phases import ColdStart
 from pareta_agent.errors import HostError, NothingFits, PlaneError
-from pareta_agent.front.deps import FrontDeps
 from pareta_agent.front.front import Front
+from pareta_agent.front.ports import FrontDeps
 from pareta_agent.hardware.inventory import Gpu, to_json
 from pareta_agent.hardware.nvml import read_inventory
 from pareta_agent.meter.audit import Audit

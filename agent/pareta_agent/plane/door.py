@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from pareta_agent.front.envelope import CATALOGUE, Problem
-from pareta_agent.front.passage import respond
+from pareta_agent.front.http_errors import respond
 from pareta_agent.plane.node_api import ThePlane
 from pareta_agent.plane.state import sha256_hex
 from pareta_registry.catalog import Catalog

@@ -21,8 +21,9 @@ from pareta_agent.access.grant import KeyGrant, KeyLimits, Price
 from pareta_agent.access.keys import KeyCache
 from pareta_agent.clock import SystemClock
 from pareta_agent.engine.view import EndpointView, FleetView, ReplicaView
-from pareta_agent.front.deps import FrontDeps, FrontSettings
+from pareta_agent.front.deps import FrontSettings
 from pareta_agent.front.front import Front
+from pareta_agent.front.ports import FrontDeps
 from pareta_agent.front.tls import Certificate
 from pareta_agent.meter.audit import Audit
 from pareta_agent.meter.record import Admission, UsageRecord

@@ -38,7 +38,7 @@ async def test_a_replica_that_is_lost_before_it_spoke_is_replaced(rig, lost, str
     (record,) = rig.spool.records
     assert (record.outcome.value, record.retry_count, record.replica) == ("completed", 1, "ep_x/1")
     assert len(rig.spool.admitted) == 1
-    assert dict(rig.front._desk.load) == {}
+    assert dict(rig.front._admission.load) == {}
 
 
 async def test_it_is_tried_elsewhere_once(rig):
@@ -102,7 +102,7 @@ async def test_an_endpoint_takes_so_many_for_each_seat(start_rig):
     assert b"retry-after: 1\r\n" in refused
     rig.engines[0].let_go()
     assert [status_of(await call) for call in calls] == [200, 200]
-    rig.front._desk.pace["ep_x/0"] = 9.0
+    rig.front._admission.pace["ep_x/0"] = 9.0
     rig.engines[0].hold()
     calls = [asyncio.create_task(rig.raw(rig.post(body()))) for _ in range(2)]
     await rig.until(lambda: len(rig.spool.admitted) == 4)

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from pareta_agent.engine.view import EndpointView, ReplicaView
-from pareta_agent.front.choice import REMEMBERED, Affinity, Room, beginning, pick
+from pareta_agent.front.choice import beginning, pick
+from pareta_agent.front.state import REMEMBERED, Affinity, Room
 
 REPLICAS = tuple(ReplicaView(f"ep/{i}", 1, Path(f"/{i}"), seats=16) for i in range(3))
 LIVE = EndpointView("ep", "org", "t", "a", "live", REPLICAS)

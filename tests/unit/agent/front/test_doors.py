@@ -5,7 +5,8 @@ import pytest
 from pareta_agent.front.crowd import Crowd, address_of
 from pareta_agent.front.deps import FrontSettings
 from pareta_agent.front.hosts import Hosts
-from pareta_agent.front.uploads import UNCOUNTED_BYTES, Uploads, media_bytes
+from pareta_agent.front.media import media_bytes
+from pareta_agent.front.uploads import UNCOUNTED_BYTES, Uploads
 
 
 @pytest.mark.parametrize(

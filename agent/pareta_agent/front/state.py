@@ -1,0 +1,101 @@
+"""Admission state: load, limits, wake queue and caches that balancer, controller and admitted requests share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from pareta_agent.access.limits import Limiter
+from pareta_agent.engine.view import ReplicaView
+from pareta_agent.front.deps import FrontSettings
+from pareta_agent.front.hold import Hold
+from pareta_agent.front.partials import Partials
+from pareta_agent.front.poison import Poison
+from pareta_agent.front.ports import FrontDeps
+from pareta_agent.front.replays import Replays
+
+PACE_WEIGHT: Final = 0.1
+REMEMBERED: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Maximum in-flight requests of a replica: a multiple of its sequence slots, within bounds."""
+
+    per_seat: int
+    least: int
+    most: int
+
+    def of(self, replica: ReplicaView) -> int:
+        return min(self.most, max(self.least, (replica.seats or self.most) * self.per_seat))
+
+
+class Affinity:
+    """The replica that last read each prompt prefix, by org; the oldest entries are dropped."""
+
+    def __init__(self) -> None:
+        self._seen: dict[int, str] = {}
+
+    def favourite(self, key: int) -> str:
+        return self._seen.get(key, "")
+
+    def saw(self, key: int, replica: str) -> None:
+        self._seen.pop(key, None)
+        self._seen[key] = replica
+        if len(self._seen) > REMEMBERED:
+            del self._seen[next(iter(self._seen))]
+
+
+class AdmissionState:
+    """One per process, owned by its event loop. Replicas are counted by name, keys by id.
+
+    - `load`, `by_key`: requests in flight of a replica, of a key.
+    - `pace`: moving average of a replica's request duration, seconds.
+    - `used_s`: the monotonic moment at which a replica's last request ended.
+    """
+
+    def __init__(self, settings: FrontSettings, deps: FrontDeps) -> None:
+        self.settings, self.deps = settings, deps
+        self.limiter = Limiter(deps.clock)
+        self.hold = Hold(settings, deps)
+        self.room = Room(
+            settings.in_flight_per_seat,
+            settings.min_in_flight_per_replica,
+            settings.max_in_flight_per_replica,
+        )
+        self.affinity = Affinity()
+        self.replays = Replays(settings.idempotency_bytes, settings.idempotency_ttl_s, deps.clock)
+        self.poison = Poison(deps.metrics, deps.clock)
+        self.partials = Partials(deps.metrics, deps.clock, deps.emit)
+        self.pace: dict[str, float] = {}
+        self.load: dict[str, int] = {}
+        self.used_s: dict[str, float] = {}
+        self.by_key: dict[str, int] = {}
+
+    def begin_run(self, replica: str, key_id: str) -> None:
+        _one_more(self.load, replica)
+        _one_more(self.by_key, key_id)
+
+    def end_run(self, replica: str, key_id: str, took_s: float) -> None:
+        """Drops the counts that reach zero; keeps the replica's pace and the moment of this end."""
+        before_s = self.pace.get(replica, took_s)
+        self.pace[replica] = before_s + PACE_WEIGHT * (took_s - before_s)
+        self.used_s[replica] = self.deps.clock.mono_s()
+        _one_less(self.load, replica)
+        _one_less(self.by_key, key_id)
+
+    def move_run(self, replica: str, to: str) -> None:
+        """Moves a lost replica's request to the count of another."""
+        _one_less(self.load, replica)
+        _one_more(self.load, to)
+
+
+def _one_more(counter: dict[str, int], name: str) -> None:
+    counter[name] = counter.get(name, 0) + 1
+
+
+def _one_less(counter: dict[str, int], name: str) -> None:
+    if counter[name] == 1:
+        del counter[name]
+    else:
+        counter[name] -= 1
