@@ -36,11 +36,13 @@ TOO_LONG = (
     "which is larger than the available KV cache memory (1.00 GiB). Based on the available memory, the estimated "
     "maximum model length is {fits}. Try increasing `gpu_memory_utilization` or decreasing `max_model_len`."
 )
+NO_CACHE = "ValueError: No available memory for the cache blocks. Try increasing `gpu_memory_utilization`."
 PAST_POSITIONS = (
     "  Value error, User-specified max_model_len ({wanted}) is greater than the derived max_model_len "
     "(max_position_embeddings={takes} or model_max_length=None in model's config.json). To allow overriding this "
     "maximum, set the env var VLLM_ALLOW_LONG_MAX_MODEL_LEN=1."
 )
+TRACE = '(EngineCore pid=7)   File "vllm/v1/engine/core.py", line 900, in run_engine_core'
 BAD_CALL = (
     "1 validation error for AnthropicContentBlock\ninput\n  Input should be a valid dictionary [type=dict_type, "
     "input_value=[1], input_type=list]\n    For further information visit https://errors.pydantic.dev/2.13/v/dict_type"
@@ -86,6 +88,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         "--kv-tokens", type=int, default=None, help="refuse to start with a longer --max-model-len"
     )
     p.add_argument("--positions", type=int, default=None, help="refuse a --max-model-len beyond the model's")
+    p.add_argument("--traceback", type=int, default=0, help="lines between a refusal and the log's end")
     p.add_argument("--cut-after-head", action="store_true", help="the head of a stream, then nothing more")
     p.add_argument("--pipeline-parallel-size", type=int, default=1)
     p.add_argument("--least-stages", type=int, default=1, help="out of memory with fewer pipeline stages")
@@ -338,6 +341,13 @@ def log(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
+def refuse(words: str, flags: argparse.Namespace) -> None:
+    """End the start with these words, above a traceback of `--traceback` lines, as vLLM does."""
+    for line in ("ERROR [core.py:900] EngineCore failed to start.", words, *[TRACE] * flags.traceback):
+        log(line)
+    os._exit(1)
+
+
 def start_up(flags: argparse.Namespace) -> None:
     """Print vLLM's lines over `--ready-after` seconds; SIGTERM is swallowed meanwhile, as vLLM does."""
     signal.signal(signal.SIGTERM, lambda *_: log("INFO [launcher.py:90] signal while starting"))
@@ -352,16 +362,11 @@ def start_up(flags: argparse.Namespace) -> None:
         log(line.format(version=VERSION, model=flags.model))
         time.sleep(flags.ready_after / len(STARTUP_LOG))
         if flags.positions is not None and flags.max_model_len > flags.positions:
-            log(PAST_POSITIONS.format(wanted=flags.max_model_len, takes=flags.positions))
-            os._exit(1)
+            refuse(PAST_POSITIONS.format(wanted=flags.max_model_len, takes=flags.positions), flags)
         if flags.kv_tokens is not None and flags.max_model_len > flags.kv_tokens and i == 5:
-            print(TOO_LONG.format(wanted=flags.max_model_len, fits=flags.kv_tokens), flush=True)
-            os._exit(1)
+            refuse(TOO_LONG.format(wanted=flags.max_model_len, fits=flags.kv_tokens), flags)
         if flags.pipeline_parallel_size < flags.least_stages and i == 4:
-            log(
-                "ValueError: No available memory for the cache blocks. Try increasing `gpu_memory_utilization`."
-            )
-            os._exit(1)
+            refuse(NO_CACHE, flags)
         if flags.die_at_start is not None and i == 2:
             log("ERROR [core.py:900] EngineCore failed to start.")
             log(f"OSError: unable to load weights from {flags.model}")

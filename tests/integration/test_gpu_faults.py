@@ -80,6 +80,7 @@ def test_a_fault_after_healing_keeps_the_layout_that_worked(start, driver: Drive
     healed = until(agent, lambda seen: seen["replicas"] == 2)
     assert healed["plan"]["gpus"] == [["GPU-0", "GPU-1"], ["GPU-2", "GPU-3"]]
     replanned = len([e for e in agent.events if e["event"] == "replanned"])
+    assert "engine_given_up" not in {event["event"] for event in agent.events}
     driver.says(**{"3_xid": 79})
     agent.wait_for("gpu_fenced")
     after = until(agent, lambda seen: seen["plan"]["gpus"] == [["GPU-0", "GPU-1"]] and seen["replicas"] == 1)

@@ -19,6 +19,7 @@ def test_an_impossible_context_comes_up_after_one_new_plan(start):
     (replanned,) = [e for e in agent.events if e["event"] == "replanned"]
     assert replanned["reason"] == "context: trying max_model_len 2048"
     assert starts(agent) == 2
+    assert "engine_given_up" not in {event["event"] for event in agent.events}
     status = agent.status()
     assert status["endpoints"][0]["status"] == "live"
     planned = json.loads(agent.command("plan", "contract-key-fields", "--diff", "--json").stdout)

@@ -20,7 +20,7 @@ _BREAK = re.compile(r"[\r\n]+")
 class LogTail:
     """Reads what is new; `last` keeps the last lines for a verdict. A missing file has no lines."""
 
-    def __init__(self, path: Path, keep: int = 60) -> None:
+    def __init__(self, path: Path, keep: int = 500) -> None:
         self._path = path
         self._offset = 0
         self._partial = ""

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pareta_agent.engine.vllm.client import CanaryAnswer
-from pareta_agent.engine.vllm.log import Failure, classify
 from pareta_agent.errors import AgentError, EngineError
+from pareta_agent.planning.start_failure import classify
 from pareta_registry.catalog import Canary
 
 
@@ -42,6 +42,7 @@ _CAUSED_BY_CACHES = ("engine_died", "engine_core_died", "engine_import", "engine
 STOPPED = Verdict("stopped", "stopped as asked")
 NOT_ASLEEP = Verdict("engine_not_asleep", "the engine could not be put to sleep")
 NOT_WOKEN = Verdict("engine_not_woken", "the engine slept and did not wake")
+_LINES_OF_A_SERVING_ENGINE = 60  # older ones are of its start, or of requests
 
 _SAYS = {
     "memory": "the engine ran out of memory",
@@ -72,17 +73,17 @@ _REMEDIES = {
 
 def of_exit(status: int | None, lines: Sequence[str], *, ready: bool) -> Verdict:
     """The engine ended by itself; any exit that was not asked for is a crash, whatever its status."""
-    failure: Failure = classify(lines)
+    failure = classify(lines[-_LINES_OF_A_SERVING_ENGINE:] if ready else lines)
     when = "while it served" if ready else "while it started"
     if status is not None and status < 0:
         said = f"killed by signal {-status}"
         reason = f"the engine was killed by signal {-status} {when}"
     else:
         said = f"exit status {status}" if status is not None else "exit status unknown"
-        reason = f"{_SAYS[failure.cause]} {when}"
-    detail = f"{said}: {failure.said}" if failure.said else said
-    remedy = "" if ready else _REMEDIES.get(failure.cause, "read the last lines of the engine's log")
-    code = f"engine_{failure.cause}" if failure.cause != "unknown" else "engine_died"
+        reason = f"{_SAYS[failure.code]} {when}"
+    detail = f"{said}: {failure.text}" if failure.text else said
+    remedy = "" if ready else _REMEDIES.get(failure.code, "read the last lines of the engine's log")
+    code = f"engine_{failure.code}" if failure.code != "unknown" else "engine_died"
     log = () if ready else tuple(lines)[-20:]  # a serving engine's log may quote a request
     return Verdict(code, reason, detail, failure.permanent and not ready, log, remedy)
 

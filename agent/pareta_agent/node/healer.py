@@ -20,11 +20,12 @@ from pareta_agent.engine.phases import ColdStart
 from pareta_agent.engine.spec import EngineSpec
 from pareta_agent.hardware.inventory import Gpu
 from pareta_agent.planning.cpu import CPU
-from pareta_agent.planning.heal import Failure, classify, remedy
+from pareta_agent.planning.heal import remedy
 from pareta_agent.planning.learn import key_of, learn, remember
 from pareta_agent.planning.measured import Measured, from_json, to_json
 from pareta_agent.planning.numerics import Numerics, dtype_workaround, gpu_key, knobs, turned
 from pareta_agent.planning.plan import Plan, PlanReport
+from pareta_agent.planning.start_failure import StartFailure, classify
 from pareta_agent.telemetry.events import Emit, Event
 
 MEASURED: Final = "measured.json"
@@ -111,7 +112,7 @@ class Healer:
         elif report.outcome == "failed" and (report.code == "canary_wrong" or attempt.knob):
             self._compute_otherwise(attempt)
         elif report.outcome == "failed":
-            self._heal(attempt, classify(log))
+            self._heal(attempt, classify(log.splitlines()))
 
     def _learn(self, attempt: Attempt, log: str) -> None:
         plan, artifact = attempt.spec.plan, attempt.spec.revision
@@ -136,7 +137,7 @@ class Healer:
         while attempt.knobs:
             attempt.knob = attempt.knobs.pop(0)
             if (other := self._turned(attempt, attempt.wrong)) is not None:
-                self._again(attempt, other, Failure("numerics"))
+                self._again(attempt, other, StartFailure("numerics"))
                 return
         attempt.knob = ""
         reason = "the canary is wrong with every way to compute that this engine has here"
@@ -160,13 +161,13 @@ class Healer:
         gpu = self._gpu_of(plan)
         return gpu_key(gpu.name or gpu.uuid, gpu.compute_capability) if gpu else measured.numerics.device
 
-    def _heal(self, attempt: Attempt, failure: Failure) -> None:
-        if failure.kind == "unknown":
+    def _heal(self, attempt: Attempt, failure: StartFailure) -> None:
+        if not failure.replannable:
             return
         attempt.failures += 1
         plan = attempt.spec.plan
         gpu = self._gpu_of(plan)
-        if failure.permanent and gpu and gpu.compute_capability:
+        if failure.remedy == "blacklist" and gpu and gpu.compute_capability:
             self._keep(self.measured.blacklisted(attempt.spec.revision, gpu.compute_capability))
         fp8 = any(p.variant == plan.variant and p.kv_cache_dtype == "fp8" for p in attempt.left)
         answer = remedy(failure, plan, attempt.failures, kv_fp8=fp8)
@@ -191,12 +192,12 @@ class Healer:
                 return replace(other, gpus=groups, replicas=len(groups))
         return None
 
-    def _again(self, attempt: Attempt, plan: Plan, failure: Failure) -> None:
+    def _again(self, attempt: Attempt, plan: Plan, failure: StartFailure) -> None:
         changed = [name for name in Plan.__slots__ if getattr(plan, name) != getattr(attempt.spec.plan, name)]
         said = ", ".join(f"{name} {getattr(plan, name)}" for name in changed) or "as it was"
         attempt.spec = replace(attempt.spec, plan=plan)
         attempt.since_s = self._clock.mono_s()
-        fields = {"endpoint": attempt.spec.endpoint, "reason": f"{failure.kind}: trying {said}"}
+        fields = {"endpoint": attempt.spec.endpoint, "reason": f"{failure.cause}: trying {said}"}
         self._emit(Event("replanned", "warning", fields))
         self._want(attempt.spec)
 

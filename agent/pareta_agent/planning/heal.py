@@ -1,125 +1,43 @@
-"""A start that failed: what vLLM said, and which one knob to turn. Pure; the engine's owner starts again.
+"""Start remedies: turns one knob of a plan whose start failed, or ends the candidate. Pure.
 
-`remedy` answers with the next plan to try, or with a rejection: then this candidate is over, and the next one of
-the report (or a new report with what was learned) is tried. A planner's own mistake is never retried.
+A rejection ends the candidate; start recovery then takes the next one of the report. A planner's own mistake is
+never retried.
 """
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Final, Literal
+from dataclasses import replace
+from typing import Final
 
 from pareta_agent.hardware.inventory import GIB
 from pareta_agent.planning.plan import Plan, Rejection
+from pareta_agent.planning.start_failure import FailureCause, StartFailure
 
-Kind = Literal[
-    "memory_busy",
-    "cpu_memory",
-    "no_cache",
-    "context",
-    "positions",
-    "step",
-    "load_oom",
-    "profile_oom",
-    "sampler_oom",
-    "capture_oom",
-    "memory_moved",
-    "indivisible",
-    "kernel",
-    "attention",
-    "visibility",
-    "numerics",
-    "unknown",
-]
 MAX_ATTEMPTS: Final = 4
 _CONTEXT_GIB: Final = 0.5
 _LEAST_CONTEXT: Final = 256
 _LEAST_TOKENS: Final = 512
 _CPU_CACHE_SHARE: Final = 0.8
 
-_PATTERNS: Final[tuple[tuple[Kind, str], ...]] = (
-    (
-        "memory_busy",
-        r"Free memory on device \S+ \(([\d.]+)/([\d.]+) GiB\) on startup is less than desired GPU memory utilization",
-    ),
-    (
-        "cpu_memory",
-        r"Available memory on node \S+ \(([\d.]+)/([\d.]+) GiB\) on (?:kv cache allocation|startup)",
-    ),
-    ("no_cache", r"No available memory for the cache blocks"),
-    ("context", r"max seq len \((\d+)\)(?:.*estimated maximum model length is (\d+))?"),
-    (
-        "positions",
-        (
-            r"User-specified max_model_len \((\d+)\) is greater than the derived max_model_len \(\w+=([\d.]+)"
-            r"(?: or model_max_length=([\d.]+))?"
-        ),
-    ),
-    ("step", r"max_num_batched_tokens \((\d+)\) is smaller than max_model_len \((\d+)\)"),
-    ("load_oom", r"Failed to load model - not enough GPU memory"),
-    ("sampler_oom", r"warming up sampler with (\d+) dummy requests"),
-    ("memory_moved", r"Error in memory profiling\. Initial free memory"),
-    ("indivisible", r"must be divisible|is not divisible by"),
-    ("kernel", r"Minimum capability: (\d+)\. Current capability: (\d+)|Failed to find a kernel"),
-    ("attention", r"No valid attention backend found"),
-    ("visibility", r"World size \((\d+)\) is larger than"),
-)
-_COMPILED: Final = tuple((kind, re.compile(pattern)) for kind, pattern in _PATTERNS)
-_OUT_OF_MEMORY: Final = re.compile(r"OutOfMemoryError|CUDA out of memory|CUDA error: out of memory")
-_LOADED: Final = "Model loading took"
-_CAPTURE: Final = re.compile(r"Capturing CUDA graph|Available KV cache memory")
 
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """`numbers` are those of the log line, in its order; `permanent`: these weights never start on such a GPU."""
-
-    kind: Kind
-    numbers: tuple[float, ...] = ()
-    permanent: bool = False
-
-
-def classify(log_tail: str) -> Failure:
-    """The cause of a failed start, read from the log's end upwards: the last lines only wrap an earlier one.
-
-    An out-of-memory error is told by how far the start had come: loading, profiling or capturing graphs.
-    """
-    lines = log_tail.splitlines()
-    for index in range(len(lines) - 1, -1, -1):
-        for kind, pattern in _COMPILED:
-            if (found := pattern.search(lines[index])) is not None:
-                numbers = tuple(float(number) for number in found.groups() if number is not None)
-                return Failure(kind, numbers, permanent=kind == "kernel")
-        if _OUT_OF_MEMORY.search(lines[index]):
-            return Failure(_oom_stage(lines))
-    return Failure("unknown")
-
-
-def remedy(failure: Failure, plan: Plan, attempt: int, *, kv_fp8: bool = False) -> Plan | Rejection:
+def remedy(failure: StartFailure, plan: Plan, attempt: int, *, kv_fp8: bool = False) -> Plan | Rejection:
     """The plan for the next attempt, with one knob turned, or why there is none.
 
     `attempt` counts the starts of this candidate that failed, from 1. `kv_fp8` says that the GPU's attention
     backend has an fp8 cache (`support.kv_fp8`).
     """
     if attempt >= MAX_ATTEMPTS:
-        return _over(plan, f"{attempt} starts failed, the last with {failure.kind}")
-    if failure.kind == "context":
+        return _over(plan, f"{attempt} starts failed, the last with {failure.cause}")
+    if failure.cause == "context":
         return _shorter(failure, plan, kv_fp8)
-    if failure.kind == "step":
+    if failure.cause == "step":
         return _whole_prompt(failure, plan, attempt)
-    return _REMEDIES.get(failure.kind, _unknown)(failure, plan)
+    return _REMEDIES.get(failure.cause, _unknown)(failure, plan)
 
 
-def _oom_stage(lines: list[str]) -> Kind:
-    if not any(_LOADED in line for line in lines):
-        return "load_oom"
-    return "capture_oom" if any(_CAPTURE.search(line) for line in lines) else "profile_oom"
-
-
-def _less_utilization(failure: Failure, plan: Plan) -> Plan | Rejection:
+def _less_utilization(failure: StartFailure, plan: Plan) -> Plan | Rejection:
     """Claim what is free; refuse when that is less than the plan needs without any cache."""
     free, total = failure.numbers
     share = math.floor((free - _CONTEXT_GIB) / total * 1000) / 1000
@@ -140,7 +58,7 @@ def _less_utilization(failure: Failure, plan: Plan) -> Plan | Rejection:
     return replace(plan, gpu_memory_utilization=share, max_model_len=length)
 
 
-def _less_cpu_cache(failure: Failure, plan: Plan) -> Plan | Rejection:
+def _less_cpu_cache(failure: StartFailure, plan: Plan) -> Plan | Rejection:
     available = failure.numbers[0] * GIB
     cache = int(available * _CPU_CACHE_SHARE)
     if plan.kv_cache_bytes is None or cache >= plan.kv_cache_bytes:
@@ -151,7 +69,7 @@ def _less_cpu_cache(failure: Failure, plan: Plan) -> Plan | Rejection:
     return replace(plan, kv_cache_bytes=cache, max_model_len=length)
 
 
-def _shorter(failure: Failure, plan: Plan, kv_fp8: bool) -> Plan | Rejection:
+def _shorter(failure: StartFailure, plan: Plan, kv_fp8: bool) -> Plan | Rejection:
     """An fp8 cache holds twice as much; else the length that vLLM says would fit."""
     fits = int(failure.numbers[1]) if len(failure.numbers) > 1 else 0
     if kv_fp8 and plan.kv_cache_dtype == "auto" and 2 * fits >= plan.max_model_len:
@@ -161,7 +79,7 @@ def _shorter(failure: Failure, plan: Plan, kv_fp8: bool) -> Plan | Rejection:
     return _over(plan, f"the cache holds {fits:,} tokens of context")
 
 
-def _within_positions(failure: Failure, plan: Plan) -> Plan | Rejection:
+def _within_positions(failure: StartFailure, plan: Plan) -> Plan | Rejection:
     """The model's own limit, which is no matter of memory; the larger one where vLLM names two."""
     takes = int(max(failure.numbers[1:], default=0))
     if 0 < takes < plan.max_model_len:
@@ -169,7 +87,7 @@ def _within_positions(failure: Failure, plan: Plan) -> Plan | Rejection:
     return _over(plan, f"the model takes {takes:,} tokens of context")
 
 
-def _whole_prompt(failure: Failure, plan: Plan, attempt: int) -> Plan:
+def _whole_prompt(failure: StartFailure, plan: Plan, attempt: int) -> Plan:
     """A model that reads its prompt in one step: the step becomes the context, or the context the step where that
     failed."""
     step, context = (int(number) for number in failure.numbers)
@@ -178,19 +96,19 @@ def _whole_prompt(failure: Failure, plan: Plan, attempt: int) -> Plan:
     )
 
 
-def _fewer_tokens(_failure: Failure, plan: Plan) -> Plan | Rejection:
+def _fewer_tokens(_failure: StartFailure, plan: Plan) -> Plan | Rejection:
     if plan.max_num_batched_tokens // 2 < _LEAST_TOKENS:
         return _over(plan, "no step is small enough for the memory that weights leave")
     return replace(plan, max_num_batched_tokens=plan.max_num_batched_tokens // 2)
 
 
-def _fewer_seqs(_failure: Failure, plan: Plan) -> Plan | Rejection:
+def _fewer_seqs(_failure: StartFailure, plan: Plan) -> Plan | Rejection:
     if plan.max_num_seqs <= 1:
         return _over(plan, "not even one sequence can be sampled")
     return replace(plan, max_num_seqs=plan.max_num_seqs // 2)
 
 
-def _eager(_failure: Failure, plan: Plan) -> Plan | Rejection:
+def _eager(_failure: StartFailure, plan: Plan) -> Plan | Rejection:
     """Graphs live outside the claimed share, so a smaller share does not help them."""
     return (
         _over(plan, "out of memory without graphs")
@@ -199,21 +117,21 @@ def _eager(_failure: Failure, plan: Plan) -> Plan | Rejection:
     )
 
 
-def _plain_cache(_failure: Failure, plan: Plan) -> Plan | Rejection:
+def _plain_cache(_failure: StartFailure, plan: Plan) -> Plan | Rejection:
     if plan.kv_cache_dtype == "auto":
         return _over(plan, "no attention backend takes this model on this GPU")
     return replace(plan, kv_cache_dtype="auto")
 
 
-def _same(_failure: Failure, plan: Plan) -> Plan:
+def _same(_failure: StartFailure, plan: Plan) -> Plan:
     return plan
 
 
-def _ended(reason: str, nearest: str | None = None) -> Callable[[Failure, Plan], Rejection]:
+def _ended(reason: str, nearest: str | None = None) -> Callable[[StartFailure, Plan], Rejection]:
     return lambda _failure, plan: replace(_over(plan, reason), nearest=nearest)
 
 
-def _unknown(_failure: Failure, plan: Plan) -> Rejection:
+def _unknown(_failure: StartFailure, plan: Plan) -> Rejection:
     return _over(plan, "it failed for a reason that is not known here")
 
 
@@ -222,7 +140,7 @@ def _over(plan: Plan, reason: str, need: int | None = None, have: int | None = N
 
 
 _SMALLER: Final = "a smaller variant, or more GPUs a replica"
-_REMEDIES: Final[dict[Kind, Callable[[Failure, Plan], Plan | Rejection]]] = {
+_REMEDIES: Final[dict[FailureCause, Callable[[StartFailure, Plan], Plan | Rejection]]] = {
     "memory_busy": _less_utilization,
     "cpu_memory": _less_cpu_cache,
     "positions": _within_positions,

@@ -1,7 +1,6 @@
-"""vLLM's start-up log as phases and measures, and its ends as what happened. Pure, one line at a time.
+"""Startup log: maps vLLM's start-up lines to phases and measures. Pure, one line at a time.
 
-The patterns hold for 0.25 to 0.33; a line that says nothing to us is None. What to do about a failure is
-the planner's to say.
+The patterns hold for 0.25 to 0.33; a line without a phase is None. `planning/start_failure.py` reads failed starts.
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,71 +73,3 @@ def merge(earlier: Measures, later: Measures) -> Measures:
     """What both said; the later word counts."""
     said = {name: value for name in Measures.__slots__ if (value := getattr(later, name)) is not None}
     return replace(earlier, **said)
-
-
-Cause = Literal[
-    "memory",
-    "kv_cache",
-    "context",
-    "positions",
-    "step",
-    "flag",
-    "model",
-    "device",
-    "import",
-    "core_died",
-    "unknown",
-]
-
-_CAUSES: tuple[tuple[Cause, str], ...] = (
-    ("flag", r"error: (?:unrecognized arguments|argument )|no such option"),
-    ("context", r"is larger than the maximum number of tokens that can be stored in KV cache"),
-    ("context", r"max seq len \(\d+\)"),
-    ("positions", r"User-specified max_model_len"),
-    ("step", r"max_num_batched_tokens \(\d+\) is smaller than max_model_len"),
-    ("kv_cache", r"No available memory for the cache blocks|less than requested memory for kv"),
-    (
-        "memory",
-        r"out of memory|OutOfMemoryError|Cannot allocate memory|MemoryError|desired GPU memory utilization",
-    ),
-    ("memory", r"less than desired CPU memory utilization"),
-    (
-        "device",
-        r"No CUDA GPUs are available|CUDA driver|NVML|no kernel image is available|invalid device ordinal",
-    ),
-    ("import", r"ModuleNotFoundError|ImportError|undefined symbol|PackageNotFoundError"),
-    (
-        "model",
-        r"not supported for now|Unrecognized model|safetensors_rust|config\.json|Invalid repository ID",
-    ),
-    ("model", r"weights? .*not initialized|PermissionError|NotADirectoryError"),
-    ("core_died", r"EngineCore failed to start|died unexpectedly|EngineDeadError"),
-)
-_CAUSE_PATTERNS = [(cause, re.compile(pattern)) for cause, pattern in _CAUSES]
-_SAID = re.compile(r"(?:\w+Error|\w+Exception|error): .+")
-_PERMANENT: frozenset[Cause] = frozenset(
-    {"flag", "context", "positions", "step", "kv_cache", "import", "model"}
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """What ended an engine. `said` is its own words, for the node's owner only; `permanent`: it would recur."""
-
-    cause: Cause
-    said: str
-    permanent: bool
-
-
-def classify(lines: Sequence[str]) -> Failure:
-    """The first cause, in the order of the table, that any line shows."""
-    for cause, pattern in _CAUSE_PATTERNS:
-        if line := next((line for line in lines if pattern.search(line)), None):
-            return Failure(cause, _trim(line), cause in _PERMANENT)
-    said = next((line for line in reversed(lines) if _SAID.search(line)), "")
-    return Failure("unknown", _trim(said), permanent=False)
-
-
-def _trim(line: str) -> str:
-    found = _SAID.search(line)
-    return (found[0] if found else line.strip())[:300]

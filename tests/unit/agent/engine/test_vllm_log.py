@@ -1,4 +1,4 @@
-"""The start-up log as phases and measures, failures as causes."""
+"""Startup log: phases and measures from vLLM's lines."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pareta_agent.engine.vllm.log import Failure, Measures, classify, measures_of, merge, phase_of, shards_of
+from pareta_agent.engine.vllm.log import Measures, measures_of, merge, phase_of, shards_of
 
 REAL = Path(__file__).resolve().parents[3] / "data" / "engine" / "startup-0.32.0-cpu.log"
 
@@ -44,45 +44,3 @@ def test_later_measures_win_and_silence_changes_nothing() -> None:
 def test_shards_are_progress() -> None:
     """vLLM's progress bar in numbers."""
     assert shards_of("Loading safetensors checkpoint shards:  25% Completed | 1/4 [00:01<00:03]") == (1, 4)
-
-
-@pytest.mark.parametrize(
-    ("line", "expected"),
-    [
-        (
-            "api_server.py: error: unrecognized arguments: --nope",
-            Failure("flag", "error: unrecognized arguments: --nope", permanent=True),
-        ),
-        (
-            "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB",
-            Failure(
-                "memory", "OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB", permanent=False
-            ),
-        ),
-        (
-            "ValueError: No available memory for the cache blocks.",
-            Failure("kv_cache", "ValueError: No available memory for the cache blocks.", permanent=True),
-        ),
-        (
-            "ModuleNotFoundError: No module named 'x'",
-            Failure("import", "ModuleNotFoundError: No module named 'x'", True),
-        ),
-        (
-            "ValueError: User-specified max_model_len (514) is greater than the derived max_model_len",
-            Failure(
-                "positions",
-                "ValueError: User-specified max_model_len (514) is greater than the derived max_model_len",
-                permanent=True,
-            ),
-        ),
-        ("RuntimeError: something else", Failure("unknown", "RuntimeError: something else", permanent=False)),
-    ],
-)
-def test_failures_have_causes(line: str, expected: Failure) -> None:
-    """What happened, in the engine's words, and whether it would happen again."""
-    assert classify(["INFO all is well", line, "INFO bye"]) == expected
-
-
-def test_silence_is_unknown() -> None:
-    """Killed from outside, an engine says nothing."""
-    assert classify([]) == Failure("unknown", "", permanent=False)
