@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pareta_agent.engine import verdict as verdicts
-from pareta_agent.engine.lifecycle import Event, State
+from pareta_agent.engine.lifecycle import ReplicaEvent, ReplicaState
 from pareta_agent.engine.phases import ColdStart
 from pareta_agent.engine.replica import Replica
 from pareta_agent.engine.sleeper import Rest
@@ -38,7 +38,7 @@ HAPPENINGS = (
     "kill",
     "turn",
 )
-OUTCOMES = {"passed": Event.PASSED, "failed": Event.FAILED, "hung": Event.HUNG}
+OUTCOMES = {"passed": ReplicaEvent.PASSED, "failed": ReplicaEvent.FAILED, "hung": ReplicaEvent.HUNG}
 
 
 class StillClock:
@@ -58,7 +58,7 @@ class World:
     """Everything that a replica meets, moved by the test: fetch, start, process, drain."""
 
     fetched: asyncio.Future[Path] = field(default_factory=asyncio.Future)
-    outcome: asyncio.Future[Event] = field(default_factory=asyncio.Future)
+    outcome: asyncio.Future[ReplicaEvent] = field(default_factory=asyncio.Future)
     died: asyncio.Event = field(default_factory=asyncio.Event)
     drained: asyncio.Event = field(default_factory=asyncio.Event)
     asleep: asyncio.Future[bool] = field(default_factory=asyncio.Future)
@@ -80,15 +80,15 @@ class World:
     def start(self, _weights: Path, _phases: object) -> World:
         return self
 
-    async def run(self) -> tuple[Event, verdicts.Verdict]:
+    async def run(self) -> tuple[ReplicaEvent, verdicts.Verdict]:
         self.starts, self.running = self.starts + 1, True
         exited = asyncio.ensure_future(self.died.wait())
         await asyncio.wait({exited, self.outcome}, return_when=asyncio.FIRST_COMPLETED)
         exited.cancel()
         if self.died.is_set():
-            return Event.EXITED, verdicts.of_exit(1, [], ready=False)
+            return ReplicaEvent.EXITED, verdicts.of_exit(1, [], ready=False)
         event = self.outcome.result()
-        passed = event is Event.PASSED
+        passed = event is ReplicaEvent.PASSED
         return event, verdicts.STOPPED if passed else verdicts.of_hang("load", 1.0, [])
 
     async def fell_asleep(self, timeout_s: float) -> bool:
@@ -97,11 +97,11 @@ class World:
     async def woke_up(self, timeout_s: float) -> bool:
         return await asyncio.shield(self.awake)
 
-    async def canaries(self, _exited: object) -> tuple[Event, verdicts.Verdict]:
-        return Event.PASSED, verdicts.STOPPED
+    async def canaries(self, _exited: object) -> tuple[ReplicaEvent, verdicts.Verdict]:
+        return ReplicaEvent.PASSED, verdicts.STOPPED
 
-    def ended(self, status: int) -> tuple[Event, verdicts.Verdict]:
-        return Event.EXITED, verdicts.of_exit(status, [], ready=True)
+    def ended(self, status: int) -> tuple[ReplicaEvent, verdicts.Verdict]:
+        return ReplicaEvent.EXITED, verdicts.of_exit(status, [], ready=True)
 
     async def settled(self) -> World | None:
         return self.engine
@@ -141,10 +141,10 @@ class World:
         elif what in ("awake", "not_awake") and not self.awake.done():
             self.awake.set_result(what == "awake")
         elif what in ("stop", "kill"):
-            replica.post(Event(what))
+            replica.post(ReplicaEvent(what))
 
 
-def replica_in(world: World, reports: list[ColdStart], states: list[State]) -> Replica:
+def replica_in(world: World, reports: list[ColdStart], states: list[ReplicaState]) -> Replica:
     pool = SimpleNamespace(warm=nothing, start_begins=lambda: None, start_ended=lambda *_: None)
     spec = engine_room.spec(fetch=world.fetch)
     quiet = engine_room.settings(Path("/nowhere"))
@@ -180,15 +180,15 @@ def replica_in(world: World, reports: list[ColdStart], states: list[State]) -> R
 async def nothing(*_: object) -> None: ...
 
 
-async def live(happenings: list[str]) -> tuple[list[ColdStart], list[State], World]:
-    world, reports, states = World(), [], [State.PENDING]
+async def live(happenings: list[str]) -> tuple[list[ColdStart], list[ReplicaState], World]:
+    world, reports, states = World(), [], [ReplicaState.PENDING]
     replica = replica_in(world, reports, states)
     task = asyncio.create_task(replica.run())
     for what in happenings:
         world.happen(what, replica)
         for _ in range(5):
             await asyncio.sleep(0)
-    replica.post(Event.KILL)
+    replica.post(ReplicaEvent.KILL)
     await asyncio.wait_for(task, 60)
     if world.fetched.done():
         world.fetched.exception()
@@ -200,10 +200,14 @@ async def live(happenings: list[str]) -> tuple[list[ColdStart], list[State], Wor
 def test_every_life_ends_once_and_is_reported_once(happenings: list[str]) -> None:
     """No order of wishes and accidents is illegal, resurrects, leaves a process or tells a start twice."""
     reports, states, world = asyncio.run(live(happenings))
-    once = [state for state in states if state not in (State.READY, State.ASLEEP, State.WAKING)]
-    assert once == sorted(set(once), key=list(State).index)
-    assert states[-1] is State.ENDED
-    assert len(reports) == 1 + states.count(State.WAKING)
+    once = [
+        state
+        for state in states
+        if state not in (ReplicaState.READY, ReplicaState.ASLEEP, ReplicaState.WAKING)
+    ]
+    assert once == sorted(set(once), key=list(ReplicaState).index)
+    assert states[-1] is ReplicaState.ENDED
+    assert len(reports) == 1 + states.count(ReplicaState.WAKING)
     assert world.starts <= 1
     assert not world.running
 
@@ -212,5 +216,5 @@ def test_the_good_life_passes_through_every_state() -> None:
     """The world above lets a replica live to the full: what is checked at random is not checked in vain."""
     night = ["rest", "asleep", "turn", "rise", "awake"]
     reports, states, _ = asyncio.run(live(["turn", "fetched", "passed", *night, "turn", "stop", "drained"]))
-    assert list(dict.fromkeys(states)) == list(State)
+    assert list(dict.fromkeys(states)) == list(ReplicaState)
     assert [(each.cause, each.outcome) for each in reports] == [("deploy", "ready"), ("resume", "ready")]

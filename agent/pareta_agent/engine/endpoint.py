@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import count
 
 from pareta_agent.engine.history import History, remaining_s
-from pareta_agent.engine.lifecycle import State
+from pareta_agent.engine.lifecycle import ReplicaState
 from pareta_agent.engine.phases import Cause
 from pareta_agent.engine.replica import Drain
 from pareta_agent.engine.slot import Slot
@@ -215,7 +215,7 @@ class Endpoint:
         return min(waits, default=remaining_s(past, {}, None))
 
     def _slot_wait_s(self, slot: Slot) -> int:
-        if slot.replica is not None and slot.replica.state in (State.ASLEEP, State.WAKING):
+        if slot.replica is not None and slot.replica.state in (ReplicaState.ASLEEP, ReplicaState.WAKING):
             past = self._history.phases(self._spec.endpoint, "resume")
             return remaining_s(past, {}, "load")
         past = self._history.phases(self._spec.endpoint, slot.cause)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from enum import Enum
 
 
-class State(Enum):
+class ReplicaState(Enum):
     PENDING = "pending"
     FETCHING = "fetching"
     STARTING = "starting"
@@ -22,7 +22,7 @@ class State(Enum):
     ENDED = "ended"
 
 
-class Event(Enum):
+class ReplicaEvent(Enum):
     BEGIN = "begin"
     FETCHED = "fetched"
     PASSED = "passed"
@@ -37,7 +37,7 @@ class Event(Enum):
     GONE = "gone"
 
 
-class Refusal(Enum):
+class EventRefusal(Enum):
     """Why an event is no move: `LATE` lost a race and is ignored, `ILLEGAL` can only come from a bug."""
 
     LATE = "late"
@@ -48,8 +48,8 @@ class IllegalEvent(Exception):
     """A broken promise of the owner task: this event cannot happen in this state."""
 
 
-_S, _E = State, Event
-_MOVES: Mapping[State, Mapping[Event, State]] = {
+_S, _E = ReplicaState, ReplicaEvent
+_MOVES: Mapping[ReplicaState, Mapping[ReplicaEvent, ReplicaState]] = {
     _S.PENDING: {_E.BEGIN: _S.FETCHING, _E.STOP: _S.ENDED, _E.KILL: _S.ENDED},
     _S.FETCHING: {
         _E.FETCHED: _S.STARTING,
@@ -100,7 +100,7 @@ _MOVES: Mapping[State, Mapping[Event, State]] = {
     _S.ENDED: {},
 }
 # What can still be on its way when the state has moved on: verdicts of watchers, and wishes of others.
-_LATE: Mapping[State, frozenset[Event]] = {
+_LATE: Mapping[ReplicaState, frozenset[ReplicaEvent]] = {
     _S.PENDING: frozenset(),
     _S.FETCHING: frozenset(),
     _S.STARTING: frozenset(),
@@ -112,26 +112,28 @@ _LATE: Mapping[State, frozenset[Event]] = {
     _S.ENDED: frozenset(_E) - {_E.BEGIN},
 }
 
-TABLE: Mapping[tuple[State, Event], State | Refusal] = {
-    (state, event): _MOVES[state].get(event, Refusal.LATE if event in _LATE[state] else Refusal.ILLEGAL)
-    for state in State
-    for event in Event
+TABLE: Mapping[tuple[ReplicaState, ReplicaEvent], ReplicaState | EventRefusal] = {
+    (state, event): _MOVES[state].get(
+        event, EventRefusal.LATE if event in _LATE[state] else EventRefusal.ILLEGAL
+    )
+    for state in ReplicaState
+    for event in ReplicaEvent
 }
 
 
-def advance(state: State, event: Event) -> State | None:
+def advance(state: ReplicaState, event: ReplicaEvent) -> ReplicaState | None:
     """The next state, or None when the event came late. Raises IllegalEvent."""
     outcome = TABLE[state, event]
-    if outcome is Refusal.ILLEGAL:
+    if outcome is EventRefusal.ILLEGAL:
         raise IllegalEvent(f"{event.value} in {state.value}")
-    return outcome if isinstance(outcome, State) else None
+    return outcome if isinstance(outcome, ReplicaState) else None
 
 
 def mermaid() -> str:
     """The moves as a mermaid state diagram, one arrow a pair of states (ARCHITECTURE.md holds it)."""
-    lines = ["stateDiagram-v2", f"    [*] --> {State.PENDING.name}"]
+    lines = ["stateDiagram-v2", f"    [*] --> {ReplicaState.PENDING.name}"]
     for source, moves in _MOVES.items():
         for target in dict.fromkeys(moves.values()):
             events = ", ".join(event.value for event, state in moves.items() if state is target)
             lines.append(f"    {source.name} --> {target.name}: {events}")
-    return "\n".join([*lines, f"    {State.ENDED.name} --> [*]"])
+    return "\n".join([*lines, f"    {ReplicaState.ENDED.name} --> [*]"])

@@ -17,7 +17,7 @@ from typing import Any
 from pareta_agent.clock import Clock
 from pareta_agent.engine import gpumem, pagecache
 from pareta_agent.engine import verdict as verdicts
-from pareta_agent.engine.lifecycle import Event, State, advance
+from pareta_agent.engine.lifecycle import ReplicaEvent, ReplicaState, advance
 from pareta_agent.engine.phases import Cause, ColdStart, OnColdStart, PhaseClock
 from pareta_agent.engine.process import EngineProcess, cancel, first
 from pareta_agent.engine.serving import Serving
@@ -26,8 +26,7 @@ from pareta_agent.engine.spec import EngineSettings, EngineSpec
 from pareta_agent.engine.starter import Start, Starter
 from pareta_agent.engine.verdict import Verdict
 from pareta_agent.engine.vllm.log import Measures
-from pareta_agent.telemetry.events import Emit
-from pareta_agent.telemetry.events import Event as Told
+from pareta_agent.telemetry.events import Emit, Event
 
 Drain = Callable[[], Awaitable[None]]
 _TERM_GRACE_S = 5.0
@@ -50,7 +49,7 @@ class Replica:
         rest: Rest,
     ) -> None:
         self.spec = spec
-        self.state = State.PENDING
+        self.state = ReplicaState.PENDING
         self.verdict = verdicts.STOPPED
         self.measures = Measures()
         self.ready_at_s: float | None = None
@@ -68,7 +67,7 @@ class Replica:
         self._in_flight = in_flight
         self._cause = cause
         self._rest = rest
-        self._mail: deque[Event] = deque()
+        self._mail: deque[ReplicaEvent] = deque()
         self._mailed = asyncio.Event()
         self._hurry = asyncio.Event()
         self._weights = Path()
@@ -76,39 +75,39 @@ class Replica:
         self._reported = False
         self._stop_by_s = 0.0
         self._left = False
-        self._activities: dict[State, Callable[[], Coroutine[Any, Any, Event]]] = {
-            State.PENDING: self._begin,
-            State.FETCHING: self._fetch,
-            State.STARTING: self._bring_up,
-            State.READY: self._serve,
-            State.ASLEEP: self._sleep,
-            State.WAKING: self._wake,
-            State.DRAINING: self._drain,
-            State.STOPPING: self._stop,
+        self._activities: dict[ReplicaState, Callable[[], Coroutine[Any, Any, ReplicaEvent]]] = {
+            ReplicaState.PENDING: self._begin,
+            ReplicaState.FETCHING: self._fetch,
+            ReplicaState.STARTING: self._bring_up,
+            ReplicaState.READY: self._serve,
+            ReplicaState.ASLEEP: self._sleep,
+            ReplicaState.WAKING: self._wake,
+            ReplicaState.DRAINING: self._drain,
+            ReplicaState.STOPPING: self._stop,
         }
 
-    def post(self, event: Event) -> None:
+    def post(self, event: ReplicaEvent) -> None:
         """Asks the owner task; whether it moves anything is the table's to say."""
-        if event is Event.KILL:
+        if event is ReplicaEvent.KILL:
             self._hurry.set()
         self._mail.append(event)
         self._mailed.set()
 
     async def leave(self) -> None:
         """Whoever cancels `run` next leaves an engine that serves running; one that only starts has its end here."""
-        self._left = self.state in (State.READY, State.ASLEEP, State.DRAINING)
+        self._left = self.state in (ReplicaState.READY, ReplicaState.ASLEEP, ReplicaState.DRAINING)
         if self._start is not None and not self._left and (engine := await self._start.settled()):
             engine.kill()
 
     async def run(self) -> Verdict:
         """Lives until ENDED; cancelled, it takes the engine's group with it and raises, unless it was left."""
         try:
-            while self.state is not State.ENDED:
+            while self.state is not ReplicaState.ENDED:
                 event = await self._next_event(self._activities[self.state])
-                if not (event is Event.SLEEP and self._called()):
+                if not (event is ReplicaEvent.SLEEP and self._called()):
                     self._move(event)
         finally:
-            if self.state is not State.ENDED and not self._left and (engine := self._engine):
+            if self.state is not ReplicaState.ENDED and not self._left and (engine := self._engine):
                 engine.kill()
         if not self._reported:
             self._report("stopped" if self.verdict.wanted else "failed")
@@ -122,7 +121,7 @@ class Replica:
     @property
     def sleeps(self) -> bool:
         """Whether it serves, and can sleep with its weights in the host's memory."""
-        return self.state is State.READY and self._engine is not None and self._engine.intent.sleeps
+        return self.state is ReplicaState.READY and self._engine is not None and self._engine.intent.sleeps
 
     @property
     def _engine(self) -> EngineProcess | None:
@@ -131,19 +130,19 @@ class Replica:
     def _called(self) -> bool:
         """Whether it serves, and is wanted again since it was found idle: until it moves, calls may come to it."""
         wanted = not self._rest.wanted or bool(self._in_flight(self.starter.name))
-        return self.state is State.READY and wanted
+        return self.state is ReplicaState.READY and wanted
 
-    def _move(self, event: Event) -> None:
+    def _move(self, event: ReplicaEvent) -> None:
         state = advance(self.state, event)
         if state is None:
             self.late_events += 1
             return
         moved = {"replica": self.starter.name, "event": event.value, "state": state.value}
-        self._emit(Told("replica_moved", "debug", moved))
+        self._emit(Event("replica_moved", "debug", moved))
         self.state = state
         self._on_change()
 
-    async def _next_event(self, activity: Callable[[], Coroutine[Any, Any, Event]]) -> Event:
+    async def _next_event(self, activity: Callable[[], Coroutine[Any, Any, ReplicaEvent]]) -> ReplicaEvent:
         """The first event that moves: what the activity found, or what was posted meanwhile."""
         task = asyncio.create_task(self._guarded(activity))
         try:
@@ -164,20 +163,20 @@ class Replica:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
 
-    async def _guarded(self, activity: Callable[[], Coroutine[Any, Any, Event]]) -> Event:
+    async def _guarded(self, activity: Callable[[], Coroutine[Any, Any, ReplicaEvent]]) -> ReplicaEvent:
         during = self.state
         try:
             return await activity()
         except Exception as error:
-            if during is State.STOPPING:
+            if during is ReplicaState.STOPPING:
                 raise
             self.verdict = verdicts.of_error(error, during=f"the engine's {during.value} step")
-            return Event.FAILED
+            return ReplicaEvent.FAILED
 
-    async def _begin(self) -> Event:
-        return Event.BEGIN
+    async def _begin(self) -> ReplicaEvent:
+        return ReplicaEvent.BEGIN
 
-    async def _fetch(self) -> Event:
+    async def _fetch(self) -> ReplicaEvent:
         def progress(phase: str, done: int, total: int | None) -> None:
             self.phases.begin(phase)
             self.phases.progress(done, total)
@@ -185,9 +184,9 @@ class Replica:
         self.phases.begin("fetch")
         await self.starter.pool.warm(self._settings, self.spec.plan)
         self._weights = await self.spec.fetch(progress)
-        return Event.FETCHED
+        return ReplicaEvent.FETCHED
 
-    async def _bring_up(self) -> Event:
+    async def _bring_up(self) -> ReplicaEvent:
         self._start = self.starter.start(self._weights, self.phases)
         pool = self.starter.pool
         pool.start_begins()
@@ -198,35 +197,35 @@ class Replica:
             await cancel(reading)
             pool.start_ended(self._settings, self.spec.plan)
         self.measures = self._start.measures
-        if event in (Event.PASSED, Event.SLEEP):
+        if event in (ReplicaEvent.PASSED, ReplicaEvent.SLEEP):
             self.ready_at_s = self._clock.mono_s()
-            self._report("ready" if event is Event.PASSED else "asleep")
+            self._report("ready" if event is ReplicaEvent.PASSED else "asleep")
         return event
 
     async def _read_ahead(self) -> None:
         if self._settings.read_ahead and self.starter.adopted is None:
             read_bytes = await pagecache.read_ahead(self._weights)
             self._emit(
-                Told("weights_read_ahead", "debug", {"replica": self.starter.name, "bytes": read_bytes})
+                Event("weights_read_ahead", "debug", {"replica": self.starter.name, "bytes": read_bytes})
             )
 
-    async def _serve(self) -> Event:
+    async def _serve(self) -> ReplicaEvent:
         assert self._start is not None
         serving = Serving(self.starter, self._start, self._rest, self._in_flight, self._emit)
         return await self._judged(*await serving.run())
 
-    async def _sleep(self) -> Event:
+    async def _sleep(self) -> ReplicaEvent:
         self.slept_badly = True
         event = await self._judged(*await self._sleeper().sleep())
-        self.slept_badly = event is not Event.WAKE
+        self.slept_badly = event is not ReplicaEvent.WAKE
         return event
 
-    async def _wake(self) -> Event:
+    async def _wake(self) -> ReplicaEvent:
         self._cause, self._reported, self.slept_badly = "resume", False, True
         self.phases = PhaseClock(self.spec.endpoint, self._clock, self._emit)
         event = await self._judged(*await self._sleeper().wake(self.phases))
-        self.slept_badly = event is not Event.PASSED
-        if event is Event.PASSED:
+        self.slept_badly = event is not ReplicaEvent.PASSED
+        if event is ReplicaEvent.PASSED:
             self.ready_at_s = self._clock.mono_s()
             self._report("ready")
         return event
@@ -235,38 +234,38 @@ class Replica:
         assert self._start is not None
         return Sleeper(self.starter, self._start, self._rest, self._emit)
 
-    async def _judged(self, event: Event, verdict: Verdict) -> Event:
-        if event in (Event.FAILED, Event.EXITED, Event.HUNG):
+    async def _judged(self, event: ReplicaEvent, verdict: Verdict) -> ReplicaEvent:
+        if event in (ReplicaEvent.FAILED, ReplicaEvent.EXITED, ReplicaEvent.HUNG):
             self.verdict = await self._explained(event, verdict)
         return event
 
-    async def _explained(self, event: Event, verdict: Verdict) -> Verdict:
+    async def _explained(self, event: ReplicaEvent, verdict: Verdict) -> Verdict:
         """A hang says where the engine stood; it is about to be killed, so this may end it."""
-        if event is not Event.HUNG or (engine := self._engine) is None:
+        if event is not ReplicaEvent.HUNG or (engine := self._engine) is None:
             return verdict
         return replace(verdict, stacks=await engine.stacks(self._settings.python))
 
-    async def _drain(self) -> Event:
+    async def _drain(self) -> ReplicaEvent:
         """Waits for what it still answers, at most `drain_s`; an engine that dies meanwhile was stopping anyway."""
         assert self._engine is not None
         self._stop_by_s = self._clock.mono_s() + self.drain_s
         if self.drain is not None:
             await first(self._engine.wait(), self.drain(), timeout_s=self.drain_s)
-        return Event.DRAINED
+        return ReplicaEvent.DRAINED
 
-    async def _stop(self) -> Event:
+    async def _stop(self) -> ReplicaEvent:
         engine = await self._start.settled() if self._start is not None else None
         if engine is None:
             self.starter.place.sweep()
-            return Event.GONE
+            return ReplicaEvent.GONE
         served = self.ready_at_s is not None and self.verdict.wanted and not self._hurry.is_set()
         term_s = max(0.0, self._stop_by_s - self._clock.mono_s()) + _TERM_GRACE_S if served else 0.0
         if not await engine.stop(term_s=term_s, hurry=self._hurry):
             survived = {"replica": self.starter.name, "pid": engine.pid}
-            self._emit(Told("engine_survived_kill", "error", survived))
+            self._emit(Event("engine_survived_kill", "error", survived))
         baseline = self._start.gpu_baseline if self._start else {}
         await gpumem.confirm_released(self.starter.read_gpus, baseline, self._clock, self._emit)
-        return Event.GONE
+        return ReplicaEvent.GONE
 
     def _report(self, outcome: str) -> None:
         """Each start is told once; one that an earlier agent made was told by it."""
@@ -278,7 +277,7 @@ class Replica:
         if self.starter.adopted is not None and self._cause != "resume":
             seconds = round(self.phases.total_s, 3)
             fields = {"replica": self.starter.name, "outcome": outcome, "seconds": seconds}
-            self._emit(Told("engine_adopted", "info", fields))
+            self._emit(Event("engine_adopted", "info", fields))
             return
         self._on_cold_start(
             ColdStart(

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from pareta_agent.engine import verdict as verdicts
-from pareta_agent.engine.lifecycle import Event
+from pareta_agent.engine.lifecycle import ReplicaEvent
 from pareta_agent.engine.process import cancel
 from pareta_agent.engine.sleeper import Rest
 from pareta_agent.engine.starter import Outcome, Start, Starter
@@ -36,7 +36,7 @@ class Serving:
             await asyncio.wait({exited, watched, sleepy}, return_when=asyncio.FIRST_COMPLETED)
             if exited.done():
                 return self._start.ended(exited.result())
-            return watched.result() if watched.done() else (Event.SLEEP, verdicts.STOPPED)
+            return watched.result() if watched.done() else (ReplicaEvent.SLEEP, verdicts.STOPPED)
         finally:
             await cancel(exited, watched, sleepy)
 

@@ -11,12 +11,11 @@ from dataclasses import replace
 
 from pareta_agent.engine import gpumem
 from pareta_agent.engine import verdict as verdicts
-from pareta_agent.engine.lifecycle import Event
+from pareta_agent.engine.lifecycle import ReplicaEvent
 from pareta_agent.engine.phases import PhaseClock
 from pareta_agent.engine.process import EngineProcess, cancel
 from pareta_agent.engine.starter import Outcome, Start, Starter
-from pareta_agent.telemetry.events import Emit
-from pareta_agent.telemetry.events import Event as Told
+from pareta_agent.telemetry.events import Emit, Event
 
 
 class Rest:
@@ -58,12 +57,12 @@ class Sleeper:
             await asyncio.wait({exited, asleep}, return_when=asyncio.FIRST_COMPLETED)
             if not exited.done():
                 if not asleep.result():
-                    return Event.FAILED, verdicts.NOT_ASLEEP
+                    return ReplicaEvent.FAILED, verdicts.NOT_ASLEEP
                 await self._tell(self._starter.clock.mono_s() - begun_s)
                 await asyncio.wait({exited, over}, return_when=asyncio.FIRST_COMPLETED)
             if exited.done():
                 return self._start.ended(exited.result())
-            return Event.WAKE, verdicts.STOPPED
+            return ReplicaEvent.WAKE, verdicts.STOPPED
         finally:
             await cancel(exited, asleep, over)
 
@@ -77,9 +76,9 @@ class Sleeper:
             if exited.done():
                 return self._start.ended(exited.result())
             if not awake.done():
-                return Event.HUNG, verdicts.of_hang("load", self._limit_s, [])
+                return ReplicaEvent.HUNG, verdicts.of_hang("load", self._limit_s, [])
             if not awake.result():
-                return Event.FAILED, verdicts.NOT_WOKEN
+                return ReplicaEvent.FAILED, verdicts.NOT_WOKEN
             phases.begin("probe")
             event, verdict = await self._start.canaries(exited)
             return event, replace(verdict, permanent=False)  # the same weights loaded anew may well be right
@@ -93,4 +92,4 @@ class Sleeper:
         now = gpumem.free_by_uuid(seen, tuple(before))
         kept = sum(max(0, before[uuid] - free) for uuid, free in now.items())
         fields = {"replica": self._starter.name, "seconds": round(seconds, 3), "gpu_kept_bytes": kept}
-        self._emit(Told("engine_slept", "info", fields))
+        self._emit(Event("engine_slept", "info", fields))

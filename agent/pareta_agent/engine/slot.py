@@ -11,7 +11,7 @@ from typing import Any
 
 from pareta_agent.engine import caches, restart
 from pareta_agent.engine import verdict as verdicts
-from pareta_agent.engine.lifecycle import Event, State
+from pareta_agent.engine.lifecycle import ReplicaEvent, ReplicaState
 from pareta_agent.engine.phases import Cause
 from pareta_agent.engine.replica import Drain, Replica
 from pareta_agent.engine.sleeper import Rest
@@ -20,7 +20,7 @@ from pareta_agent.engine.starter import Starter
 from pareta_agent.engine.surroundings import Surroundings
 from pareta_agent.engine.verdict import Verdict
 from pareta_agent.engine.view import ReplicaView
-from pareta_agent.telemetry.events import Event as Told
+from pareta_agent.telemetry.events import Event
 
 
 class Slot:
@@ -64,7 +64,7 @@ class Slot:
     def view(self) -> ReplicaView | None:
         """The replica, while it takes requests."""
         replica = self.replica
-        if replica is None or replica.state is not State.READY:
+        if replica is None or replica.state is not ReplicaState.READY:
             return None
         where = replica.starter.place
         seats = self.spec.plan.max_num_seqs * self.spec.plan.dp
@@ -85,7 +85,7 @@ class Slot:
     def kill(self) -> None:
         """No more patience: the engine's group is killed now."""
         if self.replica:
-            self.replica.post(Event.KILL)
+            self.replica.post(ReplicaEvent.KILL)
 
     async def stop(self, drain: Drain | None, drain_s: float) -> None:
         """Drains and ends the replica and keeps no other; returns when nothing of it runs."""
@@ -94,7 +94,7 @@ class Slot:
             self._pause.cancel()
         if self.replica:
             self.replica.drain, self.replica.drain_s = drain, drain_s
-            self.replica.post(Event.STOP)
+            self.replica.post(ReplicaEvent.STOP)
         await asyncio.wait({self._task})
 
     async def leave(self) -> None:
@@ -166,7 +166,7 @@ class Slot:
         self._cache_doubted = await asyncio.to_thread(caches.discard, self._around.settings)
         if self._cache_doubted:
             self._around.emit(
-                Told("compiled_cache_left", "warning", {"replica": self.name, "code": verdict.code})
+                Event("compiled_cache_left", "warning", {"replica": self.name, "code": verdict.code})
             )
         return self._cache_doubted
 
@@ -225,14 +225,14 @@ class Slot:
             "failures": failures,
             "failures_allowed": self._around.settings.restart.budget,
         }
-        self._around.emit(Told("restart_scheduled", "warning", fields))
+        self._around.emit(Event("restart_scheduled", "warning", fields))
         self.retry_at_s = self._around.clock.mono_s() + delay_s
         await self._pausing(self._around.clock.sleep(delay_s))
         self.retry_at_s = None
 
     def _tell(self, replica: Replica, verdict: Verdict) -> None:
         self._around.emit(
-            Told(
+            Event(
                 "engine_ended",
                 "error",
                 {
@@ -253,7 +253,7 @@ class Slot:
     def _give_up(self, verdict: Verdict, reason: str) -> None:
         self.gave_up = replace(verdict, reason=reason, permanent=True)
         self._around.emit(
-            Told(
+            Event(
                 "engine_given_up",
                 "error",
                 {

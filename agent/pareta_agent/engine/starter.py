@@ -20,7 +20,7 @@ from pareta_agent.engine import gpumem, invocation, process
 from pareta_agent.engine import verdict as verdicts
 from pareta_agent.engine.compilers import Stillness
 from pareta_agent.engine.intent import Intent, Intents, boot_id
-from pareta_agent.engine.lifecycle import Event
+from pareta_agent.engine.lifecycle import ReplicaEvent
 from pareta_agent.engine.logtail import LogTail
 from pareta_agent.engine.phases import PhaseClock
 from pareta_agent.engine.place import Place, place
@@ -40,7 +40,7 @@ from pareta_registry.catalog import Canary
 _POLL_S = 0.1
 _LOOKS_AT_MEMORY = 3
 _LAST_WORDS_S = 2.0
-Outcome = tuple[Event, Verdict]
+Outcome = tuple[ReplicaEvent, Verdict]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ class Start:
         finally:
             await process.cancel(exited)
         if self.engine.intent.sleeps and await client.is_sleeping(self._starter.place.socket):
-            return Event.SLEEP, verdicts.STOPPED
+            return ReplicaEvent.SLEEP, verdicts.STOPPED
         exited = asyncio.create_task(self.engine.wait())  # its cores are known now
         try:
             return await self._warm_up(exited) or await self.canaries(exited)
@@ -219,7 +219,9 @@ class Start:
                 return None
             limit_s: float = getattr(self._starter.settings.limits, f"{self._phases.current}_s")
             if await self._still_s(self._phases.moved_s, limit_s) > limit_s:
-                return Event.HUNG, verdicts.of_hang(self._phases.current, limit_s, self._log.last_lines())
+                return ReplicaEvent.HUNG, verdicts.of_hang(
+                    self._phases.current, limit_s, self._log.last_lines()
+                )
             await clock.sleep(_POLL_S)
         raise AssertionError("it counts for ever")
 
@@ -240,7 +242,7 @@ class Start:
         if warm_up.refused:
             self._phases.detail = f"it fails at {', '.join(warm_up.refused)}"
         if found == "hung":
-            return Event.HUNG, verdicts.of_hang("probe", limits.probe_s, self._log.last_lines())
+            return ReplicaEvent.HUNG, verdicts.of_hang("probe", limits.probe_s, self._log.last_lines())
         return self._exit(exited) if found == "ended" else None
 
     async def canaries(self, exited: asyncio.Future[int | None]) -> Outcome:
@@ -250,11 +252,11 @@ class Start:
             if answer is None:
                 return self._exit(exited)
             if not answer.passed:
-                return Event.FAILED, verdicts.of_canary(canary, answer)
+                return ReplicaEvent.FAILED, verdicts.of_canary(canary, answer)
         self._log.read()
         assert self.engine is not None
         self.engine.mark_ready(self.measures.version)
-        return Event.PASSED, verdicts.STOPPED
+        return ReplicaEvent.PASSED, verdicts.STOPPED
 
     async def _answer(self, canary: Canary, exited: asyncio.Future[int | None]) -> client.CanaryAnswer | None:
         """None when it ended over the question: that says more than its silence."""
@@ -274,8 +276,8 @@ class Start:
 
     def ended(self, status: int | None) -> Outcome:
         """It had served before it ended by itself."""
-        return Event.EXITED, verdicts.of_exit(status, self._log.last_lines(), ready=True)
+        return ReplicaEvent.EXITED, verdicts.of_exit(status, self._log.last_lines(), ready=True)
 
     def _exit(self, exited: asyncio.Future[int | None]) -> Outcome:
         status = exited.result() if exited.done() else None
-        return Event.EXITED, verdicts.of_exit(status, self._log.last_lines(), ready=False)
+        return ReplicaEvent.EXITED, verdicts.of_exit(status, self._log.last_lines(), ready=False)

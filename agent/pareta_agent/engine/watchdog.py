@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pareta_agent.clock import Clock
 from pareta_agent.engine import verdict as verdicts
 from pareta_agent.engine.compilers import Stillness
-from pareta_agent.engine.lifecycle import Event
+from pareta_agent.engine.lifecycle import ReplicaEvent
 from pareta_agent.engine.place import Place
 from pareta_agent.engine.spec import EngineSettings, EngineSpec
 from pareta_agent.engine.verdict import Verdict
@@ -83,7 +83,7 @@ class Watchdog:
         """Whether it waits for a canary's answer."""
         return self._canary is not None
 
-    async def run(self) -> tuple[Event, Verdict]:
+    async def run(self) -> tuple[ReplicaEvent, Verdict]:
         limit_s = self._settings.progress_s
         progress = Progress(limit_s, Stillness(self._settings.limits.compile_s), self._clock.mono_s())
         try:
@@ -93,11 +93,11 @@ class Watchdog:
                 busy = self._in_flight(self._place.name) > 0
                 still_s = self._clock.mono_s() - progress.moved_s
                 if verdict := self._canary_verdict(idle=not busy, doubted=busy and still_s > limit_s / 2):
-                    return Event.FAILED, verdict
+                    return ReplicaEvent.FAILED, verdict
                 pending = busy or self._canary is not None
                 compiling = still_s > limit_s / 2 and await asyncio.to_thread(self._compiling)
                 if progress.hangs(self._clock.mono_s(), seen, pending=pending, compiling=compiling):
-                    return Event.HUNG, verdicts.of_stall(limit_s)
+                    return ReplicaEvent.HUNG, verdicts.of_stall(limit_s)
         finally:
             if self._canary:
                 self._canary.cancel()

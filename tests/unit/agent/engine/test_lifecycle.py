@@ -6,39 +6,55 @@ from pathlib import Path
 
 import pytest
 
-from pareta_agent.engine.lifecycle import TABLE, Event, IllegalEvent, Refusal, State, advance, mermaid
+from pareta_agent.engine.lifecycle import (
+    TABLE,
+    EventRefusal,
+    IllegalEvent,
+    ReplicaEvent,
+    ReplicaState,
+    advance,
+    mermaid,
+)
 
 ARCHITECTURE = Path(__file__).resolve().parents[4] / "ARCHITECTURE.md"
 
 
 def test_table_is_total() -> None:
     """Every state answers every event."""
-    assert set(TABLE) == {(state, event) for state in State for event in Event}
+    assert set(TABLE) == {(state, event) for state in ReplicaState for event in ReplicaEvent}
 
 
 def test_the_good_life() -> None:
     """Begin, fetch, pass, sleep, wake, pass, stop, drain, gone."""
-    state = State.PENDING
+    state = ReplicaState.PENDING
     seen = []
-    night = (Event.SLEEP, Event.WAKE, Event.PASSED)
-    for event in (Event.BEGIN, Event.FETCHED, Event.PASSED, *night, Event.STOP, Event.DRAINED, Event.GONE):
+    night = (ReplicaEvent.SLEEP, ReplicaEvent.WAKE, ReplicaEvent.PASSED)
+    for event in (
+        ReplicaEvent.BEGIN,
+        ReplicaEvent.FETCHED,
+        ReplicaEvent.PASSED,
+        *night,
+        ReplicaEvent.STOP,
+        ReplicaEvent.DRAINED,
+        ReplicaEvent.GONE,
+    ):
         state = advance(state, event) or state
         seen.append(state)
-    assert list(dict.fromkeys(seen)) == list(State)[1:]
-    assert seen.count(State.READY) == 2
+    assert list(dict.fromkeys(seen)) == list(ReplicaState)[1:]
+    assert seen.count(ReplicaState.READY) == 2
 
 
 def test_ended_hears_nothing() -> None:
     """After the end every event is late, but a second begin is a bug."""
-    outcomes = {event: TABLE[State.ENDED, event] for event in Event}
-    assert outcomes.pop(Event.BEGIN) is Refusal.ILLEGAL
-    assert set(outcomes.values()) == {Refusal.LATE}
+    outcomes = {event: TABLE[ReplicaState.ENDED, event] for event in ReplicaEvent}
+    assert outcomes.pop(ReplicaEvent.BEGIN) is EventRefusal.ILLEGAL
+    assert set(outcomes.values()) == {EventRefusal.LATE}
 
 
 def test_illegal_event_names_itself() -> None:
     """A canary cannot pass before there is an engine."""
     with pytest.raises(IllegalEvent, match="passed in fetching"):
-        advance(State.FETCHING, Event.PASSED)
+        advance(ReplicaState.FETCHING, ReplicaEvent.PASSED)
 
 
 def test_diagram_in_the_architecture_is_the_table() -> None:
