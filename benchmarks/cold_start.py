@@ -30,7 +30,7 @@ from pareta_agent.clock import SystemClock
 from pareta_agent.engine.fleet import Fleet
 from pareta_agent.engine.intent import Intents
 from pareta_agent.engine.interpreter import inspect
-from pareta_agent.engine.phases import ColdStart
+from pareta_agent.engine.phases import ColdStartReport
 from pareta_agent.engine.spec import EngineSettings, EngineSpec, FetchProgress
 from pareta_agent.engine.vllm import command
 from pareta_agent.hardware.cores import read_cores
@@ -67,7 +67,7 @@ class Bench:
         read_ahead: bool = True,
     ) -> None:
         self.told: list[Phase | Event] = []
-        self.reports: list[ColdStart] = []
+        self.reports: list[ColdStartReport] = []
         self.settings = EngineSettings(
             home_id=f"bench{os.getpid()}",
             run_dir=root / "r",

@@ -16,7 +16,7 @@ from engine_plans import PLAN
 from pareta_agent import launch
 from pareta_agent.clock import SystemClock
 from pareta_agent.engine.fleet import Fleet
-from pareta_agent.engine.phases import ColdStart
+from pareta_agent.engine.phases import ColdStartReport
 from pareta_agent.engine.process import marked
 from pareta_agent.engine.spec import EngineSettings, EngineSpec, FetchProgress, PhaseLimits, RestartSettings
 from pareta_agent.engine.view import EndpointView
@@ -36,7 +36,7 @@ class Room:
     fleet: Fleet
     settings: EngineSettings
     told: list[Phase | Event] = field(default_factory=list)
-    reports: list[ColdStart] = field(default_factory=list)
+    reports: list[ColdStartReport] = field(default_factory=list)
 
     async def until(self, done: Callable[[EndpointView], bool], endpoint: str = "ep_x") -> EndpointView:
         async with asyncio.timeout(120):
@@ -96,7 +96,7 @@ def settings(tmp_path: Path, flags: Sequence[str] = (), **changes: object) -> En
 
 def room(told_settings: EngineSettings, cores: Callable[[], Cores] = read_cores) -> Room:
     told: list[Phase | Event] = []
-    reports: list[ColdStart] = []
+    reports: list[ColdStartReport] = []
     fleet = Fleet(told_settings, SystemClock(), told.append, reports.append, read_cores=cores)
     return Room(fleet, told_settings, told, reports)
 

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from pareta_agent.engine import verdict as verdicts
 from pareta_agent.engine.lifecycle import ReplicaEvent, ReplicaState
-from pareta_agent.engine.phases import ColdStart
+from pareta_agent.engine.phases import ColdStartReport
 from pareta_agent.engine.replica import Replica
-from pareta_agent.engine.sleeper import Rest
-from pareta_agent.engine.vllm.log import Measures
+from pareta_agent.engine.sleeper import SleepSwitch
+from pareta_agent.engine.vllm.log import StartMeasures
 from pareta_agent.errors import HostError
 
 HAPPENINGS = (
@@ -65,7 +65,7 @@ class World:
     awake: asyncio.Future[bool] = field(default_factory=asyncio.Future)
     running: bool = False
     starts: int = 0
-    measures: Measures = field(default_factory=Measures)
+    measures: StartMeasures = field(default_factory=StartMeasures)
     warm: bool = False
     pid: int = 1
     gpu_baseline: dict[str, int] = field(default_factory=dict)
@@ -80,7 +80,7 @@ class World:
     def start(self, _weights: Path, _phases: object) -> World:
         return self
 
-    async def run(self) -> tuple[ReplicaEvent, verdicts.Verdict]:
+    async def run(self) -> tuple[ReplicaEvent, verdicts.ExitReason]:
         self.starts, self.running = self.starts + 1, True
         exited = asyncio.ensure_future(self.died.wait())
         await asyncio.wait({exited, self.outcome}, return_when=asyncio.FIRST_COMPLETED)
@@ -97,10 +97,10 @@ class World:
     async def woke_up(self, timeout_s: float) -> bool:
         return await asyncio.shield(self.awake)
 
-    async def canaries(self, _exited: object) -> tuple[ReplicaEvent, verdicts.Verdict]:
+    async def canaries(self, _exited: object) -> tuple[ReplicaEvent, verdicts.ExitReason]:
         return ReplicaEvent.PASSED, verdicts.STOPPED
 
-    def ended(self, status: int) -> tuple[ReplicaEvent, verdicts.Verdict]:
+    def ended(self, status: int) -> tuple[ReplicaEvent, verdicts.ExitReason]:
         return ReplicaEvent.EXITED, verdicts.of_exit(status, [], ready=True)
 
     async def settled(self) -> World | None:
@@ -144,7 +144,7 @@ class World:
             replica.post(ReplicaEvent(what))
 
 
-def replica_in(world: World, reports: list[ColdStart], states: list[ReplicaState]) -> Replica:
+def replica_in(world: World, reports: list[ColdStartReport], states: list[ReplicaState]) -> Replica:
     pool = SimpleNamespace(warm=nothing, start_begins=lambda: None, start_ended=lambda *_: None)
     spec = engine_room.spec(fetch=world.fetch)
     quiet = engine_room.settings(Path("/nowhere"))
@@ -170,7 +170,7 @@ def replica_in(world: World, reports: list[ColdStart], states: list[ReplicaState
         reports.append,
         lambda _: 0,
         "deploy",
-        Rest(),
+        SleepSwitch(),
     )
     made._on_change = lambda: states.append(made.state)
     made.drain = world.drain
@@ -180,7 +180,7 @@ def replica_in(world: World, reports: list[ColdStart], states: list[ReplicaState
 async def nothing(*_: object) -> None: ...
 
 
-async def live(happenings: list[str]) -> tuple[list[ColdStart], list[ReplicaState], World]:
+async def live(happenings: list[str]) -> tuple[list[ColdStartReport], list[ReplicaState], World]:
     world, reports, states = World(), [], [ReplicaState.PENDING]
     replica = replica_in(world, reports, states)
     task = asyncio.create_task(replica.run())

@@ -13,14 +13,14 @@ from pareta_agent.engine.phases import Cause
 from pareta_agent.engine.replica import Drain
 from pareta_agent.engine.slot import Slot
 from pareta_agent.engine.spec import EngineSpec
-from pareta_agent.engine.surroundings import Surroundings
+from pareta_agent.engine.surroundings import FleetContext
 from pareta_agent.engine.view import EndpointStatus, EndpointView
 
 
 class Endpoint:
     """Level-based: `want` and `unwant` say what should be; one task makes it so and nobody else touches the slots."""
 
-    def __init__(self, spec: EngineSpec, around: Surroundings, history: History) -> None:
+    def __init__(self, spec: EngineSpec, around: FleetContext, history: History) -> None:
         self._spec = spec
         self._wanted: EngineSpec | None = None
         self._around = around

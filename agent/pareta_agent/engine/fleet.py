@@ -15,11 +15,11 @@ from pareta_agent.engine.gpumem import ReadGpus
 from pareta_agent.engine.guests import Guests
 from pareta_agent.engine.history import History, Summary
 from pareta_agent.engine.intent import Intents
-from pareta_agent.engine.phases import ColdStart, OnColdStart
+from pareta_agent.engine.phases import ColdStartReport, OnColdStart
 from pareta_agent.engine.replica import Drain
 from pareta_agent.engine.spec import EngineSettings, EngineSpec, GuestSpec
 from pareta_agent.engine.standby_pool import StandbyPool
-from pareta_agent.engine.surroundings import Changed, Surroundings
+from pareta_agent.engine.surroundings import Changed, FleetContext
 from pareta_agent.engine.view import EndpointView, FleetView
 from pareta_agent.hardware.cores import Cores, read_cores
 from pareta_agent.hardware.nvml import read_inventory
@@ -48,8 +48,8 @@ class Fleet:
         self._intents = Intents(settings.state_dir)
         self._pool = StandbyPool(emit)
         read_gpus = read_gpus or (lambda: read_inventory().gpus)
-        self.survivors = orphans.Survivors(read_gpus, clock, self._changed)
-        self._around = Surroundings(
+        self.survivors = orphans.AdoptableEngines(read_gpus, clock, self._changed)
+        self._around = FleetContext(
             settings,
             self._intents,
             clock,
@@ -242,7 +242,7 @@ class Fleet:
         self.reaped = True
         return ended
 
-    async def surviving_plan(self, endpoint: str, wish: str) -> orphans.Surviving | None:
+    async def surviving_plan(self, endpoint: str, wish: str) -> orphans.AdoptablePlan | None:
         """What the endpoint's spared engines run, if it is for this wish; else they are ended, so that a new plan
         finds their memory free."""
         found = self.survivors.plan(endpoint, wish)
@@ -289,6 +289,6 @@ class Fleet:
         await self._pool.close()
         await self.end_survivors()
 
-    def _cold_started(self, report: ColdStart) -> None:
+    def _cold_started(self, report: ColdStartReport) -> None:
         self._history.add(report)
         self._report(report)

@@ -16,8 +16,8 @@ from pareta_agent.engine import restart
 from pareta_agent.engine import verdict as verdicts
 from pareta_agent.engine.phases import PhaseClock
 from pareta_agent.engine.spec import GuestSpec
-from pareta_agent.engine.surroundings import Surroundings
-from pareta_agent.engine.verdict import Verdict
+from pareta_agent.engine.surroundings import FleetContext
+from pareta_agent.engine.verdict import ExitReason
 from pareta_agent.engine.view import EndpointView, ReplicaView
 from pareta_agent.engine.vllm import client
 from pareta_agent.telemetry.events import Event
@@ -29,9 +29,9 @@ _LAST_CALLS_S = 1.0
 class Guest:
     """`host` reads the shared engine's view. `gave_up` is the terminal verdict, None while there is hope."""
 
-    def __init__(self, spec: GuestSpec, host: Callable[[], EndpointView], around: Surroundings) -> None:
+    def __init__(self, spec: GuestSpec, host: Callable[[], EndpointView], around: FleetContext) -> None:
         self.spec = spec
-        self.gave_up: Verdict | None = None
+        self.gave_up: ExitReason | None = None
         self.asleep = False
         self._host = host
         self._around = around
@@ -200,7 +200,7 @@ class Guest:
             if not await client.healthy(socket):
                 raise OSError("the engine ended while it loaded the adapter") from None
             raise _Refused(
-                Verdict(
+                ExitReason(
                     "adapter_refused",
                     "the engine does not take this adapter",
                     str(refusal),
@@ -244,6 +244,6 @@ class Guest:
 class _Refused(Exception):
     """What no second try would change."""
 
-    def __init__(self, verdict: Verdict) -> None:
+    def __init__(self, verdict: ExitReason) -> None:
         super().__init__(verdict.reason)
         self.verdict = verdict

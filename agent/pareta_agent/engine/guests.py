@@ -7,14 +7,14 @@ from collections.abc import Callable
 
 from pareta_agent.engine.guest import Guest
 from pareta_agent.engine.spec import GuestSpec
-from pareta_agent.engine.surroundings import Surroundings
+from pareta_agent.engine.surroundings import FleetContext
 from pareta_agent.engine.view import EndpointView
 
 
 class Guests:
     """Guests by endpoint id. The shared engines have their own life: `host` reads one's view."""
 
-    def __init__(self, around: Surroundings) -> None:
+    def __init__(self, around: FleetContext) -> None:
         self._around = around
         self._guests: dict[str, Guest] = {}
 

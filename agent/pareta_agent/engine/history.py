@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pareta_agent.engine.phases import Cause, ColdStart
+from pareta_agent.engine.phases import Cause, ColdStartReport
 from pareta_agent.telemetry.events import PHASES
 
 _KEPT = 50
@@ -22,7 +22,7 @@ PRIOR: Mapping[str, float] = {"spawn": 0.1, "import": 25.0, "load": 3.0, "profil
 
 
 @dataclass(frozen=True, slots=True)
-class Started:
+class PastStart:
     """One start that came to be ready; `phases` in seconds."""
 
     cause: Cause
@@ -45,16 +45,16 @@ class History:
 
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
-        self._starts: dict[str, list[Started]] = {}
+        self._starts: dict[str, list[PastStart]] = {}
         with contextlib.suppress(OSError, ValueError, AttributeError, TypeError):
             kept = json.loads(path.read_text()) if path else {}
-            self._starts = {name: [Started(**entry) for entry in entries] for name, entries in kept.items()}
+            self._starts = {name: [PastStart(**entry) for entry in entries] for name, entries in kept.items()}
 
-    def add(self, report: ColdStart) -> None:
+    def add(self, report: ColdStartReport) -> None:
         """Remembers a start that came to be ready; others say nothing about the next."""
         if report.outcome != "ready":
             return
-        started = Started(report.cause, report.total_s, dict(report.phases))
+        started = PastStart(report.cause, report.total_s, dict(report.phases))
         self._starts[report.endpoint] = [*self._starts.get(report.endpoint, []), started][-_KEPT:]
         if self._path:
             kept = {name: [asdict(each) for each in starts] for name, starts in self._starts.items()}

@@ -19,7 +19,7 @@ _OPTIONS = ("--no-deps", "--only-binary", ":all:", "--pre", "--no-input", "--ret
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
+class IndexedVersions:
     """`versions` are those with a wheel for that Python and this machine; `places` are shown without passwords."""
 
     versions: frozenset[str]
@@ -35,16 +35,16 @@ class Index:
     def __init__(self, python: Path, cpu_torch: str) -> None:
         self._python = python
         self.cpu_torch = cpu_torch
-        self._known: dict[tuple[str, str, str | None], Served] = {}
+        self._known: dict[tuple[str, str, str | None], IndexedVersions] = {}
 
-    async def served(self, name: str, series: str, extra_index: str | None = None) -> Served:
+    async def served(self, name: str, series: str, extra_index: str | None = None) -> IndexedVersions:
         """HostError `no_network` when nothing could be asked."""
         key = (name, series, extra_index)
         if key not in self._known:
             self._known[key] = await self._ask(*key)
         return self._known[key]
 
-    async def _ask(self, name: str, series: str, extra_index: str | None) -> Served:
+    async def _ask(self, name: str, series: str, extra_index: str | None) -> IndexedVersions:
         # A requirement that no version meets: pip refuses it and lists what there is, having fetched nothing.
         argv = [str(self._python), "-m", "pip", "download", *_OPTIONS, "--python-version", series]
         argv += ["--extra-index-url", extra_index] if extra_index else []
@@ -62,4 +62,4 @@ class Index:
         versions = {word.strip() for word in listed[1].split(",")} - {"none", ""} if listed else set()
         if not versions and extra_index is None and (listed is None or is_network(done.output)):
             raise explain(done.output, "the package index could not be asked")
-        return Served(frozenset(versions), ", ".join(_PLACES.findall(done.output)) or _DEFAULT_PLACE)
+        return IndexedVersions(frozenset(versions), ", ".join(_PLACES.findall(done.output)) or _DEFAULT_PLACE)

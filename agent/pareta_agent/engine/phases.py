@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pareta_agent.clock import Clock
-from pareta_agent.engine.vllm.log import Measures
+from pareta_agent.engine.vllm.log import StartMeasures
 from pareta_agent.telemetry.events import Emit, Phase
 
 Cause = Literal["deploy", "start", "restart", "wake", "replan", "resume"]
@@ -15,7 +15,7 @@ Cause = Literal["deploy", "start", "restart", "wake", "replan", "resume"]
 
 
 @dataclass(frozen=True, slots=True)
-class ColdStart:
+class ColdStartReport:
     """One start of one engine, reported exactly once. `reason` is safe for anybody, `code` names a
     failure; `measures` is what it found."""
 
@@ -27,12 +27,12 @@ class ColdStart:
     total_s: float
     outcome: Literal["ready", "failed", "stopped"]
     reason: str | None
-    measures: Measures
+    measures: StartMeasures
     standby: bool = False
     code: str | None = None
 
 
-OnColdStart = Callable[[ColdStart], None]
+OnColdStart = Callable[[ColdStartReport], None]
 
 
 class PhaseClock:

@@ -19,7 +19,7 @@ _DIRECTORY = Path(__file__).with_name("requirements")
 
 
 @dataclass(frozen=True, slots=True)
-class Pins:
+class EngineRequirements:
     """One engine that can be installed: `text` is its requirements file, `series` the Python of its wheels."""
 
     platform: Platform
@@ -44,22 +44,22 @@ class Pins:
         """Its pin, empty where there is none."""
         return next((pin for pin in self.packages if pin.startswith("torch==")), "")
 
-    def of(self, series: str) -> Pins:
+    def of(self, series: str) -> EngineRequirements:
         """The same packages for another Python."""
         return replace(self, series=series)
 
-    def with_plain_torch(self) -> Pins:
+    def with_plain_torch(self) -> EngineRequirements:
         """The same torch as PyPI serves it: where its CPU build is not served. Itself where none is pinned."""
         return replace(self, text=_CPU_TORCH.sub(r"\1", self.text))
 
 
-def committed(directory: Path = _DIRECTORY) -> list[Pins]:
+def committed(directory: Path = _DIRECTORY) -> list[EngineRequirements]:
     """All of them, the newest version of a platform first."""
     found = [_read(path) for path in directory.glob("*-*.txt")]
     return sorted(found, key=lambda pins: (pins.platform, versions.parse(pins.version)), reverse=True)
 
 
-def choose(platform: Platform, version: str | None, directory: Path = _DIRECTORY) -> Pins:
+def choose(platform: Platform, version: str | None, directory: Path = _DIRECTORY) -> EngineRequirements:
     """The newest of the platform, or that version. Raises HostError(`engine_version_unknown`)."""
     offered = [pins for pins in committed(directory) if pins.platform == platform]
     for pins in offered:
@@ -72,6 +72,6 @@ def choose(platform: Platform, version: str | None, directory: Path = _DIRECTORY
     )
 
 
-def _read(path: Path) -> Pins:
+def _read(path: Path) -> EngineRequirements:
     platform, _, version = path.stem.partition("-")
-    return Pins(platform, version, path.read_text(), OWN_SERIES)  # type: ignore[arg-type]
+    return EngineRequirements(platform, version, path.read_text(), OWN_SERIES)  # type: ignore[arg-type]

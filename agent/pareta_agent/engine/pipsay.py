@@ -15,7 +15,7 @@ _NETWORK = re.compile(
 )
 
 
-class Progress:
+class PipProgress:
     """Counts packages as pip names them; `tell(done, what)` hears each."""
 
     def __init__(self, total: int, tell: Callable[[int, str], None]) -> None:

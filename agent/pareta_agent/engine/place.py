@@ -24,7 +24,7 @@ _KEEPER = str(Path(__file__).with_name("log_keeper.py"))
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class RunDir:
     name: str
     generation: int
     directory: Path
@@ -67,10 +67,10 @@ class Place:
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
-def place(settings: EngineSettings, endpoint: str, index: int, generation: int) -> Place:
+def place(settings: EngineSettings, endpoint: str, index: int, generation: int) -> RunDir:
     """The place of that generation; a function of its arguments alone."""
     short = hashlib.sha256(endpoint.encode()).hexdigest()[:6]
-    return Place(
+    return RunDir(
         name=f"{endpoint}/{index}",
         generation=generation,
         directory=settings.run_dir / f"{short}.{index}.{generation}",

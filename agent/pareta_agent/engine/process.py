@@ -17,7 +17,7 @@ from typing import Any
 from pareta_agent import launch
 from pareta_agent.engine import compilers, stacks
 from pareta_agent.engine.intent import Intent, Intents
-from pareta_agent.engine.place import Place
+from pareta_agent.engine.place import RunDir
 from pareta_agent.errors import HostError
 
 _KILL_DEADLINE_S = 15.0
@@ -27,7 +27,7 @@ _FOLLOWS_S = 1.5
 class EngineProcess:
     """A running engine and the record of it."""
 
-    def __init__(self, process: launch.Process, place: Place, intents: Intents, intent: Intent) -> None:
+    def __init__(self, process: launch.Process, place: RunDir, intents: Intents, intent: Intent) -> None:
         self._process = process
         self._place = place
         self._intents = intents
@@ -110,7 +110,7 @@ class EngineProcess:
 
 
 async def start(
-    place: Place,
+    place: RunDir,
     argv: list[str],
     env: dict[str, str],
     cwd: Path | None,
@@ -136,14 +136,14 @@ async def start(
     return record(process, place, intents, intent)
 
 
-def record(process: launch.Process, place: Place, intents: Intents, intent: Intent) -> EngineProcess:
+def record(process: launch.Process, place: RunDir, intents: Intents, intent: Intent) -> EngineProcess:
     """Names the process in the durable record."""
     engine = EngineProcess(process, place, intents, intent)
     engine._record(pid=process.pid, started=process.started)
     return engine
 
 
-async def adopt(process: launch.Process, place: Place, intents: Intents) -> EngineProcess:
+async def adopt(process: launch.Process, place: RunDir, intents: Intents) -> EngineProcess:
     """Takes over an engine that an earlier agent started; its record must be there, its log keeper need not."""
     name, _, index = place.name.rpartition("/")
     intent = intents.read(name, int(index))

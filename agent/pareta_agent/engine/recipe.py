@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pareta_agent.engine.index import Index
-from pareta_agent.engine.pins import Pins
+from pareta_agent.engine.pins import EngineRequirements
 from pareta_agent.engine.pythons import SERIES, Python
 from pareta_agent.errors import HostError
 
@@ -22,12 +22,14 @@ class Recipe:
     """
 
     python: Python
-    pins: Pins
+    pins: EngineRequirements
     extra_index: str | None = None
     plain_torch: bool = False
 
 
-async def choose_recipe(pins: Pins, pythons: Sequence[Python], index: Index, names: Sequence[str]) -> Recipe:
+async def choose_recipe(
+    pins: EngineRequirements, pythons: Sequence[Python], index: Index, names: Sequence[str]
+) -> Recipe:
     """The first whose `names` are all served: the pinned build for any Python before another build for the first one.
 
     HostError `engine_package_missing` names the package, the Pythons that would do, and the index.
@@ -38,7 +40,7 @@ async def choose_recipe(pins: Pins, pythons: Sequence[Python], index: Index, nam
     raise await _refusal(pins, pythons, index, names)
 
 
-def _recipes(pins: Pins, pythons: Sequence[Python], cpu_torch: str) -> Iterator[Recipe]:
+def _recipes(pins: EngineRequirements, pythons: Sequence[Python], cpu_torch: str) -> Iterator[Recipe]:
     plain = pins.with_plain_torch()
     own = [pins.of(python.series) for python in pythons]
     yield from map(Recipe, pythons, own)
@@ -60,7 +62,9 @@ async def _missing(recipe: Recipe, index: Index, names: Sequence[str]) -> str | 
     return None
 
 
-async def _refusal(pins: Pins, pythons: Sequence[Python], index: Index, names: Sequence[str]) -> HostError:
+async def _refusal(
+    pins: EngineRequirements, pythons: Sequence[Python], index: Index, names: Sequence[str]
+) -> HostError:
     here = Recipe(pythons[0], pins.of(pythons[0].series))
     pin = await _missing(here, index, names) or ""
     served = await index.served(pin.partition("==")[0], here.python.series)

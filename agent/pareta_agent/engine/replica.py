@@ -18,14 +18,14 @@ from pareta_agent.clock import Clock
 from pareta_agent.engine import gpumem, pagecache
 from pareta_agent.engine import verdict as verdicts
 from pareta_agent.engine.lifecycle import ReplicaEvent, ReplicaState, advance
-from pareta_agent.engine.phases import Cause, ColdStart, OnColdStart, PhaseClock
+from pareta_agent.engine.phases import Cause, ColdStartReport, OnColdStart, PhaseClock
 from pareta_agent.engine.process import EngineProcess, cancel, first
 from pareta_agent.engine.serving import Serving
-from pareta_agent.engine.sleeper import Rest, Sleeper
+from pareta_agent.engine.sleeper import Sleeping, SleepSwitch
 from pareta_agent.engine.spec import EngineSettings, EngineSpec
-from pareta_agent.engine.starter import Start, Starter
-from pareta_agent.engine.verdict import Verdict
-from pareta_agent.engine.vllm.log import Measures
+from pareta_agent.engine.starter import EngineStart, Starter
+from pareta_agent.engine.verdict import ExitReason
+from pareta_agent.engine.vllm.log import StartMeasures
 from pareta_agent.telemetry.events import Emit, Event
 
 Drain = Callable[[], Awaitable[None]]
@@ -46,12 +46,12 @@ class Replica:
         on_cold_start: OnColdStart,
         in_flight: Callable[[str], int],
         cause: Cause,
-        rest: Rest,
+        rest: SleepSwitch,
     ) -> None:
         self.spec = spec
         self.state = ReplicaState.PENDING
         self.verdict = verdicts.STOPPED
-        self.measures = Measures()
+        self.measures = StartMeasures()
         self.ready_at_s: float | None = None
         self.slept_badly = False
         self.late_events = 0
@@ -71,7 +71,7 @@ class Replica:
         self._mailed = asyncio.Event()
         self._hurry = asyncio.Event()
         self._weights = Path()
-        self._start: Start | None = None
+        self._start: EngineStart | None = None
         self._reported = False
         self._stop_by_s = 0.0
         self._left = False
@@ -99,7 +99,7 @@ class Replica:
         if self._start is not None and not self._left and (engine := await self._start.settled()):
             engine.kill()
 
-    async def run(self) -> Verdict:
+    async def run(self) -> ExitReason:
         """Lives until ENDED; cancelled, it takes the engine's group with it and raises, unless it was left."""
         try:
             while self.state is not ReplicaState.ENDED:
@@ -230,16 +230,16 @@ class Replica:
             self._report("ready")
         return event
 
-    def _sleeper(self) -> Sleeper:
+    def _sleeper(self) -> Sleeping:
         assert self._start is not None
-        return Sleeper(self.starter, self._start, self._rest, self._emit)
+        return Sleeping(self.starter, self._start, self._rest, self._emit)
 
-    async def _judged(self, event: ReplicaEvent, verdict: Verdict) -> ReplicaEvent:
+    async def _judged(self, event: ReplicaEvent, verdict: ExitReason) -> ReplicaEvent:
         if event in (ReplicaEvent.FAILED, ReplicaEvent.EXITED, ReplicaEvent.HUNG):
             self.verdict = await self._explained(event, verdict)
         return event
 
-    async def _explained(self, event: ReplicaEvent, verdict: Verdict) -> Verdict:
+    async def _explained(self, event: ReplicaEvent, verdict: ExitReason) -> ExitReason:
         """A hang says where the engine stood; it is about to be killed, so this may end it."""
         if event is not ReplicaEvent.HUNG or (engine := self._engine) is None:
             return verdict
@@ -280,7 +280,7 @@ class Replica:
             self._emit(Event("engine_adopted", "info", fields))
             return
         self._on_cold_start(
-            ColdStart(
+            ColdStartReport(
                 self.spec.endpoint,
                 self.starter.name,
                 self.starter.generation,

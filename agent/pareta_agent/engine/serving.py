@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pareta_agent.engine import verdict as verdicts
 from pareta_agent.engine.lifecycle import ReplicaEvent
 from pareta_agent.engine.process import cancel
-from pareta_agent.engine.sleeper import Rest
-from pareta_agent.engine.starter import Outcome, Start, Starter
+from pareta_agent.engine.sleeper import SleepSwitch
+from pareta_agent.engine.starter import EngineStart, Outcome, Starter
 from pareta_agent.engine.watchdog import Watchdog
 from pareta_agent.telemetry.events import Emit
 
@@ -20,7 +20,12 @@ class Serving:
     """`in_flight` is how many requests the front holds at a replica, by name."""
 
     def __init__(
-        self, starter: Starter, start: Start, rest: Rest, in_flight: Callable[[str], int], emit: Emit
+        self,
+        starter: Starter,
+        start: EngineStart,
+        rest: SleepSwitch,
+        in_flight: Callable[[str], int],
+        emit: Emit,
     ) -> None:
         self._starter, self._start, self._rest, self._in_flight = starter, start, rest, in_flight
         clock, settings = starter.clock, starter.settings

@@ -14,11 +14,11 @@ from pareta_agent.engine import verdict as verdicts
 from pareta_agent.engine.lifecycle import ReplicaEvent
 from pareta_agent.engine.phases import PhaseClock
 from pareta_agent.engine.process import EngineProcess, cancel
-from pareta_agent.engine.starter import Outcome, Start, Starter
+from pareta_agent.engine.starter import EngineStart, Outcome, Starter
 from pareta_agent.telemetry.events import Emit, Event
 
 
-class Rest:
+class SleepSwitch:
     """Whether an engine is to sleep: a level that others set, and that its owner waits for."""
 
     def __init__(self) -> None:
@@ -35,10 +35,10 @@ class Rest:
             await self._changed.wait()
 
 
-class Sleeper:
+class Sleeping:
     """`start` has brought up an engine that can sleep."""
 
-    def __init__(self, starter: Starter, start: Start, rest: Rest, emit: Emit) -> None:
+    def __init__(self, starter: Starter, start: EngineStart, rest: SleepSwitch, emit: Emit) -> None:
         self._starter, self._start, self._rest, self._emit = starter, start, rest, emit
         self._limit_s = starter.settings.limits.load_s
 

@@ -14,11 +14,11 @@ from pareta_agent.engine import verdict as verdicts
 from pareta_agent.engine.lifecycle import ReplicaEvent, ReplicaState
 from pareta_agent.engine.phases import Cause
 from pareta_agent.engine.replica import Drain, Replica
-from pareta_agent.engine.sleeper import Rest
+from pareta_agent.engine.sleeper import SleepSwitch
 from pareta_agent.engine.spec import EngineSpec
 from pareta_agent.engine.starter import Starter
-from pareta_agent.engine.surroundings import Surroundings
-from pareta_agent.engine.verdict import Verdict
+from pareta_agent.engine.surroundings import FleetContext
+from pareta_agent.engine.verdict import ExitReason
 from pareta_agent.engine.view import ReplicaView
 from pareta_agent.telemetry.events import Event
 
@@ -29,18 +29,18 @@ class Slot:
     what its endpoint runs; a failure that another spec has mended is neither repeated nor final."""
 
     def __init__(
-        self, spec: EngineSpec, index: int, around: Surroundings, cause: Cause, wanted: Callable[[], bool]
+        self, spec: EngineSpec, index: int, around: FleetContext, cause: Cause, wanted: Callable[[], bool]
     ) -> None:
         self.spec = spec
         self.index = index
         self.replica: Replica | None = None
-        self.gave_up: Verdict | None = None
+        self.gave_up: ExitReason | None = None
         self.retry_at_s: float | None = None
         self._around, self._wanted = around, wanted
         self.cause: Cause = cause
         self._plain = False
         self._cache_doubted = False
-        self._rest = Rest()
+        self._rest = SleepSwitch()
         self.slept_badly = False
         self._stopping = False
         self._pause: asyncio.Task[None] | None = None
@@ -153,7 +153,7 @@ class Slot:
             self.cause = "restart"
             await self._wait(decision.delay_s, failures)
 
-    async def _cache_left(self, replica: Replica, verdict: Verdict, failures: int) -> bool:
+    async def _cache_left(self, replica: Replica, verdict: ExitReason, failures: int) -> bool:
         """Whether the next start has an empty compiled cache, for a damaged one would end it again: once in a row of
         failures, and not for the first end of an engine that served."""
         self._cache_doubted = self._cache_doubted and failures > 1
@@ -230,7 +230,7 @@ class Slot:
         await self._pausing(self._around.clock.sleep(delay_s))
         self.retry_at_s = None
 
-    def _tell(self, replica: Replica, verdict: Verdict) -> None:
+    def _tell(self, replica: Replica, verdict: ExitReason) -> None:
         self._around.emit(
             Event(
                 "engine_ended",
@@ -250,7 +250,7 @@ class Slot:
             )
         )
 
-    def _give_up(self, verdict: Verdict, reason: str) -> None:
+    def _give_up(self, verdict: ExitReason, reason: str) -> None:
         self.gave_up = replace(verdict, reason=reason, permanent=True)
         self._around.emit(
             Event(

@@ -14,13 +14,13 @@ from signal import SIGABRT, SIGCONT
 
 from pareta_agent import launch
 from pareta_agent.engine.logtail import turn_over
-from pareta_agent.engine.place import Place
+from pareta_agent.engine.place import RunDir
 
 _PY_SPY_S = 5.0
 _LAST_WORDS_S = 2.0
 
 
-async def dump(process: launch.Process, place: Place, python: Path | None) -> Path | None:
+async def dump(process: launch.Process, place: RunDir, python: Path | None) -> Path | None:
     """The file that holds the stacks, beside the engine's log; None when nobody said anything."""
     told = await _by_py_spy(process, _py_spy(python)) or await _by_themselves(process, place.log)
     if not told.strip():

@@ -52,7 +52,7 @@ def _untried(version: str, plan: Plan) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class StandbyCommand:
     """What a standby is told to become."""
 
     argv: Sequence[str]
@@ -85,7 +85,7 @@ class Standby:
         """Waits until it is warm. Raises OSError, TimeoutError, ValueError when it will not be."""
         return await asyncio.shield(self._ready)
 
-    async def become(self, order: Order) -> str | None:
+    async def become(self, order: StandbyCommand) -> str | None:
         """Hands it the order. None once it starts; else why it refused or died, and then it is gone."""
         told = {
             "argv": list(order.argv),

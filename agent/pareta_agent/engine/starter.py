@@ -23,13 +23,13 @@ from pareta_agent.engine.intent import Intent, Intents, boot_id
 from pareta_agent.engine.lifecycle import ReplicaEvent
 from pareta_agent.engine.logtail import LogTail
 from pareta_agent.engine.phases import PhaseClock
-from pareta_agent.engine.place import Place, place
+from pareta_agent.engine.place import RunDir, place
 from pareta_agent.engine.process import EngineProcess
 from pareta_agent.engine.spec import EngineSettings, EngineSpec, digest
-from pareta_agent.engine.standby import Order, suits
+from pareta_agent.engine.standby import StandbyCommand, suits
 from pareta_agent.engine.standby_pool import StandbyPool
 from pareta_agent.engine.startlog import StartLog
-from pareta_agent.engine.verdict import Verdict
+from pareta_agent.engine.verdict import ExitReason
 from pareta_agent.engine.vllm import client
 from pareta_agent.engine.vllm import log as vllm_log
 from pareta_agent.engine.warmup import WarmUp
@@ -40,7 +40,7 @@ from pareta_registry.catalog import Canary
 _POLL_S = 0.1
 _LOOKS_AT_MEMORY = 3
 _LAST_WORDS_S = 2.0
-Outcome = tuple[ReplicaEvent, Verdict]
+Outcome = tuple[ReplicaEvent, ExitReason]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +67,11 @@ class Starter:
         return f"{self.spec.endpoint}/{self.index}"
 
     @property
-    def place(self) -> Place:
+    def place(self) -> RunDir:
         return place(self.settings, self.spec.endpoint, self.index, self.generation)
 
-    def start(self, weights: Path, phases: PhaseClock) -> Start:
-        return Start(self, weights, phases)
+    def start(self, weights: Path, phases: PhaseClock) -> EngineStart:
+        return EngineStart(self, weights, phases)
 
     @property
     def gpus(self) -> tuple[str, ...]:
@@ -79,7 +79,7 @@ class Starter:
         return self.spec.plan.group(self.index)
 
 
-class Start:
+class EngineStart:
     """One attempt. `run` tells how it went; afterwards `engine` is the process, if there came to be one."""
 
     def __init__(self, starter: Starter, weights: Path, phases: PhaseClock) -> None:
@@ -133,7 +133,7 @@ class Start:
         return self.engine
 
     @property
-    def measures(self) -> vllm_log.Measures:
+    def measures(self) -> vllm_log.StartMeasures:
         return self._log.measures
 
     async def _spawn(self) -> EngineProcess:
@@ -163,7 +163,7 @@ class Start:
             sleeps=sleeps,
         )
         if engine := await self._from_standby(
-            Order(argv, env, where.log, where.directory, share.cpus, where.log_keeper), intent
+            StandbyCommand(argv, env, where.log, where.directory, share.cpus, where.log_keeper), intent
         ):
             return engine
         self._committed = True
@@ -181,7 +181,7 @@ class Start:
         nodes = [gpu.numa_node for gpu in seen if gpu.uuid in starter.gpus]
         return Share(None, cores_near(nodes, os.sched_getaffinity(0)))
 
-    async def _from_standby(self, order: Order, intent: Intent) -> EngineProcess | None:
+    async def _from_standby(self, order: StandbyCommand, intent: Intent) -> EngineProcess | None:
         starter = self._starter
         if starter.plain or suits(starter.settings, starter.spec.plan) is not None:
             return None

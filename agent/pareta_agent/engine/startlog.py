@@ -11,7 +11,7 @@ class StartLog:
     """`told`: its phases were reported when they happened, by an earlier agent."""
 
     def __init__(self, tail: LogTail, phases: PhaseClock, *, told: bool) -> None:
-        self.measures = vllm_log.Measures()
+        self.measures = vllm_log.StartMeasures()
         self._tail, self._phases, self._told = tail, phases, told
 
     def read(self) -> None:

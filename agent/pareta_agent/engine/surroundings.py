@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pareta_agent.clock import Clock
 from pareta_agent.engine.gpumem import ReadGpus
 from pareta_agent.engine.intent import Intents
-from pareta_agent.engine.orphans import Survivors
+from pareta_agent.engine.orphans import AdoptableEngines
 from pareta_agent.engine.phases import OnColdStart
 from pareta_agent.engine.spec import EngineSettings
 from pareta_agent.engine.standby_pool import StandbyPool
@@ -38,7 +38,7 @@ class Changed:
 
 
 @dataclass(slots=True)
-class Surroundings:
+class FleetContext:
     """What every slot of the fleet shares. `changed` is called after any change that a view can show.
 
     Only the fleet replaces `settings` (when the interpreter becomes known), `in_flight` and `expected`; a running
@@ -53,7 +53,7 @@ class Surroundings:
     changed: Changed
     pool: StandbyPool
     in_flight: Callable[[str], int]
-    survivors: Survivors
+    survivors: AdoptableEngines
     read_gpus: ReadGpus
     read_cores: Callable[[], Cores]
     expected: tuple[str, ...] = ()

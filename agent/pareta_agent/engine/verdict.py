@@ -13,7 +13,7 @@ from pareta_registry.catalog import Canary
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class ExitReason:
     """`reason` is safe for callers. `detail` and `log` (its last lines) may name paths: the owner's terminal only.
 
     `permanent`: the same would happen again, so it is not tried again. `stacks` is where a frozen engine's are kept.
@@ -39,9 +39,9 @@ class Verdict:
 
 
 _CAUSED_BY_CACHES = ("engine_died", "engine_core_died", "engine_import", "engine_hung", "engine_stalled")
-STOPPED = Verdict("stopped", "stopped as asked")
-NOT_ASLEEP = Verdict("engine_not_asleep", "the engine could not be put to sleep")
-NOT_WOKEN = Verdict("engine_not_woken", "the engine slept and did not wake")
+STOPPED = ExitReason("stopped", "stopped as asked")
+NOT_ASLEEP = ExitReason("engine_not_asleep", "the engine could not be put to sleep")
+NOT_WOKEN = ExitReason("engine_not_woken", "the engine slept and did not wake")
 _LINES_OF_A_SERVING_ENGINE = 60  # older ones are of its start, or of requests
 
 _SAYS = {
@@ -71,7 +71,7 @@ _REMEDIES = {
 }
 
 
-def of_exit(status: int | None, lines: Sequence[str], *, ready: bool) -> Verdict:
+def of_exit(status: int | None, lines: Sequence[str], *, ready: bool) -> ExitReason:
     """The engine ended by itself; any exit that was not asked for is a crash, whatever its status."""
     failure = classify(lines[-_LINES_OF_A_SERVING_ENGINE:] if ready else lines)
     when = "while it served" if ready else "while it started"
@@ -85,33 +85,33 @@ def of_exit(status: int | None, lines: Sequence[str], *, ready: bool) -> Verdict
     remedy = "" if ready else _REMEDIES.get(failure.code, "read the last lines of the engine's log")
     code = f"engine_{failure.code}" if failure.code != "unknown" else "engine_died"
     log = () if ready else tuple(lines)[-20:]  # a serving engine's log may quote a request
-    return Verdict(code, reason, detail, failure.permanent and not ready, log, remedy)
+    return ExitReason(code, reason, detail, failure.permanent and not ready, log, remedy)
 
 
-def of_hang(phase: str | None, limit_s: float, lines: Sequence[str]) -> Verdict:
+def of_hang(phase: str | None, limit_s: float, lines: Sequence[str]) -> ExitReason:
     reason = f"the engine made no progress for {limit_s:.0f} s in phase {phase or 'start'}"
-    return Verdict("engine_hung", reason, log=tuple(lines)[-20:])
+    return ExitReason("engine_hung", reason, log=tuple(lines)[-20:])
 
 
-def of_stall(limit_s: float) -> Verdict:
-    return Verdict("engine_stalled", f"the engine held requests and made no tokens for {limit_s:.0f} s")
+def of_stall(limit_s: float) -> ExitReason:
+    return ExitReason("engine_stalled", f"the engine held requests and made no tokens for {limit_s:.0f} s")
 
 
-def of_canary(canary: Canary, answer: CanaryAnswer, *, again: bool = False) -> Verdict:
+def of_canary(canary: Canary, answer: CanaryAnswer, *, again: bool = False) -> ExitReason:
     """A wrong answer is permanent: the same weights on the same engine will be wrong again."""
     if answer.text is None:
         status = f"status {answer.status}" if answer.status else "no answer"
-        return Verdict("canary_silent", f"the engine did not answer the canary ({status})")
+        return ExitReason("canary_silent", f"the engine did not answer the canary ({status})")
     detail = f"asked {canary.prompt!r}, expected {canary.contains!r} in the answer, got {answer.text!r}"
-    return Verdict(
+    return ExitReason(
         "canary_wrong", "the engine answers, but wrongly: the canary failed", detail, permanent=not again
     )
 
 
-def of_error(error: Exception, *, during: str) -> Verdict:
+def of_error(error: Exception, *, during: str) -> ExitReason:
     """Something on our side: an error of the agent's tree keeps its code and remedy, others are the host's."""
     if isinstance(error, AgentError):
-        return Verdict(
+        return ExitReason(
             error.code,
             f"{during} failed ({error.code})",
             error.message,
@@ -119,4 +119,4 @@ def of_error(error: Exception, *, during: str) -> Verdict:
             remedy=error.remedy,
             exit_code=error.exit_code,
         )
-    return Verdict("host_error", f"{during} failed on this host", f"{type(error).__name__}: {error}")
+    return ExitReason("host_error", f"{during} failed on this host", f"{type(error).__name__}: {error}")

@@ -16,9 +16,9 @@ from pareta_agent.clock import Clock
 from pareta_agent.engine import verdict as verdicts
 from pareta_agent.engine.compilers import Stillness
 from pareta_agent.engine.lifecycle import ReplicaEvent
-from pareta_agent.engine.place import Place
+from pareta_agent.engine.place import RunDir
 from pareta_agent.engine.spec import EngineSettings, EngineSpec
-from pareta_agent.engine.verdict import Verdict
+from pareta_agent.engine.verdict import ExitReason
 from pareta_agent.engine.vllm import client
 from pareta_agent.telemetry.events import Emit
 
@@ -36,7 +36,7 @@ def counters(metrics: str | None) -> tuple[str, ...] | None:
 
 
 @dataclass(slots=True)
-class Progress:
+class TokenProgress:
     """Decides whether an engine hangs, from one look after the other. Pure but for its memory."""
 
     limit_s: float
@@ -60,7 +60,7 @@ class Watchdog:
     def __init__(
         self,
         spec: EngineSpec,
-        place: Place,
+        place: RunDir,
         settings: EngineSettings,
         clock: Clock,
         in_flight: Callable[[str], int],
@@ -83,9 +83,9 @@ class Watchdog:
         """Whether it waits for a canary's answer."""
         return self._canary is not None
 
-    async def run(self) -> tuple[ReplicaEvent, Verdict]:
+    async def run(self) -> tuple[ReplicaEvent, ExitReason]:
         limit_s = self._settings.progress_s
-        progress = Progress(limit_s, Stillness(self._settings.limits.compile_s), self._clock.mono_s())
+        progress = TokenProgress(limit_s, Stillness(self._settings.limits.compile_s), self._clock.mono_s())
         try:
             while True:
                 await self._clock.sleep(max(0.1, min(5.0, limit_s / 6)))
@@ -102,7 +102,7 @@ class Watchdog:
             if self._canary:
                 self._canary.cancel()
 
-    def _canary_verdict(self, *, idle: bool, doubted: bool) -> Verdict | None:
+    def _canary_verdict(self, *, idle: bool, doubted: bool) -> ExitReason | None:
         """Asks when it is time to; a wrong answer counts when it is repeated, silence is judged by progress."""
         if self._canary is None:
             due = self._clock.mono_s() - self._asked_s >= self._settings.idle_canary_s

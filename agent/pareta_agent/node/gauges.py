@@ -8,7 +8,7 @@ from typing import get_args
 from pareta_agent.control.heartbeat import HeartbeatView
 from pareta_agent.control.offer import Offer
 from pareta_agent.engine.history import Summary
-from pareta_agent.engine.phases import ColdStart
+from pareta_agent.engine.phases import ColdStartReport
 from pareta_agent.engine.view import EndpointStatus, FleetView
 from pareta_agent.hardware.sample import Fault
 from pareta_agent.meter.spool import SpoolStats
@@ -124,7 +124,7 @@ class Gauges:
         if isinstance(event, Event) and event.name == "engine_ended":
             self._metrics.inc("pareta_engine_exits_total", event.fields["endpoint"], event.fields["code"])
 
-    def cold_started(self, report: ColdStart) -> None:
+    def cold_started(self, report: ColdStartReport) -> None:
         self._metrics.inc("pareta_cold_starts_total", report.endpoint, report.cause, report.outcome)
         if report.outcome == "ready":
             self._metrics.set("pareta_cold_start_seconds", report.total_s, report.endpoint)

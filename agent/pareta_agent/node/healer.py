@@ -16,7 +16,7 @@ from typing import Final
 from pydantic import ValidationError
 
 from pareta_agent.clock import Clock
-from pareta_agent.engine.phases import ColdStart
+from pareta_agent.engine.phases import ColdStartReport
 from pareta_agent.engine.spec import EngineSpec
 from pareta_agent.hardware.inventory import Gpu
 from pareta_agent.planning.cpu import CPU
@@ -101,7 +101,7 @@ class Healer:
     def forget(self, endpoint: str) -> None:
         self._attempts.pop(endpoint, None)
 
-    def cold_started(self, report: ColdStart) -> None:
+    def cold_started(self, report: ColdStartReport) -> None:
         """Learns from a start that worked, mends one that failed."""
         attempt = self._attempts.get(report.endpoint)
         if attempt is None or self._clock.mono_s() - report.total_s < attempt.since_s:

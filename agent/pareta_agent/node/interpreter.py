@@ -11,7 +11,7 @@ from pathlib import Path
 from pareta_agent.config import Settings
 from pareta_agent.engine import install
 from pareta_agent.engine.install import InstallSettings
-from pareta_agent.engine.interpreter import Interpreter as Found
+from pareta_agent.engine.interpreter import EngineInterpreter as Found
 from pareta_agent.engine.interpreter import inspect
 from pareta_agent.engine.pins import Platform, choose
 from pareta_agent.errors import EngineError

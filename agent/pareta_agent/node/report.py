@@ -14,7 +14,7 @@ from pareta_agent.control.heartbeat import Heart, Vitals
 from pareta_agent.control.offer import Offer
 from pareta_agent.control.uplink import Uplink
 from pareta_agent.engine.fleet import Fleet
-from pareta_agent.engine.phases import ColdStart
+from pareta_agent.engine.phases import ColdStartReport
 from pareta_agent.front.front import Front
 from pareta_agent.meter.event import COLDSTART
 from pareta_agent.meter.spool import Spool
@@ -57,7 +57,7 @@ class Report:
         metrics.before_render(self._show)
         metrics.before_render(self.sinks.count)
 
-    def cold_started(self, report: ColdStart) -> None:
+    def cold_started(self, report: ColdStartReport) -> None:
         """One event, one count and one line of status a start."""
         self._gauges.cold_started(report)
         self._last_start_s[report.endpoint] = report.total_s

@@ -22,7 +22,7 @@ from pareta_agent.control.offer import Offer
 from pareta_agent.control.questions import Questions
 from pareta_agent.control.uplink import Uplink
 from pareta_agent.engine.fleet import Fleet
-from pareta_agent.engine.phases import ColdStart
+from pareta_agent.engine.phases import ColdStartReport
 from pareta_agent.errors import HostError, NothingFits, PlaneError
 from pareta_agent.front.front import Front
 from pareta_agent.front.ports import FrontDeps
@@ -246,7 +246,7 @@ class Rooms:
 
     # what one room says and another hears
 
-    def _cold_started(self, report: ColdStart) -> None:
+    def _cold_started(self, report: ColdStartReport) -> None:
         self.report.cold_started(report)
         self.healer.cold_started(report)
 

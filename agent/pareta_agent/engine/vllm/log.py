@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
-class Measures:
+class StartMeasures:
     """What an engine found out about itself while it started; None where it has not said."""
 
     version: str | None = None
@@ -59,17 +59,17 @@ def shards_of(line: str) -> tuple[int, int] | None:
     return (int(found[1]), int(found[2])) if found else None
 
 
-def measures_of(lines: Sequence[str]) -> Measures:
+def measures_of(lines: Sequence[str]) -> StartMeasures:
     """Every measure in the log; the last word counts."""
     found: dict[str, float | int | str] = {}
     for line in lines:
         for pattern, name, convert in _MEASURE_PATTERNS:
             if match := pattern.search(line):
                 found[name] = convert(match[1])
-    return Measures(**found)  # type: ignore[arg-type]
+    return StartMeasures(**found)  # type: ignore[arg-type]
 
 
-def merge(earlier: Measures, later: Measures) -> Measures:
+def merge(earlier: StartMeasures, later: StartMeasures) -> StartMeasures:
     """What both said; the later word counts."""
-    said = {name: value for name in Measures.__slots__ if (value := getattr(later, name)) is not None}
+    said = {name: value for name in StartMeasures.__slots__ if (value := getattr(later, name)) is not None}
     return replace(earlier, **said)

@@ -11,9 +11,9 @@ from engine_room import settings
 from pareta_agent.engine.history import History, Summary, remaining_s
 from pareta_agent.engine.intent import Intent, Intents, boot_id
 from pareta_agent.engine.logtail import LogTail, turn_over
-from pareta_agent.engine.phases import Cause, ColdStart
+from pareta_agent.engine.phases import Cause, ColdStartReport
 from pareta_agent.engine.place import place
-from pareta_agent.engine.vllm.log import Measures
+from pareta_agent.engine.vllm.log import StartMeasures
 from pareta_agent.errors import HostError
 
 INTENT = Intent("ep_x", 0, 3, "h/ep_x/0/3", boot_id(), pid=7, started=99, segments=("psm_1",))
@@ -95,8 +95,8 @@ def test_first_expectation_is_the_prior() -> None:
     assert remaining_s([], {}, None) == 36
 
 
-def started(cause: Cause, total_s: float, **phases: float) -> ColdStart:
-    return ColdStart("ep_x", "ep_x/0", 1, cause, phases, total_s, "ready", None, Measures())
+def started(cause: Cause, total_s: float, **phases: float) -> ColdStartReport:
+    return ColdStartReport("ep_x", "ep_x/0", 1, cause, phases, total_s, "ready", None, StartMeasures())
 
 
 def test_expectations_outlive_the_agent(tmp_path: Path) -> None:

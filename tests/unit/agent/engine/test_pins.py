@@ -7,7 +7,7 @@ import re
 import pytest
 
 from pareta_agent.engine.pins import choose, committed
-from pareta_agent.engine.pipsay import Progress, explain, missing_package
+from pareta_agent.engine.pipsay import PipProgress, explain, missing_package
 from pareta_agent.errors import HostError
 
 
@@ -33,7 +33,7 @@ def test_newest_is_chosen_and_unknown_is_refused() -> None:
 def test_progress_counts_packages() -> None:
     """One a package, whatever pip calls it, then unpacking."""
     told: list[tuple[int, str]] = []
-    progress = Progress(3, lambda done, what: told.append((done, what)))
+    progress = PipProgress(3, lambda done, what: told.append((done, what)))
     for line in (
         "Looking in indexes: https://pypi.org/simple",
         "Collecting numpy==2.3.5 (from -r x.txt (line 1))",

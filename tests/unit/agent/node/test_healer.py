@@ -10,9 +10,9 @@ from engine_plans import PLAN
 from planner_values import gpus
 
 from pareta_agent.clock import SystemClock
-from pareta_agent.engine.phases import ColdStart
+from pareta_agent.engine.phases import ColdStartReport
 from pareta_agent.engine.spec import EngineSpec, FetchProgress
-from pareta_agent.engine.vllm.log import Measures
+from pareta_agent.engine.vllm.log import StartMeasures
 from pareta_agent.hardware.inventory import Gpu
 from pareta_agent.node.healer import Healer
 from pareta_agent.planning.numerics import Numerics, gpu_key
@@ -59,7 +59,9 @@ class Node:
 
     def start(self, outcome: Literal["ready", "failed"], log: str) -> None:
         (self.root / "ep_x-0.log").write_text(log)
-        self.healer.cold_started(ColdStart("ep_x", "ep_x/0", 1, "deploy", {}, 0.0, outcome, None, Measures()))
+        self.healer.cold_started(
+            ColdStartReport("ep_x", "ep_x/0", 1, "deploy", {}, 0.0, outcome, None, StartMeasures())
+        )
 
 
 def test_what_was_learned_of_another_engine_is_left_alone(tmp_path: Path) -> None:
@@ -124,8 +126,8 @@ def test_an_endpoint_without_a_sound_gpu_has_no_place(tmp_path: Path) -> None:
 def wrong(node: Node) -> None:
     """A start whose canary was wrong."""
     (node.root / "ep_x-0.log").write_text("")
-    failed = ColdStart(
-        "ep_x", "ep_x/0", 1, "deploy", {}, 0.0, "failed", "wrong", Measures(), code="canary_wrong"
+    failed = ColdStartReport(
+        "ep_x", "ep_x/0", 1, "deploy", {}, 0.0, "failed", "wrong", StartMeasures(), code="canary_wrong"
     )
     node.healer.cold_started(failed)
 
