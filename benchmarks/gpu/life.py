@@ -11,7 +11,7 @@ from typing import Any
 from cold_start import CANARY, Bench
 from ground import Ground
 
-from pareta_agent.engine.place import place
+from pareta_agent.engine.place import run_dir_of
 from pareta_agent.engine.process import marked
 from pareta_agent.engine.vllm import client
 from pareta_agent.hardware.nvml import read_inventory
@@ -27,7 +27,7 @@ async def canary(ground: Ground) -> dict[str, Any]:
     try:
         live_s = await bench.deploy()
         generation = bench.fleet.view().endpoints["ep_bench"].replicas[0].generation
-        socket = place(bench.settings, "ep_bench", 0, generation).socket
+        socket = run_dir_of(bench.settings, "ep_bench", 0, generation).socket
         begun_s = time.monotonic()
         answer = await client.send_canary(socket, "ep_bench", CANARY, 60.0)
         seconds = round(time.monotonic() - begun_s, 3)

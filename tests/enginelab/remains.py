@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pareta_agent import config, launch
 from pareta_agent.engine.intent import Intents
-from pareta_agent.engine.place import place
+from pareta_agent.engine.place import run_dir_of
 from pareta_agent.engine.process import marked, shared_memory
 from pareta_agent.engine.spec import EngineSettings
 
@@ -88,7 +88,7 @@ def seen(settings: EngineSettings, endpoint: str) -> Engine | None:
     return Engine(
         intent.generation,
         _by_role(group),
-        place(settings, endpoint, 0, intent.generation).directory,
+        run_dir_of(settings, endpoint, 0, intent.generation).directory,
         frozenset(segment for found in group for segment in shared_memory(found.pid)),
         intent.marker,
     )

@@ -222,7 +222,7 @@ async def test_the_gpu_is_free_before_the_engine_counts_as_ended(make: Make) -> 
         seen.append(next(readings))
         return (Gpu(uuid="GPU-a", memory_free_bytes=seen[-1] * 1024**3),)
 
-    made.fleet._around.read_gpus = read
+    made.fleet._context.read_gpus = read
     gpu_plan = replace(
         PLAN, platform="cuda", gpus=(("GPU-a",),), gpu_memory_utilization=0.9, kv_cache_bytes=None
     )

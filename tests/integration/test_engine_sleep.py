@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from engine_room import Room, crash, rooms_in, spec
 
-from pareta_agent.engine.place import place
+from pareta_agent.engine.place import run_dir_of
 from pareta_agent.engine.process import marked
 from pareta_agent.engine.spec import PhaseLimits
 from pareta_agent.engine.vllm import client
@@ -78,7 +78,7 @@ async def test_what_is_under_way_is_finished_first(make: Make) -> None:
     held, made = 1, make()
     made.fleet.watch(lambda _name: held)
     await live(made)
-    socket = place(made.settings, "ep_x", 0, 1).socket
+    socket = run_dir_of(made.settings, "ep_x", 0, 1).socket
     await made.fleet.sleep("ep_x", keep=True)
     await asyncio.sleep(0.5)
     assert (made.fleet.view().endpoints["ep_x"].replicas, await client.is_sleeping(socket)) == ((), False)
@@ -287,7 +287,7 @@ async def test_only_sleep_mode_opens_those_routes(make: Make) -> None:
     """The socket is in a directory of 0700; an engine that is not to sleep has no such routes at all."""
     made = make()
     await live(made, sleeps=False)
-    socket = place(made.settings, "ep_x", 0, 1).socket
+    socket = run_dir_of(made.settings, "ep_x", 0, 1).socket
     assert socket.parent.stat().st_mode & 0o777 == 0o700
     async with client.session(socket, 5.0) as http, http.post("http://engine/sleep?level=1") as answer:
         assert answer.status == 404

@@ -103,7 +103,7 @@ async def test_forked_children_die_with_their_server(make: Make) -> None:
     alive = [launch.Process(child.pid, child.started) for child in children]
     await until(lambda: not any(child.alive for child in alive))
     await process.wait()
-    slot.replica.starter.place.sweep()
+    slot.replica.starter.run_dir.sweep()
 
 
 async def test_restart_takes_the_warm_one(make: Make) -> None:

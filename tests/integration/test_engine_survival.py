@@ -76,7 +76,7 @@ async def test_an_engine_is_not_replaced_before_the_agent_that_hands_over_knows(
     generation, pid = await live(old)
     await crash(old)
     new, unaware = room(adopting), True
-    new.fleet.survivors.unaware = lambda _replica: unaware
+    new.fleet.adoptable.unaware = lambda _replica: unaware
     await new.fleet.reap_orphans()
     replaced = asyncio.create_task(live(new, revision="sha256:other"))
     await asyncio.sleep(1.5)
@@ -94,7 +94,7 @@ async def test_survivors_that_nobody_wants_are_ended(adopting: EngineSettings) -
     await crash(old)
     new = room(adopting)
     await new.fleet.reap_orphans()
-    assert await new.fleet.end_survivors() == 1
+    assert await new.fleet.end_adoptable() == 1
     assert new.left_behind() == ([], [])
 
 
@@ -105,11 +105,11 @@ async def test_what_still_runs_for_the_same_wish_keeps_its_plan(adopting: Engine
     await crash(old)
     new = room(adopting)
     await new.fleet.reap_orphans()
-    found = await new.fleet.surviving_plan("ep_x", "w1")
+    found = await new.fleet.adoptable_plan("ep_x", "w1")
     assert found is not None
     assert found.plan == PLAN
     assert pid in [found.pid for found in marked(adopting.home_id)]
-    assert await new.fleet.surviving_plan("ep_x", "w2") is None
+    assert await new.fleet.adoptable_plan("ep_x", "w2") is None
     assert new.left_behind() == ([], [])
 
 

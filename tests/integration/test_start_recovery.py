@@ -52,7 +52,7 @@ def deploy(made: Room, *plans: Plan) -> list[str]:
         told(event)  # type: ignore[arg-type]
         shown.append(made.fleet.view().endpoints["ep_x"].status)
 
-    made.fleet._around.emit = look
+    made.fleet._context.emit = look
     return shown
 
 

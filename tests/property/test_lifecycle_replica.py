@@ -12,7 +12,7 @@ import engine_room
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pareta_agent.engine import verdict as verdicts
+from pareta_agent.engine import verdict as exit_reasons
 from pareta_agent.engine.lifecycle import ReplicaEvent, ReplicaState
 from pareta_agent.engine.phases import ColdStartReport
 from pareta_agent.engine.replica import Replica
@@ -80,16 +80,16 @@ class World:
     def start(self, _weights: Path, _phases: object) -> World:
         return self
 
-    async def run(self) -> tuple[ReplicaEvent, verdicts.ExitReason]:
+    async def run(self) -> tuple[ReplicaEvent, exit_reasons.ExitReason]:
         self.starts, self.running = self.starts + 1, True
         exited = asyncio.ensure_future(self.died.wait())
         await asyncio.wait({exited, self.outcome}, return_when=asyncio.FIRST_COMPLETED)
         exited.cancel()
         if self.died.is_set():
-            return ReplicaEvent.EXITED, verdicts.of_exit(1, [], ready=False)
+            return ReplicaEvent.EXITED, exit_reasons.of_exit(1, [], ready=False)
         event = self.outcome.result()
         passed = event is ReplicaEvent.PASSED
-        return event, verdicts.STOPPED if passed else verdicts.of_hang("load", 1.0, [])
+        return event, exit_reasons.STOPPED if passed else exit_reasons.of_hang("load", 1.0, [])
 
     async def fell_asleep(self, timeout_s: float) -> bool:
         return await asyncio.shield(self.asleep)
@@ -97,11 +97,11 @@ class World:
     async def woke_up(self, timeout_s: float) -> bool:
         return await asyncio.shield(self.awake)
 
-    async def canaries(self, _exited: object) -> tuple[ReplicaEvent, verdicts.ExitReason]:
-        return ReplicaEvent.PASSED, verdicts.STOPPED
+    async def canaries(self, _exited: object) -> tuple[ReplicaEvent, exit_reasons.ExitReason]:
+        return ReplicaEvent.PASSED, exit_reasons.STOPPED
 
-    def ended(self, status: int) -> tuple[ReplicaEvent, verdicts.ExitReason]:
-        return ReplicaEvent.EXITED, verdicts.of_exit(status, [], ready=True)
+    def ended(self, status: int) -> tuple[ReplicaEvent, exit_reasons.ExitReason]:
+        return ReplicaEvent.EXITED, exit_reasons.of_exit(status, [], ready=True)
 
     async def settled(self) -> World | None:
         return self.engine
@@ -135,7 +135,7 @@ class World:
         elif what == "drained":
             self.drained.set()
         elif what in ("rest", "rise"):
-            replica._rest.want(what == "rest")
+            replica._sleep_switch.set(what == "rest")
         elif what in ("asleep", "not_asleep") and not self.asleep.done():
             self.asleep.set_result(what == "asleep")
         elif what in ("awake", "not_awake") and not self.awake.done():
@@ -155,7 +155,7 @@ def replica_in(world: World, reports: list[ColdStartReport], states: list[Replic
         name="ep_x/0",
         generation=1,
         adopted=None,
-        place=SimpleNamespace(sweep=lambda: None, name="ep_x/0", socket=Path("/nowhere")),
+        run_dir=SimpleNamespace(sweep=lambda: None, name="ep_x/0", socket=Path("/nowhere")),
         pool=pool,
         read_gpus=tuple,
         start=world.start,

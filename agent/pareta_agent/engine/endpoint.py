@@ -20,14 +20,14 @@ from pareta_agent.engine.view import EndpointStatus, EndpointView
 class Endpoint:
     """Level-based: `want` and `unwant` say what should be; one task makes it so and nobody else touches the slots."""
 
-    def __init__(self, spec: EngineSpec, around: FleetContext, history: History) -> None:
+    def __init__(self, spec: EngineSpec, context: FleetContext, history: History) -> None:
         self._spec = spec
         self._wanted: EngineSpec | None = None
-        self._around = around
+        self._context = context
         self._history = history
         self._slots: list[Slot] = []
         self._drain: Drain | None = None
-        self._drain_s = around.settings.drain_s
+        self._drain_s = context.settings.drain_s
         self._ran = False
         self._asleep = False
         self._turned_s = 0.0
@@ -44,12 +44,12 @@ class Endpoint:
         if spec == self._wanted:
             self.wake()
         else:
-            self._turn(not self._ran and self._around.survivors.asleep(spec.endpoint))
+            self._turn(not self._ran and self._context.adoptable.asleep(spec.endpoint))
             self._wish(spec)
 
     def unwant(self, drain: Drain | None, drain_s: float) -> None:
         self._turn(False)
-        self._around.changed()
+        self._context.changed()
         if self._wanted is not None or not self._settled.is_set():
             self._drain, self._drain_s = drain, drain_s
             self._wish(None)
@@ -64,7 +64,7 @@ class Endpoint:
         self._drain, self._drain_s = drain, drain_s
         self._restless = self._restless or any(slot.slept_badly for slot in self._slots)
         if keep and not self._restless and self._slots and all(slot.sleeps for slot in self._slots):
-            self._rest()
+            self._set_sleep()
         else:
             self._wish(None)
 
@@ -73,17 +73,17 @@ class Endpoint:
             self.want(self._spec)
         elif self._asleep:
             self._turn(False)
-            self._rest()
+            self._set_sleep()
 
     def _turn(self, asleep: bool) -> None:
         """Every change between cold and not is dated here: who only looks now and then would miss some."""
         if asleep != self._asleep:
-            self._asleep, self._turned_s = asleep, self._around.clock.mono_s()
+            self._asleep, self._turned_s = asleep, self._context.clock.mono_s()
 
-    def _rest(self) -> None:
+    def _set_sleep(self) -> None:
         for slot in self._slots:
-            slot.rest(self._asleep)
-        self._around.changed()
+            slot.set_sleep(self._asleep)
+        self._context.changed()
 
     def retry(self) -> None:
         """Starts again what was given up; a running engine is left alone."""
@@ -132,7 +132,7 @@ class Endpoint:
         self._wanted = spec
         self._settled.clear()
         self._wake.set()
-        self._around.changed()
+        self._context.changed()
 
     async def _reconcile(self) -> None:
         while True:
@@ -148,10 +148,10 @@ class Endpoint:
                 cause: Cause = "replan" if running else "wake" if self._ran else "deploy"
                 self._ran = True
                 self._slots = [*kept, *self._missing(wanted, kept, cause)]
-                self._rest()
+                self._set_sleep()
             if not self._wake.is_set():
                 self._settled.set()
-            self._around.changed()
+            self._context.changed()
 
     def _missing(self, wanted: EngineSpec, kept: list[Slot], cause: Cause) -> list[Slot]:
         """Slots for the replicas that nobody runs yet: at the index of an engine that outlived its agent there, else
@@ -160,7 +160,7 @@ class Endpoint:
             return [self._slot(wanted, wanted, index, cause) for index in range(wanted.plan.replicas)]
         seats = {slot.index: slot.gpus for slot in kept}
         missing = [group for group in wanted.plan.gpus if group not in seats.values()]
-        outlived = self._around.survivors.seats(wanted.endpoint)
+        outlived = self._context.adoptable.seats(wanted.endpoint)
         new = {outlived[group]: group for group in missing if group in outlived}
         free = (index for index in count() if index not in seats | new)
         new |= {next(free): group for group in missing if group not in outlived}
@@ -170,7 +170,7 @@ class Endpoint:
         return [self._slot(placed, wanted, index, cause) for index in sorted(new)]
 
     def _slot(self, placed: EngineSpec, wanted: EngineSpec, index: int, cause: Cause) -> Slot:
-        return Slot(placed, index, self._around, cause, lambda: self._wanted in (wanted, None))
+        return Slot(placed, index, self._context, cause, lambda: self._wanted in (wanted, None))
 
     def view(self) -> EndpointView:
         spec = self._wanted or self._spec
@@ -220,7 +220,7 @@ class Endpoint:
             return remaining_s(past, {}, "load")
         past = self._history.phases(self._spec.endpoint, slot.cause)
         if slot.retry_at_s is not None or slot.replica is None:
-            pause_s = max(0.0, (slot.retry_at_s or 0.0) - self._around.clock.mono_s())
+            pause_s = max(0.0, (slot.retry_at_s or 0.0) - self._context.clock.mono_s())
             return math.ceil(pause_s) + remaining_s(past, {}, None)
         phases = slot.replica.phases
         return remaining_s(past, phases.spent(), phases.current)

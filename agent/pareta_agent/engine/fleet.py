@@ -48,8 +48,8 @@ class Fleet:
         self._intents = Intents(settings.state_dir)
         self._pool = StandbyPool(emit)
         read_gpus = read_gpus or (lambda: read_inventory().gpus)
-        self.survivors = orphans.AdoptableEngines(read_gpus, clock, self._changed)
-        self._around = FleetContext(
+        self.adoptable = orphans.AdoptableEngines(read_gpus, clock, self._changed)
+        self._context = FleetContext(
             settings,
             self._intents,
             clock,
@@ -58,12 +58,12 @@ class Fleet:
             self._changed,
             self._pool,
             lambda _replica: 0,
-            self.survivors,
+            self.adoptable,
             read_gpus,
             read_cores,
         )
         self._endpoints: dict[str, Endpoint] = {}
-        self._guests = Guests(self._around)
+        self._guests = Guests(self._context)
         self._shown: dict[str, EndpointView] = {}
         self._waiting: Callable[[str], int] = lambda _endpoint: 0
         self._complete = False
@@ -79,7 +79,7 @@ class Fleet:
         self._guests.rouse(spec.endpoint)
         endpoint = self._endpoints.get(spec.endpoint)
         if endpoint is None:
-            endpoint = self._endpoints[spec.endpoint] = Endpoint(spec, self._around, self._history)
+            endpoint = self._endpoints[spec.endpoint] = Endpoint(spec, self._context, self._history)
         endpoint.want(spec)
 
     async def lodge(self, spec: GuestSpec) -> None:
@@ -106,22 +106,22 @@ class Fleet:
 
     @property
     def settings(self) -> EngineSettings:
-        return self._around.settings
+        return self._context.settings
 
     def use_interpreter(self, python: Path, version: str) -> None:
         """Starts from now on run in this interpreter; what runs already keeps its own."""
-        self._around.settings = replace(self._around.settings, python=python, version=version)
+        self._context.settings = replace(self._context.settings, python=python, version=version)
 
     def expect(self, replicas: Sequence[str]) -> None:
         """All that are to run here, by name: without GPUs they share the host's cores, each from its next start on."""
-        self._around.expected = tuple(replicas)
+        self._context.expected = tuple(replicas)
 
     def watch(self, in_flight: Callable[[str], int], waiting: Callable[[str], int] | None = None) -> None:
         """Gives the watchdogs the number of requests that a replica, by name, holds at the front: what they judge by.
 
         `waiting` is the number of calls that wait for an endpoint, by its id.
         """
-        self._around.in_flight = self.survivors.in_flight = in_flight
+        self._context.in_flight = self.adoptable.in_flight = in_flight
         self._waiting = waiting or self._waiting
 
     def waiting(self, endpoint: str) -> int:
@@ -234,30 +234,30 @@ class Fleet:
     async def reap_orphans(self) -> int:
         """Ends what an earlier agent of this home left running, and sweeps its files; how many processes.
 
-        With `settings.adopt`, engines that still serve are spared: `want` takes them over, `end_survivors` ends
+        With `settings.adopt`, engines that still serve are spared: `want` takes them over, `end_adoptable` ends
         those that nobody wanted.
         """
-        ended = await orphans.reap(self.settings, self._intents, self.survivors, self._emit)
+        ended = await orphans.reap(self.settings, self._intents, self.adoptable, self._emit)
         standby.sweep(self.settings)
         self.reaped = True
         return ended
 
-    async def surviving_plan(self, endpoint: str, wish: str) -> orphans.AdoptablePlan | None:
+    async def adoptable_plan(self, endpoint: str, wish: str) -> orphans.AdoptablePlan | None:
         """What the endpoint's spared engines run, if it is for this wish; else they are ended, so that a new plan
         finds their memory free."""
-        found = self.survivors.plan(endpoint, wish)
+        found = self.adoptable.plan(endpoint, wish)
         if found is None:
-            await self.survivors.end(self.settings, lambda name: name == endpoint)
+            await self.adoptable.end(self.settings, lambda name: name == endpoint)
         return found
 
-    async def end_survivors(self, keep: Container[str] = ()) -> int:
+    async def end_adoptable(self, keep: Container[str] = ()) -> int:
         """Ends the spared engines of every endpoint but `keep` that no wish has claimed; how many."""
-        return await self.survivors.end(self.settings, lambda name: name not in keep)
+        return await self.adoptable.end(self.settings, lambda name: name not in keep)
 
     @property
     def kept(self) -> frozenset[str]:
         """Replicas of an earlier agent, by name, that serve on: none of them was ended here."""
-        return self.survivors.kept
+        return self.adoptable.kept
 
     async def leave(self) -> None:
         """Lets go of everything as it runs, for another agent of this home to take over; what only starts is ended.
@@ -268,7 +268,7 @@ class Fleet:
         left, self._endpoints = self._endpoints, {}
         await asyncio.gather(*(endpoint.leave() for endpoint in left.values()), self._pool.leave())
         self._complete = self.reaped = False
-        self.survivors.forget()
+        self.adoptable.forget()
         self._changed()
 
     def hurry(self) -> None:
@@ -287,7 +287,7 @@ class Fleet:
         for endpoint in self._endpoints.values():
             await endpoint.close()
         await self._pool.close()
-        await self.end_survivors()
+        await self.end_adoptable()
 
     def _cold_started(self, report: ColdStartReport) -> None:
         self._history.add(report)

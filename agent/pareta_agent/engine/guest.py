@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pareta_agent.engine import restart
-from pareta_agent.engine import verdict as verdicts
+from pareta_agent.engine import verdict as exit_reasons
 from pareta_agent.engine.phases import PhaseClock
 from pareta_agent.engine.spec import GuestSpec
 from pareta_agent.engine.surroundings import FleetContext
@@ -29,16 +29,16 @@ _LAST_CALLS_S = 1.0
 class Guest:
     """`host` reads the shared engine's view. `gave_up` is the terminal verdict, None while there is hope."""
 
-    def __init__(self, spec: GuestSpec, host: Callable[[], EndpointView], around: FleetContext) -> None:
+    def __init__(self, spec: GuestSpec, host: Callable[[], EndpointView], context: FleetContext) -> None:
         self.spec = spec
         self.gave_up: ExitReason | None = None
         self.asleep = False
         self._host = host
-        self._around = around
-        self._phases = PhaseClock(spec.endpoint, around.clock, around.emit)
+        self._context = context
+        self._phases = PhaseClock(spec.endpoint, context.clock, context.emit)
         self._directory: Path | None = None
         self._on: dict[Path, float] = {}
-        self._lodged_s = around.clock.mono_s()
+        self._lodged_s = context.clock.mono_s()
         self._asked_s = 0.0
         self._again = asyncio.Event()
         self._leaving = False
@@ -53,11 +53,11 @@ class Guest:
     async def leave(self) -> None:
         """Out of the view at once, then out of the engine, which goes on with all that it has taken."""
         self._leaving = True
-        self._around.changed()
+        self._context.changed()
         await self.close()
         on = [replica.socket for replica in self._host().replicas if replica.socket in self._on]
         if on:
-            await self._around.clock.sleep(_LAST_CALLS_S)  # what was sent before has reached it by then
+            await self._context.clock.sleep(_LAST_CALLS_S)  # what was sent before has reached it by then
         for socket in on:
             # an engine that ends takes its adapters along
             with contextlib.suppress(OSError, client.AdapterRefused):
@@ -109,7 +109,7 @@ class Guest:
     async def _keep(self) -> None:
         failures = 0
         while True:
-            revision = self._around.changed.revision
+            revision = self._context.changed.revision
             try:
                 await self._look_again()
                 await self._settle()
@@ -119,24 +119,24 @@ class Guest:
                 await self._failed(error, failures)
                 continue
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._around.settings.idle_canary_s):
-                    await self._around.changed.since(revision)
+                async with asyncio.timeout(self._context.settings.idle_canary_s):
+                    await self._context.changed.since(revision)
 
     async def _look_again(self) -> None:
         """Now and then an idle engine is asked this adapter's canary; one that is wrong twice is loaded anew, and then
         it must be right. Silence is the engine's watchdog's to judge. Raises client.AdapterRefused, OSError."""
-        settings, now_s = self._around.settings, self._around.clock.mono_s()
+        settings, now_s = self._context.settings, self._context.clock.mono_s()
         if now_s - self._asked_s < settings.idle_canary_s or not (settings.canary and self.spec.canaries):
             return
         for replica in self._host().replicas:
-            if replica.socket not in self._on or self._around.held(replica.name):
+            if replica.socket not in self._on or self._context.held(replica.name):
                 continue
             self._asked_s = now_s
             if await self._wrong(replica) and await self._wrong(replica):
                 del self._on[replica.socket]
-                self._around.changed()
+                self._context.changed()
                 told = {"endpoint": self.spec.endpoint, "replica": replica.name}
-                self._around.emit(Event("adapter_wrong", "error", told))
+                self._context.emit(Event("adapter_wrong", "error", told))
                 await client.unload_adapter(replica.socket, self.spec.endpoint)
 
     async def _wrong(self, replica: ReplicaView) -> bool:
@@ -144,9 +144,9 @@ class Guest:
         return not answer.passed and answer.text is not None
 
     async def _asked(self, replica: ReplicaView, canary: Canary) -> client.CanaryAnswer:
-        limit_s = self._around.settings.limits.probe_s
+        limit_s = self._context.settings.limits.probe_s
         answer = await client.send_canary(replica.socket, self.spec.endpoint, canary, limit_s)
-        self._around.emit(answer.event(replica.name, replica.generation))
+        self._context.emit(answer.event(replica.name, replica.generation))
         return answer
 
     async def _settle(self) -> None:
@@ -159,8 +159,8 @@ class Guest:
         for replica in replicas:
             if replica.socket not in self._on:
                 await self._move_in(replica, self._directory)
-                self._on[replica.socket] = self._around.clock.mono_s()
-                self._around.changed()
+                self._on[replica.socket] = self._context.clock.mono_s()
+                self._context.changed()
 
     async def _fetched(self) -> Path:
         def progress(phase: str, done: int, total: int | None) -> None:
@@ -183,15 +183,15 @@ class Guest:
                 await client.unload_adapter(socket, name)
             await self._load(socket, directory)
         self._phases.begin("probe")
-        for canary in self.spec.canaries if self._around.settings.canary else ():
+        for canary in self.spec.canaries if self._context.settings.canary else ():
             answer = await self._asked(replica, canary)
             if answer.text is None:
                 raise OSError("the engine did not answer the adapter's canary")
             if not answer.passed:
-                raise _Refused(verdicts.of_canary(canary, answer))
+                raise _Refused(exit_reasons.of_canary(canary, answer))
         self._phases.end("done")
-        self._asked_s = self._around.clock.mono_s()
-        self._around.emit(Event("adapter_loaded", "info", {"endpoint": name, "engine": self.spec.engine}))
+        self._asked_s = self._context.clock.mono_s()
+        self._context.emit(Event("adapter_loaded", "info", {"endpoint": name, "engine": self.spec.engine}))
 
     async def _load(self, socket: Path, directory: Path) -> None:
         try:
@@ -212,19 +212,19 @@ class Guest:
     async def _failed(self, error: Exception, failures: int) -> None:
         """Waits as the restart policy says; what would fail again waits until it is asked for anew."""
         said = (
-            error.verdict
+            error.exit_reason
             if isinstance(error, _Refused)
-            else verdicts.of_error(error, during="loading the adapter")
+            else exit_reasons.of_error(error, during="loading the adapter")
         )
         self._phases.end("failed", said.reason)
-        settings = self._around.settings.restart
+        settings = self._context.settings.restart
         if isinstance(error, OSError):
             failures = min(failures, settings.budget)  # an engine that is silent is its watchdog's to end
         decision = restart.decide(
             failures, said.reason, permanent=said.permanent, draw=random.random(), settings=settings
         )
         if isinstance(decision, restart.RestartAfter):
-            await self._around.clock.sleep(decision.delay_s)
+            await self._context.clock.sleep(decision.delay_s)
             return
         self.gave_up, self._on = said, {}
         self._again.clear()
@@ -236,14 +236,14 @@ class Guest:
             "remedy": said.remedy,
             "exit_code": said.exit_code,
         }
-        self._around.emit(Event("engine_given_up", "error", fields))
-        self._around.changed()
+        self._context.emit(Event("engine_given_up", "error", fields))
+        self._context.changed()
         await self._again.wait()
 
 
 class _Refused(Exception):
     """What no second try would change."""
 
-    def __init__(self, verdict: ExitReason) -> None:
-        super().__init__(verdict.reason)
-        self.verdict = verdict
+    def __init__(self, exit_reason: ExitReason) -> None:
+        super().__init__(exit_reason.reason)
+        self.exit_reason = exit_reason

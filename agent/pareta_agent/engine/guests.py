@@ -14,8 +14,8 @@ from pareta_agent.engine.view import EndpointView
 class Guests:
     """Guests by endpoint id. The shared engines have their own life: `host` reads one's view."""
 
-    def __init__(self, around: FleetContext) -> None:
-        self._around = around
+    def __init__(self, context: FleetContext) -> None:
+        self._context = context
         self._guests: dict[str, Guest] = {}
 
     def __contains__(self, endpoint: str) -> bool:
@@ -40,13 +40,13 @@ class Guests:
             return False
         if guest is not None:
             await self.remove(spec.endpoint)
-        self._guests[spec.endpoint] = Guest(spec, host, self._around)
+        self._guests[spec.endpoint] = Guest(spec, host, self._context)
         return True
 
     async def remove(self, endpoint: str) -> None:
         await self._guests[endpoint].leave()
         del self._guests[endpoint]
-        self._around.changed()
+        self._context.changed()
 
     def lie_down(self, endpoint: str) -> bool:
         """Puts the guest to sleep; whether nobody on its engine is awake then. True for an engine of its own."""

@@ -17,7 +17,7 @@ from pareta_agent.errors import HostError
 def invocation(
     spec: EngineSpec,
     settings: EngineSettings,
-    place: RunDir,
+    run_dir: RunDir,
     gpus: Sequence[str],
     weights: Path,
     threads: int | None,
@@ -30,10 +30,10 @@ def invocation(
     told = command.Launch(
         endpoint=spec.endpoint,
         model=weights,
-        socket=place.socket,
-        tmp_dir=place.tmp,
-        cache_dir=caches.ready(settings, place.tmp / "c"),
-        marker=place.marker,
+        socket=run_dir.socket,
+        tmp_dir=run_dir.tmp,
+        cache_dir=caches.ready(settings, run_dir.tmp / "c"),
+        marker=run_dir.marker,
         gpus=tuple(gpus),
         shutdown_s=max(1, round(settings.drain_s)),
         remote_code=spec.remote_code,

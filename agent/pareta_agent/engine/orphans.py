@@ -15,7 +15,7 @@ from pareta_agent import launch
 from pareta_agent.clock import Clock
 from pareta_agent.engine import gpumem
 from pareta_agent.engine.intent import Intent, Intents, boot_id
-from pareta_agent.engine.place import place
+from pareta_agent.engine.place import run_dir_of
 from pareta_agent.engine.process import end_strays, marked
 from pareta_agent.engine.spec import EngineSettings, EngineSpec, digest
 from pareta_agent.engine.vllm import client
@@ -128,15 +128,15 @@ class AdoptableEngines:
             quiet_s = 0.0 if used() else quiet_s + _POLL_S
 
 
-async def reap(settings: EngineSettings, intents: Intents, survivors: AdoptableEngines, emit: Emit) -> int:
+async def reap(settings: EngineSettings, intents: Intents, adoptable: AdoptableEngines, emit: Emit) -> int:
     """Ends every process of this home that cannot be adopted, and sweeps what it left; how many were ended."""
     kept: set[int] = set()  # groups: an engine that serves may start processes meanwhile
     ours = marked(settings.home_id)
     for intent in intents.all():
         process = await _adoptable(settings, intent, {found.pid for found in ours})
         if process is not None:
-            socket = place(settings, intent.endpoint, intent.index, intent.generation).socket
-            survivors.add(intent, process, asleep=intent.sleeps and await client.is_sleeping(socket) is True)
+            socket = run_dir_of(settings, intent.endpoint, intent.index, intent.generation).socket
+            adoptable.add(intent, process, asleep=intent.sleeps and await client.is_sleeping(socket) is True)
             kept.add(process.pid)
 
     def strays() -> list[launch.Stat]:
@@ -162,9 +162,9 @@ async def _adoptable(
     if intent.pid is None or intent.started is None or intent.pid not in marked_pids:
         return None
     process = launch.adopt(intent.pid, intent.started)
-    where = place(settings, intent.endpoint, intent.index, intent.generation)
+    where = run_dir_of(settings, intent.endpoint, intent.index, intent.generation)
     return process if process is not None and await client.healthy(where.socket) else None
 
 
 def _sweep(settings: EngineSettings, intent: Intent) -> None:
-    place(settings, intent.endpoint, intent.index, intent.generation).sweep(intent.segments)
+    run_dir_of(settings, intent.endpoint, intent.index, intent.generation).sweep(intent.segments)

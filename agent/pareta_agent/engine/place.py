@@ -67,7 +67,7 @@ class RunDir:
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
-def place(settings: EngineSettings, endpoint: str, index: int, generation: int) -> RunDir:
+def run_dir_of(settings: EngineSettings, endpoint: str, index: int, generation: int) -> RunDir:
     """The place of that generation; a function of its arguments alone."""
     short = hashlib.sha256(endpoint.encode()).hexdigest()[:6]
     return RunDir(

@@ -27,9 +27,9 @@ _FOLLOWS_S = 1.5
 class EngineProcess:
     """A running engine and the record of it."""
 
-    def __init__(self, process: launch.Process, place: RunDir, intents: Intents, intent: Intent) -> None:
+    def __init__(self, process: launch.Process, run_dir: RunDir, intents: Intents, intent: Intent) -> None:
         self._process = process
-        self._place = place
+        self._run_dir = run_dir
         self._intents = intents
         self._cores: list[launch.Process] = []
         self.intent = intent
@@ -85,13 +85,13 @@ class EngineProcess:
         gone = await self._process.kill_group(_KILL_DEADLINE_S)
         gone = await end_strays(partial(marked, self.intent.marker), _KILL_DEADLINE_S) and gone
         if gone:
-            self._place.sweep(segments)
+            self._run_dir.sweep(segments)
             self._record(ended=True)
         return gone
 
     async def stacks(self, python: Path | None) -> Path | None:
         """Takes the stacks of all its processes, which it may not survive; the file that holds them."""
-        return await stacks.dump(self._process, self._place, python)
+        return await stacks.dump(self._process, self._run_dir, python)
 
     def compiling(self) -> bool:
         """Whether a compiler runs among its processes. Reads /proc."""
@@ -110,7 +110,7 @@ class EngineProcess:
 
 
 async def start(
-    place: RunDir,
+    run_dir: RunDir,
     argv: list[str],
     env: dict[str, str],
     cwd: Path | None,
@@ -128,30 +128,30 @@ async def start(
         argv,
         env=env,
         cwd=cwd,
-        log_path=place.log,
+        log_path=run_dir.log,
         rlimits={"core": 0, "nofile": launch.OPEN_FILES},
         cpus=cpus,
-        beside=place.log_keeper,
+        beside=run_dir.log_keeper,
     )
-    return record(process, place, intents, intent)
+    return record(process, run_dir, intents, intent)
 
 
-def record(process: launch.Process, place: RunDir, intents: Intents, intent: Intent) -> EngineProcess:
+def record(process: launch.Process, run_dir: RunDir, intents: Intents, intent: Intent) -> EngineProcess:
     """Names the process in the durable record."""
-    engine = EngineProcess(process, place, intents, intent)
+    engine = EngineProcess(process, run_dir, intents, intent)
     engine._record(pid=process.pid, started=process.started)
     return engine
 
 
-async def adopt(process: launch.Process, place: RunDir, intents: Intents) -> EngineProcess:
+async def adopt(process: launch.Process, run_dir: RunDir, intents: Intents) -> EngineProcess:
     """Takes over an engine that an earlier agent started; its record must be there, its log keeper need not."""
-    name, _, index = place.name.rpartition("/")
+    name, _, index = run_dir.name.rpartition("/")
     intent = intents.read(name, int(index))
     if intent is None:
-        raise HostError("intent_missing", f"the record of {place.name} is gone", "")
+        raise HostError("intent_missing", f"the record of {run_dir.name} is gone", "")
     with contextlib.suppress(OSError):
-        await (await launch.spawn([*place.log_keeper, str(process.pid)], env={})).wait()
-    return EngineProcess(process, place, intents, intent)
+        await (await launch.spawn([*run_dir.log_keeper, str(process.pid)], env={})).wait()
+    return EngineProcess(process, run_dir, intents, intent)
 
 
 def marked(prefix: str) -> list[launch.Stat]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from pareta_agent.clock import Clock
 from pareta_agent.engine import gpumem, pagecache
-from pareta_agent.engine import verdict as verdicts
+from pareta_agent.engine import verdict as exit_reasons
 from pareta_agent.engine.lifecycle import ReplicaEvent, ReplicaState, advance
 from pareta_agent.engine.phases import Cause, ColdStartReport, OnColdStart, PhaseClock
 from pareta_agent.engine.process import EngineProcess, cancel, first
@@ -46,11 +46,11 @@ class Replica:
         on_cold_start: OnColdStart,
         in_flight: Callable[[str], int],
         cause: Cause,
-        rest: SleepSwitch,
+        sleep_switch: SleepSwitch,
     ) -> None:
         self.spec = spec
         self.state = ReplicaState.PENDING
-        self.verdict = verdicts.STOPPED
+        self.exit_reason = exit_reasons.STOPPED
         self.measures = StartMeasures()
         self.ready_at_s: float | None = None
         self.slept_badly = False
@@ -66,7 +66,7 @@ class Replica:
         self._on_cold_start = on_cold_start
         self._in_flight = in_flight
         self._cause = cause
-        self._rest = rest
+        self._sleep_switch = sleep_switch
         self._mail: deque[ReplicaEvent] = deque()
         self._mailed = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -110,8 +110,8 @@ class Replica:
             if self.state is not ReplicaState.ENDED and not self._left and (engine := self._engine):
                 engine.kill()
         if not self._reported:
-            self._report("stopped" if self.verdict.wanted else "failed")
-        return self.verdict
+            self._report("stopped" if self.exit_reason.wanted else "failed")
+        return self.exit_reason
 
     @property
     def warm(self) -> bool:
@@ -129,7 +129,7 @@ class Replica:
 
     def _called(self) -> bool:
         """Whether it serves, and is wanted again since it was found idle: until it moves, calls may come to it."""
-        wanted = not self._rest.wanted or bool(self._in_flight(self.starter.name))
+        wanted = not self._sleep_switch.wanted or bool(self._in_flight(self.starter.name))
         return self.state is ReplicaState.READY and wanted
 
     def _move(self, event: ReplicaEvent) -> None:
@@ -170,7 +170,7 @@ class Replica:
         except Exception as error:
             if during is ReplicaState.STOPPING:
                 raise
-            self.verdict = verdicts.of_error(error, during=f"the engine's {during.value} step")
+            self.exit_reason = exit_reasons.of_error(error, during=f"the engine's {during.value} step")
             return ReplicaEvent.FAILED
 
     async def _begin(self) -> ReplicaEvent:
@@ -211,39 +211,39 @@ class Replica:
 
     async def _serve(self) -> ReplicaEvent:
         assert self._start is not None
-        serving = Serving(self.starter, self._start, self._rest, self._in_flight, self._emit)
+        serving = Serving(self.starter, self._start, self._sleep_switch, self._in_flight, self._emit)
         return await self._judged(*await serving.run())
 
     async def _sleep(self) -> ReplicaEvent:
         self.slept_badly = True
-        event = await self._judged(*await self._sleeper().sleep())
+        event = await self._judged(*await self._sleeping().sleep())
         self.slept_badly = event is not ReplicaEvent.WAKE
         return event
 
     async def _wake(self) -> ReplicaEvent:
         self._cause, self._reported, self.slept_badly = "resume", False, True
         self.phases = PhaseClock(self.spec.endpoint, self._clock, self._emit)
-        event = await self._judged(*await self._sleeper().wake(self.phases))
+        event = await self._judged(*await self._sleeping().wake(self.phases))
         self.slept_badly = event is not ReplicaEvent.PASSED
         if event is ReplicaEvent.PASSED:
             self.ready_at_s = self._clock.mono_s()
             self._report("ready")
         return event
 
-    def _sleeper(self) -> Sleeping:
+    def _sleeping(self) -> Sleeping:
         assert self._start is not None
-        return Sleeping(self.starter, self._start, self._rest, self._emit)
+        return Sleeping(self.starter, self._start, self._sleep_switch, self._emit)
 
-    async def _judged(self, event: ReplicaEvent, verdict: ExitReason) -> ReplicaEvent:
+    async def _judged(self, event: ReplicaEvent, exit_reason: ExitReason) -> ReplicaEvent:
         if event in (ReplicaEvent.FAILED, ReplicaEvent.EXITED, ReplicaEvent.HUNG):
-            self.verdict = await self._explained(event, verdict)
+            self.exit_reason = await self._explained(event, exit_reason)
         return event
 
-    async def _explained(self, event: ReplicaEvent, verdict: ExitReason) -> ExitReason:
+    async def _explained(self, event: ReplicaEvent, exit_reason: ExitReason) -> ExitReason:
         """A hang says where the engine stood; it is about to be killed, so this may end it."""
         if event is not ReplicaEvent.HUNG or (engine := self._engine) is None:
-            return verdict
-        return replace(verdict, stacks=await engine.stacks(self._settings.python))
+            return exit_reason
+        return replace(exit_reason, stacks=await engine.stacks(self._settings.python))
 
     async def _drain(self) -> ReplicaEvent:
         """Waits for what it still answers, at most `drain_s`; an engine that dies meanwhile was stopping anyway."""
@@ -256,9 +256,9 @@ class Replica:
     async def _stop(self) -> ReplicaEvent:
         engine = await self._start.settled() if self._start is not None else None
         if engine is None:
-            self.starter.place.sweep()
+            self.starter.run_dir.sweep()
             return ReplicaEvent.GONE
-        served = self.ready_at_s is not None and self.verdict.wanted and not self._hurry.is_set()
+        served = self.ready_at_s is not None and self.exit_reason.wanted and not self._hurry.is_set()
         term_s = max(0.0, self._stop_by_s - self._clock.mono_s()) + _TERM_GRACE_S if served else 0.0
         if not await engine.stop(term_s=term_s, hurry=self._hurry):
             survived = {"replica": self.starter.name, "pid": engine.pid}
@@ -272,7 +272,7 @@ class Replica:
         self._reported = True
         failed = outcome == "failed"
         self.phases.end(
-            "done" if outcome in ("ready", "asleep") else "failed", self.verdict.reason if failed else ""
+            "done" if outcome in ("ready", "asleep") else "failed", self.exit_reason.reason if failed else ""
         )
         if self.starter.adopted is not None and self._cause != "resume":
             seconds = round(self.phases.total_s, 3)
@@ -288,9 +288,9 @@ class Replica:
                 self.phases.spent(),
                 self.phases.total_s,
                 outcome,  # type: ignore[arg-type]
-                self.verdict.reason if failed else None,
+                self.exit_reason.reason if failed else None,
                 self.measures,
                 self.warm,
-                self.verdict.code if failed else None,
+                self.exit_reason.code if failed else None,
             )
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from pareta_agent.engine import verdict as verdicts
+from pareta_agent.engine import verdict as exit_reasons
 from pareta_agent.engine.lifecycle import ReplicaEvent
 from pareta_agent.engine.process import cancel
 from pareta_agent.engine.sleeper import SleepSwitch
@@ -23,13 +23,18 @@ class Serving:
         self,
         starter: Starter,
         start: EngineStart,
-        rest: SleepSwitch,
+        sleep_switch: SleepSwitch,
         in_flight: Callable[[str], int],
         emit: Emit,
     ) -> None:
-        self._starter, self._start, self._rest, self._in_flight = starter, start, rest, in_flight
+        self._starter, self._start, self._sleep_switch, self._in_flight = (
+            starter,
+            start,
+            sleep_switch,
+            in_flight,
+        )
         clock, settings = starter.clock, starter.settings
-        self._dog = Watchdog(starter.spec, starter.place, settings, clock, in_flight, self._compiling, emit)
+        self._dog = Watchdog(starter.spec, starter.run_dir, settings, clock, in_flight, self._compiling, emit)
 
     async def run(self) -> Outcome:
         """(SLEEP, …), or (FAILED | EXITED | HUNG, why)."""
@@ -41,7 +46,7 @@ class Serving:
             await asyncio.wait({exited, watched, sleepy}, return_when=asyncio.FIRST_COMPLETED)
             if exited.done():
                 return self._start.ended(exited.result())
-            return watched.result() if watched.done() else (ReplicaEvent.SLEEP, verdicts.STOPPED)
+            return watched.result() if watched.done() else (ReplicaEvent.SLEEP, exit_reasons.STOPPED)
         finally:
             await cancel(exited, watched, sleepy)
 
@@ -50,7 +55,7 @@ class Serving:
 
     async def _may_sleep(self) -> None:
         while True:
-            await self._rest.until(True)
+            await self._sleep_switch.until(True)
             if not self._dog.asks and not self._in_flight(self._starter.name):
                 return
             await self._starter.clock.sleep(_IDLE_POLL_S)

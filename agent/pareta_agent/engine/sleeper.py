@@ -10,7 +10,7 @@ import asyncio
 from dataclasses import replace
 
 from pareta_agent.engine import gpumem
-from pareta_agent.engine import verdict as verdicts
+from pareta_agent.engine import verdict as exit_reasons
 from pareta_agent.engine.lifecycle import ReplicaEvent
 from pareta_agent.engine.phases import PhaseClock
 from pareta_agent.engine.process import EngineProcess, cancel
@@ -25,7 +25,7 @@ class SleepSwitch:
         self.wanted = False
         self._changed = asyncio.Event()
 
-    def want(self, wanted: bool) -> None:
+    def set(self, wanted: bool) -> None:
         self.wanted = wanted
         self._changed.set()
 
@@ -38,8 +38,8 @@ class SleepSwitch:
 class Sleeping:
     """`start` has brought up an engine that can sleep."""
 
-    def __init__(self, starter: Starter, start: EngineStart, rest: SleepSwitch, emit: Emit) -> None:
-        self._starter, self._start, self._rest, self._emit = starter, start, rest, emit
+    def __init__(self, starter: Starter, start: EngineStart, sleep_switch: SleepSwitch, emit: Emit) -> None:
+        self._starter, self._start, self._sleep_switch, self._emit = starter, start, sleep_switch, emit
         self._limit_s = starter.settings.limits.load_s
 
     @property
@@ -52,17 +52,17 @@ class Sleeping:
         begun_s = self._starter.clock.mono_s()
         exited = asyncio.ensure_future(self._engine.wait())
         asleep = asyncio.ensure_future(self._start.fell_asleep(self._limit_s))
-        over = asyncio.ensure_future(self._rest.until(False))
+        over = asyncio.ensure_future(self._sleep_switch.until(False))
         try:
             await asyncio.wait({exited, asleep}, return_when=asyncio.FIRST_COMPLETED)
             if not exited.done():
                 if not asleep.result():
-                    return ReplicaEvent.FAILED, verdicts.NOT_ASLEEP
+                    return ReplicaEvent.FAILED, exit_reasons.NOT_ASLEEP
                 await self._tell(self._starter.clock.mono_s() - begun_s)
                 await asyncio.wait({exited, over}, return_when=asyncio.FIRST_COMPLETED)
             if exited.done():
                 return self._start.ended(exited.result())
-            return ReplicaEvent.WAKE, verdicts.STOPPED
+            return ReplicaEvent.WAKE, exit_reasons.STOPPED
         finally:
             await cancel(exited, asleep, over)
 
@@ -76,12 +76,14 @@ class Sleeping:
             if exited.done():
                 return self._start.ended(exited.result())
             if not awake.done():
-                return ReplicaEvent.HUNG, verdicts.of_hang("load", self._limit_s, [])
+                return ReplicaEvent.HUNG, exit_reasons.of_hang("load", self._limit_s, [])
             if not awake.result():
-                return ReplicaEvent.FAILED, verdicts.NOT_WOKEN
+                return ReplicaEvent.FAILED, exit_reasons.NOT_WOKEN
             phases.begin("probe")
-            event, verdict = await self._start.canaries(exited)
-            return event, replace(verdict, permanent=False)  # the same weights loaded anew may well be right
+            event, exit_reason = await self._start.canaries(exited)
+            return event, replace(
+                exit_reason, permanent=False
+            )  # the same weights loaded anew may well be right
         finally:
             await cancel(exited, awake)
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from pareta_agent.engine import caches, restart
-from pareta_agent.engine import verdict as verdicts
+from pareta_agent.engine import verdict as exit_reasons
 from pareta_agent.engine.lifecycle import ReplicaEvent, ReplicaState
 from pareta_agent.engine.phases import Cause
 from pareta_agent.engine.replica import Drain, Replica
@@ -29,18 +29,18 @@ class Slot:
     what its endpoint runs; a failure that another spec has mended is neither repeated nor final."""
 
     def __init__(
-        self, spec: EngineSpec, index: int, around: FleetContext, cause: Cause, wanted: Callable[[], bool]
+        self, spec: EngineSpec, index: int, context: FleetContext, cause: Cause, wanted: Callable[[], bool]
     ) -> None:
         self.spec = spec
         self.index = index
         self.replica: Replica | None = None
         self.gave_up: ExitReason | None = None
         self.retry_at_s: float | None = None
-        self._around, self._wanted = around, wanted
+        self._context, self._wanted = context, wanted
         self.cause: Cause = cause
         self._plain = False
         self._cache_doubted = False
-        self._rest = SleepSwitch()
+        self._sleep_switch = SleepSwitch()
         self.slept_badly = False
         self._stopping = False
         self._pause: asyncio.Task[None] | None = None
@@ -66,7 +66,7 @@ class Slot:
         replica = self.replica
         if replica is None or replica.state is not ReplicaState.READY:
             return None
-        where = replica.starter.place
+        where = replica.starter.run_dir
         seats = self.spec.plan.max_num_seqs * self.spec.plan.dp
         since_s = replica.ready_at_s or 0.0
         return ReplicaView(
@@ -78,9 +78,9 @@ class Slot:
         """Whether its engine serves, and can sleep with its weights in the host's memory."""
         return self.replica is not None and self.replica.sleeps
 
-    def rest(self, wanted: bool) -> None:
+    def set_sleep(self, wanted: bool) -> None:
         """Its engine is to sleep, or no more; one that ends meanwhile is not started before it is to wake."""
-        self._rest.want(wanted)
+        self._sleep_switch.set(wanted)
 
     def kill(self) -> None:
         """No more patience: the engine's group is killed now."""
@@ -111,7 +111,7 @@ class Slot:
             await self._keep()
         except Exception as error:
             self._give_up(
-                verdicts.of_error(error, during="the agent's own work"), "the agent failed: see its log"
+                exit_reasons.of_error(error, during="the agent's own work"), "the agent failed: see its log"
             )
             raise
 
@@ -119,61 +119,61 @@ class Slot:
         failures = 0
         while True:
             replica = await self._next_replica()
-            if self._rest.wanted and replica.starter.adopted is None and not self._stopping:
+            if self._sleep_switch.wanted and replica.starter.adopted is None and not self._stopping:
                 await self._until_woken()
                 replica = await self._next_replica()
             if self._stopping:
                 return
             self.replica = replica
-            verdict = await replica.run()
-            self._around.changed()
-            if self._stopping or verdict.wanted:
+            exit_reason = await replica.run()
+            self._context.changed()
+            if self._stopping or exit_reason.wanted:
                 return
-            self._tell(replica, verdict)
+            self._tell(replica, exit_reason)
             if not self._wanted():
                 return
             self.slept_badly = self.slept_badly or replica.slept_badly
-            if self._rest.wanted:
+            if self._sleep_switch.wanted:
                 continue
-            settings = self._around.settings.restart
+            settings = self._context.settings.restart
             failures = restart.failures_after(failures, self._ready_s(replica), settings)
             self._plain = replica.warm and replica.ready_at_s is None  # perhaps it was the fork: try without
-            left = await self._cache_left(replica, verdict, failures)
+            left = await self._cache_left(replica, exit_reason, failures)
             decision = restart.decide(
                 failures,
-                verdict.reason,
-                permanent=verdict.permanent and not self._plain and not left,
+                exit_reason.reason,
+                permanent=exit_reason.permanent and not self._plain and not left,
                 served=replica.ready_at_s is not None,
                 draw=random.random(),
                 settings=settings,
             )
             if isinstance(decision, restart.GiveUp):
-                self._give_up(verdict, decision.reason)
+                self._give_up(exit_reason, decision.reason)
                 return
             self.cause = "restart"
             await self._wait(decision.delay_s, failures)
 
-    async def _cache_left(self, replica: Replica, verdict: ExitReason, failures: int) -> bool:
+    async def _cache_left(self, replica: Replica, exit_reason: ExitReason, failures: int) -> bool:
         """Whether the next start has an empty compiled cache, for a damaged one would end it again: once in a row of
         failures, and not for the first end of an engine that served."""
         self._cache_doubted = self._cache_doubted and failures > 1
         if (
             self._cache_doubted
-            or not verdict.doubts_cache
+            or not exit_reason.doubts_cache
             or (replica.ready_at_s is not None and failures < 2)
         ):
             return False
-        self._cache_doubted = await asyncio.to_thread(caches.discard, self._around.settings)
+        self._cache_doubted = await asyncio.to_thread(caches.discard, self._context.settings)
         if self._cache_doubted:
-            self._around.emit(
-                Event("compiled_cache_left", "warning", {"replica": self.name, "code": verdict.code})
+            self._context.emit(
+                Event("compiled_cache_left", "warning", {"replica": self.name, "code": exit_reason.code})
             )
         return self._cache_doubted
 
     async def _next_replica(self) -> Replica:
-        around = self._around
-        last = around.intents.read(self.spec.endpoint, self.index)
-        adopted = await around.survivors.claim(self.spec, self.index, around.settings)
+        context = self._context
+        last = context.intents.read(self.spec.endpoint, self.index)
+        adopted = await context.adoptable.claim(self.spec, self.index, context.settings)
         generation = (last.generation if last else 0) + (adopted is None)
         if last is not None and self.cause == "deploy":
             self.cause = "start"  # it was deployed in an earlier life of the agent
@@ -181,34 +181,34 @@ class Slot:
             self.spec,
             self.index,
             generation,
-            around.settings,
-            around.intents,
-            around.pool,
-            around.clock,
-            around.read_gpus,
-            around.share,
+            context.settings,
+            context.intents,
+            context.pool,
+            context.clock,
+            context.read_gpus,
+            context.share,
             self._plain,
             adopted,
         )
         return Replica(
             self.spec,
             starter,
-            around.settings,
-            around.clock,
-            around.emit,
-            around.changed,
-            around.on_cold_start,
-            around.held,
+            context.settings,
+            context.clock,
+            context.emit,
+            context.changed,
+            context.on_cold_start,
+            context.held,
             self.cause,
-            self._rest,
+            self._sleep_switch,
         )
 
     def _ready_s(self, replica: Replica) -> float:
-        return self._around.clock.mono_s() - replica.ready_at_s if replica.ready_at_s is not None else 0.0
+        return self._context.clock.mono_s() - replica.ready_at_s if replica.ready_at_s is not None else 0.0
 
     async def _until_woken(self) -> None:
         self.cause = "wake"
-        await self._pausing(self._rest.until(False))
+        await self._pausing(self._sleep_switch.until(False))
 
     async def _pausing(self, pause: Coroutine[Any, Any, None]) -> None:
         """Until it ends, or the slot is stopped."""
@@ -223,15 +223,15 @@ class Slot:
             "replica": self.name,
             "delay_s": round(delay_s, 2),
             "failures": failures,
-            "failures_allowed": self._around.settings.restart.budget,
+            "failures_allowed": self._context.settings.restart.budget,
         }
-        self._around.emit(Event("restart_scheduled", "warning", fields))
-        self.retry_at_s = self._around.clock.mono_s() + delay_s
-        await self._pausing(self._around.clock.sleep(delay_s))
+        self._context.emit(Event("restart_scheduled", "warning", fields))
+        self.retry_at_s = self._context.clock.mono_s() + delay_s
+        await self._pausing(self._context.clock.sleep(delay_s))
         self.retry_at_s = None
 
-    def _tell(self, replica: Replica, verdict: ExitReason) -> None:
-        self._around.emit(
+    def _tell(self, replica: Replica, exit_reason: ExitReason) -> None:
+        self._context.emit(
             Event(
                 "engine_ended",
                 "error",
@@ -239,32 +239,32 @@ class Slot:
                     "endpoint": self.spec.endpoint,
                     "replica": self.name,
                     "generation": replica.starter.generation,
-                    "code": verdict.code,
-                    "reason": verdict.reason,
-                    "detail": verdict.detail,
-                    "remedy": verdict.remedy,
-                    "log": "\n".join(verdict.log),
-                    "log_path": str(replica.starter.place.log),
-                    "stacks_path": str(verdict.stacks) if verdict.stacks else None,
+                    "code": exit_reason.code,
+                    "reason": exit_reason.reason,
+                    "detail": exit_reason.detail,
+                    "remedy": exit_reason.remedy,
+                    "log": "\n".join(exit_reason.log),
+                    "log_path": str(replica.starter.run_dir.log),
+                    "stacks_path": str(exit_reason.stacks) if exit_reason.stacks else None,
                 },
             )
         )
 
-    def _give_up(self, verdict: ExitReason, reason: str) -> None:
-        self.gave_up = replace(verdict, reason=reason, permanent=True)
-        self._around.emit(
+    def _give_up(self, exit_reason: ExitReason, reason: str) -> None:
+        self.gave_up = replace(exit_reason, reason=reason, permanent=True)
+        self._context.emit(
             Event(
                 "engine_given_up",
                 "error",
                 {
                     "endpoint": self.spec.endpoint,
                     "replica": self.name,
-                    "code": verdict.code,
+                    "code": exit_reason.code,
                     "reason": reason,
-                    "detail": verdict.detail,
-                    "remedy": verdict.remedy,
-                    "exit_code": verdict.exit_code,
+                    "detail": exit_reason.detail,
+                    "remedy": exit_reason.remedy,
+                    "exit_code": exit_reason.exit_code,
                 },
             )
         )
-        self._around.changed()
+        self._context.changed()

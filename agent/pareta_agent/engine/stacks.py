@@ -20,12 +20,12 @@ _PY_SPY_S = 5.0
 _LAST_WORDS_S = 2.0
 
 
-async def dump(process: launch.Process, place: RunDir, python: Path | None) -> Path | None:
+async def dump(process: launch.Process, run_dir: RunDir, python: Path | None) -> Path | None:
     """The file that holds the stacks, beside the engine's log; None when nobody said anything."""
-    told = await _by_py_spy(process, _py_spy(python)) or await _by_themselves(process, place.log)
+    told = await _by_py_spy(process, _py_spy(python)) or await _by_themselves(process, run_dir.log)
     if not told.strip():
         return None
-    path = place.log.with_suffix(".stacks")
+    path = run_dir.log.with_suffix(".stacks")
     with contextlib.suppress(OSError):
         turn_over(path)
         path.touch(0o600)

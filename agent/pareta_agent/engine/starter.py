@@ -17,13 +17,13 @@ from typing import Any
 from pareta_agent import launch
 from pareta_agent.clock import Clock
 from pareta_agent.engine import gpumem, invocation, process
-from pareta_agent.engine import verdict as verdicts
+from pareta_agent.engine import verdict as exit_reasons
 from pareta_agent.engine.compilers import Stillness
 from pareta_agent.engine.intent import Intent, Intents, boot_id
 from pareta_agent.engine.lifecycle import ReplicaEvent
 from pareta_agent.engine.logtail import LogTail
 from pareta_agent.engine.phases import PhaseClock
-from pareta_agent.engine.place import RunDir, place
+from pareta_agent.engine.place import RunDir, run_dir_of
 from pareta_agent.engine.process import EngineProcess
 from pareta_agent.engine.spec import EngineSettings, EngineSpec, digest
 from pareta_agent.engine.standby import StandbyCommand, suits
@@ -67,8 +67,8 @@ class Starter:
         return f"{self.spec.endpoint}/{self.index}"
 
     @property
-    def place(self) -> RunDir:
-        return place(self.settings, self.spec.endpoint, self.index, self.generation)
+    def run_dir(self) -> RunDir:
+        return run_dir_of(self.settings, self.spec.endpoint, self.index, self.generation)
 
     def start(self, weights: Path, phases: PhaseClock) -> EngineStart:
         return EngineStart(self, weights, phases)
@@ -89,7 +89,7 @@ class EngineStart:
         self._starter = starter
         self._weights = weights
         self._phases = phases
-        self._log = StartLog(LogTail(starter.place.log), phases, told=starter.adopted is not None)
+        self._log = StartLog(LogTail(starter.run_dir.log), phases, told=starter.adopted is not None)
         self._spawning: asyncio.Task[EngineProcess] | None = None
         self._committed = False
         self._stillness = Stillness(starter.settings.limits.compile_s)
@@ -109,8 +109,8 @@ class EngineStart:
                 return failure
         finally:
             await process.cancel(exited)
-        if self.engine.intent.sleeps and await client.is_sleeping(self._starter.place.socket):
-            return ReplicaEvent.SLEEP, verdicts.STOPPED
+        if self.engine.intent.sleeps and await client.is_sleeping(self._starter.run_dir.socket):
+            return ReplicaEvent.SLEEP, exit_reasons.STOPPED
         exited = asyncio.create_task(self.engine.wait())  # its cores are known now
         try:
             return await self._warm_up(exited) or await self.canaries(exited)
@@ -118,10 +118,10 @@ class EngineStart:
             await process.cancel(exited)
 
     async def fell_asleep(self, timeout_s: float) -> bool:
-        return await client.sleep(self._starter.place.socket, timeout_s)
+        return await client.sleep(self._starter.run_dir.socket, timeout_s)
 
     async def woke_up(self, timeout_s: float) -> bool:
-        return await client.wake_up(self._starter.place.socket, timeout_s)
+        return await client.wake_up(self._starter.run_dir.socket, timeout_s)
 
     async def settled(self) -> EngineProcess | None:
         """The process, once it is certain whether there is one; nothing more is begun."""
@@ -137,7 +137,7 @@ class EngineStart:
         return self._log.measures
 
     async def _spawn(self) -> EngineProcess:
-        starter, where = self._starter, self._starter.place
+        starter, where = self._starter, self._starter.run_dir
         if starter.adopted is not None:
             self._committed = True
             adopted = await process.adopt(starter.adopted, where, starter.intents)
@@ -191,7 +191,7 @@ class EngineStart:
             return None
         self._committed = True
         engine = process.record(
-            standby.process, starter.place, starter.intents, replace(intent, marker=standby.marker)
+            standby.process, starter.run_dir, starter.intents, replace(intent, marker=standby.marker)
         )
         if refusal := await standby.become(order):
             starter.pool.failed(refusal)
@@ -202,7 +202,7 @@ class EngineStart:
     async def _until_healthy(self, exited: asyncio.Task[int | None]) -> Outcome | None:
         """None once it is healthy; the last phase then is `probe`."""
         assert self.engine is not None
-        socket, clock = self._starter.place.socket, self._starter.clock
+        socket, clock = self._starter.run_dir.socket, self._starter.clock
         for look in count():
             self._log.read()
             if look % _LOOKS_AT_MEMORY == 0:
@@ -219,7 +219,7 @@ class EngineStart:
                 return None
             limit_s: float = getattr(self._starter.settings.limits, f"{self._phases.current}_s")
             if await self._still_s(self._phases.moved_s, limit_s) > limit_s:
-                return ReplicaEvent.HUNG, verdicts.of_hang(
+                return ReplicaEvent.HUNG, exit_reasons.of_hang(
                     self._phases.current, limit_s, self._log.last_lines()
                 )
             await clock.sleep(_POLL_S)
@@ -237,12 +237,12 @@ class EngineStart:
         starter, limits = self._starter, self._starter.settings.limits
         if starter.adopted is not None or not starter.settings.canary:
             return None
-        warm_up = WarmUp(starter.place.socket, starter.spec.endpoint, limits, starter.clock, self._still_s)
+        warm_up = WarmUp(starter.run_dir.socket, starter.spec.endpoint, limits, starter.clock, self._still_s)
         found = await warm_up.run(exited)
         if warm_up.refused:
             self._phases.detail = f"it fails at {', '.join(warm_up.refused)}"
         if found == "hung":
-            return ReplicaEvent.HUNG, verdicts.of_hang("probe", limits.probe_s, self._log.last_lines())
+            return ReplicaEvent.HUNG, exit_reasons.of_hang("probe", limits.probe_s, self._log.last_lines())
         return self._exit(exited) if found == "ended" else None
 
     async def canaries(self, exited: asyncio.Future[int | None]) -> Outcome:
@@ -252,18 +252,18 @@ class EngineStart:
             if answer is None:
                 return self._exit(exited)
             if not answer.passed:
-                return ReplicaEvent.FAILED, verdicts.of_canary(canary, answer)
+                return ReplicaEvent.FAILED, exit_reasons.of_canary(canary, answer)
         self._log.read()
         assert self.engine is not None
         self.engine.mark_ready(self.measures.version)
-        return ReplicaEvent.PASSED, verdicts.STOPPED
+        return ReplicaEvent.PASSED, exit_reasons.STOPPED
 
     async def _answer(self, canary: Canary, exited: asyncio.Future[int | None]) -> client.CanaryAnswer | None:
         """None when it ended over the question: that says more than its silence."""
         starter = self._starter
         limit_s = starter.settings.limits.probe_s
         asked = asyncio.create_task(
-            client.send_canary(starter.place.socket, starter.spec.endpoint, canary, limit_s)
+            client.send_canary(starter.run_dir.socket, starter.spec.endpoint, canary, limit_s)
         )
         try:
             either: set[asyncio.Future[Any]] = {asked, exited}
@@ -276,8 +276,8 @@ class EngineStart:
 
     def ended(self, status: int | None) -> Outcome:
         """It had served before it ended by itself."""
-        return ReplicaEvent.EXITED, verdicts.of_exit(status, self._log.last_lines(), ready=True)
+        return ReplicaEvent.EXITED, exit_reasons.of_exit(status, self._log.last_lines(), ready=True)
 
     def _exit(self, exited: asyncio.Future[int | None]) -> Outcome:
         status = exited.result() if exited.done() else None
-        return ReplicaEvent.EXITED, verdicts.of_exit(status, self._log.last_lines(), ready=False)
+        return ReplicaEvent.EXITED, exit_reasons.of_exit(status, self._log.last_lines(), ready=False)

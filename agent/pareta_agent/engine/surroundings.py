@@ -53,7 +53,7 @@ class FleetContext:
     changed: Changed
     pool: StandbyPool
     in_flight: Callable[[str], int]
-    survivors: AdoptableEngines
+    adoptable: AdoptableEngines
     read_gpus: ReadGpus
     read_cores: Callable[[], Cores]
     expected: tuple[str, ...] = ()

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pareta_agent.clock import Clock
-from pareta_agent.engine import verdict as verdicts
+from pareta_agent.engine import verdict as exit_reasons
 from pareta_agent.engine.compilers import Stillness
 from pareta_agent.engine.lifecycle import ReplicaEvent
 from pareta_agent.engine.place import RunDir
@@ -60,7 +60,7 @@ class Watchdog:
     def __init__(
         self,
         spec: EngineSpec,
-        place: RunDir,
+        run_dir: RunDir,
         settings: EngineSettings,
         clock: Clock,
         in_flight: Callable[[str], int],
@@ -68,7 +68,7 @@ class Watchdog:
         emit: Emit,
     ) -> None:
         self._spec = spec
-        self._place = place
+        self._run_dir = run_dir
         self._settings = settings
         self._clock = clock
         self._in_flight = in_flight
@@ -89,27 +89,27 @@ class Watchdog:
         try:
             while True:
                 await self._clock.sleep(max(0.1, min(5.0, limit_s / 6)))
-                seen = counters(await client.metrics(self._place.socket, min(_READ_TIMEOUT_S, limit_s)))
-                busy = self._in_flight(self._place.name) > 0
+                seen = counters(await client.metrics(self._run_dir.socket, min(_READ_TIMEOUT_S, limit_s)))
+                busy = self._in_flight(self._run_dir.name) > 0
                 still_s = self._clock.mono_s() - progress.moved_s
-                if verdict := self._canary_verdict(idle=not busy, doubted=busy and still_s > limit_s / 2):
-                    return ReplicaEvent.FAILED, verdict
+                if exit_reason := self._canary_failure(idle=not busy, doubted=busy and still_s > limit_s / 2):
+                    return ReplicaEvent.FAILED, exit_reason
                 pending = busy or self._canary is not None
                 compiling = still_s > limit_s / 2 and await asyncio.to_thread(self._compiling)
                 if progress.hangs(self._clock.mono_s(), seen, pending=pending, compiling=compiling):
-                    return ReplicaEvent.HUNG, verdicts.of_stall(limit_s)
+                    return ReplicaEvent.HUNG, exit_reasons.of_stall(limit_s)
         finally:
             if self._canary:
                 self._canary.cancel()
 
-    def _canary_verdict(self, *, idle: bool, doubted: bool) -> ExitReason | None:
+    def _canary_failure(self, *, idle: bool, doubted: bool) -> ExitReason | None:
         """Asks when it is time to; a wrong answer counts when it is repeated, silence is judged by progress."""
         if self._canary is None:
             due = self._clock.mono_s() - self._asked_s >= self._settings.idle_canary_s
             if (doubted or (idle and due)) and self._settings.canary and self._spec.canaries:
                 self._asked_s = self._clock.mono_s()
                 ask = client.send_canary(
-                    self._place.socket,
+                    self._run_dir.socket,
                     self._spec.endpoint,
                     self._spec.canaries[0],
                     4 * self._settings.progress_s,
@@ -119,7 +119,7 @@ class Watchdog:
         if not self._canary.done():
             return None
         answer, self._canary = self._canary.result(), None
-        self._emit(answer.event(self._place.name, self._place.generation))
+        self._emit(answer.event(self._run_dir.name, self._run_dir.generation))
         if answer.passed or answer.text is None:
             self._wrong = 0
             return None
@@ -127,4 +127,4 @@ class Watchdog:
         if self._wrong <= _WRONG_ANSWERS_ALLOWED:
             self._asked_s = -self._settings.idle_canary_s  # ask again at the next look
             return None
-        return verdicts.of_canary(self._spec.canaries[0], answer, again=True)
+        return exit_reasons.of_canary(self._spec.canaries[0], answer, again=True)

@@ -98,10 +98,10 @@ class Deployment:
         return same and view is not None and view.status in ("deploying", "live", "cold")
 
     async def begin(self, running: frozenset[str]) -> None:
-        await self._fleet.end_survivors(await self._engines(running))
+        await self._fleet.end_adoptable(await self._engines(running))
 
     async def done(self, running: frozenset[str]) -> None:
-        await self._fleet.end_survivors(await self._engines(running))
+        await self._fleet.end_adoptable(await self._engines(running))
         self._fleet.know_all()
         for engine in self._healer.plans():
             self._healer.moved(engine)
@@ -246,7 +246,7 @@ class Deployment:
         """What an earlier agent's engines still run for the same wish goes on; else a new plan."""
         self._emit(Phase(wanted.id, "plan", "started"))
         begun_s = time.perf_counter()
-        if (kept := await self._fleet.surviving_plan(engine, wish)) is not None:
+        if (kept := await self._fleet.adoptable_plan(engine, wish)) is not None:
             report = PlanReport((Candidate(kept.plan, 0.0, "it runs already"),), ())
             self._planner.adopted(engine, kept.gpu_free_bytes)
         else:

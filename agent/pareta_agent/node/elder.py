@@ -71,7 +71,7 @@ class Elder:
 
     async def serve(self, rooms: Rooms) -> None:
         """Until the other one has nothing left, or is gone."""
-        rooms.fleet.survivors.unaware = self.unaware
+        rooms.fleet.adoptable.unaware = self.unaware
         showing = asyncio.create_task(self._show(rooms))
         try:
             while (message := await self._line.receive()) is not None and message.kind != "bye":

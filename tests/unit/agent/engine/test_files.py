@@ -12,7 +12,7 @@ from pareta_agent.engine.history import History, Summary, remaining_s
 from pareta_agent.engine.intent import Intent, Intents, boot_id
 from pareta_agent.engine.logtail import LogTail, turn_over
 from pareta_agent.engine.phases import Cause, ColdStartReport
-from pareta_agent.engine.place import place
+from pareta_agent.engine.place import run_dir_of
 from pareta_agent.engine.vllm.log import StartMeasures
 from pareta_agent.errors import HostError
 
@@ -66,7 +66,7 @@ def test_a_cut_write_leaves_the_old_record(tmp_path: Path) -> None:
 
 def test_place_is_private_and_swept_whole(tmp_path: Path) -> None:
     """Directories are 0700, and nothing is left."""
-    where = place(settings(tmp_path), "ep_x", 0, 1)
+    where = run_dir_of(settings(tmp_path), "ep_x", 0, 1)
     where.make()
     (where.tmp / "left").write_text("x")
     assert where.directory.stat().st_mode & 0o777 == 0o700
@@ -78,7 +78,7 @@ def test_place_is_private_and_swept_whole(tmp_path: Path) -> None:
 def test_a_run_dir_too_long_for_sockets_is_refused(tmp_path: Path) -> None:
     """Said before anything starts, with what to set."""
     with pytest.raises(HostError, match="too long for unix sockets"):
-        place(settings(tmp_path, run_dir=tmp_path / ("x" * 80)), "ep_x", 0, 1).make()
+        run_dir_of(settings(tmp_path, run_dir=tmp_path / ("x" * 80)), "ep_x", 0, 1).make()
 
 
 def test_expectation_is_what_it_took_before() -> None:

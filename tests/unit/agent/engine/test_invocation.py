@@ -9,13 +9,13 @@ import pytest
 from engine_room import settings, spec
 
 from pareta_agent.engine.invocation import invocation
-from pareta_agent.engine.place import place
+from pareta_agent.engine.place import run_dir_of
 from pareta_agent.engine.spec import EngineSettings
 from pareta_agent.errors import HostError
 
 
 def invoked(made: EngineSettings) -> tuple[list[str], list[str], dict[str, str]]:
-    where = place(made, "ep_x", 0, 1)
+    where = run_dir_of(made, "ep_x", 0, 1)
     return invocation(spec(), made, where, (), Path("/weights"), None, sleeps=False)
 
 
