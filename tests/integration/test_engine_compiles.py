@@ -12,7 +12,7 @@ import httpx
 import pytest
 from engine_room import Room, rooms_in, spec
 
-from pareta_agent.engine import caches
+from pareta_agent.engine import compiled_cache
 from pareta_agent.engine.process import marked
 from pareta_agent.engine.spec import PhaseLimits, RestartSettings
 from pareta_agent.engine.view import EndpointView
@@ -125,7 +125,7 @@ async def test_what_was_compiled_is_there_for_the_next_start(make: Make) -> None
     made = make("--compiles")
     await made.fleet.want(spec())
     await made.until(live)
-    library = caches.directory(made.settings) / "inductor" / "kernel.so"
+    library = compiled_cache.directory(made.settings) / "inductor" / "kernel.so"
     written = library.stat().st_mtime_ns
     kill(made)
     await made.until(lambda view: live(view) and view.replicas[0].generation == 2)
@@ -138,12 +138,12 @@ async def test_a_damaged_cache_does_not_end_an_endpoint(make: Make) -> None:
     made = make("--compiles")
     await made.fleet.want(spec())
     await made.until(live)
-    damaged = caches.directory(made.settings)
+    damaged = compiled_cache.directory(made.settings)
     (damaged / "inductor" / "kernel.so").write_bytes(b"\x7fE")
     kill(made)
     view = await made.until(lambda view: live(view) and view.replicas[0].generation > 1)
     assert view.replicas[0].generation == 3
-    assert caches.directory(made.settings) != damaged
+    assert compiled_cache.directory(made.settings) != damaged
     assert len(made.events("compiled_cache_left")) == 1
 
 
@@ -153,7 +153,7 @@ async def test_a_cache_that_is_no_directory_does_not_matter(make: Make) -> None:
     made.settings.cache_dir.write_text("no directory")
     await made.fleet.want(spec())
     await made.until(live)
-    assert (caches.directory(made.settings) / "inductor" / "kernel.so").is_file()
+    assert (compiled_cache.directory(made.settings) / "inductor" / "kernel.so").is_file()
 
 
 def kill(made: Room) -> None:

@@ -17,7 +17,7 @@ from pareta_agent.engine.lifecycle import ReplicaEvent, ReplicaState
 from pareta_agent.engine.phases import ColdStartReport
 from pareta_agent.engine.replica import Replica
 from pareta_agent.engine.sleeper import SleepSwitch
-from pareta_agent.engine.vllm.log import StartMeasures
+from pareta_agent.engine.vllm.log_lines import StartMeasures
 from pareta_agent.errors import HostError
 
 HAPPENINGS = (

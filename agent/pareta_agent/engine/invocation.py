@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pareta_agent import launch
-from pareta_agent.engine import caches
+from pareta_agent.engine import compiled_cache
 from pareta_agent.engine.place import RunDir
 from pareta_agent.engine.spec import EngineSettings, EngineSpec
 from pareta_agent.engine.vllm import command
@@ -32,7 +32,7 @@ def invocation(
         model=weights,
         socket=run_dir.socket,
         tmp_dir=run_dir.tmp,
-        cache_dir=caches.ready(settings, run_dir.tmp / "c"),
+        cache_dir=compiled_cache.ready(settings, run_dir.tmp / "c"),
         marker=run_dir.marker,
         gpus=tuple(gpus),
         shutdown_s=max(1, round(settings.drain_s)),

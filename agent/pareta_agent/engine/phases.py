@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pareta_agent.clock import Clock
-from pareta_agent.engine.vllm.log import StartMeasures
+from pareta_agent.engine.vllm.log_lines import StartMeasures
 from pareta_agent.telemetry.events import Emit, Phase
 
 Cause = Literal["deploy", "start", "restart", "wake", "replan", "resume"]

@@ -25,7 +25,7 @@ from pareta_agent.engine.sleeper import Sleeping, SleepSwitch
 from pareta_agent.engine.spec import EngineSettings, EngineSpec
 from pareta_agent.engine.starter import EngineStart, Starter
 from pareta_agent.engine.verdict import ExitReason
-from pareta_agent.engine.vllm.log import StartMeasures
+from pareta_agent.engine.vllm.log_lines import StartMeasures
 from pareta_agent.telemetry.events import Emit, Event
 
 Drain = Callable[[], Awaitable[None]]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any
 
-from pareta_agent.engine import caches, restart
+from pareta_agent.engine import compiled_cache, restart
 from pareta_agent.engine import verdict as exit_reasons
 from pareta_agent.engine.lifecycle import ReplicaEvent, ReplicaState
 from pareta_agent.engine.phases import Cause
@@ -163,7 +163,7 @@ class Slot:
             or (replica.ready_at_s is not None and failures < 2)
         ):
             return False
-        self._cache_doubted = await asyncio.to_thread(caches.discard, self._context.settings)
+        self._cache_doubted = await asyncio.to_thread(compiled_cache.discard, self._context.settings)
         if self._cache_doubted:
             self._context.emit(
                 Event("compiled_cache_left", "warning", {"replica": self.name, "code": exit_reason.code})

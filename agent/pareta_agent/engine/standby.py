@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pareta_agent import launch
-from pareta_agent.engine import caches
+from pareta_agent.engine import compiled_cache
 from pareta_agent.engine.logtail import turn_over
 from pareta_agent.engine.spec import EngineSettings
 from pareta_agent.engine.vllm import command, versions
@@ -158,7 +158,7 @@ async def warm_up(settings: EngineSettings, platform: str) -> Standby:
     log = settings.log_dir / "standby.log"
     turn_over(log)
     marker = f"{settings.home_id}/standby/{name}"
-    cache = caches.ready(settings, directory / "c")
+    cache = compiled_cache.ready(settings, directory / "c")
     env = command.base_environment(platform, directory, cache, marker, _IMPORT_THREADS, launch.environment())
     script = directory / "standby_main.py"
     script.write_text(_PROGRAM)

@@ -30,8 +30,7 @@ from pareta_agent.engine.standby import StandbyCommand, suits
 from pareta_agent.engine.standby_pool import StandbyPool
 from pareta_agent.engine.startlog import StartLog
 from pareta_agent.engine.verdict import ExitReason
-from pareta_agent.engine.vllm import client
-from pareta_agent.engine.vllm import log as vllm_log
+from pareta_agent.engine.vllm import client, log_lines
 from pareta_agent.engine.warmup import WarmUp
 from pareta_agent.hardware.cores import cores_near
 from pareta_agent.planning.share import Share
@@ -133,7 +132,7 @@ class EngineStart:
         return self.engine
 
     @property
-    def measures(self) -> vllm_log.StartMeasures:
+    def measures(self) -> log_lines.StartMeasures:
         return self._log.measures
 
     async def _spawn(self) -> EngineProcess:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pareta_agent.engine.logtail import LogTail
 from pareta_agent.engine.phases import PhaseClock
-from pareta_agent.engine.vllm import log as vllm_log
+from pareta_agent.engine.vllm import log_lines
 
 
 class StartLog:
     """`told`: its phases were reported when they happened, by an earlier agent."""
 
     def __init__(self, tail: LogTail, phases: PhaseClock, *, told: bool) -> None:
-        self.measures = vllm_log.StartMeasures()
+        self.measures = log_lines.StartMeasures()
         self._tail, self._phases, self._told = tail, phases, told
 
     def read(self) -> None:
@@ -20,11 +20,11 @@ class StartLog:
         if not lines:
             return
         self._phases.touch()
-        self.measures = vllm_log.merge(self.measures, vllm_log.measures_of(lines))
+        self.measures = log_lines.merge(self.measures, log_lines.measures_of(lines))
         for line in [] if self._told else lines:
-            if phase := vllm_log.phase_of(line):
+            if phase := log_lines.phase_of(line):
                 self._phases.begin(phase)
-            elif shards := vllm_log.shards_of(line):
+            elif shards := log_lines.shards_of(line):
                 self._phases.progress(*shards, "shards")
 
     def last_lines(self) -> list[str]:

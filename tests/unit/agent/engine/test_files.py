@@ -13,7 +13,7 @@ from pareta_agent.engine.intent import Intent, Intents, boot_id
 from pareta_agent.engine.logtail import LogTail, turn_over
 from pareta_agent.engine.phases import Cause, ColdStartReport
 from pareta_agent.engine.place import run_dir_of
-from pareta_agent.engine.vllm.log import StartMeasures
+from pareta_agent.engine.vllm.log_lines import StartMeasures
 from pareta_agent.errors import HostError
 
 INTENT = Intent("ep_x", 0, 3, "h/ep_x/0/3", boot_id(), pid=7, started=99, segments=("psm_1",))

@@ -12,7 +12,7 @@ from planner_values import gpus
 from pareta_agent.clock import SystemClock
 from pareta_agent.engine.phases import ColdStartReport
 from pareta_agent.engine.spec import EngineSpec, FetchProgress
-from pareta_agent.engine.vllm.log import StartMeasures
+from pareta_agent.engine.vllm.log_lines import StartMeasures
 from pareta_agent.hardware.inventory import Gpu
 from pareta_agent.node.healer import Healer
 from pareta_agent.planning.numerics import Numerics, gpu_key

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pareta_agent.engine.vllm.log import StartMeasures, measures_of, merge, phase_of, shards_of
+from pareta_agent.engine.vllm.log_lines import StartMeasures, measures_of, merge, phase_of, shards_of
 
 REAL = Path(__file__).resolve().parents[3] / "data" / "engine" / "startup-0.32.0-cpu.log"
 
