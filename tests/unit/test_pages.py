@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
 LINKED = [*PAGES, *ROOT.glob("*.md"), *(ROOT / "deploy").rglob("*.md")]
+PACKAGES = (ROOT, ROOT / "agent" / "pareta_agent", ROOT / "registry" / "pareta_registry")
 PLACES = ("agent/", "registry/", "tests/", "docs/", "deploy/", "benchmarks/", "examples/")
 
 
@@ -54,10 +55,16 @@ def test_every_link_leads_to_a_file_and_a_heading(page):
 def test_every_path_of_the_repository_exists(page):
     """A path in backticks that begins with a folder of this repository is a file or a folder of it."""
     named = re.findall(r"`([a-z]+/[\w./*-]+)`", page.read_text())
-    missing = [
-        path for path in named if path.startswith(PLACES) and not any(ROOT.glob(path.rstrip("/").strip()))
-    ]
-    assert missing == []
+    assert [path for path in named if path.startswith(PLACES) and not any(ROOT.glob(path.rstrip("/")))] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_module_exists(page):
+    """A Python file in backticks is below the repository or one of its packages."""
+    named = re.findall(r"`((?:[\w.]+/)*\w+\.py)`", page.read_text())
+    assert [
+        path for path in named if not any((below / path).exists() for below in (*PACKAGES, page.parent))
+    ] == []
 
 
 def test_every_page_is_in_the_index():

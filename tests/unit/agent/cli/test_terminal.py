@@ -13,7 +13,8 @@ from rich.console import Console
 from pareta_agent.cli.terminal import JsonLines, Terminal
 from pareta_agent.telemetry.events import Event
 
-README = (Path(__file__).parents[4] / "README.md").read_text()
+ROOT = Path(__file__).parents[4]
+PAGES = (ROOT / "README.md", ROOT / "docs" / "operating" / "scripts.md")
 
 
 def printed(name: str, fields: dict[str, object]) -> str:
@@ -22,12 +23,15 @@ def printed(name: str, fields: dict[str, object]) -> str:
     return "".join(lines)
 
 
-def test_the_ready_line_of_the_readme_is_as_the_program_prints_it():
+def test_the_ready_line_of_the_docs_is_as_the_program_prints_it():
     """The same bytes: a reader may paste it into a test of a script that greps."""
-    (line,) = re.findall(r'^{"event":"ready".*}$', README, re.M)
-    fields = json.loads(line)
-    assert printed(fields.pop("event"), fields) == line + "\n"
-    assert re.findall(r'"event": ', README) == []
+    text = "\n".join(page.read_text() for page in PAGES)
+    lines = re.findall(r'^{"event":"ready".*}$', text, re.M)
+    assert lines
+    for line in lines:
+        fields = json.loads(line)
+        assert printed(fields.pop("event"), fields) == line + "\n"
+    assert re.findall(r'"event": ', text) == []
 
 
 @pytest.mark.parametrize("value", ["a\udc80b", 2**80, {1: 2}, Path("/x"), b"\xff"])
