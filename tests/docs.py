@@ -8,24 +8,10 @@ from pathlib import Path
 
 import reference
 
-from pareta_agent import config
 from pareta_agent.engine import lifecycle
-from pareta_agent.front.envelope import CATALOGUE
 
 ROOT = Path(__file__).parents[1]
 COMMAND = "python tests/docs.py"
-
-
-def settings() -> str:
-    rows = [
-        (f"`{key}`", f"`{env}`", default, meaning) for key, env, default, meaning in config.setting_rows()
-    ]
-    return reference.table(("Key", "Environment", "Default", "Meaning"), rows)
-
-
-def errors() -> str:
-    rows = [(str(status), f"`{code}`", said) for code, (status, _, said) in CATALOGUE.items()]
-    return reference.table(("Status", "Code", "Says"), sorted(rows, key=lambda row: row[0]))
 
 
 def diagram() -> str:
@@ -33,8 +19,6 @@ def diagram() -> str:
 
 
 PARTS: dict[tuple[str, str], Callable[[], str]] = {
-    ("README.md", "settings"): settings,
-    ("README.md", "errors"): errors,
     ("docs/reference/settings.md", "settings"): reference.settings,
     ("docs/reference/errors.md", "errors"): reference.errors,
     ("docs/reference/metrics.md", "metrics"): reference.metrics,
