@@ -24,6 +24,7 @@ PARTS: dict[tuple[str, str], Callable[[], str]] = {
     ("docs/reference/metrics.md", "metrics"): reference.metrics,
     ("docs/reference/metrics.md", "buckets"): reference.buckets,
     ("docs/reference/metrics.md", "engine-metrics"): reference.engine_metrics,
+    ("docs/reference/cli.md", "overview"): reference.overview,
     ("docs/reference/cli.md", "pareta-agent"): reference.agent_commands,
     ("docs/reference/cli.md", "pareta-registry"): reference.registry_commands,
     ("ARCHITECTURE.md", "lifecycle"): diagram,

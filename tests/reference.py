@@ -125,6 +125,16 @@ def engine_metrics() -> str:
     return table(("Series", "Engine's name", "Type", "Unit", "Meaning"), rows)
 
 
+def overview() -> str:
+    """One row a command of either program, without the commands below."""
+    rows = [
+        (f"`{program} {name}`", _help(command))
+        for program, app in (("pareta-agent", cli.app), ("pareta-registry", registry_cli.app))
+        for name, command in _below(get_command(app), typer.Context(get_command(app)))
+    ]
+    return table(("Command", "Purpose"), rows)
+
+
 def agent_commands() -> str:
     """Every command of `pareta-agent`, with its arguments and options."""
     return "\n\n".join(_commands(get_command(cli.app), "pareta-agent", None))
@@ -210,14 +220,20 @@ def _commands(command: Any, path: str, parent: typer.Context | None) -> Iterator
     context = typer.Context(command, info_name=path, parent=parent)
     if command.hidden:
         return
-    if not (names := command.list_commands(context) if hasattr(command, "list_commands") else ()):
+    if not (below := _below(command, context)):
         yield f"### {path}"
         yield _help(command)
         if rows := [_parameter(each) for each in command.params if not getattr(each, "hidden", False)]:
             yield table(("Argument or option", "Value", "Default", "Meaning"), rows)
         return
-    for name in names:
-        yield from _commands(command.get_command(context, name), f"{path} {name}", context)
+    for name, each in below:
+        yield from _commands(each, f"{path} {name}", context)
+
+
+def _below(command: Any, context: typer.Context) -> list[tuple[str, Any]]:
+    """The commands of a group; none of a command."""
+    names = command.list_commands(context) if hasattr(command, "list_commands") else ()
+    return [(name, command.get_command(context, name)) for name in names]
 
 
 def _help(command: Any) -> str:
