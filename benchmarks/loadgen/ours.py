@@ -20,9 +20,9 @@ from pareta_agent.access.grant import KeyGrant, Price
 from pareta_agent.access.keys import KeyCache
 from pareta_agent.clock import SystemClock
 from pareta_agent.engine.view import EndpointView, FleetView, ReplicaView
-from pareta_agent.front.deps import FrontSettings
-from pareta_agent.front.front import Front
-from pareta_agent.front.ports import FrontDeps
+from pareta_agent.front.deps import GatewaySettings
+from pareta_agent.front.front import Gateway
+from pareta_agent.front.ports import GatewayDeps
 from pareta_agent.meter.spool import Spool, SpoolSettings
 from pareta_agent.node.listen import listen
 from pareta_agent.telemetry.metrics import Metrics
@@ -43,7 +43,7 @@ async def serve(engine: Path, port: int, endpoint: str, key: str, directory: Pat
 
     spool = Spool.open(directory / "spool.db", SpoolSettings("bench"), clock)
     await spool.begin_epoch(1)
-    deps = FrontDeps(
+    deps = GatewayDeps(
         keys=KeyCache(introspect, clock),
         credit=CreditBook(lease, clock),
         spool=spool,
@@ -53,7 +53,7 @@ async def serve(engine: Path, port: int, endpoint: str, key: str, directory: Pat
         clock=clock,
         emit=lambda _event: None,
     )
-    front = Front(FrontSettings(workers=workers), deps)
+    front = Gateway(GatewaySettings(workers=workers), deps)
     await front.start(*listen("127.0.0.1", port, max(1, workers)))
     front.set_ready()
     print("ready", flush=True)

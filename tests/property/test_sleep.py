@@ -22,12 +22,12 @@ from pareta_agent.access.grant import KeyGrant, Price
 from pareta_agent.access.keys import KeyCache
 from pareta_agent.engine.surroundings import Changed
 from pareta_agent.engine.view import EndpointView, FleetView, ReplicaView
-from pareta_agent.front.application import Application
-from pareta_agent.front.body import Ask
-from pareta_agent.front.deps import FrontSettings
+from pareta_agent.front.application import AdmissionController
+from pareta_agent.front.body import InferenceRequest
+from pareta_agent.front.deps import GatewaySettings
 from pareta_agent.front.envelope import Problem
-from pareta_agent.front.front import Front
-from pareta_agent.front.ports import FrontDeps, Ticket
+from pareta_agent.front.front import Gateway
+from pareta_agent.front.ports import AdmittedRequest, GatewayDeps
 from pareta_agent.front.routes import INFERENCE
 from pareta_agent.meter.record import Outcome, UsageRecord
 from pareta_agent.node.demand import Demand
@@ -192,10 +192,10 @@ class Caller:
     refused: str | None = None
     done: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def admitted(self, ticket: Ticket) -> None:
+    def admitted(self, ticket: AdmittedRequest) -> None:
         asyncio.get_running_loop().call_later(self.call.work_s, self._finish, ticket)
 
-    def _finish(self, ticket: Ticket) -> None:
+    def _finish(self, ticket: AdmittedRequest) -> None:
         ticket.settle(UsageRecord(ticket.admission, Outcome.COMPLETED, "none"), 200, False, None)
         self.done.set()
 
@@ -228,7 +228,7 @@ async def lived(case: Case, make: type[Engine] = Engine) -> tuple[Engine, list[C
         return None
 
     waker = Waker(cast("Any", engine), cast("Any", engine), engine.deploy, HOLD_S, clock)
-    deps = FrontDeps(
+    deps = GatewayDeps(
         keys=KeyCache(introspect, clock),
         credit=CreditBook(lease, clock),
         spool=Spool(),
@@ -239,7 +239,7 @@ async def lived(case: Case, make: type[Engine] = Engine) -> tuple[Engine, list[C
         emit=lambda _event: None,
         wake=waker.wake,
     )
-    front = Front(FrontSettings(hold_s=HOLD_S), deps)
+    front = Gateway(GatewaySettings(hold_s=HOLD_S), deps)
     engine.demand = demand = Demand(front, clock)
     idler = Idler(
         cast("Any", engine), dict, demand.used_s, lambda _e: case.limit_s, 0.0, clock, lambda _event: None
@@ -249,8 +249,12 @@ async def lived(case: Case, make: type[Engine] = Engine) -> tuple[Engine, list[C
     for number, call in enumerate(case.calls):
         await asyncio.sleep(call.gap_s)
         callers.append(caller := Caller(f"req_{number}", call))
-        ask = Ask(engine.names[call.endpoint % case.endpoints], {"prompt": "hi"}, 10, max_tokens=5)
-        Application(front._admission, caller, ROUTE, KeyGrant("org", "key", "active"), ask, None).proceed()
+        ask = InferenceRequest(
+            engine.names[call.endpoint % case.endpoints], {"prompt": "hi"}, 10, max_tokens=5
+        )
+        AdmissionController(
+            front._admission, caller, ROUTE, KeyGrant("org", "key", "active"), ask, None
+        ).proceed()
     async with asyncio.timeout(3 * HOLD_S):
         for caller in callers:
             await caller.done.wait()

@@ -131,7 +131,7 @@ def test_a_typed_stream_is_the_same_however_the_network_cuts_it(data, texts, str
     dialect, sent = stream(texts)
     framed = chunk(b"".join(sent)) if grouped else b"".join(chunk(e) for e in sent)
     caller, engine = Caller(), Engine()
-    relay = Relay(engine, caller, False, 10**6, dialect.speech)
+    relay = Relay(engine, caller, False, 10**6, dialect.stream_format)
     for piece in cut(HEAD + framed + LAST_CHUNK, data.draw):
         relay.feed(piece)
     assert (caller.got, caller.ended, relay.listener.last) == (b"".join(sent[:-1]), ["ended"], sent[-1])
@@ -149,13 +149,13 @@ def test_a_typed_stream_may_be_cut_at_every_byte(stream):
         places = range(len(framed)) if len(framed) < 10_000 else range(0, len(framed), 997)
         for pieces in [*((framed[:at], framed[at:]) for at in places), [bytes([b]) for b in framed[:20_000]]]:
             caller = Caller()
-            relay = Relay(Engine(), caller, False, 10**7, dialect.speech)
+            relay = Relay(Engine(), caller, False, 10**7, dialect.stream_format)
             for piece in pieces:
                 relay.feed(piece)
             whole = b"".join(sent[:-1])
             assert caller.got == (whole if b"".join(pieces) == framed else whole[: len(caller.got)])
             assert b"".join(pieces) != framed or caller.ended == ["ended"]
-        listener = Listener(False, dialect.speech)
+        listener = Listener(False, dialect.stream_format)
         given_back = listener.feed(b"".join(sent).replace(b"\n", b"\r\n"))
         assert given_back == b"".join(sent[:-1]).replace(b"\n", b"\r\n")
         assert listener.done
@@ -210,7 +210,7 @@ bodies = st.recursive(
 def test_events_that_no_engine_sends_never_raise(events, dialect):
     """Any JSON where an event should be: it is passed, kept or ends the relay once."""
     caller = Caller()
-    relay = Relay(Engine(), caller, False, 10**6, dialect.speech)
+    relay = Relay(Engine(), caller, False, 10**6, dialect.stream_format)
     relay.feed(HEAD)
     for body in events:
         relay.feed(chunk(b"data: " + json.dumps(body).encode() + b"\n\n"))
@@ -221,7 +221,7 @@ def test_events_that_no_engine_sends_never_raise(events, dialect):
 def test_garbage_from_an_engine_never_raises(garbage, after_head, dialect):
     """It ends the relay at most once, or waits for more."""
     caller = Caller()
-    relay = Relay(Engine(), caller, False, 1000, dialect.speech)
+    relay = Relay(Engine(), caller, False, 1000, dialect.stream_format)
     relay.feed((HEAD if after_head else b"") + garbage)
     assert len(caller.ended) <= 1
 

@@ -10,7 +10,9 @@ SOURCES = sorted([*(ROOT / "agent").rglob("*.py"), *(ROOT / "registry").rglob("*
 TREES = {source: ast.parse(source.read_text()) for source in SOURCES}
 MAX_FILE_LINES = 300
 MAX_FUNCTION_LINES = 50
-LARGER: dict[str, str] = {}
+LARGER: dict[str, str] = {
+    "agent/pareta_agent/front/protocol.py": "one class, called by uvicorn, and the deadlines of its connection",
+}
 
 
 def functions() -> list[tuple[str, int]]:

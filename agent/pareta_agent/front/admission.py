@@ -5,7 +5,7 @@ from __future__ import annotations
 from pareta_agent.access.grant import KeyGrant, Price
 from pareta_agent.access.price import estimate_micro_usd
 from pareta_agent.engine.view import EndpointView, FleetView
-from pareta_agent.front.body import Ask
+from pareta_agent.front.body import InferenceRequest
 from pareta_agent.front.envelope import Problem
 from pareta_agent.front.ports import Target
 from pareta_agent.meter.record import Admission
@@ -45,20 +45,20 @@ def find(model: str, grant: KeyGrant, fleet: FleetView) -> EndpointView | Proble
     return endpoint
 
 
-def worst_case(ask: Ask, endpoint: EndpointView, price: Price | None) -> int:
+def worst_case(request: InferenceRequest, endpoint: EndpointView, price: Price | None) -> int:
     """What the request may cost at most, in micro-USD: no text has more tokens than bytes, media have any number."""
     if price is None:
         return 0
     context = endpoint.max_model_len or DEFAULT_CONTEXT_TOKENS
     task_bytes = len((endpoint.system_prompt or "").encode())
-    whole = context * ask.prompts
-    prompt_tokens = whole if ask.media else min(ask.body_bytes + task_bytes * ask.prompts, whole)
-    output_tokens = min(ask.max_tokens or context, context) * ask.choices if ask.generates else 0
+    whole = context * request.prompts
+    prompt_tokens = whole if request.media else min(request.body_bytes + task_bytes * request.prompts, whole)
+    output_tokens = min(request.max_tokens or context, context) * request.choices if request.generates else 0
     return estimate_micro_usd(price, prompt_tokens, output_tokens)
 
 
 def record_of(
-    request_id: str, route: str, grant: KeyGrant, ask: Ask, target: Target, now_s: float
+    request_id: str, route: str, grant: KeyGrant, request: InferenceRequest, target: Target, now_s: float
 ) -> Admission:
     """What the spool keeps of an admitted request until its terminal record."""
     return Admission(
@@ -69,7 +69,7 @@ def record_of(
         task=target.endpoint.task,
         alias=target.endpoint.alias,
         route=route,
-        streamed=ask.stream,
+        streamed=request.stream,
         t_admit_wall_s=now_s,
     )
 

@@ -15,12 +15,14 @@ from starlette.responses import Response
 from pareta_agent import __version__
 from pareta_agent.engine.view import EndpointView
 from pareta_agent.errors import AgentError
-from pareta_agent.front import admission, passage
-from pareta_agent.front.desk import Desk
+from pareta_agent.front.admission import bearer_of, find
+from pareta_agent.front.desk import GatewayContext
 from pareta_agent.front.envelope import Problem
 from pareta_agent.front.http_errors import respond
 from pareta_agent.front.messages import error_body
 from pareta_agent.front.middleware import App, wrapped
+from pareta_agent.front.passage import ROUTES as PLANE_ROUTES
+from pareta_agent.front.passage import handler as plane_handler
 from pareta_agent.front.readiness import Readiness
 from pareta_agent.front.routes import INFERENCE
 
@@ -32,7 +34,7 @@ ANY_METHOD: Final = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 
 def build(
-    desk: Desk,
+    context: GatewayContext,
     readiness: Callable[[], Readiness],
     exposition: Callable[[], Awaitable[bytes]],
 ) -> App:
@@ -44,7 +46,7 @@ def build(
         return Response(await exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def models(request: Request) -> Response:
-        return await _models(desk, request)
+        return await _models(context, request)
 
     _add_probes(app, readiness)
     for path, handler in (
@@ -57,11 +59,11 @@ def build(
         app.add_route(target.decode(), _spelt_otherwise, methods=["POST"])
     for path in UNSERVED_MESSAGES:
         app.add_route(path, _unserved, methods=["POST"])
-    for path, methods in passage.ROUTES:
-        app.add_route(path, passage.handler(desk.deps.plane_url, desk.hosts), methods=methods)
+    for path, methods in PLANE_ROUTES:
+        app.add_route(path, plane_handler(context.deps.plane_url, context.hosts), methods=methods)
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(Exception, _broke)
-    return wrapped(app, desk)
+    return wrapped(app, context)
 
 
 def _add_probes(app: Starlette, readiness: Callable[[], Readiness]) -> None:
@@ -86,26 +88,24 @@ def _add_probes(app: Starlette, readiness: Callable[[], Readiness]) -> None:
         app.add_route(path, readyz, methods=["GET", "OPTIONS", *(["POST"] if path == "/ping" else [])])
 
 
-async def _models(desk: Desk, request: Request) -> Response:
-    grant = admission.bearer_of(request.headers.get("authorization", "").encode("latin-1"))
+async def _models(context: GatewayContext, request: Request) -> Response:
+    grant = bearer_of(request.headers.get("authorization", "").encode("latin-1"))
     if isinstance(grant, Problem):
         return respond(grant)
     try:
-        known = desk.deps.keys.peek(grant) or await desk.deps.keys.grant(grant)
+        known = context.deps.keys.peek(grant) or await context.deps.keys.grant(grant)
     except AgentError:
         return respond(Problem("auth_unavailable"))
     if known is None or known.state == "revoked":
         return respond(Problem("invalid_api_key"))
-    fleet = desk.deps.fleet_view()
+    fleet = context.deps.fleet_view()
     rows = [
         _row(e)
         for e in fleet.endpoints.values()
-        if e.listed
-        and e.status in ("live", "cold")
-        and not isinstance(admission.find(e.id, known, fleet), Problem)
+        if e.listed and e.status in ("live", "cold") and not isinstance(find(e.id, known, fleet), Problem)
     ]
     if (wanted := request.path_params.get("id")) is not None:
-        found = admission.find(wanted, known, fleet)
+        found = find(wanted, known, fleet)
         one = next((row for row in rows if row["id"] == wanted), None)
         refused = found if isinstance(found, Problem) else Problem("endpoint_not_found", param="model")
         return respond(refused) if one is None else _json(one)

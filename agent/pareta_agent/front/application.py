@@ -11,18 +11,20 @@ from pareta_agent.access.credit import Reservation
 from pareta_agent.access.grant import KeyGrant
 from pareta_agent.access.limits import Permit
 from pareta_agent.errors import AgentError
-from pareta_agent.front import admission, choice, limits
-from pareta_agent.front.body import Ask
+from pareta_agent.front.admission import find, record_of, worst_case
+from pareta_agent.front.body import InferenceRequest
+from pareta_agent.front.choice import select_replica
 from pareta_agent.front.envelope import Problem
-from pareta_agent.front.ports import Applicant, Once, Pending, Target
-from pareta_agent.front.replays import Entry, Scope
+from pareta_agent.front.limits import enter as enter_limits
+from pareta_agent.front.ports import Applicant, IdempotencyKey, Pending, Target
+from pareta_agent.front.replays import CachedAnswer, Scope
 from pareta_agent.front.routes import Route
 from pareta_agent.front.state import AdmissionState
-from pareta_agent.front.tally import Bill
-from pareta_agent.front.ticket import Booked
+from pareta_agent.front.tally import Charge
+from pareta_agent.front.ticket import LocalAdmission
 
 
-class Application:
+class AdmissionController:
     """Whoever may be told at once is told before `proceed` returns."""
 
     def __init__(
@@ -31,11 +33,11 @@ class Application:
         applicant: Applicant,
         route: Route,
         grant: KeyGrant,
-        ask: Ask,
-        once: Once | None,
+        request: InferenceRequest,
+        idempotency_key: IdempotencyKey | None,
     ) -> None:
         self._state, self._applicant, self._route = state, applicant, route
-        self._grant, self._ask, self._once = grant, ask, once
+        self._grant, self._request, self._idempotency_key = grant, request, idempotency_key
         self._scope: Scope | None = None
         self._permit: Permit | None = None
         self._reservation: Reservation | None = None
@@ -45,14 +47,18 @@ class Application:
     def proceed(self) -> None:
         """At the beginning, and when its turn in line has come."""
         try:
-            if self._once is None or self._scope is not None or self._may_run(self._once):
+            if (
+                self._idempotency_key is None
+                or self._scope is not None
+                or self._may_run(self._idempotency_key)
+            ):
                 self._admit()
         except Exception as error:  # the others in line must not suffer
             self.withdraw()
             self._applicant.crashed(error)
 
-    def comfort(self) -> None:
-        self._applicant.comfort()
+    def send_keepalive(self) -> None:
+        self._applicant.send_keepalive()
 
     def refuse(self, problem: Problem) -> None:
         self.withdraw()
@@ -61,24 +67,24 @@ class Application:
     def withdraw(self) -> None:
         """Gives back what it holds; nothing more is said to its applicant."""
         self._over = True
-        self._state.hold.leave(self)
+        self._state.wake_queue.leave(self)
         if self._permit is not None:
             self._state.limiter.leave(self._permit, 0)
         if self._reservation is not None:
             self._state.deps.credit.release(self._reservation, 0)
         if self._scope is not None:
-            self._state.replays.failed(self._scope)
+            self._state.idempotency.failed(self._scope)
         self._permit = self._reservation = self._scope = None
 
-    def _may_run(self, once: Once) -> bool:
+    def _may_run(self, idempotency_key: IdempotencyKey) -> bool:
         scope = (
             self._grant.org,
             self._grant.key_id,
-            self._ask.model,
+            self._request.model,
             self._route.path,
-            once.name,
+            idempotency_key.name,
         )
-        found = self._state.replays.begin(scope, once.digest, self._applicant.id)
+        found = self._state.idempotency.begin(scope, idempotency_key.digest, self._applicant.id)
         if isinstance(found, Problem):
             self.refuse(found)
         elif found.document is not None:
@@ -88,46 +94,46 @@ class Application:
             return True
         return False
 
-    def _replay(self, entry: Entry, document: bytes) -> None:
+    def _replay(self, entry: CachedAnswer, document: bytes) -> None:
         self.withdraw()
-        self._applicant.endpoint = self._ask.model
+        self._applicant.endpoint = self._request.model
         self._applicant.replay(entry.request_id, document)
 
     def _admit(self) -> None:
-        state, grant, ask = self._state, self._grant, self._ask
+        state, grant, request = self._state, self._grant, self._request
         target = self._choose()
         if isinstance(target, Problem):
             self._wait_or_refuse(target)
             return
         endpoint = target.endpoint
         if self._permit is None and not grant.limits.none:
-            permit = limits.enter(state.limiter, grant, ask, endpoint, self._applicant.add_headers)
+            permit = enter_limits(state.limiter, grant, request, endpoint, self._applicant.add_headers)
             if isinstance(permit, Problem):
                 self.refuse(permit)
                 return
             self._permit = permit
         price = state.deps.price_of(endpoint.id)
-        worst = admission.worst_case(ask, endpoint, price)
+        worst_micro_usd = worst_case(request, endpoint, price)
         if self._reservation is None:
-            self._reservation = state.deps.credit.reserve(grant.org, worst)
+            self._reservation = state.deps.credit.reserve(grant.org, worst_micro_usd)
         if self._reservation is None:
-            state.hold.expect(self, endpoint.id)
-            self._leasing = asyncio.get_running_loop().create_task(self._lease(worst))
+            state.wake_queue.expect(self, endpoint.id)
+            self._leasing = asyncio.get_running_loop().create_task(self._lease(worst_micro_usd))
             return
-        bill = Bill(self._reservation, price, self._permit, grant.partial)
+        charge = Charge(self._reservation, price, self._permit, grant.partial)
         now_s = state.deps.clock.wall_s()
-        admitted = admission.record_of(self._applicant.id, self._route.path, grant, ask, target, now_s)
-        ticket = Booked(state, admitted, ask, target, bill, self._scope)
-        self._permit = self._reservation = self._scope = None  # the ticket's now
+        record = record_of(self._applicant.id, self._route.path, grant, request, target, now_s)
+        admitted = LocalAdmission(state, record, request, target, charge, self._scope)
+        self._permit = self._reservation = self._scope = None  # the admitted request's now
         self.withdraw()
-        self._applicant.admitted(ticket)
+        self._applicant.admitted(admitted)
 
     def _choose(self) -> Target | Problem:
-        endpoint = admission.find(self._ask.model, self._grant, self._state.deps.fleet_view())
+        endpoint = find(self._request.model, self._grant, self._state.deps.fleet_view())
         if isinstance(endpoint, Problem):
             return endpoint
         self._applicant.endpoint = endpoint.id
-        return choice.choose(self._state, endpoint, self._grant, self._ask, self._route)
+        return select_replica(self._state, endpoint, self._grant, self._request, self._route)
 
     def _wait_or_refuse(self, problem: Problem) -> None:
         """What only waiting mends is waited for, in line and not for ever; everything else is refused."""
@@ -136,7 +142,7 @@ class Application:
             self._reservation = None
         refusal: Problem | None = problem
         if problem.code == "endpoint_cold":
-            refusal = self._state.hold.enter(self, self._ask)
+            refusal = self._state.wake_queue.enter(self, self._request)
         if refusal is not None:
             self.refuse(refusal)
 
@@ -163,9 +169,14 @@ async def _top_up(state: AdmissionState, grant: KeyGrant, worst_micro_usd: int) 
 
 
 def apply(
-    state: AdmissionState, applicant: Applicant, route: Route, grant: KeyGrant, ask: Ask, once: Once | None
+    state: AdmissionState,
+    applicant: Applicant,
+    route: Route,
+    grant: KeyGrant,
+    request: InferenceRequest,
+    idempotency_key: IdempotencyKey | None,
 ) -> Pending:
     """Applies to the books of this process."""
-    application = Application(state, applicant, route, grant, ask, once)
+    application = AdmissionController(state, applicant, route, grant, request, idempotency_key)
     application.proceed()
     return application

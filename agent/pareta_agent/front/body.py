@@ -29,7 +29,7 @@ GREEDY_CHOICES: Final = {"temperature": 1.0, "top_k": 1}
 
 
 @value
-class Ask:
+class InferenceRequest:
     """What the front knows of a request. `fields` is the parsed object; `choices` counts prompts × n.
 
     `max_tokens` is per choice, None when the caller gave no usable one. `heard`: the prompt is sound, whose tokens an
@@ -46,16 +46,16 @@ class Ask:
     n: int = 1
     max_tokens: int | None = None
     generates: bool = True
-    heard: bool = False
+    audio: bool = False
     media: bool = False
-    mark: bytes | None = None
+    fingerprint: bytes | None = None
 
     @property
     def choices(self) -> int:
         return self.prompts * self.n
 
 
-def read(route: Route, body: bytes | bytearray) -> Ask | Problem:
+def read(route: Route, body: bytes | bytearray) -> InferenceRequest | Problem:
     """Parse a body for a route; a Problem names the first thing that is wrong with it."""
     if route.form:
         return _read_form(route, bytes(body))
@@ -72,11 +72,11 @@ def read(route: Route, body: bytes | bytearray) -> Ask | Problem:
         _wrong(route, fields)
         or _remote(route, fields, body)
         or (_looping(fields) if b'"$ref"' in body else None)
-        or _ask(route, fields, len(body), media)
+        or _request_from(route, fields, len(body), media)
     )
 
 
-def _read_form(route: Route, body: bytes) -> Ask | Problem:
+def _read_form(route: Route, body: bytes) -> InferenceRequest | Problem:
     fields = form.read(body)
     if fields is None:
         return Problem("invalid_form")
@@ -84,12 +84,12 @@ def _read_form(route: Route, body: bytes) -> Ask | Problem:
         fields["stream"] = fields["stream"] == "true"
     if not isinstance(fields.get(route.prompt), form.Upload):
         return missing(route.prompt)
-    return _wrong(route, fields) or _ask(route, fields, len(body))
+    return _wrong(route, fields) or _request_from(route, fields, len(body))
 
 
 def rebuild(
     route: Route,
-    ask: Ask,
+    request: InferenceRequest,
     system_prompt: str | None,
     salt: str | None = None,
     served_as: str | None = None,
@@ -104,17 +104,17 @@ def rebuild(
     """
     allowed = route.fields
     fields: dict[str, Any] = {
-        key: value for key, value in ask.fields.items() if key in allowed and value is not None
+        key: value for key, value in request.fields.items() if key in allowed and value is not None
     }
-    fields |= {"model": served_as or ask.model, **route.fixed}
+    fields |= {"model": served_as or request.model, **route.fixed}
     if route.form:
-        told = {"stream": "true", "stream_include_usage": "true"} if ask.stream else {}
-        return form.build(fields | told)
-    if ask.n > 1 and is_greedy(fields, greedy):
+        options = {"stream": "true", "stream_include_usage": "true"} if request.stream else {}
+        return form.build(fields | options)
+    if request.n > 1 and is_greedy(fields, greedy):
         fields |= GREEDY_CHOICES
     if salt and not route.vocabulary:
         fields["cache_salt"] = salt
-    if ask.stream:
+    if request.stream:
         fields["stream"] = True
         if route.usage_option:
             fields["stream_options"] = {"include_usage": True}
@@ -198,8 +198,8 @@ def _remote(route: Route, fields: dict[str, Any], body: bytes | bytearray) -> Pr
     """A prompt that points to media elsewhere; every name of such a pointer ends in `url`, plain or escaped."""
     if b"url" not in body and b"\\u" not in body:
         return None
-    said = [fields.get(name) for name in (route.prompt, route.documents) if name]
-    return Problem("remote_media", param=route.documents or route.prompt) if points_away(said) else None
+    prompts = [fields.get(name) for name in (route.prompt, route.documents) if name]
+    return Problem("remote_media", param=route.documents or route.prompt) if points_away(prompts) else None
 
 
 def _looping(fields: dict[str, Any]) -> Problem | None:
@@ -209,14 +209,16 @@ def _looping(fields: dict[str, Any]) -> Problem | None:
     return not_allowed(field, fields, "made of schemas in which no '$ref' leads to itself")
 
 
-def _ask(route: Route, fields: dict[str, Any], body_bytes: int, media: bool = False) -> Ask:
+def _request_from(
+    route: Route, fields: dict[str, Any], body_bytes: int, media: bool = False
+) -> InferenceRequest:
     options = fields.get("stream_options")
     limit = route.default_max_tokens
     for name in route.limits:
         if fields.get(name):
             limit = fields[name]
             break
-    return Ask(
+    return InferenceRequest(
         model=fields["model"],
         fields=fields,
         body_bytes=body_bytes,
@@ -226,7 +228,7 @@ def _ask(route: Route, fields: dict[str, Any], body_bytes: int, media: bool = Fa
         n=(fields.get("n") or 1) if "n" in route.fields else 1,
         max_tokens=limit if type(limit) is int and limit > 0 else None,
         generates=route.generates or (route.form and fields.get("stream") is True),
-        heard=route.form,
+        audio=route.form,
         media=media,
     )
 

@@ -14,11 +14,11 @@ from pareta_agent.access.grant import KeyGrant
 from pareta_agent.engine.view import FleetView
 from pareta_agent.errors import HostError, PlaneError
 from pareta_agent.front import told
-from pareta_agent.front.body import Ask
+from pareta_agent.front.body import InferenceRequest
 from pareta_agent.front.channel import Channel
 from pareta_agent.front.envelope import Problem
-from pareta_agent.front.poison import mark_of
-from pareta_agent.front.ports import Applicant, Crowded, Once, Target
+from pareta_agent.front.poison import fingerprint_of
+from pareta_agent.front.ports import Applicant, IdempotencyKey, LimitedConnection, Target
 from pareta_agent.front.routes import Route
 from pareta_agent.meter.record import Admission, Outcome, UsageRecord
 from pareta_agent.telemetry.events import Event, Phase
@@ -33,19 +33,24 @@ class Books:
     channel: Channel
     fleet: FleetView = field(default_factory=lambda: FleetView(complete=False))
     wary: bool = False
-    _connections: dict[Crowded, int] = field(default_factory=dict)
-    _by_number: dict[int, Crowded] = field(default_factory=dict)
+    _connections: dict[LimitedConnection, int] = field(default_factory=dict)
+    _by_number: dict[int, LimitedConnection] = field(default_factory=dict)
     _applicants: dict[str, Applicant] = field(default_factory=dict)
     _saving: dict[str, asyncio.Future[None]] = field(default_factory=dict)
     _keys: dict[int, asyncio.Future[list[Any] | None]] = field(default_factory=dict)
     _asked: int = 0
 
     def apply(
-        self, applicant: Applicant, route: Route, grant: KeyGrant, ask: Ask, once: Once | None
+        self,
+        applicant: Applicant,
+        route: Route,
+        grant: KeyGrant,
+        request: InferenceRequest,
+        idempotency_key: IdempotencyKey | None,
     ) -> Asked:
         """Sends an application; its verdict comes later."""
-        endpoint = self.fleet.endpoints.get(ask.model)
-        mark = mark_of(endpoint, ask) if self.wary and endpoint is not None else None
+        endpoint = self.fleet.endpoints.get(request.model)
+        mark = fingerprint_of(endpoint, request) if self.wary and endpoint is not None else None
         several = endpoint is not None and len(endpoint.replicas) > 1
         self._applicants[applicant.id] = applicant
         self.channel.send(
@@ -53,17 +58,17 @@ class Books:
             applicant.id,
             route.path,
             told.grant_out(grant),
-            told.ask_out(ask, route.prompt, several, mark),
-            None if once is None else [once.name, once.digest.hex()],
+            told.ask_out(request, route.prompt, several, mark),
+            None if idempotency_key is None else [idempotency_key.name, idempotency_key.digest.hex()],
         )
         return Asked(self, applicant.id)
 
-    def came(self, connection: Crowded, host: str) -> None:
+    def connection_opened(self, connection: LimitedConnection, host: str) -> None:
         self._asked += 1
         self._connections[connection], self._by_number[self._asked] = self._asked, connection
         self.channel.send("enter", self._asked, host)
 
-    def went(self, connection: Crowded) -> None:
+    def connection_closed(self, connection: LimitedConnection) -> None:
         number = self._connections.pop(connection)
         del self._by_number[number]
         self.channel.send("leave", number)
@@ -103,7 +108,7 @@ class Books:
         )
         return saved
 
-    def hear(self, kind: str, said: list[Any]) -> None:
+    def parse_event(self, kind: str, said: list[Any]) -> None:
         match kind:
             case "admitted":
                 self._admitted(*said)
@@ -113,7 +118,7 @@ class Books:
                 self._replay(*said)
             case "comfort":
                 if (applicant := self._applicants.get(said[0])) is not None:
-                    applicant.comfort()
+                    applicant.send_keepalive()
             case "saved":
                 self._saved(*said)
             case "key":
@@ -207,8 +212,8 @@ class Remote:
     admission: Admission
     target: Target
 
-    def lost(self, target: Target, ask: Ask) -> None:
-        mark = mark_of(target.endpoint, ask)
+    def lost(self, target: Target, request: InferenceRequest) -> None:
+        mark = fingerprint_of(target.endpoint, request)
         self.books.channel.send("lost", target.replica.name, target.replica.generation, mark.hex())
 
     def moved(self, target: Target) -> None:

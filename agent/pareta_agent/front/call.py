@@ -11,20 +11,22 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from pareta_agent.access.grant import KeyGrant
-from pareta_agent.front import admission, body, door
-from pareta_agent.front.desk import Desk
+from pareta_agent.front import body
+from pareta_agent.front.admission import authorize, bearer_of
+from pareta_agent.front.desk import GatewayContext
+from pareta_agent.front.door import resolve_credentials
 from pareta_agent.front.envelope import Problem
-from pareta_agent.front.ports import Pending, Ticket
-from pareta_agent.front.replays import once_of
-from pareta_agent.front.reply import COMMENT, Reply
+from pareta_agent.front.ports import AdmittedRequest, Pending
+from pareta_agent.front.replays import idempotency_key_of
+from pareta_agent.front.reply import COMMENT, ResponseWriter
 from pareta_agent.front.routes import Route
-from pareta_agent.front.run import Run
+from pareta_agent.front.run import UpstreamExchange
 from pareta_agent.front.uploads import UNCOUNTED_BYTES
-from pareta_agent.front.wire import Request
+from pareta_agent.front.wire import RequestHead
 from pareta_agent.telemetry.events import Event
 
 # uvicorn tells its cycles of a lost connection by an event; a call is told directly
-_UNHEARD = asyncio.Event()
+_UNUSED_EVENT = asyncio.Event()
 
 
 class Downstream(Protocol):
@@ -36,61 +38,63 @@ class Downstream(Protocol):
     @property
     def server_state(self) -> Any: ...
 
-    def call_complete(self, call: Call) -> None: ...
+    def call_complete(self, call: InferenceCall) -> None: ...
 
 
-class Call:
+class InferenceCall:
     """Stands in for uvicorn's RequestResponseCycle: the attributes without underscore up to `body` are its."""
 
-    def __init__(self, desk: Desk, connection: Downstream, route: Route, request: Request) -> None:
+    def __init__(
+        self, context: GatewayContext, connection: Downstream, route: Route, head: RequestHead
+    ) -> None:
         self.response_complete = False
         self.disconnected = False
         self.more_body = True
-        self.message_event = _UNHEARD
+        self.message_event = _UNUSED_EVENT
         self.body = bytearray()
-        self.id = desk.new_request_id()
+        self.id = context.new_request_id()
         self.route = route
-        self._desk = desk
+        self._context = context
         self._connection = connection
-        self._request = request
+        self._head = head
         self._transport = connection.transport
         self._bearer, self.endpoint = "", ""
         self._grant: KeyGrant | None = None
         self._task: asyncio.Task[None] | None = None
-        self._ask: body.Ask | None = None
+        self._request: body.InferenceRequest | None = None
         self._pending: Pending | None = None
-        self._run: Run | None = None
+        self._exchange: UpstreamExchange | None = None
         self._started = False
         common = [(name, self.id.encode()) for name in route.dialect.id_headers]
         common += connection.server_state.default_headers
-        common += desk.cors.headers(request.origin)
-        self.client_request_id = (request.client_request_id or b"").decode()
-        if request.client_request_id:
-            common.append((b"x-client-request-id", request.client_request_id))
-        keep_alive = request.keep_alive and not desk.lame_duck
-        self._reply = Reply(connection.transport, route.dialect, common, request.http11, keep_alive)
+        common += context.cors.headers(head.origin)
+        self.client_request_id = (head.client_request_id or b"").decode()
+        if head.client_request_id:
+            common.append((b"x-client-request-id", head.client_request_id))
+        keep_alive = head.keep_alive and not context.lame_duck
+        self._response = ResponseWriter(connection.transport, route.dialect, common, head.http11, keep_alive)
 
     @property
     def keep_alive(self) -> bool:
-        return self._reply.keep_alive
+        return self._response.keep_alive
 
     @keep_alive.setter
     def keep_alive(self, value: bool) -> None:
         """uvicorn clears it when it shuts down."""
-        self._reply.keep_alive = value
+        self._response.keep_alive = value
 
     # the connection's side
 
     def start(self, grant: KeyGrant | None = None) -> None:
         """It is this request's turn on its connection; `grant` where its key is known already."""
         self._started, self._grant = True, grant
-        self._deadline_s = self._desk.deps.clock.mono_s() + self._desk.settings.body_timeout_s
-        self._desk.enter(self)
-        problem = self._request.problem or self._refusal_at_the_door()
+        self._deadline_s = self._context.deps.clock.mono_s() + self._context.settings.body_timeout_s
+        self._context.enter(self)
+        problem = self._head.problem or self._refusal_by_head()
         if problem is not None:
             self.refuse(problem)
             return
-        if self.more_body and self._request.expects_continue:
+        if self.more_body and self._head.expects_continue:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         if not self.more_body:
             self._proceed()
@@ -99,71 +103,71 @@ class Call:
         self.body += data
         if len(self.body) <= UNCOUNTED_BYTES or self.response_complete:
             return
-        problem = self._desk.uploads.grew(self, self.body, self.route.media, self.route.form)
+        problem = self._context.body_budget.grew(self, self.body, self.route.media, self.route.form)
         if problem is not None:
-            self._desk.uploads.ended(self)
-            self._request = self._request.with_problem(problem)
+            self._context.body_budget.ended(self)
+            self._head = self._head.with_problem(problem)
             self.body.clear()
             if self._started:
                 self.refuse(problem)
 
     def body_complete(self) -> None:
         self.more_body = False
-        self._desk.uploads.ended(self)
+        self._context.body_budget.ended(self)
         if self._started and not self.response_complete:
             self._proceed()
 
     def caller_gone(self) -> None:
         self.disconnected = True
-        if self._run is not None:
-            self._run.caller_gone()
+        if self._exchange is not None:
+            self._exchange.caller_gone()
         elif not self.response_complete:
             self._count("refused", 499)
             self._leave()
 
     def pause(self) -> None:
-        if self._run is not None:
-            self._run.pause()
+        if self._exchange is not None:
+            self._exchange.pause()
 
     def resume(self) -> None:
-        if self._run is not None:
-            self._run.resume()
+        if self._exchange is not None:
+            self._exchange.resume()
 
     # the desk's side
 
     def tick(self, now_s: float) -> None:
-        if self._run is not None:
-            self._run.tick(now_s)
+        if self._exchange is not None:
+            self._exchange.tick(now_s)
         elif now_s > self._deadline_s and self._pending is None and (self._task is None or self._task.done()):
             self.refuse(Problem("request_timeout"))
 
     def is_last(self) -> None:
-        if not self._reply.head_sent:
+        if not self._response.head_sent:
             self.keep_alive = False
 
     def cut(self) -> None:
-        if self._run is not None:
-            self._run.fail("node_draining", server_fault=True)
+        if self._exchange is not None:
+            self._exchange.fail("node_draining", server_fault=True)
         else:
             self.refuse(Problem("node_draining"))
 
     # deciding
 
-    def _refusal_at_the_door(self) -> Problem | None:
+    def _refusal_by_head(self) -> Problem | None:
         """What can be told from the head alone."""
-        if self._desk.draining:
+        if self._context.draining:
             self.keep_alive = False
             return Problem("node_draining")
         if self._grant is None:
-            bearer = admission.bearer_of(self._request.authorization)
+            bearer = bearer_of(self._head.authorization)
             if isinstance(bearer, Problem):
                 return bearer
             self._bearer = bearer
-            self._grant = self._desk.deps.keys.peek(bearer)
-        return admission.authorize(self._grant) if self._grant is not None else None
+            self._grant = self._context.deps.keys.peek(bearer)
+        return authorize(self._grant) if self._grant is not None else None
 
     def _proceed(self) -> None:
-        if self._grant is not None and len(self.body) <= self._desk.on_loop_bytes:
+        if self._grant is not None and len(self.body) <= self._context.on_loop_bytes:
             try:
                 self._apply(self._grant, body.read(self.route, self.body))
             except Exception as error:  # the parser would call it the caller's broken HTTP
@@ -174,39 +178,43 @@ class Call:
     async def _proceed_slowly(self) -> None:
         """The way of a key that must be asked for, or of a body too large to parse on the loop."""
         try:
-            grant, ask = await door.ask(self._desk, self._grant, self._bearer, self.route, self.body)
+            grant, request = await resolve_credentials(
+                self._context, self._grant, self._bearer, self.route, self.body
+            )
             if not self._over:
-                self._apply(grant, ask)
+                self._apply(grant, request)
         except Exception as error:
             self.crashed(error)
 
     def crashed(self, error: Exception) -> None:
         """A bug of ours: told in the log, a 500 to the caller, and a record if it was admitted."""
-        self._desk.deps.emit(Event("request_crashed", "error", {"request_id": self.id, "error": repr(error)}))
-        if self._run is not None:
-            self._run.fail("internal", server_fault=True)
+        self._context.deps.emit(
+            Event("request_crashed", "error", {"request_id": self.id, "error": repr(error)})
+        )
+        if self._exchange is not None:
+            self._exchange.fail("internal", server_fault=True)
         else:
             self.refuse(Problem("internal"))
 
-    def _apply(self, grant: KeyGrant | None, ask: body.Ask | Problem) -> None:
-        if grant is None or isinstance(ask, Problem):
-            self.refuse(ask if isinstance(ask, Problem) else Problem("invalid_api_key"))
+    def _apply(self, grant: KeyGrant | None, request: body.InferenceRequest | Problem) -> None:
+        if grant is None or isinstance(request, Problem):
+            self.refuse(request if isinstance(request, Problem) else Problem("invalid_api_key"))
             return
-        once = once_of(self._request.idempotency_key, self.body)
-        self._ask, self.body = ask, bytearray()
-        pending = self._desk.apply(self, self.route, grant, ask, once)
-        if not self._over and self._run is None:
+        idempotency_key = idempotency_key_of(self._head.idempotency_key, self.body)
+        self._request, self.body = request, bytearray()
+        pending = self._context.apply(self, self.route, grant, request, idempotency_key)
+        if not self._over and self._exchange is None:
             self._pending = pending
 
     # what comes of the application
 
-    def admitted(self, ticket: Ticket) -> None:
-        assert self._ask is not None
-        ask, self._ask, self._pending = self._ask, None, None
-        self._run = Run(self._desk, self, ask, ticket)
-        there, salt = ticket.target.endpoint, self._desk.salt_of(ticket.admission.org)
-        self._run.begin(
-            body.rebuild(self.route, ask, there.system_prompt, salt, there.served_as, greedy=there.greedy)
+    def admitted(self, admitted: AdmittedRequest) -> None:
+        assert self._request is not None
+        request, self._request, self._pending = self._request, None, None
+        self._exchange = UpstreamExchange(self._context, self, request, admitted)
+        there, salt = admitted.target.endpoint, self._context.salt_of(admitted.admission.org)
+        self._exchange.begin(
+            body.rebuild(self.route, request, there.system_prompt, salt, there.served_as, greedy=there.greedy)
         )
 
     def hang_up(self) -> None:
@@ -216,15 +224,15 @@ class Call:
     def replay(self, request_id: str, document: bytes) -> None:
         """The answer to the same call, once more."""
         self._count("replayed", 200)
-        self._reply.add_headers({"idempotent-replayed": "true", "x-original-request-id": request_id})
-        self._reply.document(document)
+        self._response.add_headers({"idempotent-replayed": "true", "x-original-request-id": request_id})
+        self._response.document(document)
         self._complete()
 
-    def comfort(self) -> None:
-        self._reply.piece(COMMENT)
+    def send_keepalive(self) -> None:
+        self._response.piece(COMMENT)
 
     def add_headers(self, headers: dict[str, str]) -> None:
-        self._reply.add_headers(headers)
+        self._response.add_headers(headers)
 
     @property
     def _over(self) -> bool:
@@ -233,25 +241,25 @@ class Call:
     # the caller's side of a run
 
     def stream_gave(self, payload: bytes) -> None:
-        self._reply.piece(payload)
+        self._response.piece(payload)
 
     def verbatim(self) -> Callable[[bytes], None] | None:
-        return self._reply.framed()
+        return self._response.framed()
 
     def finish_stream(self, last: bytes) -> None:
         if not self.disconnected:
-            self._reply.end_stream(last)
+            self._response.end_stream(last)
         self._complete()
 
     def finish_document(self, document: bytes) -> None:
         if not self.disconnected:
-            self._reply.document(document)
+            self._response.document(document)
         self._complete()
 
     def finish_badly(self, problem: Problem, events: int) -> None:
         """Says that the run failed after so many events, in the way that is left."""
         if not self.disconnected:
-            self._reply.problem(problem, events)
+            self._response.problem(problem, events)
         self._complete()
 
     def refuse(self, problem: Problem) -> None:
@@ -260,7 +268,7 @@ class Call:
         self._count("refused", problem.status)
         if self.more_body:
             self.keep_alive = False
-        self._reply.problem(problem)
+        self._response.problem(problem)
         self._complete()
 
     def _complete(self) -> None:
@@ -270,12 +278,12 @@ class Call:
             self._connection.call_complete(self)
 
     def _leave(self) -> None:
-        self._run = None
+        self._exchange = None
         if self._pending is not None:
             self._pending.withdraw()
             self._pending = None
-        self._desk.leave(self)
+        self._context.leave(self)
 
     def _count(self, outcome: str, status: int) -> None:
         labels = (self.endpoint, self.route.path, outcome, str(status))
-        self._desk.deps.metrics.inc("pareta_requests_total", *labels)
+        self._context.deps.metrics.inc("pareta_requests_total", *labels)

@@ -12,85 +12,89 @@ from typing import Any, Final
 from pareta_agent.access.grant import KeyGrant
 from pareta_agent.engine.view import EndpointView, ReplicaView
 from pareta_agent.front.admission import unavailable
-from pareta_agent.front.body import Ask
+from pareta_agent.front.body import InferenceRequest
 from pareta_agent.front.envelope import Problem
 from pareta_agent.front.ports import Target
 from pareta_agent.front.routes import Route
-from pareta_agent.front.state import AdmissionState, Room
+from pareta_agent.front.state import AdmissionState, ConcurrencyCap
 
-BEGINNING_CHARS: Final = 1024
-WORTH_CHARS: Final = 512  # what is shorter is read again sooner than moved to where it was read
-LIKELY_SEATS: Final = 32
+PREFIX_CHARS: Final = 1024
+MIN_PREFIX_CHARS: Final = 512  # what is shorter is read again sooner than moved to where it was read
+LIKELY_SLOTS: Final = 32
 LONGEST_WAIT_S: Final = 60
 
 
 def pick(
-    endpoint: EndpointView, load: Mapping[str, int], room: Room, favourite: str = "", without: str = ""
+    endpoint: EndpointView,
+    load: Mapping[str, int],
+    cap: ConcurrencyCap,
+    preferred: str = "",
+    without: str = "",
 ) -> ReplicaView | None:
     """The favourite unless it is an eighth of its seats busier than the least busy, the first of equals else.
 
     None when everyone but `without` has all that it may have.
     """
-    free = [r for r in endpoint.replicas if r.name != without and load.get(r.name, 0) < room.of(r)]
+    free = [r for r in endpoint.replicas if r.name != without and load.get(r.name, 0) < cap.of(r)]
     if len(free) < 2:
         return free[0] if free else None
     least = min(free, key=lambda r: load.get(r.name, 0))
-    liked = next((r for r in free if r.name == favourite), least)
-    slack = max(2, (liked.seats or LIKELY_SEATS) // 8)
+    liked = next((r for r in free if r.name == preferred), least)
+    slack = max(2, (liked.seats or LIKELY_SLOTS) // 8)
     return liked if load.get(liked.name, 0) - load.get(least.name, 0) <= slack else least
 
 
-def beginning(prompt: Any) -> str:
+def prompt_prefix(prompt: Any) -> str:
     """The first characters of a prompt in any route's shape, and with them its roles: enough to know it again."""
     found: list[str] = []
     rest, size = [prompt], 0
-    while rest and size < BEGINNING_CHARS:
+    while rest and size < PREFIX_CHARS:
         value = rest.pop()
         if isinstance(value, dict):
             rest.extend(reversed(list(value.values())))
         elif isinstance(value, list):
-            rest.extend(reversed(value[:BEGINNING_CHARS]))
+            rest.extend(reversed(value[:PREFIX_CHARS]))
         else:
-            found.append(str(value)[: BEGINNING_CHARS - size])
+            found.append(str(value)[: PREFIX_CHARS - size])
             size += len(found[-1]) + 1
     return "\n".join(found)
 
 
-def choose(
-    state: AdmissionState, endpoint: EndpointView, grant: KeyGrant, ask: Ask, route: Route
+def select_replica(
+    state: AdmissionState, endpoint: EndpointView, grant: KeyGrant, request: InferenceRequest, route: Route
 ) -> Target | Problem:
     """Where an authorized call goes, or why it must not go anywhere now."""
     if state.by_key.get(grant.key_id, 0) >= state.settings.max_in_flight_per_key:
         return Problem("too_many_requests")
     if route.vocabulary and not endpoint.tokenize:
         return Problem("route_unsupported")
-    if (poisoned := state.poison.refusal(endpoint, ask)) is not None:
+    if (poisoned := state.quarantine.refusal(endpoint, request)) is not None:
         return poisoned
     if endpoint.status != "live" or not endpoint.replicas:
         return unavailable(endpoint)
-    key, favourite = 0, ""
+    key, preferred = 0, ""
     if len(endpoint.replicas) > 1:
-        begins = beginning(ask.fields.get(route.prompt))
-        if len(begins) >= WORTH_CHARS:
+        begins = prompt_prefix(request.fields.get(route.prompt))
+        if len(begins) >= MIN_PREFIX_CHARS:
             # Python's own hash is keyed by the process, so nobody can aim at another org's beginnings.
             key = hash((endpoint.org, begins))
-            favourite = state.affinity.favourite(key)
-    replica = pick(endpoint, state.load, state.room, favourite)
+            preferred = state.affinity.preferred(key)
+    replica = pick(endpoint, state.load, state.cap, preferred)
     if replica is None:
         return Problem("endpoint_busy", retry_after_s=wait_s(state, endpoint))
     if not state.deps.spool.can_admit():
         return Problem("metering_unavailable")
     if key:
-        state.affinity.saw(key, replica.name)
+        state.affinity.record(key, replica.name)
     return Target(endpoint, replica)
 
 
-def another(state: AdmissionState, target: Target) -> Target | None:
+def select_other_replica(state: AdmissionState, target: Target) -> Target | None:
     """The next best place for a call whose replica was lost before it had said anything."""
     endpoint = state.deps.fleet_view().endpoints.get(target.endpoint.id)
     if endpoint is None or endpoint.status != "live":
         return None
-    replica = pick(endpoint, state.load, state.room, without=target.replica.name)
+    replica = pick(endpoint, state.load, state.cap, without=target.replica.name)
     return Target(endpoint, replica) if replica is not None else None
 
 

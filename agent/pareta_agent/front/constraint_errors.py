@@ -54,12 +54,12 @@ def uncompiled(message: str, fields: Mapping[str, Any]) -> Problem | None:
     field = constraint_of(fields)
     if field is None or message != _UNCOMPILED:
         return None
-    says = "cannot be compiled: a rule or '$ref' leads to itself, is defined twice, or holds nothing"
-    return Problem("invalid_value", f"'{field}' {says}{sent_of(field, fields)}.", field)
+    reason = "cannot be compiled: a rule or '$ref' leads to itself, is defined twice, or holds nothing"
+    return Problem("invalid_value", f"'{field}' {reason}{sent_of(field, fields)}.", field)
 
 
 def _reason(message: str) -> str:
     if keywords := _KEYWORDS.search(message):
         names = keywords.group(1).replace('"', "'")
         return f"has keywords that are not supported: {names}"
-    return next((says for seen, says in _REASONS if re.search(seen, message)), "cannot be compiled")
+    return next((reason for seen, reason in _REASONS if re.search(seen, message)), "cannot be compiled")

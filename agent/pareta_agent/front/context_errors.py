@@ -33,8 +33,8 @@ def overflow(message: str, route: Route) -> Problem | None:
         prompt = counted.group(1)
     # Of a pair the document is what may be long.
     field = route.documents if route.documents and route.texts > 1 else route.prompt
-    said = _anthropic(limit, prompt) if route is MESSAGES else _openai(limit, prompt, message, field)
-    return Problem("context_length_exceeded", said, field)
+    text = _anthropic(limit, prompt) if route is MESSAGES else _openai(limit, prompt, message, field)
+    return Problem("context_length_exceeded", text, field)
 
 
 def _openai(limit: int, prompt: str | None, message: str, field: str) -> str:

@@ -56,16 +56,16 @@ def _wrong_turns(field: str, turns: Any) -> Problem | None:
     return None
 
 
-def _wrong_conversations(said: Any) -> Problem | None:
-    if isinstance(said, list) and said and not any(_wrong_turns("messages", turns) for turns in said):
+def _wrong_conversations(turns: Any) -> Problem | None:
+    if isinstance(turns, list) and turns and not any(_wrong_turns("messages", turns) for turns in turns):
         return None
     return ill_typed("messages", "an array of conversations, each a non-empty array of objects")
 
 
-def _wrong_input(said: Any) -> Problem | None:
-    if isinstance(said, list):
-        return _wrong_turns("input", said)
-    return None if isinstance(said, str) and said else ill_typed("input", "a text or a non-empty array")
+def _wrong_input(turns: Any) -> Problem | None:
+    if isinstance(turns, list):
+        return _wrong_turns("input", turns)
+    return None if isinstance(turns, str) and turns else ill_typed("input", "a text or a non-empty array")
 
 
 def _wrong_tools(tools: Any) -> Problem | None:
@@ -81,8 +81,8 @@ def _wrong_tools(tools: Any) -> Problem | None:
 
 
 def _has_system(turns: Any) -> bool:
-    said = turns if isinstance(turns, list) else ()
-    return any(isinstance(turn, dict) and turn.get("role") in ("system", "developer") for turn in said)
+    turns = turns if isinstance(turns, list) else ()
+    return any(isinstance(turn, dict) and turn.get("role") in ("system", "developer") for turn in turns)
 
 
 def missing(field: str) -> Problem:

@@ -18,7 +18,7 @@ from typing import Any, Final
 from pareta_agent import launch
 from pareta_agent.engine.restart import GiveUp, decide, failures_after
 from pareta_agent.engine.spec import RestartSettings
-from pareta_agent.front.desk import Desk
+from pareta_agent.front.desk import GatewayContext
 from pareta_agent.front.hand import Hand, Welcome
 from pareta_agent.front.tls import Certificate
 from pareta_agent.telemetry.events import Event
@@ -53,18 +53,18 @@ class Crew:
 
     def __init__(
         self,
-        desk: Desk,
+        context: GatewayContext,
         size: int,
         certificate: Certificate | None,
         tunnel: Welcome,
         listen: Callable[[socket.socket], Awaitable[None]],
     ) -> None:
-        self._desk, self._size, self._certificate = desk, size, certificate
+        self._context, self._size, self._certificate = context, size, certificate
         self._tunnel, self._listen = tunnel, listen
         self._seats: list[Seat] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._listening = self._leaving = self._lame = False
-        desk.deps.keys.listen(lambda revision: self._say("revise", revision))
+        context.deps.keys.listen(lambda revision: self._say("revise", revision))
 
     @property
     def open(self) -> int:
@@ -163,7 +163,7 @@ class Crew:
 
     async def _keep(self, seat: Seat) -> None:
         """Fills a seat until the crew leaves or its budget is spent."""
-        failures, clock = 0, self._desk.deps.clock
+        failures, clock = 0, self._context.deps.clock
         while True:
             began_s = clock.mono_s()
             reason = await self._sit(seat)
@@ -188,13 +188,13 @@ class Crew:
             seat.tried.set()
             reason = f"it could not be started ({error.strerror or error})"
             fields = {"worker": seat.number, "reason": reason}
-            self._desk.deps.emit(Event("front_worker_not_started", "error", fields))
+            self._context.deps.emit(Event("front_worker_not_started", "error", fields))
             return reason
         await seat.ended.wait()
         assert seat.process is not None
         if status := await seat.process.wait():
             fields = {"worker": seat.number, "pid": seat.process.pid, "status": status}
-            self._desk.deps.emit(Event("front_worker_ended", "error", fields))
+            self._context.deps.emit(Event("front_worker_ended", "error", fields))
         return "it ended"
 
     async def _fill(self, seat: Seat) -> None:
@@ -212,9 +212,9 @@ class Crew:
                 die_with_parent=True,
             )
             unless_spawned.pop_all()
-        seat.hand = hand = Hand(self._desk, ours, self._tunnel, lambda: self._ended(seat))
+        seat.hand = hand = Hand(self._context, ours, self._tunnel, lambda: self._ended(seat))
         hand.say("begin", self._brief(), descriptors=[each.detach() for each in listeners])
-        hand.show(self._desk.deps.fleet_view())
+        hand.show(self._context.deps.fleet_view())
         up = asyncio.ensure_future(hand.up.wait())
         gone = asyncio.ensure_future(seat.ended.wait())
         await asyncio.wait({up, gone}, timeout=BEGIN_S, return_when=asyncio.FIRST_COMPLETED)
@@ -234,12 +234,12 @@ class Crew:
         seat.ended.set()
 
     def _brief(self) -> dict[str, Any]:
-        settings = self._desk.settings
+        settings = self._context.settings
         shared = replace(settings, workers=0, max_uploads_bytes=settings.max_uploads_bytes // self._size)
         certificate = self._certificate
         return {
             "settings": asdict(shared),
-            "secret": self._desk.deps.secret.hex(),
+            "secret": self._context.deps.secret.hex(),
             "certificate": None if certificate is None else [str(each) for each in certificate.files],
         }
 
@@ -247,7 +247,7 @@ class Crew:
         """What it listened to goes to a worker that is left, or is listened to here."""
         seat.given_up = reason
         fields = {"worker": seat.number, "reason": reason}
-        self._desk.deps.emit(Event("front_worker_given_up", "error", fields))
+        self._context.deps.emit(Event("front_worker_given_up", "error", fields))
         heir = next((other for other in self._seats if other.up), None)
         for listener in seat.listeners:
             if heir is None or not _told_to_listen(heir, listener):
@@ -256,14 +256,14 @@ class Crew:
 
     async def _show(self) -> None:
         while True:
-            fleet = self._desk.deps.fleet_view()
+            fleet = self._context.deps.fleet_view()
             for seat in self._seats:
                 if seat.hand is not None:
                     seat.hand.show(fleet)
             await asyncio.sleep(SHOW_S)
 
     def _count_up(self) -> None:
-        self._desk.deps.metrics.set("pareta_front_workers", sum(1 for seat in self._seats if seat.up))
+        self._context.deps.metrics.set("pareta_front_workers", sum(1 for seat in self._seats if seat.up))
 
     def _say(self, *message: Any) -> None:
         for seat in self._seats:

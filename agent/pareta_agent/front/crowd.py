@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 
 
-class Crowd:
+class ConnectionLimiter:
     """Connections by address. A network of IPv6 (/64) is one address, because one host has all of it."""
 
     def __init__(self, max_connections: int, max_per_address: int) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class FrontSettings:
+class GatewaySettings:
     """Limits of the front. Bytes, seconds, counts; each is enforced before the thing it limits is read.
 
     A body that carries media may have `max_media_body_bytes`, of which `max_body_bytes` may be text.

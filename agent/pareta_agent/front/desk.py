@@ -9,17 +9,17 @@ import socket
 from collections.abc import Callable
 
 from pareta_agent.front.cors import Cors
-from pareta_agent.front.crowd import Crowd
-from pareta_agent.front.deps import FrontSettings
-from pareta_agent.front.heads import Heads
+from pareta_agent.front.crowd import ConnectionLimiter
+from pareta_agent.front.deps import GatewaySettings
+from pareta_agent.front.heads import HeadCache
 from pareta_agent.front.hosts import Hosts
-from pareta_agent.front.ports import Apply, Callers, FrontDeps, Served
+from pareta_agent.front.ports import Apply, ConnectionObserver, GatewayDeps, OpenRequest
 from pareta_agent.front.state import AdmissionState
-from pareta_agent.front.uploads import Uploads
-from pareta_agent.front.upstream import Pools
+from pareta_agent.front.uploads import InboundBodyBudget
+from pareta_agent.front.upstream import ConnectionPools
 
 
-class Desk:
+class GatewayContext:
     """Shared by all connections of one process, owned by its event loop.
 
     `apply` starts a request's admission, here or in the main process; `admission` is this process's own state.
@@ -27,28 +27,28 @@ class Desk:
 
     def __init__(
         self,
-        settings: FrontSettings,
-        deps: FrontDeps,
+        settings: GatewaySettings,
+        deps: GatewayDeps,
         admission: AdmissionState,
         apply: Apply,
-        callers: Callers | None = None,
+        callers: ConnectionObserver | None = None,
     ) -> None:
         self.settings = settings
         self.deps = deps
         self.admission = admission
         self.apply, self.callers = apply, callers
-        self.pools = Pools(deps.clock)
+        self.pools = ConnectionPools(deps.clock)
         self.hosts = Hosts(settings.hosts)
         self.cors = Cors(settings.cors_origins)
-        self.heads = Heads()
-        self.crowd = Crowd(settings.max_connections, settings.max_connections_per_address)
-        self.uploads = Uploads(settings)
+        self.head_cache = HeadCache()
+        self.connections = ConnectionLimiter(settings.max_connections, settings.max_connections_per_address)
+        self.body_budget = InboundBodyBudget(settings)
         self.on_loop_bytes = min(settings.off_loop_body_bytes, settings.max_body_bytes)
-        self.open: set[Served] = set()
+        self.open: set[OpenRequest] = set()
         self.idle = asyncio.Event()
         self.idle.set()
         self.draining = self.lame_duck = False
-        self.heir: Callable[[socket.socket], None] | None = None
+        self.successor: Callable[[socket.socket], None] | None = None
         self._prefix = os.urandom(8).hex()
         self._requests = 0
         self._salts: dict[str, str] = {}
@@ -65,20 +65,20 @@ class Desk:
             salt = self._salts[org] = hmac.digest(self.deps.secret, org.encode(), "sha256").hex()
         return salt
 
-    def enter(self, served: Served) -> None:
+    def enter(self, served: OpenRequest) -> None:
         self.open.add(served)
         self.idle.clear()
 
-    def leave(self, served: Served) -> None:
+    def leave(self, served: OpenRequest) -> None:
         self.open.discard(served)
-        self.uploads.ended(served)
+        self.body_budget.ended(served)
         if not self.open:
             self.idle.set()
 
     def tick(self) -> None:
         """Once a second or so: deadlines, stale connections, engines that are gone."""
         now_s = self.deps.clock.mono_s()
-        self.admission.partials.tick()
+        self.admission.partial_answers.tick()
         for served in list(self.open):
             served.tick(now_s)
         fleet = self.deps.fleet_view()

@@ -9,7 +9,7 @@ from typing import Any, Final
 import orjson
 
 from pareta_agent.front.envelope import Problem, body_of, event_of
-from pareta_agent.front.sse import CHOICES, Speech
+from pareta_agent.front.sse import CHOICES, StreamFormat
 from pareta_agent.meter.record import Tokens
 from pareta_agent.meter.usage import tokens_of
 from pareta_agent.value import value
@@ -47,7 +47,7 @@ class Dialect:
     may carry the key where no `authorization` does.
     """
 
-    speech: Speech
+    stream_format: StreamFormat
     read: Callable[[bytes], Reading]
     error_body: Callable[[Problem], bytes]
     error_event: Callable[[Problem, int], bytes]

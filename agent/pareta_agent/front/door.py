@@ -6,25 +6,30 @@ import asyncio
 
 from pareta_agent.access.grant import KeyGrant
 from pareta_agent.errors import AgentError
-from pareta_agent.front import admission, body
-from pareta_agent.front.desk import Desk
+from pareta_agent.front import body
+from pareta_agent.front.admission import authorize
+from pareta_agent.front.desk import GatewayContext
 from pareta_agent.front.envelope import Problem
 from pareta_agent.front.media import media_bytes, too_much_text
 from pareta_agent.front.routes import Route
 
 
-async def ask(
-    desk: Desk, known: KeyGrant | None, bearer: str, route: Route, data: bytearray
-) -> tuple[KeyGrant | None, body.Ask | Problem]:
+async def resolve_credentials(
+    context: GatewayContext, known: KeyGrant | None, bearer: str, route: Route, data: bytearray
+) -> tuple[KeyGrant | None, body.InferenceRequest | Problem]:
     """The key's worth, asked for unless it is known, and the body, read off the loop."""
     try:
-        grant = known or await desk.deps.keys.grant(bearer)
+        grant = known or await context.deps.keys.grant(bearer)
     except AgentError:
         return None, Problem("auth_unavailable")
-    if (problem := admission.authorize(grant)) is not None:
+    if (problem := authorize(grant)) is not None:
         return grant, problem
     found = await asyncio.to_thread(body.read, route, bytes(data))
-    limit = desk.settings.max_body_bytes
-    if isinstance(found, body.Ask) and len(data) > limit and len(data) - media_bytes(found.fields) > limit:
+    limit = context.settings.max_body_bytes
+    if (
+        isinstance(found, body.InferenceRequest)
+        and len(data) > limit
+        and len(data) - media_bytes(found.fields) > limit
+    ):
         return grant, too_much_text(limit)
     return grant, found

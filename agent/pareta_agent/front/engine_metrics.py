@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from pareta_agent.engine.view import FleetView, ReplicaView
-from pareta_agent.front.upstream import Connection, Pools
+from pareta_agent.front.upstream import ConnectionPools, EngineConnection
 from pareta_agent.telemetry.metrics import Metrics
 
 DEADLINE_S: Final = 2.0
@@ -76,7 +76,7 @@ def exposition(parts: Iterable[dict[str, list[str]]]) -> bytes:
     return "".join(f"{line}\n" for line in lines).encode()
 
 
-async def scrape(pools: Pools, fleet: FleetView, metrics: Metrics) -> bytes:
+async def scrape(pools: ConnectionPools, fleet: FleetView, metrics: Metrics) -> bytes:
     """Asks every replica at once, each within `DEADLINE_S`; one that endpoints share is told once, by its own name."""
     replicas = {(e.runs_on, replica) for e in fleet.endpoints.values() for replica in e.replicas}
     parts = await asyncio.gather(*(_one(pools, metrics, e, r) for e, r in sorted(replicas, key=_name)))
@@ -87,7 +87,9 @@ def _name(found: tuple[str, ReplicaView]) -> str:
     return found[1].name
 
 
-async def _one(pools: Pools, metrics: Metrics, endpoint: str, replica: ReplicaView) -> dict[str, list[str]]:
+async def _one(
+    pools: ConnectionPools, metrics: Metrics, endpoint: str, replica: ReplicaView
+) -> dict[str, list[str]]:
     try:
         async with asyncio.timeout(DEADLINE_S):
             connection = await pools.of(replica.socket).connect(DEADLINE_S)
@@ -101,7 +103,7 @@ async def _one(pools: Pools, metrics: Metrics, endpoint: str, replica: ReplicaVi
 class _Text:
     """Reads one answer up to the end of its connection."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: EngineConnection) -> None:
         self._connection = connection
         self._bytes = bytearray()
         self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()

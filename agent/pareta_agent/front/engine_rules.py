@@ -160,27 +160,27 @@ def limit_of(route: Route, fields: Mapping[str, Any], named: str) -> str:
     return sent or (named if named in route.fields else route.limits[0])
 
 
-def _refusal(rule: Rule, told: dict[str, str], route: Route, fields: Mapping[str, Any]) -> Problem | None:
+def _refusal(rule: Rule, groups: dict[str, str], route: Route, fields: Mapping[str, Any]) -> Problem | None:
     names = {
         _PROMPT: route.prompt,
         _DOCUMENTS: route.documents or route.prompt,
-        _NAMED: told.get("field", ""),
+        _NAMED: groups.get("field", ""),
     }
-    names[_LIMIT] = limit_of(route, fields, told.get("limit", ""))
+    names[_LIMIT] = limit_of(route, fields, groups.get("limit", ""))
     named = [names.get(name, name) for name in rule.fields]
     field = next((name for name in named if fields.get(name) is not None), named[-1])
     if field not in route.fields:
         return None
-    allowed = rule.allowed.format(last=int(told.get("size") or 1) - 1, **told)
-    return not_allowed(field, fields, allowed, _sent(rule, told, fields.get(field)))
+    allowed = rule.allowed.format(last=int(groups.get("size") or 1) - 1, **groups)
+    return not_allowed(field, fields, allowed, _sent(rule, groups, fields.get(field)))
 
 
-def _sent(rule: Rule, told: Mapping[str, str], held: Any) -> str | None:
+def _sent(rule: Rule, groups: Mapping[str, str], held: Any) -> str | None:
     """What was sent where that is not the field as it came."""
     if rule.media:
         kinds = ", ".join(f"{count} {kind}" for kind, count in _media(held).items())
         return f"; you sent {kinds}" if kinds else None
-    return f"; you sent {told['sent']}" if held is None and "sent" in told else None
+    return f"; you sent {groups['sent']}" if held is None and "sent" in groups else None
 
 
 def _media(prompt: Any) -> Counter[str]:
@@ -188,11 +188,11 @@ def _media(prompt: Any) -> Counter[str]:
     return Counter(kind for kind in _kinds(prompt) if kind not in _TEXTS)
 
 
-def _kinds(said: Any) -> Iterator[str]:
-    if isinstance(said, list):
-        for each in said:
+def _kinds(prompt: Any) -> Iterator[str]:
+    if isinstance(prompt, list):
+        for each in prompt:
             yield from _kinds(each)
-    elif isinstance(said, dict):
-        if isinstance(said.get("type"), str):
-            yield said["type"][:40]
-        yield from _kinds(said.get("content"))
+    elif isinstance(prompt, dict):
+        if isinstance(prompt.get("type"), str):
+            yield prompt["type"][:40]
+        yield from _kinds(prompt.get("content"))

@@ -62,16 +62,16 @@ def build(fields: dict[str, Any]) -> bytes:
 def _take(fields: dict[str, Any], part: bytes) -> bool:
     """Adds one part; False where it is not sound or says a name again."""
     head, found, content = part.partition(b"\r\n\r\n")
-    told = _DISPOSITION.search(head) if found and len(head) <= MAX_PART_HEAD_BYTES else None
-    if told is None or not part.startswith(b"\r\n"):
+    disposition = _DISPOSITION.search(head) if found and len(head) <= MAX_PART_HEAD_BYTES else None
+    if disposition is None or not part.startswith(b"\r\n"):
         return False
     try:
-        name = told.group(1).decode()
-        value: Any = content.decode() if told.group(2) is None else None
+        name = disposition.group(1).decode()
+        value: Any = content.decode() if disposition.group(2) is None else None
     except UnicodeDecodeError:
         return False
-    if told.group(2) is not None:
-        ending = _ENDING.search(told.group(2).decode("latin-1"))
+    if disposition.group(2) is not None:
+        ending = _ENDING.search(disposition.group(2).decode("latin-1"))
         value = Upload(ending.group(0).lower() if ending else "", content)
     if name.endswith("[]"):
         fields.setdefault(name, []).append(value)

@@ -19,13 +19,13 @@ from pareta_agent.front import engine_metrics
 from pareta_agent.front.application import apply
 from pareta_agent.front.books import Books
 from pareta_agent.front.crew import Crew
-from pareta_agent.front.deps import FrontSettings
-from pareta_agent.front.desk import Desk
+from pareta_agent.front.deps import GatewaySettings
+from pareta_agent.front.desk import GatewayContext
 from pareta_agent.front.envelope import Problem
-from pareta_agent.front.ports import FrontDeps
-from pareta_agent.front.protocol import FrontProtocol, end_if_overdue
+from pareta_agent.front.ports import GatewayDeps
+from pareta_agent.front.protocol import ClientConnection, end_if_overdue
 from pareta_agent.front.readiness import Readiness
-from pareta_agent.front.server import Server
+from pareta_agent.front.server import GatewayServer
 from pareta_agent.front.state import AdmissionState
 from pareta_agent.front.tls import Certificate
 from pareta_agent.front.tunnel import Tunnel
@@ -36,36 +36,38 @@ MOVE_S = 0.02
 UNASKED_S = 1.0
 
 
-class Front:
+class Gateway:
     """A node's HTTP side, or of one of its workers. `start` once, then `set_ready`, `drain`, `stop`.
 
-    With `settings.workers`, so many more processes have the callers and this one only the books. `books` and `others`
-    are a worker's: where it applies for its calls, and the app for what is not inference.
+    With `settings.workers`, so many more processes have the callers and this one only the books. `client` and `others`
+    are a worker's: the main process, and the app for requests that are not inference.
     """
 
     def __init__(
         self,
-        settings: FrontSettings,
-        deps: FrontDeps,
+        settings: GatewaySettings,
+        deps: GatewayDeps,
         certificate: Certificate | None = None,
         *,
-        books: Books | None = None,
+        client: Books | None = None,
         others: Tunnel | None = None,
     ) -> None:
         self._certificate = certificate
         self._settings = settings
         self._deps = deps
         state = self._admission = AdmissionState(settings, deps)
-        self._desk = Desk(settings, deps, state, books.apply if books else partial(apply, state), books)
-        self._crew: Crew | None = None
+        self._context = GatewayContext(
+            settings, deps, state, client.apply if client else partial(apply, state), client
+        )
+        self._supervisor: Crew | None = None
         if settings.workers:
-            self._crew = Crew(self._desk, settings.workers, certificate, self._tunnel, self.listen)
+            self._supervisor = Crew(self._context, settings.workers, certificate, self._tunnel, self.listen)
         self._reasons: list[str] = ["starting"]
         self._tasks: list[asyncio.Task[None]] = []
         self._welcomes: set[asyncio.Task[object]] = set()
         config = uvicorn.Config(
             others or self._site(),
-            http=partial(FrontProtocol, self._desk),  # type: ignore[arg-type]
+            http=partial(ClientConnection, self._context),  # type: ignore[arg-type]
             ws="none",
             lifespan="off",
             interface="asgi3",
@@ -78,25 +80,25 @@ class Front:
             ssl_context_factory=(lambda *_: certificate.context) if certificate else None,
             backlog=4096,
         )
-        self._server = Server(config)
+        self._server = GatewayServer(config)
 
     @property
     def in_flight(self) -> int:
         """Requests of callers that are not answered yet."""
-        return len(self._desk.open) + (self._crew.open if self._crew else 0)
+        return len(self._context.open) + (self._supervisor.open if self._supervisor else 0)
 
     def workers(self) -> list[dict[str, Any]]:
         """The processes beside this one that have the callers, for `pareta-agent status`."""
-        return self._crew.view() if self._crew else []
+        return self._supervisor.view() if self._supervisor else []
 
     def load(self, replica: str) -> int:
         """Admitted requests that this replica works on, by its name."""
         return self._admission.load.get(replica, 0)
 
-    def heard(self, event: object) -> None:
+    def observe_event(self, event: object) -> None:
         """An engine that ended and was not meant to counts against what it worked on."""
         if isinstance(event, Event) and event.name == "engine_ended":
-            self._admission.poison.ended(event.fields["replica"], event.fields["generation"])
+            self._admission.quarantine.ended(event.fields["replica"], event.fields["generation"])
 
     def loads(self) -> dict[str, int]:
         """`load` of every replica that works."""
@@ -104,11 +106,11 @@ class Front:
 
     def waiting(self, endpoint: str) -> int:
         """Calls that wait to be admitted to an endpoint."""
-        return self._admission.hold.waiting[endpoint]
+        return self._admission.wake_queue.waiting[endpoint]
 
     def in_line(self) -> dict[str, int]:
         """`waiting` of every endpoint that is waited for."""
-        return dict(self._admission.hold.waiting)
+        return dict(self._admission.wake_queue.waiting)
 
     @property
     def longest_s(self) -> float:
@@ -126,46 +128,46 @@ class Front:
     @property
     def draining(self) -> bool:
         """Whether new requests are refused because the node is going away."""
-        return self._desk.draining
+        return self._context.draining
 
     def set_ready(self, *reasons: str) -> None:
         """Ready when no reason against it is given; `/readyz` shows them, inference goes on regardless."""
-        self._reasons = [*(["stopping"] if self._desk.lame_duck else []), *reasons]
+        self._reasons = [*(["stopping"] if self._context.lame_duck else []), *reasons]
         self._deps.metrics.set("pareta_ready", 0 if self._reasons else 1)
 
     def readiness(self) -> Readiness:
         """The one answer of `/readyz`, `pareta_ready` and `pareta-agent status`."""
         if self._reasons:
             return Readiness("not ready", self._reasons)
-        impaired = self._crew.impaired() if self._crew else []
+        impaired = self._supervisor.impaired() if self._supervisor else []
         return Readiness("degraded" if impaired else "ok", impaired)
 
     @property
     def leaving(self) -> bool:
         """Whether this node is a lame duck."""
-        return self._desk.lame_duck
+        return self._context.lame_duck
 
     def lame_duck(self) -> None:
         """`/readyz` answers 503 and each answer is the last on its connection; calls are admitted as before."""
-        self._desk.lame_duck = True
-        for served in self._desk.open:
+        self._context.lame_duck = True
+        for served in self._context.open:
             served.is_last()
-        if self._crew is not None:
-            self._crew.lame_duck()
+        if self._supervisor is not None:
+            self._supervisor.lame_duck()
         self.set_ready(*self._reasons)
 
     async def start(self, *socks: socket.socket) -> None:
         """Listens, with workers on at least one socket for each; returns once connections are taken."""
         loop = asyncio.get_running_loop()
-        serving = loop.create_task(self._server.serve(sockets=[] if self._crew else list(socks)))
+        serving = loop.create_task(self._server.serve(sockets=[] if self._supervisor else list(socks)))
         up = loop.create_task(self._server.up.wait())
         await asyncio.wait([serving, up], return_when=asyncio.FIRST_COMPLETED)
         if serving.done():
             up.cancel()
             await serving
         self._tasks = [serving, loop.create_task(self._watch())]
-        if self._crew is not None:
-            await self._crew.start(list(socks))
+        if self._supervisor is not None:
+            await self._supervisor.start(list(socks))
         # What is alive now stays; walking it at each collection would cost a fifth of a request's CPU.
         gc.collect()
         gc.freeze()
@@ -176,14 +178,14 @@ class Front:
 
     async def drain(self, deadline_s: float) -> int:
         """Admits nothing more and lets what runs finish; gives how many had to be cut at the deadline."""
-        self._desk.draining = True
+        self._context.draining = True
         self.set_ready("draining")
-        self._admission.hold.refuse_all(Problem("node_draining"))
-        there = await self._crew.drain(deadline_s) if self._crew else 0
+        self._admission.wake_queue.refuse_all(Problem("node_draining"))
+        there = await self._supervisor.drain(deadline_s) if self._supervisor else 0
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(deadline_s):
-                await self._desk.idle.wait()
-        cut = list(self._desk.open)
+                await self._context.idle.wait()
+        cut = list(self._context.open)
         for served in cut:
             served.cut()
         return len(cut) + there
@@ -204,12 +206,12 @@ class Front:
     async def move(self, take: Callable[[socket.socket], None]) -> bool:
         """One look of `pass_on`: whether every connection is gone, but those that must stay and that nobody asks on.
         Their last answer did not say that it was the last, so that the next request may be on its way for a while."""
-        self._desk.heir = take
+        self._context.successor = take
         for server in self._server.servers:
             server.close()
-        gone_there = await self._crew.move() if self._crew else True
+        gone_there = await self._supervisor.move() if self._supervisor else True
         before_s = self._deps.clock.mono_s() - UNASKED_S
-        connections = [c for c in self._server.server_state.connections if isinstance(c, FrontProtocol)]
+        connections = [c for c in self._server.server_state.connections if isinstance(c, ClientConnection)]
         for connection in connections:
             connection.move()
         gone = all(c.between and c.stays and (c.idle_since_s or 0.0) < before_s for c in connections)
@@ -217,7 +219,7 @@ class Front:
 
     def welcome(self, sock: socket.socket) -> None:
         """Serves a connection that another agent of this home had accepted."""
-        if self._crew is None or not self._crew.welcome(sock):
+        if self._supervisor is None or not self._supervisor.welcome(sock):
             self._take(sock, None)
 
     def _tunnel(self, sock: socket.socket) -> None:
@@ -226,7 +228,7 @@ class Front:
     def _take(self, sock: socket.socket, tunnel_of: Literal["http", "https"] | None) -> None:
         loop, server = asyncio.get_running_loop(), self._server
         shared = {"server_state": server.server_state, "app_state": server.lifespan.state}
-        make = partial(FrontProtocol, self._desk, tunnel_of, config=server.config, **shared)
+        make = partial(ClientConnection, self._context, tunnel_of, config=server.config, **shared)
         welcome = loop.create_task(loop.connect_accepted_socket(make, sock))
         self._welcomes.add(welcome)
         welcome.add_done_callback(self._welcomed)
@@ -238,15 +240,15 @@ class Front:
 
     async def stop(self) -> None:
         """Ends every connection and the listener."""
-        if not self._desk.draining:
+        if not self._context.draining:
             await self.drain(0.0)
-        if self._crew is not None:
-            await self._crew.stop()
+        if self._supervisor is not None:
+            await self._supervisor.stop()
         self._server.leaving.set()
         for task in self._tasks[1:]:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._desk.pools.close()
+        self._context.pools.close()
         self._deps.emit(Event("front_stopped"))
 
     def renew_certificate(self, force: bool = False) -> None:
@@ -254,8 +256,8 @@ class Front:
         certificate = self._certificate
         if certificate is None:
             return
-        if force and self._crew is not None:
-            self._crew.reread()
+        if force and self._supervisor is not None:
+            self._supervisor.reread()
         try:
             changed = certificate.refresh(force)
         except ConfigError as error:
@@ -270,25 +272,27 @@ class Front:
     def _site(self) -> Any:
         from pareta_agent.front import app  # workers have no need of it
 
-        return app.build(self._desk, self.readiness, self._exposition)
+        return app.build(self._context, self.readiness, self._exposition)
 
     async def _exposition(self) -> bytes:
         there = 0
-        if self._crew is not None:
-            await self._crew.scrape()
-            there = self._crew.connections
+        if self._supervisor is not None:
+            await self._supervisor.scrape()
+            there = self._supervisor.connections
         own = [c for c in self._server.server_state.connections if not getattr(c, "tunnel_of", None)]
         self._deps.metrics.set("pareta_front_connections", len(own) + there)
-        engines = await engine_metrics.scrape(self._desk.pools, self._deps.fleet_view(), self._deps.metrics)
+        engines = await engine_metrics.scrape(
+            self._context.pools, self._deps.fleet_view(), self._deps.metrics
+        )
         return self._deps.metrics.render() + engines
 
     async def _watch(self) -> None:
         settings = self._settings
         while True:
             await asyncio.sleep(TICK_S)
-            self._desk.tick()
+            self._context.tick()
             self.renew_certificate()
             now_s = self._deps.clock.mono_s()
             for connection in list(self._server.server_state.connections):
-                if isinstance(connection, FrontProtocol):
+                if isinstance(connection, ClientConnection):
                     end_if_overdue(connection, settings.header_timeout_s, settings.keep_alive_s, now_s)

@@ -11,11 +11,11 @@ from typing import Any
 from pareta_agent.engine.view import FleetView
 from pareta_agent.errors import AgentError
 from pareta_agent.front import told
-from pareta_agent.front.application import Application
+from pareta_agent.front.application import AdmissionController
 from pareta_agent.front.channel import Channel
-from pareta_agent.front.desk import Desk
+from pareta_agent.front.desk import GatewayContext
 from pareta_agent.front.envelope import Problem
-from pareta_agent.front.ports import Once, Target, Ticket
+from pareta_agent.front.ports import AdmittedRequest, IdempotencyKey, Target
 from pareta_agent.front.routes import INFERENCE
 from pareta_agent.meter.record import Outcome, UsageRecord
 from pareta_agent.telemetry.events import Event
@@ -31,15 +31,15 @@ class Hand:
 
     def __init__(
         self,
-        desk: Desk,
+        context: GatewayContext,
         sock: socket.socket,
         tunnel: Welcome,
         ended: Callable[[], None],
     ) -> None:
-        self._desk, self._ended = desk, ended
+        self._context, self._ended = context, ended
         self._channel = Channel(sock, self._hear, self._lost)
         self._waiting: dict[str, Applied] = {}
-        self._open: dict[str, Ticket] = {}
+        self._open: dict[str, AdmittedRequest] = {}
         self._connections: dict[int, str] = {}
         self._answers: dict[int, asyncio.Future[Any]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -56,7 +56,7 @@ class Hand:
             "key": self._key,
             "enter": self._enter,
             "leave": self._leave,
-            "counted": desk.deps.metrics.add,
+            "counted": context.deps.metrics.add,
             "event": self._event,
             "answer": self._answer,
             "tunnel": tunnel,
@@ -98,8 +98,8 @@ class Hand:
         if known != self._shown:
             self._shown = known
             self._channel.send("fleet", fleet)
-        if self._desk.admission.poison.wary != self._wary:
-            self._wary = self._desk.admission.poison.wary
+        if self._context.admission.quarantine.active != self._wary:
+            self._wary = self._context.admission.quarantine.active
             self._channel.send("wary", self._wary)
 
     def close(self) -> None:
@@ -115,15 +115,15 @@ class Hand:
         self._heard[kind](*said, *(socket.socket(fileno=each) for each in descriptors))
 
     def _connection(self, sock: socket.socket) -> None:
-        assert self._desk.heir is not None
-        self._desk.heir(sock)
+        assert self._context.successor is not None
+        self._context.successor(sock)
 
     def _withdraw(self, request_id: str) -> None:
         if (applied := self._waiting.pop(request_id, None)) is not None:
             applied.application.withdraw()
 
     def _lost_engine(self, replica: str, generation: int, mark: str) -> None:
-        self._desk.admission.poison.note(replica, generation, bytes.fromhex(mark))
+        self._context.admission.quarantine.note(replica, generation, bytes.fromhex(mark))
 
     def _key(self, number: int, digest: str) -> None:
         task = asyncio.get_running_loop().create_task(self._look_up(number, digest))
@@ -132,11 +132,11 @@ class Hand:
 
     def _enter(self, connection: int, host: str) -> None:
         self._connections[connection] = host
-        if reason := self._desk.crowd.enter(host):
+        if reason := self._context.connections.enter(host):
             self._channel.send("crowded", connection, reason)
 
     def _leave(self, connection: int) -> None:
-        self._desk.crowd.leave(self._connections.pop(connection))
+        self._context.connections.leave(self._connections.pop(connection))
 
     def _event(self, name: str, level: Any, fields: dict[str, Any]) -> None:
         self.emit(Event(name, level, fields))
@@ -146,14 +146,18 @@ class Hand:
             answer.set_result(told)
 
     def _apply(
-        self, request_id: str, path: str, grant: list[Any], ask: list[Any], once: list[str] | None
+        self, request_id: str, path: str, grant: list[Any], ask: list[Any], idempotency_key: list[str] | None
     ) -> None:
         route = INFERENCE[b"POST", path.encode()]
         applied = Applied(self, request_id)
-        wanted = None if once is None else Once(once[0], bytes.fromhex(once[1]))
+        wanted = (
+            None
+            if idempotency_key is None
+            else IdempotencyKey(idempotency_key[0], bytes.fromhex(idempotency_key[1]))
+        )
         asked = told.ask_in(ask, route.prompt)
-        applied.application = Application(
-            self._desk.admission, applied, route, told.grant_in(grant), asked, wanted
+        applied.application = AdmissionController(
+            self._context.admission, applied, route, told.grant_in(grant), asked, wanted
         )
         self._waiting[request_id] = applied
         applied.application.proceed()
@@ -162,26 +166,26 @@ class Hand:
         self._waiting.pop(request_id, None)
         self._channel.send(*message)
 
-    def admitted(self, applied: Applied, ticket: Ticket) -> None:
-        self._open[applied.id] = ticket
-        self.show(self._desk.deps.fleet_view())
-        replica = ticket.target.replica
+    def admitted(self, applied: Applied, admitted: AdmittedRequest) -> None:
+        self._open[applied.id] = admitted
+        self.show(self._context.deps.fleet_view())
+        replica = admitted.target.replica
         self.verdict(
-            applied.id, "admitted", ticket.admission, replica.name, replica.generation, applied.headers
+            applied.id, "admitted", admitted.admission, replica.name, replica.generation, applied.headers
         )
 
-    def comfort(self, request_id: str) -> None:
+    def send_keepalive(self, request_id: str) -> None:
         self._channel.send("comfort", request_id)
 
     def emit(self, event: Event) -> None:
-        self._desk.deps.emit(event)
+        self._context.deps.emit(event)
 
     def _settle(
         self, request_id: str, record: list[Any], status: int, refused: bool, document: str | None
     ) -> None:
-        ticket = self._open.pop(request_id)
+        admitted = self._open.pop(request_id)
         kept = None if document is None else document.encode()
-        saved = ticket.settle(told.record_in(ticket.admission, record), status, refused, kept)
+        saved = admitted.settle(told.record_in(admitted.admission, record), status, refused, kept)
         saved.add_done_callback(
             lambda saved: self._channel.send(
                 "saved", request_id, not saved.cancelled() and saved.exception() is None
@@ -189,16 +193,16 @@ class Hand:
         )
 
     def _moved(self, request_id: str, replica: str, generation: int) -> None:
-        ticket = self._open[request_id]
-        endpoint = ticket.target.endpoint
-        now = self._desk.deps.fleet_view().endpoints.get(endpoint.id, endpoint)
+        admitted = self._open[request_id]
+        endpoint = admitted.target.endpoint
+        now = self._context.deps.fleet_view().endpoints.get(endpoint.id, endpoint)
         for each in (*now.replicas, *endpoint.replicas):
             if (each.name, each.generation) == (replica, generation):
-                ticket.moved(Target(endpoint, each))
+                admitted.moved(Target(endpoint, each))
                 return
 
     async def _look_up(self, number: int, digest: str) -> None:
-        keys = self._desk.deps.keys
+        keys = self._context.deps.keys
         try:
             grant, left_s = await keys.lookup(bytes.fromhex(digest))
         except AgentError:
@@ -214,10 +218,10 @@ class Hand:
         """What it had open ends as a crash; what it waited for nobody waits for; its callers are gone."""
         for applied in self._waiting.values():
             applied.application.withdraw()
-        for ticket in self._open.values():
-            ticket.settle(UsageRecord(ticket.admission, Outcome.AGENT_CRASH, "none"), 499, False, None)
+        for admitted in self._open.values():
+            admitted.settle(UsageRecord(admitted.admission, Outcome.AGENT_CRASH, "none"), 499, False, None)
         for host in self._connections.values():
-            self._desk.crowd.leave(host)
+            self._context.connections.leave(host)
         for answer in self._answers.values():
             if not answer.done():
                 answer.set_result(None)
@@ -234,10 +238,10 @@ class Applied:
     id: str
     endpoint: str = ""
     headers: dict[str, str] = field(default_factory=dict)
-    application: Application = field(init=False)
+    application: AdmissionController = field(init=False)
 
-    def admitted(self, ticket: Ticket) -> None:
-        self.hand.admitted(self, ticket)
+    def admitted(self, admitted: AdmittedRequest) -> None:
+        self.hand.admitted(self, admitted)
 
     def replay(self, request_id: str, document: bytes) -> None:
         self.hand.verdict(self.id, "replay", self.id, request_id, document.decode(), self.endpoint)
@@ -251,8 +255,8 @@ class Applied:
         self.hand.emit(Event("request_crashed", "error", fields))
         self.refuse(Problem("internal"))
 
-    def comfort(self) -> None:
-        self.hand.comfort(self.id)
+    def send_keepalive(self) -> None:
+        self.hand.send_keepalive(self.id)
 
     def add_headers(self, headers: dict[str, str]) -> None:
         self.headers |= headers

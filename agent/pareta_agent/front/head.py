@@ -19,7 +19,7 @@ class BadHead(ValueError):
 
 
 @value
-class Head:
+class ResponseHead:
     """`length` is None for a chunked body."""
 
     status: int
@@ -28,7 +28,7 @@ class Head:
     event_stream: bool
 
 
-def parse_head(head: bytes) -> Head:
+def parse_head(head: bytes) -> ResponseHead:
     """Reads a head without its empty line; raises BadHead where the body's end could not be told."""
     status = _STATUS.match(head)
     if status is None:
@@ -41,7 +41,7 @@ def parse_head(head: bytes) -> Head:
         chunked, keep_alive = chunked or bool(coding), keep_alive and not close
     if len(lengths) > 1 or chunked == bool(lengths):
         raise BadHead("no single framing of the body")
-    return Head(
+    return ResponseHead(
         status=int(status.group(1)),
         length=None if chunked else lengths[0],
         keep_alive=keep_alive,

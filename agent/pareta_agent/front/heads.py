@@ -14,7 +14,7 @@ from pareta_agent.access.keys import digest_of
 from pareta_agent.front.admission import bearer_of
 from pareta_agent.front.envelope import Problem
 from pareta_agent.front.routes import Route
-from pareta_agent.front.wire import Request
+from pareta_agent.front.wire import RequestHead
 
 REMEMBERED: Final = 4096
 WHOLE_BYTES: Final = 64 * 2**10  # what may come in one piece; longer bodies are not made quicker by this
@@ -22,7 +22,7 @@ _SPELLINGS: Final = (b"\r\ncontent-length: ", b"\r\nContent-Length: ")
 _MOST_DIGITS: Final = 8
 
 
-class Cut(NamedTuple):
+class SplitHead(NamedTuple):
     """A head without its length: the digest of the rest, the length, and where the body begins."""
 
     digest: bytes
@@ -31,23 +31,23 @@ class Cut(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class KnownHead:
     """What a head says: its route, its request without the key, and the digest of the key."""
 
     route: Route
-    request: Request
+    head: RequestHead
     key: bytes
 
 
-def known_of(route: Route, request: Request) -> Known | None:
+def known_head_of(route: Route, head: RequestHead) -> KnownHead | None:
     """What is kept of a head; None where it says anything out of the ordinary."""
-    bearer = bearer_of(request.authorization)
-    if not request.plain or isinstance(bearer, Problem):
+    bearer = bearer_of(head.authorization)
+    if not head.plain or isinstance(bearer, Problem):
         return None
-    return Known(route, request.without_key(), digest_of(bearer))
+    return KnownHead(route, head.without_key(), digest_of(bearer))
 
 
-def cut(data: bytes) -> Cut | None:
+def split_length(data: bytes) -> SplitHead | None:
     """None where `data` does not begin with a whole head, or with one whose length cannot be told apart."""
     end = data.find(b"\r\n\r\n")
     if end < 0:
@@ -59,26 +59,26 @@ def cut(data: bytes) -> Cut | None:
     return None
 
 
-def _around(data: bytes, start: int, end: int) -> Cut | None:
+def _around(data: bytes, start: int, end: int) -> SplitHead | None:
     stop = data.find(b"\r\n", start)
     digits = data[start:stop]
     if len(digits) > _MOST_DIGITS or not digits.isdigit():
         return None
     # No head that was read has a zero byte, so none of them is equal to another one that is cut elsewhere.
     digest = hashlib.sha256(data[:start] + b"\0" + data[stop:end]).digest()
-    return Cut(digest, int(digits), end + 4)
+    return SplitHead(digest, int(digits), end + 4)
 
 
-class Heads:
+class HeadCache:
     """The most recent ones, by digest."""
 
     def __init__(self) -> None:
-        self._known: dict[bytes, Known] = {}
+        self._known: dict[bytes, KnownHead] = {}
 
-    def get(self, digest: bytes) -> Known | None:
+    def get(self, digest: bytes) -> KnownHead | None:
         return self._known.get(digest)
 
-    def learn(self, digest: bytes, known: Known) -> None:
+    def learn(self, digest: bytes, known: KnownHead) -> None:
         """Of a sound head that the parser has read from the bytes of this digest."""
         if len(self._known) >= REMEMBERED:
             del self._known[next(iter(self._known))]

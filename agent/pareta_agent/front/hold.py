@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from pareta_agent.engine.view import EndpointView
-from pareta_agent.front import admission
-from pareta_agent.front.body import Ask
-from pareta_agent.front.deps import FrontSettings
+from pareta_agent.front.admission import STARTING, unavailable
+from pareta_agent.front.body import InferenceRequest
+from pareta_agent.front.deps import GatewaySettings
 from pareta_agent.front.envelope import Problem
-from pareta_agent.front.ports import FrontDeps
+from pareta_agent.front.ports import GatewayDeps
 
 LOOK_S: Final = 0.02
 WAKE_S: Final = 1.0
@@ -28,27 +28,27 @@ class Waiter(Protocol):
 
     def proceed(self) -> None: ...
 
-    def comfort(self) -> None: ...
+    def send_keepalive(self) -> None: ...
 
     def refuse(self, problem: Problem) -> None: ...
 
 
 @dataclass(slots=True)
-class _Place:
+class _QueuedCall:
     endpoint: str
     org: str
     body_bytes: int
     until_s: float
-    comfort_s: float
+    keepalive_s: float
 
 
-class Hold:
+class WakeQueue:
     """One line an endpoint. `enter` and `leave` are the calls'; the rest happens by itself."""
 
-    def __init__(self, settings: FrontSettings, deps: FrontDeps) -> None:
+    def __init__(self, settings: GatewaySettings, deps: GatewayDeps) -> None:
         self._settings = settings
         self._deps = deps
-        self._places: dict[Waiter, _Place] = {}
+        self._queued: dict[Waiter, _QueuedCall] = {}
         self._expected: dict[Waiter, tuple[str, float]] = {}
         self._wake_s: dict[str, float] = {}
         self._bytes = 0
@@ -57,24 +57,26 @@ class Hold:
         self.by_endpoint: Counter[str] = Counter()
         self.by_org: Counter[str] = Counter()
 
-    def enter(self, waiter: Waiter, ask: Ask) -> Problem | None:
+    def enter(self, waiter: Waiter, request: InferenceRequest) -> Problem | None:
         """Wakes the endpoint and puts the call in line, or says why it may not wait.
 
         A call that comes back keeps the deadline it had.
         """
-        endpoint = self._deps.fleet_view().endpoints.get(ask.model)
+        endpoint = self._deps.fleet_view().endpoints.get(request.model)
         if endpoint is None:
-            return admission.STARTING  # what it is to be called is not known yet: no line to stand in
+            return STARTING  # what it is to be called is not known yet: no line to stand in
         now_s, longest_s = self._deps.clock.mono_s(), self._settings.hold_s
         until_s = self.expect(waiter, endpoint.id)
         self._wake(endpoint.id, now_s)
         if now_s + (endpoint.retry_after_s or 0) > until_s or longest_s <= 0:
-            return admission.unavailable(endpoint)  # it would be held for nothing
-        if self._full(endpoint, ask.body_bytes):
+            return unavailable(endpoint)  # it would be held for nothing
+        if self._full(endpoint, request.body_bytes):
             return Problem("endpoint_busy", retry_after_s=endpoint.retry_after_s)
-        comfort_s = now_s + self._settings.comfort_s if ask.stream else math.inf
-        self._places[waiter] = place = _Place(endpoint.id, endpoint.org, ask.body_bytes, until_s, comfort_s)
-        self._count(place, 1)
+        keepalive_s = now_s + self._settings.comfort_s if request.stream else math.inf
+        self._queued[waiter] = queued = _QueuedCall(
+            endpoint.id, endpoint.org, request.body_bytes, until_s, keepalive_s
+        )
+        self._count(queued, 1)
         self._look_later()
         return None
 
@@ -96,10 +98,10 @@ class Hold:
                 self._wake_s.pop(endpoint, None)
 
     def __contains__(self, waiter: Waiter) -> bool:
-        return waiter in self._places
+        return waiter in self._queued
 
     def refuse_all(self, problem: Problem) -> None:
-        for waiter in list(self._places):
+        for waiter in list(self._queued):
             self._take_out(waiter)
             waiter.refuse(problem)
 
@@ -111,45 +113,47 @@ class Hold:
             or self._bytes + body_bytes > settings.hold_bytes
         )
 
-    def _count(self, place: _Place, by: int) -> None:
-        self._bytes += by * place.body_bytes
-        self._deps.metrics.inc("pareta_requests_held", place.endpoint, by=by)
-        for counter, name in ((self.by_endpoint, place.endpoint), (self.by_org, place.org)):
+    def _count(self, queued: _QueuedCall, by: int) -> None:
+        self._bytes += by * queued.body_bytes
+        self._deps.metrics.inc("pareta_requests_held", queued.endpoint, by=by)
+        for counter, name in ((self.by_endpoint, queued.endpoint), (self.by_org, queued.org)):
             counter[name] += by
             if not counter[name]:
                 del counter[name]
 
-    def _take_out(self, waiter: Waiter) -> _Place | None:
-        place = self._places.pop(waiter, None)
-        if place is not None:
-            self._count(place, -1)
-        return place
+    def _take_out(self, waiter: Waiter) -> _QueuedCall | None:
+        queued = self._queued.pop(waiter, None)
+        if queued is not None:
+            self._count(queued, -1)
+        return queued
 
     def _look_later(self) -> None:
-        if self._timer is None and self._places:
+        if self._timer is None and self._queued:
             self._timer = asyncio.get_running_loop().call_later(LOOK_S, self._look)
 
     def _look(self) -> None:
         """Everybody in the order of arrival: let through, refused, or told to be patient; who sleeps is woken."""
         self._timer = None
         endpoints, now_s = self._deps.fleet_view().endpoints, self._deps.clock.mono_s()
-        for waiter, place in list(self._places.items()):
-            self._judge(waiter, place, endpoints.get(place.endpoint), now_s)
+        for waiter, queued in list(self._queued.items()):
+            self._judge(waiter, queued, endpoints.get(queued.endpoint), now_s)
         self._look_later()
 
-    def _judge(self, waiter: Waiter, place: _Place, endpoint: EndpointView | None, now_s: float) -> None:
-        if endpoint is None or endpoint.status in ("stopped", "failed") or now_s > place.until_s:
+    def _judge(
+        self, waiter: Waiter, queued: _QueuedCall, endpoint: EndpointView | None, now_s: float
+    ) -> None:
+        if endpoint is None or endpoint.status in ("stopped", "failed") or now_s > queued.until_s:
             self._take_out(waiter)
-            waiter.refuse(admission.unavailable(endpoint) if endpoint else Problem("endpoint_not_found"))
+            waiter.refuse(unavailable(endpoint) if endpoint else Problem("endpoint_not_found"))
         elif endpoint.status == "live" and endpoint.replicas:
             self._take_out(waiter)
             waiter.proceed()
         else:
             if endpoint.status == "cold" and now_s >= self._wake_s.get(endpoint.id, 0.0):
                 self._wake(endpoint.id, now_s)
-            if now_s >= place.comfort_s:
-                place.comfort_s = now_s + self._settings.comfort_s
-                waiter.comfort()
+            if now_s >= queued.keepalive_s:
+                queued.keepalive_s = now_s + self._settings.comfort_s
+                waiter.send_keepalive()
 
     def _wake(self, endpoint: str, now_s: float) -> None:
         """A level, not an edge: asked again while somebody waits, whatever became of the last time."""

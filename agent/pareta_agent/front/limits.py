@@ -10,7 +10,7 @@ from pareta_agent.access.grant import KeyGrant
 from pareta_agent.access.limits import Excess, Limiter, Permit
 from pareta_agent.engine.view import EndpointView
 from pareta_agent.front.admission import DEFAULT_CONTEXT_TOKENS
-from pareta_agent.front.body import Ask
+from pareta_agent.front.body import InferenceRequest
 from pareta_agent.front.envelope import Problem
 
 LIKELY_ANSWER_TOKENS: Final = 256
@@ -19,28 +19,28 @@ LIKELY_ANSWER_TOKENS: Final = 256
 def enter(
     limiter: Limiter,
     grant: KeyGrant,
-    ask: Ask,
+    request: InferenceRequest,
     endpoint: EndpointView,
-    tell: Callable[[dict[str, str]], None],
+    add_headers: Callable[[dict[str, str]], None],
 ) -> Permit | Problem:
     """The call's permit or its 429; `tell` gets the `x-ratelimit-*` headers as they stand then."""
-    likely = _likely_tokens(ask, endpoint, grant.limits.tokens_per_minute)
+    likely = _likely_tokens(request, endpoint, grant.limits.tokens_per_minute)
     found = limiter.enter(grant.key_id, grant.limits, likely)
-    tell(limiter.headers(grant.key_id, grant.limits))
+    add_headers(limiter.headers(grant.key_id, grant.limits))
     return _over_limit(found) if isinstance(found, Excess) else found
 
 
-def _likely_tokens(ask: Ask, endpoint: EndpointView, limit: int | None) -> int:
+def _likely_tokens(request: InferenceRequest, endpoint: EndpointView, limit: int | None) -> int:
     """What the request is held to use of `limit` tokens a minute until its record says better.
 
     Without `max_tokens` the answer is a guess that never refuses by itself: the whole context would let nobody with a
     modest limit in, and an overrun is taken from the minutes to come.
     """
     context = endpoint.max_model_len or DEFAULT_CONTEXT_TOKENS
-    prompt = min(ask.body_bytes // 3, context * ask.prompts)
-    if ask.max_tokens is not None:
-        return prompt + min(ask.max_tokens, context) * ask.choices
-    likely = prompt + min(LIKELY_ANSWER_TOKENS, context) * ask.choices
+    prompt = min(request.body_bytes // 3, context * request.prompts)
+    if request.max_tokens is not None:
+        return prompt + min(request.max_tokens, context) * request.choices
+    likely = prompt + min(LIKELY_ANSWER_TOKENS, context) * request.choices
     return likely if limit is None else max(prompt, min(likely, limit))
 
 

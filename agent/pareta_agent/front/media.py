@@ -11,17 +11,17 @@ _MEDIA: Final = ("image_url", "audio_url", "video_url", "file_url")
 _INNER: Final = ("content", "output")
 
 
-def points_away(said: Any) -> bool:
+def points_away(content: Any) -> bool:
     """Whether a message, a document, a part of one or a list of them points anywhere but into itself."""
-    if isinstance(said, list):
-        return any(map(points_away, said))
-    if not isinstance(said, dict):
+    if isinstance(content, list):
+        return any(map(points_away, content))
+    if not isinstance(content, dict):
         return False
-    source = said.get("source")
+    source = content.get("source")
     if isinstance(source, dict) and source.get("type") == "url" and _is_remote(source.get("url")):
         return True
-    return any(_is_remote(said[key]) for key in _MEDIA if key in said) or any(
-        points_away(said[key]) for key in _INNER if key in said
+    return any(_is_remote(content[key]) for key in _MEDIA if key in content) or any(
+        points_away(content[key]) for key in _INNER if key in content
     )
 
 

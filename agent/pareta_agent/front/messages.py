@@ -9,7 +9,7 @@ import orjson
 
 from pareta_agent.front.dialect import Dialect, Reading, read_unbilled
 from pareta_agent.front.envelope import Problem, error_object
-from pareta_agent.front.sse import Listener, Speech
+from pareta_agent.front.sse import Listener, StreamFormat
 from pareta_agent.meter.usage import tokens_of
 
 _KINDS: Final = {
@@ -24,7 +24,7 @@ _KINDS: Final = {
 }
 
 
-def dull(events: bytes) -> bool:
+def is_content_only(events: bytes) -> bool:
     """Whether no event holds usage, an error or the end: quotes around them that no generated text can have."""
     return (
         events.find(b'"usage":') < 0
@@ -34,7 +34,7 @@ def dull(events: bytes) -> bool:
     )
 
 
-def hear(listener: Listener, event: bytes, body: dict[str, Any]) -> bytes:
+def parse_event(listener: Listener, event: bytes, body: dict[str, Any]) -> bytes:
     kind = body.get("type")
     if kind == "error":
         listener.failed = True
@@ -77,7 +77,7 @@ def _reason(ended: dict[str, Any]) -> str:
 
 
 MESSAGES_DIALECT: Final = Dialect(
-    Speech(dull, hear, (b'"type":"text_delta","text":"',), 2),
+    StreamFormat(is_content_only, parse_event, (b'"type":"text_delta","text":"',), 2),
     read,
     error_body,
     error_event,

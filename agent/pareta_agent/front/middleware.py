@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from pareta_agent.front.desk import Desk
+from pareta_agent.front.desk import GatewayContext
 from pareta_agent.front.wire import client_request_id
 
 Message = MutableMapping[str, Any]
@@ -14,22 +14,25 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 
-def wrapped(app: App, desk: Desk) -> App:
+def wrapped(app: App, context: GatewayContext) -> App:
     """`app` behind the middleware; a preflight of an allowed page does not reach it."""
 
     async def answer(scope: Message, receive: Receive, send: Send) -> None:
         fields = dict(scope["headers"])
-        added = [(b"x-request-id", desk.new_request_id().encode()), *desk.cors.headers(fields.get(b"origin"))]
+        added = [
+            (b"x-request-id", context.new_request_id().encode()),
+            *context.cors.headers(fields.get(b"origin")),
+        ]
         if (given := client_request_id(fields)) is not None:
             added.append((b"x-client-request-id", given))
 
         async def send_more(message: Message) -> None:
             if message["type"] == "http.response.start":
-                last = [(b"connection", b"close")] if desk.lame_duck else []
+                last = [(b"connection", b"close")] if context.lame_duck else []
                 message["headers"] = [*message["headers"], *added, *last]
             await send(message)
 
-        allowed = desk.cors.preflight(scope["method"], fields)
+        allowed = context.cors.preflight(scope["method"], fields)
         if allowed is None:
             await app(_normalized(scope), receive, send_more)
         else:

@@ -13,7 +13,7 @@ from typing import Any, Final
 from pareta_agent.front.envelope import CATALOGUE
 from pareta_agent.front.routes import BATCH, COUNT_TOKENS, INFERENCE, MESSAGES, RESPONSES, Route
 
-_SAYS: Final = (
+_DESCRIPTION: Final = (
     "What is looked at and what may reach an engine; the values themselves are the engine's to judge."
 )
 COMMITTED: Final = Path(__file__).with_name("openapi.json")
@@ -87,7 +87,7 @@ def document() -> str:
     paths["/v1/models/{id}"] = {"get": _model()}
     whole = {
         "openapi": "3.1.0",
-        "info": {"title": "Pareta inference", "version": "1", "description": _SAYS},
+        "info": {"title": "Pareta inference", "version": "1", "description": _DESCRIPTION},
         "security": [{"bearer": []}],
         "paths": paths,
         "components": {

@@ -11,7 +11,7 @@ from pareta_agent.telemetry.metrics import Metrics
 
 
 @dataclass(frozen=True, slots=True)
-class PartialSettings:
+class PartialAnswerSettings:
     """A key is named when at least `least` of its calls ended within a window and that share of them was left."""
 
     window_s: float = 300.0
@@ -19,11 +19,15 @@ class PartialSettings:
     ratio: float = 0.5
 
 
-class Partials:
+class PartialAnswers:
     """Counts by key in windows that follow each other; the gauge holds the last whole window's keys until the next."""
 
     def __init__(
-        self, metrics: Metrics, clock: Clock, emit: Emit, settings: PartialSettings = PartialSettings()
+        self,
+        metrics: Metrics,
+        clock: Clock,
+        emit: Emit,
+        settings: PartialAnswerSettings = PartialAnswerSettings(),
     ) -> None:
         self._metrics, self._clock, self._emit, self._settings = metrics, clock, emit, settings
         self._counts: dict[tuple[str, str], list[int]] = {}

@@ -50,7 +50,7 @@ ROUTES: Final = (
 MAX_BODY_BYTES: Final = 64 * 2**10
 # Rows and documents come in larger bodies; how large each may be the plane says itself.
 MAX_UPLOAD_BYTES: Final = 33 * 2**20
-UPLOADS: Final = ("/v1/eval-sets", "/v1/eval-blobs/")
+UPLOAD_PATHS: Final = ("/v1/eval-sets", "/v1/eval-blobs/")
 BODY_S: Final = 30.0
 CONNECT_S: Final = 5.0
 SILENCE_S: Final = 60.0
@@ -67,9 +67,9 @@ def handler(plane_url: str | None, hosts: Hosts) -> Callable[[Request], Awaitabl
     async def elsewhere(_: Request) -> Response:
         return respond(Problem("api_elsewhere"))
 
-    async def ask(request: Request) -> Response:
+    async def forward(request: Request) -> Response:
         body = bytearray()
-        limit = MAX_UPLOAD_BYTES if request.url.path.startswith(UPLOADS) else MAX_BODY_BYTES
+        limit = MAX_UPLOAD_BYTES if request.url.path.startswith(UPLOAD_PATHS) else MAX_BODY_BYTES
         try:
             async with asyncio.timeout(BODY_S):
                 async for part in request.stream():
@@ -81,7 +81,7 @@ def handler(plane_url: str | None, hosts: Hosts) -> Callable[[Request], Awaitabl
         origin = reached(request.headers, request.url.scheme, hosts)
         return await _pass(str(plane_url), request, bytes(body), origin)
 
-    return ask if plane_url else elsewhere
+    return forward if plane_url else elsewhere
 
 
 async def _pass(plane_url: str, request: Request, body: bytes, origin: tuple[str, str]) -> Response:

@@ -13,7 +13,7 @@ import orjson
 
 from pareta_agent.clock import Clock
 from pareta_agent.engine.view import EndpointView, ReplicaView
-from pareta_agent.front.body import Ask
+from pareta_agent.front.body import InferenceRequest
 from pareta_agent.front.envelope import Problem
 from pareta_agent.telemetry.metrics import Metrics
 
@@ -32,15 +32,15 @@ def refused_until(ends: Sequence[float]) -> float | None:
     return last[-1] + REFUSED_S
 
 
-def fingerprint(org: str, endpoint: str, ask: Ask) -> bytes:
+def fingerprint(org: str, endpoint: str, request: InferenceRequest) -> bytes:
     """The same for the same question of the same org to the same endpoint."""
-    asked = orjson.dumps([org, endpoint, ask.fields], default=_digest, option=orjson.OPT_SORT_KEYS)
-    return hashlib.blake2b(asked, digest_size=16).digest()
+    content = orjson.dumps([org, endpoint, request.fields], default=_digest, option=orjson.OPT_SORT_KEYS)
+    return hashlib.blake2b(content, digest_size=16).digest()
 
 
-def mark_of(endpoint: EndpointView, ask: Ask) -> bytes:
+def fingerprint_of(endpoint: EndpointView, request: InferenceRequest) -> bytes:
     """What a request to this endpoint is remembered by."""
-    return ask.mark or fingerprint(endpoint.org, endpoint.id, ask)
+    return request.fingerprint or fingerprint(endpoint.org, endpoint.id, request)
 
 
 def _digest(value: object) -> str:
@@ -49,7 +49,7 @@ def _digest(value: object) -> str:
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
-class Poison:
+class Quarantine:
     """Costs nothing while no engine ends: a request is read again only when it lost its engine, or others have."""
 
     def __init__(self, metrics: Metrics, clock: Clock) -> None:
@@ -58,37 +58,37 @@ class Poison:
         self._ends: dict[bytes, list[float]] = {}
 
     @property
-    def wary(self) -> bool:
+    def active(self) -> bool:
         """Engines ended lately: requests are looked at."""
         return bool(self._ends)
 
-    def lost(self, endpoint: EndpointView, replica: ReplicaView, ask: Ask) -> None:
+    def lost(self, endpoint: EndpointView, replica: ReplicaView, request: InferenceRequest) -> None:
         """A request was at work there when its connection ended; whether the engine did too is said by `ended`."""
-        self.note(replica.name, replica.generation, mark_of(endpoint, ask))
+        self.note(replica.name, replica.generation, fingerprint_of(endpoint, request))
 
-    def note(self, replica: str, generation: int, mark: bytes) -> None:
+    def note(self, replica: str, generation: int, fingerprint: bytes) -> None:
         """What `lost` says, of a request with that fingerprint."""
         noted = self._lost.setdefault((replica, generation), [])
         if len(noted) < REMEMBERED:
-            noted.append((self._clock.mono_s(), mark))
+            noted.append((self._clock.mono_s(), fingerprint))
 
     def ended(self, replica: str, generation: int) -> None:
         """This engine ended and was not meant to."""
         now_s = self._clock.mono_s()
         here = [
-            mark
-            for at_s, mark in self._lost.pop((replica, generation), ())
+            fingerprint
+            for at_s, fingerprint in self._lost.pop((replica, generation), ())
             if now_s - at_s < CONFIRMED_WITHIN_S
         ]
         self._lost = {
             key: noted for key, noted in self._lost.items() if now_s - noted[-1][0] < CONFIRMED_WITHIN_S
         }
-        for mark in set(here):
-            self._ends[mark] = [*self._ends.pop(mark, ())[-1:], now_s]
+        for fingerprint in set(here):
+            self._ends[fingerprint] = [*self._ends.pop(fingerprint, ())[-1:], now_s]
         while len(self._ends) > REMEMBERED:
             del self._ends[next(iter(self._ends))]
 
-    def refusal(self, endpoint: EndpointView, ask: Ask) -> Problem | None:
+    def refusal(self, endpoint: EndpointView, request: InferenceRequest) -> Problem | None:
         """Why this request must not go to an engine again now."""
         if not self._ends:
             return None
@@ -96,7 +96,7 @@ class Poison:
         oldest = next(iter(self._ends))
         if now_s - self._ends[oldest][-1] > max(WITHIN_S, REFUSED_S):
             del self._ends[oldest]
-        until_s = refused_until(self._ends.get(mark_of(endpoint, ask), ()))
+        until_s = refused_until(self._ends.get(fingerprint_of(endpoint, request), ()))
         if until_s is None or now_s > until_s:
             return None
         self._metrics.inc("pareta_requests_quarantined_total", endpoint.id)

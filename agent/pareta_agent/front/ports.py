@@ -16,7 +16,7 @@ from pareta_agent.access.grant import KeyGrant, Price
 from pareta_agent.access.keys import KeyCache
 from pareta_agent.clock import Clock
 from pareta_agent.engine.view import EndpointView, FleetView, ReplicaView
-from pareta_agent.front.body import Ask
+from pareta_agent.front.body import InferenceRequest
 from pareta_agent.front.envelope import Problem
 from pareta_agent.front.routes import Route
 from pareta_agent.meter.audit import Audit
@@ -37,7 +37,7 @@ class Spool(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class FrontDeps:
+class GatewayDeps:
     """Dependencies of the gateway. `price_of` returns None for an endpoint whose calls are free.
 
     - `plane_url`: address of the embedded plane, which serves the public API; None where the plane is hosted.
@@ -72,19 +72,19 @@ class Target:
 
         `answer` is whole JSON: its keys cannot stand in generated text, where quotes are escaped.
         """
-        name, asked = self.endpoint.served_as, self.endpoint.id
+        name, requested = self.endpoint.served_as, self.endpoint.id
         if name is None:
             return answer
-        return answer.replace(b'"model":"%b"' % name.encode(), b'"model":"%b"' % asked.encode())
+        return answer.replace(b'"model":"%b"' % name.encode(), b'"model":"%b"' % requested.encode())
 
 
-class Ticket(Protocol):
+class AdmittedRequest(Protocol):
     """An admitted request, held by its exchange. `target` is the replica that admission selected."""
 
     admission: Admission
     target: Target
 
-    def lost(self, target: Target, ask: Ask) -> None:
+    def lost(self, target: Target, request: InferenceRequest) -> None:
         """The engine's connection ended while the engine worked on the request."""
 
     def moved(self, target: Target) -> None:
@@ -111,7 +111,7 @@ class Applicant(Protocol):
     id: str
     endpoint: str
 
-    def admitted(self, ticket: Ticket) -> None: ...
+    def admitted(self, admitted: AdmittedRequest) -> None: ...
 
     def replay(self, request_id: str, document: bytes) -> None: ...
 
@@ -119,13 +119,13 @@ class Applicant(Protocol):
 
     def crashed(self, error: Exception) -> None: ...
 
-    def comfort(self) -> None: ...
+    def send_keepalive(self) -> None: ...
 
     def add_headers(self, headers: dict[str, str]) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
-class Once:
+class IdempotencyKey:
     """The caller's idempotency key, and the digest of the body that carried it."""
 
     name: str
@@ -142,11 +142,16 @@ class Apply(Protocol):
     """Starts the admission of a request, here or in the main process; an immediate result arrives before the return."""
 
     def __call__(
-        self, applicant: Applicant, route: Route, grant: KeyGrant, ask: Ask, once: Once | None
+        self,
+        applicant: Applicant,
+        route: Route,
+        grant: KeyGrant,
+        request: InferenceRequest,
+        idempotency_key: IdempotencyKey | None,
     ) -> Pending: ...
 
 
-class Caller(Protocol):
+class GatewayCaller(Protocol):
     """The downstream side of an exchange; one `finish_` call ends it, also for a caller who has left."""
 
     id: str
@@ -167,7 +172,7 @@ class Caller(Protocol):
     def finish_badly(self, problem: Problem, events: int) -> None: ...
 
 
-class Served(Protocol):
+class OpenRequest(Protocol):
     """An open request, for deadlines and drains."""
 
     def tick(self, now_s: float) -> None:
@@ -180,15 +185,15 @@ class Served(Protocol):
         """Ends the request now: the drain's deadline has passed."""
 
 
-class Crowded(Protocol):
+class LimitedConnection(Protocol):
     """A connection that the connection limits may refuse."""
 
     def refuse(self, reason: str, problem: Problem) -> None: ...
 
 
-class Callers(Protocol):
+class ConnectionObserver(Protocol):
     """Counts connections in another process."""
 
-    def came(self, connection: Crowded, host: str) -> None: ...
+    def connection_opened(self, connection: LimitedConnection, host: str) -> None: ...
 
-    def went(self, connection: Crowded) -> None: ...
+    def connection_closed(self, connection: LimitedConnection) -> None: ...

@@ -13,33 +13,35 @@ from typing import Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from pareta_agent.front import heads
-from pareta_agent.front.call import Call
-from pareta_agent.front.desk import Desk
+from pareta_agent.front.call import InferenceCall
+from pareta_agent.front.desk import GatewayContext
 from pareta_agent.front.dialect import OPENAI
 from pareta_agent.front.envelope import Problem
-from pareta_agent.front.heads import WHOLE_BYTES
-from pareta_agent.front.protocol_offer import parser_for, without_offer
-from pareta_agent.front.reply import Reply
+from pareta_agent.front.heads import WHOLE_BYTES, known_head_of, split_length
+from pareta_agent.front.protocol_offer import parser_for, without_upgrade
+from pareta_agent.front.reply import ResponseWriter
 from pareta_agent.front.routes import route_of
-from pareta_agent.front.wire import refusal_of, request_of
+from pareta_agent.front.wire import refusal_of, request_head_of
 
 LINGER_S = 1.0
 TLS_BUFFER_BYTES = 64 * 2**10
 
 
-class FrontProtocol(HttpToolsProtocol):
+class ClientConnection(HttpToolsProtocol):
     """One connection of a caller."""
 
     cycle: Any
     pipeline: deque[Any]
 
-    def __init__(self, desk: Desk, tunnel_of: Any = None, **uvicorn: Any) -> None:
+    def __init__(self, context: GatewayContext, tunnel_of: Any = None, **uvicorn: Any) -> None:
         """`tunnel_of`: it is a worker's, brings what is not inference, and callers speak that scheme there."""
         super().__init__(**uvicorn)
-        self._desk, self.tunnel_of = desk, tunnel_of
+        self._context, self.tunnel_of = context, tunnel_of
         self._header_bytes = 0
-        self._max_header_bytes, self._max_headers = desk.settings.max_header_bytes, desk.settings.max_headers
+        self._max_header_bytes, self._max_headers = (
+            context.settings.max_header_bytes,
+            context.settings.max_headers,
+        )
         self._broken = self._reading = False
         self._head: bytes | None = None  # the digest of the head that is being read
         self._turn: Any = None  # the cycle that is being answered; `cycle` is the last that was read
@@ -49,31 +51,36 @@ class FrontProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        self.waiting_since_s = self._desk.deps.clock.mono_s()
+        self.waiting_since_s = self._context.deps.clock.mono_s()
         if self.scheme == "https":
             # uvloop's own limit there is eight times that
             transport.set_write_buffer_limits(TLS_BUFFER_BYTES)
         self.scheme = self.tunnel_of or self.scheme
         self._address = self.client[0] if self.client else ""
-        if self._desk.callers is not None:
-            self._desk.callers.came(self, self._address)
-        if excess := self._desk.crowd.enter(self._address):
+        if self._context.callers is not None:
+            self._context.callers.connection_opened(self, self._address)
+        if excess := self._context.connections.enter(self._address):
             self.refuse(excess, Problem("too_many_requests"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self._desk.crowd.leave(self._address)
-        if self._desk.callers is not None:
-            self._desk.callers.went(self)
+        self._context.connections.leave(self._address)
+        if self._context.callers is not None:
+            self._context.callers.connection_closed(self)
         for cycle in (self._turn, *(cycle for cycle, _ in self.pipeline)):
-            if isinstance(cycle, Call) and not cycle.response_complete:
+            if isinstance(cycle, InferenceCall) and not cycle.response_complete:
                 cycle.caller_gone()
 
     def data_received(self, data: bytes) -> None:
         if self._broken:
             return
         self._head = None
-        if len(data) <= WHOLE_BYTES and data.startswith(b"POST ") and self._free and self._said_again(data):
+        if (
+            len(data) <= WHOLE_BYTES
+            and data.startswith(b"POST ")
+            and self._free
+            and self._forward_known_head(data)
+        ):
             return
         self._unset_keepalive_if_required()
         try:
@@ -85,34 +92,34 @@ class FrontProtocol(HttpToolsProtocol):
         """A request that offers another protocol is read twice: the parser leaves its body to that protocol."""
         try:
             self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade as offer:
+        except httptools.HttpParserUpgrade as upgrade:
             if not self._broken:
-                head = without_offer(self.parser, self.url, self.headers)
+                head = without_upgrade(self.parser, self.url, self.headers)
                 self.parser = parser_for(self)
-                self.parser.feed_data(head + data[offer.args[0] :])
+                self.parser.feed_data(head + data[upgrade.args[0] :])
 
     @property
     def _free(self) -> bool:
         """The next byte begins a request, whose turn it is at once."""
-        if self._reading or self.pipeline or self.tunnel_of or self._desk.heir is not None:
+        if self._reading or self.pipeline or self.tunnel_of or self._context.successor is not None:
             return False
         return (self.cycle is None or self.cycle.response_complete) and not self.transport.is_closing()
 
-    def _said_again(self, data: bytes) -> bool:
+    def _forward_known_head(self, data: bytes) -> bool:
         """Whether `data` was one whole request with a head and a key that are known: then it is on its way."""
-        found = heads.cut(data)
+        found = split_length(data)
         if found is None:
             return False
-        known = self._desk.heads.get(found.digest)
+        known = self._context.head_cache.get(found.digest)
         if known is None:
             self._head = found.digest
             return False
-        grant = self._desk.deps.keys.known(known.key)
+        grant = self._context.deps.keys.known(known.key)
         if grant is None or len(data) - found.body_at != found.length > 0:
             return False
         self._unset_keepalive_if_required()
         self.waiting_since_s = self.idle_since_s = None
-        self.cycle = self._turn = call = Call(self._desk, self, known.route, known.request)
+        self.cycle = self._turn = call = InferenceCall(self._context, self, known.route, known.head)
         call.body, call.more_body = bytearray(data[found.body_at :]), False
         call.start(grant)
         return True
@@ -124,7 +131,7 @@ class FrontProtocol(HttpToolsProtocol):
         self.url = b""
         self.headers = []
         self._header_bytes = 0
-        self.waiting_since_s = self._desk.deps.clock.mono_s()
+        self.waiting_since_s = self._context.deps.clock.mono_s()
         self.idle_since_s = None
 
     def on_url(self, url: bytes) -> None:
@@ -143,20 +150,22 @@ class FrontProtocol(HttpToolsProtocol):
         if self._broken or (self.parser.should_upgrade() and method != b"CONNECT"):
             return
         fields, http11 = dict(self.headers), self.parser.get_http_version() == "1.1"
-        if refusal := refusal_of(method, self.headers, fields, http11, self._desk.hosts):
+        if refusal := refusal_of(method, self.headers, fields, http11, self._context.hosts):
             self.refuse(*refusal)
             return
         route = route_of(method, self.url)
         if route is None or self.tunnel_of:
             self._pass_on()
             return
-        keep_alive = http11 and self.parser.should_keep_alive() and not (self._desk.heir and self.stays)
-        limit = self._desk.settings.most_body_bytes(route.media)
-        request = request_of(route, fields, keep_alive, http11, limit)
-        if self._head is not None and (known := heads.known_of(route, request)) is not None:
-            self._desk.heads.learn(self._head, known)
+        keep_alive = (
+            http11 and self.parser.should_keep_alive() and not (self._context.successor and self.stays)
+        )
+        limit = self._context.settings.most_body_bytes(route.media)
+        request = request_head_of(route, fields, keep_alive, http11, limit)
+        if self._head is not None and (known := known_head_of(route, request)) is not None:
+            self._context.head_cache.learn(self._head, known)
         self._head = None
-        call = Call(self._desk, self, route, request)
+        call = InferenceCall(self._context, self, route, request)
         previous, self.cycle = self.cycle, call
         if previous is None or (previous.response_complete and not self.flow.write_paused):
             self._start_asgi_task(call, self.app)
@@ -167,7 +176,7 @@ class FrontProtocol(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         if self._broken:
             return
-        if isinstance(self.cycle, Call):
+        if isinstance(self.cycle, InferenceCall):
             if not self.cycle.response_complete:
                 self.cycle.take_body(body)
         else:
@@ -177,7 +186,7 @@ class FrontProtocol(HttpToolsProtocol):
         if self._broken or self.parser.should_upgrade():
             return
         self._reading = False
-        if isinstance(self.cycle, Call):
+        if isinstance(self.cycle, InferenceCall):
             self.cycle.body_complete()
         else:
             super().on_message_complete()
@@ -197,36 +206,36 @@ class FrontProtocol(HttpToolsProtocol):
         self._turn = cycle
         if not self.flow.write_paused:  # else the caller reads nothing: its next request is no sign of life
             self.idle_since_s = None
-        if isinstance(cycle, Call):
+        if isinstance(cycle, InferenceCall):
             cycle.start()
         else:
             super()._start_asgi_task(cycle, app)
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        if isinstance(self._turn, Call):
+        if isinstance(self._turn, InferenceCall):
             self._turn.pause()
         else:
-            self.idle_since_s = self._desk.deps.clock.mono_s()
+            self.idle_since_s = self._context.deps.clock.mono_s()
 
     def resume_writing(self) -> None:
         super().resume_writing()
         self.idle_since_s = None
         if self._turn is not None and self._turn.response_complete:
             self._go_on()
-        elif isinstance(self._turn, Call):
+        elif isinstance(self._turn, InferenceCall):
             self._turn.resume()
 
     # ours
 
-    def call_complete(self, call: Call) -> None:
+    def call_complete(self, call: InferenceCall) -> None:
         """A call said its last byte."""
         if not call.keep_alive:
             self._broken = self._broken or call.more_body
             self._hang_up()
         if self.flow.write_paused and not self.transport.is_closing():
             self.flow.pause_reading()  # who leaves answers unread is not heard on
-            self.idle_since_s = self._desk.deps.clock.mono_s()
+            self.idle_since_s = self._context.deps.clock.mono_s()
         else:
             self._go_on()
 
@@ -236,9 +245,9 @@ class FrontProtocol(HttpToolsProtocol):
         else:
             # uvicorn would arm a timer for each request; one look a tick at all connections costs less.
             self.server_state.total_requests += 1
-            self.idle_since_s = self._desk.deps.clock.mono_s()
+            self.idle_since_s = self._context.deps.clock.mono_s()
             self.flow.resume_reading()
-            if self._desk.heir is not None:
+            if self._context.successor is not None:
                 self.loop.call_soon(self.move)
 
     @property
@@ -255,7 +264,7 @@ class FrontProtocol(HttpToolsProtocol):
 
     def move(self) -> None:
         """Gives the connection to the agent that takes over, if it is between two requests."""
-        take = self._desk.heir
+        take = self._context.successor
         if take is None or not self.between or self.stays:
             return
         moved = socket.socket(fileno=os.dup(self.transport.get_extra_info("socket").fileno()))
@@ -273,17 +282,17 @@ class FrontProtocol(HttpToolsProtocol):
         if self._broken:
             return
         self._broken = True
-        self._desk.deps.metrics.inc("pareta_front_bad_http_total", reason)
+        self._context.deps.metrics.inc("pareta_front_bad_http_total", reason)
         cycle = self.cycle
         busy = cycle is not None and not cycle.response_complete
-        if busy and isinstance(cycle, Call) and cycle.more_body and not self.pipeline:
+        if busy and isinstance(cycle, InferenceCall) and cycle.more_body and not self.pipeline:
             cycle.refuse(problem)
             return
         if not busy:
-            common = [(b"x-request-id", self._desk.new_request_id().encode())]
-            common += self._desk.cors.headers(dict(self.headers or ()).get(b"origin"))
+            common = [(b"x-request-id", self._context.new_request_id().encode())]
+            common += self._context.cors.headers(dict(self.headers or ()).get(b"origin"))
             common += self.server_state.default_headers
-            Reply(self.transport, OPENAI, common, http11=True, keep_alive=False).problem(problem)
+            ResponseWriter(self.transport, OPENAI, common, http11=True, keep_alive=False).problem(problem)
         self._hang_up()
 
     def _hang_up(self) -> None:
@@ -296,7 +305,7 @@ class FrontProtocol(HttpToolsProtocol):
 
 
 def end_if_overdue(
-    connection: FrontProtocol, header_timeout_s: float, keep_alive_s: float, now_s: float
+    connection: ClientConnection, header_timeout_s: float, keep_alive_s: float, now_s: float
 ) -> None:
     """To be called every moment or so. Who reads what is left for it, however slowly, is not idle."""
     if connection.idle_since_s is None and connection.transport.is_closing():
@@ -309,7 +318,7 @@ def end_if_overdue(
         _end(connection, now_s)
 
 
-def _end(connection: FrontProtocol, now_s: float) -> None:
+def _end(connection: ClientConnection, now_s: float) -> None:
     left = connection.transport.get_write_buffer_size()
     if left != connection.unread_bytes:
         connection.unread_bytes, connection.idle_since_s = left, now_s

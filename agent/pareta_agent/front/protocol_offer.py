@@ -8,7 +8,7 @@ import httptools
 
 from pareta_agent.front.wire import Headers
 
-_OFFER: Final = (b"connection", b"upgrade", b"http2-settings")
+_UPGRADE_HEADERS: Final = (b"connection", b"upgrade", b"http2-settings")
 
 
 def parser_for(callbacks: Any) -> httptools.HttpRequestParser:
@@ -18,12 +18,12 @@ def parser_for(callbacks: Any) -> httptools.HttpRequestParser:
     return parser
 
 
-def without_offer(parser: httptools.HttpRequestParser, target: bytes, headers: Headers) -> bytes:
+def without_upgrade(parser: httptools.HttpRequestParser, target: bytes, headers: Headers) -> bytes:
     """The head that `parser` has read, without its offer.
 
     It becomes the last request of its connection: a proxy that takes the offer for accepted would pass on, unread,
     whatever its caller sends next.
     """
-    kept = b"".join(b"%b: %b\r\n" % header for header in headers if header[0] not in _OFFER)
+    kept = b"".join(b"%b: %b\r\n" % header for header in headers if header[0] not in _UPGRADE_HEADERS)
     version = parser.get_http_version().encode()
     return b"%b %b HTTP/%b\r\n%bconnection: close\r\n\r\n" % (parser.get_method(), target, version, kept)

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from pareta_agent.front.chunked import BadFraming, ChunkReader, Template, whole_events
-from pareta_agent.front.head import MAX_HEAD_BYTES, BadHead, Head, parse_head
-from pareta_agent.front.sse import CHOICES, EventTooLarge, Listener, Speech
-from pareta_agent.front.upstream import Connection
+from pareta_agent.front.head import MAX_HEAD_BYTES, BadHead, ResponseHead, parse_head
+from pareta_agent.front.sse import CHOICES, EventTooLarge, Listener, StreamFormat
+from pareta_agent.front.upstream import EngineConnection
 
 
 class Sink(Protocol):
@@ -45,9 +45,9 @@ class Relay:
         "_buffer",
         "_chunks",
         "_connection",
-        "_dull",
         "_end",
         "_head",
+        "_is_content_only",
         "_max_bytes",
         "_passed",
         "_paused",
@@ -63,25 +63,25 @@ class Relay:
 
     def __init__(
         self,
-        connection: Connection,
+        connection: EngineConnection,
         sink: Sink,
         wants_usage: bool,
         max_bytes: int,
-        speech: Speech = CHOICES,
+        stream_format: StreamFormat = CHOICES,
     ) -> None:
-        self._connection: Connection | None = connection
+        self._connection: EngineConnection | None = connection
         self._sink = sink
         self._max_bytes = max_bytes
         self._paused = False
         self._buffer = b""
         self._body = bytearray()
-        self._head: Head | None = None
+        self._head: ResponseHead | None = None
         self._chunks = ChunkReader()
         self._write: Callable[[bytes], None] | None = None
         self._passed = 0
         self._expect(None)
-        self._dull = speech.dull
-        self.listener = Listener(wants_usage, speech)
+        self._is_content_only = stream_format.is_content_only
+        self.listener = Listener(wants_usage, stream_format)
         self.alive = True
         self.status: int | None = None
 
@@ -153,7 +153,7 @@ class Relay:
         """How many whole events `data` is, if none of them says anything of interest; else 0."""
         template = self._template
         fitting = template.fits(data) if template is not None else 0
-        return fitting or (whole_events(data) if self._dull(data) else 0)
+        return fitting or (whole_events(data) if self._is_content_only(data) else 0)
 
     def _expect(self, template: Template | None) -> None:
         """What the next events look like."""

@@ -12,7 +12,7 @@ from typing import Final, Literal
 
 from pareta_agent.clock import Clock
 from pareta_agent.front.envelope import Problem
-from pareta_agent.front.ports import Once
+from pareta_agent.front.ports import IdempotencyKey
 
 Scope = tuple[str, ...]
 MOST: Final = 10_000
@@ -20,7 +20,7 @@ LARGEST_BYTES: Final = 2**20
 
 
 @dataclass(slots=True)
-class Entry:
+class CachedAnswer:
     """One key's call. `document` is None while it runs, and of an answer that was too large or a stream."""
 
     digest: bytes
@@ -30,16 +30,16 @@ class Entry:
     until_s: float = 0.0
 
 
-class Replays:
+class IdempotencyCache:
     """By scope: who asked, which endpoint, on which route, under which key. The oldest answers make room."""
 
     def __init__(self, max_bytes: int, ttl_s: float, clock: Clock) -> None:
         self._max_bytes, self._ttl_s, self._clock = max_bytes, ttl_s, clock
-        self._running: dict[Scope, Entry] = {}
-        self._answered: dict[Scope, Entry] = {}
+        self._running: dict[Scope, CachedAnswer] = {}
+        self._answered: dict[Scope, CachedAnswer] = {}
         self._bytes = 0
 
-    def begin(self, scope: Scope, digest: bytes, request_id: str) -> Entry | Problem:
+    def begin(self, scope: Scope, digest: bytes, request_id: str) -> CachedAnswer | Problem:
         """An entry that runs: the call is the caller's to make. One that is answered: its document is the answer.
 
         A problem for a key that is in use, was used for another body, or whose answer is not kept.
@@ -47,7 +47,7 @@ class Replays:
         self._forget()
         found = self._running.get(scope) or self._answered.get(scope)
         if found is None:
-            entry = self._running[scope] = Entry(digest, request_id)
+            entry = self._running[scope] = CachedAnswer(digest, request_id)
             return entry
         if found.digest != digest:
             return Problem("idempotency_mismatch", retry=False)
@@ -85,5 +85,5 @@ class Replays:
                 break
 
 
-def once_of(name: bytes | None, body: bytes | bytearray) -> Once | None:
-    return None if name is None else Once(name.decode("ascii"), hashlib.sha256(body).digest())
+def idempotency_key_of(name: bytes | None, body: bytes | bytearray) -> IdempotencyKey | None:
+    return None if name is None else IdempotencyKey(name.decode("ascii"), hashlib.sha256(body).digest())

@@ -19,7 +19,7 @@ STREAM_HEADERS: Final = (
 )
 
 
-class Reply:
+class ResponseWriter:
     """Says a head once; `keep_alive` false adds `connection: close` to it. `common` headers go with every answer."""
 
     def __init__(

@@ -13,7 +13,7 @@ import orjson
 
 from pareta_agent.front.dialect import Dialect, Reading, drop_nulls
 from pareta_agent.front.envelope import Problem, body_of, error_object
-from pareta_agent.front.sse import Listener, Speech
+from pareta_agent.front.sse import Listener, StreamFormat
 from pareta_agent.meter.record import Tokens
 from pareta_agent.meter.usage import tokens_of
 
@@ -42,12 +42,12 @@ _OPENAI_NULLS: Final = frozenset(
 _REASONS: Final = {"completed": "stop", "incomplete": "length", "cancelled": "abort"}
 
 
-def dull(events: bytes) -> bool:
+def is_content_only(events: bytes) -> bool:
     """Whether no event holds a response or an error: keys, whose quotes no generated text can have."""
     return events.find(b'"response":') < 0 and events.find(b'"error"') < 0 and events.find(b"[DONE]") < 0
 
 
-def hear(listener: Listener, event: bytes, body: dict[str, Any]) -> bytes:
+def parse_event(listener: Listener, event: bytes, body: dict[str, Any]) -> bytes:
     kind, response = body.get("type"), body.get("response")
     if kind in ("error", "response.failed") or body.get("error"):
         listener.failed = True
@@ -87,4 +87,6 @@ def _reasons(response: dict[str, Any], tokens: Tokens | None) -> tuple[str, ...]
     return (reason,) if reason else ()
 
 
-RESPONSES_DIALECT: Final = Dialect(Speech(dull, hear, (), 4), read, body_of, error_event)
+RESPONSES_DIALECT: Final = Dialect(
+    StreamFormat(is_content_only, parse_event, (), 4), read, body_of, error_event
+)

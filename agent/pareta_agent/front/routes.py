@@ -13,7 +13,7 @@ from typing import Any, Final
 from pareta_agent.front.dialect import OPENAI, VOCABULARY_DIALECT, Dialect
 from pareta_agent.front.messages import MESSAGES_DIALECT, UNBILLED_MESSAGES_DIALECT
 from pareta_agent.front.responses import RESPONSES_DIALECT
-from pareta_agent.front.speech import SPEECH_DIALECT
+from pareta_agent.front.speech import TRANSCRIPTION_DIALECT
 from pareta_agent.front.unserved import (
     BATCH_UNSERVED,
     CHAT_UNSERVED,
@@ -184,7 +184,7 @@ TRANSCRIPTIONS: Final = Route(
     usage_option=False,
     values={"response_format": ("json", "verbose_json")},
     form=True,
-    dialect=SPEECH_DIALECT,
+    dialect=TRANSCRIPTION_DIALECT,
 )
 
 

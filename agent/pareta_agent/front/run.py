@@ -9,48 +9,55 @@ from typing import Final
 
 import orjson
 
-from pareta_agent.front import choice, form
-from pareta_agent.front.body import Ask
+from pareta_agent.front import form
+from pareta_agent.front.body import InferenceRequest
+from pareta_agent.front.choice import select_other_replica
 from pareta_agent.front.constraints import constraint_of
-from pareta_agent.front.desk import Desk
+from pareta_agent.front.desk import GatewayContext
 from pareta_agent.front.engine_errors import precedes_work, problem_in, problem_of
 from pareta_agent.front.envelope import Problem
-from pareta_agent.front.ports import Caller, Ticket
+from pareta_agent.front.ports import AdmittedRequest, GatewayCaller
 from pareta_agent.front.relay import Relay
 from pareta_agent.front.settle import Times, Used, bounds_of, settle
 from pareta_agent.front.tally import failure_event
 from pareta_agent.front.ticket import error_of
-from pareta_agent.front.upstream import Connection
+from pareta_agent.front.upstream import EngineConnection
 from pareta_agent.meter.outcome import Facts
 from pareta_agent.meter.record import Outcome, Tokens, UsageRecord
 
 LAST_WORDS_S: Final = 2.0
 
 
-class Run:
+class UpstreamExchange:
     """Settles its ticket in `_settle`, once."""
 
-    def __init__(self, desk: Desk, caller: Caller, ask: Ask, ticket: Ticket) -> None:
-        self._desk = desk
+    def __init__(
+        self,
+        context: GatewayContext,
+        caller: GatewayCaller,
+        request: InferenceRequest,
+        admitted: AdmittedRequest,
+    ) -> None:
+        self._context = context
         self._caller = caller
-        self._ticket = ticket
-        self._admission = ticket.admission
-        self._ask = ask
-        self._target = target = ticket.target
+        self._admitted = admitted
+        self._admission = admitted.admission
+        self._request = request
+        self._target = target = admitted.target
         self._relay: Relay | None = None
         self._connecting: asyncio.Task[None] | None = None
-        self._request: list[bytes] = []
+        self._request_bytes: list[bytes] = []
         # A constraint that cannot be compiled fails after the opening of a stream, which waits for what comes next.
-        self._opening: bytes | None = None if constraint_of(ask.fields) is None else b""
+        self._opening: bytes | None = None if constraint_of(request.fields) is None else b""
         self._fresh = self._moved = self._settled = self._unread = False
         self._retries = self._audio_seconds = 0
         self._document: bytes | None = None
         self._tokens: Tokens | None = None
         self._finish_reasons: tuple[str, ...] = ()
-        self._bounds = bounds_of(ask, target.endpoint)
-        self._admitted_s = desk.deps.clock.mono_s()
+        self._bounds = bounds_of(request, target.endpoint)
+        self._admitted_s = context.deps.clock.mono_s()
         self._first_s: float | None = None
-        self._deadline_s = self._admitted_s + desk.settings.request_timeout_s
+        self._deadline_s = self._admitted_s + context.settings.request_timeout_s
         self._quiet_since_s = self._admitted_s
 
     def begin(self, body: bytes) -> None:
@@ -60,8 +67,8 @@ class Run:
             f"POST {self._caller.route.path} HTTP/1.1\r\nhost: engine\r\ncontent-type: {kind}\r\n"
             f"x-request-id: {self._caller.id}\r\ncontent-length: {len(body)}\r\n\r\n"
         )
-        self._request = [head.encode(), body]
-        connection = self._desk.pools.of(self._target.replica.socket).take()
+        self._request_bytes = [head.encode(), body]
+        connection = self._context.pools.of(self._target.replica.socket).take()
         if connection is not None:
             self._send(connection)
         else:
@@ -74,9 +81,9 @@ class Run:
         if self._settled:
             return
         relay = self._relay
-        if self._ask.stream and relay and len(relay.listener.finish_reasons) >= self._ask.choices:
+        if self._request.stream and relay and len(relay.listener.finish_reasons) >= self._request.choices:
             relay.overhear()
-            self._deadline_s = min(self._deadline_s, self._desk.deps.clock.mono_s() + LAST_WORDS_S)
+            self._deadline_s = min(self._deadline_s, self._context.deps.clock.mono_s() + LAST_WORDS_S)
         else:
             self._fail(Problem("internal"))
 
@@ -97,7 +104,7 @@ class Run:
             return
         if self._relay is not None and self._relay.alive:
             self._relay.alive, self._quiet_since_s = False, now_s
-        stalled = now_s - self._quiet_since_s > self._desk.settings.stall_timeout_s
+        stalled = now_s - self._quiet_since_s > self._context.settings.stall_timeout_s
         if now_s > self._deadline_s and self._caller.disconnected:
             self._fail(Problem("internal"))
         elif stalled and self._unread:
@@ -115,7 +122,7 @@ class Run:
 
     def stream_gave(self, payload: bytes) -> None:
         if self._first_s is None:
-            self._first_s = self._desk.deps.clock.mono_s()
+            self._first_s = self._context.deps.clock.mono_s()
         if self._opening is not None:
             self._opening += payload
             if self._opens:
@@ -133,13 +140,13 @@ class Run:
         listener = self._relay.listener
         self._tokens, self._finish_reasons = listener.tokens, tuple(listener.finish_reasons)
         if listener.failed and self._opens:
-            self._refused(problem_in(listener.error, self._caller.route, self._ask.fields), 500)
+            self._refused(problem_in(listener.error, self._caller.route, self._request.fields), 500)
         else:
             self._settle(self._facts(ended=listener.done, error_event=listener.failed))
 
     def document_came(self, status: int, body: bytes) -> None:
         if status != 200:
-            self._refused(problem_of(status, body, self._caller.route, self._ask.fields), status)
+            self._refused(problem_of(status, body, self._caller.route, self._request.fields), status)
             return
         try:
             self._read_document(body)
@@ -154,7 +161,7 @@ class Run:
             return
         # An idle connection that the engine had closed meanwhile: it never saw the request.
         stale = relay is not None and relay.status is None and not self._fresh
-        self._ticket.lost(self._target, self._ask)
+        self._admitted.lost(self._target, self._request)
         if (stale and not self._caller.disconnected) or self._elsewhere():
             self._again()
         else:
@@ -170,13 +177,13 @@ class Run:
         """Whether a stream has not come to its words yet."""
         assert self._relay is not None
         listener = self._relay.listener
-        opening = self._caller.route.dialect.speech.overhead * self._ask.choices
+        opening = self._caller.route.dialect.stream_format.overhead * self._request.choices
         return listener.events - listener.failed <= opening
 
     def _refused(self, problem: Problem, status: int) -> None:
         """The engine's no; one that the caller is to blame for is no failure of the engine, whatever it was called."""
         blamed = min(status, problem.status)
-        late = not precedes_work(blamed, problem, self._ask.prompts)
+        late = not precedes_work(blamed, problem, self._request.prompts)
         facts = self._facts(ended=True, late=late)
         self._settle(facts._replace(upstream_status=blamed), problem)
 
@@ -188,23 +195,23 @@ class Run:
         """Moves to another replica, once, while nothing of an answer was passed on; False where there is none."""
         if self._settled or self._moved or self._caller.disconnected or self._first_s is not None:
             return False
-        target = choice.another(self._desk.admission, self._target)
+        target = select_other_replica(self._context.admission, self._target)
         if target is None:
             return False
-        self._ticket.moved(target)
+        self._admitted.moved(target)
         self._target, self._moved = target, True
         return True
 
     def _again(self) -> None:
         self._relay = None
         self._retries += 1
-        self._desk.deps.metrics.inc("pareta_upstream_retries_total", self._admission.endpoint)
+        self._context.deps.metrics.inc("pareta_upstream_retries_total", self._admission.endpoint)
         self._connecting = asyncio.get_running_loop().create_task(self._connect())
 
     async def _connect(self) -> None:
-        pool = self._desk.pools.of(self._target.replica.socket)
+        pool = self._context.pools.of(self._target.replica.socket)
         try:
-            connection = await pool.connect(self._desk.settings.connect_timeout_s)
+            connection = await pool.connect(self._context.settings.connect_timeout_s)
         except (OSError, TimeoutError):
             self._connecting = None
             if self._elsewhere():
@@ -219,11 +226,17 @@ class Run:
             self._fresh = True
             self._send(connection)
 
-    def _send(self, connection: Connection) -> None:
-        speech = self._caller.route.dialect.speech
-        relay = Relay(connection, self, self._ask.wants_usage, self._desk.settings.max_answer_bytes, speech)
+    def _send(self, connection: EngineConnection) -> None:
+        stream_format = self._caller.route.dialect.stream_format
+        relay = Relay(
+            connection,
+            self,
+            self._request.wants_usage,
+            self._context.settings.max_answer_bytes,
+            stream_format,
+        )
         self._relay = relay
-        connection.send(self._request, relay)
+        connection.send(self._request_bytes, relay)
 
     def _read_document(self, body: bytes) -> None:
         reading = self._caller.route.dialect.read(body)
@@ -234,7 +247,7 @@ class Run:
     def _facts(self, **seen: bool) -> Facts:
         return Facts(
             upstream_status=self._relay.status if self._relay else None,
-            choices=self._ask.choices if self._caller.route.generates else 0,
+            choices=self._request.choices if self._caller.route.generates else 0,
             finish_reasons=self._finish_reasons,
             client_gone=self._caller.disconnected,
             **seen,
@@ -250,24 +263,24 @@ class Run:
     def _settle(self, facts: Facts, problem: Problem | None = None) -> None:
         """Closes the admission; success waits for the record to be durable, failure is told at once."""
         self._settled = True
-        self._request = []
+        self._request_bytes = []
         record = self._record(facts)
         if record.outcome is Outcome.COMPLETED:
-            durable = self._ticket.settle(record, 200, facts.unworked, self._document)
+            durable = self._admitted.settle(record, 200, facts.unworked, self._document)
             durable.add_done_callback(self._say_success)
             return
         problem = problem or Problem("engine_failed")
         status = 499 if self._caller.disconnected else problem.status
-        self._ticket.settle(record, status, facts.unworked, None)
+        self._admitted.settle(record, status, facts.unworked, None)
         self._caller.finish_badly(problem, self._events)
         self._relay = None  # cuts the cycle, so that a request's objects die with it
-        self._desk.deps.emit(failure_event(record, problem))
+        self._context.deps.emit(failure_event(record, problem))
 
     def _record(self, facts: Facts) -> UsageRecord:
         relay = self._relay
-        overhead = self._caller.route.dialect.speech.overhead * self._ask.choices
+        overhead = self._caller.route.dialect.stream_format.overhead * self._request.choices
         chunks = max(0, relay.events - relay.listener.done - overhead) if relay else 0
-        times = Times(self._admitted_s, self._desk.deps.clock.mono_s(), self._first_s, self._retries)
+        times = Times(self._admitted_s, self._context.deps.clock.mono_s(), self._first_s, self._retries)
         target = self._target.replica
         used = Used(self._tokens, chunks, self._audio_seconds)
         record = settle(self._admission, facts, used, self._bounds, times, target)

@@ -15,7 +15,7 @@ HANDSHAKE_S = 15.0
 GOODBYE_LOOKS = 50
 
 
-class Server(uvicorn.Server):
+class GatewayServer(uvicorn.Server):
     """uvicorn's server, told to stop by an event; signals and drains are the node's and the front's business."""
 
     def __init__(self, config: uvicorn.Config) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from pareta_agent.engine.view import EndpointView, ReplicaView
-from pareta_agent.front.body import Ask
+from pareta_agent.front.body import InferenceRequest
 from pareta_agent.meter.audit import Counted
 from pareta_agent.meter.outcome import Facts, outcome
 from pareta_agent.meter.record import Admission, Tokens, UsageRecord
@@ -62,22 +62,22 @@ def settle(
     )
 
 
-def bounds_of(ask: Ask, endpoint: EndpointView) -> Bounds:
+def bounds_of(request: InferenceRequest, endpoint: EndpointView) -> Bounds:
     """What the request could use at most, by what was asked and what the engine was started for."""
     return Bounds(
-        prompts=ask.prompts,
-        choices=ask.n,
-        max_tokens=ask.max_tokens,
-        max_model_len=None if ask.heard else endpoint.max_model_len,
-        counts_output=ask.generates,
+        prompts=request.prompts,
+        choices=request.n,
+        max_tokens=request.max_tokens,
+        max_model_len=None if request.audio else endpoint.max_model_len,
+        counts_output=request.generates,
     )
 
 
-def prompt_bytes(ask: Ask, endpoint: EndpointView) -> int:
+def prompt_bytes(request: InferenceRequest, endpoint: EndpointView) -> int:
     """No prompt of this request is longer than that, whatever it is written in."""
-    if ask.media:
+    if request.media:
         return UNKNOWN_CONTEXT_TOKENS
-    return ask.body_bytes + len((endpoint.system_prompt or "").encode())
+    return request.body_bytes + len((endpoint.system_prompt or "").encode())
 
 
 def most_of(bounds: Bounds, prompt_bytes: int) -> Counted:

@@ -13,7 +13,7 @@ from typing import Any, Final
 import orjson
 
 from pareta_agent.front.dialect import OPENAI, Reading
-from pareta_agent.front.sse import DONE_EVENT, Listener, Speech
+from pareta_agent.front.sse import DONE_EVENT, Listener, StreamFormat
 from pareta_agent.meter.record import Tokens
 from pareta_agent.meter.usage import tokens_of
 
@@ -21,27 +21,27 @@ from pareta_agent.meter.usage import tokens_of
 def read(answer: bytes) -> Reading:
     """A whole transcription: begun seconds; the engine tells no tokens of it."""
     document = orjson.loads(answer)
-    told = document.get("usage", document)
-    seconds = told.get("seconds", told.get("duration"))
+    usage_of = document.get("usage", document)
+    seconds = usage_of.get("seconds", usage_of.get("duration"))
     counted = isinstance(seconds, int | float) and seconds >= 0
     return Reading((), Tokens() if counted else None, answer, math.ceil(seconds) if counted else 0)
 
 
-def hear(listener: Listener, _event: bytes, body: dict[str, Any]) -> bytes:
+def parse_event(listener: Listener, _event: bytes, body: dict[str, Any]) -> bytes:
     """An event of the engine as OpenAI's; the last words wait in `listener.last`."""
     if body.get("error"):
         listener.failed = True
         return b""
-    said = ""
+    text = ""
     for choice in body.get("choices") or ():
-        said += (choice.get("delta") or {}).get("content") or ""
+        text += (choice.get("delta") or {}).get("content") or ""
         if isinstance(choice.get("finish_reason"), str):
             listener.finish_reasons.append(choice["finish_reason"])
     if isinstance(usage := body.get("usage"), dict):
         listener.tokens = tokens_of(usage)
-    listener.said += said
-    listener.last = _done(listener.said, listener.tokens) + DONE_EVENT
-    return _event_of({"type": "transcript.text.delta", "delta": said}) if said else b""
+    listener.text += text
+    listener.last = _done(listener.text, listener.tokens) + DONE_EVENT
+    return _event_of({"type": "transcript.text.delta", "delta": text}) if text else b""
 
 
 def _done(text: str, tokens: Tokens | None) -> bytes:
@@ -57,4 +57,6 @@ def _event_of(body: dict[str, Any]) -> bytes:
 
 
 # No event is passed on unread: each becomes another one.
-SPEECH_DIALECT: Final = replace(OPENAI, read=read, speech=Speech(lambda _: False, hear, (), 0))
+TRANSCRIPTION_DIALECT: Final = replace(
+    OPENAI, read=read, stream_format=StreamFormat(lambda _: False, parse_event, (), 0)
+)

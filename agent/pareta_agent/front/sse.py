@@ -29,7 +29,7 @@ class EventTooLarge(ValueError):
     """The engine sent an event beyond `MAX_EVENT_BYTES`."""
 
 
-def dull(data: bytes) -> bool:
+def is_content_only(data: bytes) -> bool:
     """Whether whole events hold nothing but content (or look like it: false only costs a closer look)."""
     usage, finish, error, done = NEEDLES
     return data.find(finish) < 0 and data.find(usage) < 0 and data.find(done) < 0 and data.find(error) < 0
@@ -42,19 +42,19 @@ def data_of(event: bytes) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class Speech:
+class StreamFormat:
     """How one family of routes streams. `dull` proves that whole events hold no news; `hear` reads one that may.
 
     `openings` are what comes before an event's words, `overhead` the events of an answer that are no words.
     """
 
-    dull: Callable[[bytes], bool]
-    hear: Callable[[Listener, bytes, dict[str, Any]], bytes]
+    is_content_only: Callable[[bytes], bool]
+    parse_event: Callable[[Listener, bytes, dict[str, Any]], bytes]
     openings: tuple[bytes, ...]
     overhead: int
 
 
-def hear_choices(listener: Listener, event: bytes, body: dict[str, Any]) -> bytes:
+def parse_choices_event(listener: Listener, event: bytes, body: dict[str, Any]) -> bytes:
     """Notes what an event of chat or completions tells; gives what of it goes to the caller."""
     if body.get("error"):
         listener.failed = True
@@ -77,7 +77,7 @@ def hear_choices(listener: Listener, event: bytes, body: dict[str, Any]) -> byte
     return b"data: " + orjson.dumps(body) + b"\n\n"
 
 
-CHOICES: Final = Speech(dull, hear_choices, OPENINGS, 1)
+CHOICES: Final = StreamFormat(is_content_only, parse_choices_event, OPENINGS, 1)
 
 
 class Listener:
@@ -91,24 +91,24 @@ class Listener:
 
     __slots__ = (
         "_rest",
-        "_speech",
+        "_stream_format",
         "done",
         "error",
         "events",
         "failed",
         "finish_reasons",
         "last",
-        "said",
         "template",
+        "text",
         "tokens",
         "wants_usage",
     )
 
-    def __init__(self, wants_usage: bool, speech: Speech = CHOICES) -> None:
+    def __init__(self, wants_usage: bool, stream_format: StreamFormat = CHOICES) -> None:
         self.wants_usage = wants_usage
-        self._speech = speech
+        self._stream_format = stream_format
         self._rest = b""
-        self.last, self.said, self.error = DONE_EVENT, "", b""
+        self.last, self.text, self.error = DONE_EVENT, "", b""
         self.done = self.failed = False
         self.finish_reasons: list[str] = []
         self.tokens: Tokens | None = None
@@ -139,9 +139,9 @@ class Listener:
     def _take(self, event: bytes) -> bytes:
         """One whole event: what of it goes to the caller."""
         self.events += 1
-        if self._speech.dull(event) and _FINGERPRINT not in event:
+        if self._stream_format.is_content_only(event) and _FINGERPRINT not in event:
             if self.template is None and self.events > 1:
-                self.template = template_of(event, self._speech.openings)
+                self.template = template_of(event, self._stream_format.openings)
             return event
         data = data_of(event)
         if data == b"[DONE]":
@@ -151,6 +151,6 @@ class Listener:
             body = orjson.loads(data)
         except orjson.JSONDecodeError:
             return event
-        given = self._speech.hear(self, event, body) if isinstance(body, dict) else event
+        given = self._stream_format.parse_event(self, event, body) if isinstance(body, dict) else event
         self.error = data if self.failed else b""
         return given

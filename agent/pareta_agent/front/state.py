@@ -7,27 +7,27 @@ from typing import Final
 
 from pareta_agent.access.limits import Limiter
 from pareta_agent.engine.view import ReplicaView
-from pareta_agent.front.deps import FrontSettings
-from pareta_agent.front.hold import Hold
-from pareta_agent.front.partials import Partials
-from pareta_agent.front.poison import Poison
-from pareta_agent.front.ports import FrontDeps
-from pareta_agent.front.replays import Replays
+from pareta_agent.front.deps import GatewaySettings
+from pareta_agent.front.hold import WakeQueue
+from pareta_agent.front.partials import PartialAnswers
+from pareta_agent.front.poison import Quarantine
+from pareta_agent.front.ports import GatewayDeps
+from pareta_agent.front.replays import IdempotencyCache
 
 PACE_WEIGHT: Final = 0.1
 REMEMBERED: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class ConcurrencyCap:
     """Maximum in-flight requests of a replica: a multiple of its sequence slots, within bounds."""
 
-    per_seat: int
+    per_slot: int
     least: int
     most: int
 
     def of(self, replica: ReplicaView) -> int:
-        return min(self.most, max(self.least, (replica.seats or self.most) * self.per_seat))
+        return min(self.most, max(self.least, (replica.seats or self.most) * self.per_slot))
 
 
 class Affinity:
@@ -36,10 +36,10 @@ class Affinity:
     def __init__(self) -> None:
         self._seen: dict[int, str] = {}
 
-    def favourite(self, key: int) -> str:
+    def preferred(self, key: int) -> str:
         return self._seen.get(key, "")
 
-    def saw(self, key: int, replica: str) -> None:
+    def record(self, key: int, replica: str) -> None:
         self._seen.pop(key, None)
         self._seen[key] = replica
         if len(self._seen) > REMEMBERED:
@@ -54,19 +54,21 @@ class AdmissionState:
     - `used_s`: the monotonic moment at which a replica's last request ended.
     """
 
-    def __init__(self, settings: FrontSettings, deps: FrontDeps) -> None:
+    def __init__(self, settings: GatewaySettings, deps: GatewayDeps) -> None:
         self.settings, self.deps = settings, deps
         self.limiter = Limiter(deps.clock)
-        self.hold = Hold(settings, deps)
-        self.room = Room(
+        self.wake_queue = WakeQueue(settings, deps)
+        self.cap = ConcurrencyCap(
             settings.in_flight_per_seat,
             settings.min_in_flight_per_replica,
             settings.max_in_flight_per_replica,
         )
         self.affinity = Affinity()
-        self.replays = Replays(settings.idempotency_bytes, settings.idempotency_ttl_s, deps.clock)
-        self.poison = Poison(deps.metrics, deps.clock)
-        self.partials = Partials(deps.metrics, deps.clock, deps.emit)
+        self.idempotency = IdempotencyCache(
+            settings.idempotency_bytes, settings.idempotency_ttl_s, deps.clock
+        )
+        self.quarantine = Quarantine(deps.metrics, deps.clock)
+        self.partial_answers = PartialAnswers(deps.metrics, deps.clock, deps.emit)
         self.pace: dict[str, float] = {}
         self.load: dict[str, int] = {}
         self.used_s: dict[str, float] = {}

@@ -15,7 +15,7 @@ from pareta_agent.value import value
 
 
 @value
-class Bill:
+class Charge:
     """What a run holds until it is settled: credit, and its share of the key's limits.
 
     `price` is None where nothing is charged, `permit` where no limit was asked; `partial` is the org's policy.

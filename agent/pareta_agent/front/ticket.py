@@ -7,39 +7,39 @@ from __future__ import annotations
 
 import asyncio
 
-from pareta_agent.front.body import Ask
+from pareta_agent.front.body import InferenceRequest
 from pareta_agent.front.envelope import Problem
 from pareta_agent.front.ports import Target
 from pareta_agent.front.replays import Scope
 from pareta_agent.front.settle import bounds_of, most_of, prompt_bytes
 from pareta_agent.front.state import AdmissionState
-from pareta_agent.front.tally import Bill, count
+from pareta_agent.front.tally import Charge, count
 from pareta_agent.meter.record import Admission, UsageRecord
 
 
-class Booked:
+class LocalAdmission:
     """A ticket whose books are in this process."""
 
     def __init__(
         self,
         state: AdmissionState,
         admission: Admission,
-        ask: Ask,
+        request: InferenceRequest,
         target: Target,
-        bill: Bill,
+        charge: Charge,
         scope: Scope | None,
     ) -> None:
         self.admission, self.target = admission, target
-        self._state, self._bill, self._scope, self._copies = state, bill, scope, ask.n
+        self._state, self._charge, self._scope, self._copies = state, charge, scope, request.n
         endpoint = target.endpoint
-        self._most = most_of(bounds_of(ask, endpoint), prompt_bytes(ask, endpoint))
+        self._most = most_of(bounds_of(request, endpoint), prompt_bytes(request, endpoint))
         self._entry = state.deps.audit.open(target.replica.name, target.replica.generation, self._most)
         state.begin_run(target.replica.name, admission.key_id)
         state.deps.metrics.inc("pareta_requests_in_flight", admission.endpoint)
         state.deps.spool.admit(admission)
 
-    def lost(self, target: Target, ask: Ask) -> None:
-        self._state.poison.lost(target.endpoint, target.replica, ask)
+    def lost(self, target: Target, request: InferenceRequest) -> None:
+        self._state.quarantine.lost(target.endpoint, target.replica, request)
 
     def moved(self, target: Target) -> None:
         replica = target.replica
@@ -51,12 +51,12 @@ class Booked:
     def settle(
         self, record: UsageRecord, status: int, refused: bool, document: bytes | None
     ) -> asyncio.Future[None]:
-        state, bill = self._state, self._bill
+        state, charge = self._state, self._charge
         self._entry.account.close(self._entry, record, self._copies, refused)
         state.end_run(self.target.replica.name, self.admission.key_id, record.t_end_s)
-        state.deps.credit.release(bill.held, bill.used_micro_usd(record))
-        if bill.permit is not None:
-            state.limiter.leave(bill.permit, record.tokens.input + record.tokens.output)
+        state.deps.credit.release(charge.held, charge.used_micro_usd(record))
+        if charge.permit is not None:
+            state.limiter.leave(charge.permit, record.tokens.input + record.tokens.output)
         durable = state.deps.spool.finish(record)
         if status == 200:
             durable.add_done_callback(lambda saved: self._saved(saved, record, document))
@@ -64,7 +64,7 @@ class Booked:
             durable.add_done_callback(error_of)
             self._count(record, status)
             if self._scope is not None:
-                state.replays.failed(self._scope)
+                state.idempotency.failed(self._scope)
         return durable
 
     def _saved(self, saved: asyncio.Future[None], record: UsageRecord, document: bytes | None) -> None:
@@ -73,13 +73,13 @@ class Booked:
         if self._scope is None:
             return
         if bad:
-            self._state.replays.failed(self._scope)
+            self._state.idempotency.failed(self._scope)
         else:
-            self._state.replays.answered(self._scope, document)
+            self._state.idempotency.answered(self._scope, document)
 
     def _count(self, record: UsageRecord, status: int) -> None:
         count(self._state.deps.metrics, record, status)
-        self._state.partials.count(record)
+        self._state.partial_answers.count(record)
 
 
 def error_of(saved: asyncio.Future[None]) -> BaseException | None:

@@ -9,8 +9,8 @@ from pydantic import TypeAdapter
 
 from pareta_agent.access.grant import KeyGrant, KeyLimits
 from pareta_agent.engine.view import FleetView
-from pareta_agent.front.body import Ask
-from pareta_agent.front.choice import WORTH_CHARS, beginning
+from pareta_agent.front.body import InferenceRequest
+from pareta_agent.front.choice import MIN_PREFIX_CHARS, prompt_prefix
 from pareta_agent.front.envelope import Problem
 from pareta_agent.meter.record import Admission, Outcome, Tokens, UsageRecord
 
@@ -36,27 +36,27 @@ def grant_in(told: list[Any]) -> KeyGrant:
     return KeyGrant(org, key_id, state, reached, ttl_s, KeyLimits(*limits), partial)
 
 
-def ask_out(ask: Ask, prompt: str, several: bool, mark: bytes | None) -> list[Any]:
+def ask_out(request: InferenceRequest, prompt: str, several: bool, mark: bytes | None) -> list[Any]:
     """What the books must know of a request: of its words the beginning, and that only where it helps to choose."""
-    begins = beginning(ask.fields.get(prompt)) if several else ""
+    begins = prompt_prefix(request.fields.get(prompt)) if several else ""
     return [
-        ask.model,
-        begins if len(begins) >= WORTH_CHARS else "",
-        ask.body_bytes,
-        ask.stream,
-        ask.prompts,
-        ask.n,
-        ask.max_tokens,
-        ask.generates,
-        ask.heard,
-        ask.media,
+        request.model,
+        begins if len(begins) >= MIN_PREFIX_CHARS else "",
+        request.body_bytes,
+        request.stream,
+        request.prompts,
+        request.n,
+        request.max_tokens,
+        request.generates,
+        request.audio,
+        request.media,
         mark.hex() if mark else None,
     ]
 
 
-def ask_in(told: list[Any], prompt: str) -> Ask:
-    model, begins, body_bytes, stream, prompts, n, max_tokens, generates, heard, media, mark = told
-    return Ask(
+def ask_in(told: list[Any], prompt: str) -> InferenceRequest:
+    model, begins, body_bytes, stream, prompts, n, max_tokens, generates, audio, media, mark = told
+    return InferenceRequest(
         model=model,
         fields={prompt: begins},
         body_bytes=body_bytes,
@@ -65,9 +65,9 @@ def ask_in(told: list[Any], prompt: str) -> Ask:
         n=n,
         max_tokens=max_tokens,
         generates=generates,
-        heard=heard,
+        audio=audio,
         media=media,
-        mark=bytes.fromhex(mark) if mark else None,
+        fingerprint=bytes.fromhex(mark) if mark else None,
     )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from pareta_agent.front.deps import FrontSettings
+from pareta_agent.front.deps import GatewaySettings
 from pareta_agent.front.envelope import Problem
 from pareta_agent.front.media import too_much_text
 
@@ -15,10 +15,10 @@ UNCOUNTED_BYTES: Final = 16 * 2**10
 _MEDIA: Final = b'"data'  # how a data: URL and a part of audio begin
 
 
-class Uploads:
+class InboundBodyBudget:
     """What is here of each body that has not arrived whole; small ones are not counted."""
 
-    def __init__(self, settings: FrontSettings) -> None:
+    def __init__(self, settings: GatewaySettings) -> None:
         self._settings = settings
         self._sizes: dict[object, int] = {}
         self._bytes = 0

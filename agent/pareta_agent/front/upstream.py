@@ -16,7 +16,7 @@ from pareta_agent.clock import Clock
 QUEUE_FULL_S: Final = (0.005, 0.02)
 
 
-class Reader(Protocol):
+class ResponseReader(Protocol):
     """Who waits for an answer. `feed` must not raise."""
 
     def feed(self, data: bytes) -> None: ...
@@ -25,14 +25,14 @@ class Reader(Protocol):
         """The connection ended; no more bytes will come."""
 
 
-class Connection(asyncio.Protocol):
+class EngineConnection(asyncio.Protocol):
     """One connection. While a reader holds it, bytes go there; bytes nobody asked for end it."""
 
     __slots__ = ("_pool", "idle_since_s", "reader", "transport")
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: ConnectionPool) -> None:
         self._pool = pool
-        self.reader: Reader | None = None
+        self.reader: ResponseReader | None = None
         self.idle_since_s = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -50,7 +50,7 @@ class Connection(asyncio.Protocol):
         if reader is not None:
             reader.lost()
 
-    def send(self, request: list[bytes], reader: Reader) -> None:
+    def send(self, request: list[bytes], reader: ResponseReader) -> None:
         self.reader = reader
         self.transport.writelines(request)
 
@@ -65,38 +65,40 @@ class Connection(asyncio.Protocol):
         self.transport.abort()
 
 
-class Pool:
+class ConnectionPool:
     """The idle connections to one engine's socket."""
 
     def __init__(self, socket: Path, clock: Clock) -> None:
         self._socket = str(socket)
         self._clock = clock
-        self._idle: list[Connection] = []
+        self._idle: list[EngineConnection] = []
         self._closed = False
 
-    def take(self) -> Connection | None:
+    def take(self) -> EngineConnection | None:
         """The most recently used idle connection, or None."""
         return self._idle.pop() if self._idle else None
 
-    async def connect(self, timeout_s: float) -> Connection:
+    async def connect(self, timeout_s: float) -> EngineConnection:
         """A new connection; raises OSError or TimeoutError. A full queue of the engine's listener is waited for."""
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(timeout_s):
             while True:
                 try:
-                    _, connection = await loop.create_unix_connection(lambda: Connection(self), self._socket)
+                    _, connection = await loop.create_unix_connection(
+                        lambda: EngineConnection(self), self._socket
+                    )
                     return connection
                 except BlockingIOError:
                     await asyncio.sleep(random.uniform(*QUEUE_FULL_S))
 
-    def put(self, connection: Connection) -> None:
+    def put(self, connection: EngineConnection) -> None:
         if self._closed or connection.transport.is_closing():
             connection.transport.abort()
             return
         connection.idle_since_s = self._clock.mono_s()
         self._idle.append(connection)
 
-    def forget(self, connection: Connection) -> None:
+    def forget(self, connection: EngineConnection) -> None:
         if connection in self._idle:
             self._idle.remove(connection)
 
@@ -112,17 +114,17 @@ class Pool:
         self.close_idle(float("inf"))
 
 
-class Pools:
+class ConnectionPools:
     """One pool an engine socket; those of engines that are gone are closed."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._pools: dict[Path, Pool] = {}
+        self._pools: dict[Path, ConnectionPool] = {}
 
-    def of(self, socket: Path) -> Pool:
+    def of(self, socket: Path) -> ConnectionPool:
         pool = self._pools.get(socket)
         if pool is None:
-            pool = self._pools[socket] = Pool(socket, self._clock)
+            pool = self._pools[socket] = ConnectionPool(socket, self._clock)
         return pool
 
     def keep(self, sockets: Iterable[Path], idle_s: float) -> None:

@@ -23,7 +23,7 @@ UNBUFFERED: Final = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"n
 FORM: Final = b"multipart/form-data"
 _NAME: Final = re.compile(rb"[!-~]{1,255}")
 _TAG: Final = re.compile(rb"[!-~]{1,128}")
-_ONCE: Final = (
+_SINGLE_HEADERS: Final = (
     b"content-length",
     b"host",
     b"authorization",
@@ -37,7 +37,7 @@ _ONCE: Final = (
 
 
 @dataclass(slots=True)
-class Request:
+class RequestHead:
     """The head of an inference request. `problem` is what already forbids it, told when its turn comes."""
 
     authorization: bytes
@@ -52,13 +52,13 @@ class Request:
     @property
     def plain(self) -> bool:
         """Whether it asks for nothing out of the ordinary."""
-        told = self.idempotency_key or self.client_request_id
-        return self.keep_alive and not (self.expects_continue or told or self.problem)
+        given = self.idempotency_key or self.client_request_id
+        return self.keep_alive and not (self.expects_continue or given or self.problem)
 
-    def without_key(self) -> Request:
+    def without_key(self) -> RequestHead:
         return replace(self, authorization=b"")
 
-    def with_problem(self, problem: Problem) -> Request:
+    def with_problem(self, problem: Problem) -> RequestHead:
         return replace(self, problem=self.problem or problem)
 
 
@@ -75,7 +75,7 @@ def refusal_of(
 
 def _broken_framing(headers: Headers, fields: Fields, http11: bool) -> str | None:
     """What makes a request's framing ambiguous, which ends the connection; None when nothing does."""
-    if len(fields) < len(headers) and (twice := _said_twice(headers)):
+    if len(fields) < len(headers) and (twice := _repeated_header(headers)):
         return f"duplicate {twice.decode()}"
     coding = fields.get(b"transfer-encoding")
     if coding is not None and b"content-length" in fields:
@@ -85,15 +85,17 @@ def _broken_framing(headers: Headers, fields: Fields, http11: bool) -> str | Non
     return "no host" if http11 and b"host" not in fields else None
 
 
-def _said_twice(headers: Headers) -> bytes | None:
+def _repeated_header(headers: Headers) -> bytes | None:
     names = Counter(name for name, _ in headers)
-    return next((name for name in _ONCE if names[name] > 1), None)
+    return next((name for name in _SINGLE_HEADERS if names[name] > 1), None)
 
 
-def request_of(route: Route, fields: Fields, keep_alive: bool, http11: bool, max_body_bytes: int) -> Request:
+def request_head_of(
+    route: Route, fields: Fields, keep_alive: bool, http11: bool, max_body_bytes: int
+) -> RequestHead:
     """Reads the head of an inference request whose framing is sound."""
     kind = fields.get(b"content-type", JSON)
-    encoding, once = fields.get(b"content-encoding"), fields.get(b"idempotency-key")
+    encoding, idempotency_key = fields.get(b"content-encoding"), fields.get(b"idempotency-key")
     length = fields.get(b"content-length", b"0")
     problem = None
     wanted = FORM if route.form else JSON
@@ -102,14 +104,14 @@ def request_of(route: Route, fields: Fields, keep_alive: bool, http11: bool, max
         problem = Problem("unsupported_media_type", f"Send the body as uncompressed {wanted.decode()}.")
     elif length.isdigit() and int(length) > max_body_bytes:
         problem = Problem("body_too_large", f"The request body is larger than {max_body_bytes} bytes.")
-    elif once is not None and not _NAME.fullmatch(once):
+    elif idempotency_key is not None and not _NAME.fullmatch(idempotency_key):
         problem = Problem("invalid_value", "An idempotency key is 1 to 255 visible ASCII characters.")
-    return Request(
+    return RequestHead(
         authorization=fields.get(b"authorization") or _key_of(route, fields),
         keep_alive=keep_alive,
         http11=http11,
         expects_continue=fields.get(b"expect", b"").lower() == b"100-continue",
-        idempotency_key=once,
+        idempotency_key=idempotency_key,
         origin=fields.get(b"origin"),
         client_request_id=client_request_id(fields),
         problem=problem,

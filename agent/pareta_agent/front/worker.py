@@ -21,9 +21,9 @@ from pareta_agent.access.keys import KeyCache, KeySettings
 from pareta_agent.clock import SystemClock
 from pareta_agent.front.books import Books
 from pareta_agent.front.channel import Channel
-from pareta_agent.front.deps import FrontSettings
-from pareta_agent.front.front import Front
-from pareta_agent.front.ports import FrontDeps
+from pareta_agent.front.deps import GatewaySettings
+from pareta_agent.front.front import Gateway
+from pareta_agent.front.ports import GatewayDeps
 from pareta_agent.front.tls import Certificate
 from pareta_agent.front.tunnel import Tunnel
 from pareta_agent.meter.record import Admission, UsageRecord
@@ -63,7 +63,7 @@ class Worker:
         self._keys = KeyCache(self._books.introspect, self._clock, _KEYS)
         self._tasks: set[asyncio.Task[None]] = set()
         self._over = asyncio.Event()
-        self._front: Front
+        self._front: Gateway
         self._listeners: list[socket.socket]
 
     async def run(self) -> None:
@@ -104,7 +104,7 @@ class Worker:
             case "stop":
                 self._over.set()
             case _:
-                self._books.hear(kind, said)
+                self._books.parse_event(kind, said)
 
     def _do(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -116,7 +116,7 @@ class Worker:
         settings: dict[str, Any] = {
             k: tuple(v) if isinstance(v, list) else v for k, v in brief["settings"].items()
         }
-        deps = FrontDeps(
+        deps = GatewayDeps(
             keys=self._keys,
             credit=CreditBook(nothing.lease, self._clock),
             spool=nothing,
@@ -130,7 +130,9 @@ class Worker:
         files = brief["certificate"]
         certificate = Certificate(*(Path(each) for each in files)) if files else None
         others = Tunnel(self._tunnel, lambda: self._front.leaving)
-        self._front = Front(FrontSettings(**settings), deps, certificate, books=self._books, others=others)
+        self._front = Gateway(
+            GatewaySettings(**settings), deps, certificate, client=self._books, others=others
+        )
         await self._front.start()
         self._listeners = socks
         self._channel.send("up")
@@ -158,7 +160,7 @@ class Worker:
             self._channel.send("counted", counted)
 
 
-async def _run() -> None:
+async def _exchange() -> None:
     await Worker(socket.socket(fileno=0)).run()
 
 
@@ -166,4 +168,4 @@ if __name__ == "__main__":
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the main process hears them and says what is to be done
     sink.install()
-    uvloop.run(_run())
+    uvloop.run(_exchange())

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from pareta_agent.clock import Clock
 from pareta_agent.engine.view import at_engine
-from pareta_agent.front.front import Front
+from pareta_agent.front.front import Gateway
 
 
 @dataclass(slots=True)
@@ -23,7 +23,7 @@ class Borrowed:
 
 @dataclass(slots=True)
 class Demand:
-    front: Front
+    front: Gateway
     clock: Clock
     borrowed: Borrowed = field(default_factory=Borrowed)
 

@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Collection
 from typing import Any
 
-from pareta_agent.front.front import Front
+from pareta_agent.front.front import Gateway
 from pareta_agent.telemetry.events import Emit, Event
 
 
 async def lame_duck(
-    emit: Emit, seconds: float, front: Front, hurry: asyncio.Event, others: Collection[asyncio.Future[Any]]
+    emit: Emit, seconds: float, front: Gateway, hurry: asyncio.Event, others: Collection[asyncio.Future[Any]]
 ) -> set[asyncio.Future[Any]]:
     """Returns those of `others` that ended before `seconds` were over. A second signal ends the lame duck alone."""
     if not seconds:

@@ -15,7 +15,7 @@ from pareta_agent.control.offer import Offer
 from pareta_agent.control.uplink import Uplink
 from pareta_agent.engine.fleet import Fleet
 from pareta_agent.engine.phases import ColdStartReport
-from pareta_agent.front.front import Front
+from pareta_agent.front.front import Gateway
 from pareta_agent.meter.event import COLDSTART
 from pareta_agent.meter.spool import Spool
 from pareta_agent.node.deploy import Deployment
@@ -34,7 +34,7 @@ class Report:
     """Reads, never changes; the rooms below are set before first use."""
 
     heart: Heart
-    front: Front
+    front: Gateway
     controller: Controller
     uplink: Uplink
     deployment: Deployment

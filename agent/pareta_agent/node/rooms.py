@@ -24,8 +24,8 @@ from pareta_agent.control.uplink import Uplink
 from pareta_agent.engine.fleet import Fleet
 from pareta_agent.engine.phases import ColdStartReport
 from pareta_agent.errors import HostError, NothingFits, PlaneError
-from pareta_agent.front.front import Front
-from pareta_agent.front.ports import FrontDeps
+from pareta_agent.front.front import Gateway
+from pareta_agent.front.ports import GatewayDeps
 from pareta_agent.hardware.inventory import Gpu, to_json
 from pareta_agent.hardware.nvml import read_inventory
 from pareta_agent.meter.audit import Audit
@@ -149,7 +149,7 @@ class Rooms:
         bus.listen(self.auditor.heard)
         self.records = Records(self.spool, self.heart.may_admit)
         self.sight = Sight(self.fleet.view)
-        deps = FrontDeps(
+        deps = GatewayDeps(
             keys=self.keys,
             credit=self.book,
             price_of=self.wanted.price_of,
@@ -163,8 +163,8 @@ class Rooms:
             audit=audit,
         )
         certificate = slices.certificate(self.settings)
-        self.front = self.report.front = Front(slices.front_settings(self.settings), deps, certificate)
-        bus.listen(self.front.heard)
+        self.front = self.report.front = Gateway(slices.front_settings(self.settings), deps, certificate)
+        bus.listen(self.front.observe_event)
         self.demand = Demand(self.front, clock)
         self.fleet.watch(self.demand.load, self.demand.waiting)
         asleep_s, limit_s = self.settings.engine.asleep_s, self.policy.limit_s

@@ -13,7 +13,7 @@ from pareta_agent.control.catalog_place import CatalogPlace, catalog_state
 from pareta_agent.control.reconcile import Wanted
 from pareta_agent.engine.spec import EngineSettings, RestartSettings
 from pareta_agent.errors import ConfigError
-from pareta_agent.front.deps import FrontSettings
+from pareta_agent.front.deps import GatewaySettings
 from pareta_agent.front.tls import Certificate
 from pareta_agent.meter.spool import SpoolSettings
 from pareta_agent.planning.request import PlanRequest, for_resolution
@@ -24,8 +24,8 @@ from pareta_registry.resolve import Resolution
 from pareta_registry.stores import StoreSettings
 
 
-def front_settings(settings: Settings) -> FrontSettings:
-    return FrontSettings(
+def front_settings(settings: Settings) -> GatewaySettings:
+    return GatewaySettings(
         workers=settings.front.workers,
         max_body_bytes=settings.front.max_body_bytes,
         max_media_body_bytes=settings.front.max_media_body_bytes,

@@ -21,9 +21,9 @@ from pareta_agent.access.grant import KeyGrant, KeyLimits, Price
 from pareta_agent.access.keys import KeyCache
 from pareta_agent.clock import SystemClock
 from pareta_agent.engine.view import EndpointView, FleetView, ReplicaView
-from pareta_agent.front.deps import FrontSettings
-from pareta_agent.front.front import Front
-from pareta_agent.front.ports import FrontDeps
+from pareta_agent.front.deps import GatewaySettings
+from pareta_agent.front.front import Gateway
+from pareta_agent.front.ports import GatewayDeps
 from pareta_agent.front.tls import Certificate
 from pareta_agent.meter.audit import Audit
 from pareta_agent.meter.record import Admission, UsageRecord
@@ -81,7 +81,7 @@ class HeldSpool:
 class Rig:
     """What a test holds: the front's address and the stand-ins behind it."""
 
-    front: Front
+    front: Gateway
     port: int
     spool: HeldSpool
     metrics: Metrics
@@ -149,7 +149,7 @@ class Rig:
 
 @asynccontextmanager
 async def running_rig(
-    sockets: Path, settings: FrontSettings, certificate: Certificate | None = None
+    sockets: Path, settings: GatewaySettings, certificate: Certificate | None = None
 ) -> AsyncIterator[Rig]:
     hashes = {hashlib.sha256(key.encode()).hexdigest(): grant for key, grant in GRANTS.items()}
 
@@ -162,7 +162,7 @@ async def running_rig(
         return CreditLease(granted, 60.0)
 
     clock, metrics, spool, audit = SystemClock(), Metrics(), HeldSpool(), Audit()
-    deps = FrontDeps(
+    deps = GatewayDeps(
         keys=KeyCache(introspect, clock),
         credit=CreditBook(lease, clock),
         spool=spool,
@@ -174,7 +174,7 @@ async def running_rig(
         wake=lambda endpoint: rig.woken.append(endpoint),
         audit=audit,
     )
-    front = Front(settings, deps, certificate)
+    front = Gateway(settings, deps, certificate)
     socks = listen("127.0.0.1", 0, max(1, settings.workers))
     rig = Rig(front, socks[0].getsockname()[1], spool, metrics, sockets, audit=audit)
     await front.start(*socks)
@@ -202,7 +202,7 @@ async def start_rig(tmp_path: Path, workers: int) -> AsyncIterator[StartRig]:
     async with AsyncExitStack() as stack:
 
         async def start(certificate: Certificate | None = None, **settings: object) -> Rig:
-            made = FrontSettings(workers=workers, **settings)  # type: ignore[arg-type]
+            made = GatewaySettings(workers=workers, **settings)  # type: ignore[arg-type]
             rig = running_rig(tmp_path, made, certificate)
             return await stack.enter_async_context(rig)
 

@@ -184,6 +184,6 @@ async def test_routes_that_generate_nothing_are_answered_and_recorded(rig, path,
 
 async def test_two_orgs_never_share_a_prefix(rig):
     """The same org has the same salt at every call, another org another one."""
-    salts = [rig.front._desk.salt_of(org) for org in ("org_a", "org_a", "org_b")]
+    salts = [rig.front._context.salt_of(org) for org in ("org_a", "org_a", "org_b")]
     assert salts[0] == salts[1] != salts[2]
     assert len(salts[0]) == 64

@@ -37,7 +37,7 @@ async def test_one_head_says_the_same_each_time(rig):
                     assert (await answer(reader))[0] == 200
         writer.close()
     assert len(rig.spool.admitted) == len(rig.spool.records) == 2 * 4 * 5
-    assert len(rig.front._desk.heads._known) == 1
+    assert len(rig.front._context.head_cache._known) == 1
 
 
 async def test_a_known_head_does_not_open_what_was_closed(rig):
@@ -70,4 +70,4 @@ async def test_what_is_out_of_the_ordinary_is_never_taken_for_known(rig):
             async with asyncio.timeout(120):
                 assert b"200 OK" in await reader.readuntil(b"}")
             writer.close()
-    assert not rig.front._desk.heads._known
+    assert not rig.front._context.head_cache._known

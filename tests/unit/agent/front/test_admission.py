@@ -7,7 +7,7 @@ import pytest
 from pareta_agent.access.grant import KeyGrant, Price
 from pareta_agent.engine.view import EndpointView, FleetView, ReplicaView
 from pareta_agent.front.admission import authorize, bearer_of, find, worst_case
-from pareta_agent.front.body import Ask
+from pareta_agent.front.body import InferenceRequest
 from pareta_agent.front.envelope import Problem
 
 REPLICAS = tuple(ReplicaView(f"ep/{i}", 1, Path(f"/{i}")) for i in range(3))
@@ -73,12 +73,12 @@ def test_while_the_node_starts_an_unknown_endpoint_may_be_on_its_way():
 @pytest.mark.parametrize(
     ("ask", "expected"),
     [
-        (Ask("ep", {}, 300, max_tokens=10), 300 + 10),
-        (Ask("ep", {}, 300), 300 + 1000),
-        (Ask("ep", {}, 300, max_tokens=10**9), 300 + 1000),
-        (Ask("ep", {}, 300, max_tokens=10, n=3, prompts=2), 300 + 60),
-        (Ask("ep", {}, 10**6, max_tokens=10), 1000 + 10),
-        (Ask("ep", {}, 300, max_tokens=10, media=True), 1000 + 10),
+        (InferenceRequest("ep", {}, 300, max_tokens=10), 300 + 10),
+        (InferenceRequest("ep", {}, 300), 300 + 1000),
+        (InferenceRequest("ep", {}, 300, max_tokens=10**9), 300 + 1000),
+        (InferenceRequest("ep", {}, 300, max_tokens=10, n=3, prompts=2), 300 + 60),
+        (InferenceRequest("ep", {}, 10**6, max_tokens=10), 1000 + 10),
+        (InferenceRequest("ep", {}, 300, max_tokens=10, media=True), 1000 + 10),
     ],
 )
 def test_the_worst_case_is_bounded_by_the_context(ask, expected):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from pareta_agent.front.body import Ask, read, rebuild, too_deep
+from pareta_agent.front.body import InferenceRequest, read, rebuild, too_deep
 from pareta_agent.front.envelope import Problem
 from pareta_agent.front.routes import (
     BATCH,
@@ -21,11 +21,11 @@ from pareta_agent.front.routes import (
 TURNS = [{"role": "user", "content": "hi"}]
 
 
-def ask(route=CHAT, **fields) -> Ask:
+def ask(route=CHAT, **fields) -> InferenceRequest:
     base = {"model": "ep_x", route.prompt: TURNS if route in (CHAT, MESSAGES) else "hi"}
     base |= {"max_tokens": 9} if route is MESSAGES else {}
     found = read(route, json.dumps({**base, **fields}).encode())
-    assert isinstance(found, Ask), found
+    assert isinstance(found, InferenceRequest), found
     return found
 
 
@@ -66,7 +66,7 @@ def test_what_would_change_the_answer_is_refused_and_never_dropped(route, fields
         assert isinstance(found, Problem)
         assert (found.code, found.param) == ("invalid_value", field)
         assert why in found.text
-        assert isinstance(read(route, json.dumps({**base, field: None}).encode()), Ask)
+        assert isinstance(read(route, json.dumps({**base, field: None}).encode()), InferenceRequest)
 
 
 @pytest.mark.parametrize("route", [CHAT, COMPLETIONS])
@@ -254,14 +254,16 @@ def test_nesting_has_a_limit(depth, refused):
 
 def test_many_shallow_brackets_are_not_deep():
     """A long list of objects is an ordinary body."""
-    assert isinstance(read(CHAT, json.dumps({"model": "m", "messages": TURNS * 500}).encode()), Ask)
+    assert isinstance(
+        read(CHAT, json.dumps({"model": "m", "messages": TURNS * 500}).encode()), InferenceRequest
+    )
 
 
 def test_a_key_said_twice_is_built_once():
     """What was checked is what is sent: the engine cannot read the body otherwise."""
     raw = b'{"model": "ep_x", "model": "ep_y", "messages": [{"role": "user", "content": "hi"}]}'
     found = read(CHAT, raw)
-    assert isinstance(found, Ask)
+    assert isinstance(found, InferenceRequest)
     assert rebuild(CHAT, found, None).count(b'"model"') == 1
 
 
@@ -306,7 +308,7 @@ def test_documents_are_the_prompts_of_a_route_that_generates_nothing(route, fiel
     """Their number bounds the usage, twice where each is read beside another; the body is as it came, less
     what is not allowed."""
     found = read(route, json.dumps({"model": "m", "priority": 1, **fields}).encode())
-    assert isinstance(found, Ask)
+    assert isinstance(found, InferenceRequest)
     assert (found.prompts, found.generates) == (prompts, False)
     assert json.loads(rebuild(route, found, None)) == {"model": "m", **fields}
 
@@ -462,5 +464,5 @@ def test_media_in_a_prompt_is_known(content, media):
     said = json.dumps({"model": "ep_x", "messages": [{"role": "user", "content": content}]})
     for body in (said, said.replace("data:image", "\\u0064ata:image")):
         found = read(CHAT, body.encode())
-        assert isinstance(found, Ask)
+        assert isinstance(found, InferenceRequest)
         assert found.media is media

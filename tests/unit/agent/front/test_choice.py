@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 
 from pareta_agent.engine.view import EndpointView, ReplicaView
-from pareta_agent.front.choice import beginning, pick
-from pareta_agent.front.state import REMEMBERED, Affinity, Room
+from pareta_agent.front.choice import pick, prompt_prefix
+from pareta_agent.front.state import REMEMBERED, Affinity, ConcurrencyCap
 
 REPLICAS = tuple(ReplicaView(f"ep/{i}", 1, Path(f"/{i}"), seats=16) for i in range(3))
 LIVE = EndpointView("ep", "org", "t", "a", "live", REPLICAS)
-ROOM = Room(per_seat=2, least=4, most=100)
+ROOM = ConcurrencyCap(per_slot=2, least=4, most=100)
 
 
 def chosen(load, **how):
@@ -38,12 +38,12 @@ def test_the_least_loaded_replica_is_chosen(load, expected):
 )
 def test_who_knows_the_prompt_is_chosen_while_the_others_are_not_much_freer(load, expected):
     """An eighth of its seats, two at least, is what knowing a prompt is worth."""
-    assert chosen(load, favourite="ep/2") == expected
+    assert chosen(load, preferred="ep/2") == expected
 
 
 def test_a_favourite_that_is_gone_is_no_favourite():
     """It ended since."""
-    assert chosen({"ep/0": 1}, favourite="ep/9") == "ep/1"
+    assert chosen({"ep/0": 1}, preferred="ep/9") == "ep/1"
 
 
 def test_a_replica_that_was_lost_is_not_chosen_again():
@@ -62,7 +62,7 @@ def test_room_grows_with_seats_within_bounds(seats, room):
 def test_replicas_without_room_are_not_chosen():
     """Nobody is chosen where nobody has room, however well liked."""
     full = {replica.name: 32 for replica in REPLICAS}
-    assert chosen(full, favourite="ep/1") is None
+    assert chosen(full, preferred="ep/1") is None
     assert chosen({**full, "ep/1": 31}) == "ep/1"
 
 
@@ -80,14 +80,14 @@ def test_replicas_without_room_are_not_chosen():
 )
 def test_a_beginning_is_the_same_where_the_first_characters_are(one, other, same):
     """In any shape that a prompt may have."""
-    assert (beginning(one) == beginning(other)) is same
+    assert (prompt_prefix(one) == prompt_prefix(other)) is same
 
 
 def test_the_oldest_beginnings_are_forgotten():
     """The memory is bounded, and what is seen again is young again."""
     affinity = Affinity()
     for key in range(REMEMBERED):
-        affinity.saw(key, "ep/0")
-    affinity.saw(0, "ep/1")
-    affinity.saw(REMEMBERED, "ep/0")
-    assert [affinity.favourite(key) for key in (0, 1, 2)] == ["ep/1", "", "ep/0"]
+        affinity.record(key, "ep/0")
+    affinity.record(0, "ep/1")
+    affinity.record(REMEMBERED, "ep/0")
+    assert [affinity.preferred(key) for key in (0, 1, 2)] == ["ep/1", "", "ep/0"]

@@ -2,11 +2,11 @@
 
 import pytest
 
-from pareta_agent.front.crowd import Crowd, address_of
-from pareta_agent.front.deps import FrontSettings
+from pareta_agent.front.crowd import ConnectionLimiter, address_of
+from pareta_agent.front.deps import GatewaySettings
 from pareta_agent.front.hosts import Hosts
 from pareta_agent.front.media import media_bytes
-from pareta_agent.front.uploads import UNCOUNTED_BYTES, Uploads
+from pareta_agent.front.uploads import UNCOUNTED_BYTES, InboundBodyBudget
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_a_network_of_ipv6_is_one_address(host, address):
 
 def test_a_crowd_is_bounded_in_all_and_by_address():
     """Whoever leaves makes room, also who was refused."""
-    crowd = Crowd(3, 2)
+    crowd = ConnectionLimiter(3, 2)
     assert [crowd.enter("a"), crowd.enter("a")] == [None, None]
     assert crowd.enter("a") == "too many of one address"
     crowd.leave("a")
@@ -69,7 +69,7 @@ def test_a_crowd_is_bounded_in_all_and_by_address():
     assert crowd.enter("a") is None
 
 
-SETTINGS = FrontSettings(max_body_bytes=50_000, max_media_body_bytes=200_000, max_uploads_bytes=300_000)
+SETTINGS = GatewaySettings(max_body_bytes=50_000, max_media_body_bytes=200_000, max_uploads_bytes=300_000)
 
 
 def grow(uploads, upload, body, media=True, step=10_000):
@@ -93,12 +93,12 @@ def grow(uploads, upload, body, media=True, step=10_000):
 )
 def test_what_grows_past_text_must_carry_media(body, media, code):
     """On a route that takes any."""
-    assert grow(Uploads(SETTINGS), "one", body, media) == code
+    assert grow(InboundBodyBudget(SETTINGS), "one", body, media) == code
 
 
 def test_all_bodies_together_are_bounded():
     """What has arrived or was refused is not counted any more; small ones never are."""
-    uploads, body = Uploads(SETTINGS), b'{"data":"' + b"a" * 140_000
+    uploads, body = InboundBodyBudget(SETTINGS), b'{"data":"' + b"a" * 140_000
     assert [grow(uploads, n, body) for n in ("one", "two")] == [None, None]
     assert grow(uploads, "three", body) == "too_many_requests"
     for each in ("one", "three"):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pareta_agent.front.body import Ask, read
+from pareta_agent.front.body import InferenceRequest, read
 from pareta_agent.front.engine_errors import precedes_work, problem_in, problem_of
 from pareta_agent.front.routes import (
     CHAT,
@@ -179,9 +179,9 @@ def test_what_vllm_refused_names_the_field_what_was_sent_and_what_is_allowed(row
     """Refusals of vLLM 0.32.0 as they were recorded: 400 in our words, the value repeated where it is short."""
     route = INFERENCE[b"POST", row["path"].encode()]
     asked = read(route, json.dumps({"model": "ep", **row["body"]}).encode())
-    fields = asked.fields if isinstance(asked, Ask) else row["body"]
+    fields = asked.fields if isinstance(asked, InferenceRequest) else row["body"]
     found = problem_of(row["status"], json.dumps(row["answer"]).encode(), route, fields)
-    problem = found if isinstance(asked, Ask) else asked
+    problem = found if isinstance(asked, InferenceRequest) else asked
     assert problem.status == 400
     assert problem.param is not None
     assert problem.param in row["body"]

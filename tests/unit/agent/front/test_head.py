@@ -2,7 +2,7 @@
 
 import pytest
 
-from pareta_agent.front.head import BadHead, Head, parse_head
+from pareta_agent.front.head import BadHead, ResponseHead, parse_head
 
 OK = b"HTTP/1.1 200 OK\r\n"
 
@@ -10,13 +10,13 @@ OK = b"HTTP/1.1 200 OK\r\n"
 @pytest.mark.parametrize(
     ("head", "expected"),
     [
-        (OK + b"content-length: 5", Head(200, 5, True, False)),
-        (OK + b"Content-Length:5\r\nConnection: close", Head(200, 5, False, False)),
+        (OK + b"content-length: 5", ResponseHead(200, 5, True, False)),
+        (OK + b"Content-Length:5\r\nConnection: close", ResponseHead(200, 5, False, False)),
         (
             OK + b"Transfer-Encoding: chunked\r\ncontent-type: text/event-stream; charset=utf-8",
-            Head(200, None, True, True),
+            ResponseHead(200, None, True, True),
         ),
-        (b"HTTP/1.1 503 \r\ncontent-length: 0", Head(503, 0, True, False)),
+        (b"HTTP/1.1 503 \r\ncontent-length: 0", ResponseHead(503, 0, True, False)),
     ],
 )
 def test_a_head_is_read(head, expected):

@@ -3,16 +3,16 @@
 import pytest
 
 from pareta_agent.front import heads
-from pareta_agent.front.heads import REMEMBERED, Heads, Known
+from pareta_agent.front.heads import REMEMBERED, HeadCache, KnownHead
 from pareta_agent.front.routes import CHAT
-from pareta_agent.front.wire import Request
+from pareta_agent.front.wire import RequestHead
 
 HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %b\r\naccept: a\r\n\r\n"
 
 
 def test_heads_that_differ_in_their_length_alone_are_one():
     """Whatever follows them; the body begins after the empty line."""
-    short, long = heads.cut(HEAD % b"2" + b"{}"), heads.cut(HEAD % b"1234" + b"{")
+    short, long = heads.split_length(HEAD % b"2" + b"{}"), heads.split_length(HEAD % b"1234" + b"{")
     assert (short.digest, short.length, long.length) == (long.digest, 2, 1234)
     assert (HEAD % b"2" + b"{}")[short.body_at :] == b"{}"
 
@@ -30,21 +30,25 @@ def test_heads_that_differ_in_their_length_alone_are_one():
 )
 def test_any_other_byte_makes_another_head(other):
     """Also where the length stands, and how it is spelt."""
-    found = heads.cut(other)
-    assert found is None or found.digest != heads.cut(HEAD % b"2").digest or other.startswith(HEAD % b"2")
+    found = heads.split_length(other)
+    assert (
+        found is None
+        or found.digest != heads.split_length(HEAD % b"2").digest
+        or other.startswith(HEAD % b"2")
+    )
 
 
 @pytest.mark.parametrize("length", [b"", b"-1", b"+1", b"1 ", b"0x1", b"1" * 9, b"1, 1", "\u0661".encode()])
 def test_a_length_that_is_no_plain_number_is_the_parsers(length):
     """So is a head without one, and one that has not come whole."""
-    assert heads.cut(HEAD % length) is None
-    assert heads.cut((HEAD % b"2")[:-2]) is None
-    assert heads.cut(b"POST / HTTP/1.1\r\nhost: x\r\n\r\ncontent-length: 2") is None
+    assert heads.split_length(HEAD % length) is None
+    assert heads.split_length((HEAD % b"2")[:-2]) is None
+    assert heads.split_length(b"POST / HTTP/1.1\r\nhost: x\r\n\r\ncontent-length: 2") is None
 
 
 def test_the_oldest_are_forgotten():
     """A client that says something else each time does not fill the memory."""
-    memory, known = Heads(), Known(CHAT, Request(b"", True, True, False), b"")
+    memory, known = HeadCache(), KnownHead(CHAT, RequestHead(b"", True, True, False), b"")
     for number in range(REMEMBERED + 1):
         memory.learn(b"%d" % number, known)
     assert [memory.get(b"%d" % number) for number in (0, 1, REMEMBERED)] == [None, known, known]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pareta_agent.front.partials import Partials
+from pareta_agent.front.partials import PartialAnswers
 from pareta_agent.meter.record import Admission, Outcome, UsageRecord
 from pareta_agent.telemetry.metrics import Metrics
 
@@ -18,7 +18,7 @@ def test_a_key_over_the_mark_is_named_at_the_windows_end_and_then_forgotten(cloc
     """Half of twenty is a habit; fewer calls or a smaller share are none."""
     told: list[Any] = []
     metrics = Metrics()
-    partials = Partials(metrics, clock, told.append)
+    partials = PartialAnswers(metrics, clock, told.append)
     for key_id, left, stayed in (("leaves", 10, 10), ("stays", 9, 11), ("rare", 19, 0)):
         for outcome, times in ((Outcome.PARTIAL_CLIENT, left), (Outcome.COMPLETED, stayed)):
             for _ in range(times):

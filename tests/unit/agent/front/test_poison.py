@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 
 from pareta_agent.engine.view import EndpointView, ReplicaView
-from pareta_agent.front.body import Ask
-from pareta_agent.front.poison import REFUSED_S, WITHIN_S, Poison, fingerprint, refused_until
+from pareta_agent.front.body import InferenceRequest
+from pareta_agent.front.poison import REFUSED_S, WITHIN_S, Quarantine, fingerprint, refused_until
 from pareta_agent.telemetry.metrics import Metrics
 
 LIVE = EndpointView("ep", "org", "t", "a", "live")
-GUILTY, OTHER = (Ask("ep", {"prompt": word}, 10) for word in ("guilty", "other"))
+GUILTY, OTHER = (InferenceRequest("ep", {"prompt": word}, 10) for word in ("guilty", "other"))
 
 
 def replica(generation: int) -> ReplicaView:
@@ -34,7 +34,7 @@ def test_the_rule(ends, expected):
 
 def test_two_ends_refuse_the_request_and_no_other(clock):
     """The first is forgiven; after the second it is a 4xx that says not to retry, until its time is over."""
-    poison = Poison(Metrics(), clock)
+    poison = Quarantine(Metrics(), clock)
     for generation in (1, 2):
         assert poison.refusal(LIVE, GUILTY) is None
         poison.lost(LIVE, replica(generation), GUILTY)
@@ -50,7 +50,7 @@ def test_two_ends_refuse_the_request_and_no_other(clock):
 
 def test_a_lost_connection_is_no_end(clock):
     """An engine that was meant to end, or lives on, is nobody's fault; nor is an end long after."""
-    poison = Poison(Metrics(), clock)
+    poison = Quarantine(Metrics(), clock)
     for generation in (1, 2, 3):
         poison.lost(LIVE, replica(generation), GUILTY)
     poison.ended("ep/0", 9)
@@ -63,5 +63,7 @@ def test_a_lost_connection_is_no_end(clock):
 
 def test_an_upload_is_told_by_its_bytes():
     """A form's file is no JSON; the same file is the same question."""
-    one, same, other = (Ask("ep", {"file": [word, b"x"], "model": "ep"}, 10) for word in (b"a", b"a", b"b"))
+    one, same, other = (
+        InferenceRequest("ep", {"file": [word, b"x"], "model": "ep"}, 10) for word in (b"a", b"a", b"b")
+    )
     assert fingerprint("org", "ep", one) == fingerprint("org", "ep", same) != fingerprint("org", "ep", other)

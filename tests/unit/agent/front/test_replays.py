@@ -1,6 +1,6 @@
 """What is remembered of calls that name an idempotency key, and for how long."""
 
-from pareta_agent.front.replays import LARGEST_BYTES, MOST, Entry, Replays
+from pareta_agent.front.replays import LARGEST_BYTES, MOST, CachedAnswer, IdempotencyCache
 
 
 class Clock:
@@ -10,15 +10,15 @@ class Clock:
         return self.now_s
 
 
-def replays(max_bytes: int = 1000, ttl_s: float = 60.0) -> tuple[Replays, Clock]:
+def replays(max_bytes: int = 1000, ttl_s: float = 60.0) -> tuple[IdempotencyCache, Clock]:
     clock = Clock()
-    return Replays(max_bytes, ttl_s, clock), clock
+    return IdempotencyCache(max_bytes, ttl_s, clock), clock
 
 
-def ask(store: Replays, key: str = "a", digest: bytes = b"1") -> str:
+def ask(store: IdempotencyCache, key: str = "a", digest: bytes = b"1") -> str:
     """What a call under this key meets: run, the document, or the code of its refusal."""
     found = store.begin((key,), digest, "req")
-    if not isinstance(found, Entry):
+    if not isinstance(found, CachedAnswer):
         return found.code
     return "run" if found.document is None else found.document.decode()
 

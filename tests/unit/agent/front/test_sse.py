@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from pareta_agent.front.sse import EventTooLarge, Listener, data_of, dull
+from pareta_agent.front.sse import EventTooLarge, Listener, data_of, is_content_only
 from pareta_agent.meter.record import Tokens
 
 
@@ -115,4 +115,4 @@ def test_an_endless_event_is_an_error(monkeypatch):
 )
 def test_news_is_never_dull(data, expected):
     """What matters is found by its needle."""
-    assert dull(data) is expected
+    assert is_content_only(data) is expected

@@ -42,7 +42,7 @@ TEXT = event("content_block_delta", delta={"type": "text_delta", "text": "hi"}, 
 )
 def test_a_response_ends_by_what_its_counts_allow(last, reasons, tokens):
     """Without a token nothing ended by itself, whatever its status says; streamed and whole alike."""
-    listener = Listener(True, RESPONSES_DIALECT.speech)
+    listener = Listener(True, RESPONSES_DIALECT.stream_format)
     end = event("response.completed", response=last)
     assert listener.feed(DELTA + end) == DELTA
     reading = responses.read(json.dumps(last).encode())
@@ -65,7 +65,7 @@ def test_a_response_ends_by_what_its_counts_allow(last, reasons, tokens):
 )
 def test_a_failed_response_is_failed_and_its_words_are_kept_back(bad):
     """Both of the API's ways to say so, and the engine's own."""
-    listener = Listener(True, RESPONSES_DIALECT.speech)
+    listener = Listener(True, RESPONSES_DIALECT.stream_format)
     assert listener.feed(DELTA + bad + DELTA) == DELTA
     assert (listener.failed, listener.done) == (True, False)
 
@@ -79,7 +79,7 @@ def test_a_message_ends_with_its_reason_and_its_usage():
         "cache_creation_input_tokens": 0,
     }
     delta = event("message_delta", delta={"stop_reason": "end_turn", "stop_sequence": None}, usage=usage)
-    listener = Listener(True, MESSAGES_DIALECT.speech)
+    listener = Listener(True, MESSAGES_DIALECT.stream_format)
     assert listener.feed(TEXT + delta + event("message_stop")) == TEXT + delta
     assert (listener.done, listener.last, listener.finish_reasons) == (
         True,
@@ -92,26 +92,26 @@ def test_a_message_ends_with_its_reason_and_its_usage():
 @pytest.mark.parametrize("stop", [{"stop_reason": None}, {}])
 def test_a_message_without_a_reason_was_cut(stop):
     """Null in a stream, left out of a document."""
-    listener = Listener(True, MESSAGES_DIALECT.speech)
+    listener = Listener(True, MESSAGES_DIALECT.stream_format)
     listener.feed(event("message_delta", delta=stop, usage={"input_tokens": 3, "output_tokens": 2}))
     assert listener.finish_reasons == ["abort"]
     assert messages.read(json.dumps({"content": [], **stop}).encode()).finish_reasons == ("abort",)
 
 
-@pytest.mark.parametrize("dull", [responses.dull, messages.dull])
-def test_words_cannot_look_like_news(dull):
-    """Quotes in generated text are escaped; what is news is never dull."""
+@pytest.mark.parametrize("is_content_only", [responses.is_content_only, messages.is_content_only])
+def test_words_cannot_look_like_news(is_content_only):
+    """Quotes in generated text are escaped; news is never content only."""
     for text in (
         '"response":',
         '"error"',
         '"usage":{',
         'event: message_stop\n\ndata: {"type":"message_stop"}',
     ):
-        assert dull(event("x", delta=text, index=0))
+        assert is_content_only(event("x", delta=text, index=0))
     for kind in ("error", "response.completed"):
-        assert not responses.dull(event(kind, response={}))
+        assert not responses.is_content_only(event(kind, response={}))
     for news in (event("error", error={}), event("message_stop"), event("message_delta", usage={})):
-        assert not messages.dull(news)
+        assert not messages.is_content_only(news)
 
 
 @pytest.mark.parametrize("read", [responses.read, messages.read])

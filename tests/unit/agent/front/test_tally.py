@@ -6,7 +6,7 @@ import pytest
 
 from pareta_agent.access.credit import Reservation
 from pareta_agent.access.grant import Price
-from pareta_agent.front.tally import Bill
+from pareta_agent.front.tally import Charge
 from pareta_agent.meter.record import Admission, Outcome, PartialPolicy, Tokens, UsageRecord, UsageSource
 
 PRICE = Price(1_000_000, 1_000_000, 1_000_000)
@@ -27,5 +27,5 @@ def test_credit_is_kept_for_what_the_plane_will_debit(
 ) -> None:
     """No more, or a lease would shrink by money that nobody takes; no less, or it would be spent twice."""
     admission = Admission("r", "org", "key", "ep", "t", "a", "/v1/completions", True, 1.7e9)
-    bill = Bill(Reservation("org", 100), PRICE, None, partial)
+    bill = Charge(Reservation("org", 100), PRICE, None, partial)
     assert bill.used_micro_usd(UsageRecord(admission, outcome, source, Tokens(7, 0, 5))) == expected

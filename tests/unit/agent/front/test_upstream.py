@@ -10,7 +10,7 @@ import pytest
 import uvloop
 
 from pareta_agent.clock import SystemClock
-from pareta_agent.front.upstream import Pool
+from pareta_agent.front.upstream import ConnectionPool
 
 
 def test_a_full_queue_of_the_engines_listener_is_waited_for(tmp_path: Path) -> None:
@@ -19,7 +19,7 @@ def test_a_full_queue_of_the_engines_listener_is_waited_for(tmp_path: Path) -> N
     callers: list[socket.socket] = []
 
     async def connect(listener: socket.socket) -> bool:
-        pool = Pool(path, SystemClock())
+        pool = ConnectionPool(path, SystemClock())
         with pytest.raises(TimeoutError):
             await pool.connect(0.05)
         connecting = asyncio.create_task(pool.connect(5.0))
