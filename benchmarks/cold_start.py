@@ -153,7 +153,7 @@ async def one_round(make: Make, weights: Path) -> tuple[dict[str, float], Event]
     warm = make(1, True)
     seconds["first_start"] = await warm.deploy()
     await warm.warm()
-    await warm.fleet.unwant("ep_bench")
+    await warm.fleet.remove("ep_bench")
     seconds["wake_after_stop"] = await warm.deploy()
     await warm.warm()
     seconds["restart_after_kill"] = await warm.kill()

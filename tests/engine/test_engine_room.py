@@ -126,7 +126,7 @@ async def test_each_process_may_be_killed_or_frozen(make: Make, model: Path) -> 
     made.fleet.wake("ep_x")
     await until(made, lambda view: view.status == "live")
     assert (leader_and_core(made)[0].pid, made.reports[-1].cause) == (leader.pid, "resume")
-    await made.fleet.unwant("ep_x")
+    await made.fleet.remove("ep_x")
 
 
 @pytest.mark.long
@@ -144,7 +144,7 @@ async def test_the_next_agent_takes_a_real_engine_over(make: Make, model: Path) 
         await until(new, lambda view: view.status == "live")
     assert leader_and_core(new)[0].pid == leader.pid
     assert [event.fields["outcome"] for event in new.events("engine_adopted")] == ["ready"]
-    await new.fleet.unwant("ep_x")
+    await new.fleet.remove("ep_x")
     await buried()
 
 
@@ -157,7 +157,7 @@ async def test_stop_at_any_moment_of_the_start(make: Make, model: Path, standby:
         await made.fleet.want(wanted(model))
         await asyncio.sleep(moment_s)
         async with asyncio.timeout(5):
-            await made.fleet.unwant("ep_x")
+            await made.fleet.remove("ep_x")
         standbys = {standby.process.pid for standby in made.fleet._pool._waiting}
         assert [found for found in marked(made.settings.home_id) if found.group not in standbys] == []
 

@@ -47,7 +47,7 @@ async def bomb(root: Path) -> dict[str, Any]:
             while (most := len(marked(made.settings.home_id))) < SIZE // 4:
                 await asyncio.sleep(0.05)
         begun_s = time.monotonic()
-        await made.fleet.unwant("ep_x", drain_s=0.0)
+        await made.fleet.remove("ep_x", drain_s=0.0)
         seconds = time.monotonic() - begun_s
     finally:
         await made.fleet.close(1)

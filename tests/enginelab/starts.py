@@ -69,7 +69,7 @@ async def kills(made: Room, model: Path, cases: Sequence[Case]) -> list[dict[str
     rows = []
     for phase, role in cases:
         while (engine := await _started(made, model, phase, role)) is None:
-            await made.fleet.unwant("ep_x", drain_s=0.0)
+            await made.fleet.remove("ep_x", drain_s=0.0)
         rows.append(await _kill(made, engine, phase, role))
     begun_s = time.monotonic()
     async with asyncio.timeout(_PATIENCE_S):
@@ -77,13 +77,13 @@ async def kills(made: Room, model: Path, cases: Sequence[Case]) -> list[dict[str
             assert view.status != "failed", view.reason
             await asyncio.sleep(0.1)
     rows[-1]["live_again_s"] = round(time.monotonic() - begun_s, 1)
-    await made.fleet.unwant("ep_x", drain_s=0.0)
+    await made.fleet.remove("ep_x", drain_s=0.0)
     return rows
 
 
 async def _started(made: Room, model: Path, phase: str, role: str) -> Engine | None:
     if made.settings.standby:  # what failed from a standby is tried plainly next, so that is not waited for
-        await made.fleet.unwant("ep_x")
+        await made.fleet.remove("ep_x")
         await made.fleet.warm(WORKING)
         await _standby_warm(made)
     await made.fleet.want(wanted(model))

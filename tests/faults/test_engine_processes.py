@@ -34,7 +34,7 @@ async def test_stop_at_twenty_random_moments_of_the_start(make: Make) -> None:
         await made.fleet.want(spec())
         await asyncio.sleep(draw.uniform(0, 1.0))
         async with asyncio.timeout(120):
-            await made.fleet.unwant("ep_x", drain_s=0.05)
+            await made.fleet.remove("ep_x", drain_s=0.05)
         assert made.left_behind() == ([], [])
     assert len(made.reports) == 20
 
@@ -60,7 +60,7 @@ async def test_children_that_left_the_group_are_found_by_marker(make: Make, tmp_
         while len(marked(made.settings.home_id)) < 16:  # some may fork still while their leader serves
             await asyncio.sleep(0.02)
     assert len(marked(made.settings.home_id)) == 16
-    await made.fleet.unwant("ep_x")
+    await made.fleet.remove("ep_x")
     assert made.left_behind() == ([], [])
 
 

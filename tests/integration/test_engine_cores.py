@@ -79,6 +79,6 @@ async def test_one_that_comes_later_takes_its_part_and_the_other_keeps_what_it_h
     found = await live(made)
     assert found["ep_x"] == first
     assert [computes_in(found[name]) for name in NAMES] == [("4", set(MINE)), ("2", {MINE[-1]})]
-    await made.fleet.unwant("ep_x")
+    await made.fleet.remove("ep_x")
     assert computes_in((await live(made))["ep_x"]) == ("2", {MINE[0]})
     await closed(made)

@@ -36,7 +36,7 @@ async def test_endpoint_goes_live_and_ends_without_a_trace(make: Make) -> None:
     assert [report.outcome for report in made.reports] == ["ready"]
     assert list(made.reports[0].phases)[:3] == ["fetch", "spawn", "import"]
     assert made.reports[0].measures.kv_tokens == 46_592
-    await made.fleet.unwant("ep_x")
+    await made.fleet.remove("ep_x")
     assert made.fleet.view().endpoints["ep_x"].status == "stopped"
     assert made.left_behind() == ([], [])
 
@@ -106,7 +106,7 @@ async def test_stop_while_starting_kills_at_once(make: Make) -> None:
     while len(marked(made.settings.home_id)) < 2:
         await asyncio.sleep(0.02)
     async with asyncio.timeout(20):
-        await made.fleet.unwant("ep_x")
+        await made.fleet.remove("ep_x")
     assert made.left_behind() == ([], [])
     assert [report.outcome for report in made.reports] == ["stopped"]
 
@@ -122,7 +122,7 @@ async def test_stop_waits_for_the_drain_then_kills_what_ignores_it(make: Make) -
         view = made.fleet.view().endpoints["ep_x"]
         seen.append((view.status, len(view.replicas)))
 
-    stopping = asyncio.create_task(made.fleet.unwant("ep_x", drain, 0.2))
+    stopping = asyncio.create_task(made.fleet.remove("ep_x", drain, 0.2))
     while not seen:
         await asyncio.sleep(0.02)
     await asyncio.sleep(0.3)
@@ -141,7 +141,7 @@ async def test_retry_after_counts_down_from_history(make: Make) -> None:
     assert first.retry_after_s is not None
     assert first.retry_after_s > 10
     await made.until(lambda view: view.status == "live")
-    await made.fleet.unwant("ep_x")
+    await made.fleet.remove("ep_x")
     await made.fleet.want(spec())
     again = await made.until(lambda view: view.status == "deploying")
     assert again.retry_after_s is not None
@@ -158,7 +158,7 @@ async def test_orphans_of_a_killed_agent_are_found_by_marker(make: Make) -> None
     assert await new.fleet.reap_orphans() == running
     assert new.left_behind() == ([], [])
     old.fleet.hurry()
-    await old.fleet.unwant("ep_x")
+    await old.fleet.remove("ep_x")
     await new.fleet.want(spec())
     assert (await new.until(lambda view: view.status == "live")).replicas[0].generation >= 2
 
@@ -207,7 +207,7 @@ async def test_idle_endpoint_sleeps_and_wakes(make: Make) -> None:
     view = await made.until(lambda view: view.status == "live")
     assert (view.replicas[0].generation, made.reports[-1].cause) == (2, "wake")
     await made.fleet.sleep("ep_x")
-    await made.fleet.unwant("ep_x")
+    await made.fleet.remove("ep_x")
     made.fleet.wake("ep_x")
     assert made.fleet.view().endpoints["ep_x"].status == "stopped"
 
@@ -228,7 +228,7 @@ async def test_the_gpu_is_free_before_the_engine_counts_as_ended(make: Make) -> 
     )
     await made.fleet.want(spec(plan=gpu_plan))
     await made.until(lambda view: view.status == "live")
-    await made.fleet.unwant("ep_x")
+    await made.fleet.remove("ep_x")
     assert seen == [80, 20, 30, 80]
     assert made.events("gpu_memory_held") == []
 

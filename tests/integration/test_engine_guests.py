@@ -16,7 +16,7 @@ from engine_room import PLAN, Room, buried, crash, room, settings, spec
 from fakes.adapter import adapter
 
 from pareta_agent.engine.process import marked
-from pareta_agent.engine.spec import EngineSpec, FetchProgress, GuestSpec
+from pareta_agent.engine.spec import AdapterEndpointSpec, EngineSpec, FetchProgress
 from pareta_agent.engine.view import EndpointView
 from pareta_agent.engine.vllm import client
 from pareta_agent.errors import RegistryError
@@ -34,7 +34,9 @@ def base(replicas: int = 1) -> EngineSpec:
     return spec(BASE, plan=plan, shared=True, org="", task="", alias="")
 
 
-def guest(endpoint: str, directory: Path | None, contains: str = "Narnia", **changes: object) -> GuestSpec:
+def guest(
+    endpoint: str, directory: Path | None, contains: str = "Narnia", **changes: object
+) -> AdapterEndpointSpec:
     async def fetch(progress: FetchProgress) -> Path:
         assert directory is not None
         progress("fetch", 1, 1)
@@ -50,7 +52,7 @@ def guest(endpoint: str, directory: Path | None, contains: str = "Narnia", **cha
         "fetch": fetch if directory else None,
         "canaries": (Canary(prompt=QUESTION, contains=contains),) if directory else (),
     }
-    return GuestSpec(**{**fields, **changes})  # type: ignore[arg-type]
+    return AdapterEndpointSpec(**{**fields, **changes})  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -85,15 +87,15 @@ async def said(view: EndpointView) -> list[str | None]:
 async def test_adapters_come_and_go_while_the_base_runs(made: Room, tmp_path: Path) -> None:
     """Each answers as itself, the base as it always does; one process from the first to the last."""
     await made.fleet.want(base())
-    await made.fleet.lodge(guest("ep_base", None))
-    await made.fleet.lodge(guest("ep_n", adapter(tmp_path / "n")))
+    await made.fleet.attach(guest("ep_base", None))
+    await made.fleet.attach(guest("ep_n", adapter(tmp_path / "n")))
     base_view = await made.until(live, "ep_base")
     assert await said(await made.until(live, "ep_n")) == ["It is Narnia."]
-    await made.fleet.lodge(guest("ep_m", adapter(tmp_path / "m", "It is Mordor."), "Mordor"))
+    await made.fleet.attach(guest("ep_m", adapter(tmp_path / "m", "It is Mordor."), "Mordor"))
     assert await said(await made.until(live, "ep_m")) == ["It is Mordor."]
     assert await said(base_view) == ["The capital of France is Paris."]
     assert set(made.fleet.view().endpoints) == {"ep_base", "ep_n", "ep_m"}
-    await made.fleet.unwant("ep_n")
+    await made.fleet.remove("ep_n")
     assert set(made.fleet.view().endpoints) == {"ep_base", "ep_m"}
     (replica,) = base_view.replicas
     assert set(await client.loaded_adapters(replica.socket)) == {"ep_m"}
@@ -103,7 +105,7 @@ async def test_adapters_come_and_go_while_the_base_runs(made: Room, tmp_path: Pa
 async def test_an_adapter_is_on_each_replica(made: Room, tmp_path: Path) -> None:
     """Two replicas of the base: the endpoint has both, and both answer as the adapter."""
     await made.fleet.want(base(replicas=2))
-    await made.fleet.lodge(guest("ep_n", adapter(tmp_path / "n")))
+    await made.fleet.attach(guest("ep_n", adapter(tmp_path / "n")))
     view = await made.until(lambda view: len(view.replicas) == 2, "ep_n")
     assert await said(view) == ["It is Narnia."] * 2
 
@@ -111,7 +113,7 @@ async def test_an_adapter_is_on_each_replica(made: Room, tmp_path: Path) -> None
 async def test_a_base_that_restarts_gets_its_adapters_again(made: Room, tmp_path: Path) -> None:
     """Killed, the base comes back without them; callers meet it only when each is loaded and proven."""
     await made.fleet.want(base())
-    await made.fleet.lodge(guest("ep_n", adapter(tmp_path / "n")))
+    await made.fleet.attach(guest("ep_n", adapter(tmp_path / "n")))
     await made.until(live, "ep_n")
     intent = made.fleet._intents.read(BASE, 0)
     assert intent is not None
@@ -130,8 +132,8 @@ async def test_an_adapter_that_cannot_serve_fails_alone(
 ) -> None:
     """Its endpoint says why, in words without paths; the others on the base go on, and it may be asked for anew."""
     await made.fleet.want(base())
-    await made.fleet.lodge(guest("ep_n", adapter(tmp_path / "n", rank=rank), contains))
-    await made.fleet.lodge(guest("ep_base", None))
+    await made.fleet.attach(guest("ep_n", adapter(tmp_path / "n", rank=rank), contains))
+    await made.fleet.attach(guest("ep_base", None))
     await made.until(live, "ep_base")
     view = await made.until(lambda view: view.status == "failed", "ep_n")
     assert view.reason
@@ -147,8 +149,8 @@ async def test_an_adapter_that_goes_wrong_is_noticed_while_it_idles(tmp_path: Pa
     made = room(settings(tmp_path, idle_canary_s=0.2))
     directory = adapter(tmp_path / "n")
     await made.fleet.want(base())
-    await made.fleet.lodge(guest("ep_base", None))
-    await made.fleet.lodge(guest("ep_n", directory))
+    await made.fleet.attach(guest("ep_base", None))
+    await made.fleet.attach(guest("ep_n", directory))
     await made.until(live, "ep_n")
     await asyncio.sleep(0.5)
     assert live(made.fleet.view().endpoints["ep_n"])
@@ -170,7 +172,7 @@ async def test_an_adapter_whose_bytes_are_missing_fails_alone(made: Room) -> Non
         raise RegistryError("artifact_missing", "nothing there", "publish it")
 
     await made.fleet.want(base())
-    await made.fleet.lodge(guest("ep_n", Path("/x"), fetch=fetch))
+    await made.fleet.attach(guest("ep_n", Path("/x"), fetch=fetch))
     view = await made.until(lambda view: view.status == "failed", "ep_n")
     assert "artifact_missing" in str(view.reason)
 
@@ -180,8 +182,8 @@ async def test_a_base_sleeps_when_all_of_its_endpoints_do(made: Room, tmp_path: 
     """One that is awake keeps it running; a call for any of them wakes it for all. Where it kept its process, its
     adapters are there, and proven again."""
     await made.fleet.want(replace(base(), may_sleep=lambda: True))
-    await made.fleet.lodge(guest("ep_base", None))
-    await made.fleet.lodge(guest("ep_n", adapter(tmp_path / "n")))
+    await made.fleet.attach(guest("ep_base", None))
+    await made.fleet.attach(guest("ep_n", adapter(tmp_path / "n")))
     await made.until(live, "ep_n")
     await made.fleet.sleep("ep_n", keep=keep)
     assert live(made.fleet.view().endpoints["ep_n"])
@@ -201,19 +203,19 @@ async def test_the_next_agent_finds_the_adapters_that_are_loaded(tmp_path: Path)
     old, new = room(settings(tmp_path)), room(settings(tmp_path))
     directory = adapter(tmp_path / "n")
     await old.fleet.want(base())
-    await old.fleet.lodge(guest("ep_n", directory))
-    await old.fleet.lodge(guest("ep_m", adapter(tmp_path / "m", "It is Mordor."), "Mordor"))
+    await old.fleet.attach(guest("ep_n", directory))
+    await old.fleet.attach(guest("ep_m", adapter(tmp_path / "m", "It is Mordor."), "Mordor"))
     before = await old.until(live, "ep_n")
     await old.until(live, "ep_m")
     (replica,) = before.replicas
     shutil.copytree(directory, tmp_path / "moved")
     for name in ("ep_n", "ep_m"):
-        await old.fleet._guests[name].close()
+        await old.fleet._adapter_endpoints[name].close()
     await crash(old)
     assert await new.fleet.reap_orphans() == 0
     await new.fleet.want(base())
-    await new.fleet.lodge(guest("ep_n", directory))
-    await new.fleet.lodge(guest("ep_m", adapter(tmp_path / "m2", "It is Mirkwood."), "Mirkwood"))
+    await new.fleet.attach(guest("ep_n", directory))
+    await new.fleet.attach(guest("ep_m", adapter(tmp_path / "m2", "It is Mirkwood."), "Mirkwood"))
     assert await said(await new.until(live, "ep_n")) == ["It is Narnia."]
     assert await said(await new.until(live, "ep_m")) == ["It is Mirkwood."]
     (found,) = new.fleet.view().endpoints["ep_n"].replicas
@@ -229,14 +231,14 @@ async def test_the_next_agent_finds_the_adapters_that_are_loaded(tmp_path: Path)
 async def test_a_guest_that_leaves_lets_the_engine_finish(made: Room, tmp_path: Path) -> None:
     """A request that the engine has taken is answered after the adapter's name is gone."""
     await made.fleet.want(base())
-    await made.fleet.lodge(guest("ep_n", adapter(tmp_path / "n")))
+    await made.fleet.attach(guest("ep_n", adapter(tmp_path / "n")))
     (replica,) = (await made.until(live, "ep_n")).replicas
     long = Canary(prompt="Say it slowly", contains="word", max_tokens=200)
     asked = asyncio.create_task(client.send_canary(replica.socket, "ep_n", long, 60))
     async with asyncio.timeout(120):
         while not re.search(r"num_requests_running\S* [1-9]", await client.metrics(replica.socket, 60) or ""):
             await asyncio.sleep(0.02)
-    await made.fleet.unwant("ep_n")
+    await made.fleet.remove("ep_n")
     assert not asked.done()
     assert (await asked).passed
     assert (await client.send_canary(replica.socket, "ep_n", long, 60)).status == 404

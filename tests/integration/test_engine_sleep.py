@@ -214,9 +214,9 @@ async def test_one_that_was_not_started_for_it_ends(make: Make) -> None:
     assert made.left_behind() == ([], [])
     await live(made, revision="sha256:other")
     await asleep(made)
-    assert made.fleet.lingers("ep_x")
-    await made.fleet.vacate("ep_x")
-    assert (made.left_behind(), made.fleet.lingers("ep_x")) == (([], []), False)
+    assert made.fleet.is_terminating("ep_x")
+    await made.fleet.evict("ep_x")
+    assert (made.left_behind(), made.fleet.is_terminating("ep_x")) == (([], []), False)
     assert made.fleet.view().endpoints["ep_x"].status == "cold"
 
 
@@ -242,7 +242,7 @@ async def test_it_is_stopped_at_any_hour(make: Make, flag: str | None) -> None:
     if flag:
         made.fleet.wake("ep_x")
         await eventually(lambda: made.fleet.view().endpoints["ep_x"].status == "deploying")
-    await made.fleet.unwant("ep_x")
+    await made.fleet.remove("ep_x")
     assert made.left_behind() == ([], [])
     assert made.fleet.view().endpoints["ep_x"].status == "stopped"
 

@@ -151,7 +151,7 @@ async def test_stop_while_the_standby_imports_is_prompt(make: Make) -> None:
     await made.fleet.want(spec())
     await until(lambda: bool(marked(made.settings.home_id)))
     async with asyncio.timeout(20):
-        await made.fleet.unwant("ep_x")
+        await made.fleet.remove("ep_x")
     assert made.reports[-1].outcome == "stopped"
 
 
@@ -194,7 +194,7 @@ async def test_dead_standby_is_replaced(make: Make) -> None:
     await until(lambda: made.fleet.standbys_ready == 1)
     await made.fleet._pool._waiting[0].process.kill_group()
     assert made.fleet.standbys_ready == 0
-    await made.fleet.unwant("ep_x")
+    await made.fleet.remove("ep_x")
     assert await live(made) == 2
     assert made.reports[-1].standby
 

@@ -18,7 +18,7 @@ from pareta_agent.engine.view import EndpointStatus, EndpointView
 
 
 class Endpoint:
-    """Level-based: `want` and `unwant` say what should be; one task makes it so and nobody else touches the slots."""
+    """Level-based: `want` and `remove` say what should be; one task makes it so and nobody else touches the slots."""
 
     def __init__(self, spec: EngineSpec, context: FleetContext, history: History) -> None:
         self._spec = spec
@@ -47,7 +47,7 @@ class Endpoint:
             self._turn(not self._ran and self._context.adoptable.asleep(spec.endpoint))
             self._wish(spec)
 
-    def unwant(self, drain: Drain | None, drain_s: float) -> None:
+    def remove(self, drain: Drain | None, drain_s: float) -> None:
         self._turn(False)
         self._context.changed()
         if self._wanted is not None or not self._settled.is_set():
@@ -110,7 +110,7 @@ class Endpoint:
         return self._turned_s
 
     @property
-    def lingers(self) -> bool:
+    def is_terminating(self) -> bool:
         """Whether it is to hold no devices, and its engines have not all ended."""
         return self.asleep_bytes is not None or (self._wanted is None and not self._settled.is_set())
 
@@ -124,7 +124,7 @@ class Endpoint:
         await asyncio.gather(self._task, *(slot.leave() for slot in self._slots), return_exceptions=True)
 
     async def close(self) -> None:
-        """Ends the task that owns the slots; they must have been unwanted and settled."""
+        """Ends the task that owns the slots; they must have been removed and settled."""
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
 

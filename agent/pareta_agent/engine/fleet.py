@@ -12,12 +12,12 @@ from pareta_agent.clock import Clock
 from pareta_agent.engine import orphans, standby
 from pareta_agent.engine.endpoint import Endpoint
 from pareta_agent.engine.gpumem import ReadGpus
-from pareta_agent.engine.guests import Guests
+from pareta_agent.engine.guests import AdapterEndpoints
 from pareta_agent.engine.history import History, Summary
 from pareta_agent.engine.intent import Intents
 from pareta_agent.engine.phases import ColdStartReport, OnColdStart
 from pareta_agent.engine.replica import Drain
-from pareta_agent.engine.spec import EngineSettings, EngineSpec, GuestSpec
+from pareta_agent.engine.spec import AdapterEndpointSpec, EngineSettings, EngineSpec
 from pareta_agent.engine.standby_pool import StandbyPool
 from pareta_agent.engine.surroundings import Changed, FleetContext
 from pareta_agent.engine.view import EndpointView, FleetView
@@ -63,7 +63,7 @@ class Fleet:
             read_cores,
         )
         self._endpoints: dict[str, Endpoint] = {}
-        self._guests = Guests(self._context)
+        self._adapter_endpoints = AdapterEndpoints(self._context)
         self._shown: dict[str, EndpointView] = {}
         self._waiting: Callable[[str], int] = lambda _endpoint: 0
         self._complete = False
@@ -76,32 +76,32 @@ class Fleet:
     def wish(self, spec: EngineSpec) -> None:
         """`want` for callbacks: heard before anybody can read another view."""
         self._shown.pop(spec.endpoint, None)
-        self._guests.rouse(spec.endpoint)
+        self._adapter_endpoints.mark_awake(spec.endpoint)
         endpoint = self._endpoints.get(spec.endpoint)
         if endpoint is None:
             endpoint = self._endpoints[spec.endpoint] = Endpoint(spec, self._context, self._history)
         endpoint.want(spec)
 
-    async def lodge(self, spec: GuestSpec) -> None:
+    async def attach(self, spec: AdapterEndpointSpec) -> None:
         """This endpoint shall run on an engine that is wanted already, and `shared`; the same again changes nothing."""
         self._shown.pop(spec.endpoint, None)
-        if await self._guests.add(spec, self._endpoints[spec.engine].view):
+        if await self._adapter_endpoints.add(spec, self._endpoints[spec.engine].view):
             self.wake(spec.endpoint)
             self._changed()
 
-    def guests(self, engine: str) -> list[str]:
+    def endpoints_on(self, engine: str) -> list[str]:
         """The endpoints that run on a shared engine."""
-        return self._guests.on(engine)
+        return self._adapter_endpoints.on(engine)
 
-    async def unwant(self, endpoint: str, drain: Drain | None = None, drain_s: float | None = None) -> None:
+    async def remove(self, endpoint: str, drain: Drain | None = None, drain_s: float | None = None) -> None:
         """Takes the endpoint out of the view's replicas, waits for `drain` at most `drain_s`, ends its engines.
 
         Returns when nothing of it runs; a shared engine goes on. An unknown endpoint is already as wanted.
         """
-        if endpoint in self._guests:
-            await self._guests.remove(endpoint)
+        if endpoint in self._adapter_endpoints:
+            await self._adapter_endpoints.remove(endpoint)
         elif found := self._endpoints.get(endpoint):
-            found.unwant(drain, self.settings.drain_s if drain_s is None else drain_s)
+            found.remove(drain, self.settings.drain_s if drain_s is None else drain_s)
             await found.settled()
 
     @property
@@ -137,24 +137,24 @@ class Fleet:
         an endpoint of its engine, nothing happens. `keep`: engines that can sleep do so instead of ending, with their
         weights in the host's memory. A shared engine sleeps when all of its endpoints were put to sleep.
         """
-        engine = self._guests.engine_of(endpoint)
+        engine = self._adapter_endpoints.engine_of(endpoint)
         found = self._endpoints.get(engine)
-        waited_for = any(self._waiting(name) for name in (endpoint, *self.guests(engine)))
-        if found and not waited_for and self._guests.lie_down(endpoint):
+        waited_for = any(self._waiting(name) for name in (endpoint, *self.endpoints_on(engine)))
+        if found and not waited_for and self._adapter_endpoints.mark_asleep(endpoint):
             found.sleep(drain, self.settings.drain_s if drain_s is None else drain_s, keep=keep)
         return found.settled() if found else asyncio.sleep(0)
 
     def wake(self, endpoint: str) -> None:
         """Starts a cold endpoint again, from a standby where there is one; any other is left as it is."""
-        engine = self._guests.engine_of(endpoint)
-        self._guests.rouse(engine)
+        engine = self._adapter_endpoints.engine_of(endpoint)
+        self._adapter_endpoints.mark_awake(engine)
         if found := self._endpoints.get(engine):
             found.wake()
 
     def retry(self, endpoint: str) -> None:
         """Starts again an endpoint that was given up."""
-        self._guests.retry(endpoint)
-        if found := self._endpoints.get(self._guests.engine_of(endpoint)):
+        self._adapter_endpoints.retry(endpoint)
+        if found := self._endpoints.get(self._adapter_endpoints.engine_of(endpoint)):
             found.retry()
 
     def set_status(self, view: EndpointView) -> None:
@@ -163,7 +163,7 @@ class Fleet:
         self._changed()
 
     def forget(self, endpoint: str) -> None:
-        """Drops from the view an endpoint that no longer exists; its engines must have been unwanted."""
+        """Drops from the view an endpoint that no longer exists; its engines must have been removed."""
         self._shown.pop(endpoint, None)
         self._endpoints.pop(endpoint, None)
         self._changed()
@@ -183,9 +183,9 @@ class Fleet:
 
     def view(self) -> FleetView:
         views = {name: found.view() for name, found in self._endpoints.items() if not found.shared}
-        return FleetView({**views, **self._guests.views(), **self._shown}, self._complete)
+        return FleetView({**views, **self._adapter_endpoints.views(), **self._shown}, self._complete)
 
-    def keeps(self, engine: str) -> bool:
+    def is_reusable(self, engine: str) -> bool:
         """Whether engines of that name run, or sleep so that a wish for one more endpoint on them wakes them."""
         return self.runs(engine) or engine in self.asleep_bytes()
 
@@ -208,14 +208,14 @@ class Fleet:
         """The moment of the monotonic clock at which an engine that sleeps was put to sleep."""
         return self._endpoints[engine].asleep_since_s
 
-    def lingers(self, engine: str) -> bool:
+    def is_terminating(self, engine: str) -> bool:
         """Whether engines of that name gave their devices up, or will, and something of them is still there."""
         found = self._endpoints.get(engine)
-        return found is not None and found.lingers
+        return found is not None and found.is_terminating
 
-    async def vacate(self, engine: str) -> None:
-        """Ends engines that sleep; returns when nothing lingers. Those that run, or were woken, are left alone."""
-        if (found := self._endpoints.get(engine)) and found.lingers:
+    async def evict(self, engine: str) -> None:
+        """Ends engines that sleep; returns when none is terminating. Those that run, or were woken, are left alone."""
+        if (found := self._endpoints.get(engine)) and found.is_terminating:
             found.sleep(None, 0.0, keep=False)
             await found.settled()
 
@@ -264,7 +264,7 @@ class Fleet:
 
         Nothing is wanted afterwards; `reap_orphans` and new wishes take it back.
         """
-        await self._guests.leave()
+        await self._adapter_endpoints.leave()
         left, self._endpoints = self._endpoints, {}
         await asyncio.gather(*(endpoint.leave() for endpoint in left.values()), self._pool.leave())
         self._complete = self.reaped = False
@@ -278,8 +278,8 @@ class Fleet:
 
     async def close(self, deadline_s: float, drain: Drain | None = None) -> None:
         """Drains and ends every engine; past `deadline_s` their groups are killed. Nothing runs afterwards."""
-        await self._guests.close()
-        stops = asyncio.gather(*(self.unwant(name, drain, deadline_s) for name in self._endpoints))
+        await self._adapter_endpoints.close()
+        stops = asyncio.gather(*(self.remove(name, drain, deadline_s) for name in self._endpoints))
         done, _ = await asyncio.wait({stops}, timeout=deadline_s + _KILL_MARGIN_S)
         if not done:
             self.hurry()

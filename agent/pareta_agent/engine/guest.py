@@ -15,7 +15,7 @@ from pathlib import Path
 from pareta_agent.engine import restart
 from pareta_agent.engine import verdict as exit_reasons
 from pareta_agent.engine.phases import PhaseClock
-from pareta_agent.engine.spec import GuestSpec
+from pareta_agent.engine.spec import AdapterEndpointSpec
 from pareta_agent.engine.surroundings import FleetContext
 from pareta_agent.engine.verdict import ExitReason
 from pareta_agent.engine.view import EndpointView, ReplicaView
@@ -26,10 +26,12 @@ from pareta_registry.catalog import Canary
 _LAST_CALLS_S = 1.0
 
 
-class Guest:
+class AdapterEndpoint:
     """`host` reads the shared engine's view. `gave_up` is the terminal verdict, None while there is hope."""
 
-    def __init__(self, spec: GuestSpec, host: Callable[[], EndpointView], context: FleetContext) -> None:
+    def __init__(
+        self, spec: AdapterEndpointSpec, host: Callable[[], EndpointView], context: FleetContext
+    ) -> None:
         self.spec = spec
         self.gave_up: ExitReason | None = None
         self.asleep = False
@@ -38,7 +40,7 @@ class Guest:
         self._phases = PhaseClock(spec.endpoint, context.clock, context.emit)
         self._directory: Path | None = None
         self._on: dict[Path, float] = {}
-        self._lodged_s = context.clock.mono_s()
+        self._attached_s = context.clock.mono_s()
         self._asked_s = 0.0
         self._again = asyncio.Event()
         self._leaving = False
@@ -104,7 +106,7 @@ class Guest:
         return self.spec.fetch is None or replica.socket in self._on
 
     def _since_s(self, replica: ReplicaView) -> float:
-        return self._on.get(replica.socket, self._lodged_s)
+        return self._on.get(replica.socket, self._attached_s)
 
     async def _keep(self) -> None:
         failures = 0

@@ -91,11 +91,11 @@ def digest(settings: EngineSettings, spec: EngineSpec, index: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class EngineSpec:
-    """What one endpoint wants: equal specs want the same engines; `revision` names the weights' bytes.
+    """Desired engines of one endpoint: equal specs need the same engines; `revision` names the weights' bytes.
 
-    `shared`: it is no endpoint itself, but what several of them run on (`GuestSpec`). `wish` names everything that
+    `shared`: several endpoints run on the engines, each by an `AdapterEndpointSpec`. `wish` names everything that
     the plan was made from, so that the same wish after a restart of the agent finds the plan that still runs.
-    `may_sleep` is asked at each start: whether the engine can then sleep with its weights in the host's memory.
+    `may_sleep` is called at each start: whether the engine can then sleep with its weights in the host's memory.
     """
 
     endpoint: str
@@ -117,7 +117,7 @@ class EngineSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class GuestSpec:
+class AdapterEndpointSpec:
     """What an endpoint wants that runs on a shared `engine`: an adapter there, or the base's own weights.
 
     `revision` names the adapter's bytes and `fetch` brings them; both are None for the base's own, whose canaries

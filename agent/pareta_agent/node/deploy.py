@@ -128,7 +128,9 @@ class Deployment:
         no place left, ended.
         """
         engines = [engine for engine in self._healer.plans() if not self._healer.moved(engine)]
-        homeless = [endpoint for engine in engines for endpoint in self._fleet.guests(engine) or [engine]]
+        homeless = [
+            endpoint for engine in engines for endpoint in self._fleet.endpoints_on(engine) or [engine]
+        ]
         for endpoint in homeless:
             await self._end(endpoint)
         return homeless
@@ -137,12 +139,12 @@ class Deployment:
         """Its engines end, its GPUs are free, its weights may be evicted; an engine that others share goes on."""
         engine = self._bases.pop(endpoint, endpoint)
         self._served.pop(endpoint, None)
-        await self._fleet.unwant(endpoint)
+        await self._fleet.remove(endpoint)
         self._pins.drop(endpoint)
         if engine in self._bases.values():
             return
         if engine != endpoint:
-            await self._fleet.unwant(engine)
+            await self._fleet.remove(engine)
             self._fleet.forget(engine)
         self.reports.pop(engine, None)
         self._healer.forget(engine)
@@ -157,11 +159,11 @@ class Deployment:
         if (base := self._bases.get(wanted.id, engine)) != engine:
             await self._room(resolution, request, base)
             await self._end(wanted.id)
-        if not (shares(resolution) and self._fleet.keeps(engine)):
+        if not (shares(resolution) and self._fleet.is_reusable(engine)):
             await self._run(engine, wanted, resolution, request, wish)
         if shares(resolution):
             fetch = self._pins.fetch(wanted.id, resolution.adapter) if resolution.adapter else None
-            await self._fleet.lodge(guest_order(wanted, resolution, engine, fetch))
+            await self._fleet.attach(guest_order(wanted, resolution, engine, fetch))
             self._bases[wanted.id] = engine
         self._fleet.retry(wanted.id)
 
@@ -206,7 +208,7 @@ class Deployment:
         except RegistryError as error:
             return wire.PlanVerdict(id=question.id, verdict="never", reason=error.message)
         request = self._request(resolution, wanted)
-        if shares(resolution) and self._fleet.keeps(need_of(wanted, resolution, request).endpoint):
+        if shares(resolution) and self._fleet.is_reusable(need_of(wanted, resolution, request).endpoint):
             return wire.PlanVerdict(id=question.id, verdict="fits", reason="on an engine that runs already")
         report = await self._report(resolution, request, gpus_of(self._places.running(but=wanted.id)))
         if report.best is not None:
@@ -236,7 +238,7 @@ class Deployment:
     async def _room(self, resolution: Resolution, request: PlanRequest, base: str) -> None:
         """Raises unless it will have a place once this base is left, which may end it."""
         trusts_code(resolution, self._remote_code)
-        ends = base if len(self._fleet.guests(base)) == 1 else ""
+        ends = base if len(self._fleet.endpoints_on(base)) == 1 else ""
         taken = gpus_of(self._places.running(but=ends))
         fitting(await self._report(resolution, request, taken), "stop another endpoint or give it room")
 

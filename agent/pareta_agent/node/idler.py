@@ -112,4 +112,4 @@ class Idler:
         for engine in overslept(since_s, now_s, self._asleep_s, read_host()):
             fields = {"endpoint": engine, "asleep_s": round(now_s - since_s[engine])}
             self._emit(Event("sleeper_ended", "info", {**fields, "freed_bytes": kept_bytes[engine]}))
-            await self._fleet.vacate(engine)
+            await self._fleet.evict(engine)

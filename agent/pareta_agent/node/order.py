@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pareta_agent.control.reconcile import Wanted
-from pareta_agent.engine.spec import EngineSpec, Fetch, GuestSpec
+from pareta_agent.engine.spec import AdapterEndpointSpec, EngineSpec, Fetch
 from pareta_agent.node.seat import shares
 from pareta_agent.planning.plan import Plan
 from pareta_registry.catalog import Variant
@@ -50,10 +50,12 @@ def engine_order(
     )
 
 
-def guest_order(wanted: Wanted, resolution: Resolution, engine: str, fetch: Fetch | None) -> GuestSpec:
+def guest_order(
+    wanted: Wanted, resolution: Resolution, engine: str, fetch: Fetch | None
+) -> AdapterEndpointSpec:
     """The endpoint on a base, with its adapter if it has one."""
     adapter = resolution.adapter
-    return GuestSpec(
+    return AdapterEndpointSpec(
         endpoint=wanted.id,
         org=wanted.org,
         task=wanted.task,

@@ -47,7 +47,9 @@ class Places:
     def leaving(self, but: str) -> dict[str, Plan]:
         """The plans of other engines that left their devices to others, or are about to, and are still there."""
         return {
-            engine: p for engine, p in self.plans().items() if engine != but and self._fleet.lingers(engine)
+            engine: p
+            for engine, p in self.plans().items()
+            if engine != but and self._fleet.is_terminating(engine)
         }
 
     def keeps_apart(self, plan: Plan) -> bool:
@@ -68,7 +70,7 @@ class Places:
         Between a True and the start of the engine nothing may be awaited.
         """
         for other in rivals(plan, self.running(engine) | self.leaving(engine)):
-            await self._fleet.vacate(other)
+            await self._fleet.evict(other)
         return not rivals(plan, self.running(engine) | self.leaving(engine))
 
 

@@ -20,7 +20,7 @@ SOUND = node(gpus(3, linked=False))
 
 
 class Fleet:
-    """What each engine does, by name: `runs`, `sleeps` or `lingers`, which is asleep with something left."""
+    """What each engine does, by name: `runs`, `sleeps` or `is_terminating`, which is asleep with something left."""
 
     def __init__(self, **does: str) -> None:
         self.does = does
@@ -31,11 +31,11 @@ class Fleet:
     def sleeps(self, engine: str) -> bool:
         return self.does.get(engine) in ("sleeps", "lingers")
 
-    def lingers(self, engine: str) -> bool:
+    def is_terminating(self, engine: str) -> bool:
         return self.does.get(engine) == "lingers"
 
-    async def vacate(self, engine: str) -> None:
-        if self.lingers(engine):
+    async def evict(self, engine: str) -> None:
+        if self.is_terminating(engine):
             self.does[engine] = "sleeps"
 
 
