@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,6 +66,14 @@ def test_every_module_exists(page):
     assert [
         path for path in named if not any((below / path).exists() for below in (*PACKAGES, page.parent))
     ] == []
+
+
+def test_the_counts_of_files_are_as_measured():
+    """`docs/life-of-a-request.md` has the counts of `benchmarks/walks.py`."""
+    page = " ".join((DOCS / "life-of-a-request.md").read_text().split())
+    counts = json.loads((ROOT / "benchmarks" / "results" / "walks.json").read_text())["counts"]
+    found = re.findall(r"(\d+) files in the agent and (\d+) in the plane", page)
+    assert found == [(str(walk["agent"]), str(walk["plane"])) for walk in counts.values()]
 
 
 def test_every_page_is_in_the_index():
