@@ -16,8 +16,8 @@ import yaml
 from pareta_registry.catalog import slug
 from pareta_registry.checkpoint import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from pareta_registry.document import Located, read_documents
-from pareta_registry.documents import write_whole
 from pareta_registry.errors import ArtifactError
+from pareta_registry.files import write_atomically
 from pareta_registry.load import load_catalog
 from pareta_registry.safetensors import read_header
 
@@ -70,7 +70,7 @@ def add_adapter(catalog: Path, model: str, entry: Mapping[str, Any]) -> Path:
         )
     path, text = _with_adapter(catalog, model, entry)
     load_catalog(catalog, {path: text})
-    write_whole(path.resolve(), text.encode())
+    write_atomically(path.resolve(), text.encode())
     return path
 
 

@@ -24,8 +24,8 @@ from pareta_registry.cli_options import (
     say,
     wrote,
 )
-from pareta_registry.documents import write_whole
 from pareta_registry.errors import ArtifactError
+from pareta_registry.files import write_atomically
 from pareta_registry.importing import describe, import_checkpoint
 from pareta_registry.load import load_catalog
 from pareta_registry.publish import pinned
@@ -81,7 +81,7 @@ def add(
         document["variants"][0]["source"] = source
     text = f"{starter.SCHEMA_LINE}\n" + yaml.safe_dump(document, sort_keys=False)
     load_catalog(catalog, {target: text})
-    write_whole(target, text.encode())
+    write_atomically(target, text.encode())
     wrote([target], as_json)
 
 

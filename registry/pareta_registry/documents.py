@@ -6,8 +6,6 @@ What following and publishing a channel needs of a place. Over the network an un
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
@@ -15,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 from yarl import URL
 
 from pareta_registry.errors import ArtifactError
+from pareta_registry.files import write_atomically
 from pareta_registry.stores.http import HttpClient
 from pareta_registry.stores.settings import StoreSettings
 
@@ -88,7 +87,7 @@ class FileDocuments:
         return bounded(data, name, max_bytes)
 
     async def write(self, name: str, data: bytes) -> None:
-        await asyncio.to_thread(write_whole, self._root / name, data)
+        await asyncio.to_thread(self._write, self._root / name, data)
 
     async def names(self) -> list[str]:
         found = await asyncio.to_thread(lambda: sorted(self._root.glob("*/*.json")))
@@ -99,6 +98,11 @@ class FileDocuments:
 
     async def close(self) -> None:
         """Nothing is held open."""
+
+    @staticmethod
+    def _write(path: Path, data: bytes) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, data)
 
 
 class HttpDocuments:
@@ -125,22 +129,6 @@ class HttpDocuments:
 
     async def close(self) -> None:
         await self._http.close()
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Durable, and under its name only when it is whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as out:
-            out.write(data)
-            out.flush()
-            os.fsync(out.fileno())
-        if path.exists():
-            shutil.copymode(path, temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def missing(where: str, name: str) -> ArtifactError:

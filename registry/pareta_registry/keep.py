@@ -5,7 +5,6 @@ Several processes of one host may keep at once; the serial never falls, whicheve
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,8 +14,8 @@ from pathlib import Path
 from pareta_registry.canonical import sha256_digest
 from pareta_registry.catalog import Catalog
 from pareta_registry.channel import Pointer, catalog_path, channel_path, read_pointer
-from pareta_registry.documents import write_whole
 from pareta_registry.errors import RegistryFailure
+from pareta_registry.files import FileLock, write_atomically
 from pareta_registry.keys import PublicKey
 from pareta_registry.load import parse_catalog
 
@@ -78,10 +77,12 @@ class CatalogKeep:
             if seen is not None and not pointer.follows(seen):
                 return
             current = self.folder / catalog_path(pointer.catalog)
+            current.parent.mkdir(parents=True, exist_ok=True)
             if catalog is not None:
-                write_whole(current, catalog)
+                write_atomically(current, catalog)
+            self._pointer.parent.mkdir(parents=True, exist_ok=True)
             if not self._pointer.is_file() or self._pointer.read_bytes() != envelope:
-                write_whole(self._pointer, envelope)
+                write_atomically(self._pointer, envelope)
             os.utime(self._pointer, (confirmed_s, confirmed_s))
             for other in current.parent.glob("sha256-*.json"):
                 if other != current:
@@ -96,6 +97,5 @@ class CatalogKeep:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / "lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with FileLock(self.folder / "lock", mode=0o666):  # a group may share the cache
             yield

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import glob
-import os
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -12,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pareta_registry.errors import ArtifactError
+from pareta_registry.files import FileLock
 
 _SUFFIX = ".partial"
 
@@ -31,7 +30,7 @@ def staged(target: Path) -> Iterator[Path]:
         _publish(work, target)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-        os.close(held)
+        held.release()
 
 
 def refuse_in_use(target: Path) -> None:
@@ -48,34 +47,28 @@ def refuse_in_use(target: Path) -> None:
         raise ArtifactError("target_exists", f"{target} is not empty", "name a new directory")
 
 
-def _make(folder: Path, name: str) -> tuple[Path, int]:
-    """A new directory and the descriptor that holds its lock; the folder's own lock keeps a sweep from taking it for
-    one that nobody holds.
+def _make(folder: Path, name: str) -> tuple[Path, FileLock]:
+    """A new directory and its lock, held; the folder's own lock keeps a sweep from taking it for one that nobody
+    holds.
     """
-    guard = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(guard, fcntl.LOCK_EX)
+    with FileLock(folder, existing=True):
         for left in folder.glob(f".{glob.escape(name)}.*{_SUFFIX}"):
             _sweep(left)
         work = folder / f".{name}.{secrets.token_hex(4)}{_SUFFIX}"
         work.mkdir()
-        held = os.open(work, os.O_RDONLY | os.O_CLOEXEC)
-        fcntl.flock(held, fcntl.LOCK_EX)
+        held = FileLock(work, existing=True)
+        held.acquire()
         return work, held
-    finally:
-        os.close(guard)
 
 
 def _sweep(left: Path) -> None:
     """Removes what a killed program left; a living one holds the lock."""
-    held = os.open(left, os.O_RDONLY | os.O_CLOEXEC)
+    held = FileLock(left, existing=True)
     try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(left, ignore_errors=True)
-    except BlockingIOError:
-        pass
+        if held.try_acquire():
+            shutil.rmtree(left, ignore_errors=True)
     finally:
-        os.close(held)
+        held.release()
 
 
 def _publish(work: Path, target: Path) -> None:

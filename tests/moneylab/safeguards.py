@@ -33,7 +33,7 @@ MUTANTS = (
         "self._inbox.put((record, future), urgent=True), future.set_result(None)",
         (DISK, KILLS),
     ),
-    Mutant("the lock", "meter/lock.py", "fcntl.LOCK_EX", "fcntl.LOCK_SH", (SPOOL,)),
+    Mutant("the lock", "meter/lock.py", "lock.try_acquire()", "lock.try_acquire(exclusive=False)", (SPOOL,)),
     Mutant(
         "the spool's transaction",
         "meter/store.py",

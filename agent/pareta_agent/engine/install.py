@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import json
-import os
 import shutil
 import sys
 import time
@@ -28,6 +26,7 @@ from pareta_agent.engine.pythons import SERIES, find
 from pareta_agent.engine.recipe import CRITICAL, Recipe, choose_recipe
 from pareta_agent.errors import HostError
 from pareta_agent.telemetry.events import Emit, Event, Phase
+from pareta_registry.files import FileLock, write_atomically
 
 _MARKER = "pareta-engine.json"
 _NEED_BYTES: dict[Platform, int] = {"cpu": 5 * 1024**3, "cuda": 18 * 1024**3}
@@ -230,31 +229,20 @@ async def _verify(settings: InstallSettings, target: Path) -> EngineInterpreter:
 
 
 def _mark(target: Path, found: EngineInterpreter) -> None:
-    partial = target / f"{_MARKER}.partial"
-    with partial.open("w") as file:
-        json.dump({"vllm": found.version, "platform": found.platform, "python": found.python}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(target / _MARKER)
+    marker = {"vllm": found.version, "platform": found.platform, "python": found.python}
+    write_atomically(target / _MARKER, json.dumps(marker).encode())
 
 
 @contextlib.asynccontextmanager
 async def _lock(path: Path, emit: Emit) -> AsyncIterator[None]:
-    with path.open("w") as file:
-        told = False
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if not told:
-                    emit(
-                        Event(
-                            "engine_install_waiting",
-                            "info",
-                            {"for": "another installation of the same engine"},
-                        )
-                    )
-                told = True
-                await asyncio.sleep(_LOCK_POLL_S)
+    lock, waiting = FileLock(path, mode=0o666), False  # a group may share the cache
+    try:
+        while not lock.try_acquire():
+            if not waiting:
+                fields = {"for": "another installation of the same engine"}
+                emit(Event("engine_install_waiting", "info", fields))
+            waiting = True
+            await asyncio.sleep(_LOCK_POLL_S)
         yield
+    finally:
+        lock.release()

@@ -6,7 +6,6 @@ After a crash the next agent reads here which generation is the last, and which 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from pareta_agent.planning.plan import Plan
+from pareta_registry.files import write_atomically
 
 _PLAN = TypeAdapter(Plan)
 
@@ -58,18 +58,7 @@ class Intents:
     def write(self, intent: Intent) -> None:
         """Durable on return: a crash leaves the old record or the new one. Raises OSError."""
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = self._path(intent.endpoint, intent.index)
-        partial = path.with_suffix(".partial")
-        with partial.open("w") as file:
-            json.dump(asdict(intent), file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-        descriptor = os.open(self._directory, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        write_atomically(self._path(intent.endpoint, intent.index), json.dumps(asdict(intent)).encode())
 
     def read(self, endpoint: str, index: int) -> Intent | None:
         return _load(self._path(endpoint, index))

@@ -25,6 +25,7 @@ def main(argv: list[str]) -> int:
     leader = os.pidfd_open(int(argv[3]) if len(argv) > 3 else os.getpgrp())
     log = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
     try:
+        # Not `files.FileLock`: this program imports nothing of the agent.
         fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return 0

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pareta_agent import launch
 from pareta_agent.errors import EngineError
 from pareta_agent.planning.numerics import Op, WrongKernel
+from pareta_registry.files import write_atomically
 
 _PROGRAM: Final = Path(__file__).with_name("program.py")
 _DEADLINE_S: Final = 300.0
@@ -123,7 +125,7 @@ async def check(engine_python: Path, cache: Path, version: str, device: str) -> 
             f"the engine's kernels could not be checked ({type(error).__name__})",
             "`pareta-agent doctor` checks the interpreter; each start still has its canary",
         ) from error
-    remember(found, cache)
+    await asyncio.to_thread(remember, found, cache)
     return found
 
 
@@ -131,9 +133,7 @@ def remember(found: KernelCheck, cache: Path) -> None:
     """Keeps the result in `cache`, a directory, by version and device."""
     cache.mkdir(parents=True, exist_ok=True)
     file = _file(cache, found.version, found.device)
-    partial = file.with_suffix(".partial")
-    partial.write_text(found.model_dump_json(indent=1))
-    partial.replace(file)
+    write_atomically(file, found.model_dump_json(indent=1).encode())
 
 
 def _file(cache: Path, version: str, device: str) -> Path:

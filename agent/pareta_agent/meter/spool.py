@@ -21,7 +21,7 @@ from pareta_agent.meter.batch import Batch, Call
 from pareta_agent.meter.event import Entry, Item, finished, item
 from pareta_agent.meter.inbox import Inbox
 from pareta_agent.meter.journal import Journal
-from pareta_agent.meter.lock import Lock
+from pareta_agent.meter.lock import lock_spool
 from pareta_agent.meter.reader import Reader
 from pareta_agent.meter.record import Admission, UsageRecord
 from pareta_agent.meter.room import Room
@@ -29,6 +29,7 @@ from pareta_agent.meter.salvage import sound_store
 from pareta_agent.meter.settings import SpoolSettings, spool_path
 from pareta_agent.meter.stats import SpoolStats
 from pareta_agent.meter.store import Damaged, DiskFull, Store, StoreError
+from pareta_registry.files import FileLock
 
 __all__ = ["Spool", "SpoolSettings", "SpoolStats", "spool_path"]
 
@@ -40,7 +41,7 @@ class Spool:
     """One node's spool; made by `open`. Every method is for the event loop's thread unless it says otherwise."""
 
     def __init__(
-        self, path: Path, store: Store, lock: Lock, room: Room, settings: SpoolSettings, clock: Clock
+        self, path: Path, store: Store, lock: FileLock, room: Room, settings: SpoolSettings, clock: Clock
     ) -> None:
         self._path, self._store, self._lock, self._room = path, store, lock, room
         self._reader = Reader(path, settings.vfs)
@@ -67,7 +68,7 @@ class Spool:
         `spool_unusable` (the disk's error).
         """
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = Lock.take(path.with_suffix(".lock"))
+        lock = lock_spool(path.with_suffix(".lock"))
         try:
             store, salvaged = sound_store(path, settings, clock)
             room = Room(path, settings.max_bytes, settings.reserve_bytes, settings.disk_reserve_bytes)
@@ -95,7 +96,7 @@ class Spool:
 
         Raises HostError `spool_locked`. What was open then is `inherited`.
         """
-        self._lock = Lock.take(self._path.with_suffix(".lock"))
+        self._lock = lock_spool(self._path.with_suffix(".lock"))
         self._store = Store(self._path, self._settings.node, self.id, self._settings.vfs)
         self._reader = Reader(self._path, self._settings.vfs)
         self._journal = Journal(self._store)

@@ -27,6 +27,7 @@ from pareta_agent.planning.numerics import Numerics, dtype_workaround, gpu_key, 
 from pareta_agent.planning.plan import Plan, PlanReport
 from pareta_agent.planning.start_failure import StartFailure, classify
 from pareta_agent.telemetry.events import Emit, Event
+from pareta_registry.files import write_atomically
 
 MEASURED: Final = "measured.json"
 TAIL_BYTES = 256 * 1024
@@ -218,9 +219,7 @@ class Healer:
         if measured == self.measured:
             return
         self.measured = measured
-        partial = self._path.with_suffix(".partial")
-        partial.write_bytes(to_json(measured))
-        partial.replace(self._path)
+        write_atomically(self._path, to_json(measured))
 
 
 def measured_at(path: Path, version: str, numerics: Numerics) -> Measured:

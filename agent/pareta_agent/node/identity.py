@@ -11,6 +11,7 @@ from ulid import ULID
 
 from pareta_agent import config
 from pareta_agent.errors import HostError
+from pareta_registry.files import write_atomically
 
 _ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -55,12 +56,7 @@ def identify(home: Path, named: str | None) -> Identity:
         return Identity(named, boot_id)
     path = home / "node-id"
     if not path.exists():
-        partial = path.with_suffix(".partial")
-        with partial.open("w") as file:
-            file.write(f"node-{str(ULID()).lower()}\n")
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        write_atomically(path, f"node-{str(ULID()).lower()}\n".encode())
     return Identity(_kept(path), boot_id)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import secrets
 from pathlib import Path
@@ -11,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from pareta_agent.control.wire import DesiredEndpoint, WirePrice
 from pareta_registry.catalog import Alias
+from pareta_registry.files import write_atomically
 
 DATABASE = "plane.db"
 DATABASE_ENV = "PARETA_PLANE_DATABASE"
@@ -74,11 +74,5 @@ def node_token(home: Path) -> str:
     if path.exists() and _TOKEN.fullmatch(kept := path.read_bytes().strip()):
         return kept.decode()
     token = f"pareta_nt_{secrets.token_urlsafe(32)}"
-    partial = path.with_suffix(".partial")
-    partial.unlink(missing_ok=True)
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(token + "\n")
-        os.fsync(file.fileno())
-    partial.rename(path)
+    write_atomically(path, f"{token}\n".encode(), mode=0o600)
     return token

@@ -5,6 +5,7 @@ The engine's interpreter does the asking (`engine_probe.py`); this module starts
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +15,7 @@ from pareta_agent import launch
 from pareta_agent.errors import EngineError
 from pareta_agent.planning.support import Support, snapshot
 from pareta_agent.planning.support_snapshot import CAPABILITIES
+from pareta_registry.files import write_atomically
 
 SUPPORT: Final = "support"
 """Where answers are kept, under the shared cache."""
@@ -42,9 +44,7 @@ async def probed(
     if known is None:
         known = await _ask(engine_python, capabilities)
         cache.mkdir(parents=True, exist_ok=True)
-        partial = file.with_suffix(".partial")
-        partial.write_text(known.model_dump_json())
-        partial.replace(file)
+        await asyncio.to_thread(write_atomically, file, known.model_dump_json().encode())
     return _support(known)
 
 

@@ -21,7 +21,7 @@ from pareta_agent.clock import Clock
 from pareta_agent.errors import HostError
 from pareta_agent.weights import disk
 from pareta_agent.weights.layout import Layout
-from pareta_agent.weights.lock import FileLock, patiently
+from pareta_agent.weights.lock import patiently
 from pareta_agent.weights.progress import Meter
 from pareta_agent.weights.settings import OnProgress, WeightsProgress, WeightsSettings
 from pareta_agent.weights.thread import stoppable, whole
@@ -30,6 +30,7 @@ from pareta_agent.weights.verify import is_complete
 from pareta_registry.build import build_manifest
 from pareta_registry.catalog import Artifact
 from pareta_registry.errors import ArtifactError
+from pareta_registry.files import FileLock
 from pareta_registry.load import CHAT_TEMPLATES
 from pareta_registry.manifest import MANIFEST_NAME
 from pareta_registry.stores import FileStore, Store

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pareta_agent.errors import HostError
+from pareta_registry.files import sync
 
 _FICLONE = 0x40049409
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -100,12 +101,3 @@ def publish(partial: Path, final: Path) -> None:
     """Gives a synced directory its final name, durably and atomically."""
     partial.rename(final)
     sync(final.parent)
-
-
-def sync(path: Path) -> None:
-    """What was written to the file, or renamed in the folder, is on stable storage when this returns."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

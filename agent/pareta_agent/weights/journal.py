@@ -52,6 +52,8 @@ class Journal:
         return "\n".join([self._head, *(f"{file} {part}" for file, part in sorted(self.done))]) + "\n"
 
     def _write(self, text: str) -> None:
+        # Not `files.write_atomically`: a hint needs no sync, which would wait for the disk that the fetch fills. The
+        # fetch's exclusive lock keeps other writers away, so a fixed name replaces what a killed one left.
         temporary = self._path.with_name(self._path.name + ".new")
         temporary.write_text(text)
         temporary.replace(self._path)

@@ -15,7 +15,7 @@ from pathlib import Path
 from pareta_agent.clock import Clock, SystemClock
 from pareta_agent.weights import builtin, disk
 from pareta_agent.weights.layout import Layout
-from pareta_agent.weights.lock import FileLock, patiently
+from pareta_agent.weights.lock import patiently
 from pareta_agent.weights.progress import Meter
 from pareta_agent.weights.settings import OnProgress, WeightsProgress, WeightsSettings
 from pareta_agent.weights.thread import whole
@@ -25,6 +25,7 @@ from pareta_agent.weights.turn import Turn
 from pareta_agent.weights.verify import is_complete, is_signed, verify_artifact
 from pareta_registry.catalog import Artifact
 from pareta_registry.errors import ArtifactError
+from pareta_registry.files import FileLock
 from pareta_registry.manifest import MANIFEST_NAME, SIGNATURE_NAME, Manifest
 from pareta_registry.model_signature import check_signature
 from pareta_registry.source import read_manifest

@@ -13,13 +13,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pareta_agent.clock import Clock
-from pareta_agent.weights.disk import share, sync
+from pareta_agent.weights.disk import share
 from pareta_agent.weights.journal import Journal
 from pareta_agent.weights.part import Part, PartFetcher, Update
 from pareta_agent.weights.progress import Meter
 from pareta_agent.weights.settings import WeightsSettings
 from pareta_agent.weights.thread import whole
 from pareta_registry.errors import ArtifactError
+from pareta_registry.files import sync
 from pareta_registry.manifest import Manifest
 from pareta_registry.stores import Store
 

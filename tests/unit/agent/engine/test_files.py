@@ -60,7 +60,7 @@ def test_a_cut_write_leaves_the_old_record(tmp_path: Path) -> None:
     """A crash while writing leaves a partial file that nobody reads."""
     intents = Intents(tmp_path)
     intents.write(INTENT)
-    (tmp_path / "ep_x-0.partial").write_text('{"endpoint": "ep')
+    (tmp_path / ".ep_x-0.intent.1f2e3d4c.partial").write_text('{"endpoint": "ep')
     assert intents.all() == [INTENT]
 
 
