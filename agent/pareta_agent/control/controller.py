@@ -10,13 +10,14 @@ import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
+from pareta_agent.backoff import FULL_JITTER, Backoff
 from pareta_agent.clock import Clock
 from pareta_agent.control.reconcile import Action, Deploy, Forget, Stop, Wanted, reconcile
 from pareta_agent.errors import AgentError, PlaneError
 from pareta_agent.telemetry.events import Emit, Event
 
 POLL_S = 30.0
-RETRY_MAX_S = 60.0
+RETRY = Backoff(first_s=2.0, cap_s=60.0, jitter=FULL_JITTER)
 
 
 class Desired(Protocol):
@@ -68,7 +69,7 @@ class Controller:
             except PlaneError as error:
                 failures += 1
                 self._emit(Event("desired_unknown", "warning", {"code": error.code, "reason": error.message}))
-                await self._clock.sleep(random.uniform(0, min(RETRY_MAX_S, 2.0**failures)))
+                await self._clock.sleep(RETRY.delay_s(failures, random.random()))
                 continue
             failures = 0
             await self.apply(wanted)

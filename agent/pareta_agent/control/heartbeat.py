@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+from pareta_agent.backoff import FULL_JITTER, Backoff
 from pareta_agent.clock import Clock
 from pareta_agent.control import wire
 from pareta_agent.control.client import FENCED, UNAUTHORIZED
@@ -295,5 +296,5 @@ class Heart:
         return random.uniform(self._interval_s - spread_s, self._interval_s + spread_s)
 
     def _backoff_s(self, attempt: int) -> float:
-        most_s = min(self._settings.backoff_max_s, self._settings.backoff_s * 2 ** min(attempt - 1, 16))
-        return random.uniform(0, most_s)
+        backoff = Backoff(self._settings.backoff_s, self._settings.backoff_max_s, FULL_JITTER)
+        return backoff.delay_s(attempt, random.random())

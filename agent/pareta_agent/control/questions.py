@@ -9,12 +9,13 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
+from pareta_agent.backoff import FULL_JITTER, Backoff
 from pareta_agent.clock import Clock
 from pareta_agent.control import wire
 from pareta_agent.errors import PlaneError
 
 WAIT_S = 25.0
-RETRY_MAX_S = 60.0
+RETRY = Backoff(first_s=2.0, cap_s=60.0, jitter=FULL_JITTER)
 
 
 class Asker(Protocol):
@@ -40,5 +41,5 @@ class Questions:
                     await self._plane.verdict(await self._judge(question))
                 failures = 0
             except PlaneError:
-                failures = min(failures + 1, 6)
-                await self._clock.sleep(random.uniform(0, min(RETRY_MAX_S, 2.0**failures)))
+                failures += 1
+                await self._clock.sleep(RETRY.delay_s(failures, random.random()))

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from pareta_agent.backoff import FULL_JITTER, Backoff
 from pareta_agent.clock import Clock
 from pareta_agent.control import wire
 from pareta_agent.control.ack import Acked, Rewind, Split, Wait, judge
@@ -193,8 +194,8 @@ class Uplink:
         return self._backoff_s() if wait.seconds is None else wait.seconds
 
     def _backoff_s(self) -> float:
-        most_s = min(self._settings.backoff_max_s, self._settings.backoff_s * 2 ** min(self._attempt - 1, 16))
-        return random.uniform(0, most_s)
+        backoff = Backoff(self._settings.backoff_s, self._settings.backoff_max_s, FULL_JITTER)
+        return backoff.delay_s(self._attempt, random.random())
 
     async def _pause(self, seconds: float) -> None:
         """Waits, unless somebody hurries."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pareta_agent.backoff import Backoff, spread
 from pareta_agent.engine.spec import RestartSettings
 
 
@@ -48,5 +49,5 @@ def decide(
         return GiveUp(f"{reason}; gave up after {failures} failures in a row")
     if failures == 1 and served:
         return RestartAfter(0.0)
-    delay_s = min(settings.max_delay_s, settings.first_delay_s * 2 ** min(failures - 1, 30))
-    return RestartAfter(min(settings.max_delay_s, delay_s * (1 + settings.jitter_ratio * (2 * draw - 1))))
+    backoff = Backoff(settings.first_delay_s, settings.max_delay_s, spread(settings.jitter_ratio))
+    return RestartAfter(backoff.delay_s(failures, draw))

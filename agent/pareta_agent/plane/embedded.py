@@ -15,6 +15,7 @@ import aiohttp
 import orjson
 
 from pareta_agent import launch
+from pareta_agent.backoff import Backoff
 from pareta_agent.errors import PlaneError
 from pareta_agent.plane.seed import DATABASE_ENV, FIRST_KEY, Seed, SeedEndpoint, node_token, plane_home
 from pareta_agent.telemetry.events import Emit, Event
@@ -23,7 +24,8 @@ __all__ = ["EmbeddedPlane", "Seed", "SeedEndpoint", "start"]
 
 _READY_WITHIN_S = 30.0
 _STOP_WITHIN_S = 5.0
-_RESTART_AFTER_S, _RESTART_MOST_S = 0.2, 30.0
+_RESTART = Backoff(first_s=0.2, cap_s=30.0)
+_POLL_S = 0.2
 
 
 class EmbeddedPlane:
@@ -47,9 +49,9 @@ class EmbeddedPlane:
         again, each time after a longer wait: without its plane the node serves nobody."""
         while True:
             emit(Event("plane_ended", "warning", {"status": await self.process.wait()}))
-            wait_s = _RESTART_AFTER_S
-            while not await self._started_anew(wait_s, emit):
-                wait_s = min(_RESTART_MOST_S, 2 * wait_s)
+            failures = 1
+            while not await self._started_anew(_RESTART.delay_s(failures), emit):
+                failures += 1
 
     async def _started_anew(self, wait_s: float, emit: Emit) -> bool:
         await asyncio.sleep(wait_s)
@@ -72,7 +74,7 @@ class EmbeddedPlane:
                             secret: str | None = (await answer.json())["api_key"]
                             return secret
                     except aiohttp.ClientError:
-                        await asyncio.sleep(_RESTART_AFTER_S)
+                        await asyncio.sleep(_POLL_S)
         except TimeoutError:
             message = f"the embedded control plane showed no key in {_READY_WITHIN_S:.0f} s"
             raise PlaneError("plane_away", message, "make one with `pareta-agent keys create`") from None

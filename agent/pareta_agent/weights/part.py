@@ -12,6 +12,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 
+from pareta_agent.backoff import FULL_JITTER, Backoff
 from pareta_agent.clock import Clock
 from pareta_agent.weights.disk import write_at
 from pareta_agent.weights.settings import WeightsSettings
@@ -21,7 +22,8 @@ from pareta_registry.stores import Store
 from pareta_registry.stores.base import Piece
 
 Update = Callable[[Piece], None]
-_BACKOFF_BASE_S, _BACKOFF_CAP_S, _RETRY_AFTER_CAP_S = 0.25, 30.0, 120.0
+_BACKOFF = Backoff(first_s=0.5, cap_s=30.0, jitter=FULL_JITTER)
+_RETRY_AFTER_CAP_S = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,5 +120,4 @@ def _keep(path: Path, position: int, piece: Piece, update: Update | None) -> Non
 
 def pause_s(attempt: int, retry_after_s: float | None) -> float:
     """Full-jitter backoff before the next attempt, never shorter than what the store asked for."""
-    backoff_s = random.uniform(0, min(_BACKOFF_CAP_S, _BACKOFF_BASE_S * 2**attempt))
-    return backoff_s + min(retry_after_s or 0.0, _RETRY_AFTER_CAP_S)
+    return _BACKOFF.delay_s(attempt, random.random()) + min(retry_after_s or 0.0, _RETRY_AFTER_CAP_S)

@@ -15,10 +15,11 @@ import aiohttp
 import orjson
 from yarl import URL
 
+from pareta_agent.backoff import EQUAL_JITTER, Backoff
 from pareta_agent.clock import Clock
 
 TRIES: Final = 6
-LONGEST_WAIT_S: Final = 30.0
+RETRY: Final = Backoff(first_s=1.0, cap_s=30.0, jitter=EQUAL_JITTER)
 CALL_S: Final = 600.0
 _TRIED_AGAIN: Final = (408, 429, 500, 502, 503, 504)
 
@@ -57,7 +58,7 @@ async def ask(
     heard = Heard(None, "it was never asked", None, 0.0, "")
     for attempt in range(TRIES):
         if attempt:
-            await clock.sleep(random.uniform(0.5, 1.0) * min(LONGEST_WAIT_S, 2.0 ** (attempt - 1)))
+            await clock.sleep(RETRY.delay_s(attempt, random.random()))
         place = await where()
         heard = await _once(session, clock, place, orjson.dumps({"model": place.model, **said}))
         if heard.error is None or (heard.status is not None and heard.status not in _TRIED_AGAIN):

@@ -89,6 +89,13 @@ async def test_a_plane_that_is_away_is_asked_again_after_a_bounded_wait():
     assert {event.name for event in events} == {"desired_unknown"}
 
 
+async def test_a_plane_that_is_away_for_a_day_is_asked_again():
+    """2.0 ** 1024 was an OverflowError, which ended the agent's task."""
+    clock, hands = Clock(), Hands()
+    await run([*[PlaneError("plane_away", "connection refused")] * 1100, (1, [A])], hands, clock)
+    assert (hands.acts, len(clock.slept)) == ([("deploy", "ep_a")], 1100)
+
+
 async def test_an_endpoint_that_cannot_start_does_not_keep_others_from_it():
     """Its failure is kept with the arithmetic, and told once."""
     b = replace(A, id="ep_b")
