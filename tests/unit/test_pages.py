@@ -36,6 +36,16 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
 
 
+def module(path: str, page: Path) -> Path | None:
+    """The file that a page names, from the repository, one of its packages, or beside the page."""
+    return next((b / path for b in (*PACKAGES, page.parent) if (b / path).exists()), None)
+
+
+def text_of(path: str, page: Path) -> str:
+    file = module(path, page)
+    return file.read_text() if file else ""
+
+
 def broken(page: Path) -> list[str]:
     found = []
     for target in links(page):
@@ -63,9 +73,14 @@ def test_every_path_of_the_repository_exists(page):
 def test_every_module_exists(page):
     """A Python file in backticks is below the repository or one of its packages."""
     named = re.findall(r"`((?:[\w.]+/)*\w+\.py)`", page.read_text())
-    assert [
-        path for path in named if not any((below / path).exists() for below in (*PACKAGES, page.parent))
-    ] == []
+    assert [path for path in named if module(path, page) is None] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_symbol_is_in_its_module(page):
+    """A name in backticks right after a module's path (`x.py`, `name`) stands in that module."""
+    named = re.findall(r"`((?:[\w.]+/)*\w+\.py)`(?:, |: | \()`(?:\w+\.)*(?!py`)([A-Za-z_]\w*)`", page.read_text())
+    assert [(path, symbol) for path, symbol in named if symbol not in text_of(path, page)] == []
 
 
 def test_the_counts_of_files_are_as_measured():
