@@ -12,6 +12,7 @@ MAX_FILE_LINES = 300
 MAX_FUNCTION_LINES = 50
 LARGER: dict[str, str] = {
     "agent/pareta_agent/front/protocol.py": "one class, called by uvicorn, and the deadlines of its connection",
+    "agent/pareta_agent/front/run.py": "one request at its engine: sent, retried, relayed and settled once",
 }
 
 

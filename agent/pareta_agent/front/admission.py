@@ -1,4 +1,4 @@
-"""May this request run, and what may it cost? Pure: the key's worth and the fleet go in, an answer comes out."""
+"""Admission rules: authorize a key, find its endpoint, and bound the cost of a request. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NOT_LIVE = {"stopped": "endpoint_stopped", "failed": "endpoint_failed"}
 
 
 def bearer_of(authorization: bytes) -> str | Problem:
-    """The bearer token of an Authorization header; its absence, another scheme or a non-ASCII one is a 401."""
+    """The bearer token of an Authorization header; a 401 for a missing one, another scheme or non-ASCII text."""
     scheme, _, token = authorization.strip().partition(b" ")
     token = token.strip()
     if scheme.lower() != b"bearer" or not token or not token.isascii() or b" " in token:
@@ -25,7 +25,7 @@ def bearer_of(authorization: bytes) -> str | Problem:
 
 
 def authorize(grant: KeyGrant | None) -> Problem | None:
-    """None when the key may call at all."""
+    """None if the key may send requests at all."""
     if grant is None or grant.state == "revoked":
         return Problem("invalid_api_key")
     if grant.state == "no_credit":
@@ -46,7 +46,10 @@ def find(model: str, grant: KeyGrant, fleet: FleetView) -> EndpointView | Proble
 
 
 def worst_case(request: InferenceRequest, endpoint: EndpointView, price: Price | None) -> int:
-    """What the request may cost at most, in micro-USD: no text has more tokens than bytes, media have any number."""
+    """The maximum cost of a request in micro-USD.
+
+    Text has at most as many tokens as bytes. Media may have any number, so the whole context counts.
+    """
     if price is None:
         return 0
     context = endpoint.max_model_len or DEFAULT_CONTEXT_TOKENS
@@ -60,7 +63,7 @@ def worst_case(request: InferenceRequest, endpoint: EndpointView, price: Price |
 def record_of(
     request_id: str, route: str, grant: KeyGrant, request: InferenceRequest, target: Target, now_s: float
 ) -> Admission:
-    """What the spool keeps of an admitted request until its terminal record."""
+    """The spool's entry for an admitted request, until its terminal record."""
     return Admission(
         request_id=request_id,
         org=grant.org,
@@ -75,7 +78,7 @@ def record_of(
 
 
 def unavailable(endpoint: EndpointView) -> Problem:
-    """The 503 of an endpoint that is not live; a client is told not to retry what waiting will not mend."""
+    """The 503 of an endpoint that is not live; `retry` is False where a retry cannot succeed."""
     code = _NOT_LIVE.get(endpoint.status, "endpoint_cold")
     hopeless = endpoint.status in _NOT_LIVE and endpoint.retry_after_s is None
     return Problem(code, retry_after_s=endpoint.retry_after_s, retry=False if hopeless else None)

@@ -1,7 +1,7 @@
-"""What each request field may hold, in the words of the catalogue of errors. Pure.
+"""Allowed values: the text for each request field whose value the engine refuses. Pure.
 
-The engine judges the values; a refusal of its own is answered with the field's line here, and with the numbers of the
-endpoint that refused (`{vocabulary}`, `{context}`, `{most}`) where the engine named them.
+The engine checks the values. A refusal is answered with the field's line here, and with the numbers of the endpoint
+(`{vocabulary}`, `{context}`, `{most}`) if the engine named them.
 """
 
 from __future__ import annotations
@@ -103,14 +103,14 @@ ALLOWED: Final[Mapping[str, str]] = {
 
 
 def not_allowed(field: str, fields: Mapping[str, Any], allowed: str = "", sent: str | None = None) -> Problem:
-    """The refusal of a field's value: what is allowed, and what was sent."""
+    """The refusal of a field's value: the allowed values, and the value that was sent."""
     may = allowed or ALLOWED.get(field, "a value that this endpoint takes")
     text = f"'{field}' must be {may}{sent_of(field, fields) if sent is None else sent}."
     return Problem("invalid_value", text, field)
 
 
 def sent_of(field: str, fields: Mapping[str, Any]) -> str:
-    """`; you sent …`, cut where it is long."""
+    """`; you sent …`, shortened if it is long."""
     if field not in fields:
         return ""
     try:

@@ -1,4 +1,4 @@
-"""The routes that are not inference: probes, metrics, models, and an envelope for every other path."""
+"""ASGI app: health checks, metrics, models and the plane's routes; an error body for every other path."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _add_probes(app: Starlette, readiness: Callable[[], Readiness]) -> None:
         return _json(asdict(now), 503 if now.status == "not ready" else 200)
 
     async def root(request: Request) -> Response:
-        """HAProxy probes `OPTIONS /` unless it is given a route; there is nothing else here."""
+        """Answers `OPTIONS /`, which HAProxy sends as its default health check; any other request is a 404."""
         return await readyz(request) if request.method == "OPTIONS" else respond(Problem("route_not_found"))
 
     async def version(_: Request) -> Response:
@@ -113,7 +113,7 @@ async def _models(context: GatewayContext, request: Request) -> Response:
 
 
 def _row(endpoint: EndpointView) -> dict[str, object]:
-    """As vLLM's, so that tools find the context; it is unknown until the endpoint has been planned here."""
+    """One model, in vLLM's format, so that tools find the context; unknown until the endpoint is planned here."""
     row: dict[str, object] = {"id": endpoint.id, "object": "model", "created": endpoint.created_s}
     context = endpoint.max_model_len
     return row | {"owned_by": endpoint.org} | ({} if context is None else {"max_model_len": context})
@@ -133,7 +133,7 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 
 async def _spelt_otherwise(_: Request) -> Response:
-    """What the table of inference does not have is none of it, but for the answer to another method."""
+    """Answers a POST to another spelling of an inference route: only the route table's paths are inference."""
     return respond(Problem("route_not_found"))
 
 

@@ -1,6 +1,6 @@
-"""One request's way to its ticket: a replica, the key's limits, credit, and a place in line where only waiting helps.
+"""Admission control: selects a replica, applies the key's rate limits, reserves credit, or queues the request.
 
-What it took on the way it gives back unless it ends in a ticket.
+A request waits only while its endpoint starts. Everything acquired is released if the request is not admitted.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pareta_agent.front.ticket import LocalAdmission
 
 
 class AdmissionController:
-    """Whoever may be told at once is told before `proceed` returns."""
+    """Admits one request. The applicant receives an immediate result before `proceed` returns."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class AdmissionController:
         self._over = False
 
     def proceed(self) -> None:
-        """At the beginning, and when its turn in line has come."""
+        """Runs the admission: at first, and again when the wake queue reaches the request."""
         try:
             if (
                 self._idempotency_key is None
@@ -53,7 +53,7 @@ class AdmissionController:
                 or self._may_run(self._idempotency_key)
             ):
                 self._admit()
-        except Exception as error:  # the others in line must not suffer
+        except Exception as error:  # the queue goes on with the other calls
             self.withdraw()
             self._applicant.crashed(error)
 
@@ -65,7 +65,7 @@ class AdmissionController:
         self._applicant.refuse(problem)
 
     def withdraw(self) -> None:
-        """Gives back what it holds; nothing more is said to its applicant."""
+        """Releases everything acquired; the applicant receives nothing more."""
         self._over = True
         self._state.wake_queue.leave(self)
         if self._permit is not None:
@@ -136,7 +136,7 @@ class AdmissionController:
         return select_replica(self._state, endpoint, self._grant, self._request, self._route)
 
     def _wait_or_refuse(self, problem: Problem) -> None:
-        """What only waiting mends is waited for, in line and not for ever; everything else is refused."""
+        """Queues a request whose endpoint starts or wakes; refuses any other."""
         if self._reservation is not None:
             self._state.deps.credit.release(self._reservation, 0)
             self._reservation = None
@@ -147,7 +147,7 @@ class AdmissionController:
             self.refuse(refusal)
 
     async def _lease(self, worst_micro_usd: int) -> None:
-        """Asks the plane for credit when the lease at hand has no room."""
+        """Requests credit from the plane, then continues the admission."""
         found = await _top_up(self._state, self._grant, worst_micro_usd)
         if isinstance(found, Problem):
             if not self._over:
@@ -160,7 +160,7 @@ class AdmissionController:
 
 
 async def _top_up(state: AdmissionState, grant: KeyGrant, worst_micro_usd: int) -> Reservation | Problem:
-    """Credit for one call when the lease at hand has no room."""
+    """Credit for one call beyond the lease at hand; a refusal if the plane grants none."""
     try:
         found = await state.deps.credit.top_up(grant.org, worst_micro_usd)
     except AgentError:
@@ -176,7 +176,7 @@ def apply(
     request: InferenceRequest,
     idempotency_key: IdempotencyKey | None,
 ) -> Pending:
-    """Applies to the books of this process."""
+    """Starts the admission of a request in this process."""
     application = AdmissionController(state, applicant, route, grant, request, idempotency_key)
     application.proceed()
     return application

@@ -1,8 +1,7 @@
-"""Reads what must be read of a caller's body and builds the one the engine gets, from allowed fields only.
+"""Request body: reads a caller's body and builds the engine's body, from allowed fields only. Pure.
 
-Pure. Values of the right shape pass as they came; the engine judges them and its refusal is mapped. What a
-caller may never set (priority, templates, cache salts, transfer parameters) is left out because it is not
-in the route's list.
+Values of the right type pass unchanged; the engine checks them and its refusal is translated. Fields that a caller may
+never set (priority, templates, cache salts, transfer parameters) are not in the route's list.
 """
 
 from __future__ import annotations
@@ -30,11 +29,12 @@ GREEDY_CHOICES: Final = {"temperature": 1.0, "top_k": 1}
 
 @value
 class InferenceRequest:
-    """What the front knows of a request. `fields` is the parsed object; `choices` counts prompts × n.
+    """A parsed request. `fields` is the parsed object; `choices` counts prompts × n.
 
-    `max_tokens` is per choice, None when the caller gave no usable one. `heard`: the prompt is sound, whose tokens an
-    engine counts beside its context. `media`: there is some in the prompt, whose tokens its bytes do not bound.
-    `mark` is its fingerprint where its fields are another process's.
+    - `max_tokens`: of each choice; None without a usable value.
+    - `audio`: the prompt is audio, whose tokens an engine counts outside its context.
+    - `media`: the prompt has media, whose tokens are not bounded by the bytes.
+    - `fingerprint`: of a worker's request, whose fields this process does not have.
     """
 
     model: str
@@ -56,7 +56,7 @@ class InferenceRequest:
 
 
 def read(route: Route, body: bytes | bytearray) -> InferenceRequest | Problem:
-    """Parse a body for a route; a Problem names the first thing that is wrong with it."""
+    """Parses a body for a route; a Problem names the first invalid field."""
     if route.form:
         return _read_form(route, bytes(body))
     try:
@@ -96,11 +96,11 @@ def rebuild(
     *,
     greedy: bool = False,
 ) -> bytes:
-    """The body for the engine: allowed fields, usage always asked for, the task's system prompt if none came.
+    """The engine's body: allowed fields, `usage` always requested, the task's system prompt unless the caller sent one.
 
-    `salt` keeps the engine's prefix cache apart by org: no caller can time what another one asked.
-    `served_as` is the endpoint's name at an engine that does not know its own. `greedy`: the engine's own
-    temperature is 0.
+    - `salt`: separates the orgs' prefix caches, so that no caller can time another org's prompts.
+    - `served_as`: the model's name at an engine with several endpoints.
+    - `greedy`: the engine's default temperature is 0.
     """
     allowed = route.fields
     fields: dict[str, Any] = {
@@ -124,7 +124,7 @@ def rebuild(
 
 
 def is_greedy(fields: dict[str, Any], by_default: bool) -> bool:
-    """Whether the engine would sample greedily."""
+    """True if the engine would sample greedily."""
     temperature = fields.get("temperature")
     if temperature is None:
         return by_default
@@ -132,7 +132,7 @@ def is_greedy(fields: dict[str, Any], by_default: bool) -> bool:
 
 
 def too_deep(value: Any) -> bool:
-    """Whether containers are nested deeper than `MAX_DEPTH`; level by level, so that its cost is their number."""
+    """True if containers are nested deeper than `MAX_DEPTH`; the cost is the number of containers."""
     level = [value]
     for _ in range(MAX_DEPTH):
         level = [
@@ -182,7 +182,7 @@ def _wrong_values(route: Route, fields: dict[str, Any]) -> Problem | None:
 
 
 def _wrong_documents(route: Route, fields: dict[str, Any]) -> Problem | None:
-    """What is wrong with the prompts of a route that takes several."""
+    """The first problem with the prompts of a route that takes several."""
     if route.documents is None:
         return None
     documents = fields.get(route.documents)
@@ -195,7 +195,7 @@ def _wrong_documents(route: Route, fields: dict[str, Any]) -> Problem | None:
 
 
 def _remote(route: Route, fields: dict[str, Any], body: bytes | bytearray) -> Problem | None:
-    """A prompt that points to media elsewhere; every name of such a pointer ends in `url`, plain or escaped."""
+    """The refusal of a prompt that points to remote media; every such field ends in `url`, plain or escaped."""
     if b"url" not in body and b"\\u" not in body:
         return None
     prompts = [fields.get(name) for name in (route.prompt, route.documents) if name]
@@ -234,9 +234,9 @@ def _request_from(
 
 
 def _prompts(prompt: Any) -> int:
-    """How many prompts one call carries: a list of strings or of token lists is a batch.
+    """The number of prompts in one call: a list of strings or of token lists is a batch.
 
-    With a number among them it is tokens, whatever the others are written as: so engines read it.
+    A list with a number in it is one prompt of tokens, as engines read it.
     """
     if not isinstance(prompt, list) or any(isinstance(each, int | float) for each in prompt):
         return 1

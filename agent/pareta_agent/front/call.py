@@ -1,7 +1,7 @@
-"""One inference request, from its head to its last byte: uvicorn's request cycle, without ASGI.
+"""Inference call: one request from its head to its last byte, in place of uvicorn's ASGI request cycle.
 
-A caller's side and a lifecycle: authorize, admit, run, settle, end. An admitted call ends in exactly one usage
-record, and its last success bytes leave only when that record is durable.
+The steps: authorize, admit, exchange with the engine, settle, end. An admitted request ends in exactly one usage
+record. The last bytes of a success leave only once that record is durable.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from pareta_agent.front.uploads import UNCOUNTED_BYTES
 from pareta_agent.front.wire import RequestHead
 from pareta_agent.telemetry.events import Event
 
-# uvicorn tells its cycles of a lost connection by an event; a call is told directly
+# uvicorn sets this event of its cycles at a lost connection; a call has `caller_gone` instead
 _UNUSED_EVENT = asyncio.Event()
 
 
 class Downstream(Protocol):
-    """The caller's connection, as far as a call uses it."""
+    """The members of the caller's connection that a call uses."""
 
     @property
     def transport(self) -> asyncio.Transport: ...
@@ -42,7 +42,7 @@ class Downstream(Protocol):
 
 
 class InferenceCall:
-    """Stands in for uvicorn's RequestResponseCycle: the attributes without underscore up to `body` are its."""
+    """Replaces uvicorn's RequestResponseCycle, whose attributes are those without underscore up to `body`."""
 
     def __init__(
         self, context: GatewayContext, connection: Downstream, route: Route, head: RequestHead
@@ -80,13 +80,13 @@ class InferenceCall:
 
     @keep_alive.setter
     def keep_alive(self, value: bool) -> None:
-        """uvicorn clears it when it shuts down."""
+        """True if the connection stays open after the answer; uvicorn clears it at shutdown."""
         self._response.keep_alive = value
 
     # the connection's side
 
     def start(self, grant: KeyGrant | None = None) -> None:
-        """It is this request's turn on its connection; `grant` where its key is known already."""
+        """Starts the request once the answers before it are complete; `grant` if its key is already known."""
         self._started, self._grant = True, grant
         self._deadline_s = self._context.deps.clock.mono_s() + self._context.settings.body_timeout_s
         self._context.enter(self)
@@ -133,7 +133,7 @@ class InferenceCall:
         if self._exchange is not None:
             self._exchange.resume()
 
-    # the desk's side
+    # the context's side
 
     def tick(self, now_s: float) -> None:
         if self._exchange is not None:
@@ -154,7 +154,7 @@ class InferenceCall:
     # deciding
 
     def _refusal_by_head(self) -> Problem | None:
-        """What can be told from the head alone."""
+        """The refusal that follows from the head alone."""
         if self._context.draining:
             self.keep_alive = False
             return Problem("node_draining")
@@ -170,13 +170,13 @@ class InferenceCall:
         if self._grant is not None and len(self.body) <= self._context.on_loop_bytes:
             try:
                 self._apply(self._grant, body.read(self.route, self.body))
-            except Exception as error:  # the parser would call it the caller's broken HTTP
+            except Exception as error:  # the parser would report broken HTTP of the caller
                 self.crashed(error)
         else:
             self._task = asyncio.get_running_loop().create_task(self._proceed_slowly())
 
     async def _proceed_slowly(self) -> None:
-        """The way of a key that must be asked for, or of a body too large to parse on the loop."""
+        """Continues with an unknown key, or with a body too large to parse on the event loop."""
         try:
             grant, request = await resolve_credentials(
                 self._context, self._grant, self._bearer, self.route, self.body
@@ -187,7 +187,7 @@ class InferenceCall:
             self.crashed(error)
 
     def crashed(self, error: Exception) -> None:
-        """A bug of ours: told in the log, a 500 to the caller, and a record if it was admitted."""
+        """Handles an internal error: an event, a 500 for the caller, and a record if the request was admitted."""
         self._context.deps.emit(
             Event("request_crashed", "error", {"request_id": self.id, "error": repr(error)})
         )
@@ -206,7 +206,7 @@ class InferenceCall:
         if not self._over and self._exchange is None:
             self._pending = pending
 
-    # what comes of the application
+    # the result of the admission
 
     def admitted(self, admitted: AdmittedRequest) -> None:
         assert self._request is not None
@@ -218,11 +218,11 @@ class InferenceCall:
         )
 
     def hang_up(self) -> None:
-        """Ends the connection of a caller who is there no more."""
+        """Closes the connection of a caller who does not read."""
         self._transport.abort()
 
     def replay(self, request_id: str, document: bytes) -> None:
-        """The answer to the same call, once more."""
+        """Sends the stored answer of the same call."""
         self._count("replayed", 200)
         self._response.add_headers({"idempotent-replayed": "true", "x-original-request-id": request_id})
         self._response.document(document)
@@ -238,7 +238,7 @@ class InferenceCall:
     def _over(self) -> bool:
         return self.disconnected or self.response_complete
 
-    # the caller's side of a run
+    # the downstream side of the exchange
 
     def stream_gave(self, payload: bytes) -> None:
         self._response.piece(payload)
@@ -257,7 +257,7 @@ class InferenceCall:
         self._complete()
 
     def finish_badly(self, problem: Problem, events: int) -> None:
-        """Says that the run failed after so many events, in the way that is left."""
+        """Reports the failure after so many events, as a document or within the stream."""
         if not self.disconnected:
             self._response.problem(problem, events)
         self._complete()

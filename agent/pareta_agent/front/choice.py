@@ -1,6 +1,6 @@
-"""On which replica a call runs: the least loaded one, unless another has read the beginning of its prompt before.
+"""Load balancer: selects a replica by least outstanding requests and prefix affinity.
 
-`pick` is pure. What a prompt begins with is looked at only where there is more than one replica to choose from.
+`pick` is pure. The prompt's prefix is read only if there is more than one replica.
 """
 
 from __future__ import annotations
@@ -31,9 +31,11 @@ def pick(
     preferred: str = "",
     without: str = "",
 ) -> ReplicaView | None:
-    """The favourite unless it is an eighth of its seats busier than the least busy, the first of equals else.
+    """The preferred replica, else the first of the least loaded.
 
-    None when everyone but `without` has all that it may have.
+    The preferred one may exceed the least load by an eighth of its slots, and by at least 2.
+
+    None if every replica but `without` is at its concurrency cap.
     """
     free = [r for r in endpoint.replicas if r.name != without and load.get(r.name, 0) < cap.of(r)]
     if len(free) < 2:
@@ -45,7 +47,7 @@ def pick(
 
 
 def prompt_prefix(prompt: Any) -> str:
-    """The first characters of a prompt in any route's shape, and with them its roles: enough to know it again."""
+    """The first characters of a prompt in any route's format, its roles included."""
     found: list[str] = []
     rest, size = [prompt], 0
     while rest and size < PREFIX_CHARS:
@@ -63,7 +65,7 @@ def prompt_prefix(prompt: Any) -> str:
 def select_replica(
     state: AdmissionState, endpoint: EndpointView, grant: KeyGrant, request: InferenceRequest, route: Route
 ) -> Target | Problem:
-    """Where an authorized call goes, or why it must not go anywhere now."""
+    """The target of an authorized request, or the refusal."""
     if state.by_key.get(grant.key_id, 0) >= state.settings.max_in_flight_per_key:
         return Problem("too_many_requests")
     if route.vocabulary and not endpoint.tokenize:
@@ -90,7 +92,7 @@ def select_replica(
 
 
 def select_other_replica(state: AdmissionState, target: Target) -> Target | None:
-    """The next best place for a call whose replica was lost before it had said anything."""
+    """The next target of a request whose replica was lost before any part of the answer."""
     endpoint = state.deps.fleet_view().endpoints.get(target.endpoint.id)
     if endpoint is None or endpoint.status != "live":
         return None
@@ -99,6 +101,6 @@ def select_other_replica(state: AdmissionState, target: Target) -> Target | None
 
 
 def wait_s(state: AdmissionState, endpoint: EndpointView) -> int:
-    """When a full endpoint will have room for a second half of what it has now: half of what its calls take."""
+    """Seconds until a full endpoint has capacity again: half of the shortest mean request duration of its replicas."""
     taken = [state.pace[r.name] for r in endpoint.replicas if r.name in state.pace]
     return min(LONGEST_WAIT_S, max(1, math.ceil(min(taken) / 2))) if taken else 1

@@ -1,4 +1,4 @@
-"""HTTP/1.1 chunked framing, read strictly. Pure: bytes in, payload out; it knows no sockets and no events."""
+"""Chunked framing: reads and writes HTTP/1.1 chunks, strictly. Pure: bytes in, payload out, no sockets."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ _SIZES: Final = {b"%x" % size: size for size in range(1, 4096)}
 
 
 class BadFraming(ValueError):
-    """The engine sent something that is not chunked framing."""
+    """The engine's bytes are not chunked framing."""
 
 
 def whole_events(data: bytes) -> int:
-    """How many chunks `data` is, if it is a run of whole ones that each end an event; else 0.
+    """The number of chunks in `data`, if `data` is whole chunks that each end an event; else 0.
 
-    Such bytes may go to the caller untouched: nothing in them is half of something, and the last chunk of a
-    body is not among them.
+    Such bytes may pass to the caller unchanged: no chunk is partial, and the last chunk of a body is not among them.
     """
     at = chunks = 0
     while at < len(data):
@@ -33,7 +32,7 @@ def whole_events(data: bytes) -> int:
 
 
 def _whole_chunk(data: bytes, at: int) -> tuple[int, int] | None:
-    """Where the payload of the chunk that starts here does, and ends, if all of it is here and it is not the last."""
+    """Start and end of the payload of the chunk that starts here, if the chunk is whole and not the last."""
     line_end = data.find(b"\r\n", at, at + 8)
     size = _SIZES.get(data[at:line_end], 0) if line_end > at else 0
     end = line_end + 2 + size
@@ -41,12 +40,12 @@ def _whole_chunk(data: bytes, at: int) -> tuple[int, int] | None:
 
 
 class Template:
-    """The bytes around a stream's words, learnt from one event: most chunks differ in nothing else.
+    """The bytes around a stream's text, learnt from one event: most chunks differ in the text alone.
 
-    `prefix` ends after the quote that opens the words, `suffix` starts with the quote that closes them and runs to
-    the chunk's end. Words without a quote cannot end their string, so a chunk that fits is as dull as the first.
-    `starts` has, by its length, how one chunk alone starts: its size line and the prefix. A chunk of a length that is
-    there fits if it starts so, ends in `suffix`, and has no quote between them.
+    `prefix` ends after the text's opening quote; `suffix` runs from the closing quote to the chunk's end. Text without
+    a quote cannot end its string, so a chunk that fits holds content only, like the first.
+    `starts` maps a chunk's length to its size line and prefix. A chunk of such a length fits if it starts so, ends in
+    `suffix`, and has no quote between them.
     """
 
     __slots__ = ("_least", "_prefix", "starts", "suffix")
@@ -58,7 +57,7 @@ class Template:
         self.starts: dict[int, bytes] = {}
 
     def fits(self, data: bytes) -> int:
-        """How many whole chunks `data` is, if each is a dull event of this stream; else 0."""
+        """The number of whole chunks in `data`, if each is a content-only event of this stream; else 0."""
         chunks = self._walk(data)
         if chunks == 1 and len(self.starts) < MAX_STARTS:
             self.starts[len(data)] = data[: data.find(b"\r\n") + 2] + self._prefix
@@ -85,7 +84,7 @@ class Template:
 
 
 def template_of(event: bytes, openings: tuple[bytes, ...] = OPENINGS) -> Template | None:
-    """The template of a dull event that holds words after one of `openings`; None when they are not found."""
+    """The template of a content-only event with text after one of `openings`; None if neither is found."""
     for opening in openings:
         start = event.find(opening) + len(opening)
         end = event.find(b'"', start)
@@ -95,7 +94,7 @@ def template_of(event: bytes, openings: tuple[bytes, ...] = OPENINGS) -> Templat
 
 
 class ChunkReader:
-    """Takes chunk framing off, piece by piece, split anywhere. `ended` once the last chunk came whole."""
+    """Removes chunked framing from bytes split anywhere. `ended` once the last chunk is whole."""
 
     __slots__ = ("_left", "_line", "_stage", "ended")
 
@@ -107,11 +106,11 @@ class ChunkReader:
 
     @property
     def at_boundary(self) -> bool:
-        """Whether no chunk is half read."""
+        """True if no chunk is partial."""
         return self._stage == "size" and not self._line
 
     def feed(self, data: bytes) -> bytes:
-        """The payload in `data`; raises BadFraming. Bytes after the last chunk are an error too."""
+        """The payload in `data`. Raises BadFraming, also for bytes after the last chunk."""
         payload: list[bytes] = []
         at = 0
         while at < len(data):
@@ -133,7 +132,7 @@ class ChunkReader:
         return b"".join(payload)
 
     def _line_to(self, data: bytes, at: int) -> int:
-        """Collect a line up to its LF and act on it; the position after what was taken."""
+        """Collects a line up to its LF and handles it; returns the position after the bytes taken."""
         end = data.find(b"\n", at)
         stop = len(data) if end < 0 else end + 1
         self._line += data[at:stop]
@@ -163,7 +162,7 @@ class ChunkReader:
 
 
 def chunk(payload: bytes) -> bytes:
-    """One chunk that carries `payload`, which must not be empty."""
+    """One chunk with `payload`, which must not be empty."""
     return b"%x\r\n%b\r\n" % (len(payload), payload)
 
 

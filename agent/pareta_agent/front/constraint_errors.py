@@ -1,7 +1,7 @@
-"""What is wrong with a schema, grammar or regular expression that an answer was to follow. Pure.
+"""Constraint errors: the refusal of a schema, grammar or regular expression that the engine rejects. Pure.
 
-A constraint that passes the engine's checks and cannot be compiled ends as a failure of that request alone, which the
-engine reports as 500: the caller sent it, so it is the caller's to mend.
+The engine reports a constraint that passes its checks but cannot be compiled as 500, for that request alone. The caller
+receives a 400, because the constraint is in the request.
 """
 
 from __future__ import annotations

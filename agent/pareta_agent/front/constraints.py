@@ -1,6 +1,6 @@
-"""The constraint that a request sets on its answer: the field that holds it, and schemas that lead to themselves.
+"""Constraints: the field that constrains a request's answer, and schemas with a `$ref` cycle. Pure.
 
-Pure. The schemas of tools are not looked at: the engine takes a looping one as a schema of nothing.
+The schemas of tools are not checked: the engine reads a cyclic one as an empty schema.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _IN_PLACE: Final = ("allOf", "anyOf", "oneOf")
 
 
 def constraint_of(fields: Mapping[str, Any]) -> str | None:
-    """The field that constrains the answer; tools do where they must be called, or are strict."""
+    """The field that constrains the answer; `tools` if a call is required or a tool is strict."""
     if fields.get("structured_outputs") is not None:
         return "structured_outputs"
     for field, inner in (("response_format", "type"), ("text", "format"), ("output_config", "format")):
@@ -34,12 +34,12 @@ def _forces_a_call(fields: Mapping[str, Any]) -> bool:
 
 
 def looping(fields: Mapping[str, Any]) -> str | None:
-    """The field with a schema in which a `$ref` leads to itself: it allows nothing, and engines fail on it."""
+    """The field whose schema has a `$ref` cycle, which allows no value and makes engines fail."""
     return next((field for field, schema in _schemas(fields) if leads_to_itself(schema)), None)
 
 
 def leads_to_itself(schema: Any) -> bool:
-    """Whether a `$ref` is reached again from its own target before any property or item."""
+    """True if a `$ref` is reached again from its own target before any property or item."""
     graph: dict[str, set[str]] = {}
     waiting = set(_refs(schema))
     while waiting:
@@ -87,7 +87,7 @@ def _in_place(node: Any) -> Iterator[str]:
 
 
 def _target(schema: Any, ref: str) -> Any:
-    """What a pointer into the schema itself leads to; None for any other."""
+    """The target of a pointer within the schema; None for any other pointer."""
     if not ref.startswith("#"):
         return None
     for part in unquote(ref[1:]).split("/")[1:]:

@@ -1,7 +1,7 @@
-"""A prompt that is longer than the context, in the words that clients match on. Pure.
+"""Context errors: the refusal of a prompt longer than the context, in the sentences that client libraries match. Pure.
 
-litellm, LangChain and others look for OpenAI's sentence or for the code to take a longer model instead; clients of
-Anthropic's API look for its sentence (`front/messages.py`).
+litellm, LangChain and others match OpenAI's sentence or the code, and then select a longer model. Clients of
+Anthropic's API match its sentence (`front/messages.py`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _WANTED: Final = re.compile(r"(?:requested|request for) (\d+) (?:output|completi
 
 
 def overflow(message: str, route: Route) -> Problem | None:
-    """The refusal of a prompt whose length the engine complains of."""
+    """The refusal of a prompt that the engine reports as too long."""
     found = next((found for each in _LIMITS if (found := each.search(message))), None)
     if found is None:
         return None
@@ -38,7 +38,7 @@ def overflow(message: str, route: Route) -> Problem | None:
 
 
 def _openai(limit: int, prompt: str | None, message: str, field: str) -> str:
-    """Both sentences that OpenAI has for it: some clients look for the second."""
+    """Both sentences of OpenAI: some clients match the second."""
     return (
         f"This model's maximum context length is {limit} tokens. However, {_sent(limit, prompt, message, field)}. "
         f"Please reduce the length of the {field}. Input tokens exceed the configured limit of {limit} tokens."

@@ -1,4 +1,4 @@
-"""What a caller says to a model that talks: what is wrong with it, and where the task's system prompt goes. Pure."""
+"""Conversation: checks the turns of a chat and inserts the task's system prompt. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _OWN_TOOLS: Final = ("function", "custom", "namespace")
 
 
 def wrong(route: Route, fields: dict[str, Any]) -> Problem | None:
-    """The first thing that is wrong with the turns of a conversation."""
+    """The first problem with the turns of a conversation."""
     turns = fields[route.prompt]
     if route is RESPONSES:
         return _wrong_input(turns) or _wrong_tools(fields.get("tools"))
@@ -26,9 +26,9 @@ def wrong(route: Route, fields: dict[str, Any]) -> Problem | None:
 
 
 def instruct(route: Route, fields: dict[str, Any], system_prompt: str) -> None:
-    """Puts the task's system prompt before the turns of a caller who brings none.
+    """Puts the task's system prompt before the turns of a caller who sends none.
 
-    Among the turns and not in `instructions`, which an answer repeats.
+    The prompt goes among the turns and not into `instructions`, which an answer repeats.
     """
     turns = fields[route.prompt]
     first = {"role": "system", "content": system_prompt}

@@ -1,4 +1,4 @@
-"""CORS: which pages in a browser may read this node's answers. Pure.
+"""CORS: selects the web pages whose scripts may read this node's answers. Pure.
 
 A key is sent in a header and never by the browser itself, so no answer allows credentials.
 """
@@ -25,7 +25,7 @@ class Cors:
         self._origins = frozenset(origin.encode() for origin in origins)
 
     def headers(self, origin: bytes | None) -> Headers:
-        """What every answer to a request from `origin` carries, a refusal and a stream too."""
+        """The headers of every answer to a request from `origin`, refusals and streams included."""
         if not self._origins:
             return []
         return (

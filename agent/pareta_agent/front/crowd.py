@@ -1,6 +1,6 @@
-"""Who may still come in: connections of callers, in all and by address.
+"""Connection limits: counts callers' connections, in all and by address.
 
-Counts only; what a refused caller hears is said where it is refused.
+The module only counts; the connection writes the refusal.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections import Counter
 
 
 class ConnectionLimiter:
-    """Connections by address. A network of IPv6 (/64) is one address, because one host has all of it."""
+    """Counts connections by address. An IPv6 network (/64) is one address, because one host has all of it."""
 
     def __init__(self, max_connections: int, max_per_address: int) -> None:
         self._max = max_connections
@@ -18,7 +18,7 @@ class ConnectionLimiter:
         self._size = 0
 
     def enter(self, host: str) -> str | None:
-        """Counts a connection in, whatever the answer; the answer is what it exceeds, None when it may stay."""
+        """Counts a connection in; returns the exceeded limit, None if the connection may stay."""
         address = address_of(host)
         self._size += 1
         self._by_address[address] += 1
@@ -35,7 +35,7 @@ class ConnectionLimiter:
 
 
 def address_of(host: str) -> str:
-    """What a connection is counted under."""
+    """The address under which a connection is counted."""
     if ":" not in host or host.startswith("::ffff:"):
         return host
     head, gap, tail = host.partition("::")

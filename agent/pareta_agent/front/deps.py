@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class GatewaySettings:
-    """Limits of the front. Bytes, seconds, counts; each is enforced before the thing it limits is read.
+    """Limits of the gateway, each enforced before the bytes that it limits are read.
 
-    A body that carries media may have `max_media_body_bytes`, of which `max_body_bytes` may be text.
-    A call may wait `hold_s` for an endpoint that wakes or starts; a stream that waits says so every `comfort_s`.
+    - A body with media may have `max_media_body_bytes`, of which `max_body_bytes` may be text.
+    - A call waits at most `hold_s` for an endpoint that starts or wakes; a queued stream receives a keepalive comment
+      every `comfort_s`.
     """
 
     workers: int = 0
@@ -45,5 +46,5 @@ class GatewaySettings:
     queue_per_org: int = 4096
 
     def most_body_bytes(self, media: bool) -> int:
-        """The largest body of a route, which may carry media or not."""
+        """The maximum body of a route, with or without media."""
         return self.max_media_body_bytes if media else self.max_body_bytes

@@ -59,7 +59,7 @@ class GatewayContext:
         return f"req_{self._prefix}{self._requests:08x}"
 
     def salt_of(self, org: str) -> str:
-        """What keeps an org's part of a prefix cache its own; nobody without this process's secret can say it."""
+        """The secret prefix-cache salt of an org, derived from the node's secret."""
         salt = self._salts.get(org)
         if salt is None:
             salt = self._salts[org] = hmac.digest(self.deps.secret, org.encode(), "sha256").hex()
@@ -76,7 +76,7 @@ class GatewayContext:
             self.idle.set()
 
     def tick(self) -> None:
-        """Once a second or so: deadlines, stale connections, engines that are gone."""
+        """Enforces deadlines and closes idle and obsolete connections; called about once a second."""
         now_s = self.deps.clock.mono_s()
         self.admission.partial_answers.tick()
         for served in list(self.open):

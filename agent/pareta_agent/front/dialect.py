@@ -1,4 +1,4 @@
-"""How one family of routes speaks: what its streams and documents tell a meter, and how it says that it failed."""
+"""Dialects: parse the answers and write the errors of one family of routes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _OPENAI_NULLS: Final = frozenset(
 
 @value
 class Reading:
-    """What a whole answer says: one reason a finished choice, its counts, and the bytes that the caller gets."""
+    """A parsed answer: one finish reason a choice, the token counts, and the caller's bytes."""
 
     finish_reasons: tuple[str, ...]
     tokens: Tokens | None
@@ -41,10 +41,11 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """Chosen once a request. `read` may raise JSONDecodeError, TypeError or AttributeError at what is no answer.
+    """Selected once a request. `read` may raise JSONDecodeError, TypeError or AttributeError for an invalid answer.
 
-    `error_event` gets the number of events that went before it; `id_headers` carry the request's id, `key_header`
-    may carry the key where no `authorization` does.
+    - `error_event`: receives the number of events before the error.
+    - `id_headers`: carry the request's id.
+    - `key_header`: may carry the key in place of `authorization`.
     """
 
     stream_format: StreamFormat
@@ -56,7 +57,7 @@ class Dialect:
 
 
 def read_choices(answer: bytes) -> Reading:
-    """Chat, completions, and the routes that generate nothing; the engine's fingerprint and nulls are taken out."""
+    """Parses chat, completions and routes without generation; removes the engine's fingerprint and nulls."""
     document = orjson.loads(answer)
     choices, usage = document.get("choices") or (), document.get("usage")
     changed = document.pop("system_fingerprint", None) is not None
@@ -70,7 +71,7 @@ def read_choices(answer: bytes) -> Reading:
 
 
 def drop_nulls(part: dict[str, Any], kept: frozenset[str]) -> bool:
-    """Takes out the nulls that OpenAI's API does not have; whether there were any."""
+    """Removes nulls that OpenAI's API does not have; whether there were any."""
     empty = [name for name, held in part.items() if held is None and name not in kept]
     for name in empty:
         del part[name]
@@ -78,7 +79,7 @@ def drop_nulls(part: dict[str, Any], kept: frozenset[str]) -> bool:
 
 
 def read_unbilled(answer: bytes) -> Reading:
-    """What no model was asked for: it counts nothing."""
+    """Parses an answer that no model made: no tokens count."""
     return Reading((), Tokens(), answer)
 
 

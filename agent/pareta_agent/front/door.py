@@ -1,4 +1,4 @@
-"""What is asked of the plane before a call may be admitted: what its key is worth, and credit for it."""
+"""Credentials: looks up the grant of an API key, and parses large bodies off the event loop."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pareta_agent.front.routes import Route
 async def resolve_credentials(
     context: GatewayContext, known: KeyGrant | None, bearer: str, route: Route, data: bytearray
 ) -> tuple[KeyGrant | None, body.InferenceRequest | Problem]:
-    """The key's worth, asked for unless it is known, and the body, read off the loop."""
+    """The key's grant, from the plane unless `known`, and the parsed body."""
     try:
         grant = known or await context.deps.keys.grant(bearer)
     except AgentError:

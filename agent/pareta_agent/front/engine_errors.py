@@ -1,7 +1,7 @@
-"""What an engine's refusal means to the caller. Pure; the engine's own words stop here.
+"""Engine errors: translate an engine's refusal into the error catalogue. Pure.
 
-vLLM's messages carry Python reprs, flags and file paths, so only numbers and a known field's name are taken out of
-them; the sentences are the catalogue's (`front/allowed.py`, `front/engine_rules.py`).
+vLLM's messages contain Python reprs, flags and file paths. Only numbers and a known field's name are read from them;
+the sentences are the catalogue's (`front/allowed.py`, `front/engine_rules.py`).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _NO_FIELDS: Final[Mapping[str, Any]] = {}
 
 
 def problem_of(status: int, body: bytes, route: Route, fields: Mapping[str, Any] = _NO_FIELDS) -> Problem:
-    """The catalogue's answer to an engine's answer that was no success; `fields` are the caller's."""
+    """The catalogue's error for an engine's error status; `fields` are the caller's."""
     if status == 429 or (status == 503 and b"queue" in body.lower()):
         return Problem("endpoint_busy")
     if status == 503:
@@ -55,15 +55,15 @@ def problem_of(status: int, body: bytes, route: Route, fields: Mapping[str, Any]
 
 
 def problem_in(event: bytes, route: Route, fields: Mapping[str, Any] = _NO_FIELDS) -> Problem:
-    """The same of an error event that came before any word of a stream."""
+    """The catalogue's error for an error event before any text of a stream."""
     code = _error_of(event).get("code")
     return problem_of(code if isinstance(code, int) else 500, event, route, fields)
 
 
 def precedes_work(status: int, problem: Problem, prompts: int) -> bool:
-    """Whether the engine refused before it worked: it checks a prompt first, and may work on others meanwhile.
+    """True if the engine refused before any work. It checks one prompt at a time, and may work on others meanwhile.
 
-    ValueErrors of its work are 400 too, so a 400 that no rule knows proves nothing.
+    ValueErrors during the work are 400 too, so a 400 without a known rule proves nothing.
     """
     return status not in (400, 422) or (problem.code in _EARLY and prompts == 1)
 
@@ -74,10 +74,10 @@ def _by_field(param: str, message: str, route: Route, fields: Mapping[str, Any])
 
 
 def _field_of(param: str, message: str, route: Route, fields: Mapping[str, Any]) -> str | None:
-    """The caller's field that the engine complains of, if it is one that may reach the engine."""
+    """The caller's field that the engine names, if that field may reach the engine."""
     named = [part for part in re.split(r"[.\[]", param, maxsplit=2) if part != "body"][:1]
     named += [*_NAMED.findall(message), *_LOCATED.findall(message), *_LEADING.findall(message)]
-    # A route that the engine serves by another one is told its own name for the limit.
+    # A route that the engine serves by another one uses its own name for the limit.
     limit = next((name for name in named if name in _LIMITS), None)
     if limit is not None:
         return limit_of(route, fields, limit)
@@ -95,5 +95,5 @@ def _error_of(body: bytes) -> dict[str, Any]:
 
 
 def _is_unserved(status: int, body: bytes) -> bool:
-    # The router's own 404 has `detail` and no `error`; a handler that has nothing to answer with says 501.
+    # The router's own 404 has `detail` and no `error`; a handler that cannot answer returns 501.
     return status == 501 or (status in (404, 405) and body.startswith(b'{"detail"'))

@@ -1,6 +1,6 @@
-"""The engines' own useful series, told again under the endpoint's name.
+"""Engine metrics: exports selected series of the engines under the endpoint's name.
 
-An allowlist: what is not in it stays in the engine, as do all labels that could name a model or a path. An engine
+The list is an allowlist: other series stay in the engine, as do labels that could contain a model or a path. An engine
 that does not answer costs the scrape its own series only.
 """
 
@@ -46,7 +46,7 @@ _VALUE: Final = re.compile(r"[-+]?(?:\d[\d.]*(?:[eE][-+]?\d+)?|Inf|NaN)$")
 
 
 def relabel(text: str, endpoint: str, replica: str) -> dict[str, list[str]]:
-    """Samples by exported family. Lines that are not allowed, or not a sample, are left out."""
+    """Samples by exported family. Lines that are not allowed, or not a sample, are dropped."""
     families: dict[str, list[str]] = defaultdict(list)
     for line in text.splitlines():
         sample = _SAMPLE.match(line)
@@ -63,7 +63,7 @@ def relabel(text: str, endpoint: str, replica: str) -> dict[str, list[str]]:
 
 
 def exposition(parts: Iterable[dict[str, list[str]]]) -> bytes:
-    """Families of several engines as one text, each with its help and type once."""
+    """Families of several engines as one text, each with one help and one type line."""
     merged: dict[str, list[str]] = defaultdict(list)
     for part in parts:
         for name, samples in part.items():
@@ -77,7 +77,7 @@ def exposition(parts: Iterable[dict[str, list[str]]]) -> bytes:
 
 
 async def scrape(pools: ConnectionPools, fleet: FleetView, metrics: Metrics) -> bytes:
-    """Asks every replica at once, each within `DEADLINE_S`; one that endpoints share is told once, by its own name."""
+    """Scrapes all replicas concurrently, each within `DEADLINE_S`; a shared engine once, under its own name."""
     replicas = {(e.runs_on, replica) for e in fleet.endpoints.values() for replica in e.replicas}
     parts = await asyncio.gather(*(_one(pools, metrics, e, r) for e, r in sorted(replicas, key=_name)))
     return exposition(parts)

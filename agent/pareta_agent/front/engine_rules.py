@@ -1,4 +1,4 @@
-"""Refusals of an engine that need more than a field's name: each a pattern, fields, and what is allowed. Pure."""
+"""Engine rules: match an engine's refusals that need more than a field's name. Pure."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ _TEXTS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """The first of `fields` that the caller sent is refused, else the last; the pattern's groups fill `allowed`.
+    """Refuses the first of `fields` that the caller sent, else the last; the pattern's groups fill `allowed`.
 
-    `media`: what was sent is the kinds of media in the prompt.
+    `media`: the message lists the kinds of media in the prompt.
     """
 
     pattern: re.Pattern[str]
@@ -147,7 +147,7 @@ RULES: Final = (
 
 
 def by_rule(message: str, route: Route, fields: Mapping[str, Any]) -> Problem | None:
-    """The refusal by the first rule that fits."""
+    """The refusal by the first rule that matches."""
     for rule in RULES:
         if found := rule.pattern.search(message):
             return _refusal(rule, found.groupdict(), route, fields)
@@ -155,7 +155,7 @@ def by_rule(message: str, route: Route, fields: Mapping[str, Any]) -> Problem | 
 
 
 def limit_of(route: Route, fields: Mapping[str, Any], named: str) -> str:
-    """The field by which the caller bound the answer; the one that the engine named where the caller's is not known."""
+    """The field in which the caller set the limit of the answer; `named` by the engine if there is none."""
     sent = next((name for name in route.limits if fields.get(name) is not None), None)
     return sent or (named if named in route.fields else route.limits[0])
 
@@ -176,7 +176,7 @@ def _refusal(rule: Rule, groups: dict[str, str], route: Route, fields: Mapping[s
 
 
 def _sent(rule: Rule, groups: Mapping[str, str], held: Any) -> str | None:
-    """What was sent where that is not the field as it came."""
+    """The text for the value sent, if that is not the field itself."""
     if rule.media:
         kinds = ", ".join(f"{count} {kind}" for kind, count in _media(held).items())
         return f"; you sent {kinds}" if kinds else None
@@ -184,7 +184,7 @@ def _sent(rule: Rule, groups: Mapping[str, str], held: Any) -> str | None:
 
 
 def _media(prompt: Any) -> Counter[str]:
-    """How many parts of each kind a prompt has that are no text."""
+    """The number of parts of each kind that are not text."""
     return Counter(kind for kind in _kinds(prompt) if kind not in _TEXTS)
 
 

@@ -1,7 +1,7 @@
-"""Everything the front may say when it says no: one catalogue, one body, for both clients' typed errors.
+"""API errors: the catalogue of refusals and their bodies, for the typed errors of both client families.
 
-Pure. No text of an engine, a stack or a path ever passes through here: messages are written below or made of
-numbers and names that the caller sent.
+Pure. No text of an engine, a stack or a path passes through: messages are written below, or made of numbers and names
+that the caller sent.
 """
 
 from __future__ import annotations
@@ -89,9 +89,9 @@ RETRY_AFTER_S: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One refusal: a catalogue `code`, what to say, and how the caller may come back.
+    """One refusal: a catalogue `code`, the message, and how the caller may retry.
 
-    `retry_after_s` None means the catalogue's default for 503 and 429; `retry` False tells clients not to.
+    `retry_after_s` None means the catalogue's default for 503 and 429; `retry` False stops clients from retrying.
     """
 
     code: str
@@ -110,17 +110,17 @@ class Problem:
 
 
 def body_of(problem: Problem) -> bytes:
-    """The JSON body: OpenAI's `error` object and FastAPI's `detail`, so that each client finds its own."""
+    """The JSON body: OpenAI's `error` object and FastAPI's `detail`, for the clients of each."""
     return orjson.dumps({"error": error_object(problem), "detail": problem.text})
 
 
 def event_of(problem: Problem) -> bytes:
-    """The server-sent event that ends a stream which failed after its head had left."""
+    """The server-sent event that ends a stream which failed after its head."""
     return b"data: " + orjson.dumps({"error": error_object(problem)}) + b"\n\n"
 
 
 def headers_of(problem: Problem) -> list[tuple[bytes, bytes]]:
-    """Headers that belong to this problem, beyond content-type and length."""
+    """The headers of this problem, besides content-type and length."""
     headers = []
     if problem.status in (429, 503):
         wait = RETRY_AFTER_S if problem.retry_after_s is None else problem.retry_after_s
@@ -133,6 +133,6 @@ def headers_of(problem: Problem) -> list[tuple[bytes, bytes]]:
 
 
 def error_object(problem: Problem) -> dict[str, str | None]:
-    """OpenAI's error: what a body, or an event that ends a stream, is made of."""
+    """OpenAI's error object, for bodies and for the last event of a stream."""
     kind = CATALOGUE[problem.code][1]
     return {"message": problem.text, "type": kind, "param": problem.param, "code": problem.code}

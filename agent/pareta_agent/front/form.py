@@ -1,6 +1,6 @@
-"""Multipart forms: the one upload that a transcription is, read strictly, and built anew for the engine. Pure.
+"""Multipart forms: read a transcription's upload strictly and build a new form for the engine. Pure.
 
-What is not plainly a form field or a file is refused; nothing of the caller's framing reaches the engine.
+A part that is neither a form field nor a file is refused; none of the caller's framing reaches the engine.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _ENDING: Final = re.compile(r"\.(flac|m4a|mp3|mp4|mpeg|mpga|oga|ogg|wav|webm)$",
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A file of a form. `ending` is its kind by its name, with the dot; empty when it has none that is known."""
+    """A file of a form. `ending` is the known file name extension, with the dot; empty for any other."""
 
     ending: str
     content: bytes
 
 
 def read(body: bytes) -> dict[str, Any] | None:
-    """The fields of a form: texts, uploads, lists where a name ends in `[]`; None where it is no sound form."""
+    """The fields of a form: texts, uploads, and lists for names that end in `[]`; None for an invalid form."""
     opening = _OPENING.match(body)
     if opening is None:
         return None
@@ -60,7 +60,7 @@ def build(fields: dict[str, Any]) -> bytes:
 
 
 def _take(fields: dict[str, Any], part: bytes) -> bool:
-    """Adds one part; False where it is not sound or says a name again."""
+    """Adds one part; False if the part is invalid or repeats a name."""
     head, found, content = part.partition(b"\r\n\r\n")
     disposition = _DISPOSITION.search(head) if found and len(head) <= MAX_PART_HEAD_BYTES else None
     if disposition is None or not part.startswith(b"\r\n"):

@@ -1,6 +1,6 @@
 """Forwarded headers: the address at which a caller reached the load balancer before this node. Pure.
 
-It goes into addresses within that caller's own answers (`url`, `upload_url`), so no header needs to be trusted.
+The address only goes into links within that caller's own answers (`url`, `upload_url`), so no header needs trust.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _SCHEMES: Final = ("http", "https")
 
 
 def reached(headers: Mapping[str, str], scheme: str, hosts: Hosts) -> tuple[str, str]:
-    """(scheme, host) as the caller sees them; this node's own where a header is absent or not well-formed."""
+    """(scheme, host) as the caller sees them; this node's own if a header is absent or malformed."""
     proto, host = (_first(headers.get(name, "")) for name in ("x-forwarded-proto", "x-forwarded-host"))
     own = headers.get("host", "")
     usable = bool(host) and hosts.refusal(host.encode("latin-1")) is None
@@ -22,5 +22,5 @@ def reached(headers: Mapping[str, str], scheme: str, hosts: Hosts) -> tuple[str,
 
 
 def _first(value: str) -> str:
-    """Each proxy on the way appends its own."""
+    """The first of the values that proxies append."""
     return value.partition(",")[0].strip()

@@ -1,4 +1,4 @@
-"""The front as the node sees it: starts on a socket, drains, stops."""
+"""Gateway: the reverse proxy on the node's port; starts on sockets, drains and stops."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ UNASKED_S = 1.0
 
 
 class Gateway:
-    """A node's HTTP side, or of one of its workers. `start` once, then `set_ready`, `drain`, `stop`.
+    """The gateway of a node, or of one worker. `start` once, then `set_ready`, `drain`, `stop`.
 
-    With `settings.workers`, so many more processes have the callers and this one only the books. `client` and `others`
-    are a worker's: the main process, and the app for requests that are not inference.
+    With `settings.workers`, that many processes serve the callers, and this one keeps limits, credit and records.
+    `client` and `others` are a worker's: the main process, and the app for requests that are not inference.
     """
 
     def __init__(
@@ -84,42 +84,41 @@ class Gateway:
 
     @property
     def in_flight(self) -> int:
-        """Requests of callers that are not answered yet."""
+        """Requests without a complete answer, the workers' included."""
         return len(self._context.open) + (self._supervisor.open if self._supervisor else 0)
 
     def workers(self) -> list[dict[str, Any]]:
-        """The processes beside this one that have the callers, for `pareta-agent status`."""
+        """The workers, for `pareta-agent status`."""
         return self._supervisor.view() if self._supervisor else []
 
     def load(self, replica: str) -> int:
-        """Admitted requests that this replica works on, by its name."""
+        """Requests in flight at a replica, by its name."""
         return self._admission.load.get(replica, 0)
 
     def observe_event(self, event: object) -> None:
-        """An engine that ended and was not meant to counts against what it worked on."""
+        """Counts the unexpected end of an engine against the requests in flight there."""
         if isinstance(event, Event) and event.name == "engine_ended":
             self._admission.quarantine.ended(event.fields["replica"], event.fields["generation"])
 
     def loads(self) -> dict[str, int]:
-        """`load` of every replica that works."""
+        """`load` of every replica with requests in flight."""
         return dict(self._admission.load)
 
     def waiting(self, endpoint: str) -> int:
-        """Calls that wait to be admitted to an endpoint."""
+        """Calls that wait for admission to an endpoint."""
         return self._admission.wake_queue.waiting[endpoint]
 
     def in_line(self) -> dict[str, int]:
-        """`waiting` of every endpoint that is waited for."""
+        """`waiting` of every endpoint with waiting calls."""
         return dict(self._admission.wake_queue.waiting)
 
     @property
     def longest_s(self) -> float:
-        """No request that is open now is open after this many seconds."""
+        """Maximum remaining duration of the requests that are open now, in seconds."""
         return self._settings.hold_s + self._settings.body_timeout_s + self._settings.request_timeout_s
 
     def used_s(self, engine: str) -> float:
-        """The moment, of the monotonic clock, at which a replica of this engine, lost ones too, was last busy; now
-        while one works."""
+        """The monotonic moment at which a replica of this engine, lost or not, was last busy; now if one is."""
         if at_engine(self._admission.load, engine):
             return self._deps.clock.mono_s()
         ended = [when for name, when in self._admission.used_s.items() if engine_of(name) == engine]
@@ -127,16 +126,16 @@ class Gateway:
 
     @property
     def draining(self) -> bool:
-        """Whether new requests are refused because the node is going away."""
+        """True if new requests are refused because the node stops."""
         return self._context.draining
 
     def set_ready(self, *reasons: str) -> None:
-        """Ready when no reason against it is given; `/readyz` shows them, inference goes on regardless."""
+        """Ready if there is no reason against; `/readyz` shows the reasons, and inference continues regardless."""
         self._reasons = [*(["stopping"] if self._context.lame_duck else []), *reasons]
         self._deps.metrics.set("pareta_ready", 0 if self._reasons else 1)
 
     def readiness(self) -> Readiness:
-        """The one answer of `/readyz`, `pareta_ready` and `pareta-agent status`."""
+        """The state that `/readyz`, `pareta_ready` and `pareta-agent status` report."""
         if self._reasons:
             return Readiness("not ready", self._reasons)
         impaired = self._supervisor.impaired() if self._supervisor else []
@@ -144,11 +143,11 @@ class Gateway:
 
     @property
     def leaving(self) -> bool:
-        """Whether this node is a lame duck."""
+        """True if this node is a lame duck."""
         return self._context.lame_duck
 
     def lame_duck(self) -> None:
-        """`/readyz` answers 503 and each answer is the last on its connection; calls are admitted as before."""
+        """`/readyz` answers 503 and every answer closes its connection; calls are admitted as before."""
         self._context.lame_duck = True
         for served in self._context.open:
             served.is_last()
@@ -157,7 +156,7 @@ class Gateway:
         self.set_ready(*self._reasons)
 
     async def start(self, *socks: socket.socket) -> None:
-        """Listens, with workers on at least one socket for each; returns once connections are taken."""
+        """Listens, with workers on at least one socket each; returns once connections are accepted."""
         loop = asyncio.get_running_loop()
         serving = loop.create_task(self._server.serve(sockets=[] if self._supervisor else list(socks)))
         up = loop.create_task(self._server.up.wait())
@@ -177,7 +176,7 @@ class Gateway:
         await self._server.startup(list(socks))
 
     async def drain(self, deadline_s: float) -> int:
-        """Admits nothing more and lets what runs finish; gives how many had to be cut at the deadline."""
+        """Refuses new requests and waits for open ones; returns the number cut at the deadline."""
         self._context.draining = True
         self.set_ready("draining")
         self._admission.wake_queue.refuse_all(Problem("node_draining"))
@@ -191,9 +190,9 @@ class Gateway:
         return len(cut) + there
 
     async def pass_on(self, take: Callable[[socket.socket], None], deadline_s: float) -> int:
-        """Listens no more, and gives each connection to `take` between two requests; how many requests had to be cut.
+        """Stops listening and gives each connection to `take` between two requests; returns the number of requests cut.
 
-        Returns when none is open here. A connection that cannot be given away (TLS) ends after its answer.
+        Returns once no request is open. A connection that cannot be transferred (TLS) ends after its answer.
         """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(deadline_s):
@@ -204,8 +203,10 @@ class Gateway:
         return await self.drain(0.0)
 
     async def move(self, take: Callable[[socket.socket], None]) -> bool:
-        """One look of `pass_on`: whether every connection is gone, but those that must stay and that nobody asks on.
-        Their last answer did not say that it was the last, so that the next request may be on its way for a while."""
+        """One round of `pass_on`: whether every connection is gone, except idle ones that cannot be transferred.
+
+        The last answer on such a connection did not close it, so a next request may arrive for a while.
+        """
         self._context.successor = take
         for server in self._server.servers:
             server.close()
@@ -218,7 +219,7 @@ class Gateway:
         return gone and gone_there and not self._welcomes
 
     def welcome(self, sock: socket.socket) -> None:
-        """Serves a connection that another agent of this home had accepted."""
+        """Serves a connection that another agent of this home accepted."""
         if self._supervisor is None or not self._supervisor.welcome(sock):
             self._take(sock, None)
 
@@ -252,7 +253,7 @@ class Gateway:
         self._deps.emit(Event("front_stopped"))
 
     def renew_certificate(self, force: bool = False) -> None:
-        """New handshakes get what the files hold now, if they changed and it is good."""
+        """Uses the files' certificate for new handshakes, if the files changed and are valid."""
         certificate = self._certificate
         if certificate is None:
             return

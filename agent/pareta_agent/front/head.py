@@ -1,4 +1,4 @@
-"""The head of an engine's answer: what a reader must know to find its end. Pure and strict."""
+"""Response head: parses the head of an engine's answer to find where the answer ends. Pure and strict."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FRAMING: Final = re.compile(
 
 
 class BadHead(ValueError):
-    """The engine's answer does not start like HTTP."""
+    """The engine's answer does not start with a valid HTTP head."""
 
 
 @value
@@ -29,7 +29,7 @@ class ResponseHead:
 
 
 def parse_head(head: bytes) -> ResponseHead:
-    """Reads a head without its empty line; raises BadHead where the body's end could not be told."""
+    """Parses a head without its empty line; raises BadHead if the end of the body is not defined."""
     status = _STATUS.match(head)
     if status is None:
         raise BadHead("no status line")

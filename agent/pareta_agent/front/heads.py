@@ -1,7 +1,7 @@
-"""Request heads that were read before: a client says the same one with each call, but for the length of its body.
+"""Head cache: recognizes request heads that were parsed before, so that repeated calls skip the parser.
 
-The parser reads a head once. Its digest is kept, with what was found in it; the key in it is not. A head with the same
-bytes around the digits of its length says the same again, so its calls skip the parser.
+A client repeats the same head with each call, except for the length of its body. The cache keeps the digest of the head
+and the parsed result, without the key.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _MOST_DIGITS: Final = 8
 
 
 class SplitHead(NamedTuple):
-    """A head without its length: the digest of the rest, the length, and where the body begins."""
+    """A head without its length: the digest of the rest, the length, and the start of the body."""
 
     digest: bytes
     length: int
@@ -32,7 +32,7 @@ class SplitHead(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class KnownHead:
-    """What a head says: its route, its request without the key, and the digest of the key."""
+    """The content of a head: its route, its request without the key, and the digest of the key."""
 
     route: Route
     head: RequestHead
@@ -40,7 +40,7 @@ class KnownHead:
 
 
 def known_head_of(route: Route, head: RequestHead) -> KnownHead | None:
-    """What is kept of a head; None where it says anything out of the ordinary."""
+    """The cached part of a head; None for a head with unusual fields."""
     bearer = bearer_of(head.authorization)
     if not head.plain or isinstance(bearer, Problem):
         return None
@@ -48,7 +48,7 @@ def known_head_of(route: Route, head: RequestHead) -> KnownHead | None:
 
 
 def split_length(data: bytes) -> SplitHead | None:
-    """None where `data` does not begin with a whole head, or with one whose length cannot be told apart."""
+    """None if `data` does not begin with a whole head with a plain length."""
     end = data.find(b"\r\n\r\n")
     if end < 0:
         return None
@@ -70,7 +70,7 @@ def _around(data: bytes, start: int, end: int) -> SplitHead | None:
 
 
 class HeadCache:
-    """The most recent ones, by digest."""
+    """The most recent heads, by digest."""
 
     def __init__(self) -> None:
         self._known: dict[bytes, KnownHead] = {}
@@ -79,7 +79,7 @@ class HeadCache:
         return self._known.get(digest)
 
     def learn(self, digest: bytes, known: KnownHead) -> None:
-        """Of a sound head that the parser has read from the bytes of this digest."""
+        """Stores a valid head that the parser has read from the bytes of this digest."""
         if len(self._known) >= REMEMBERED:
             del self._known[next(iter(self._known))]
         self._known[digest] = known

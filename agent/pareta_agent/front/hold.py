@@ -1,7 +1,7 @@
-"""Calls that wait for an endpoint which wakes or starts: first come, first served, for a bounded time.
+"""Wake queue: calls that wait, in order and for a bounded time, for an endpoint that starts or wakes.
 
-A call in line is not admitted: it holds no credit and leaves no record, so one that leaves is just forgotten. What an
-endpoint is and how it wakes is not known here; the fleet's view is looked at while somebody waits.
+A queued call is not admitted: no credit is reserved and no record is written. The queue polls the fleet's view; how an
+endpoint wakes is unknown here.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ WAKE_S: Final = 1.0
 
 
 class Waiter(Protocol):
-    """A call in line: `proceed` when its endpoint is live, `comfort` shows a stream's caller that we live."""
+    """A queued call: `proceed` once its endpoint is live, `send_keepalive` for the caller of a stream."""
 
     def proceed(self) -> None: ...
 
@@ -43,7 +43,7 @@ class _QueuedCall:
 
 
 class WakeQueue:
-    """One line an endpoint. `enter` and `leave` are the calls'; the rest happens by itself."""
+    """One queue an endpoint. Calls use `enter` and `leave`; a timer does the rest."""
 
     def __init__(self, settings: GatewaySettings, deps: GatewayDeps) -> None:
         self._settings = settings
@@ -58,13 +58,13 @@ class WakeQueue:
         self.by_org: Counter[str] = Counter()
 
     def enter(self, waiter: Waiter, request: InferenceRequest) -> Problem | None:
-        """Wakes the endpoint and puts the call in line, or says why it may not wait.
+        """Wakes the endpoint and queues the call, or returns the refusal.
 
-        A call that comes back keeps the deadline it had.
+        A call that returns keeps its deadline.
         """
         endpoint = self._deps.fleet_view().endpoints.get(request.model)
         if endpoint is None:
-            return STARTING  # what it is to be called is not known yet: no line to stand in
+            return STARTING  # the fleet is not complete yet: there is no queue for this endpoint
         now_s, longest_s = self._deps.clock.mono_s(), self._settings.hold_s
         until_s = self.expect(waiter, endpoint.id)
         self._wake(endpoint.id, now_s)
@@ -81,14 +81,14 @@ class WakeQueue:
         return None
 
     def expect(self, waiter: Waiter, endpoint: str) -> float:
-        """Counts the call as `waiting` for the endpoint, in line or not, until it leaves; its deadline."""
+        """Counts the call as `waiting` for the endpoint, queued or not, until it leaves; returns its deadline."""
         if waiter not in self._expected:
             self._expected[waiter] = endpoint, self._deps.clock.mono_s() + self._settings.hold_s
             self.waiting[endpoint] += 1
         return self._expected[waiter][1]
 
     def leave(self, waiter: Waiter) -> None:
-        """The call is over, wherever it was: admitted, refused, or gone."""
+        """Removes a call that was admitted, refused or abandoned."""
         self._take_out(waiter)
         if waiter in self._expected:
             endpoint, _ = self._expected.pop(waiter)
@@ -132,7 +132,7 @@ class WakeQueue:
             self._timer = asyncio.get_running_loop().call_later(LOOK_S, self._look)
 
     def _look(self) -> None:
-        """Everybody in the order of arrival: let through, refused, or told to be patient; who sleeps is woken."""
+        """Handles the calls in order of arrival: admit, refuse, or send a keepalive comment; wakes cold endpoints."""
         self._timer = None
         endpoints, now_s = self._deps.fleet_view().endpoints, self._deps.clock.mono_s()
         for waiter, queued in list(self._queued.items()):
@@ -156,6 +156,6 @@ class WakeQueue:
                 waiter.send_keepalive()
 
     def _wake(self, endpoint: str, now_s: float) -> None:
-        """A level, not an edge: asked again while somebody waits, whatever became of the last time."""
+        """Requests the wake again while calls wait, so that a lost request costs delay only."""
         self._wake_s[endpoint] = now_s + WAKE_S
         self._deps.wake(endpoint)

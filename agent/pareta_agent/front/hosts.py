@@ -1,7 +1,6 @@
-"""Which names this node answers to: the Host of every request is looked at before anything else of it.
+"""Host allowlist: checks the Host of every request before anything else of it. Pure.
 
-A page in a browser can make a name of its own point at a node's address; only what the node calls itself tells the two
-apart. Pure.
+A web page can point a name of its own at a node's address. Only the allowlist distinguishes that name from the node's.
 """
 
 from __future__ import annotations
@@ -16,9 +15,9 @@ _REMEMBERED: Final = 256
 
 
 class Hosts:
-    """`names` may start with `*.` for all below; without any, every well-formed Host is ours.
+    """`names` may start with `*.` for all names below; without names, every well-formed Host is allowed.
 
-    An address and `localhost` are always ours: nobody can make them point elsewhere.
+    An address and `localhost` are always allowed: nobody can point them elsewhere.
     """
 
     def __init__(self, names: Iterable[str]) -> None:
@@ -26,9 +25,9 @@ class Hosts:
         self._good: set[bytes] = set()
 
     def refusal(self, host: bytes | None) -> str | None:
-        """`bad_http` for what is no Host, `unknown_host` for a foreign one, None for ours.
+        """`bad_http` for a malformed Host, `unknown_host` for a foreign one, None for an allowed one.
 
-        Without a Host (HTTP/1.0) nothing is refused: no browser sends such a request.
+        A missing Host (HTTP/1.0) is allowed: no browser sends such a request.
         """
         if host is None or host in self._good:
             return None

@@ -1,4 +1,4 @@
-"""A call at its key's limits: what it takes of them, what the caller hears of them."""
+"""Rate limit: applies a key's limits of requests, tokens and concurrency to one call."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def enter(
     endpoint: EndpointView,
     add_headers: Callable[[dict[str, str]], None],
 ) -> Permit | Problem:
-    """The call's permit or its 429; `tell` gets the `x-ratelimit-*` headers as they stand then."""
+    """The call's permit or its 429; `add_headers` receives the current `x-ratelimit-*` headers."""
     likely = _likely_tokens(request, endpoint, grant.limits.tokens_per_minute)
     found = limiter.enter(grant.key_id, grant.limits, likely)
     add_headers(limiter.headers(grant.key_id, grant.limits))
@@ -31,10 +31,10 @@ def enter(
 
 
 def _likely_tokens(request: InferenceRequest, endpoint: EndpointView, limit: int | None) -> int:
-    """What the request is held to use of `limit` tokens a minute until its record says better.
+    """The tokens that a request counts against `limit` a minute until its usage record exists.
 
-    Without `max_tokens` the answer is a guess that never refuses by itself: the whole context would let nobody with a
-    modest limit in, and an overrun is taken from the minutes to come.
+    Without `max_tokens` the answer is estimated, and the estimate alone never causes a refusal: the whole context would
+    exceed every modest limit. An overrun is deducted from the next minutes.
     """
     context = endpoint.max_model_len or DEFAULT_CONTEXT_TOKENS
     prompt = min(request.body_bytes // 3, context * request.prompts)
@@ -45,7 +45,7 @@ def _likely_tokens(request: InferenceRequest, endpoint: EndpointView, limit: int
 
 
 def _over_limit(excess: Excess) -> Problem:
-    """The 429 of a key that has reached one of its limits; what no wait will mend is not to be tried again."""
+    """The 429 of a key at one of its limits; `retry` is False if no wait helps."""
     what = {"requests": "requests a minute", "tokens": "tokens a minute", "concurrency": "requests at once"}
     message = f"This key is limited to {excess.limit} {what[excess.kind]}"
     if excess.retry_after_s is None:

@@ -1,4 +1,4 @@
-"""Whether what a caller says points to media elsewhere: the node fetches nothing for anybody. Pure."""
+"""Media: detects references to remote media, which the node never fetches, and measures inline media. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _INNER: Final = ("content", "output")
 
 
 def points_away(content: Any) -> bool:
-    """Whether a message, a document, a part of one or a list of them points anywhere but into itself."""
+    """True if a message, a document, a part or a list of them refers to media outside itself."""
     if isinstance(content, list):
         return any(map(points_away, content))
     if not isinstance(content, dict):
@@ -35,7 +35,7 @@ def too_much_text(limit: int) -> Problem:
 
 
 def media_bytes(fields: dict[str, Any]) -> int:
-    """How much of a body is media: `data:` URLs, and the `data` of audio parts. Depth is bounded by the reader."""
+    """The bytes of media in a body: `data:` URLs, and the `data` of audio parts. The parser bounds the depth."""
     found, level = 0, [fields]
     while level:
         inner: list[Any] = []

@@ -1,4 +1,4 @@
-"""Anthropic's messages: typed events without `[DONE]`, a stop reason that is null where the answer was cut. Pure."""
+"""Anthropic messages: typed events without `[DONE]`, and a null stop reason for an aborted answer. Pure."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _KINDS: Final = {
 
 
 def is_content_only(events: bytes) -> bool:
-    """Whether no event holds usage, an error or the end: quotes around them that no generated text can have."""
+    """True if no event holds usage, an error or the end: generated text cannot contain the bare quotes around them."""
     return (
         events.find(b'"usage":') < 0
         and events.find(b'"error"') < 0
@@ -57,7 +57,7 @@ def read(answer: bytes) -> Reading:
 
 
 def error_body(problem: Problem) -> bytes:
-    """Anthropic's error, with our code and parameter, and `detail` for the clients of the house."""
+    """Anthropic's error with this API's code and parameter, and `detail` for FastAPI clients."""
     return orjson.dumps({"type": "error", "error": _error(problem), "detail": problem.text})
 
 
@@ -71,7 +71,7 @@ def _error(problem: Problem) -> dict[str, str | None]:
 
 
 def _reason(ended: dict[str, Any]) -> str:
-    """Why an answer ended; the engine leaves the reason out of an answer that it cut."""
+    """The reason of an answer's end; the engine omits the reason of an aborted answer."""
     reason = ended.get("stop_reason")
     return reason if isinstance(reason, str) else "abort"
 

@@ -15,7 +15,7 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 
 def wrapped(app: App, context: GatewayContext) -> App:
-    """`app` behind the middleware; a preflight of an allowed page does not reach it."""
+    """`app` behind the middleware, which answers the preflight of an allowed page itself."""
 
     async def answer(scope: Message, receive: Receive, send: Send) -> None:
         fields = dict(scope["headers"])
@@ -43,7 +43,7 @@ def wrapped(app: App, context: GatewayContext) -> App:
 
 
 def _normalized(scope: Message) -> Message:
-    """A slash at the end of a path means nothing."""
+    """Removes a slash at the end of a path."""
     if scope["path"] == "/" or not scope["raw_path"].endswith(b"/"):
         return scope
     return {**scope, "path": scope["path"][:-1], "raw_path": scope["raw_path"][:-1]}

@@ -1,6 +1,6 @@
-"""The inference API as an OpenAPI document, made of the route table: `python -m pareta_agent.front.openapi` prints it.
+"""OpenAPI document of the inference API, made of the route table: `python -m pareta_agent.front.openapi` prints it.
 
-It says what is looked at and what may reach an engine; the values themselves are the engine's to judge.
+The document lists the fields that are checked and that may reach an engine; the engine checks the values.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ def _models() -> Schema:
 
 
 def _refusals(shape: str, only: tuple[int, ...] = ()) -> Schema:
-    """One entry a status of the catalogue, with the codes that it stands for."""
+    """One entry for each status of the catalogue, with its codes."""
     codes: dict[int, list[str]] = {}
     for code, (status, _, _) in CATALOGUE.items():
         codes.setdefault(status, []).append(code)

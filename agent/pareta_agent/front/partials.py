@@ -1,4 +1,7 @@
-"""Who leaves most of what they ask for? What is left midway costs nothing by default: a habit of it is worth a word."""
+"""Partial answers: counts the calls that each key leaves before the end, and reports keys that leave most of them.
+
+A partial answer costs nothing by default.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from pareta_agent.telemetry.metrics import Metrics
 
 @dataclass(frozen=True, slots=True)
 class PartialAnswerSettings:
-    """A key is named when at least `least` of its calls ended within a window and that share of them was left."""
+    """A key is reported if at least `least` of its calls ended within a window and that share of them was left."""
 
     window_s: float = 300.0
     least: int = 20
@@ -20,7 +23,7 @@ class PartialAnswerSettings:
 
 
 class PartialAnswers:
-    """Counts by key in windows that follow each other; the gauge holds the last whole window's keys until the next."""
+    """Counts by key in consecutive windows; the gauge keeps the last whole window's number of keys."""
 
     def __init__(
         self,
@@ -34,13 +37,13 @@ class PartialAnswers:
         self._until_s = clock.mono_s() + settings.window_s
 
     def count(self, record: UsageRecord) -> None:
-        """For each request that ended."""
+        """Counts a request that ended."""
         counts = self._counts.setdefault((record.admission.org, record.admission.key_id), [0, 0])
         counts[0] += 1
         counts[1] += record.outcome is Outcome.PARTIAL_CLIENT
 
     def tick(self) -> None:
-        """Now and then: at a window's end, says which keys were over it."""
+        """At the end of a window, emits an event for each reported key."""
         if self._clock.mono_s() < self._until_s:
             return
         self._until_s = self._clock.mono_s() + self._settings.window_s

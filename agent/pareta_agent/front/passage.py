@@ -1,6 +1,6 @@
-"""The public API's way through the node's port: an exact list of routes, handed to the embedded plane as they are.
+"""Plane proxy: passes an exact list of public API routes to the embedded plane.
 
-It judges no key and reads no body: the plane does both.
+The plane checks the key and reads the body.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ _DOWN: Final = (
 
 
 def handler(plane_url: str | None, hosts: Hosts) -> Callable[[Request], Awaitable[Response]]:
-    """What answers the routes: the plane at `plane_url`, or a refusal where there is none here."""
+    """The handler of these routes: the plane at `plane_url`, or a refusal if there is none."""
 
     async def elsewhere(_: Request) -> Response:
         return respond(Problem("api_elsewhere"))

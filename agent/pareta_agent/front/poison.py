@@ -1,6 +1,7 @@
-"""Requests that end engines: one that was in flight at two engines' ends is refused for a while, by its fingerprint.
+"""Quarantine: refuses a request that was in flight when two engines ended, by its fingerprint, for a limited time.
 
-An innocent one may share both ends with the guilty one, so it is only for a while. What an engine's end is, others say.
+An innocent request may share both ends with the cause, so the refusal expires. Callers of this module decide which ends
+count.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ REMEMBERED: Final = 4096
 
 
 def refused_until(ends: Sequence[float]) -> float | None:
-    """Until when a request is refused that was in flight when engines ended at these moments; None: it is not. Pure."""
+    """The end of a request's refusal, given the moments at which its engines ended; None if it is not refused. Pure."""
     last = ends[-ENDS:]
     if len(last) < ENDS or last[-1] - last[0] > WITHIN_S:
         return None
@@ -33,24 +34,24 @@ def refused_until(ends: Sequence[float]) -> float | None:
 
 
 def fingerprint(org: str, endpoint: str, request: InferenceRequest) -> bytes:
-    """The same for the same question of the same org to the same endpoint."""
+    """Equal for the same request of the same org to the same endpoint."""
     content = orjson.dumps([org, endpoint, request.fields], default=_digest, option=orjson.OPT_SORT_KEYS)
     return hashlib.blake2b(content, digest_size=16).digest()
 
 
 def fingerprint_of(endpoint: EndpointView, request: InferenceRequest) -> bytes:
-    """What a request to this endpoint is remembered by."""
+    """The fingerprint of a request to this endpoint; a worker's request brings its own."""
     return request.fingerprint or fingerprint(endpoint.org, endpoint.id, request)
 
 
 def _digest(value: object) -> str:
-    """What JSON has no word for: the bytes of an upload."""
+    """A digest of a value that JSON cannot express, such as an upload."""
     data = value if isinstance(value, bytes | bytearray | memoryview) else repr(value).encode()
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
 class Quarantine:
-    """Costs nothing while no engine ends: a request is read again only when it lost its engine, or others have."""
+    """Costs nothing while no engine ends: a request is fingerprinted only if its engine was lost, or others were."""
 
     def __init__(self, metrics: Metrics, clock: Clock) -> None:
         self._metrics, self._clock = metrics, clock
@@ -59,21 +60,21 @@ class Quarantine:
 
     @property
     def active(self) -> bool:
-        """Engines ended lately: requests are looked at."""
+        """True if engines ended recently, so that requests are checked."""
         return bool(self._ends)
 
     def lost(self, endpoint: EndpointView, replica: ReplicaView, request: InferenceRequest) -> None:
-        """A request was at work there when its connection ended; whether the engine did too is said by `ended`."""
+        """Notes a request in flight on a connection that ended; `ended` confirms the engine's end."""
         self.note(replica.name, replica.generation, fingerprint_of(endpoint, request))
 
     def note(self, replica: str, generation: int, fingerprint: bytes) -> None:
-        """What `lost` says, of a request with that fingerprint."""
+        """`lost`, by the request's fingerprint."""
         noted = self._lost.setdefault((replica, generation), [])
         if len(noted) < REMEMBERED:
             noted.append((self._clock.mono_s(), fingerprint))
 
     def ended(self, replica: str, generation: int) -> None:
-        """This engine ended and was not meant to."""
+        """Counts an engine's unexpected end against the requests that were lost there."""
         now_s = self._clock.mono_s()
         here = [
             fingerprint
@@ -89,7 +90,7 @@ class Quarantine:
             del self._ends[next(iter(self._ends))]
 
     def refusal(self, endpoint: EndpointView, request: InferenceRequest) -> Problem | None:
-        """Why this request must not go to an engine again now."""
+        """The refusal of a quarantined request."""
         if not self._ends:
             return None
         now_s = self._clock.mono_s()

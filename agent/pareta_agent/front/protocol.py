@@ -1,6 +1,6 @@
-"""uvicorn's HTTP protocol, with a door of its own for inference: same port, same parser, no ASGI on that path.
+"""Client connection: uvicorn's HTTP protocol with a path of its own for inference, on the same port without ASGI.
 
-Everything else goes on to the ASGI app. Broken or ambiguous HTTP is answered once and the connection ends.
+Other requests go to the ASGI app. Broken or ambiguous HTTP is answered once, and the connection ends.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class ClientConnection(HttpToolsProtocol):
     pipeline: deque[Any]
 
     def __init__(self, context: GatewayContext, tunnel_of: Any = None, **uvicorn: Any) -> None:
-        """`tunnel_of`: it is a worker's, brings what is not inference, and callers speak that scheme there."""
+        """`tunnel_of`: the scheme at the worker whose other requests this connection carries; None for a caller's."""
         super().__init__(**uvicorn)
         self._context, self.tunnel_of = context, tunnel_of
         self._header_bytes = 0
@@ -89,7 +89,7 @@ class ClientConnection(HttpToolsProtocol):
             self.refuse(str(error), Problem("bad_http"))
 
     def _parse(self, data: bytes) -> None:
-        """A request that offers another protocol is read twice: the parser leaves its body to that protocol."""
+        """Parses a request that offers another protocol twice: the parser leaves its body to that protocol."""
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -100,13 +100,13 @@ class ClientConnection(HttpToolsProtocol):
 
     @property
     def _free(self) -> bool:
-        """The next byte begins a request, whose turn it is at once."""
+        """True if the next byte begins a request that is served at once."""
         if self._reading or self.pipeline or self.tunnel_of or self._context.successor is not None:
             return False
         return (self.cycle is None or self.cycle.response_complete) and not self.transport.is_closing()
 
     def _forward_known_head(self, data: bytes) -> bool:
-        """Whether `data` was one whole request with a head and a key that are known: then it is on its way."""
+        """True if `data` is one whole request with a known head and key, which is then started."""
         found = split_length(data)
         if found is None:
             return False
@@ -192,7 +192,7 @@ class ClientConnection(HttpToolsProtocol):
             super().on_message_complete()
 
     def _pass_on(self) -> None:
-        """Gives uvicorn the head as if it had read it itself."""
+        """Replays the head to uvicorn's own callbacks."""
         url, headers = self.url, self.headers
         super().on_message_begin()
         super().on_url(url)
@@ -229,12 +229,12 @@ class ClientConnection(HttpToolsProtocol):
     # ours
 
     def call_complete(self, call: InferenceCall) -> None:
-        """A call said its last byte."""
+        """Continues after the last byte of a call's answer."""
         if not call.keep_alive:
             self._broken = self._broken or call.more_body
             self._hang_up()
         if self.flow.write_paused and not self.transport.is_closing():
-            self.flow.pause_reading()  # who leaves answers unread is not heard on
+            self.flow.pause_reading()  # no new requests from a caller who leaves answers unread
             self.idle_since_s = self._context.deps.clock.mono_s()
         else:
             self._go_on()
@@ -252,18 +252,18 @@ class ClientConnection(HttpToolsProtocol):
 
     @property
     def between(self) -> bool:
-        """Nothing is being read, answered or still to be written here."""
+        """True if nothing is being read, answered or written."""
         answered = self.cycle is None or self.cycle.response_complete
         busy = self._reading or self._broken or self.pipeline or self.transport.is_closing()
         return answered and not busy and not self.transport.get_write_buffer_size()
 
     @property
     def stays(self) -> bool:
-        """What is encrypted cannot change hands, and what is a worker's has no caller."""
+        """True if the connection cannot be transferred: it is encrypted, or a worker's."""
         return bool(self.tunnel_of) or self.transport.get_extra_info("ssl_object") is not None
 
     def move(self) -> None:
-        """Gives the connection to the agent that takes over, if it is between two requests."""
+        """Gives the connection to the successor, if it is between two requests."""
         take = self._context.successor
         if take is None or not self.between or self.stays:
             return
@@ -278,7 +278,7 @@ class ClientConnection(HttpToolsProtocol):
             self.refuse("headers too large", Problem("headers_too_large"))
 
     def refuse(self, reason: str, problem: Problem) -> None:
-        """Answers broken HTTP once; what else arrives on this connection is not read."""
+        """Answers broken HTTP once; later bytes on this connection are ignored."""
         if self._broken:
             return
         self._broken = True
@@ -296,7 +296,7 @@ class ClientConnection(HttpToolsProtocol):
         self._hang_up()
 
     def _hang_up(self) -> None:
-        """Closes; where the caller still sends, after a while, so that the answer is not lost to a reset."""
+        """Closes the connection; after a delay if the caller still sends, so that a reset does not lose the answer."""
         if self._broken and self.transport.can_write_eof():
             self.transport.write_eof()
             self.loop.call_later(LINGER_S, self.transport.close)
@@ -307,7 +307,7 @@ class ClientConnection(HttpToolsProtocol):
 def end_if_overdue(
     connection: ClientConnection, header_timeout_s: float, keep_alive_s: float, now_s: float
 ) -> None:
-    """To be called every moment or so. Who reads what is left for it, however slowly, is not idle."""
+    """Ends a connection with a slow head, or without traffic for `keep_alive_s`; a slow reader is not idle."""
     if connection.idle_since_s is None and connection.transport.is_closing():
         connection.idle_since_s = now_s
     since, idle = connection.waiting_since_s, connection.idle_since_s

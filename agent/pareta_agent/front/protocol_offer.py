@@ -1,4 +1,4 @@
-"""Upgrade offers: a request that offers another protocol is read as if it did not. Nothing here switches protocols."""
+"""Upgrade offers: removes an offer of another protocol from a request; the gateway never switches protocols."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _UPGRADE_HEADERS: Final = (b"connection", b"upgrade", b"http2-settings")
 
 
 def parser_for(callbacks: Any) -> httptools.HttpRequestParser:
-    """A parser set as uvicorn sets its own: what follows the last request of a connection is discarded."""
+    """A parser with uvicorn's own options: bytes after a connection's last request are discarded."""
     parser = httptools.HttpRequestParser(callbacks)
     parser.set_dangerous_leniencies(lenient_data_after_close=True)
     return parser
@@ -21,8 +21,7 @@ def parser_for(callbacks: Any) -> httptools.HttpRequestParser:
 def without_upgrade(parser: httptools.HttpRequestParser, target: bytes, headers: Headers) -> bytes:
     """The head that `parser` has read, without its offer.
 
-    It becomes the last request of its connection: a proxy that takes the offer for accepted would pass on, unread,
-    whatever its caller sends next.
+    The request becomes the last on its connection: a proxy that assumes acceptance would pass on later bytes unread.
     """
     kept = b"".join(b"%b: %b\r\n" % header for header in headers if header[0] not in _UPGRADE_HEADERS)
     version = parser.get_http_version().encode()

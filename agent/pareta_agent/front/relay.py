@@ -1,7 +1,7 @@
-"""Reads one engine answer and hands the caller's side what it may have.
+"""Relay: passes an engine's answer to the caller and reads its usage, with backpressure.
 
-The hot path of the node: a read that is whole events without news goes to the caller's transport as it came,
-without a task, a copy or a parse. Everything else takes the careful way.
+The hot path of the node: bytes that are whole content-only events go to the caller's transport unchanged, without a
+task, a copy or a parse. Everything else is parsed.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from pareta_agent.front.upstream import EngineConnection
 
 
 class Sink(Protocol):
-    """The caller's side of a relay; one of the last four ends it."""
+    """The exchange of a relay; each of the last four methods ends the relay."""
 
     def stream_gave(self, payload: bytes) -> None:
-        """Payload for the caller, its framing taken off."""
+        """Takes payload for the caller, without its framing."""
 
     def verbatim(self) -> Callable[[bytes], None] | None:
-        """Takes bytes that are framed already; None for a caller who does not read chunks."""
+        """A function that takes framed bytes; None for a caller who does not read chunks."""
 
     def stream_ended(self) -> None: ...
 
@@ -38,7 +38,7 @@ _NONE: Final[dict[int, bytes]] = {}  # stays empty
 
 
 class Relay:
-    """One request's reader. `alive` is set by every read, for whoever watches over stalls."""
+    """The reader of one answer. Every read sets `alive`, for stall detection."""
 
     __slots__ = (
         "_body",
@@ -87,7 +87,7 @@ class Relay:
 
     @property
     def events(self) -> int:
-        """How many events came, read or passed on unread."""
+        """The number of events, parsed or passed on unparsed."""
         return self.listener.events + self._passed
 
     def feed(self, data: bytes) -> None:
@@ -129,12 +129,12 @@ class Relay:
             self._connection.transport.resume_reading()
 
     def overhear(self) -> None:
-        """The caller left but the rest matters: nothing goes out unread any more."""
+        """Stops passing bytes to a caller who has left, and reads the rest."""
         self._write = None
         self.resume()
 
     def close(self) -> None:
-        """Ends an answer that was not read whole: the engine stops working on it."""
+        """Ends an incomplete answer: the engine stops working on it."""
         connection, self._connection = self._connection, None
         self._write = None
         if connection is not None:
@@ -150,13 +150,13 @@ class Relay:
             self._feed_carefully(data)
 
     def _recognized(self, data: bytes) -> int:
-        """How many whole events `data` is, if none of them says anything of interest; else 0."""
+        """The number of whole events in `data`, if all are content only; else 0."""
         template = self._template
         fitting = template.fits(data) if template is not None else 0
         return fitting or (whole_events(data) if self._is_content_only(data) else 0)
 
     def _expect(self, template: Template | None) -> None:
-        """What the next events look like."""
+        """Sets the template of the next events."""
         self._template, self._starts, self._suffix = template, _NONE, b""
         if template is not None:
             self._starts, self._suffix = template.starts, template.suffix
@@ -203,7 +203,7 @@ class Relay:
 
     @property
     def _may_hurry(self) -> bool:
-        """Whether the next bytes start an event, and enough were read to know what events look like here."""
+        """True if the next bytes start an event, and enough events were read to know their format."""
         listener = self.listener
         known = listener.template is not None or listener.events >= LEARNING_EVENTS
         return known and self._chunks.at_boundary and listener.at_boundary

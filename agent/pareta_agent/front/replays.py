@@ -1,7 +1,7 @@
-"""Answers that were given under an idempotency key, kept for a while: the same question again costs nothing again.
+"""Idempotency cache: stores answers by idempotency key for a while; a repeated call costs nothing.
 
-Kept in this process's memory alone, because answers are the callers' and not for our disk: a restart forgets them, and
-what is asked again then is a new call.
+The cache is in memory only, because answers belong to the callers and not on the node's disk. After a restart a
+repeated call is a new call.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LARGEST_BYTES: Final = 2**20
 
 @dataclass(slots=True)
 class CachedAnswer:
-    """One key's call. `document` is None while it runs, and of an answer that was too large or a stream."""
+    """The call of one key. `document` is None while the call runs, and for a stream or a large answer."""
 
     digest: bytes
     request_id: str
@@ -31,7 +31,7 @@ class CachedAnswer:
 
 
 class IdempotencyCache:
-    """By scope: who asked, which endpoint, on which route, under which key. The oldest answers make room."""
+    """By scope: org, key, endpoint, route and idempotency key. The oldest answers are dropped first."""
 
     def __init__(self, max_bytes: int, ttl_s: float, clock: Clock) -> None:
         self._max_bytes, self._ttl_s, self._clock = max_bytes, ttl_s, clock
@@ -40,9 +40,9 @@ class IdempotencyCache:
         self._bytes = 0
 
     def begin(self, scope: Scope, digest: bytes, request_id: str) -> CachedAnswer | Problem:
-        """An entry that runs: the call is the caller's to make. One that is answered: its document is the answer.
+        """An entry that runs: the caller makes the call. An answered entry: its document is the answer.
 
-        A problem for a key that is in use, was used for another body, or whose answer is not kept.
+        A problem for a key in use, a key with another body, or an answer that is not stored.
         """
         self._forget()
         found = self._running.get(scope) or self._answered.get(scope)
@@ -56,7 +56,7 @@ class IdempotencyCache:
         return found if found.document is not None else Problem("idempotency_not_kept", retry=False)
 
     def answered(self, scope: Scope, document: bytes | None) -> None:
-        """The call completed and was recorded as such; what is not kept of it is known to have been answered."""
+        """Stores the answer of a recorded call, or the fact that the answer is not kept."""
         entry = self._running.pop(scope)
         entry.state, entry.until_s = "answered", self._clock.mono_s() + self._ttl_s
         if document is not None and len(document) <= LARGEST_BYTES:
@@ -66,11 +66,11 @@ class IdempotencyCache:
         self._forget()
 
     def failed(self, scope: Scope) -> None:
-        """The call cost nothing, so its key may be used again."""
+        """Frees the key of a call that cost nothing."""
         self._running.pop(scope, None)
 
     def _forget(self) -> None:
-        """The expired and the too many, whole; of what is too large together, the oldest documents."""
+        """Drops expired and excess entries, and the oldest documents above the size limit."""
         now_s = self._clock.mono_s()
         while self._answered:
             scope, oldest = next(iter(self._answered.items()))

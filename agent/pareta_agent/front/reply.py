@@ -1,4 +1,4 @@
-"""The answer to one request, written to the caller's transport: a document, a stream, or a problem."""
+"""Response writer: writes the answer of one request to the caller: a document, a stream, or an error."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STREAM_HEADERS: Final = (
 
 
 class ResponseWriter:
-    """Says a head once; `keep_alive` false adds `connection: close` to it. `common` headers go with every answer."""
+    """Writes one head; `keep_alive` false adds `connection: close`. `common` headers go with every answer."""
 
     def __init__(
         self, transport: Transport, dialect: Dialect, common: Headers, http11: bool, keep_alive: bool
@@ -33,12 +33,12 @@ class ResponseWriter:
         self.head_sent = False
 
     def add_headers(self, headers: Mapping[str, str]) -> None:
-        """More headers for the head, which has not been said yet."""
+        """Adds headers to the head, which must not be sent yet."""
         if headers:
             self._common = [*self._common, *((k.encode(), v.encode()) for k, v in headers.items())]
 
     def piece(self, payload: bytes) -> None:
-        """Part of a stream."""
+        """Writes a part of a stream."""
         framed = chunk(payload) if self._http11 else payload
         if self.head_sent:
             self._transport.write(framed)
@@ -46,7 +46,7 @@ class ResponseWriter:
             self._head(200, STREAM_HEADERS if self._http11 else STREAM_HEADERS[:-1], framed)
 
     def framed(self) -> Callable[[bytes], None] | None:
-        """Takes parts of a stream that are chunks already; None for a caller who does not read chunks."""
+        """A function that takes parts of a stream with chunked framing; None for a caller who does not read chunks."""
         return self._transport.write if self._http11 and self.head_sent else None
 
     def end_stream(self, last: bytes) -> None:
@@ -58,8 +58,7 @@ class ResponseWriter:
         self._head(200, ((b"content-type", JSON), (b"content-length", b"%d" % len(document))), document)
 
     def problem(self, problem: Problem, events: int = 0) -> None:
-        """A document; of a stream whose head has left after `events`, an event for clients that read it and a body
-        that does not end, for those that only read HTTP."""
+        """Writes an error document; in a stream, after `events`, an error event and an incomplete body."""
         if self.head_sent:
             self.keep_alive = False
             self.piece(self._dialect.error_event(problem, events))

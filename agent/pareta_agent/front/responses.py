@@ -1,8 +1,7 @@
-"""OpenAI's responses: typed events, the last of which holds the whole answer and its usage.
+"""OpenAI responses: typed events, the last of which holds the whole answer and its usage. Pure.
 
-The engine calls an answer completed that it had cut (it has no other word for it), so what ended is judged by its
-counts: an engine that drains finishes what it runs and refuses the rest by an empty answer, and an answer that ended
-by itself has at least the token that ended it. Pure.
+The engine reports an aborted answer as completed, so the token counts decide. A draining engine finishes its running
+requests and refuses the rest by an empty answer; a complete answer has at least its last token.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ _REASONS: Final = {"completed": "stop", "incomplete": "length", "cancelled": "ab
 
 
 def is_content_only(events: bytes) -> bool:
-    """Whether no event holds a response or an error: keys, whose quotes no generated text can have."""
+    """True if no event holds a response or an error: keys, whose quotes no generated text can contain."""
     return events.find(b'"response":') < 0 and events.find(b'"error"') < 0 and events.find(b"[DONE]") < 0
 
 
@@ -68,7 +67,7 @@ def read(answer: bytes) -> Reading:
 
 
 def error_event(problem: Problem, events: int) -> bytes:
-    """The API's own error event, with the object beside its fields that makes `openai` raise."""
+    """The API's own error event, with the additional object that makes `openai` raise."""
     error = error_object(problem)
     fields = {"code": error["code"], "message": error["message"], "param": error["param"]}
     body = {"type": "error", **fields, "sequence_number": events, "error": error}

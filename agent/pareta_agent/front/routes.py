@@ -1,7 +1,7 @@
-"""Route table: which requests are inference, by method and path. Everything else is not for the engine.
+"""Route table: the requests that are inference, by method and path. Nothing else reaches an engine.
 
-The table is the allowlist. A query and one slash at the end are ignored; a target with an escape, a doubled slash, a
-fragment or an absolute form is another string, so it is not in the table. No part of a target reaches an engine.
+The table is the allowlist. A query and one slash at the end are ignored. A target with an escape, a doubled slash, a
+fragment or an absolute form is not in the table. No part of a target reaches an engine.
 """
 
 from __future__ import annotations
@@ -41,16 +41,18 @@ _SCORING: Final = _POOLING | _names("use_activation max_tokens_per_query max_tok
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Route:
-    """One inference route. `fields` may reach the engine; `prompt` is the field that must be there.
+    """One inference route.
 
-    `streams` says whether `stream` is understood; `generates` whether output tokens are expected. `documents` is the
-    field whose length is the number of prompts, at most `most_prompts`, where one call carries several, each of so
-    many `texts`, which some engines read apart; `media` whether parts of the prompt may be `data:` URLs, which make a
-    body large. `limits` are the fields that bound an answer, the first that is there counts. `usage_option` says that
-    usage comes when it is asked for. `fixed` is always sent so; `refused` fields, where they hold anything, are
-    answered with why; `values` are all that a field may hold. The body is a form where `form` is set, else JSON.
-    `vocabulary`: it asks no model but its tokenizer, costs nothing, and is there only where the endpoint's catalog
-    entry allows it.
+    - `fields`: may reach the engine; `prompt`: the required field.
+    - `streams`: whether `stream` is allowed; `generates`: whether output tokens are expected.
+    - `documents`: the field whose length is the number of prompts, at most `most_prompts`, each of `texts` texts that
+      some engines read separately.
+    - `media`: whether parts of the prompt may be `data:` URLs, which make a body large.
+    - `limits`: the fields that bound an answer; the first that is present counts.
+    - `usage_option`: usage must be requested by `stream_options`.
+    - `fixed`: always sent; `refused`: refused with a reason if set; `values`: all allowed values of a field.
+    - `form`: the body is a form, else JSON.
+    - `vocabulary`: uses the tokenizer only, costs nothing, and requires the permission of the catalog entry.
     """
 
     path: str
@@ -151,7 +153,7 @@ TALKING: Final = (CHAT, BATCH, RESPONSES, MESSAGES, COUNT_TOKENS)
 
 
 def _reading(path: str, prompt: str, allowed: frozenset[str], documents: str, texts: int = 1) -> Route:
-    """A route whose model reads and generates nothing."""
+    """A route whose model reads and does not generate."""
     # The engine's other encodings are no JSON, so nothing could be read of their usage.
     encodings = {"encoding_format": ("float", "base64")}
     return Route(
@@ -212,6 +214,6 @@ INFERENCE: Final[dict[tuple[bytes, bytes], Route]] = {
 
 
 def route_of(method: bytes, target: bytes) -> Route | None:
-    """The inference route of a request; None where it is not inference."""
+    """The inference route of a request; None if the request is not inference."""
     exact = INFERENCE.get((method, target))
     return exact or INFERENCE.get((method, target.partition(b"?")[0].removesuffix(b"/")))

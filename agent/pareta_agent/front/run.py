@@ -1,4 +1,8 @@
-"""An admitted request at work: sent to a replica, relayed, settled in one record, whatever happens."""
+"""Upstream exchange: sends an admitted request to a replica, relays the answer, and settles one usage record.
+
+A lost request is retried before any byte of its answer was passed on: on a new connection if an idle one was stale,
+else once on another replica.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +33,7 @@ LAST_WORDS_S: Final = 2.0
 
 
 class UpstreamExchange:
-    """Settles its ticket in `_settle`, once."""
+    """Settles its admitted request in `_settle`, exactly once."""
 
     def __init__(
         self,
@@ -61,7 +65,7 @@ class UpstreamExchange:
         self._quiet_since_s = self._admitted_s
 
     def begin(self, body: bytes) -> None:
-        """Sends; `body` is the engine's."""
+        """Sends the request; `body` is the engine's."""
         kind = form.CONTENT_TYPE if self._caller.route.form else "application/json"
         head = (
             f"POST {self._caller.route.path} HTTP/1.1\r\nhost: engine\r\ncontent-type: {kind}\r\n"
@@ -77,7 +81,7 @@ class UpstreamExchange:
     # the caller's side
 
     def caller_gone(self) -> None:
-        """Ends the engine's work, unless every choice has finished: then its last words are awaited."""
+        """Aborts the engine's work, unless every choice has finished: then the usage event is awaited."""
         if self._settled:
             return
         relay = self._relay
@@ -97,7 +101,7 @@ class UpstreamExchange:
         if self._relay is not None:
             self._relay.resume()
 
-    # the desk's side
+    # the context's side
 
     def tick(self, now_s: float) -> None:
         if self._settled:
@@ -114,7 +118,7 @@ class UpstreamExchange:
             self._fail(Problem("engine_timeout", retry=None if stalled else False), timed_out=True)
 
     def fail(self, code: str, server_fault: bool = False) -> None:
-        """Ends the run from outside."""
+        """Ends the exchange from outside."""
         if not self._settled:
             self._fail(Problem(code), server_fault=server_fault)
 
@@ -174,14 +178,14 @@ class UpstreamExchange:
 
     @property
     def _opens(self) -> bool:
-        """Whether a stream has not come to its words yet."""
+        """True if a stream has no text yet."""
         assert self._relay is not None
         listener = self._relay.listener
         opening = self._caller.route.dialect.stream_format.overhead * self._request.choices
         return listener.events - listener.failed <= opening
 
     def _refused(self, problem: Problem, status: int) -> None:
-        """The engine's no; one that the caller is to blame for is no failure of the engine, whatever it was called."""
+        """Settles the engine's refusal, which is no failure of the engine if the caller caused it."""
         blamed = min(status, problem.status)
         late = not precedes_work(blamed, problem, self._request.prompts)
         facts = self._facts(ended=True, late=late)
@@ -192,7 +196,7 @@ class UpstreamExchange:
         return self._relay.listener.events if self._relay is not None else 0
 
     def _elsewhere(self) -> bool:
-        """Moves to another replica, once, while nothing of an answer was passed on; False where there is none."""
+        """Moves to another replica, once, before any part of the answer was passed on; False if there is none."""
         if self._settled or self._moved or self._caller.disconnected or self._first_s is not None:
             return False
         target = select_other_replica(self._context.admission, self._target)
@@ -261,7 +265,7 @@ class UpstreamExchange:
         self._settle(self._facts(timed_out=timed_out, server_fault=server_fault), problem)
 
     def _settle(self, facts: Facts, problem: Problem | None = None) -> None:
-        """Closes the admission; success waits for the record to be durable, failure is told at once."""
+        """Closes the admission; a success waits for the durable record, a failure is reported at once."""
         self._settled = True
         self._request_bytes = []
         record = self._record(facts)

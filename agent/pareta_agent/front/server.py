@@ -1,4 +1,4 @@
-"""uvicorn's server as this front runs it: on sockets that were made before, started and stopped by the front."""
+"""HTTP server: uvicorn's server on sockets made before, started and stopped by the gateway."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ GOODBYE_LOOKS = 50
 
 
 class GatewayServer(uvicorn.Server):
-    """uvicorn's server, told to stop by an event; signals and drains are the node's and the front's business."""
+    """uvicorn's server, stopped by an event; signals and drains are handled by node and gateway."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -29,7 +29,7 @@ class GatewayServer(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """As uvicorn's, but for a handshake's deadline: until it is over, nobody else watches the connection."""
+        """uvicorn's startup with a deadline for TLS handshakes, which no other timeout covers."""
         await self.lifespan.startup()
         connection: Any = self.config.http_protocol_class
         self.servers += [
@@ -59,7 +59,7 @@ class GatewayServer(uvicorn.Server):
         connections = self.server_state.connections
         for connection in list(connections):
             connection.transport.close()
-        for _ in range(GOODBYE_LOOKS):  # TLS says goodbye and waits to hear one
+        for _ in range(GOODBYE_LOOKS):  # TLS sends its closing alert and waits for the peer's
             if connections:
                 await asyncio.sleep(0.01)
         for connection in list(connections):

@@ -1,4 +1,4 @@
-"""From what was seen of a request to its one usage record. Pure."""
+"""Usage: builds the one usage record of an admitted request from what was observed. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ UNKNOWN_CONTEXT_TOKENS: Final = 2**20
 
 @value
 class Times:
-    """Monotonic seconds; None for what never came. `retries` is how often it was sent again."""
+    """Monotonic seconds; None for a moment that never came. `retries` counts repeated sends."""
 
     admitted_s: float
     ended_s: float
@@ -27,7 +27,7 @@ class Times:
 
 @value
 class Used:
-    """What an answer told of its use; `chunks` are the events with words that were seen."""
+    """The usage that an answer reported; `chunks` counts the events with text."""
 
     tokens: Tokens | None
     chunks: int = 0
@@ -63,7 +63,7 @@ def settle(
 
 
 def bounds_of(request: InferenceRequest, endpoint: EndpointView) -> Bounds:
-    """What the request could use at most, by what was asked and what the engine was started for."""
+    """The maximum usage of the request, by its fields and by the engine's limits."""
     return Bounds(
         prompts=request.prompts,
         choices=request.n,
@@ -74,14 +74,14 @@ def bounds_of(request: InferenceRequest, endpoint: EndpointView) -> Bounds:
 
 
 def prompt_bytes(request: InferenceRequest, endpoint: EndpointView) -> int:
-    """No prompt of this request is longer than that, whatever it is written in."""
+    """The maximum length of the request's prompt in bytes, in any encoding."""
     if request.media:
         return UNKNOWN_CONTEXT_TOKENS
     return request.body_bytes + len((endpoint.system_prompt or "").encode())
 
 
 def most_of(bounds: Bounds, prompt_bytes: int) -> Counted:
-    """What an engine can count for a request at most: no text has more tokens than bytes, none exceeds the context."""
+    """The maximum that an engine can count for a request: at most one token a byte, and at most the context."""
     context = bounds.max_model_len or UNKNOWN_CONTEXT_TOKENS
     answers = bounds.prompts * bounds.choices
     longest = min(bounds.max_tokens or context, context) + 1 if bounds.counts_output else 0

@@ -1,7 +1,7 @@
-"""Speech to text: documents counted in seconds of audio; streams, which tell no seconds, in the engine's tokens.
+"""Transcription: documents counted in seconds of audio; streams, which report no seconds, in the engine's tokens. Pure.
 
-The engine streams a transcription in the shape of a chat. OpenAI has events of its own for it, so each of the engine's
-becomes one of those, and the last carries the whole text and its usage. Pure.
+The engine streams a transcription in the format of a chat. Each event becomes one of OpenAI's transcription events; the
+last carries the whole text and its usage.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pareta_agent.meter.usage import tokens_of
 
 
 def read(answer: bytes) -> Reading:
-    """A whole transcription: begun seconds; the engine tells no tokens of it."""
+    """A whole transcription, counted in started seconds; the engine reports no tokens."""
     document = orjson.loads(answer)
     usage_of = document.get("usage", document)
     seconds = usage_of.get("seconds", usage_of.get("duration"))
@@ -28,7 +28,7 @@ def read(answer: bytes) -> Reading:
 
 
 def parse_event(listener: Listener, _event: bytes, body: dict[str, Any]) -> bytes:
-    """An event of the engine as OpenAI's; the last words wait in `listener.last`."""
+    """Translates an event of the engine into OpenAI's; the last event waits in `listener.last`."""
     if body.get("error"):
         listener.failed = True
         return b""

@@ -1,8 +1,7 @@
-"""What a stream of server-sent events says that matters to a meter, and which of it the caller gets.
+"""Server-sent events: reads a stream's usage, errors and end, and selects the caller's events. Pure.
 
-Pure. Most chunks of a stream say nothing of interest, and a search for a few needles proves it: a needle holds
-a bare quote, which JSON escapes inside strings, so it cannot be part of generated text. Whatever may be
-interesting is read properly, event by event.
+Most chunks hold content only, and a search for a few needles proves it: a needle holds a bare quote, which JSON escapes
+inside strings, so generated text cannot contain it. Any other event is parsed.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ class EventTooLarge(ValueError):
 
 
 def is_content_only(data: bytes) -> bool:
-    """Whether whole events hold nothing but content (or look like it: false only costs a closer look)."""
+    """True if whole events hold content only; a false negative costs a parse."""
     usage, finish, error, done = NEEDLES
     return data.find(finish) < 0 and data.find(usage) < 0 and data.find(done) < 0 and data.find(error) < 0
 
@@ -43,9 +42,9 @@ def data_of(event: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class StreamFormat:
-    """How one family of routes streams. `dull` proves that whole events hold no news; `hear` reads one that may.
+    """The stream format of one family of routes. `parse_event` parses the events that `is_content_only` does not skip.
 
-    `openings` are what comes before an event's words, `overhead` the events of an answer that are no words.
+    `openings` precede an event's text; `overhead` counts the events of an answer without text.
     """
 
     is_content_only: Callable[[bytes], bool]
@@ -55,7 +54,7 @@ class StreamFormat:
 
 
 def parse_choices_event(listener: Listener, event: bytes, body: dict[str, Any]) -> bytes:
-    """Notes what an event of chat or completions tells; gives what of it goes to the caller."""
+    """Notes the content of a chat or completions event; returns the caller's part of it."""
     if body.get("error"):
         listener.failed = True
         return b""
@@ -81,12 +80,12 @@ CHOICES: Final = StreamFormat(is_content_only, parse_choices_event, OPENINGS, 1)
 
 
 class Listener:
-    """Follows one stream: `feed` takes payload split anywhere and gives what the caller may have now.
+    """Parses one stream: `feed` takes payload split anywhere and returns the part that the caller may have now.
 
-    `done` turns true at the last event, kept in `last` and never given out: the relay says it once the record is
-    durable. `said` is for speeches that tell the whole text at the end.
-    `failed` turns true at an error event, which is not given out either but kept in `error`. `template` is what its
-    words come in.
+    - `done`: true after the last event, which is kept in `last` until the record is durable.
+    - `failed`: true after an error event, which is kept in `error`.
+    - `text`: for formats that repeat the whole text at the end.
+    - `template`: the bytes around the text.
     """
 
     __slots__ = (
@@ -117,11 +116,11 @@ class Listener:
 
     @property
     def at_boundary(self) -> bool:
-        """Whether no event is half read."""
+        """True if no event is partial."""
         return not self._rest
 
     def feed(self, payload: bytes) -> bytes:
-        """Reads payload; raises EventTooLarge."""
+        """Parses payload; raises EventTooLarge."""
         self._rest += payload
         given: list[bytes] = []
         at = 0
@@ -137,7 +136,7 @@ class Listener:
         return b"".join(given)
 
     def _take(self, event: bytes) -> bytes:
-        """One whole event: what of it goes to the caller."""
+        """Handles one whole event; returns the caller's part of it."""
         self.events += 1
         if self._stream_format.is_content_only(event) and _FINGERPRINT not in event:
             if self.template is None and self.events > 1:

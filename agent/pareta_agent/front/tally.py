@@ -1,4 +1,4 @@
-"""What a request costs and counts for: its credit, its metrics, its line in the log."""
+"""Billing: the charge, the metrics and the log event of an admitted request."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from pareta_agent.value import value
 
 @value
 class Charge:
-    """What a run holds until it is settled: credit, and its share of the key's limits.
+    """The resources of a request until it is settled: credit, and its share of the key's limits.
 
-    `price` is None where nothing is charged, `permit` where no limit was asked; `partial` is the org's policy.
+    `price` is None for a free endpoint, `permit` for a key without limits; `partial` is the org's policy.
     """
 
     held: Reservation
@@ -27,7 +27,7 @@ class Charge:
     partial: PartialPolicy = "none"
 
     def used_micro_usd(self, record: UsageRecord) -> int:
-        """What the record will be debited."""
+        """The debit of the record."""
         if self.price is None or not debited(record.outcome, record.usage_source, self.partial):
             return 0
         tokens = record.tokens
@@ -35,7 +35,7 @@ class Charge:
 
 
 def count(metrics: Metrics, record: UsageRecord, status: int) -> None:
-    """Adds a settled request to the series; `status` is what the caller got, 499 if it had left."""
+    """Adds a settled request to the metrics; `status` is the caller's, 499 if the caller had left."""
     endpoint, route, tokens = record.admission.endpoint, record.admission.route, record.tokens
     metrics.inc("pareta_requests_total", endpoint, route, record.outcome.value, str(status))
     metrics.inc("pareta_requests_in_flight", endpoint, by=-1)
@@ -54,7 +54,7 @@ def count(metrics: Metrics, record: UsageRecord, status: int) -> None:
 
 
 def failure_event(record: UsageRecord, problem: Problem) -> Event:
-    """One line for the node's owner about a request that did not complete."""
+    """The log event of a request that did not complete."""
     code = "client_gone" if record.outcome is Outcome.PARTIAL_CLIENT else problem.code
     fields = {"request_id": record.admission.request_id, "endpoint": record.admission.endpoint}
     fields |= {"outcome": record.outcome.value, "code": code, "replica": record.replica}

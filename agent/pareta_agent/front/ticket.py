@@ -1,6 +1,6 @@
-"""An admitted call as the books know it: opened once, settled once, whatever happened to the call in between.
+"""Admitted request: holds the load, credit, permit and spool entry of one request, and settles them once.
 
-Everything that counts an admitted call stands here, so that who runs it need not be in the process that counts it.
+The exchange with the engine may run in another process.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pareta_agent.meter.record import Admission, UsageRecord
 
 
 class LocalAdmission:
-    """A ticket whose books are in this process."""
+    """An admitted request of this process's admission state."""
 
     def __init__(
         self,
@@ -83,5 +83,5 @@ class LocalAdmission:
 
 
 def error_of(saved: asyncio.Future[None]) -> BaseException | None:
-    """The error of a future, which asyncio would otherwise call unretrieved."""
+    """The error of a future, retrieved so that asyncio does not report it."""
     return asyncio.CancelledError() if saved.cancelled() else saved.exception()

@@ -1,7 +1,7 @@
-"""The port's certificate: read from its files, checked as a whole, and changed under a running listener.
+"""TLS certificate of the port: read from files, validated as a whole, and replaced under a running listener.
 
-Each handshake is given the newest good one; connections that stand keep what they have. Files that are no good (half
-written, a key of another certificate) change nothing.
+New handshakes use the newest valid certificate; open connections keep theirs. Invalid files (partly written, or with
+the key of another certificate) change nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Stamp = tuple[tuple[int, int, int], ...]
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A certificate with its key, as a context for handshakes; `expires_s` is a moment of the Unix epoch."""
+    """A certificate with its key, as a context for handshakes; `expires_s` is a Unix time."""
 
     context: ssl.SSLContext
     expires_s: float
@@ -56,10 +56,10 @@ def load(cert: Path, key: Path) -> Loaded:
 
 
 class Certificate:
-    """The files' newest good content. `context` is the listener's for good: it hands each handshake the newest."""
+    """The newest valid content of the files. `context` is the listener's: a handshake uses the newest."""
 
     def __init__(self, cert: Path, key: Path) -> None:
-        """Raises what `load` raises."""
+        """Raises like `load`."""
         self._cert, self._key = cert, key
         self.files = (cert, key)
         self._stamp = self._stamped()
@@ -72,7 +72,7 @@ class Certificate:
         return self._loaded.expires_s
 
     def refresh(self, force: bool = False) -> bool:
-        """Reads the files again if they changed; whether there is a new certificate. Raises what `load` raises."""
+        """Reads the files again if they changed; returns whether there is a new certificate. Raises like `load`."""
         stamp = self._stamped()
         if stamp == self._stamp and not force:
             return False
@@ -88,7 +88,7 @@ class Certificate:
 
 
 def _stamp(path: Path) -> tuple[int, int, int]:
-    """Changes whenever the file is written or replaced; what links point to counts."""
+    """Changes whenever the file, or the target of its link, is written or replaced."""
     try:
         stat = path.stat()
     except OSError:

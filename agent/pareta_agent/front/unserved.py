@@ -1,6 +1,6 @@
-"""Request fields that no engine gets and whose loss would change the answer, each with the reason of its refusal. Pure.
+"""Unserved fields: refused because the answer would differ without them, each with a reason. Pure.
 
-Every other field that a route does not list is ignored; `tests/data/fidelity.md` states both.
+Every other field outside a route's list is ignored; `tests/data/fidelity.md` lists both.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Bodies on their way in: how large one may become, and all of them together.
+"""Body limits: bound the size of each inbound body, and of all of them together.
 
-Text has a limit of its own; a larger body must carry media, which is looked for once it grows past that.
+Text has a limit of its own. A body above that limit must contain media, which is checked once it grows past the limit.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _MEDIA: Final = b'"data'  # how a data: URL and a part of audio begin
 
 
 class InboundBodyBudget:
-    """What is here of each body that has not arrived whole; small ones are not counted."""
+    """The bytes of each incomplete body; small bodies are not counted."""
 
     def __init__(self, settings: GatewaySettings) -> None:
         self._settings = settings
@@ -24,7 +24,7 @@ class InboundBodyBudget:
         self._bytes = 0
 
     def grew(self, upload: object, body: bytearray, media: bool, form: bool = False) -> Problem | None:
-        """Notes that a body has grown; the problem with it, if that is too much. A form is mostly its file."""
+        """Counts a body's growth; returns the problem if a limit is exceeded. A form is mostly its file."""
         before, size, limit = self._sizes.get(upload, 0), len(body), self._settings.max_body_bytes
         if size > self._settings.most_body_bytes(media):
             return Problem("body_too_large")

@@ -1,6 +1,6 @@
-"""Connections to the engines: keep-alive HTTP/1.1 over unix sockets, one request on each at a time.
+"""Connection pool: keep-alive HTTP/1.1 connections to the engines over Unix sockets, one request at a time on each.
 
-It knows sockets and nothing of requests: a reader gets every byte that comes back, or that none will come.
+The pool knows no requests: a reader receives every byte of the answer, or the loss of the connection.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ QUEUE_FULL_S: Final = (0.005, 0.02)
 
 
 class ResponseReader(Protocol):
-    """Who waits for an answer. `feed` must not raise."""
+    """The reader of an answer. `feed` must not raise."""
 
     def feed(self, data: bytes) -> None: ...
 
@@ -26,7 +26,7 @@ class ResponseReader(Protocol):
 
 
 class EngineConnection(asyncio.Protocol):
-    """One connection. While a reader holds it, bytes go there; bytes nobody asked for end it."""
+    """One connection. Bytes go to the reader; bytes without a reader end the connection."""
 
     __slots__ = ("_pool", "idle_since_s", "reader", "transport")
 
@@ -55,12 +55,12 @@ class EngineConnection(asyncio.Protocol):
         self.transport.writelines(request)
 
     def give_back(self) -> None:
-        """The answer was read whole: the next request may have this connection."""
+        """Returns the connection to the pool after a complete answer."""
         self.reader = None
         self._pool.put(self)
 
     def abort(self) -> None:
-        """Ends the request at once; the engine sees its caller gone and stops working."""
+        """Ends the request at once; the engine notices and stops working on it."""
         self.reader = None
         self.transport.abort()
 
@@ -79,7 +79,7 @@ class ConnectionPool:
         return self._idle.pop() if self._idle else None
 
     async def connect(self, timeout_s: float) -> EngineConnection:
-        """A new connection; raises OSError or TimeoutError. A full queue of the engine's listener is waited for."""
+        """A new connection; raises OSError or TimeoutError. Waits while the engine's accept queue is full."""
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(timeout_s):
             while True:
@@ -103,7 +103,7 @@ class ConnectionPool:
             self._idle.remove(connection)
 
     def close_idle(self, before_s: float) -> None:
-        """Closes connections that were put back before that moment."""
+        """Closes connections that were returned before that moment."""
         stale = [c for c in self._idle if c.idle_since_s < before_s]
         self._idle = [c for c in self._idle if c.idle_since_s >= before_s]
         for connection in stale:
@@ -115,7 +115,7 @@ class ConnectionPool:
 
 
 class ConnectionPools:
-    """One pool an engine socket; those of engines that are gone are closed."""
+    """One pool an engine socket; pools of ended engines are closed."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -128,7 +128,7 @@ class ConnectionPools:
         return pool
 
     def keep(self, sockets: Iterable[Path], idle_s: float) -> None:
-        """Closes the pools of other sockets, and what has idled longer than `idle_s`."""
+        """Closes the pools of other sockets, and connections idle for longer than `idle_s`."""
         kept = set(sockets)
         for socket in [s for s in self._pools if s not in kept]:
             self._pools.pop(socket).close()

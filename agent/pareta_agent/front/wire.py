@@ -1,4 +1,4 @@
-"""The caller's HTTP: what of a request's head matters, and how a response's head is written. Pure."""
+"""Request head: parses the caller's HTTP head, and writes the head of a response. Pure."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _SINGLE_HEADERS: Final = (
 
 @dataclass(slots=True)
 class RequestHead:
-    """The head of an inference request. `problem` is what already forbids it, told when its turn comes."""
+    """The head of an inference request. `problem` is its refusal, sent after the answers before it."""
 
     authorization: bytes
     keep_alive: bool
@@ -51,7 +51,7 @@ class RequestHead:
 
     @property
     def plain(self) -> bool:
-        """Whether it asks for nothing out of the ordinary."""
+        """True if the head has no unusual fields."""
         given = self.idempotency_key or self.client_request_id
         return self.keep_alive and not (self.expects_continue or given or self.problem)
 
@@ -65,7 +65,7 @@ class RequestHead:
 def refusal_of(
     method: bytes, headers: Headers, fields: Fields, http11: bool, hosts: Hosts
 ) -> tuple[str, Problem] | None:
-    """Why a request ends its connection whatever its route is: the reason for the metric, and the answer."""
+    """The refusal of a request on any route, which ends the connection: the metric's reason, and the answer."""
     reason = "connect" if method == b"CONNECT" else _broken_framing(headers, fields, http11)
     if reason is not None:
         return reason, Problem("bad_http")
@@ -74,7 +74,7 @@ def refusal_of(
 
 
 def _broken_framing(headers: Headers, fields: Fields, http11: bool) -> str | None:
-    """What makes a request's framing ambiguous, which ends the connection; None when nothing does."""
+    """The reason for which a request's framing is ambiguous; None for sound framing."""
     if len(fields) < len(headers) and (twice := _repeated_header(headers)):
         return f"duplicate {twice.decode()}"
     coding = fields.get(b"transfer-encoding")
@@ -93,7 +93,7 @@ def _repeated_header(headers: Headers) -> bytes | None:
 def request_head_of(
     route: Route, fields: Fields, keep_alive: bool, http11: bool, max_body_bytes: int
 ) -> RequestHead:
-    """Reads the head of an inference request whose framing is sound."""
+    """Parses the head of an inference request whose framing is sound."""
     kind = fields.get(b"content-type", JSON)
     encoding, idempotency_key = fields.get(b"content-encoding"), fields.get(b"idempotency-key")
     length = fields.get(b"content-length", b"0")
@@ -119,9 +119,9 @@ def request_head_of(
 
 
 def client_request_id(fields: Fields) -> bytes | None:
-    """The id that the caller, or a proxy, gave the request: 1 to 128 visible ASCII characters, else it is ignored.
+    """The id that the caller, or a proxy, set: 1 to 128 visible ASCII characters, else it is ignored.
 
-    It is repeated as `x-client-request-id` and stands in the usage record; the node's own id stays the unique one.
+    The id is returned as `x-client-request-id` and stored in the usage record; the node's own id stays the unique one.
     """
     given = fields.get(b"x-client-request-id") or fields.get(b"x-request-id")
     return given if given is not None and _TAG.fullmatch(given) else None
