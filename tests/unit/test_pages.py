@@ -79,7 +79,9 @@ def test_every_module_exists(page):
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_every_symbol_is_in_its_module(page):
     """A name in backticks right after a module's path (`x.py`, `name`) stands in that module."""
-    named = re.findall(r"`((?:[\w.]+/)*\w+\.py)`(?:, |: | \()`(?:\w+\.)*(?!py`)([A-Za-z_]\w*)`", page.read_text())
+    named = re.findall(
+        r"`((?:[\w.]+/)*\w+\.py)`(?:, |: | \()`(?:\w+\.)*(?!py`)([A-Za-z_]\w*)`", page.read_text()
+    )
     assert [(path, symbol) for path, symbol in named if symbol not in text_of(path, page)] == []
 
 

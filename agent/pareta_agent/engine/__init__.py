@@ -1,1 +1,1 @@
-"""Is it running?"""
+"""Engines: supervises vLLM processes, from the start of a replica to its end."""

@@ -1,4 +1,4 @@
-"""Compiled caches: the directory that engines of one build share, kept from start to start.
+"""Compiled cache: selects the directory that engines of one build share, from start to start.
 
 A cache saves time and nothing else: a damaged one is left for an empty one, and a start that finds no place for it
 compiles in its own temporary directory.
@@ -16,7 +16,7 @@ from pareta_agent.engine.vllm.caches import DIRECTORIES
 
 
 def directory(settings: EngineSettings) -> Path:
-    """Where engines of this build keep what they compile from now on: the newest of its numbered directories."""
+    """The directory of this build's compiled kernels from now on: the newest of its numbered directories."""
     numbers = _numbers(_build(settings))
     return _build(settings) / str(max(numbers, default=1))
 

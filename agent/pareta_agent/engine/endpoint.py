@@ -1,4 +1,4 @@
-"""One endpoint's engines: as many slots as its plan has replicas, made to match what is wanted, one wish at a time."""
+"""Replica set: reconciles the slots of one endpoint with its desired spec, one spec at a time."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class Endpoint:
 
     @property
     def shared(self) -> bool:
-        """Whether it is no endpoint itself, but what several run on."""
+        """True for engines that several endpoints share; no endpoint itself."""
         return self._spec.shared
 
     @property
@@ -111,7 +111,7 @@ class Endpoint:
 
     @property
     def is_terminating(self) -> bool:
-        """Whether it is to hold no devices, and its engines have not all ended."""
+        """True while it is to hold no devices, and its engines have not all ended."""
         return self.asleep_bytes is not None or (self._wanted is None and not self._settled.is_set())
 
     async def settled(self) -> None:

@@ -1,4 +1,4 @@
-"""All engines of this node, as the rest of the agent meets them: say what is wanted, read a frozen view."""
+"""Fleet: starts and ends the engines of this node by desired state, and publishes a frozen view of them."""
 
 from __future__ import annotations
 
@@ -174,11 +174,11 @@ class Fleet:
 
     @property
     def standbys_ready(self) -> int:
-        """How many warm interpreters wait for the next start."""
+        """Warm interpreters that wait for the next start."""
         return self._pool.ready
 
     def start_times(self) -> tuple[Summary, ...]:
-        """What the last starts took, by cause."""
+        """Times of the last starts, by cause."""
         return self._history.summaries()
 
     def view(self) -> FleetView:
@@ -186,16 +186,16 @@ class Fleet:
         return FleetView({**views, **self._adapter_endpoints.views(), **self._shown}, self._complete)
 
     def is_reusable(self, engine: str) -> bool:
-        """Whether engines of that name run, or sleep so that a wish for one more endpoint on them wakes them."""
+        """True where engines of that name run, or sleep so that one more endpoint on them wakes them."""
         return self.runs(engine) or engine in self.asleep_bytes()
 
     def runs(self, engine: str) -> bool:
-        """Whether engines of that name hold their devices, or are about to."""
+        """True where engines of that name hold their devices, or are about to."""
         found = self._endpoints.get(engine)
         return found is not None and found.view().status in ("deploying", "live")
 
     def sleeps(self, engine: str) -> bool:
-        """Whether engines of that name gave their devices up until they are called."""
+        """True where engines of that name gave their devices up until they are called."""
         found = self._endpoints.get(engine)
         return found is not None and found.view().status == "cold"
 
@@ -209,7 +209,7 @@ class Fleet:
         return self._endpoints[engine].asleep_since_s
 
     def is_terminating(self, engine: str) -> bool:
-        """Whether engines of that name gave their devices up, or will, and something of them is still there."""
+        """True where engines of that name gave their devices up, or will, and something of them is still there."""
         found = self._endpoints.get(engine)
         return found is not None and found.is_terminating
 
@@ -243,7 +243,7 @@ class Fleet:
         return ended
 
     async def adoptable_plan(self, endpoint: str, wish: str) -> orphans.AdoptablePlan | None:
-        """What the endpoint's spared engines run, if it is for this wish; else they are ended, so that a new plan
+        """The plan of the endpoint's spared engines, if it is for this wish; else they are ended, so that a new plan
         finds their memory free."""
         found = self.adoptable.plan(endpoint, wish)
         if found is None:

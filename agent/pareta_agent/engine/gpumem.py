@@ -1,4 +1,4 @@
-"""Did the GPU give its memory back? An engine that is gone may leave it held for seconds, a stranger for ever.
+"""GPU memory: waits until the memory of an engine that ended is free again, which may take seconds.
 
 Asked before an engine starts and after one ended; what NVML does not say is taken as given back.
 """

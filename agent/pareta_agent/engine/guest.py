@@ -1,4 +1,4 @@
-"""An endpoint on an engine that it shares: its adapter is kept loaded, and proven, on every replica of the base.
+"""Adapter endpoint: keeps the adapter of one endpoint loaded, and proven, on every replica of a shared engine.
 
 One task makes it so. The base has its own life: a new generation of it has no adapters, and gets this one again; one
 that an earlier agent started is asked what it has. Whoever wants the base to run at all is not known here.
@@ -137,8 +137,8 @@ class AdapterEndpoint:
             if await self._wrong(replica) and await self._wrong(replica):
                 del self._on[replica.socket]
                 self._context.changed()
-                told = {"endpoint": self.spec.endpoint, "replica": replica.name}
-                self._context.emit(Event("adapter_wrong", "error", told))
+                fields = {"endpoint": self.spec.endpoint, "replica": replica.name}
+                self._context.emit(Event("adapter_wrong", "error", fields))
                 await client.unload_adapter(replica.socket, self.spec.endpoint)
 
     async def _wrong(self, replica: ReplicaView) -> bool:
@@ -244,7 +244,7 @@ class AdapterEndpoint:
 
 
 class _Refused(Exception):
-    """What no second try would change."""
+    """A refusal that no second try would change."""
 
     def __init__(self, exit_reason: ExitReason) -> None:
         super().__init__(exit_reason.reason)

@@ -1,4 +1,4 @@
-"""The endpoints that share engines: which one runs on which engine, and which ones were put to sleep."""
+"""Adapter endpoints: maps each endpoint to the engine that it shares, and records which ones sleep."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class PastStart:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What the starts of one cause took, over all endpoints: nearest-rank percentiles."""
+    """Times of the starts of one cause, over all endpoints: nearest-rank percentiles."""
 
     cause: Cause
     count: int

@@ -98,7 +98,7 @@ def complete(target: Path) -> bool:
 
 
 def installed(cache_dir: Path) -> list[Installed]:
-    """What is there, whole or cut short."""
+    """The installed engines, whole or cut short."""
     found = []
     for target in sorted((cache_dir / "engines").glob("*-*-*")):
         if target.is_dir():

@@ -1,4 +1,4 @@
-"""What this node meant to run, written durably before it runs: one small file a replica.
+"""Process records: stores each engine's pid, start time and plan on disk before it runs, one file a replica.
 
 After a crash the next agent reads here which generation is the last, and which process it was.
 """

@@ -1,4 +1,4 @@
-"""What a Python interpreter holds: which vLLM, for which platform. Asks its package metadata; imports nothing big."""
+"""Engine interpreter: reads from package metadata which vLLM it has, for which platform. Imports nothing big."""
 
 from __future__ import annotations
 

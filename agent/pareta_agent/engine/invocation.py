@@ -1,4 +1,4 @@
-"""How an engine is run: its program, its arguments and its whole environment."""
+"""Invocation: builds an engine's program, its arguments and its whole environment."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def invocation(
     """The program, its arguments and its environment, with a compiled cache that is ready.
 
     Raises HostError, EngineError."""
-    told = command.Launch(
+    target = command.Launch(
         endpoint=spec.endpoint,
         model=weights,
         socket=run_dir.socket,
@@ -40,10 +40,10 @@ def invocation(
         sleeps=sleeps,
         threads=threads or 1,
     )
-    env = command.environment(spec.plan, told, settings.version, launch.environment())
+    env = command.environment(spec.plan, target, settings.version, launch.environment())
     if settings.python is not None:  # what compiles looks for the interpreter's own ninja there
         env["PATH"] = os.pathsep.join((str(settings.python.parent), env.get("PATH", os.defpath)))
-    return _program(settings), command.arguments(spec.plan, told, settings.version), env
+    return _program(settings), command.arguments(spec.plan, target, settings.version), env
 
 
 def _program(settings: EngineSettings) -> list[str]:

@@ -1,4 +1,4 @@
-"""What may happen to a replica, as a table: every state crossed with every event is a move, late or illegal.
+"""Replica lifecycle: maps every pair of state and event to a move, late or illegal, as a table.
 
 A replica is used once; a restart is a new generation, waking up is not. The table drives; nothing here awaits, logs
 or reads a clock. Why an event was sent, and where the time went, is not its business.

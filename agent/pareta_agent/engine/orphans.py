@@ -1,7 +1,7 @@
-"""What an earlier agent of this home left behind: processes by our marker, files by their intents.
+"""Adoption: finds the engines that an earlier agent left, spares the healthy ones and ends the rest.
 
-Only what carries this home's marker is touched. What still serves may be adopted: same boot, pid, start time and
-marker, and it was ready; the rest is ended. It may run only before anything of ours was started.
+Only processes with this home's marker are touched. An engine that still serves may be adopted: same boot, pid, start
+time and marker, and it was ready; the rest is ended. Adoption may run only before this agent starts anything.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _POLL_S = 0.1
 
 @dataclass(frozen=True, slots=True)
 class AdoptablePlan:
-    """What an endpoint's spared engines run, and what their GPUs had free before they started."""
+    """The plan of an endpoint's spared engines, and the free memory of their GPUs before they started."""
 
     plan: Plan
     gpu_free_bytes: Mapping[str, int]
@@ -55,7 +55,7 @@ class AdoptableEngines:
             self.kept |= {f"{intent.endpoint}/{intent.index}"}
 
     def asleep(self, endpoint: str) -> bool:
-        """Whether there are engines of this endpoint to claim, and all of them sleep."""
+        """True where there are engines of this endpoint to claim, and all of them sleep."""
         found = {each for each in self._found if each[0] == endpoint}
         return bool(found) and found <= self._asleep
 
@@ -66,7 +66,7 @@ class AdoptableEngines:
         self.kept = frozenset()
 
     def plan(self, endpoint: str, wish: str) -> AdoptablePlan | None:
-        """What its engines that still live run, on the GPUs that they have by now, when all of the endpoint's were
+        """The plan of its engines that still live, on the GPUs that they have by now, when all of the endpoint's were
         started for this wish. Its `replicas` are what the plan was made for, however many live.
         """
         found = [(intent, process) for intent, process in self._found.values() if intent.endpoint == endpoint]
@@ -114,8 +114,7 @@ class AdoptableEngines:
         await gpumem.until_released(self._read_gpus, intent.gpu_free_bytes, self._clock, gpumem.RELEASE_S)
 
     async def _drained(self, replica: str, drain_s: float) -> None:
-        """Where another agent hands over and still answers from it: until it has heard that it must not, and does no
-        more, at most `drain_s`."""
+        """Waits while another agent that hands over may still answer from it, at most `drain_s`."""
 
         def used() -> bool:
             return self.unaware(replica) or self.in_flight(replica) > 0

@@ -1,4 +1,4 @@
-"""Weights are read into the page cache while the engine still imports, so that it finds them there when it loads.
+"""Page cache: reads weights ahead while the engine still imports, so that its load finds them in memory.
 
 Engines map their weights and fault them in page by page, which a disk answers more slowly than one long read.
 """

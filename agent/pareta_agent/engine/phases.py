@@ -1,4 +1,4 @@
-"""Where the time of one cold start goes: phases told as they happen, and one report at the end."""
+"""Start phases: times the phases of one cold start, emits each as it happens, and one report at the end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The committed requirement files: which engines can be installed, and which packages each consists of."""
+"""Engine requirements: reads the committed requirement files, one for each engine that can be installed."""
 
 from __future__ import annotations
 

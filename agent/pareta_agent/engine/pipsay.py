@@ -1,4 +1,4 @@
-"""What pip says, as progress and as errors that a person can act on. Pure."""
+"""Pip output: maps pip's lines to progress, and to errors that a person can act on. Pure."""
 
 from __future__ import annotations
 

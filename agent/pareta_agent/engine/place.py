@@ -1,4 +1,4 @@
-"""Where one generation of a replica lives on disk: its private directory, its socket, its log.
+"""Run directory: names and makes the private directory, the socket and the log of one generation of a replica.
 
 Paths are short by design: a unix socket's holds 107 bytes, and vLLM appends a uuid to ours.
 """
@@ -68,7 +68,7 @@ class RunDir:
 
 
 def run_dir_of(settings: EngineSettings, endpoint: str, index: int, generation: int) -> RunDir:
-    """The place of that generation; a function of its arguments alone."""
+    """The run directory of that generation; a function of its arguments alone."""
     short = hashlib.sha256(endpoint.encode()).hexdigest()[:6]
     return RunDir(
         name=f"{endpoint}/{index}",

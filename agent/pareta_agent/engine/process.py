@@ -1,4 +1,4 @@
-"""One engine as a process group: started with its intent on disk, ended whole, and nothing left behind.
+"""Engine process: starts one engine as a process group, with its record on disk, and ends it whole.
 
 It does not know what an engine answers; only that it runs, writes a log, and must be gone at the end.
 """
@@ -94,7 +94,7 @@ class EngineProcess:
         return await stacks.dump(self._process, self._run_dir, python)
 
     def compiling(self) -> bool:
-        """Whether a compiler runs among its processes. Reads /proc."""
+        """True while a compiler runs among its processes. Reads /proc."""
         return compilers.compiling(self._process)
 
     def kill(self) -> None:

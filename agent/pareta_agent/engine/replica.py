@@ -1,4 +1,4 @@
-"""One engine's single life, owned by one task: fetch, start, prove, serve, drain, end.
+"""Replica: runs one engine's single life in one task: fetch, start, prove, serve, drain, end.
 
 The state decides which activity runs; the activity's outcome, or an event that somebody posts, decides the next
 state (`lifecycle`). It never starts itself again: that is `endpoint`'s.
@@ -94,7 +94,7 @@ class Replica:
         self._mailed.set()
 
     async def leave(self) -> None:
-        """Whoever cancels `run` next leaves an engine that serves running; one that only starts has its end here."""
+        """Before a cancel of `run`: an engine that serves will run on; one that only starts has its end here."""
         self._left = self.state in (ReplicaState.READY, ReplicaState.ASLEEP, ReplicaState.DRAINING)
         if self._start is not None and not self._left and (engine := await self._start.settled()):
             engine.kill()
@@ -115,12 +115,12 @@ class Replica:
 
     @property
     def warm(self) -> bool:
-        """Whether it came from a standby."""
+        """True where it came from a standby."""
         return self._start is not None and self._start.warm
 
     @property
     def sleeps(self) -> bool:
-        """Whether it serves, and can sleep with its weights in the host's memory."""
+        """True where it serves, and can sleep with its weights in the host's memory."""
         return self.state is ReplicaState.READY and self._engine is not None and self._engine.intent.sleeps
 
     @property
@@ -128,7 +128,7 @@ class Replica:
         return self._start.engine if self._start else None
 
     def _called(self) -> bool:
-        """Whether it serves, and is wanted again since it was found idle: until it moves, calls may come to it."""
+        """True where it serves, and is wanted again since it was found idle: until it moves, calls may come to it."""
         wanted = not self._sleep_switch.wanted or bool(self._in_flight(self.starter.name))
         return self.state is ReplicaState.READY and wanted
 

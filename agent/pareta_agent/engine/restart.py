@@ -1,4 +1,4 @@
-"""Whether and when an engine that ended is started again: pure arithmetic over how its lives went.
+"""Restart policy: decides whether and when an engine that ended starts again. Pure arithmetic over its lives.
 
 It knows no clock and draws no random number: both come in as values.
 """
@@ -18,7 +18,7 @@ class RestartAfter:
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """The terminal verdict: `reason` is a sentence that a person can act on."""
+    """The terminal decision: `reason` is a sentence that a person can act on."""
 
     reason: str
 
@@ -37,7 +37,7 @@ def decide(
     settings: RestartSettings,
     served: bool = False,
 ) -> RestartAfter | GiveUp:
-    """What follows the `failures`th failure in a row; `draw` in [0, 1) places the jitter.
+    """The decision after the `failures`th failure in a row; `draw` in [0, 1) places the jitter.
 
     The delay doubles from `first_delay_s` to `max_delay_s`, give or take `jitter_ratio`; the first failure of an
     engine that `served` costs none, for nothing says yet that it will come again. A `permanent` failure (wrong

@@ -1,4 +1,4 @@
-"""One ready engine while it serves: until it ends, its watchdog has seen enough, or it is to sleep and nobody waits."""
+"""Serving: watches one ready engine until it ends, its watchdog finds it hung, or it may go to sleep."""
 
 from __future__ import annotations
 

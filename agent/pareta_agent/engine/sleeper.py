@@ -1,4 +1,4 @@
-"""An engine's sleep, from lying down to proven awake: what the replica does in two of its states.
+"""Sleeping: puts one engine to sleep and wakes it until its canary passes, for two states of the replica.
 
 Asleep it keeps its process and its weights in the host's memory. What does not fall asleep, or wakes up wrong, is
 ended by the replica as after any other failure.
@@ -19,7 +19,7 @@ from pareta_agent.telemetry.events import Emit, Event
 
 
 class SleepSwitch:
-    """Whether an engine is to sleep: a level that others set, and that its owner waits for."""
+    """The desired sleep of one engine: a level that other components set, and that its owner waits for."""
 
     def __init__(self) -> None:
         self.wanted = False
@@ -81,14 +81,13 @@ class Sleeping:
                 return ReplicaEvent.FAILED, exit_reasons.NOT_WOKEN
             phases.begin("probe")
             event, exit_reason = await self._start.canaries(exited)
-            return event, replace(
-                exit_reason, permanent=False
-            )  # the same weights loaded anew may well be right
+            # the same weights loaded anew may well be right
+            return event, replace(exit_reason, permanent=False)
         finally:
             await cancel(exited, awake)
 
     async def _tell(self, seconds: float) -> None:
-        """What it still holds of its GPUs is for whoever wonders about their memory to know."""
+        """Emits the GPU memory that the engine still holds, for readers of the node's memory."""
         before = self._start.gpu_baseline
         seen = await asyncio.to_thread(self._starter.read_gpus) if before else ()
         now = gpumem.free_by_uuid(seen, tuple(before))

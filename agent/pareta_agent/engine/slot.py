@@ -1,4 +1,4 @@
-"""One place in an endpoint that is kept filled: replica after replica, by the restart policy, until told to stop."""
+"""Slot: keeps one replica of an endpoint running, generation after generation, by the restart policy."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from pareta_agent.telemetry.events import Event
 
 
 class Slot:
-    """Keeps one replica of `spec` running. `gave_up` is the terminal verdict, None while there is hope; `slept_badly`:
+    """Keeps one replica of `spec` running. `gave_up` is the last exit reason once no restart follows; `slept_badly`:
     an engine of it did not fall asleep, died asleep or did not wake rightly. `wanted`: whether the spec still is
     what its endpoint runs; a failure that another spec has mended is neither repeated nor final."""
 
@@ -56,7 +56,7 @@ class Slot:
         return self.spec.plan.group(self.index)
 
     def serves(self, wanted: EngineSpec) -> bool:
-        """Whether what runs here is a replica of `wanted` too, so that only its neighbours change."""
+        """True where the replica here is one of `wanted` too, so that only its neighbours change."""
         plan = replace(self.spec.plan, gpus=wanted.plan.gpus, replicas=wanted.plan.replicas)
         same = replace(self.spec, plan=plan) == wanted
         return same and bool(self.gpus) and self.gpus in wanted.plan.gpus and self.gave_up is None
@@ -75,7 +75,7 @@ class Slot:
 
     @property
     def sleeps(self) -> bool:
-        """Whether its engine serves, and can sleep with its weights in the host's memory."""
+        """True where its engine serves, and can sleep with its weights in the host's memory."""
         return self.replica is not None and self.replica.sleeps
 
     def set_sleep(self, wanted: bool) -> None:
@@ -154,7 +154,7 @@ class Slot:
             await self._wait(decision.delay_s, failures)
 
     async def _cache_left(self, replica: Replica, exit_reason: ExitReason, failures: int) -> bool:
-        """Whether the next start has an empty compiled cache, for a damaged one would end it again: once in a row of
+        """True where the next start has an empty compiled cache, for a damaged one would end it again: once in a row of
         failures, and not for the first end of an engine that served."""
         self._cache_doubted = self._cache_doubted and failures > 1
         if (

@@ -1,6 +1,6 @@
-"""What the engine room is told: how this node runs engines, and what one endpoint wants to run.
+"""Engine spec: the node's settings for engines, and the desired engines of one endpoint.
 
-Values only. Defaults of the room are written here and nowhere else.
+Values only. Defaults of the engine settings are written here and nowhere else.
 """
 
 from __future__ import annotations
@@ -82,8 +82,8 @@ class EngineSettings:
 
 
 def digest(settings: EngineSettings, spec: EngineSpec, index: int) -> str:
-    """What the engine at that index is made of, wherever its neighbours run: a live one of the same digest is what
-    would be started anew."""
+    """Digest of the engine at that index, wherever its neighbours run: a live engine with the same digest is equal to
+    one started anew."""
     plan = replace(spec.plan, gpus=(spec.plan.group(index),), replicas=1)
     parts = (spec.endpoint, spec.revision, plan, settings.version, settings.command, settings.python)
     return hashlib.sha256(repr(parts).encode()).hexdigest()
@@ -118,7 +118,7 @@ class EngineSpec:
 
 @dataclass(frozen=True, slots=True)
 class AdapterEndpointSpec:
-    """What an endpoint wants that runs on a shared `engine`: an adapter there, or the base's own weights.
+    """Desired state of an endpoint on a shared `engine`: an adapter there, or the base's own weights.
 
     `revision` names the adapter's bytes and `fetch` brings them; both are None for the base's own, whose canaries
     are the engine's.

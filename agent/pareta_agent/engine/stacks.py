@@ -1,4 +1,4 @@
-"""Where a frozen engine stands: the stacks of all its processes, taken before they are killed.
+"""Stacks: dumps the stacks of all processes of a frozen engine before they are killed.
 
 py-spy reads them from outside where there is one; else SIGABRT makes each process write its own (`PYTHONFAULTHANDLER`)
 to the log, which ends it: it was to be killed anyway. Stacks name code and lines, never what a request said.
@@ -22,14 +22,14 @@ _LAST_WORDS_S = 2.0
 
 async def dump(process: launch.Process, run_dir: RunDir, python: Path | None) -> Path | None:
     """The file that holds the stacks, beside the engine's log; None when nobody said anything."""
-    told = await _by_py_spy(process, _py_spy(python)) or await _by_themselves(process, run_dir.log)
-    if not told.strip():
+    dumped = await _by_py_spy(process, _py_spy(python)) or await _by_themselves(process, run_dir.log)
+    if not dumped.strip():
         return None
     path = run_dir.log.with_suffix(".stacks")
     with contextlib.suppress(OSError):
         turn_over(path)
         path.touch(0o600)
-        path.write_text(told)
+        path.write_text(dumped)
         return path
     return None
 
@@ -44,15 +44,15 @@ async def _by_py_spy(process: launch.Process, program: str | None) -> str:
     """Empty when it is missing, may not look, or takes too long."""
     if program is None:
         return ""
-    told = []
+    dumped = []
     with contextlib.suppress(TimeoutError, OSError):
         async with asyncio.timeout(_PY_SPY_S):
             for member in process.group():
                 # not pausing it: a process that SIGSTOP holds would never be given back
                 argv = [program, "dump", "--nonblocking", "--pid", str(member.pid)]
                 done = await launch.run(argv, timeout_s=_PY_SPY_S)
-                told += [done.output] if done.returncode == 0 else []
-    return "\n".join(told)
+                dumped += [done.output] if done.returncode == 0 else []
+    return "\n".join(dumped)
 
 
 async def _by_themselves(process: launch.Process, log: Path) -> str:

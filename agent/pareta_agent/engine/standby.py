@@ -1,4 +1,4 @@
-"""A warm engine in waiting: a process that has imported vLLM and becomes a server in seconds.
+"""Standby: starts a warm process that has imported vLLM, and turns it into an engine in seconds.
 
 The other end of `standby_main.py`. It knows one process, used once; how many are kept is the pool's.
 """
@@ -53,7 +53,7 @@ def _untried(version: str, plan: Plan) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class StandbyCommand:
-    """What a standby is told to become."""
+    """The engine that a standby becomes."""
 
     argv: Sequence[str]
     env: Mapping[str, str]
@@ -87,7 +87,7 @@ class Standby:
 
     async def become(self, order: StandbyCommand) -> str | None:
         """Hands it the order. None once it starts; else why it refused or died, and then it is gone."""
-        told = {
+        message = {
             "argv": list(order.argv),
             "env": dict(order.env),
             "log": str(order.log),
@@ -97,7 +97,7 @@ class Standby:
         }
         try:
             async with asyncio.timeout(_ORDER_DEADLINE_S):
-                await self._send(told)
+                await self._send(message)
                 said = await self._receive()
             refusal = None if said.get("starting") else str(said.get("refused"))
         except (OSError, ValueError) as error:

@@ -249,7 +249,7 @@ def take_cores(order: dict[str, Any]) -> None:
 
 
 def serve(module: Any) -> None:
-    """What the module does when it is run as a program: newer ones have that as a function."""
+    """Runs vLLM's server module as its main program does: newer versions have that as a function."""
     if hasattr(module, "main"):
         module.main()
         return

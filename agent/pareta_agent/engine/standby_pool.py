@@ -1,4 +1,4 @@
-"""Standbys kept warm for the next start.
+"""Standby pool: keeps standbys warm for the next starts.
 
 A start takes one that is warm, or waits for one that is warming: either beats a plain launch, which imports
 everything in each of its processes. Where it would not be safe, or fails, the start goes the plain way.
@@ -30,7 +30,7 @@ class StandbyPool:
 
     @property
     def ready(self) -> int:
-        """How many are warm and unclaimed."""
+        """Standbys that are warm and unclaimed."""
         return sum(standby.warm for standby in self._alive())
 
     async def warm(self, settings: EngineSettings, plan: Plan) -> None:

@@ -1,4 +1,4 @@
-"""Brings one engine up: command, process, log, health, canary, each under its own deadline.
+"""Engine start: brings one engine up by command, process, log, health and canary, each under its own deadline.
 
 It knows how to start and how to tell that a start went wrong; what happens then is the replica's.
 """
@@ -88,7 +88,7 @@ class EngineStart:
         self._starter = starter
         self._weights = weights
         self._phases = phases
-        self._log = StartLog(LogTail(starter.run_dir.log), phases, told=starter.adopted is not None)
+        self._log = StartLog(LogTail(starter.run_dir.log), phases, reported=starter.adopted is not None)
         self._spawning: asyncio.Task[EngineProcess] | None = None
         self._committed = False
         self._stillness = Stillness(starter.settings.limits.compile_s)
@@ -171,7 +171,7 @@ class EngineStart:
         return await process.start(where, [*program, *argv], env, cwd, starter.intents, intent, share.cpus)
 
     async def _share(self) -> Share:
-        """Which cores it runs on: those beside its GPUs, where its memory comes from, or its part of all."""
+        """The cores that it runs on: those beside its GPUs, where its memory comes from, or its part of all."""
         starter = self._starter
         if not starter.gpus:
             return await asyncio.to_thread(starter.share, starter.name)
@@ -225,7 +225,7 @@ class EngineStart:
         raise AssertionError("it counts for ever")
 
     async def _still_s(self, moved_s: float, limit_s: float) -> float:
-        """How long nothing has moved; what compiles is looked for only where that begins to matter."""
+        """Seconds in which nothing has moved; compilers are looked for only where that begins to matter."""
         assert self.engine is not None
         now_s = self._starter.clock.mono_s()
         compiling = now_s - moved_s > limit_s / 2 and await asyncio.to_thread(self.engine.compiling)

@@ -1,4 +1,4 @@
-"""One start's log as it comes: which phase begins, what the engine measured, and the last lines for a verdict."""
+"""Start log: follows one start's log for phases, measures, and the last lines for an exit reason."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pareta_agent.engine.vllm import log_lines
 
 
 class StartLog:
-    """`told`: its phases were reported when they happened, by an earlier agent."""
+    """`reported`: its phases were reported when they happened, by an earlier agent."""
 
-    def __init__(self, tail: LogTail, phases: PhaseClock, *, told: bool) -> None:
+    def __init__(self, tail: LogTail, phases: PhaseClock, *, reported: bool) -> None:
         self.measures = log_lines.StartMeasures()
-        self._tail, self._phases, self._told = tail, phases, told
+        self._tail, self._phases, self._reported = tail, phases, reported
 
     def read(self) -> None:
         """Takes what is new; any line is a sign of life."""
@@ -21,7 +21,7 @@ class StartLog:
             return
         self._phases.touch()
         self.measures = log_lines.merge(self.measures, log_lines.measures_of(lines))
-        for line in [] if self._told else lines:
+        for line in [] if self._reported else lines:
             if phase := log_lines.phase_of(line):
                 self._phases.begin(phase)
             elif shards := log_lines.shards_of(line):

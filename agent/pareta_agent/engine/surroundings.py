@@ -1,4 +1,4 @@
-"""What all slots of a fleet share, and the counter that tells everybody of a change."""
+"""Fleet context: holds the dependencies that all slots share, and the counter of changes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Changed:
 
 @dataclass(slots=True)
 class FleetContext:
-    """What every slot of the fleet shares. `changed` is called after any change that a view can show.
+    """Dependencies of every slot of the fleet. `changed` is called after any change that a view can show.
 
     Only the fleet replaces `settings` (when the interpreter becomes known), `in_flight` and `expected`; a running
     engine keeps its own settings.

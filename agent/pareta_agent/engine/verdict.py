@@ -1,4 +1,4 @@
-"""Why a replica ended: a sentence for anybody, and the engine's own words for the node's owner only."""
+"""Exit reason: describes why a replica ended, with the engine's own words for the node's owner only."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class ExitReason:
 
     @property
     def doubts_cache(self) -> bool:
-        """Whether a damaged compiled cache may have caused it: broken libraries, stale locks."""
+        """True where a damaged compiled cache may have caused it: broken libraries, stale locks."""
         return self.code in _CAUSED_BY_CACHES
 
 

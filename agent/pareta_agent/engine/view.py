@@ -1,4 +1,4 @@
-"""What everybody else may know of the engines: frozen values, replaced whole when something changes."""
+"""Fleet view: frozen values of endpoints and replicas for other packages, replaced whole at each change."""
 
 from __future__ import annotations
 
@@ -76,5 +76,5 @@ def engine_of(replica: str) -> str:
 
 
 def at_engine(load: Mapping[str, int], engine: str) -> int:
-    """What all replicas of an engine have of a load by replica."""
+    """The load of an engine: that of all its replicas, from a load by replica."""
     return sum(count for replica, count in load.items() if engine_of(replica) == engine)

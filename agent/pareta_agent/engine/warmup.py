@@ -1,4 +1,4 @@
-"""Warm-up: the calls whose first one makes an engine compile, asked in its start so that no caller's is the first.
+"""Warm-up: sends the calls at which an engine first compiles, during its start, so that no caller's is the first.
 
 What it answers is not looked at: an engine that refuses such a call refuses its callers' too, and serves all others.
 """

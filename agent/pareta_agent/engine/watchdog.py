@@ -1,4 +1,4 @@
-"""Is a serving engine still moving? Health answers 200 over a frozen core, so tokens are what is watched.
+"""Watchdog: ends a serving engine that makes no tokens. Health answers 200 over a frozen core, so tokens are watched.
 
 With requests in flight its token counters must move within a limit; idle, a canary is asked now and then. Work
 that moves slowly is never cut, and a compiler among its processes is work, up to a limit of its own. Where tokens
@@ -80,7 +80,7 @@ class Watchdog:
 
     @property
     def asks(self) -> bool:
-        """Whether it waits for a canary's answer."""
+        """True while it waits for a canary's answer."""
         return self._canary is not None
 
     async def run(self) -> tuple[ReplicaEvent, ExitReason]:

@@ -1,1 +1,1 @@
-"""How vLLM is spoken to: its command line, its environment, its log. Pure; no version of it is imported."""
+"""vLLM: its command line, environment, log and HTTP routes. Imports no version of it."""

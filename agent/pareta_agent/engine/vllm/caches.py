@@ -1,4 +1,4 @@
-"""Compiled caches: the variables by which vLLM and its compilers find them. Pure.
+"""Cache variables: names those by which vLLM and its compilers find compiled caches. Pure.
 
 Each library has a default of its own (the home directory, TMPDIR), so each is named; XDG_CACHE_HOME is for the rest.
 """

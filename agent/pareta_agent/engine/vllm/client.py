@@ -1,7 +1,7 @@
 """Engine client: sends health checks, canaries, sleep and adapter requests to one engine over its unix socket.
 
-A 200 of /health says only that a server listens: a wrong build answers 200 and talks nonsense, which the canary
-shows. A 200 of a sleep route says only that the route answered, so `is_sleeping` follows each change. vLLM serves the
+A 200 of /health means only that a server listens: a wrong build answers 200 and talks nonsense, which the canary
+shows. A 200 of a sleep route means only that the route answered, so `is_sleeping` follows each change. vLLM serves the
 sleep routes with `VLLM_SERVER_DEV_MODE` and the adapter routes with `VLLM_ALLOW_RUNTIME_LORA_UPDATING`: both trust
 every client that reaches the socket. The socket lies in a directory of mode 0700, and the gateway forwards no such
 route, so the agent is the only client.
@@ -115,7 +115,7 @@ async def _complete(
 
 
 async def is_sleeping(socket: Path) -> bool | None:
-    """Whether the engine sleeps; None without a clear answer."""
+    """True where the engine sleeps; None without a clear answer."""
     try:
         async with (
             session(socket, _SHORT_TIMEOUT_S) as opened,

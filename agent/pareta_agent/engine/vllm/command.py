@@ -1,4 +1,4 @@
-"""A plan as vLLM's command line and environment. Pure: paths are only quoted, never looked at."""
+"""vLLM command: builds the command line and environment of a plan. Pure: paths are quoted, never opened."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _OURS_TO_SET = ("PARETA_", *_STEERS_VLLM, _NO_COMPILER)
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """Where one engine lives: its socket, its private temporary directory, and who it answers as."""
+    """The address of one engine: its socket, its private temporary directory, and its served name."""
 
     endpoint: str
     model: Path
@@ -92,7 +92,7 @@ def _sizes_kv_by_flag(plan: Plan, known: versions.Version) -> bool:
 def base_environment(
     platform: str, tmp_dir: Path, cache_dir: Path, marker: str, threads: int, inherited: Mapping[str, str]
 ) -> dict[str, str]:
-    """What is the same for every engine, and read as early as vLLM's import: all that is inherited less what
+    """The part that is the same for every engine, and read as early as vLLM's import: all that is inherited less what
     steers vLLM or is ours, and our own settings of it."""
     env = {name: value for name, value in inherited.items() if not name.startswith(_OURS_TO_SET)}
     env |= {

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True, slots=True)
 class StartMeasures:
-    """What an engine found out about itself while it started; None where it has not said."""
+    """Measures that an engine logged while it started; None where its log has none."""
 
     version: str | None = None
     weights_gib: float | None = None
@@ -70,6 +70,6 @@ def measures_of(lines: Sequence[str]) -> StartMeasures:
 
 
 def merge(earlier: StartMeasures, later: StartMeasures) -> StartMeasures:
-    """What both said; the later word counts."""
+    """The measures of both; the later value counts."""
     said = {name: value for name in StartMeasures.__slots__ if (value := getattr(later, name)) is not None}
     return replace(earlier, **said)

@@ -1,4 +1,4 @@
-"""Which vLLM knows which flag: an unknown flag ends it with exit 2, so flags are gated before they are said."""
+"""vLLM versions: lists the flags that each version takes, since an unknown flag ends it with exit 2."""
 
 from __future__ import annotations
 
@@ -31,5 +31,5 @@ def parse(version: str) -> Version:
 
 
 def knows(version: Version, flag: str) -> bool:
-    """Whether this vLLM takes the flag; flags in neither table are known to all that we run (0.25 to 0.33)."""
+    """True where this vLLM takes the flag; all supported versions (0.25 to 0.33) take flags in neither table."""
     return SINCE.get(flag, (0, 0, 0)) <= version < UNTIL.get(flag, (999, 0, 0))
