@@ -26,7 +26,7 @@ from pareta_agent.telemetry.metrics import Metrics
 from pareta_agent.value import value
 
 
-class Spool(Protocol):
+class UsageSpool(Protocol):
     """The meter's spool; benchmarks and durability tests pass their own."""
 
     def can_admit(self) -> bool: ...
@@ -48,7 +48,7 @@ class GatewayDeps:
 
     keys: KeyCache
     credit: CreditBook
-    spool: Spool
+    spool: UsageSpool
     fleet_view: Callable[[], FleetView]
     price_of: Callable[[str], Price | None]
     metrics: Metrics

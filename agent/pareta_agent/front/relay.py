@@ -15,7 +15,7 @@ from pareta_agent.front.sse import CHOICES, EventTooLarge, Listener, StreamForma
 from pareta_agent.front.upstream import EngineConnection
 
 
-class Sink(Protocol):
+class RelaySink(Protocol):
     """The exchange of a relay; each of the last four methods ends the relay."""
 
     def stream_gave(self, payload: bytes) -> None:
@@ -64,7 +64,7 @@ class Relay:
     def __init__(
         self,
         connection: EngineConnection,
-        sink: Sink,
+        sink: RelaySink,
         wants_usage: bool,
         max_bytes: int,
         stream_format: StreamFormat = CHOICES,

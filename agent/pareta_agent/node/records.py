@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection
 
-from pareta_agent.front.ports import Spool
+from pareta_agent.front.ports import UsageSpool
 from pareta_agent.meter.record import Admission, UsageRecord
 from pareta_agent.node.heir import Unanswered
 
@@ -18,8 +18,8 @@ Job = Admission | tuple[UsageRecord, asyncio.Future[None]]
 class Records:
     """The spool as the front sees it: it also refuses what the lease does not cover."""
 
-    def __init__(self, spool: Spool, may_admit: Callable[[], bool]) -> None:
-        self._spool: Spool = spool
+    def __init__(self, spool: UsageSpool, may_admit: Callable[[], bool]) -> None:
+        self._spool: UsageSpool = spool
         self._may_admit = may_admit
         self._paused: list[Job] | None = None
 
@@ -57,7 +57,7 @@ class Records:
             elif not future.done():
                 future.set_result(None)
 
-    def go_on(self, spool: Spool, may_admit: Callable[[], bool]) -> None:
+    def go_on(self, spool: UsageSpool, may_admit: Callable[[], bool]) -> None:
         """From now on `spool` takes them, those that waited first."""
         self._spool, self._may_admit = spool, may_admit
         waited, self._paused = self._paused or [], None
