@@ -62,14 +62,14 @@ async def measure() -> dict[str, Any]:
     from pareta_agent.hardware.nvml import read_inventory
     from pareta_agent.hardware.processor import read_processor
     from pareta_agent.kernel_check import check as kernels
-    from pareta_agent.node.interpreter import Interpreter
+    from pareta_agent.node.interpreter import EngineProgram
 
     settings, _ = config.load({})
     pulled = [sys.executable, "-m", "pareta_agent", "pull", "contract-key-fields", "--json"]
     model = json.loads(
         subprocess.run(pulled, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
     )
-    engine = Interpreter(settings, read_inventory(), print)
+    engine = EngineProgram(settings, read_inventory(), print)
     checked = await engine.check(again=True)
     python = next(path for path in [await python_of(engine)] if path)
     answers = {dtype: run(python, model["path"], dtype) for dtype in DTYPES}

@@ -20,7 +20,7 @@ from typing import IO, Any
 import httpx
 
 from pareta_agent.config import run_dir
-from pareta_agent.meter.reader import Reader
+from pareta_agent.meter.reader import SpoolReader
 from pareta_agent.meter.settings import spool_path
 
 TESTS = Path(__file__).parent
@@ -191,7 +191,7 @@ class Agent:
 
     def open_on_disk(self) -> int:
         """Requests that the spool would know as open if everything were killed now."""
-        with closing(Reader(spool_path(self.home))) as reader:
+        with closing(SpoolReader(spool_path(self.home))) as reader:
             return reader.open_requests()
 
     def __enter__(self) -> Agent:

@@ -11,7 +11,7 @@ from pareta_agent.meter.settings import SpoolSettings, spool_path
 from pareta_agent.meter.spool import Spool
 from pareta_agent.plane.plane import open_plane
 from pareta_agent.plane.seed import Seed, SeedEndpoint
-from pareta_agent.plane.serve import sow
+from pareta_agent.plane.serve import apply_seed
 
 SEED = Seed(node="n", endpoints=(SeedEndpoint(id="ep_a", task="t", alias="a"),))
 
@@ -19,7 +19,7 @@ SEED = Seed(node="n", endpoints=(SeedEndpoint(id="ep_a", task="t", alias="a"),))
 async def use(home: Path) -> None:
     """Three requests: one ledgered, one only in the spool, one that its agent's death left open."""
     plane, database = open_plane(home)
-    sow(plane, home, SEED)
+    apply_seed(plane, home, SEED)
     spool = Spool.open(
         spool_path(home), SpoolSettings("n", reserve_bytes=4096, disk_reserve_bytes=0), SystemClock()
     )

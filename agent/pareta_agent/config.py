@@ -155,16 +155,16 @@ def _is_service_link(name: str, value: str) -> bool:
 def _warnings() -> list[str]:
     ours, known = _ours(), {row[1] for row in setting_rows()}
     links = sorted(name for name, value in ours.items() if _is_service_link(name, value))
-    told = [
+    reported = [
         f"{name} is not a setting{nearest(name, known)}; it is ignored"
         for name in sorted(ours.keys() - known)
         if name not in links
     ]
     if links:
-        told.append(
+        reported.append(
             f"{', '.join(links)}: Kubernetes' links to a Service, ignored (enableServiceLinks: false omits them)"
         )
-    return told
+    return reported
 
 
 def _explain(error: ValidationError, flags: Mapping[str, Any], path: Path | None) -> str:

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import uvloop
 
-from pareta_agent.access.credit import CreditBook, CreditLease
-from pareta_agent.access.grant import KeyGrant, Price
+from pareta_agent.access.credit import CreditBook, GrantedLease
+from pareta_agent.access.grant import KeyGrant, TokenPrice
 from pareta_agent.access.keys import KeyCache
 from pareta_agent.clock import SystemClock
 from pareta_agent.engine.view import EndpointView, FleetView, ReplicaView
@@ -38,8 +38,8 @@ async def serve(engine: Path, port: int, endpoint: str, key: str, directory: Pat
     async def introspect(digest: str) -> KeyGrant | None:
         return KeyGrant("org", "key", "active", ttl_s=3600.0) if digest == known else None
 
-    async def lease(_org: str, _micro_usd: int) -> CreditLease:
-        return CreditLease(10**15, 3600.0)
+    async def lease(_org: str, _micro_usd: int) -> GrantedLease:
+        return GrantedLease(10**15, 3600.0)
 
     spool = Spool.open(directory / "spool.db", SpoolSettings("bench"), clock)
     await spool.begin_epoch(1)
@@ -48,7 +48,7 @@ async def serve(engine: Path, port: int, endpoint: str, key: str, directory: Pat
         credit=CreditBook(lease, clock),
         spool=spool,
         fleet_view=lambda: fleet,
-        price_of=lambda _endpoint: Price(100, 50, 400),
+        price_of=lambda _endpoint: TokenPrice(100, 50, 400),
         metrics=Metrics(),
         clock=clock,
         emit=lambda _event: None,

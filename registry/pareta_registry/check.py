@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from pareta_registry.catalog import Artifact, Model, Task
 from pareta_registry.document import Located, Path
 from pareta_registry.engine_flags import ALLOWED, refusal
-from pareta_registry.errors import Problem
+from pareta_registry.errors import CatalogProblem
 from pareta_registry.manifest import Manifest
 
 
@@ -24,10 +24,10 @@ class Placed:
     located: Located
 
 
-def cross_check(placed: Sequence[Placed]) -> list[Problem]:
+def cross_check(placed: Sequence[Placed]) -> list[CatalogProblem]:
     """Every disagreement, each at the line to mend."""
     models = {p.document.id: p.document for p in placed if isinstance(p.document, Model)}
-    problems: list[Problem] = []
+    problems: list[CatalogProblem] = []
     for item in placed:
         if isinstance(item.document, Task):
             problems += _task(item.document, item.located, models)
@@ -36,7 +36,7 @@ def cross_check(placed: Sequence[Placed]) -> list[Problem]:
     return problems + list(_duplicates(placed))
 
 
-def _duplicates(placed: Sequence[Placed]) -> Iterator[Problem]:
+def _duplicates(placed: Sequence[Placed]) -> Iterator[CatalogProblem]:
     first: dict[tuple[str, str], Located] = {}
     for item in placed:
         key = (item.document.kind, item.document.id)
@@ -46,7 +46,7 @@ def _duplicates(placed: Sequence[Placed]) -> Iterator[Problem]:
             yield item.located.problem(("id",), f"{key[0]} {key[1]!r} is also in {where}", "keep one of them")
 
 
-def _task(task: Task, at: Located, models: Mapping[str, Model]) -> Iterator[Problem]:
+def _task(task: Task, at: Located, models: Mapping[str, Model]) -> Iterator[CatalogProblem]:
     ids = [alias.id for alias in task.aliases]
     if task.recommended not in ids:
         yield at.problem(
@@ -84,7 +84,7 @@ def _task(task: Task, at: Located, models: Mapping[str, Model]) -> Iterator[Prob
             )
 
 
-def _frontier(task: Task, at: Located) -> Iterator[Problem]:
+def _frontier(task: Task, at: Located) -> Iterator[CatalogProblem]:
     """Aliases and baselines are named in one list by who compares them."""
     taken = {alias.id for alias in task.aliases}
     for index, baseline in enumerate(task.frontier):
@@ -95,7 +95,7 @@ def _frontier(task: Task, at: Located) -> Iterator[Problem]:
         taken.add(baseline.id)
 
 
-def _model(model: Model, at: Located) -> Iterator[Problem]:
+def _model(model: Model, at: Located) -> Iterator[CatalogProblem]:
     yield from _flags(model.engine, ("engine",), at)
     names = [variant.name for variant in model.variants]
     for index, variant in enumerate(model.variants):
@@ -128,7 +128,7 @@ def _model(model: Model, at: Located) -> Iterator[Problem]:
         )
 
 
-def _adapter(name: str, model: Model, path: Path, at: Located) -> Iterator[Problem]:
+def _adapter(name: str, model: Model, path: Path, at: Located) -> Iterator[CatalogProblem]:
     known = [adapter.name for adapter in model.adapters]
     if name not in known:
         named = f"name one of {', '.join(known)}{_close(name, known)}" if known else "leave it out"
@@ -137,7 +137,7 @@ def _adapter(name: str, model: Model, path: Path, at: Located) -> Iterator[Probl
         )
 
 
-def _files(artifact: Artifact, path: Path, at: Located) -> Iterator[Problem]:
+def _files(artifact: Artifact, path: Path, at: Located) -> Iterator[CatalogProblem]:
     try:
         digest = Manifest(files=artifact.files).digest
     except ValidationError as error:
@@ -149,7 +149,7 @@ def _files(artifact: Artifact, path: Path, at: Located) -> Iterator[Problem]:
         )
 
 
-def _flags(settings: Mapping[str, Any], path: Path, at: Located) -> Iterator[Problem]:
+def _flags(settings: Mapping[str, Any], path: Path, at: Located) -> Iterator[CatalogProblem]:
     for name, value in settings.items():
         reason = refusal(name, value)
         if reason:

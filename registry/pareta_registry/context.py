@@ -41,7 +41,7 @@ def _sentence_tokens(root: Path) -> float:
 def _number(path: Path, field: str) -> float:
     """A positive number in a JSON file; infinite where there is none."""
     try:
-        told = json.loads(path.read_bytes()).get(field)
+        reported = json.loads(path.read_bytes()).get(field)
     except (OSError, ValueError, AttributeError):
         return math.inf
-    return told if isinstance(told, int | float) and told >= 1 else math.inf
+    return reported if isinstance(reported, int | float) and reported >= 1 else math.inf

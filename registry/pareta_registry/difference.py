@@ -10,7 +10,7 @@ from pareta_registry.catalog import Catalog, Model, Task
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class CatalogChange:
     """`where` is dotted, like `task read.aliases[0].model`; `before` and `after` are None for what is not there."""
 
     kind: Literal["added", "removed", "changed"]
@@ -24,7 +24,7 @@ class Change:
         return f"{'+' if self.kind == 'added' else '-'} {self.where}"
 
 
-def difference(before: Catalog, after: Catalog) -> tuple[Change, ...]:
+def difference(before: Catalog, after: Catalog) -> tuple[CatalogChange, ...]:
     """Every change, by document and field; empty when the digests are equal."""
     return tuple(_compare("", _documents(before), _documents(after)))
 
@@ -36,26 +36,26 @@ def _documents(catalog: Catalog) -> dict[str, Any]:
     }
 
 
-def _compare(where: str, before: Any, after: Any) -> Iterator[Change]:
+def _compare(where: str, before: Any, after: Any) -> Iterator[CatalogChange]:
     if isinstance(before, dict) and isinstance(after, dict):
         yield from _mappings(where, before, after)
     elif isinstance(before, list) and isinstance(after, list) and _named(before) and _named(after):
         yield from _mappings(where, _named(before), _named(after))
     elif before != after:
-        yield Change("changed", where, before, after)
+        yield CatalogChange("changed", where, before, after)
 
 
-def _mappings(where: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Change]:
+def _mappings(where: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[CatalogChange]:
     for key in sorted({*before, *after}):
         place = f"{where}.{key}" if where else key
         if key not in after:
-            yield Change("removed", place, before=before[key])
+            yield CatalogChange("removed", place, before=before[key])
         elif key not in before:
-            yield Change("added", place, after=after[key])
+            yield CatalogChange("added", place, after=after[key])
         else:
             yield from _compare(place, before[key], after[key])
     if list(before) != list(after) and set(before) == set(after) and where.endswith("aliases"):
-        yield Change("changed", f"{where} (rank order)", list(before), list(after))
+        yield CatalogChange("changed", f"{where} (rank order)", list(before), list(after))
 
 
 def _named(items: list[Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from pareta_registry.errors import Problem
+from pareta_registry.errors import CatalogProblem
 
 MAX_BYTES = 4 << 20
 MAX_DEPTH = 32
@@ -29,7 +29,7 @@ class Located:
     file: str
     value: Any = None
     lines: dict[Path, int] = field(default_factory=dict)
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[CatalogProblem] = field(default_factory=list)
 
     def line(self, path: Path) -> int:
         """The line of `path`, or of its nearest parent that was written."""
@@ -37,8 +37,8 @@ class Located:
             path = path[:-1]
         return self.lines.get(path, 0)
 
-    def problem(self, path: Path, message: str, remedy: str = "") -> Problem:
-        return Problem(self.file, self.line(path), dotted(path), message, remedy)
+    def problem(self, path: Path, message: str, remedy: str = "") -> CatalogProblem:
+        return CatalogProblem(self.file, self.line(path), dotted(path), message, remedy)
 
 
 def dotted(path: Path) -> str:
@@ -72,7 +72,7 @@ def read_documents(text: str, file: str) -> Iterator[Located]:
 
 
 def _broken(file: str, line: int, message: str, remedy: str) -> Located:
-    return Located(file, problems=[Problem(file, line, "", message, remedy)])
+    return Located(file, problems=[CatalogProblem(file, line, "", message, remedy)])
 
 
 class _Reader:
@@ -109,7 +109,7 @@ class _Reader:
             here = (*path, key)
             if key in values:
                 self._located.problems.append(
-                    Problem(
+                    CatalogProblem(
                         self._located.file,
                         key_node.start_mark.line + 1,
                         dotted(here),

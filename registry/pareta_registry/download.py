@@ -13,7 +13,7 @@ from pathlib import Path
 from pareta_registry.checkpoint import DOCUMENTS, MAX_DOCUMENT_BYTES, select
 from pareta_registry.errors import ArtifactError
 from pareta_registry.manifest import BESIDE, MANIFEST_NAME, path_refusal
-from pareta_registry.stores.base import Entry, Store, read_small
+from pareta_registry.stores.base import Store, StoreEntry, read_small
 
 
 async def download(store: Store, target: Path) -> None:
@@ -33,14 +33,14 @@ async def download(store: Store, target: Path) -> None:
         await _download(store, entries[path], into)
 
 
-async def _kept(store: Store, entries: Mapping[str, Entry]) -> Sequence[str]:
+async def _kept(store: Store, entries: Mapping[str, StoreEntry]) -> Sequence[str]:
     documents = {
         name: await read_small(store, name, MAX_DOCUMENT_BYTES) for name in DOCUMENTS if name in entries
     }
     return select(tuple(entries), documents, store.where).kept(tuple(entries))
 
 
-async def _download(store: Store, entry: Entry, path: Path) -> None:
+async def _download(store: Store, entry: StoreEntry, path: Path) -> None:
     digest, count = hashlib.sha256(), 0
     with path.open("xb") as out:
         if entry.size_bytes:

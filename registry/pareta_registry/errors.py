@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class CatalogProblem:
     """One thing to mend: `line` counts from 1 (0: the whole file), `key` is dotted, `remedy` says what to do."""
 
     file: str
@@ -44,7 +44,7 @@ class RegistryFailure(Exception):
 class CatalogError(RegistryFailure):
     """Carries all problems that were found, in file and line order."""
 
-    def __init__(self, problems: Sequence[Problem]) -> None:
+    def __init__(self, problems: Sequence[CatalogProblem]) -> None:
         self.problems = tuple(sorted(problems, key=lambda p: (p.file, p.line, p.key)))
         lines = "\n".join(f"  {problem}" for problem in self.problems)
         count = len(self.problems)

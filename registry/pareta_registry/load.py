@@ -16,7 +16,7 @@ from pareta_registry.canonical import canonical_json, sha256_digest
 from pareta_registry.catalog import Catalog, Model, Task
 from pareta_registry.check import Placed, cross_check
 from pareta_registry.document import Located, read_documents
-from pareta_registry.errors import CatalogError, Problem
+from pareta_registry.errors import CatalogError, CatalogProblem
 from pareta_registry.schema import SCHEMA_NAME
 
 SUFFIXES = (".yaml", ".yml", ".json")
@@ -41,7 +41,7 @@ def load_catalog(path: Path, pending: Mapping[Path, str] = MappingProxyType({}))
     texts += [(str(file.relative_to(base)), text) for file, text in pending.items()]
     if not texts and not problems:
         raise CatalogError(
-            [Problem(str(path), 0, "", "no documents here", f"put {', '.join(SUFFIXES)} files in it")]
+            [CatalogProblem(str(path), 0, "", "no documents here", f"put {', '.join(SUFFIXES)} files in it")]
         )
     placed: list[Placed] = []
     for name, text in texts:
@@ -59,9 +59,9 @@ def parse_catalog(data: bytes, where: str) -> Catalog:
         documents = [Located(where, value=value) for value in (*body["tasks"], *body["models"])]
         kinds = ["task"] * len(body["tasks"]) + ["model"] * len(body["models"])
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise CatalogError([Problem(where, 0, "", "no catalog", "promote it again")]) from None
+        raise CatalogError([CatalogProblem(where, 0, "", "no catalog", "promote it again")]) from None
     placed: list[Placed] = []
-    problems: list[Problem] = []
+    problems: list[CatalogProblem] = []
     for located, kind in zip(documents, kinds, strict=True):
         if isinstance(located.value, dict):
             located.value = {"kind": kind, **located.value}
@@ -69,7 +69,7 @@ def parse_catalog(data: bytes, where: str) -> Catalog:
     return _checked(placed, problems)
 
 
-def _checked(placed: Sequence[Placed], problems: Sequence[Problem]) -> Catalog:
+def _checked(placed: Sequence[Placed], problems: Sequence[CatalogProblem]) -> Catalog:
     problems = [*problems, *cross_check(placed)]
     if problems:
         raise CatalogError(problems)
@@ -105,33 +105,35 @@ def _files(path: Path) -> Iterator[Path]:
             if p.suffix in SUFFIXES and p.name != SCHEMA_NAME and (p.is_file() or _dangles(p))
         )
     else:
-        raise CatalogError([Problem(str(path), 0, "", "does not exist", "give a catalog file or directory")])
+        raise CatalogError(
+            [CatalogProblem(str(path), 0, "", "does not exist", "give a catalog file or directory")]
+        )
 
 
 def _dangles(path: Path) -> bool:
     return path.is_symlink() and not path.exists()
 
 
-def _read(files: Sequence[Path], base: Path) -> tuple[list[tuple[str, str]], list[Problem]]:
+def _read(files: Sequence[Path], base: Path) -> tuple[list[tuple[str, str]], list[CatalogProblem]]:
     texts: list[tuple[str, str]] = []
-    problems: list[Problem] = []
+    problems: list[CatalogProblem] = []
     for file in files:
         name = str(file.relative_to(base))
         try:
             texts.append((name, file.read_text(encoding="utf-8")))
         except UnicodeDecodeError:
-            problems.append(Problem(name, 0, "", "not UTF-8 text", "save it as UTF-8"))
+            problems.append(CatalogProblem(name, 0, "", "not UTF-8 text", "save it as UTF-8"))
         except OSError as error:
             reason = f"links to {file.readlink()}, which does not exist" if _dangles(file) else None
             problems.append(
-                Problem(
+                CatalogProblem(
                     name, 0, "", reason or f"unreadable: {error.strerror}", "check its owner and permissions"
                 )
             )
     return texts, problems
 
 
-def _validate(located: Located, placed: list[Placed]) -> list[Problem]:
+def _validate(located: Located, placed: list[Placed]) -> list[CatalogProblem]:
     """Appends the document to `placed`, or returns why it is none."""
     value = located.value
     if not isinstance(value, dict):

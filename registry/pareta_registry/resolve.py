@@ -77,7 +77,7 @@ def resolve(catalog: Catalog, task: str, alias: str | None = None) -> Resolution
     )
 
 
-def essence(answer: Resolution | Unresolved) -> tuple[Any, ...]:
+def engine_inputs(answer: Resolution | Unresolved) -> tuple[Any, ...]:
     """What an engine is made from: where it is equal, a change of catalogs leaves the engine alone. Titles, licenses,
     scorers and the places that hold the bytes are not in it, nor of other aliases' adapters anything but their rank."""
     if isinstance(answer, Unresolved):
@@ -87,8 +87,8 @@ def essence(answer: Resolution | Unresolved) -> tuple[Any, ...]:
     bare = model.model_copy(update={"license": "", "variants": variants, "adapters": ()})
     adapter = answer.adapter.model_copy(update=placeless) if answer.adapter else None
     rank = max((each.rank for each in model.adapters), default=0)
-    told = answer.alias.id, answer.alias.tokenize, task.system_prompt
-    return told, bare, adapter, rank, answer.engine, answer.max_model_len
+    reported = answer.alias.id, answer.alias.tokenize, task.system_prompt
+    return reported, bare, adapter, rank, answer.engine, answer.max_model_len
 
 
 def _unresolved(

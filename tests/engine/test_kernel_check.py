@@ -10,13 +10,13 @@ import pytest
 from harness import AGENT, environment
 
 from pareta_agent.kernel_check import check
-from pareta_agent.kernel_check.check import KernelCheck, Row
+from pareta_agent.kernel_check.check import KernelCheck, KernelResult
 
 pytestmark = pytest.mark.engine
 BROKEN = Path(__file__).parents[1] / "fakes" / "kernels_broken.py"
 
 
-def rows_of(found: KernelCheck, op: str, dtype: str) -> list[Row]:
+def rows_of(found: KernelCheck, op: str, dtype: str) -> list[KernelResult]:
     return [row for row in found.rows if (row.op, row.dtype) == (op, dtype)]
 
 

@@ -11,7 +11,7 @@ from pareta_registry.build import build_manifest
 from pareta_registry.catalog import Variant
 from pareta_registry.errors import ArtifactError
 from pareta_registry.manifest import MANIFEST_NAME
-from pareta_registry.stores import Entry
+from pareta_registry.stores import StoreEntry
 
 
 def random_files(sizes: Mapping[str, int], seed: int = 1) -> dict[str, bytes]:
@@ -53,11 +53,11 @@ class ScriptedStore:
         self._script = script
         self._piece_bytes = piece_bytes
 
-    async def list(self) -> tuple[Entry, ...]:
-        return tuple(Entry(path, len(data)) for path, data in sorted(self.files.items()))
+    async def list(self) -> tuple[StoreEntry, ...]:
+        return tuple(StoreEntry(path, len(data)) for path, data in sorted(self.files.items()))
 
-    async def stat(self, path: str) -> Entry:
-        return Entry(path, len(self.files[path]))
+    async def stat(self, path: str) -> StoreEntry:
+        return StoreEntry(path, len(self.files[path]))
 
     async def read(self, path: str, start: int, stop: int) -> AsyncGenerator[bytes]:
         self.reads.append((path, start, stop))

@@ -16,8 +16,8 @@ from moneylab.disk import Disk, Platter
 
 from pareta_agent.clock import SystemClock
 from pareta_agent.errors import HostError
-from pareta_agent.meter.event import Entry
-from pareta_agent.meter.reader import Reader
+from pareta_agent.meter.event import SpoolEntry
+from pareta_agent.meter.reader import SpoolReader
 from pareta_agent.meter.record import Admission, Outcome, Tokens, UsageRecord
 from pareta_agent.meter.settings import SpoolSettings
 from pareta_agent.meter.spool import Spool
@@ -47,12 +47,12 @@ async def opened(path: Path, vfs: str | None = None) -> AsyncIterator[Spool]:
         spool.close()
 
 
-async def everything(path: Path) -> dict[str, Entry]:
+async def everything(path: Path) -> dict[str, SpoolEntry]:
     """All records of a reopened spool by request id, numbered in a new epoch or an old one."""
     async with opened(path) as spool:
         await spool.begin_epoch(max(spool.epochs(), default=0) + 1)
         await spool.flush(60)
-        reader, found = Reader(path), {}
+        reader, found = SpoolReader(path), {}
         assert list(verify(reader.every())) == []
         reader.close()
         while entries := await spool.unacked(500):

@@ -17,7 +17,7 @@ from moneylab.plane import BALANCE, ENDPOINT, NODE, ORG, LabPlane
 
 from pareta_agent.clock import Clock, SystemClock
 from pareta_agent.control import wire
-from pareta_agent.control.heartbeat import Heart, Identity, Listeners, Vitals
+from pareta_agent.control.heartbeat import HeartbeatLoop, Listeners, NodeIdentity, Vitals
 from pareta_agent.control.uplink import Uplink, UplinkSettings
 from pareta_agent.meter.record import Admission, Outcome, Tokens, UsageRecord
 from pareta_agent.meter.settings import SpoolSettings
@@ -47,7 +47,9 @@ async def node(
         home / "spool.db", SpoolSettings(NODE, reserve_bytes=4096, disk_reserve_bytes=0), clock
     )
     heard = Listeners(epoch=lambda _: registered.set())
-    heart = Heart(plane, spool, Identity(NODE, "b", "0"), lambda: Vitals("ready"), clock, quiet, heard)
+    heart = HeartbeatLoop(
+        plane, spool, NodeIdentity(NODE, "b", "0"), lambda: Vitals("ready"), clock, quiet, heard
+    )
     uplink = Uplink(plane, spool, clock, quiet, FAST)
     tasks = [asyncio.create_task(heart.run()), asyncio.create_task(uplink.run())]
     try:

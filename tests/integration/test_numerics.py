@@ -13,7 +13,7 @@ from harness import AGENT, environment
 
 import pareta_registry
 from pareta_agent.hardware.processor import read_processor
-from pareta_agent.kernel_check.check import KernelCheck, Row, remember
+from pareta_agent.kernel_check.check import KernelCheck, KernelResult, remember
 
 TASK = "contract-key-fields"
 SAID = "bfloat16 gives wrong text on this processor: float32 is used"
@@ -28,8 +28,10 @@ def catalog(folder: Path, dtype: str) -> str:
     return str(made)
 
 
-def row(error: float) -> Row:
-    return Row(op="attention", backend="amx", dtype="bfloat16", case="decode", limit=0.03, error=error)
+def row(error: float) -> KernelResult:
+    return KernelResult(
+        op="attention", backend="amx", dtype="bfloat16", case="decode", limit=0.03, error=error
+    )
 
 
 @pytest.mark.slow

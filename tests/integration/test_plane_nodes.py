@@ -15,7 +15,7 @@ from moneylab.life import ENDPOINT, ORG
 
 from pareta_agent.clock import SystemClock
 from pareta_agent.control.client import PlaneClient
-from pareta_agent.control.heartbeat import Heart, Identity, Listeners, Vitals
+from pareta_agent.control.heartbeat import HeartbeatLoop, Listeners, NodeIdentity, Vitals
 from pareta_agent.control.uplink import Uplink
 from pareta_agent.meter.record import Admission, Outcome, Tokens, UsageRecord
 from pareta_agent.meter.settings import SpoolSettings
@@ -53,13 +53,15 @@ def books(database_url: str) -> Iterator[Plane]:
 
 
 @asynccontextmanager
-async def node(home: Path, name: str, address: str, token: str) -> AsyncIterator[tuple[Spool, Heart, Uplink]]:
+async def node(
+    home: Path, name: str, address: str, token: str
+) -> AsyncIterator[tuple[Spool, HeartbeatLoop, Uplink]]:
     clock, registered = SystemClock(), asyncio.Event()
     spool = Spool.open(home / name / "spool.db", SpoolSettings(name, reserve_bytes=4096), clock)
     async with PlaneClient(address, token, name) as client:
         heard = Listeners(epoch=lambda _: registered.set())
-        who = Identity(name, "boot", "0")
-        heart = Heart(client, spool, who, lambda: Vitals("ready"), clock, Bus(), heard)
+        who = NodeIdentity(name, "boot", "0")
+        heart = HeartbeatLoop(client, spool, who, lambda: Vitals("ready"), clock, Bus(), heard)
         uplink = Uplink(client, spool, clock, Bus())
         tasks = [asyncio.create_task(heart.run()), asyncio.create_task(uplink.run())]
         try:

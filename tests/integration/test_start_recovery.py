@@ -11,7 +11,7 @@ from engine_plans import PLAN
 from engine_room import Room, rooms_in, spec
 
 from pareta_agent.clock import SystemClock
-from pareta_agent.node.healer import Healer
+from pareta_agent.node.healer import StartRecovery
 from pareta_agent.planning.numerics import Numerics
 from pareta_agent.planning.plan import Candidate, Plan, PlanReport
 
@@ -30,7 +30,7 @@ async def make(tmp_path: Path) -> AsyncIterator[Make]:
 def deploy(made: Room, *plans: Plan) -> list[str]:
     """Wants the first plan, with start recovery over all of them; every status that the fleet shows from now on."""
     settings, shown = made.settings, ["deploying"]
-    healer = Healer(
+    healer = StartRecovery(
         settings.state_dir / "measured.json",
         settings.log_dir,
         "0.32.0",

@@ -17,7 +17,7 @@ from fakes.ports import free_port
 from pareta_agent.access.keys import KeyCache, KeySettings
 from pareta_agent.clock import SystemClock
 from pareta_agent.control.client import PlaneClient
-from pareta_agent.control.heartbeat import Heart, Identity, Listeners, Vitals
+from pareta_agent.control.heartbeat import HeartbeatLoop, Listeners, NodeIdentity, Vitals
 from pareta_agent.control.uplink import Uplink
 from pareta_agent.errors import PlaneError
 from pareta_agent.meter.record import Admission, Outcome, Tokens, UsageRecord
@@ -50,14 +50,14 @@ async def running(home: Path) -> AsyncIterator[tuple[embedded.EmbeddedPlane, Pla
 
 
 @asynccontextmanager
-async def node(home: Path, client: PlaneClient) -> AsyncIterator[tuple[Spool, Heart, Uplink]]:
+async def node(home: Path, client: PlaneClient) -> AsyncIterator[tuple[Spool, HeartbeatLoop, Uplink]]:
     clock, emit = SystemClock(), Bus()
     spool = Spool.open(home / "spool.db", SpoolSettings(SEED.node, reserve_bytes=4096), clock)
     registered = asyncio.Event()
-    identity = Identity(SEED.node, "boot-1", "0.1.0")
+    identity = NodeIdentity(SEED.node, "boot-1", "0.1.0")
     vitals = Vitals("ready", inventory={"cpus": 2})
     listeners = Listeners(epoch=lambda _: registered.set())
-    heart = Heart(client, spool, identity, lambda: vitals, clock, emit, listeners)
+    heart = HeartbeatLoop(client, spool, identity, lambda: vitals, clock, emit, listeners)
     uplink = Uplink(client, spool, clock, emit)
     tasks = [asyncio.create_task(heart.run()), asyncio.create_task(uplink.run())]
     try:

@@ -10,7 +10,7 @@ from typing import Any
 
 import aiohttp
 
-from pareta_agent.access.grant import Price
+from pareta_agent.access.grant import TokenPrice
 from pareta_agent.access.price import cost_micro_usd
 from pareta_agent.plane.seed import DEFAULT_PRICE
 
@@ -129,4 +129,6 @@ def _due(row: dict[str, Any]) -> int:
     """What the row costs at the embedded plane's price; the fake engine caches nothing."""
     if row["outcome"] != "completed":
         return 0
-    return cost_micro_usd(Price(**DEFAULT_PRICE.model_dump()), row["input_tokens"], 0, row["output_tokens"])
+    return cost_micro_usd(
+        TokenPrice(**DEFAULT_PRICE.model_dump()), row["input_tokens"], 0, row["output_tokens"]
+    )

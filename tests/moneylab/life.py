@@ -19,7 +19,7 @@ import uvloop
 
 from pareta_agent.clock import SystemClock
 from pareta_agent.control.client import EventsAnswer, PlaneClient
-from pareta_agent.control.heartbeat import Heart, Identity, Listeners, Vitals
+from pareta_agent.control.heartbeat import HeartbeatLoop, Listeners, NodeIdentity, Vitals
 from pareta_agent.control.uplink import Uplink, UplinkSettings
 from pareta_agent.meter.record import Admission, Outcome, Tokens, UsageRecord
 from pareta_agent.meter.settings import SpoolSettings
@@ -73,8 +73,8 @@ async def _live(
     settings = SpoolSettings(NODE, reserve_bytes=65536, disk_reserve_bytes=0, keep_acked_s=ways.keep_acked_s)
     spool = Spool.open(home / "spool.db", settings, clock)
     client = PlaneClient(url, token, NODE)
-    identity = Identity(NODE, f"boot-{life}", "0")
-    heart = Heart(
+    identity = NodeIdentity(NODE, f"boot-{life}", "0")
+    heart = HeartbeatLoop(
         client,
         spool,
         identity,

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from sqlalchemy import func, select
 
-from pareta_agent.access.grant import Price
+from pareta_agent.access.grant import TokenPrice
 from pareta_agent.access.price import cost_micro_usd
-from pareta_agent.meter.reader import Reader
+from pareta_agent.meter.reader import SpoolReader
 from pareta_agent.meter.verify import verify
 from pareta_agent.plane.database import Database
 from pareta_agent.plane.schema import gaps, ledger, orgs, rejections
@@ -66,14 +66,14 @@ def judge(seen: Path, spool: Path, database: Database, org: str, balance_micro_u
             connection.execute(select(func.count()).select_from(table)).scalar_one()
             for table in (rejections, gaps)
         ]
-    reader = Reader(spool)
+    reader = SpoolReader(spool)
     try:
         flaws = sum(1 for _ in verify(reader.every()))
         open_requests, undelivered = reader.open_requests(), reader.undelivered()
     finally:
         reader.close()
     completed = {row.request_id: row for row in rows if row.outcome == "completed"}
-    price = Price(**SeedEndpoint(id="", task="", alias="").price.model_dump())
+    price = TokenPrice(**SeedEndpoint(id="", task="", alias="").price.model_dump())
     wrong = [
         row
         for row in rows

@@ -22,7 +22,7 @@ from moneylab.kills import BALANCE
 from moneylab.life import ENDPOINT, NODE, ORG
 from pareta_agent.clock import SystemClock
 from pareta_agent.control.client import PlaneClient
-from pareta_agent.control.heartbeat import Heart, Identity, Vitals
+from pareta_agent.control.heartbeat import HeartbeatLoop, NodeIdentity, Vitals
 from pareta_agent.control.uplink import Uplink, UplinkSettings
 from pareta_agent.meter.record import Admission, Outcome, Tokens, UsageRecord
 from pareta_agent.meter.settings import SpoolSettings
@@ -54,7 +54,9 @@ async def outage(home: Path, events: int) -> dict[str, Any]:
     plane = await embedded.start(home, seed)
     peak = 0
     async with PlaneClient(plane.url, plane.node_token, NODE) as client:
-        heart = Heart(client, spool, Identity(NODE, "b", "0"), lambda: Vitals("ready"), clock, lambda _: None)
+        heart = HeartbeatLoop(
+            client, spool, NodeIdentity(NODE, "b", "0"), lambda: Vitals("ready"), clock, lambda _: None
+        )
         uplink = Uplink(client, spool, clock, lambda _: None, UNCAPPED)
         tasks = [asyncio.create_task(heart.run()), asyncio.create_task(uplink.run())]
         started_s, cpu_s = time.perf_counter(), sum(own.cpu_times()[:2])

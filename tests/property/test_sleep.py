@@ -17,8 +17,8 @@ from fakes.virtual_time import LoopClock
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pareta_agent.access.credit import CreditBook, CreditLease
-from pareta_agent.access.grant import KeyGrant, Price
+from pareta_agent.access.credit import CreditBook, GrantedLease
+from pareta_agent.access.grant import KeyGrant, TokenPrice
 from pareta_agent.access.keys import KeyCache
 from pareta_agent.engine.surroundings import Changed
 from pareta_agent.engine.view import EndpointView, FleetView, ReplicaView
@@ -31,8 +31,8 @@ from pareta_agent.front.ports import AdmittedRequest, GatewayDeps
 from pareta_agent.front.routes import INFERENCE
 from pareta_agent.meter.record import Outcome, UsageRecord
 from pareta_agent.node.demand import Demand
-from pareta_agent.node.idler import LOOK_S, Idler
-from pareta_agent.node.waker import Waker
+from pareta_agent.node.idler import LOOK_S, IdleScaler
+from pareta_agent.node.waker import Activator
 from pareta_agent.telemetry.metrics import Metrics
 
 ROUTE = INFERENCE[b"POST", b"/v1/completions"]
@@ -220,20 +220,20 @@ async def lived(case: Case, make: type[Engine] = Engine) -> tuple[Engine, list[C
     """All calls of the case, answered or refused, on a node whose idler and waker run."""
     engine, clock, leases = make(case), LoopClock(), cycle(case.calls)
 
-    async def lease(_org: str, micro_usd: int) -> CreditLease:
+    async def lease(_org: str, micro_usd: int) -> GrantedLease:
         await asyncio.sleep(next(leases).lease_s)
-        return CreditLease(micro_usd, 3.0)
+        return GrantedLease(micro_usd, 3.0)
 
     async def introspect(_digest: str) -> KeyGrant | None:
         return None
 
-    waker = Waker(cast("Any", engine), cast("Any", engine), engine.deploy, HOLD_S, clock)
+    waker = Activator(cast("Any", engine), cast("Any", engine), engine.deploy, HOLD_S, clock)
     deps = GatewayDeps(
         keys=KeyCache(introspect, clock),
         credit=CreditBook(lease, clock),
         spool=Spool(),
         fleet_view=engine.view,
-        price_of=lambda _endpoint: Price(1, 1, 1),
+        price_of=lambda _endpoint: TokenPrice(1, 1, 1),
         metrics=Metrics(),
         clock=clock,
         emit=lambda _event: None,
@@ -241,7 +241,7 @@ async def lived(case: Case, make: type[Engine] = Engine) -> tuple[Engine, list[C
     )
     front = Gateway(GatewaySettings(hold_s=HOLD_S), deps)
     engine.demand = demand = Demand(front, clock)
-    idler = Idler(
+    idler = IdleScaler(
         cast("Any", engine), dict, demand.used_s, lambda _e: case.limit_s, 0.0, clock, lambda _event: None
     )
     idling = asyncio.create_task(idler.run())

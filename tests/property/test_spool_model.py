@@ -13,12 +13,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from pareta_agent.meter.batch import Batch
+from pareta_agent.meter.batch import Commit
 from pareta_agent.meter.event import FINISHED, finished
-from pareta_agent.meter.journal import Journal
-from pareta_agent.meter.reader import Reader
+from pareta_agent.meter.journal import ChainState
+from pareta_agent.meter.reader import SpoolReader
 from pareta_agent.meter.record import Admission, Outcome, UsageRecord
-from pareta_agent.meter.store import Store
+from pareta_agent.meter.store import SpoolStore
 from pareta_agent.meter.verify import verify
 
 NOW_S = 1000.0
@@ -48,9 +48,9 @@ class SpoolModel(RuleBasedStateMachine):
         shutil.rmtree(self.home)
 
     def _open_file(self) -> None:
-        self.store = Store(self.home / "spool.db", "n", "s")
-        self.reader = Reader(self.home / "spool.db")
-        self.journal = Journal(self.store)
+        self.store = SpoolStore(self.home / "spool.db", "n", "s")
+        self.reader = SpoolReader(self.home / "spool.db")
+        self.journal = ChainState(self.store)
         assert self.journal.recover(NOW_S) == len(self.open)
         self.ended |= dict.fromkeys(self.open, "agent_crash")
         self.open = set()
@@ -65,7 +65,7 @@ class SpoolModel(RuleBasedStateMachine):
         new = [f"r{self.born + n}" for n in range(opening)]
         self.born += opening
         ending = [*sorted(self.open), *new][:closing]
-        batch = Batch()
+        batch = Commit()
         for request_id in new:
             batch.add(admission(request_id))
         records = [UsageRecord(admission(each), Outcome.COMPLETED, "none") for each in ending]
@@ -139,7 +139,7 @@ class SpoolModel(RuleBasedStateMachine):
     @invariant()
     def the_state_is_the_file(self) -> None:
         """What a reopened spool would know is what this one knows."""
-        fresh = Journal(self.store)
+        fresh = ChainState(self.store)
         assert (fresh.last, fresh.acked, fresh.staged) == (
             self.journal.last,
             self.journal.acked,

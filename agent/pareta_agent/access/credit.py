@@ -15,7 +15,7 @@ from pareta_agent.errors import PlaneError
 
 
 @dataclass(frozen=True, slots=True)
-class CreditLease:
+class GrantedLease:
     """The plane's answer: `granted_micro_usd` more may be spent, within `expires_s` from now; 0 is a refusal."""
 
     granted_micro_usd: int
@@ -62,7 +62,7 @@ class CreditBook:
 
     def __init__(
         self,
-        lease: Callable[[str, int], Awaitable[CreditLease]],
+        lease: Callable[[str, int], Awaitable[GrantedLease]],
         clock: Clock,
         settings: CreditSettings = CreditSettings(),
     ) -> None:

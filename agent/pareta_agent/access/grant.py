@@ -7,7 +7,7 @@ from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
-class KeyLimits:
+class GrantLimits:
     """What a key may do at most; None is unlimited."""
 
     requests_per_minute: int | None = None
@@ -32,12 +32,12 @@ class KeyGrant:
     state: Literal["active", "revoked", "no_credit"]
     endpoints: frozenset[str] | None = None
     ttl_s: float = 60.0
-    limits: KeyLimits = KeyLimits()
+    limits: GrantLimits = GrantLimits()
     partial: Literal["none", "delivered"] = "none"
 
 
 @dataclass(frozen=True, slots=True)
-class Price:
+class TokenPrice:
     """Integer micro-USD per million tokens, per endpoint; the plane owns it, the node reserves by it."""
 
     input_micro_usd_per_mtok: int

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pareta_agent.access.grant import KeyLimits
+from pareta_agent.access.grant import GrantLimits
 from pareta_agent.clock import Clock
 
 _MINUTE_S = 60.0
@@ -66,7 +66,7 @@ class Limiter:
         self._clock = clock
         self._keys: dict[str, _Usage] = {}
 
-    def enter(self, key_id: str, limits: KeyLimits, tokens: int) -> Permit | Excess:
+    def enter(self, key_id: str, limits: GrantLimits, tokens: int) -> Permit | Excess:
         """A permit for a request that may use up to `tokens`, or what it would exceed; an excess takes nothing."""
         if limits.none:
             return Permit(key_id, 0, open=False)
@@ -92,7 +92,7 @@ class Limiter:
         if (bucket := usage.buckets.get("tokens")) is not None:
             bucket.level = min(bucket.limit, bucket.level + permit.tokens - used_tokens)
 
-    def headers(self, key_id: str, limits: KeyLimits) -> dict[str, str]:
+    def headers(self, key_id: str, limits: GrantLimits) -> dict[str, str]:
         """The `x-ratelimit-*` headers for the key as it stands now; empty without limits."""
         if limits.none:
             return {}
@@ -104,7 +104,7 @@ class Limiter:
             found[f"x-ratelimit-reset-{kind}"] = f"{bucket.wait_s(bucket.limit) or 0.0:.3f}s"
         return found
 
-    def _wanted(self, usage: _Usage, limits: KeyLimits, tokens: int) -> list[tuple[Kind, _Bucket, int]]:
+    def _wanted(self, usage: _Usage, limits: GrantLimits, tokens: int) -> list[tuple[Kind, _Bucket, int]]:
         """The rates that apply, filled up to now, with what the request takes from each."""
         now_s, found = self._clock.mono_s(), []
         rates: tuple[tuple[Kind, int | None, int], ...] = (

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pareta_agent.access.grant import Price
+from pareta_agent.access.grant import TokenPrice
 
 _MTOK = 1_000_000
 
 
-def cost_micro_usd(price: Price, input_tokens: int, cached_tokens: int, output_tokens: int) -> int:
+def cost_micro_usd(price: TokenPrice, input_tokens: int, cached_tokens: int, output_tokens: int) -> int:
     """The price of one request, rounded half to even once, on the whole; `input_tokens` includes the cached."""
     total = (
         (input_tokens - cached_tokens) * price.input_micro_usd_per_mtok
@@ -18,7 +18,7 @@ def cost_micro_usd(price: Price, input_tokens: int, cached_tokens: int, output_t
     return whole + (rest * 2 > _MTOK or (rest * 2 == _MTOK and whole % 2 == 1))
 
 
-def estimate_micro_usd(price: Price, prompt_tokens: int, max_tokens: int) -> int:
+def estimate_micro_usd(price: TokenPrice, prompt_tokens: int, max_tokens: int) -> int:
     """An upper bound of the price before the request runs: nothing cached, all of `max_tokens` used, rounded up."""
     dearest = max(price.input_micro_usd_per_mtok, price.cached_input_micro_usd_per_mtok)
     return -(-(prompt_tokens * dearest + max_tokens * price.output_micro_usd_per_mtok) // _MTOK)

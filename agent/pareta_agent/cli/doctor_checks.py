@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from pareta_agent.cli.doctor_engine import kernels, toolchain
-from pareta_agent.cli.doctor_values import Facts, Finding, Level
+from pareta_agent.cli.doctor_values import Finding, HostFacts, Level
 from pareta_agent.hardware.inventory import GIB
 
 _NEEDED_SHM_BYTES: Final = GIB
@@ -19,12 +19,12 @@ _SMALL_OFFSET_S: Final = 2.0
 _LARGE_OFFSET_S: Final = 60.0
 
 
-def findings(facts: Facts) -> tuple[Finding, ...]:
+def findings(facts: HostFacts) -> tuple[Finding, ...]:
     """Every check, in the order in which a cold start meets them."""
     return tuple(_all(facts))
 
 
-def _all(facts: Facts) -> Iterator[Finding]:
+def _all(facts: HostFacts) -> Iterator[Finding]:
     yield nvml(facts)
     yield driver(facts)
     yield from gpus(facts)
@@ -41,7 +41,7 @@ def _all(facts: Facts) -> Iterator[Finding]:
     yield kernels(facts)
 
 
-def nvml(facts: Facts) -> Finding:
+def nvml(facts: HostFacts) -> Finding:
     inventory = facts.inventory
     if inventory.nvml_error is None:
         return Finding("nvml", "ok", f"{len(inventory.gpus)} GPUs")
@@ -55,7 +55,7 @@ def nvml(facts: Facts) -> Finding:
     return Finding("nvml", "ok", "no NVIDIA device here: engines run on the CPU")
 
 
-def driver(facts: Facts) -> Finding:
+def driver(facts: HostFacts) -> Finding:
     """A CUDA build needs a driver of its own major version or newer."""
     have, build = facts.inventory.cuda_driver, facts.engine_cuda
     if have is None:
@@ -73,7 +73,7 @@ def driver(facts: Facts) -> Finding:
     return Finding("driver", "ok", f"{said}, the engine is built for CUDA {build // 1000}")
 
 
-def gpus(facts: Facts) -> Iterator[Finding]:
+def gpus(facts: HostFacts) -> Iterator[Finding]:
     """One line for each GPU that must not be used."""
     for gpu in facts.inventory.gpus:
         if gpu.fault is not None:
@@ -82,7 +82,7 @@ def gpus(facts: Facts) -> Iterator[Finding]:
             )
 
 
-def shared_memory(facts: Facts) -> Finding:
+def shared_memory(facts: HostFacts) -> Finding:
     """Ranks of one engine talk through /dev/shm; Docker gives 64 MiB where nobody asks for more."""
     free = facts.shm_free_bytes
     if free is None:
@@ -95,7 +95,7 @@ def shared_memory(facts: Facts) -> Finding:
     )
 
 
-def open_files(facts: Facts) -> Finding:
+def open_files(facts: HostFacts) -> Finding:
     if facts.open_files >= _NEEDED_FILES:
         return Finding("ulimits", "ok", f"{facts.open_files:,} open files allowed")
     level: Level = "warn" if facts.open_files >= _LEAST_FILES else "fail"
@@ -107,7 +107,7 @@ def open_files(facts: Facts) -> Finding:
     )
 
 
-def disk(facts: Facts) -> Finding:
+def disk(facts: HostFacts) -> Finding:
     free = facts.disk_free_bytes
     if free is None:
         return Finding(
@@ -122,7 +122,7 @@ def disk(facts: Facts) -> Finding:
     )
 
 
-def port(facts: Facts) -> Finding:
+def port(facts: HostFacts) -> Finding:
     where = f"{facts.host}:{facts.port}"
     if facts.own_node_at is not None:
         return Finding("port", "ok", f"this home's node listens at {facts.own_node_at}")
@@ -133,7 +133,7 @@ def port(facts: Facts) -> Finding:
     )
 
 
-def tls(facts: Facts) -> Finding:
+def tls(facts: HostFacts) -> Finding:
     """What the port's certificate is worth to a caller, today and in the weeks to come."""
     days = facts.tls_days
     if facts.tls_error is not None:
@@ -147,7 +147,7 @@ def tls(facts: Facts) -> Finding:
     return Finding("tls", level, f"the certificate {said}", "renew it; a running node reads it by itself")
 
 
-def clock(facts: Facts) -> Finding:
+def clock(facts: HostFacts) -> Finding:
     """Records carry wall time, leases do not; a plane far away in time refuses tokens."""
     offset = facts.clock_offset_s
     if offset is not None and abs(offset) > _SMALL_OFFSET_S:
@@ -158,7 +158,7 @@ def clock(facts: Facts) -> Finding:
     return Finding("clock", "ok", "synchronized" if facts.clock_synchronized else "no plane to compare with")
 
 
-def registry(facts: Facts) -> Finding:
+def registry(facts: HostFacts) -> Finding:
     if facts.catalog_error is not None:
         return Finding(
             "registry", "fail", facts.catalog_error, "`pareta-registry check` names every line to mend"
@@ -166,7 +166,7 @@ def registry(facts: Facts) -> Finding:
     return Finding("registry", "ok", f"{facts.catalog_tasks} tasks in the catalog")
 
 
-def plane(facts: Facts) -> Finding:
+def plane(facts: HostFacts) -> Finding:
     if facts.plane_url is None:
         return Finding("plane", "ok", "none is set: one is embedded")
     if facts.plane_error is not None:
@@ -179,7 +179,7 @@ def plane(facts: Facts) -> Finding:
     return Finding("plane", "ok", f"{facts.plane_url} answers")
 
 
-def engine(facts: Facts) -> Finding:
+def engine(facts: HostFacts) -> Finding:
     if facts.engine_command is not None:
         return Finding("engine", "ok", f"{facts.engine_command} runs in vLLM's place")
     if facts.engine_error is not None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pareta_agent.cli.doctor_values import Facts, Finding
+from pareta_agent.cli.doctor_values import Finding, HostFacts
 
 
-def toolchain(facts: Facts) -> Finding:
+def toolchain(facts: HostFacts) -> Finding:
     """An engine on a GPU compiles at run time: Triton with a C compiler and Python's headers, FlashInfer with nvcc."""
     if facts.engine_platform != "cuda":
         return Finding("toolchain", "ok", "engines on the CPU compile nothing")
@@ -28,7 +28,7 @@ def toolchain(facts: Facts) -> Finding:
     return Finding("toolchain", "ok", f"{facts.compiler}, Python's headers and {facts.nvcc}")
 
 
-def kernels(facts: Facts) -> Finding:
+def kernels(facts: HostFacts) -> Finding:
     """The kernel check's result for this engine and device."""
     wrong = facts.kernels_wrong
     if facts.engine_command is not None or facts.engine_version is None:

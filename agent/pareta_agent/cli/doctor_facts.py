@@ -17,7 +17,7 @@ from typing import Final
 import aiohttp
 
 from pareta_agent import config, launch
-from pareta_agent.cli.doctor_values import Facts
+from pareta_agent.cli.doctor_values import HostFacts
 from pareta_agent.clock import SystemClock
 from pareta_agent.config import Settings
 from pareta_agent.control.offer import read_catalog
@@ -27,7 +27,7 @@ from pareta_agent.errors import AgentError, ConfigError, HostError
 from pareta_agent.hardware.nvml import read_inventory
 from pareta_agent.kernel_check import check as kernels
 from pareta_agent.node.admin import ask
-from pareta_agent.node.interpreter import Interpreter
+from pareta_agent.node.interpreter import EngineProgram
 from pareta_agent.node.slices import catalog_place, certificate
 from pareta_agent.planning.probe import SUPPORT
 
@@ -51,7 +51,7 @@ print(pathlib.Path(sysconfig.get_path("include"), "Python.h").is_file())
 """
 
 
-async def read_facts(settings: Settings) -> Facts:
+async def read_facts(settings: Settings) -> HostFacts:
     """Everything, with the slow readings side by side; about as long as the slowest of them."""
     inventory, engine, plane, node = await asyncio.gather(
         asyncio.to_thread(read_inventory), _engine(settings), _plane(settings.plane.url), _node(settings)
@@ -59,9 +59,9 @@ async def read_facts(settings: Settings) -> Facts:
     tasks, catalog_error = await _catalog(settings)
     path, version, platform, engine_error, cuda = engine
     tls_days, tls_error = _tls(settings)
-    device = Interpreter(settings, inventory, lambda _event: None).device
+    device = EngineProgram(settings, inventory, lambda _event: None).device
     known = kernels.checked(settings.cache / SUPPORT, version, device) if version else None
-    return Facts(
+    return HostFacts(
         inventory=inventory,
         nvidia_device=Path("/dev/nvidiactl").exists() or Path("/proc/driver/nvidia/version").exists(),
         shm_free_bytes=_free(Path("/dev/shm")),

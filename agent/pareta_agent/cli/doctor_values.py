@@ -11,7 +11,7 @@ Level = Literal["ok", "warn", "fail"]
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class HostFacts:
     """What was read. None is what could not be read; an `…_error` says why in one sentence."""
 
     inventory: Inventory

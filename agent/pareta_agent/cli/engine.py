@@ -19,7 +19,7 @@ from pareta_agent.engine.pins import Platform, committed
 from pareta_agent.errors import AgentError, ConfigError, EngineError
 from pareta_agent.hardware.nvml import read_inventory
 from pareta_agent.kernel_check import check as kernels
-from pareta_agent.node.interpreter import Interpreter
+from pareta_agent.node.interpreter import EngineProgram
 from pareta_agent.telemetry.events import Event, Phase
 
 command = typer.Typer(
@@ -32,7 +32,7 @@ class _Talk:
     """Progress on standard error: one line a tenth of the packages, never a spinner."""
 
     as_json: bool
-    told: int = -1
+    reported: int = -1
 
     def __call__(self, event: Phase | Event) -> None:
         if self.as_json:
@@ -41,9 +41,9 @@ class _Talk:
             typer.echo(f"{event.name}: {', '.join(str(value) for value in event.fields.values())}", err=True)
         elif event.state == "progress" and event.total:
             tenth = 10 * (event.done or 0) // event.total
-            if tenth != self.told or event.done == event.total:
+            if tenth != self.reported or event.done == event.total:
                 typer.echo(f"  {event.done}/{event.total} packages  {event.detail}", err=True)
-            self.told = tenth
+            self.reported = tenth
         elif event.state in ("started", "failed"):
             typer.echo(f"{event.state}: {event.detail}", err=True)
         elif event.seconds is not None:
@@ -76,7 +76,7 @@ def _check_installed(settings: config.Settings, python: Path, talk: _Talk) -> No
     """A new engine's kernels are checked at once; that they could not be is no failed installation."""
     named = settings.model_copy(update={"engine": settings.engine.model_copy(update={"python": python})})
     with contextlib.suppress(AgentError):
-        asyncio.run(Interpreter(named, read_inventory(), talk).check())
+        asyncio.run(EngineProgram(named, read_inventory(), talk).check())
 
 
 @command.command()
@@ -93,7 +93,7 @@ def check(
         raise ConfigError(
             "usage", "engine.command runs in vLLM's place: it has no kernels to check", "unset it"
         )
-    engine = Interpreter(settings, read_inventory(), _Talk(as_json))
+    engine = EngineProgram(settings, read_inventory(), _Talk(as_json))
     found = asyncio.run(engine.check(again=again))
     if as_json:
         typer.echo(found.model_dump_json())

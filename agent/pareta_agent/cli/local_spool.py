@@ -7,15 +7,15 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from pareta_agent.errors import HostError
-from pareta_agent.meter.reader import Reader
+from pareta_agent.meter.reader import SpoolReader
 from pareta_agent.meter.store import StoreError
 
 
 @contextmanager
-def open_spool(path: Path) -> Iterator[Reader]:
+def open_spool(path: Path) -> Iterator[SpoolReader]:
     """Raises HostError for a file that is damaged."""
     try:
-        with closing(Reader(path)) as reader:
+        with closing(SpoolReader(path)) as reader:
             yield reader
     except StoreError as error:
         raise HostError(

@@ -23,9 +23,9 @@ from pareta_agent.hardware.inventory import Inventory, from_json
 from pareta_agent.hardware.nvml import read_inventory
 from pareta_agent.node.admin import ask
 from pareta_agent.node.healer import MEASURED, measured_at
-from pareta_agent.node.interpreter import Interpreter
+from pareta_agent.node.interpreter import EngineProgram
 from pareta_agent.node.slices import catalog_place
-from pareta_agent.planning.diff import Change
+from pareta_agent.planning.diff import PlanChange
 from pareta_agent.planning.diff import diff as compare
 from pareta_agent.planning.nearest import plan_or_nearest
 from pareta_agent.planning.numerics import Numerics
@@ -109,7 +109,7 @@ def _report(
 ) -> PlanReport:
     """The node's own answer: with what its engine was asked, and what starts under this home have taught. The kernel
     check holds for this host, so a plan for another one (not `own`) goes without it."""
-    engine = Interpreter(settings, node, lambda _event: None)
+    engine = EngineProgram(settings, node, lambda _event: None)
     numerics = engine.numerics if own else Numerics()
     return plan_or_nearest(
         resolution.model.architecture,
@@ -121,7 +121,7 @@ def _report(
     )
 
 
-def _changes(settings: Settings, resolution: Resolution, report: PlanReport) -> dict[str, list[Change]]:
+def _changes(settings: Settings, resolution: Resolution, report: PlanReport) -> dict[str, list[PlanChange]]:
     """By endpoint of the running node that serves this task and alias: what the plan would change there.
 
     Raises HostError when no node runs.
@@ -142,7 +142,7 @@ def _changes(settings: Settings, resolution: Resolution, report: PlanReport) -> 
 
 def _sharing(resolution: Resolution, request: PlanRequest) -> str | None:
     """For a model with adapters: that this is the layout of one base for all of them, and this alias's part in it."""
-    if (room := request.adapters) is None:
+    if (adapter_space := request.adapters) is None:
         return None
     own = (
         f"a LoRA adapter of rank {resolution.adapter.rank}"
@@ -150,8 +150,8 @@ def _sharing(resolution: Resolution, request: PlanRequest) -> str | None:
         else "the base's own weights"
     )
     return (
-        f"shared  {own}, on a base that all endpoints of its model share; weights include room for {room.at_once} "
-        f"adapters at once, of rank {room.rank} at most"
+        f"shared  {own}, on a base that all endpoints of its model share; weights include "
+        f"room for {adapter_space.at_once} adapters at once, of rank {adapter_space.rank} at most"
     )
 
 
@@ -159,7 +159,7 @@ def _document(
     report: PlanReport,
     resolution: Resolution,
     request: PlanRequest,
-    changes: dict[str, list[Change]] | None,
+    changes: dict[str, list[PlanChange]] | None,
     private: bool,
 ) -> dict[str, Any]:
     document: dict[str, Any] = {

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pareta_agent.hardware.inventory import GIB
-from pareta_agent.planning.diff import Change
+from pareta_agent.planning.diff import PlanChange
 from pareta_agent.planning.plan import Candidate, Footprint, Plan, PlanReport, Rejection
 
 _BAR_CELLS = 40
@@ -27,7 +27,7 @@ _PARTS = (
 
 
 def render(
-    report: PlanReport, title: str, changes: Mapping[str, Sequence[Change]] | None = None
+    report: PlanReport, title: str, changes: Mapping[str, Sequence[PlanChange]] | None = None
 ) -> RenderableType:
     """Everything that `pareta-agent plan` prints, widest 110 columns. Holds no weights id and no path."""
     lines: list[RenderableType] = [Text.assemble(f"{title}: ", (report.verdict, _STYLES[report.verdict]))]
@@ -42,7 +42,7 @@ def render(
     return Group(*lines)
 
 
-def _diff(changes: Mapping[str, Sequence[Change]]) -> Iterator[Text]:
+def _diff(changes: Mapping[str, Sequence[PlanChange]]) -> Iterator[Text]:
     if not changes:
         yield Text("no endpoint of the running node serves this")
     for endpoint, found in changes.items():

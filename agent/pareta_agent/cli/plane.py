@@ -14,7 +14,7 @@ from pareta_agent.cli.consoles import for_data
 from pareta_agent.cli.local_plane import open_local
 from pareta_agent.cli.options import AsJson, Config, Home
 from pareta_agent.clock import SystemClock
-from pareta_agent.control.offer import Offer
+from pareta_agent.control.offer import CatalogSource
 from pareta_agent.node.slices import catalog_place
 from pareta_agent.plane.serve import serve as serve_plane
 from pareta_agent.sections import unbracketed
@@ -40,7 +40,10 @@ def serve(
     sink.install()
     flags = {"home": home, "plane.database": database, "registry.catalog": catalog}
     settings, _ = config.load(flags, config_file)
-    there, offer = settings.plane, Offer(catalog_place(settings), SystemClock(), listener(settings.log_level))
+    there, catalog_source = (
+        settings.plane,
+        CatalogSource(catalog_place(settings), SystemClock(), listener(settings.log_level)),
+    )
     raise typer.Exit(
         serve_plane(
             settings.home,
@@ -49,7 +52,7 @@ def serve(
             unbracketed(host),
             port,
             frontier=there.frontier,
-            offer=offer,
+            catalog_source=catalog_source,
         )
     )
 

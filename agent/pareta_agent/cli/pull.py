@@ -67,7 +67,7 @@ def teller(show: Terminal, label: str) -> OnProgress:
     """Shows a transfer's phases under `label`."""
     phase = ""
 
-    def told(step: WeightsProgress) -> None:
+    def reported(step: WeightsProgress) -> None:
         nonlocal phase
         if step.phase != phase:
             if phase:
@@ -76,7 +76,7 @@ def teller(show: Terminal, label: str) -> OnProgress:
             show(Phase(label, phase, "started"))
         show(Phase(label, phase, "progress", None, step.done_bytes, step.total_bytes))
 
-    return told
+    return reported
 
 
 def _variant(resolution: Resolution, name: str | None) -> Variant:

@@ -19,12 +19,12 @@ from pareta_agent.cli.options import Config
 from pareta_agent.cli.terminal import JsonLines, Terminal, ready_block, ready_fields
 from pareta_agent.clock import SystemClock
 from pareta_agent.config import EndpointEntry, Settings
-from pareta_agent.control.offer import Offer, find
+from pareta_agent.control.offer import CatalogSource, find
 from pareta_agent.errors import ConfigError
 from pareta_agent.hardware.nvml import read_inventory
 from pareta_agent.node.elder import Elder
-from pareta_agent.node.identity import Identity, identify, prepare
-from pareta_agent.node.interpreter import Interpreter
+from pareta_agent.node.identity import StoredIdentity, identify, prepare
+from pareta_agent.node.interpreter import EngineProgram
 from pareta_agent.node.node import Node
 from pareta_agent.node.ready import PlaneAddress, Ready
 from pareta_agent.node.signals import Signals
@@ -102,13 +102,13 @@ async def _serve(settings: Settings, warnings: list[str], json_lines: bool, upgr
         bus(Event("setting_ignored", "warning", {"reason": warning}))
     prepare(settings.home)
     identity = identify(settings.home, settings.node)
-    offer = Offer(catalog_place(settings), SystemClock(), bus)
+    catalog_source = CatalogSource(catalog_place(settings), SystemClock(), bus)
     replacing = asyncio.create_task(_replace(signals, bus))
     try:
-        await signals.unless_stopped(offer.open())
+        await signals.unless_stopped(catalog_source.open())
         if signals.stop.is_set():
             return 0
-        async with _plane(settings, identity, offer.catalog, bus) as (address, first_key):
+        async with _plane(settings, identity, catalog_source.catalog, bus) as (address, first_key):
 
             async def tell(ready: Ready) -> None:
                 await _tell_ready(show, ready, await first_key())
@@ -116,16 +116,18 @@ async def _serve(settings: Settings, warnings: list[str], json_lines: bool, upgr
             elder = await signals.unless_stopped(_elder(settings, bus)) if upgrade else None
             if signals.stop.is_set():
                 return 0
-            return await Node(settings, identity, offer, address, bus, signals, tell, elder=elder).run()
+            return await Node(
+                settings, identity, catalog_source, address, bus, signals, tell, elder=elder
+            ).run()
     finally:
         replacing.cancel()
         show.close()
-        await offer.close()
+        await catalog_source.close()
 
 
 async def _elder(settings: Settings, bus: Bus) -> Elder | None:
     """The running agent, once everything is here that can be had without it; None, and said, where none runs."""
-    await Interpreter(settings, read_inventory(), bus).ready()
+    await EngineProgram(settings, read_inventory(), bus).ready()
     elder = await Elder.call(config.run_dir(settings.home), bus)
     if elder is None:
         bus(
@@ -155,7 +157,7 @@ async def _replace(signals: Signals, bus: Bus) -> None:
 
 @asynccontextmanager
 async def _plane(
-    settings: Settings, identity: Identity, catalog: Catalog, bus: Bus
+    settings: Settings, identity: StoredIdentity, catalog: Catalog, bus: Bus
 ) -> AsyncIterator[tuple[PlaneAddress, FirstKey]]:
     """The plane that the settings name, or an embedded one for as long as the node runs; and how to get its key."""
     if settings.plane.url:
@@ -180,7 +182,7 @@ async def _no_key() -> None:
     """Of a plane that is elsewhere."""
 
 
-def _seed(settings: Settings, identity: Identity, catalog: Catalog) -> embedded.Seed:
+def _seed(settings: Settings, identity: StoredIdentity, catalog: Catalog) -> embedded.Seed:
     """What the embedded plane wants of this node: the settings' endpoints, resolved to their aliases' names."""
     entries = settings.endpoints or (
         EndpointEntry(id=settings.endpoint, task=settings.task, alias=settings.alias),

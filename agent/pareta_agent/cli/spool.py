@@ -15,7 +15,7 @@ from pareta_agent.cli.consoles import for_data
 from pareta_agent.cli.local_spool import open_spool
 from pareta_agent.cli.options import AsJson, Config, Home, Listing
 from pareta_agent.errors import HostError
-from pareta_agent.meter.reader import Reader
+from pareta_agent.meter.reader import SpoolReader
 from pareta_agent.meter.spool import spool_path
 from pareta_agent.meter.verify import verify as flaws_of
 
@@ -68,7 +68,7 @@ def export(home: Home = None, config_file: Config = None) -> None:
 
 
 @contextmanager
-def _reader(home: Path | None, config_file: Path | None) -> Iterator[Reader]:
+def _reader(home: Path | None, config_file: Path | None) -> Iterator[SpoolReader]:
     settings, _ = config.load({"home": home}, config_file)
     path = spool_path(settings.home)
     if not path.exists():

@@ -63,8 +63,8 @@ def _show(status: dict[str, Any], console: Console) -> None:
         console.print(f"[dim]cold start, {each['cause']}[/]  {took}")
     for each in status["prefetch"]:
         done = f"{each['done_bytes']:,} of {each['total_bytes']:,} bytes" if each["total_bytes"] else ""
-        told = "  ".join(filter(None, (each["state"], done, each["reason"])))
-        console.print(f"[dim]ahead[/]  {each['task']}/{each['alias']}  {told}")
+        reported = "  ".join(filter(None, (each["state"], done, each["reason"])))
+        console.print(f"[dim]ahead[/]  {each['task']}/{each['alias']}  {reported}")
     for name in ("catalog", "spool", "plane"):
         facts = "  ".join(f"{key} {value}" for key, value in status[name].items() if value is not None)
         console.print(f"[dim]{name}[/]  {facts}")

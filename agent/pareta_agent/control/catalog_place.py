@@ -23,7 +23,7 @@ def catalog_state(home: Path) -> Path:
 
 
 @dataclass(frozen=True, slots=True)
-class CatalogPlace:
+class CatalogLocation:
     """Where the catalog comes from: None is the built-in one, an address a place where catalogs are published.
 
     With `keys` only a channel that one of them signed is followed. `state_dir` keeps the last good catalog.
@@ -61,7 +61,7 @@ class CatalogPlace:
             raise ConfigError(error.code, error.message, error.remedy) from None
 
 
-def kept_catalog(place: CatalogPlace) -> Callable[[], Catalog]:
+def kept_catalog(place: CatalogLocation) -> Callable[[], Catalog]:
     """The catalog that the node of this home goes by, for its neighbours: no network, read again when it changed."""
     if not place.is_published:
         fixed = place.read()

@@ -11,8 +11,8 @@ from urllib.parse import quote
 import aiohttp
 from pydantic import BaseModel, ValidationError
 
-from pareta_agent.access.credit import CreditLease
-from pareta_agent.access.grant import KeyGrant, KeyLimits
+from pareta_agent.access.credit import GrantedLease
+from pareta_agent.access.grant import GrantLimits, KeyGrant
 from pareta_agent.control import wire
 from pareta_agent.errors import PlaneError
 
@@ -99,15 +99,15 @@ class PlaneClient:
             return None
         found = _parse(answer, wire.KeyAnswer)
         endpoints = None if found.endpoints is None else frozenset(found.endpoints)
-        limits = KeyLimits(**found.limits.model_dump())
+        limits = GrantLimits(**found.limits.model_dump())
         return KeyGrant(found.org, found.key_id, found.state, endpoints, found.ttl_s, limits, found.partial)
 
     async def credit_lease(
         self, epoch: int, org: str, micro_usd: int, heard_micro_usd: int | None = None
-    ) -> CreditLease:
+    ) -> GrantedLease:
         body = wire.CreditRequest(org=org, epoch=epoch, micro_usd=micro_usd, heard_micro_usd=heard_micro_usd)
         found = (await self._post(f"{self._base}/credit:lease", body, wire.CreditAnswer)).lease
-        return CreditLease(found.granted_micro_usd, found.expires_s)
+        return GrantedLease(found.granted_micro_usd, found.expires_s)
 
     async def _tell(self, url: str, body: BaseModel) -> None:
         answer = await self._call("POST", url, body.model_dump_json().encode(), self._timeout_s)

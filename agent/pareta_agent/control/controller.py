@@ -20,7 +20,7 @@ POLL_S = 30.0
 RETRY = Backoff(first_s=2.0, cap_s=60.0, jitter=FULL_JITTER)
 
 
-class Desired(Protocol):
+class DesiredSource(Protocol):
     """The whole wanted state and its revision: at once when that is not `revision`, else after at most `wait_s`."""
 
     async def __call__(self, revision: int, wait_s: float) -> tuple[int, Sequence[Wanted]]: ...
@@ -42,7 +42,7 @@ class Hands(Protocol):
 
 
 class Controller:
-    def __init__(self, desired: Desired, hands: Hands, clock: Clock, emit: Emit) -> None:
+    def __init__(self, desired: DesiredSource, hands: Hands, clock: Clock, emit: Emit) -> None:
         self._desired, self._hands = desired, hands
         self._clock, self._emit = clock, emit
         self._acting = asyncio.Lock()

@@ -50,7 +50,7 @@ class HeartbeatSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class NodeIdentity:
     """Who this node is, for as long as it runs."""
 
     node: str
@@ -101,14 +101,14 @@ class HeartbeatView:
     trouble: str = ""
 
 
-class Heart:
+class HeartbeatLoop:
     """Beats for one node. `vitals` is asked at each beat."""
 
     def __init__(
         self,
         plane: Registry,
         spool: Spool,
-        identity: Identity,
+        identity: NodeIdentity,
         vitals: Callable[[], Vitals],
         clock: Clock,
         emit: Emit,

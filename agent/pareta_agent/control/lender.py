@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from pareta_agent.access.credit import CreditLease
+from pareta_agent.access.credit import GrantedLease
 
 
 @dataclass(slots=True)
@@ -21,16 +21,16 @@ class _Line:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
-class Lender:
+class CreditLeases:
     """`plane(epoch, org, micro_usd, heard_micro_usd)` raises PlaneError; `epoch` is the node's present one."""
 
     def __init__(
-        self, plane: Callable[[int, str, int, int], Awaitable[CreditLease]], epoch: Callable[[], int]
+        self, plane: Callable[[int, str, int, int], Awaitable[GrantedLease]], epoch: Callable[[], int]
     ) -> None:
         self._plane, self._epoch = plane, epoch
         self._lines: dict[tuple[int, str], _Line] = {}
 
-    async def lease(self, org: str, micro_usd: int) -> CreditLease:
+    async def lease(self, org: str, micro_usd: int) -> GrantedLease:
         epoch = self._epoch()
         line = self._lines.setdefault((epoch, org), _Line())
         async with line.lock:

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from pareta_agent.clock import Clock
-from pareta_agent.control.catalog_place import CatalogPlace
+from pareta_agent.control.catalog_place import CatalogLocation
 from pareta_agent.errors import RegistryError
 from pareta_agent.telemetry.events import Emit, Event
 from pareta_registry.catalog import Catalog
@@ -22,11 +22,11 @@ from pareta_registry.resolve import Resolution, Unresolved, resolve
 FIRST_LOOK_S = 5.0
 
 
-class Offer:
+class CatalogSource:
     """The catalog that this node goes by. `serial` and `age_s` are None where nothing is followed; `refusal` is why
     the channel's latest answer was not taken."""
 
-    def __init__(self, place: CatalogPlace, clock: Clock, emit: Emit) -> None:
+    def __init__(self, place: CatalogLocation, clock: Clock, emit: Emit) -> None:
         self._place, self._clock, self._emit = place, clock, emit
         self._follower = place.follower(clock) if place.is_published else None
         self._found: Followed | None = None
@@ -102,14 +102,14 @@ class Offer:
             self._emit(Event("catalog_refused", "warning", fields))
 
 
-async def read_catalog(place: CatalogPlace, clock: Clock) -> Catalog:
+async def read_catalog(place: CatalogLocation, clock: Clock) -> Catalog:
     """The catalog as it is now, for a command that looks once. Raises RegistryError with every problem located."""
-    offer = Offer(place, clock, lambda _event: None)
+    catalog_source = CatalogSource(place, clock, lambda _event: None)
     try:
-        await offer.open()
-        return offer.catalog
+        await catalog_source.open()
+        return catalog_source.catalog
     finally:
-        await offer.close()
+        await catalog_source.close()
 
 
 def trusts_code(resolution: Resolution, allowed: bool) -> bool:

@@ -26,7 +26,7 @@ class Asker(Protocol):
     async def verdict(self, body: wire.PlanVerdict) -> None: ...
 
 
-class Questions:
+class PlanAnswers:
     def __init__(
         self, plane: Asker, judge: Callable[[wire.PlanQuestion], Awaitable[wire.PlanVerdict]], clock: Clock
     ) -> None:

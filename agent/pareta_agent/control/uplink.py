@@ -18,7 +18,7 @@ from pareta_agent.control import wire
 from pareta_agent.control.ack import Acked, Rewind, Split, Wait, judge
 from pareta_agent.control.client import EventsAnswer
 from pareta_agent.errors import PlaneError
-from pareta_agent.meter.event import Entry
+from pareta_agent.meter.event import SpoolEntry
 from pareta_agent.meter.spool import Spool
 from pareta_agent.telemetry.events import Emit, Event
 
@@ -110,17 +110,17 @@ class Uplink:
         self._attempt = 0
         self._hurry.set()
 
-    def _fit(self, entries: list[Entry]) -> list[Entry]:
-        fitting: list[Entry] = []
-        room = self._settings.max_bytes - _BRACKETS_AND_COMMAS_BYTES
+    def _fit(self, entries: list[SpoolEntry]) -> list[SpoolEntry]:
+        fitting: list[SpoolEntry] = []
+        budget_bytes = self._settings.max_bytes - _BRACKETS_AND_COMMAS_BYTES
         for entry in entries:
-            room -= len(entry.wire()) + 1
-            if room < 0 and fitting:
+            budget_bytes -= len(entry.wire()) + 1
+            if budget_bytes < 0 and fitting:
                 break
             fitting.append(entry)
         return fitting
 
-    async def _deliver(self, entries: list[Entry]) -> float:
+    async def _deliver(self, entries: list[SpoolEntry]) -> float:
         """One batch; the seconds to wait before the next."""
         last = entries[-1]
         try:
@@ -139,7 +139,7 @@ class Uplink:
             case Wait() as wait:
                 return self._trouble(wait)
 
-    async def _acked(self, ack: Acked, last: Entry, sent: int) -> float:
+    async def _acked(self, ack: Acked, last: SpoolEntry, sent: int) -> float:
         if not await self._spool.ack(last.epoch, ack.sequence, ack.hash):
             self.view = replace(self.view, forged=self.view.forged + 1)
             return self._trouble(Wait("an ack with a hash that is not ours"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pareta_agent.access.grant import KeyGrant, Price
+from pareta_agent.access.grant import KeyGrant, TokenPrice
 from pareta_agent.access.price import estimate_micro_usd
 from pareta_agent.engine.view import EndpointView, FleetView
 from pareta_agent.front.body import InferenceRequest
@@ -45,7 +45,7 @@ def find(model: str, grant: KeyGrant, fleet: FleetView) -> EndpointView | Proble
     return endpoint
 
 
-def worst_case(request: InferenceRequest, endpoint: EndpointView, price: Price | None) -> int:
+def worst_case(request: InferenceRequest, endpoint: EndpointView, price: TokenPrice | None) -> int:
     """The maximum cost of a request in micro-USD.
 
     Text has at most as many tokens as bytes. Media may have any number, so the whole context counts.

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from pareta_agent.access.credit import CreditBook
-from pareta_agent.access.grant import KeyGrant, Price
+from pareta_agent.access.grant import KeyGrant, TokenPrice
 from pareta_agent.access.keys import KeyCache
 from pareta_agent.clock import Clock
 from pareta_agent.engine.view import EndpointView, FleetView, ReplicaView
@@ -50,7 +50,7 @@ class GatewayDeps:
     credit: CreditBook
     spool: UsageSpool
     fleet_view: Callable[[], FleetView]
-    price_of: Callable[[str], Price | None]
+    price_of: Callable[[str], TokenPrice | None]
     metrics: Metrics
     clock: Clock
     emit: Emit

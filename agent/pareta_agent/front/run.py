@@ -26,7 +26,7 @@ from pareta_agent.front.settle import Times, Used, bounds_of, settle
 from pareta_agent.front.tally import failure_event
 from pareta_agent.front.ticket import error_of
 from pareta_agent.front.upstream import EngineConnection
-from pareta_agent.meter.outcome import Facts
+from pareta_agent.meter.outcome import RequestFacts
 from pareta_agent.meter.record import Outcome, Tokens, UsageRecord
 
 LAST_WORDS_S: Final = 2.0
@@ -248,8 +248,8 @@ class UpstreamExchange:
         self._audio_seconds = reading.audio_seconds
         self._document = self._target.renamed(reading.document)
 
-    def _facts(self, **seen: bool) -> Facts:
-        return Facts(
+    def _facts(self, **seen: bool) -> RequestFacts:
+        return RequestFacts(
             upstream_status=self._relay.status if self._relay else None,
             choices=self._request.choices if self._caller.route.generates else 0,
             finish_reasons=self._finish_reasons,
@@ -264,7 +264,7 @@ class UpstreamExchange:
             self._relay.close()
         self._settle(self._facts(timed_out=timed_out, server_fault=server_fault), problem)
 
-    def _settle(self, facts: Facts, problem: Problem | None = None) -> None:
+    def _settle(self, facts: RequestFacts, problem: Problem | None = None) -> None:
         """Closes the admission; a success waits for the durable record, a failure is reported at once."""
         self._settled = True
         self._request_bytes = []
@@ -280,7 +280,7 @@ class UpstreamExchange:
         self._relay = None  # cuts the cycle, so that a request's objects die with it
         self._context.deps.emit(failure_event(record, problem))
 
-    def _record(self, facts: Facts) -> UsageRecord:
+    def _record(self, facts: RequestFacts) -> UsageRecord:
         relay = self._relay
         overhead = self._caller.route.dialect.stream_format.overhead * self._request.choices
         chunks = max(0, relay.events - relay.listener.done - overhead) if relay else 0

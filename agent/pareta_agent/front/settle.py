@@ -7,7 +7,7 @@ from typing import Final
 from pareta_agent.engine.view import EndpointView, ReplicaView
 from pareta_agent.front.body import InferenceRequest
 from pareta_agent.meter.audit import Counted
-from pareta_agent.meter.outcome import Facts, outcome
+from pareta_agent.meter.outcome import RequestFacts, outcome
 from pareta_agent.meter.record import Admission, Tokens, UsageRecord
 from pareta_agent.meter.usage import Bounds, judge
 from pareta_agent.value import value
@@ -36,7 +36,7 @@ class Used:
 
 def settle(
     admission: Admission,
-    facts: Facts,
+    facts: RequestFacts,
     used: Used,
     bounds: Bounds,
     times: Times,

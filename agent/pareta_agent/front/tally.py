@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pareta_agent.access.credit import Reservation
-from pareta_agent.access.grant import Price
+from pareta_agent.access.grant import TokenPrice
 from pareta_agent.access.limits import Permit
 from pareta_agent.access.price import cost_micro_usd
 from pareta_agent.front.envelope import Problem
@@ -22,7 +22,7 @@ class Charge:
     """
 
     held: Reservation
-    price: Price | None
+    price: TokenPrice | None
     permit: Permit | None = None
     partial: PartialPolicy = "none"
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from pareta_agent.access.grant import KeyGrant, KeyLimits
+from pareta_agent.access.grant import GrantLimits, KeyGrant
 from pareta_agent.engine.view import FleetView
 from pareta_agent.front.body import InferenceRequest
 from pareta_agent.front.choice import MIN_PREFIX_CHARS, prompt_prefix
@@ -33,7 +33,7 @@ def grant_out(grant: KeyGrant) -> list[Any]:
 def grant_in(told: list[Any]) -> KeyGrant:
     org, key_id, state, endpoints, ttl_s, limits, partial = told
     reached = None if endpoints is None else frozenset(endpoints)
-    return KeyGrant(org, key_id, state, reached, ttl_s, KeyLimits(*limits), partial)
+    return KeyGrant(org, key_id, state, reached, ttl_s, GrantLimits(*limits), partial)
 
 
 def ask_out(request: InferenceRequest, prompt: str, several: bool, mark: bytes | None) -> list[Any]:

@@ -16,7 +16,7 @@ from typing import Any
 
 import uvloop
 
-from pareta_agent.access.credit import CreditBook, CreditLease
+from pareta_agent.access.credit import CreditBook, GrantedLease
 from pareta_agent.access.keys import KeyCache, KeySettings
 from pareta_agent.clock import SystemClock
 from pareta_agent.front.books import Books
@@ -48,8 +48,8 @@ class _Elsewhere:
     def finish(self, record: UsageRecord) -> asyncio.Future[None]:
         raise NotImplementedError
 
-    async def lease(self, _org: str, _micro_usd: int) -> CreditLease:
-        return CreditLease(0, 0.0)
+    async def lease(self, _org: str, _micro_usd: int) -> GrantedLease:
+        return GrantedLease(0, 0.0)
 
 
 class Worker:

@@ -16,7 +16,7 @@ import pynvml
 
 from pareta_agent.hardware.host import read_host
 from pareta_agent.hardware.inventory import Gpu, GpuProcess, Health, Inventory, Mig
-from pareta_agent.hardware.sample import Fault, Sample
+from pareta_agent.hardware.sample import GpuFault, Sample
 
 T = TypeVar("T")
 NVML_DEADLINE_S: Final = 15.0
@@ -59,7 +59,9 @@ def read_samples(deadline_s: float = NVML_DEADLINE_S) -> tuple[Sample, ...]:
     )
 
 
-def follow_faults(told: Callable[[Fault], None], stopped: threading.Event, poll_s: float = 1.0) -> None:
+def follow_faults(
+    reported: Callable[[GpuFault], None], stopped: threading.Event, poll_s: float = 1.0
+) -> None:
     """Tells of each critical XID of any GPU until `stopped`. Blocks: for a thread of its own, that nobody joins.
 
     Ends at once where there is no NVML, or where the driver has no events.
@@ -74,7 +76,7 @@ def follow_faults(told: Callable[[Fault], None], stopped: threading.Event, poll_
     while events is not None and not stopped.is_set():
         try:
             event = pynvml.nvmlEventSetWait_v2(events, int(poll_s * 1000))
-            told(Fault(_Device(event.device).uuid or "", int(event.eventData)))
+            reported(GpuFault(_Device(event.device).uuid or "", int(event.eventData)))
         except pynvml.NVMLError as error:
             if error.value != pynvml.NVML_ERROR_TIMEOUT:  # a lost GPU makes it answer at once, for ever
                 stopped.wait(poll_s)

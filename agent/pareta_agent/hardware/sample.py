@@ -25,7 +25,7 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class GpuFault:
     """A critical XID event. `fatal` ones fence the GPU until someone resets it."""
 
     uuid: str
@@ -36,7 +36,7 @@ class Fault:
         return self.xid not in APPLICATION_XIDS
 
 
-def fenced(inventory: Inventory, faults: Iterable[Fault]) -> Inventory:
+def fenced(inventory: Inventory, faults: Iterable[GpuFault]) -> Inventory:
     """The inventory with the fatal faults written into their GPUs' health, and into a faulty GPU's instances."""
     fatal = {fault.uuid: fault.xid for fault in faults if fault.fatal}
 

@@ -31,7 +31,7 @@ _ENVIRONMENT: Final = {
 }
 
 
-class Row(BaseModel):
+class KernelResult(BaseModel):
     """One kernel in one case. `error`: largest deviation over the largest reference value; None: it did not run."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -56,12 +56,12 @@ class KernelCheck(BaseModel):
 
     version: str
     device: str
-    rows: tuple[Row, ...] = Field(min_length=1)
+    rows: tuple[KernelResult, ...] = Field(min_length=1)
 
     @property
     def wrong(self) -> tuple[WrongKernel, ...]:
         """The worst case of each kernel that failed."""
-        worst: dict[tuple[str, str, str], Row] = {}
+        worst: dict[tuple[str, str, str], KernelResult] = {}
         for row in self.rows:
             held = worst.get((row.op, row.backend, row.dtype))
             if row.wrong and (held is None or (row.error or 0) > (held.error or 0)):
@@ -85,7 +85,7 @@ def summary(check: KernelCheck) -> str:
 
 def table(check: KernelCheck) -> Iterator[str]:
     """A line for each kernel: its worst error, the limit, and the verdict."""
-    kernels: dict[tuple[str, str, str], list[Row]] = {}
+    kernels: dict[tuple[str, str, str], list[KernelResult]] = {}
     for row in check.rows:
         kernels.setdefault((row.op, row.backend, row.dtype), []).append(row)
     for (op, backend, dtype), rows in kernels.items():

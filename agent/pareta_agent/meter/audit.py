@@ -51,7 +51,7 @@ def counters(metrics: str) -> Counted | None:
 
 
 @value
-class Entry:
+class AuditEntry:
     """A request that was sent to an engine; `most` bounds what it can use there."""
 
     account: Account
@@ -96,12 +96,12 @@ class Account:
     straddling: int | None = None  # requests up to this number began before the baseline
     uncertain: deque[str] = field(default_factory=lambda: deque(maxlen=_NAMED_REQUESTS))
 
-    def open(self, most: Counted) -> Entry:
+    def open(self, most: Counted) -> AuditEntry:
         self.number += 1
         self.opened = self.opened.plus(most)
-        return Entry(self, self.number, most)
+        return AuditEntry(self, self.number, most)
 
-    def close(self, entry: Entry, record: UsageRecord, prompt_copies: int, refused: bool) -> None:
+    def close(self, entry: AuditEntry, record: UsageRecord, prompt_copies: int, refused: bool) -> None:
         self.ended += 1
         self.closed = self.closed.plus(entry.most)
         if self.straddling is None or entry.number <= self.straddling:
@@ -109,10 +109,10 @@ class Account:
             return
         tokens = Counted(record.tokens.input * prompt_copies, record.tokens.output)
         self.recorded = self.recorded.plus(tokens)
-        told = (
+        reported = (
             record.usage_source == "engine_final" and not record.audio_seconds
         )  # seconds say nothing of tokens
-        if told or refused:
+        if reported or refused:
             return
         admission = record.admission
         self.uncertain.append(f"{admission.request_id} {record.outcome} {record.usage_source}")
@@ -120,7 +120,7 @@ class Account:
         if record.usage_source == "suspect":
             self.low = self.low.less(tokens)
 
-    def lose(self, entry: Entry, request_id: str) -> None:
+    def lose(self, entry: AuditEntry, request_id: str) -> None:
         """The request goes on elsewhere; what this engine did for it nobody was told."""
         self.ended += 1
         self.closed = self.closed.plus(entry.most)
@@ -161,7 +161,7 @@ class Audit:
             account = self._accounts[key] = Account()
         return account
 
-    def open(self, replica: str, generation: int, most: Counted) -> Entry:
+    def open(self, replica: str, generation: int, most: Counted) -> AuditEntry:
         """A request goes to that engine."""
         return self.of(replica, generation).open(most)
 

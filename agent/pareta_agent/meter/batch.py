@@ -14,7 +14,7 @@ from pareta_agent.meter.record import Admission, UsageRecord
 
 
 @dataclass(slots=True)
-class Call:
+class Operation:
     """Work inside the transaction. An AgentError it raises is its caller's answer and spares the transaction."""
 
     apply: Callable[[], Any]
@@ -30,10 +30,10 @@ class Call:
 
 
 @dataclass(slots=True)
-class Batch:
+class Commit:
     admissions: list[Admission] = field(default_factory=list)
     records: list[tuple[UsageRecord, asyncio.Future[None]]] = field(default_factory=list)
-    calls: list[Call] = field(default_factory=list)
+    calls: list[Operation] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.admissions) + len(self.records) + len(self.calls)
@@ -43,13 +43,13 @@ class Batch:
         """The requests that end in this batch."""
         return {record.admission.request_id for record, _ in self.records}
 
-    def add(self, job: Admission | tuple[UsageRecord, asyncio.Future[None]] | Call | None) -> None:
+    def add(self, job: Admission | tuple[UsageRecord, asyncio.Future[None]] | Operation | None) -> None:
         """None, the end of all jobs, adds nothing."""
         if job is None:
             return
         if isinstance(job, Admission):
             self.admissions.append(job)
-        elif isinstance(job, Call):
+        elif isinstance(job, Operation):
             self.calls.append(job)
         else:
             self.records.append(job)

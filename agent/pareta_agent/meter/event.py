@@ -38,7 +38,7 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class SpoolEntry:
     """An event in its place. `body` is canonical; `prev_hash` is what `hash` was chained to."""
 
     epoch: int
@@ -85,10 +85,10 @@ def chain(prev_hash: bytes, body: bytes) -> bytes:
     return hashlib.sha256(prev_hash + body).digest()
 
 
-def parse_wire(event: dict[str, Any]) -> Entry:
+def parse_wire(event: dict[str, Any]) -> SpoolEntry:
     """An event from the wire as an entry; raises KeyError, TypeError or ValueError when it is none."""
     bare = {key: value for key, value in event.items() if key not in ("prevhash", "hash")}
-    return Entry(
+    return SpoolEntry(
         int(event["epoch"]),
         int(event["sequence"]),
         bytes.fromhex(event["prevhash"]),

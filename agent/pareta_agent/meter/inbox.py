@@ -17,7 +17,7 @@ LINGERING: Final = 1  # woken by what can wait a little, so only by what cannot
 IDLE: Final = 2
 
 
-class Inbox(Generic[T]):
+class WriteQueue(Generic[T]):
     """Any thread puts; one thread takes."""
 
     def __init__(self) -> None:

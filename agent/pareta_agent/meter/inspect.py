@@ -9,25 +9,25 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from pareta_agent.meter.event import QUARANTINED, Entry, canonical, chain, item
+from pareta_agent.meter.event import QUARANTINED, SpoolEntry, canonical, chain, item
 
 
 @dataclass(frozen=True, slots=True)
 class Repair:
     """`entry` as it should stand; `lost` is true where only its place could be saved."""
 
-    entry: Entry
+    entry: SpoolEntry
     lost: bool
 
 
-def inspect(acked_hash: bytes, entries: Iterable[Entry], source: str, wall_s: float) -> Iterator[Repair]:
+def inspect(acked_hash: bytes, entries: Iterable[SpoolEntry], source: str, wall_s: float) -> Iterator[Repair]:
     """Repairs for one epoch's entries, in order, beginning after the one whose hash is `acked_hash`."""
     before = acked_hash
     for entry, following in _with_next(entries):
         witness = following.prev_hash if following is not None else entry.hash
         computed = chain(before, entry.body)
         if computed in (entry.hash, witness):
-            mended = Entry(entry.epoch, entry.sequence, before, computed, entry.body)
+            mended = SpoolEntry(entry.epoch, entry.sequence, before, computed, entry.body)
             if mended != entry:
                 yield Repair(mended, lost=False)
             before = computed
@@ -41,14 +41,14 @@ def inspect(acked_hash: bytes, entries: Iterable[Entry], source: str, wall_s: fl
         before = digest
 
 
-def _tombstone(entry: Entry, before: bytes, digest: bytes, source: str, wall_s: float) -> Entry:
+def _tombstone(entry: SpoolEntry, before: bytes, digest: bytes, source: str, wall_s: float) -> SpoolEntry:
     notice = item(QUARANTINED, {"replaces": True, "reason": "damaged on disk"}, wall_s)
     body = canonical(notice, source, entry.epoch, entry.sequence)
-    return Entry(entry.epoch, entry.sequence, before, digest, body)
+    return SpoolEntry(entry.epoch, entry.sequence, before, digest, body)
 
 
-def _with_next(entries: Iterable[Entry]) -> Iterator[tuple[Entry, Entry | None]]:
-    current: Entry | None = None
+def _with_next(entries: Iterable[SpoolEntry]) -> Iterator[tuple[SpoolEntry, SpoolEntry | None]]:
+    current: SpoolEntry | None = None
     for entry in entries:
         if current is not None:
             yield current, entry

@@ -14,17 +14,17 @@ from pareta_agent.errors import PlaneError
 from pareta_agent.meter.event import EPOCH_CLOSED, EPOCH_OPENED, Item, crashed, item
 from pareta_agent.meter.inspect import inspect
 from pareta_agent.meter.record import Admission
-from pareta_agent.meter.store import Head, Store
+from pareta_agent.meter.store import ChainHead, SpoolStore
 
 _UNSTAGED_AT_ONCE = 500
 
 
-class Journal:
+class ChainState:
     """`last` and `acked` are the sequences by epoch; `head` is the running epoch's end, None before the first."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: SpoolStore) -> None:
         self._store = store
-        self.head: Head | None = None
+        self.head: ChainHead | None = None
         self.last = {epoch: head.sequence for epoch, head in store.heads().items()}
         self.acked = store.acked()
         self.staged, self.quarantined = store.staged(), store.quarantined()

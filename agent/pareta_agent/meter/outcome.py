@@ -13,7 +13,7 @@ from typing import NamedTuple
 from pareta_agent.meter.record import Outcome, PartialPolicy, UsageSource
 
 
-class Facts(NamedTuple):
+class RequestFacts(NamedTuple):
     """What the front saw of one admitted request.
 
     `upstream_status` is None when the engine never answered. `ended` is true when its answer came whole: for a
@@ -50,7 +50,7 @@ class Facts(NamedTuple):
         return self.refused and self.ended and not self.late
 
 
-Row = tuple[str, Callable[[Facts], bool], Outcome]
+Row = tuple[str, Callable[[RequestFacts], bool], Outcome]
 
 TABLE: tuple[Row, ...] = (
     ("the deadline passed", lambda f: f.timed_out, Outcome.FAILED_TIMEOUT),
@@ -76,7 +76,7 @@ TABLE: tuple[Row, ...] = (
 
 
 @lru_cache(maxsize=1024)  # most requests end alike
-def outcome(facts: Facts) -> Outcome:
+def outcome(facts: RequestFacts) -> Outcome:
     """The one outcome of a request; total."""
     return next(result for _, applies, result in TABLE if applies(facts))
 

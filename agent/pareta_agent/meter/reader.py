@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pareta_agent.meter.event import Entry
+from pareta_agent.meter.event import SpoolEntry
 from pareta_agent.meter.store import SEQUENCE_BITS, connect, key_of, place_of, span_of
 
 _COLUMNS = "key, prev_hash, hash, body"
@@ -26,7 +26,7 @@ class EpochRow:
     acked_seq: int
 
 
-class Reader:
+class SpoolReader:
     """For any thread, one at a time; it never writes."""
 
     def __init__(self, path: Path, vfs: str | None = None) -> None:
@@ -34,7 +34,7 @@ class Reader:
         self._connection.execute("PRAGMA query_only=1")
         self._lock = threading.Lock()
 
-    def unacked(self, limit: int) -> list[Entry]:
+    def unacked(self, limit: int) -> list[SpoolEntry]:
         """The oldest entries without an ack, all of one epoch."""
         with self._lock:
             first = list(self._connection.execute(_FIRST_UNACKED, (SEQUENCE_BITS,)))
@@ -46,7 +46,7 @@ class Reader:
             )
             return [_entry(row) for row in rows]
 
-    def every(self) -> Iterator[Entry]:
+    def every(self) -> Iterator[SpoolEntry]:
         """All entries that are kept, in order; holds a snapshot while it lasts."""
         with self._lock:
             for row in self._connection.execute(f"SELECT {_COLUMNS} FROM events ORDER BY key"):
@@ -90,5 +90,5 @@ class Reader:
         return EpochRow(epoch, place_of(first)[1], place_of(last)[1], acked_seq)
 
 
-def _entry(row: tuple[int, bytes, bytes, bytes]) -> Entry:
-    return Entry(*place_of(row[0]), *row[1:])
+def _entry(row: tuple[int, bytes, bytes, bytes]) -> SpoolEntry:
+    return SpoolEntry(*place_of(row[0]), *row[1:])

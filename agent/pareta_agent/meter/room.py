@@ -12,7 +12,7 @@ _MEASURE_EVERY_S = 1.0
 _REGAIN_AFTER_S = 10.0
 
 
-class Room:
+class DiskBudget:
     """Measured by the writer thread, read by anybody."""
 
     def __init__(self, spool: Path, max_bytes: int, reserve_bytes: int, disk_reserve_bytes: int) -> None:

@@ -11,9 +11,9 @@ import orjson
 from ulid import ULID
 
 from pareta_agent.clock import Clock
-from pareta_agent.meter.event import FINISHED, QUARANTINED, Entry, Item, item
+from pareta_agent.meter.event import FINISHED, QUARANTINED, Item, SpoolEntry, item
 from pareta_agent.meter.settings import SpoolSettings
-from pareta_agent.meter.store import Connection, Damaged, Store, StoreError, connect, place_of
+from pareta_agent.meter.store import Connection, Damaged, SpoolStore, StoreError, connect, place_of
 
 _CHECKED_AT_OPEN_BYTES = 16 * 2**20  # a larger file is checked when a read or a write found it broken
 
@@ -28,19 +28,19 @@ class Salvage:
     aside: Path
 
 
-def sound_store(path: Path, settings: SpoolSettings, clock: Clock) -> tuple[Store, tuple[Item, ...]]:
+def sound_store(path: Path, settings: SpoolSettings, clock: Clock) -> tuple[SpoolStore, tuple[Item, ...]]:
     """The spool's file, opened or made. A damaged one is put aside; what could be read of it goes into the new one."""
     suspect = path.with_suffix(".suspect")
     salvaged: tuple[Item, ...] = ()
     try:
-        store = Store(path, settings.node, str(ULID()), settings.vfs)
+        store = SpoolStore(path, settings.node, str(ULID()), settings.vfs)
         if suspect.exists() or store.used_bytes() <= _CHECKED_AT_OPEN_BYTES:
             store.check()
     except Damaged as error:
         found = salvage(path, settings.vfs, int(clock.wall_s()))
         notice = {"replaces": False, "reason": str(error), "salvaged": len(found.items)}
         salvaged = (*found.items, item(QUARANTINED, notice, clock.wall_s()))
-        store = Store(path, settings.node, str(ULID()), settings.vfs)
+        store = SpoolStore(path, settings.node, str(ULID()), settings.vfs)
         with store.transaction():
             store.add_admitted(found.admitted)
     suspect.unlink(missing_ok=True)
@@ -90,12 +90,12 @@ def _usage_records(connection: Connection, acked: dict[int, int]) -> Iterator[It
                     break
                 seen.add(key)
                 epoch, sequence = place_of(key)
-                entry = Entry(epoch, sequence, previous, digest, body)
+                entry = SpoolEntry(epoch, sequence, previous, digest, body)
                 if sequence > acked.get(epoch, 0) and entry.intact and (found := _usage(entry)):
                     yield found
 
 
-def _usage(entry: Entry) -> Item | None:
+def _usage(entry: SpoolEntry) -> Item | None:
     event = orjson.loads(entry.body)
     if event["type"] != FINISHED:
         return None

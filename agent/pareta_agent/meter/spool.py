@@ -17,38 +17,44 @@ from typing import Any, TypeVar
 
 from pareta_agent.clock import Clock
 from pareta_agent.errors import AgentError, HostError
-from pareta_agent.meter.batch import Batch, Call
-from pareta_agent.meter.event import Entry, Item, finished, item
-from pareta_agent.meter.inbox import Inbox
-from pareta_agent.meter.journal import Journal
+from pareta_agent.meter.batch import Commit, Operation
+from pareta_agent.meter.event import Item, SpoolEntry, finished, item
+from pareta_agent.meter.inbox import WriteQueue
+from pareta_agent.meter.journal import ChainState
 from pareta_agent.meter.lock import lock_spool
-from pareta_agent.meter.reader import Reader
+from pareta_agent.meter.reader import SpoolReader
 from pareta_agent.meter.record import Admission, UsageRecord
-from pareta_agent.meter.room import Room
+from pareta_agent.meter.room import DiskBudget
 from pareta_agent.meter.salvage import sound_store
 from pareta_agent.meter.settings import SpoolSettings, spool_path
 from pareta_agent.meter.stats import SpoolStats
-from pareta_agent.meter.store import Damaged, DiskFull, Store, StoreError
+from pareta_agent.meter.store import Damaged, DiskFull, SpoolStore, StoreError
 from pareta_registry.files import FileLock
 
 __all__ = ["Spool", "SpoolSettings", "SpoolStats", "spool_path"]
 
 T = TypeVar("T")
-Job = Admission | tuple[UsageRecord, asyncio.Future[None]] | Call | None
+Job = Admission | tuple[UsageRecord, asyncio.Future[None]] | Operation | None
 
 
 class Spool:
     """One node's spool; made by `open`. Every method is for the event loop's thread unless it says otherwise."""
 
     def __init__(
-        self, path: Path, store: Store, lock: FileLock, room: Room, settings: SpoolSettings, clock: Clock
+        self,
+        path: Path,
+        store: SpoolStore,
+        lock: FileLock,
+        disk_budget: DiskBudget,
+        settings: SpoolSettings,
+        clock: Clock,
     ) -> None:
-        self._path, self._store, self._lock, self._room = path, store, lock, room
-        self._reader = Reader(path, settings.vfs)
+        self._path, self._store, self._lock, self._disk_budget = path, store, lock, disk_budget
+        self._reader = SpoolReader(path, settings.vfs)
         self._settings, self._clock = settings, clock
         self._loop = asyncio.get_running_loop()
-        self._inbox: Inbox[Job] = Inbox()
-        self._journal = Journal(store)
+        self._inbox: WriteQueue[Job] = WriteQueue()
+        self._journal = ChainState(store)
         self._open: set[str] = set()
         self._young, self._crowded = list[Admission](), False
         self.inherited: tuple[Admission, ...] = ()
@@ -71,8 +77,10 @@ class Spool:
         lock = lock_spool(path.with_suffix(".lock"))
         try:
             store, salvaged = sound_store(path, settings, clock)
-            room = Room(path, settings.max_bytes, settings.reserve_bytes, settings.disk_reserve_bytes)
-            spool = cls(path, store, lock, room, settings, clock)
+            disk_budget = DiskBudget(
+                path, settings.max_bytes, settings.reserve_bytes, settings.disk_reserve_bytes
+            )
+            spool = cls(path, store, lock, disk_budget, settings, clock)
             spool._begin(salvaged, shared=shared)
         except (StoreError, OSError) as error:
             lock.release()
@@ -97,9 +105,9 @@ class Spool:
         Raises HostError `spool_locked`. What was open then is `inherited`.
         """
         self._lock = lock_spool(self._path.with_suffix(".lock"))
-        self._store = Store(self._path, self._settings.node, self.id, self._settings.vfs)
-        self._reader = Reader(self._path, self._settings.vfs)
-        self._journal = Journal(self._store)
+        self._store = SpoolStore(self._path, self._settings.node, self.id, self._settings.vfs)
+        self._reader = SpoolReader(self._path, self._settings.vfs)
+        self._journal = ChainState(self._store)
         self._begin(shared=True)
         self._thread = self._new_thread()
         self._thread.start()
@@ -116,7 +124,7 @@ class Spool:
 
     def can_admit(self) -> bool:
         """False when a record might not find room or the writer has failed: admit nothing, answer 503."""
-        return self._error is None and not self._room.full
+        return self._error is None and not self._disk_budget.full
 
     def admit(self, admission: Admission) -> None:
         """Notes an open request; on disk within `admission_delay_s` and a commit. For any thread."""
@@ -146,7 +154,7 @@ class Spool:
         """Notes that this process means to write no more under its epoch: what comes after it was not planned."""
         return self._call(lambda: self._journal.end(self._clock.wall_s()))
 
-    async def unacked(self, limit: int) -> list[Entry]:
+    async def unacked(self, limit: int) -> list[SpoolEntry]:
         """The oldest entries without an ack, all of one epoch; raises HostError when the disk does not give them."""
         try:
             return await asyncio.to_thread(self._reader.unacked, limit)
@@ -188,8 +196,8 @@ class Spool:
             open=len(self._open),
             unacked=pending + journal.staged,
             quarantined=journal.quarantined,
-            bytes=self._room.used_bytes,
-            used_ratio=self._room.used_ratio,
+            bytes=self._disk_budget.used_bytes,
+            used_ratio=self._disk_budget.used_ratio,
             failed=self._error is not None,
         )
 
@@ -216,20 +224,20 @@ class Spool:
 
     def _call(self, apply: Callable[[], T]) -> asyncio.Future[T]:
         future: asyncio.Future[T] = self._loop.create_future()
-        self._inbox.put(Call(apply, future), urgent=True)
+        self._inbox.put(Operation(apply, future), urgent=True)
         return future
 
     def _run(self) -> None:
         more = True
         while more:
-            batch, before = Batch(), self._journal.head
+            batch, before = Commit(), self._journal.head
             more = self._collect(batch)
             if batch or self._journal.unnumbered:
                 self._try(self._write, batch)
             self._wake(batch, grew=self._journal.head != before)
             self._try(self._keep_house)
 
-    def _try(self, work: Callable[..., None], *given: Batch) -> None:
+    def _try(self, work: Callable[..., None], *given: Commit) -> None:
         """Unless the disk has failed before; where it fails at this, it has."""
         try:
             if self._error is None:
@@ -239,7 +247,7 @@ class Spool:
             if isinstance(error, Damaged):
                 self._path.with_suffix(".suspect").touch()
 
-    def _collect(self, batch: Batch) -> bool:
+    def _collect(self, batch: Commit) -> bool:
         """Fills `batch` with what is to be written now; False at the end of the inbox's life."""
         delay_s = self._settings.admission_delay_s
         if self._crowded:  # a commit costs about the same for one record and for thirty
@@ -253,15 +261,15 @@ class Spool:
         self._crowded = len(batch.records) >= self._settings.crowd
         return more
 
-    def _write(self, batch: Batch) -> None:
+    def _write(self, batch: Commit) -> None:
         try:
             self._transact(batch)
         except DiskFull:
-            self._room.give_up_reserve()
+            self._disk_budget.give_up_reserve()
             self._transact(batch)
         self._count(batch)
 
-    def _transact(self, batch: Batch) -> None:
+    def _transact(self, batch: Commit) -> None:
         opened, closed = batch.moves(self._open)
         now_s = self._clock.wall_s()
         with self._journal.transaction():
@@ -272,13 +280,13 @@ class Spool:
             if self._journal.unnumbered:
                 self._journal.adopt(now_s)
 
-    def _count(self, batch: Batch) -> None:
+    def _count(self, batch: Commit) -> None:
         opened, closed = {each.request_id for each in batch.admissions}, batch.closed
         self._admitted += len((opened | closed) - self._open)
         self._terminal += len(closed)
         self._open = (self._open | opened) - closed
 
-    def _wake(self, batch: Batch, *, grew: bool = False) -> None:
+    def _wake(self, batch: Commit, *, grew: bool = False) -> None:
         if not (batch or grew or self._error):
             return
         failure = None if self._error is None else self._failure()
@@ -292,9 +300,9 @@ class Spool:
 
     def _keep_house(self) -> None:
         mono_s, now_s = self._clock.mono_s(), self._clock.wall_s()
-        if not self._room.due(mono_s):
+        if not self._disk_budget.due(mono_s):
             return
-        self._room.measure(self._store.used_bytes(), mono_s)
-        horizon_s = now_s + 1 if self._room.tight else now_s - self._settings.keep_acked_s
+        self._disk_budget.measure(self._store.used_bytes(), mono_s)
+        horizon_s = now_s + 1 if self._disk_budget.tight else now_s - self._settings.keep_acked_s
         with contextlib.suppress(DiskFull):  # dropping takes space as well
             self._journal.trim(horizon_s)

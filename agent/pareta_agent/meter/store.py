@@ -14,7 +14,7 @@ from pathlib import Path
 import apsw  # noqa: TID251
 
 from pareta_agent.errors import HostError
-from pareta_agent.meter.event import NO_HASH, Entry, Item, canonical, chain
+from pareta_agent.meter.event import NO_HASH, Item, SpoolEntry, canonical, chain
 
 FORMAT = 1
 ROWS_AT_ONCE = 32
@@ -39,7 +39,7 @@ CREATE TABLE quarantine (key INTEGER PRIMARY KEY, reason TEXT NOT NULL, at_s INT
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
+class ChainHead:
     """The end of an epoch's chain."""
 
     epoch: int
@@ -47,7 +47,7 @@ class Head:
     hash: bytes
 
 
-class Store:
+class SpoolStore:
     """One spool file, for one thread at a time."""
 
     def __init__(self, path: Path, node: str, spool_id: str, vfs: str | None = None) -> None:
@@ -111,11 +111,11 @@ class Store:
 
     # the chain
 
-    def begin(self, epoch: int) -> Head:
+    def begin(self, epoch: int) -> ChainHead:
         self._writer.execute("INSERT INTO epochs VALUES (?, 0, ?)", (epoch, NO_HASH))
-        return Head(epoch, 0, NO_HASH)
+        return ChainHead(epoch, 0, NO_HASH)
 
-    def append(self, head: Head | None, items: Iterable[Item], at_s: int) -> Head | None:
+    def append(self, head: ChainHead | None, items: Iterable[Item], at_s: int) -> ChainHead | None:
         """Adds items to the chain's end and returns the new end; without a chain they wait, staged, for one."""
         if head is None:
             rows = [(each.type, each.time, each.data) for each in items]
@@ -125,7 +125,7 @@ class Store:
         for each in items:
             sequence = head.sequence + 1
             body = canonical(each, self.source, head.epoch, sequence)
-            previous, head = head.hash, Head(head.epoch, sequence, chain(head.hash, body))
+            previous, head = head.hash, ChainHead(head.epoch, sequence, chain(head.hash, body))
             events.append((key_of(head.epoch, sequence), previous, head.hash, body, at_s))
         for at in range(0, len(events), ROWS_AT_ONCE):
             self._add_events(events[at : at + ROWS_AT_ONCE])
@@ -149,7 +149,7 @@ class Store:
     def staged(self) -> int:
         return int(self._writer.execute("SELECT count(*) FROM staged").get)
 
-    def heads(self) -> dict[int, Head]:
+    def heads(self) -> dict[int, ChainHead]:
         """The end of each epoch's chain, by epoch; what was trimmed ends where it was acked."""
         found = {}
         for epoch, acked_seq, acked_hash in self._writer.execute("SELECT * FROM epochs ORDER BY epoch"):
@@ -158,21 +158,21 @@ class Store:
                 span_of(epoch),
             ).get
             sequence, digest = (place_of(last[0])[1], last[1]) if last else (acked_seq, acked_hash)
-            found[epoch] = Head(epoch, sequence, digest)
+            found[epoch] = ChainHead(epoch, sequence, digest)
         return found
 
-    def unacked_entries(self, epoch: int) -> Iterator[Entry]:
+    def unacked_entries(self, epoch: int) -> Iterator[SpoolEntry]:
         rows = self._writer.execute(
             "SELECT key, prev_hash, hash, body FROM events WHERE key > ? AND key <= ? ORDER BY key",
             (key_of(epoch, self.acked()[epoch]), span_of(epoch)[1]),
         )
-        return (Entry(*place_of(row[0]), *row[1:]) for row in rows)
+        return (SpoolEntry(*place_of(row[0]), *row[1:]) for row in rows)
 
     def acked_hash(self, epoch: int) -> bytes:
         found = self._writer.execute("SELECT acked_hash FROM epochs WHERE epoch = ?", (epoch,)).get
         return bytes(found)
 
-    def repair(self, entry: Entry) -> None:
+    def repair(self, entry: SpoolEntry) -> None:
         self._writer.execute(
             "UPDATE events SET prev_hash = ?, hash = ?, body = ? WHERE key = ?",
             (entry.prev_hash, entry.hash, entry.body, key_of(entry.epoch, entry.sequence)),

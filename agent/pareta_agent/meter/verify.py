@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from pareta_agent.meter.event import NO_HASH, Entry
+from pareta_agent.meter.event import NO_HASH, SpoolEntry
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,9 +15,9 @@ class Flaw:
     what: str
 
 
-def verify(entries: Iterable[Entry]) -> Iterator[Flaw]:
+def verify(entries: Iterable[SpoolEntry]) -> Iterator[Flaw]:
     """What is wrong with entries that come in order; an epoch's first kept entry may follow trimmed ones."""
-    previous: Entry | None = None
+    previous: SpoolEntry | None = None
     for entry in entries:
         before = previous if previous is not None and previous.epoch == entry.epoch else None
         for what in _flaws(before, entry):
@@ -25,7 +25,7 @@ def verify(entries: Iterable[Entry]) -> Iterator[Flaw]:
         previous = entry
 
 
-def _flaws(before: Entry | None, entry: Entry) -> Iterator[str]:
+def _flaws(before: SpoolEntry | None, entry: SpoolEntry) -> Iterator[str]:
     if not entry.intact:
         yield "its bytes do not match its hash"
     if before is None:

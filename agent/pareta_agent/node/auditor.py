@@ -28,7 +28,7 @@ class Auditor:
         self._fleet, self._audit, self._metrics = fleet, audit, metrics
         self._clock, self._emit = clock, emit
         self._seen: dict[Engine, Drift] = {}
-        self._told: dict[Engine, tuple[Drift, float]] = {}
+        self._reported: dict[Engine, tuple[Drift, float]] = {}
 
     def heard(self, event: Phase | Event) -> None:
         """A bus listener: the agent's own questions are no caller's."""
@@ -82,12 +82,12 @@ class Auditor:
 
     def _tell(self, engine: Engine, drift: Drift) -> None:
         now_s = self._clock.mono_s()
-        before, told_s = self._told.get(engine, (Drift(), -REPEAT_S))
+        before, reported_s = self._reported.get(engine, (Drift(), -REPEAT_S))
         if (drift.tokens, drift.unexplained) == (before.tokens, before.unexplained):
             return
-        if drift.busy and (drift.unexplained == NOTHING or now_s - told_s < REPEAT_S):
+        if drift.busy and (drift.unexplained == NOTHING or now_s - reported_s < REPEAT_S):
             return  # what runs may account for it, or it was said a moment ago
-        self._told[engine] = (drift, now_s)
+        self._reported[engine] = (drift, now_s)
         new = [each for each in drift.requests if each not in before.requests]
         fields = {
             "endpoint": engine[0].partition("/")[0],

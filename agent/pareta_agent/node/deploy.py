@@ -14,10 +14,10 @@ from pareta_agent.engine.fleet import Fleet
 from pareta_agent.engine.view import EndpointStatus, EndpointView
 from pareta_agent.errors import AgentError, NothingFits, RegistryError
 from pareta_agent.hardware.inventory import Inventory
-from pareta_agent.node.healer import Healer
+from pareta_agent.node.healer import StartRecovery
 from pareta_agent.node.needs import need_of, needs_of, replicas_of
 from pareta_agent.node.order import engine_order, guest_order, variant_of
-from pareta_agent.node.pins import Pins
+from pareta_agent.node.pins import WeightPins
 from pareta_agent.node.places import Places, gpus_of
 from pareta_agent.node.planner import Planner
 from pareta_agent.node.seat import engine_of, shares, wish_of
@@ -29,7 +29,7 @@ from pareta_agent.planning.support import Support
 from pareta_agent.telemetry.events import Emit, Phase
 from pareta_agent.weights.store import WeightsStore
 from pareta_registry.catalog import Artifact, Catalog
-from pareta_registry.resolve import Resolution, essence, resolve
+from pareta_registry.resolve import Resolution, engine_inputs, resolve
 
 
 class Deployment:
@@ -49,7 +49,7 @@ class Deployment:
         interpreter: Callable[[], Awaitable[None]],
         support: Callable[[], Support],
         request: Callable[[Resolution, Wanted], PlanRequest],
-        healer: Healer,
+        healer: StartRecovery,
         emit: Emit,
         may_sleep: Callable[[Wanted], bool],
         remote_code: bool = False,
@@ -57,7 +57,7 @@ class Deployment:
         self._catalog, self._fleet = catalog, fleet
         self._interpreter, self._request, self._healer, self._emit = interpreter, request, healer, emit
         self._planner, self._places = Planner(inventory, support), places
-        self._pins, self._remote_code = Pins(weights, lambda: self._catalog), remote_code
+        self._pins, self._remote_code = WeightPins(weights, lambda: self._catalog), remote_code
         self._may_sleep, self._expected = may_sleep, tuple[Wanted, ...]()
         self._bases, self._served = dict[str, str](), dict[str, tuple[str, str]]()
         self.reports: dict[str, PlanReport] = {}
@@ -67,7 +67,9 @@ class Deployment:
         before, self._catalog = self._catalog, catalog
 
         def changed(e: Wanted) -> bool:
-            return essence(resolve(before, e.task, e.alias)) != essence(resolve(catalog, e.task, e.alias))
+            return engine_inputs(resolve(before, e.task, e.alias)) != engine_inputs(
+                resolve(catalog, e.task, e.alias)
+            )
 
         return [e.id for e in self._expected if e.state == "running" and changed(e)]
 

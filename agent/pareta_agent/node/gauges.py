@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping
 from typing import get_args
 
 from pareta_agent.control.heartbeat import HeartbeatView
-from pareta_agent.control.offer import Offer
+from pareta_agent.control.offer import CatalogSource
 from pareta_agent.engine.history import Summary
 from pareta_agent.engine.phases import ColdStartReport
 from pareta_agent.engine.view import EndpointStatus, FleetView
-from pareta_agent.hardware.sample import Fault
+from pareta_agent.hardware.sample import GpuFault
 from pareta_agent.meter.spool import SpoolStats
 from pareta_agent.node.gpus import GpuWatch
 from pareta_agent.node.prefetch import Prefetcher, State
@@ -79,10 +79,10 @@ class Gauges:
             self._metrics.inc("pareta_heartbeats_total", result, by=count - self._beats[result])
             self._beats[result] = count
 
-    def catalog(self, offer: Offer) -> None:
-        self._metrics.set("pareta_catalog_age_seconds", offer.age_s or 0.0)
-        self._metrics.set("pareta_catalog_serial", offer.serial or 0)
-        self._metrics.set("pareta_catalog_refused", float(offer.refusal is not None))
+    def catalog(self, catalog_source: CatalogSource) -> None:
+        self._metrics.set("pareta_catalog_age_seconds", catalog_source.age_s or 0.0)
+        self._metrics.set("pareta_catalog_serial", catalog_source.serial or 0)
+        self._metrics.set("pareta_catalog_refused", float(catalog_source.refusal is not None))
 
     def prefetch(self, prefetcher: Prefetcher) -> None:
         states = [each.state for each in prefetcher.view()]
@@ -116,7 +116,7 @@ class Gauges:
         for uuid in {*said, *watch.sick}:
             self._metrics.set("pareta_gpu_fenced", float(uuid in watch.sick), uuid)
 
-    def xid(self, fault: Fault) -> None:
+    def xid(self, fault: GpuFault) -> None:
         self._metrics.inc("pareta_gpu_xid_total", fault.uuid, str(fault.xid))
 
     def heard(self, event: Phase | Event) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from pareta_agent.hardware.inventory import Inventory
 from pareta_agent.hardware.nvml import follow_faults, read_inventory, read_samples
-from pareta_agent.hardware.sample import Fault, Sample, fenced, sick
+from pareta_agent.hardware.sample import GpuFault, Sample, fenced, sick
 from pareta_agent.telemetry.events import Emit, Event
 
 TICK_S = 5.0
@@ -22,10 +22,10 @@ TICK_S = 5.0
 class GpuWatch:
     """`sick` holds each fenced GPU's reason, by uuid. `moved` is told after every change of it."""
 
-    def __init__(self, first: Inventory, emit: Emit, on_xid: Callable[[Fault], None]) -> None:
+    def __init__(self, first: Inventory, emit: Emit, on_xid: Callable[[GpuFault], None]) -> None:
         self._emit, self._on_xid = emit, on_xid
         self._known = tuple(gpu.uuid for gpu in first.gpus)
-        self._faults: dict[str, Fault] = {}
+        self._faults: dict[str, GpuFault] = {}
         self._woken = asyncio.Event()
         self.latest = first
         self.samples: tuple[Sample, ...] = ()
@@ -41,11 +41,13 @@ class GpuWatch:
             await asyncio.Event().wait()
         stopped, loop = threading.Event(), asyncio.get_running_loop()
 
-        def told(fault: Fault) -> None:
+        def reported(fault: GpuFault) -> None:
             with contextlib.suppress(RuntimeError):  # the loop may be closed by now
                 loop.call_soon_threadsafe(self._hear, fault)
 
-        threading.Thread(target=follow_faults, args=(told, stopped), name="nvml-events", daemon=True).start()
+        threading.Thread(
+            target=follow_faults, args=(reported, stopped), name="nvml-events", daemon=True
+        ).start()
         try:
             while True:
                 if await self._look():
@@ -57,7 +59,7 @@ class GpuWatch:
         finally:
             stopped.set()
 
-    def _hear(self, fault: Fault) -> None:
+    def _hear(self, fault: GpuFault) -> None:
         self._on_xid(fault)
         if fault.fatal:
             self._faults.setdefault(fault.uuid, fault)

@@ -52,7 +52,7 @@ class Attempt:
     knob: str = ""
 
 
-class Healer:
+class StartRecovery:
     """`want` runs a spec anew. `gpu_of` names the GPU that a plan runs on, None on the CPU; `seats` says on which
     GPUs an endpoint's plan, made for so many replicas, may run now.
     """

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from pareta_agent.access.credit import CreditLease
+from pareta_agent.access.credit import GrantedLease
 from pareta_agent.engine.view import FleetView
 from pareta_agent.errors import HostError, PlaneError
 from pareta_agent.meter.record import Admission, UsageRecord
@@ -88,14 +88,14 @@ class Heir:
 
     # the rest
 
-    async def lease(self, org: str, micro_usd: int) -> CreditLease:
+    async def lease(self, org: str, micro_usd: int) -> GrantedLease:
         try:
             told = await self._ask("lease", [org, micro_usd])
         except HostError as error:
             raise PlaneError(error.code, error.message) from error
         if told is None:
             raise PlaneError("plane_away", "the control plane grants no credit right now")
-        return CreditLease(*told)
+        return GrantedLease(*told)
 
     def wake(self, endpoint: str) -> None:
         self.tell()  # who waits is known there before what they wait for wakes

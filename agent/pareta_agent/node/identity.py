@@ -18,7 +18,7 @@ BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class StoredIdentity:
     node: str
     boot_id: str
 
@@ -46,18 +46,18 @@ def prepare(home: Path) -> None:
         )
 
 
-def identify(home: Path, named: str | None) -> Identity:
+def identify(home: Path, named: str | None) -> StoredIdentity:
     """The identity of the node under `home`; its id is `named`, or one made at the first start.
 
     Raises HostError where the id that was kept is damaged: a new one would be another node to the plane.
     """
     boot_id = BOOT_ID.read_text().strip()
     if named:
-        return Identity(named, boot_id)
+        return StoredIdentity(named, boot_id)
     path = home / "node-id"
     if not path.exists():
         write_atomically(path, f"node-{str(ULID()).lower()}\n".encode())
-    return Identity(_kept(path), boot_id)
+    return StoredIdentity(_kept(path), boot_id)
 
 
 def _kept(path: Path) -> str:

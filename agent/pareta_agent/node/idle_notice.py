@@ -10,12 +10,12 @@ from pareta_agent.telemetry.systemd import Notifier
 class IdleNotice:
     def __init__(self, base_url: str, plane: str, emit: Emit, notify: Notifier) -> None:
         self._fields = {"base_url": base_url, "plane": plane}
-        self._emit, self._notify, self._told = emit, notify, False
+        self._emit, self._notify, self._reported = emit, notify, False
 
     def look(self, start: Start, *, known: bool) -> None:
         """`known`: whether the plane's wishes are known."""
-        if start is not Start.IDLE or not known or self._told:
+        if start is not Start.IDLE or not known or self._reported:
             return
-        self._told = True
+        self._reported = True
         self._notify("STATUS=waiting for endpoints")
         self._emit(Event("waiting_for_endpoints", fields=self._fields))

@@ -64,7 +64,7 @@ def overslept(since_s: Mapping[str, float], now_s: float, limit_s: float, host: 
     return found or (sorted(since_s, key=lambda engine: since_s[engine])[:1] if short else [])
 
 
-class Idler:
+class IdleScaler:
     """`plans` is what engines run, by name; `used_s` is when an engine, by name, was last busy: now while it works,
     -inf when it never was. `asleep_s` is how long weights may lie in the host's memory."""
 

@@ -26,7 +26,7 @@ from pareta_agent.planning.support_snapshot import SNAPSHOTS
 from pareta_agent.telemetry.events import Emit, Event, Phase
 
 
-class Interpreter:
+class EngineProgram:
     """`use` hears of the interpreter once it is certain; `version` is what is expected until then."""
 
     def __init__(self, settings: Settings, inventory: Inventory, emit: Emit) -> None:

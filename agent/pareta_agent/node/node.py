@@ -18,11 +18,11 @@ from typing import Any
 from pareta_agent import __version__, config
 from pareta_agent.clock import Clock, SystemClock
 from pareta_agent.config import Settings
-from pareta_agent.control.offer import Offer
+from pareta_agent.control.offer import CatalogSource
 from pareta_agent.errors import AgentError, EngineError
 from pareta_agent.node.admin import Admin
 from pareta_agent.node.elder import FILE, Elder
-from pareta_agent.node.identity import Identity
+from pareta_agent.node.identity import StoredIdentity
 from pareta_agent.node.idle_notice import IdleNotice
 from pareta_agent.node.lame_duck import lame_duck
 from pareta_agent.node.line import Door
@@ -47,8 +47,8 @@ class Node:
     def __init__(
         self,
         settings: Settings,
-        identity: Identity,
-        offer: Offer,
+        identity: StoredIdentity,
+        offer: CatalogSource,
         address: PlaneAddress,
         bus: Bus,
         signals: Signals,

@@ -39,18 +39,18 @@ class Observer:
     async def run(self) -> None:
         """Until cancelled: looks when the fleet changed, and every second, since phases and revisions move too."""
         revision = 0
-        told: wire.Observed | None = None
+        reported: wire.Observed | None = None
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_EVERY_S):
                     revision = await self._fleet.changed(revision)
             await self._clock.sleep(SETTLE_S)
             body = self._body()
-            if body is None or body == told:
+            if body is None or body == reported:
                 continue
             try:
                 await self._client.observed(body)
-                told = body
+                reported = body
             except PlaneError:
                 await self._clock.sleep(RETRY_S)
 

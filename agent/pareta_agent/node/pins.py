@@ -11,7 +11,7 @@ from pareta_agent.weights.store import WeightsStore
 from pareta_registry.catalog import Artifact, Catalog
 
 
-class Pins:
+class WeightPins:
     """`catalog` is the present one: a store may move while an endpoint lives."""
 
     def __init__(self, weights: WeightsStore, catalog: Callable[[], Catalog]) -> None:
@@ -22,10 +22,10 @@ class Pins:
         """Brings the artifact from where it is when it is wanted; each start fetches."""
 
         async def fetch(progress: FetchProgress) -> Path:
-            def told(step: WeightsProgress) -> None:
+            def reported(step: WeightsProgress) -> None:
                 progress(step.phase, step.done_bytes, step.total_bytes)
 
-            path = await self._weights.fetch(self._as_of_now(artifact), told, code=code)
+            path = await self._weights.fetch(self._as_of_now(artifact), reported, code=code)
             self.drop(holder)
             self._held[holder] = artifact.artifact
             return path

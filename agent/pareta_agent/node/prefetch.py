@@ -119,7 +119,7 @@ class Prefetcher:
             parts = await self._parts(Wanted("", "", *names, "stopped"))
             self._held[names] = [artifact.artifact for artifact, _ in parts]
             for artifact, code in parts:
-                await self._weights.prefetch(artifact, lambda step: self._told(names, step), code=code)
+                await self._weights.prefetch(artifact, lambda step: self._reported(names, step), code=code)
         except AgentError as error:
             self._refused(names, error)
             return
@@ -127,7 +127,7 @@ class Prefetcher:
         self._found[names] = replace(self._found[names], state="here", reason=None)
         self._emit(Event("prefetched", fields={"task": names[0], "alias": names[1]}))
 
-    def _told(self, names: Names, step: WeightsProgress) -> None:
+    def _reported(self, names: Names, step: WeightsProgress) -> None:
         before = self._found[names]
         grown = step.done_bytes - before.done_bytes if step.total_bytes == before.total_bytes else 0
         self.fetched_bytes += max(0, grown) if step.phase == "fetch" else 0

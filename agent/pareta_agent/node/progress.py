@@ -54,8 +54,8 @@ class ProgressBook:
         """The endpoints that are starting; what is no longer known is forgotten."""
         for gone in self._starts.keys() - {view.runs_on for view in endpoints.values()}:
             del self._starts[gone]
-        told = ((view.id, self.of(view)) for view in endpoints.values())
-        return {endpoint: line for endpoint, line in told if line is not None}
+        reported = ((view.id, self.of(view)) for view in endpoints.values())
+        return {endpoint: line for endpoint, line in reported if line is not None}
 
 
 def _amount(event: Phase) -> str:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from pareta_agent.control.controller import Controller
-from pareta_agent.control.heartbeat import Heart, Vitals
-from pareta_agent.control.offer import Offer
+from pareta_agent.control.heartbeat import HeartbeatLoop, Vitals
+from pareta_agent.control.offer import CatalogSource
 from pareta_agent.control.uplink import Uplink
 from pareta_agent.engine.fleet import Fleet
 from pareta_agent.engine.phases import ColdStartReport
@@ -30,10 +30,10 @@ from pareta_agent.telemetry.metrics import Metrics
 from pareta_agent.telemetry.sink_counts import SinkCounts
 
 
-class Report:
+class StatusReport:
     """Reads, never changes; the rooms below are set before first use."""
 
-    heart: Heart
+    heart: HeartbeatLoop
     front: Gateway
     controller: Controller
     uplink: Uplink
@@ -41,7 +41,7 @@ class Report:
     places: Places
     policy: SleepPolicy
     gpus: GpuWatch
-    offer: Offer
+    catalog_source: CatalogSource
     prefetcher: Prefetcher
 
     def __init__(
@@ -123,7 +123,7 @@ class Report:
                 for e in endpoints
             ],
             "front_workers": self.front.workers(),
-            "catalog": self.offer.view(),
+            "catalog": self.catalog_source.view(),
             "prefetch": self.prefetcher.status(),
             "cold_starts": [asdict(each) for each in self.fleet.start_times()] if self.fleet else [],
             "spool": {key: value for key, value in asdict(self._spool.stats()).items() if key != "last_hash"},
@@ -144,6 +144,6 @@ class Report:
         self._gauges.spool(self._spool.stats(), self._spool.can_admit())
         self._gauges.plans(self.deployment.reports, self.places.plans())
         self._gauges.gpus(self.gpus)
-        self._gauges.catalog(self.offer)
+        self._gauges.catalog(self.catalog_source)
         self._gauges.prefetch(self.prefetcher)
         self._gauges.plane(self.heart.may_admit(), self.heart.view)

@@ -9,17 +9,17 @@ from pathlib import Path
 import orjson
 
 from pareta_agent import __version__
-from pareta_agent.access.credit import CreditBook, CreditLease
+from pareta_agent.access.credit import CreditBook, GrantedLease
 from pareta_agent.access.keys import KeyCache
 from pareta_agent.clock import Clock
 from pareta_agent.config import Settings
 from pareta_agent.control import heartbeat
 from pareta_agent.control.client import PlaneClient
 from pareta_agent.control.controller import Controller
-from pareta_agent.control.heartbeat import Heart, Listeners
-from pareta_agent.control.lender import Lender
-from pareta_agent.control.offer import Offer
-from pareta_agent.control.questions import Questions
+from pareta_agent.control.heartbeat import HeartbeatLoop, Listeners
+from pareta_agent.control.lender import CreditLeases
+from pareta_agent.control.offer import CatalogSource
+from pareta_agent.control.questions import PlanAnswers
 from pareta_agent.control.uplink import Uplink
 from pareta_agent.engine.fleet import Fleet
 from pareta_agent.engine.phases import ColdStartReport
@@ -36,21 +36,21 @@ from pareta_agent.node.auditor import Auditor
 from pareta_agent.node.demand import Demand
 from pareta_agent.node.deploy import Deployment
 from pareta_agent.node.gpus import GpuWatch
-from pareta_agent.node.healer import MEASURED, Healer
+from pareta_agent.node.healer import MEASURED, StartRecovery
 from pareta_agent.node.heir import Heir
-from pareta_agent.node.identity import Identity
-from pareta_agent.node.idler import Idler
-from pareta_agent.node.interpreter import Interpreter
+from pareta_agent.node.identity import StoredIdentity
+from pareta_agent.node.idler import IdleScaler
+from pareta_agent.node.interpreter import EngineProgram
 from pareta_agent.node.observer import Observer
 from pareta_agent.node.places import Places
 from pareta_agent.node.prefetch import Prefetcher
 from pareta_agent.node.progress import ProgressBook
 from pareta_agent.node.ready import PlaneAddress
 from pareta_agent.node.records import Records
-from pareta_agent.node.report import Report
+from pareta_agent.node.report import StatusReport
 from pareta_agent.node.sight import Sight
 from pareta_agent.node.sleep_policy import SleepPolicy
-from pareta_agent.node.waker import Waker
+from pareta_agent.node.waker import Activator
 from pareta_agent.node.wanted import WantedSource
 from pareta_agent.planning.plan import Plan
 from pareta_agent.telemetry.events import Bus
@@ -65,8 +65,8 @@ class Rooms:
     def __init__(
         self,
         settings: Settings,
-        identity: Identity,
-        offer: Offer,
+        identity: StoredIdentity,
+        offer: CatalogSource,
         client: PlaneClient,
         spool: Spool,
         bus: Bus,
@@ -81,19 +81,19 @@ class Rooms:
         self._inventory = inventory = read_inventory()
         metrics = Metrics()
         metrics.set("pareta_build_info", 1, __version__)
-        self.report = report = Report(
+        self.report = report = StatusReport(
             settings.home, settings.model_dump_json(), orjson.loads(to_json(inventory)), spool, metrics
         )
-        report.offer = offer
+        report.catalog_source = offer
         bus.listen(report.heard)
         self.gpus = report.gpus = GpuWatch(inventory, bus, report.xid)
-        self.interpreter = Interpreter(settings, inventory, bus)
+        self.interpreter = EngineProgram(settings, inventory, bus)
         self.fleet = report.fleet = Fleet(
             slices.engine_settings(settings, self.interpreter.version), clock, bus, self._cold_started
         )
         self.interpreter.use = self._use_interpreter
         self.places = report.places = Places(self.fleet, lambda: self.gpus.latest)
-        self.healer = Healer(
+        self.healer = StartRecovery(
             settings.home / MEASURED, self.fleet.settings.log_dir, self.interpreter.version,
             lambda: self.interpreter.numerics, self._gpu_of, self.places.seats, self.fleet.wish, clock, bus,
         )  # fmt: skip
@@ -101,7 +101,7 @@ class Rooms:
         self._join_plane(identity, bus, clock)
         self._join_front(metrics, bus, clock)
 
-    def _join_plane(self, identity: Identity, bus: Bus, clock: Clock) -> None:
+    def _join_plane(self, identity: StoredIdentity, bus: Bus, clock: Clock) -> None:
         """What speaks with the control plane, and what it makes this node do."""
         client, report, settings = self.client, self.report, self.settings
         self.wanted = WantedSource(client)
@@ -110,7 +110,7 @@ class Rooms:
             self.wanted.idle_sleep_s, lambda: self.offer.catalog, idle_s
         )
         self.keys = KeyCache(client.introspect, clock)
-        self.lender = Lender(client.credit_lease, lambda: self.heart.view.epoch)
+        self.lender = CreditLeases(client.credit_lease, lambda: self.heart.view.epoch)
         self.book = CreditBook(self.lease, clock)
         weights = WeightsStore(slices.weights_settings(settings), clock)
         self.deployment = report.deployment = Deployment(
@@ -128,11 +128,11 @@ class Rooms:
             settings.registry.trust_remote_code,
         )
         self.controller = report.controller = Controller(self.wanted.desired, self.deployment, clock, bus)
-        who = heartbeat.Identity(identity.node, identity.boot_id, __version__)
+        who = heartbeat.NodeIdentity(identity.node, identity.boot_id, __version__)
         hears = Listeners(
             self._new_epoch, self.keys.revise, lambda it: self.book.extend(it.org, it.expires_s)
         )
-        self.heart = report.heart = Heart(client, self.spool, who, report.vitals, clock, bus, hears)
+        self.heart = report.heart = HeartbeatLoop(client, self.spool, who, report.vitals, clock, bus, hears)
         self.uplink = report.uplink = Uplink(client, self.spool, clock, bus)
         progress = ProgressBook(clock)
         bus.listen(progress.heard)
@@ -141,7 +141,7 @@ class Rooms:
             lambda: self.offer.catalog, self.controller.wanted.values, settings.registry,
             self.deployment.parts, weights, clock, bus,
         )  # fmt: skip
-        self.questions = Questions(client, self.deployment.judge, clock)
+        self.questions = PlanAnswers(client, self.deployment.judge, clock)
 
     def _join_front(self, metrics: Metrics, bus: Bus, clock: Clock) -> None:
         audit = Audit()
@@ -168,16 +168,18 @@ class Rooms:
         self.demand = Demand(self.front, clock)
         self.fleet.watch(self.demand.load, self.demand.waiting)
         asleep_s, limit_s = self.settings.engine.asleep_s, self.policy.limit_s
-        self.idler = Idler(self.fleet, self.places.plans, self.demand.used_s, limit_s, asleep_s, clock, bus)
+        self.idler = IdleScaler(
+            self.fleet, self.places.plans, self.demand.used_s, limit_s, asleep_s, clock, bus
+        )
         hold_s = self.settings.front.hold_s
-        self.waker = Waker(self.fleet, self.places, self.controller.again, hold_s, clock)
+        self.waker = Activator(self.fleet, self.places, self.controller.again, hold_s, clock)
 
     @classmethod
     async def open(
         cls,
         settings: Settings,
-        identity: Identity,
-        offer: Offer,
+        identity: StoredIdentity,
+        offer: CatalogSource,
         address: PlaneAddress,
         bus: Bus,
         clock: Clock,
@@ -273,7 +275,7 @@ class Rooms:
     def wake(self, endpoint: str) -> None:
         (self._heir or self.waker).wake(endpoint)
 
-    async def lease(self, org: str, micro_usd: int) -> CreditLease:
+    async def lease(self, org: str, micro_usd: int) -> GrantedLease:
         """More credit for an org, from the plane or from the agent that has its lease now. Raises PlaneError."""
         if (heir := self._heir) is not None:
             try:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pareta_agent import config
 from pareta_agent.config import Settings
-from pareta_agent.control.catalog_place import CatalogPlace, catalog_state
+from pareta_agent.control.catalog_place import CatalogLocation, catalog_state
 from pareta_agent.control.reconcile import Wanted
 from pareta_agent.engine.spec import EngineSettings, RestartSettings
 from pareta_agent.errors import ConfigError
@@ -65,9 +65,9 @@ def weights_settings(settings: Settings) -> WeightsSettings:
     )
 
 
-def catalog_place(settings: Settings) -> CatalogPlace:
+def catalog_place(settings: Settings) -> CatalogLocation:
     there = settings.registry
-    place = CatalogPlace(
+    place = CatalogLocation(
         where=there.catalog,
         state_dir=catalog_state(settings.home),
         channel=there.channel,

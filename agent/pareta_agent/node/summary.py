@@ -11,14 +11,14 @@ def refusal(report: PlanReport) -> str:
     """The nearest miss of a report, with its arithmetic."""
     if not report.rejections:
         return "nothing fits here: the catalog offers no variant for this hardware"
-    told = []
+    reported = []
     for rejection in report.rejections[:3]:
         sums = ""
         if rejection.need_bytes is not None and rejection.have_bytes is not None:
             sums = f" (needs {rejection.need_bytes / GIB:.1f} GiB, has {rejection.have_bytes / GIB:.1f} GiB)"
         nearest = f"; fits: {rejection.nearest}" if rejection.nearest else ""
-        told.append(f"{rejection.candidate}: {rejection.reason}{sums}{nearest}")
-    return "nothing fits here: " + "; ".join(told)
+        reported.append(f"{rejection.candidate}: {rejection.reason}{sums}{nearest}")
+    return "nothing fits here: " + "; ".join(reported)
 
 
 def fitting(report: PlanReport, remedy: str) -> Plan:

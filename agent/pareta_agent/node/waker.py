@@ -13,7 +13,7 @@ from pareta_agent.engine.fleet import Fleet
 from pareta_agent.node.places import Places
 
 
-class Waker:
+class Activator:
     """`deploy` plans an endpoint anew and has it run; `patience_s` is how long a call waits."""
 
     def __init__(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pareta_agent.access.grant import Price
+from pareta_agent.access.grant import TokenPrice
 from pareta_agent.control import wire
 from pareta_agent.control.client import PlaneClient
 from pareta_agent.control.reconcile import Wanted
@@ -15,16 +15,16 @@ class WantedSource:
 
     def __init__(self, client: PlaneClient) -> None:
         self._client = client
-        self._prices: Mapping[str, Price] = {}
+        self._prices: Mapping[str, TokenPrice] = {}
         self._idle_sleep_s: Mapping[str, float | None] = {}
 
     async def desired(self, revision: int, wait_s: float) -> tuple[int, list[Wanted]]:
         answer = await self._client.desired(revision, wait_s)
-        self._prices = {e.id: Price(**e.price.model_dump()) for e in answer.endpoints}
+        self._prices = {e.id: TokenPrice(**e.price.model_dump()) for e in answer.endpoints}
         self._idle_sleep_s = {e.id: e.idle_sleep_s for e in answer.endpoints}
         return answer.revision, [_wanted(entry) for entry in answer.endpoints]
 
-    def price_of(self, endpoint: str) -> Price | None:
+    def price_of(self, endpoint: str) -> TokenPrice | None:
         """None where nothing is charged, or the endpoint is unknown."""
         return self._prices.get(endpoint)
 

@@ -39,7 +39,7 @@ class Deployed:
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class DeployOrder:
     """What a new endpoint shall be; `base` is what its id is made of where it has no name."""
 
     org: str
@@ -56,7 +56,7 @@ class Deployments:
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database, self._clock = database, clock
 
-    def create(self, order: Order) -> Deployed | None:
+    def create(self, order: DeployOrder) -> Deployed | None:
         """Wanted from now on; None when the org has an endpoint of that name."""
         with self._database.write() as connection:
             if order.name is not None and _named(connection, order.org, order.name):

@@ -22,7 +22,7 @@ _NO_ROUTE = {404: "route_not_found", 405: "method_not_allowed"}
 _BEARER = HTTPBearer(auto_error=False, description="A key: `pareta_sk_…`", scheme_name="key")
 
 
-class Refused(Exception):
+class ApiRefused(Exception):
     """A no to the caller, in the catalogue's words."""
 
     def __init__(self, code: str, message: str = "") -> None:
@@ -31,7 +31,7 @@ class Refused(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Caller:
+class ApiCaller:
     """`only` are the endpoints that the key reaches; None for all of the org's."""
 
     org: str
@@ -71,7 +71,7 @@ def add_refusals(app: FastAPI) -> None:
     """Refusals have the same body as inference's; the nodes' wire, beside the API in one app, keeps its own."""
 
     def refuse(_: Request, error: Exception) -> Response:
-        assert isinstance(error, Refused)
+        assert isinstance(error, ApiRefused)
         return respond(error.problem)
 
     def refuse_field(_: Request, error: Exception) -> Response:
@@ -87,7 +87,7 @@ def add_refusals(app: FastAPI) -> None:
         unread = "invalid_json" if is_json else "validation_failed"
         return respond(Problem(_NO_ROUTE.get(error.status_code, unread)))
 
-    app.add_exception_handler(Refused, refuse)
+    app.add_exception_handler(ApiRefused, refuse)
     app.add_exception_handler(RequestValidationError, refuse_field)
     app.add_exception_handler(HTTPException, refuse_http)
 
@@ -108,12 +108,12 @@ def _catalog(request: Request) -> Catalog:
 
 def _caller(
     plane: ThePlane, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]
-) -> Caller:
+) -> ApiCaller:
     found = plane.state.introspect(sha256_hex(given.credentials.strip())) if given else None
     if found is None or found.state == "revoked":
-        raise Refused("invalid_api_key")
+        raise ApiRefused("invalid_api_key")
     only = None if found.endpoints is None else tuple(found.endpoints)
-    return Caller(found.org, found.key_id, found.state == "active", only)
+    return ApiCaller(found.org, found.key_id, found.state == "active", only)
 
 
 def _origin(
@@ -125,5 +125,5 @@ def _origin(
 
 
 TheCatalog = Annotated[Catalog, Depends(_catalog)]
-TheCaller = Annotated[Caller, Depends(_caller)]
+TheCaller = Annotated[ApiCaller, Depends(_caller)]
 Origin = Annotated[str, Depends(_origin)]

@@ -16,8 +16,8 @@ from starlette.concurrency import run_in_threadpool
 
 from pareta_agent.control.wire import Observed
 from pareta_agent.front.wire import UNBUFFERED
-from pareta_agent.plane.deployments import Deployed, Order, State
-from pareta_agent.plane.door import Caller, Origin, Refused, TheCaller, TheCatalog, refusals
+from pareta_agent.plane.deployments import Deployed, DeployOrder, State
+from pareta_agent.plane.door import ApiCaller, ApiRefused, Origin, TheCaller, TheCatalog, refusals
 from pareta_agent.plane.endpoint_record import EndpointRecord, record
 from pareta_agent.plane.node_api import ThePlane
 from pareta_agent.plane.plane import Plane
@@ -96,24 +96,24 @@ async def deploy(
     """Named events: `progress`, then `complete` {endpoint} or `error`; each has {status, message}. What cannot be is
     refused at once."""
     if caller.only is not None:
-        raise Refused("endpoint_forbidden", "This key reaches only the endpoints that it names.")
+        raise ApiRefused("endpoint_forbidden", "This key reaches only the endpoints that it names.")
     if not caller.credit:
-        raise Refused("insufficient_credit")
+        raise ApiRefused("insufficient_credit")
     found = resolve(catalog, body.task, body.model)
     if isinstance(found, Unresolved):
-        raise Refused("task_not_found", found.message)
+        raise ApiRefused("task_not_found", found.message)
     if body.name is not None:
         taken: bool = await run_in_threadpool(plane.deployments.named, caller.org, body.name)
         if taken:
-            raise Refused("endpoint_exists")
+            raise ApiRefused("endpoint_exists")
     await _room_for(plane, found)
     family, _, rank = found.alias.id.rpartition("-")
     base = family if rank.isdigit() and family else found.alias.id
     names = (caller.org, found.task.id, found.alias.id, base)
-    order = Order(*names, price_of(found.alias), body.name, idle_sleep_s=body.idle_sleep_s)
+    order = DeployOrder(*names, price_of(found.alias), body.name, idle_sleep_s=body.idle_sleep_s)
     made = await run_in_threadpool(plane.deployments.create, order)
     if made is None:
-        raise Refused("endpoint_exists")
+        raise ApiRefused("endpoint_exists")
     headers = {name.decode(): value.decode() for name, value in UNBUFFERED}
     return StreamingResponse(_progress(plane, made, catalog, origin), 200, headers, "text/event-stream")
 
@@ -142,7 +142,7 @@ def change(
 def start(id: str, caller: TheCaller, plane: ThePlane, catalog: TheCatalog, origin: Origin) -> EndpointRecord:  # noqa: A002
     """Returns when it is wanted; calls wait for it, and its record says when it is live."""
     if not caller.credit:
-        raise Refused("insufficient_credit")
+        raise ApiRefused("insufficient_credit")
     return _record(plane, _turn(id, "running", caller, plane), catalog, origin)
 
 
@@ -166,18 +166,18 @@ async def delete(id: str, caller: TheCaller, plane: ThePlane) -> None:  # noqa: 
     await _heard(plane, id)
 
 
-def find(plane: Plane, caller: Caller, endpoint: str) -> Deployed:
+def find(plane: Plane, caller: ApiCaller, endpoint: str) -> Deployed:
     """The caller's endpoint; another org's is as unknown as one that never was."""
     return _allowed(caller, endpoint, plane.deployments.find(caller.org, endpoint))
 
 
-def _allowed(caller: Caller, endpoint: str, found: Deployed | None) -> Deployed:
+def _allowed(caller: ApiCaller, endpoint: str, found: Deployed | None) -> Deployed:
     if found is None or not caller.reaches(endpoint):
-        raise Refused("endpoint_not_found")
+        raise ApiRefused("endpoint_not_found")
     return found
 
 
-def _turn(endpoint: str, state: State, caller: Caller, plane: Plane) -> Deployed:
+def _turn(endpoint: str, state: State, caller: ApiCaller, plane: Plane) -> Deployed:
     found = find(plane, caller, endpoint)
     if found.state == state and _standing(plane, found).status != "failed":
         return found
@@ -207,15 +207,15 @@ async def _room_for(plane: Plane, found: Resolution) -> None:
     """Asks the living nodes' planners; one that stays silent is believed to have room: its own start will tell."""
     nodes = [each.node for each in await run_in_threadpool(plane.nodes.reports)]
     if not nodes:
-        raise Refused("no_capacity", "No node is there to run it.")
+        raise ApiRefused("no_capacity", "No node is there to run it.")
     verdict = await plane.questions.ask(nodes, found.task.id, found.alias.id, VERDICT_S)
     if verdict is not None and verdict.verdict != "fits":
-        raise Refused("no_capacity" if verdict.verdict == "busy" else "nothing_fits", verdict.reason)
+        raise ApiRefused("no_capacity" if verdict.verdict == "busy" else "nothing_fits", verdict.reason)
 
 
 async def _progress(plane: Plane, made: Deployed, catalog: Catalog, origin: str) -> AsyncIterator[bytes]:
     begun_s = heard_s = plane.clock.mono_s()
-    told: dict[str, Any] = {}
+    reported: dict[str, Any] = {}
     while (now_s := plane.clock.mono_s()) - begun_s < LONGEST_DEPLOY_S:
         found = await run_in_threadpool(plane.deployments.find, made.org, made.id)
         if found is None or found.state != "running":
@@ -234,8 +234,8 @@ async def _progress(plane: Plane, made: Deployed, catalog: Catalog, origin: str)
             return
         line = {"endpoint": made.id, "status": standing.status, "message": "waiting for a node", "percent": 0}
         line |= standing.progress.model_dump() if standing.progress else {}
-        if line != told:
-            told, heard_s = line, now_s
+        if line != reported:
+            reported, heard_s = line, now_s
             yield _event("progress", line)
         elif now_s - heard_s > SIGN_OF_LIFE_S:
             heard_s = now_s

@@ -63,7 +63,7 @@ def usual_cost_micro_usd(price: WirePrice | Price | None, size: TypicalTokens | 
     """None where the price or the usual size is not known."""
     if price is None or size is None:
         return None
-    return cost_micro_usd(grant.Price(**price.model_dump()), size.input, 0, size.output)
+    return cost_micro_usd(grant.TokenPrice(**price.model_dump()), size.input, 0, size.output)
 
 
 def _open(task: Task, alias: Alias, context: int) -> Entry:

@@ -12,10 +12,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sqlalchemy import Connection, case, select, update
 
-from pareta_agent.access.grant import Price
+from pareta_agent.access.grant import TokenPrice
 from pareta_agent.access.price import cost_micro_usd
 from pareta_agent.clock import Clock
-from pareta_agent.meter.event import FINISHED, NO_HASH, QUARANTINED, Entry, parse_wire
+from pareta_agent.meter.event import FINISHED, NO_HASH, QUARANTINED, SpoolEntry, parse_wire
 from pareta_agent.meter.outcome import debited
 from pareta_agent.meter.record import Outcome, PartialPolicy
 from pareta_agent.plane.database import Database
@@ -48,7 +48,7 @@ class Taken:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class BatchRefused:
     """Nothing was taken. With `expected_seq` the sender rewinds to it; without, the batch itself is wrong."""
 
     reason: str
@@ -90,7 +90,7 @@ class Ledger:
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database, self._clock = database, clock
 
-    def take(self, node: str, batch: list[dict[str, Any]], resync: bool = False) -> Taken | Refused:
+    def take(self, node: str, batch: list[dict[str, Any]], resync: bool = False) -> Taken | BatchRefused:
         """Commits a batch of events of one source and epoch, in order; a repeat of what is in counts as duplicate.
 
         With `resync` the first fresh event may leave a gap: its sender has nothing better; the gap is noted.
@@ -101,12 +101,12 @@ class Ledger:
             if not all(isinstance(event["data"], dict) and isinstance(event["type"], str) for event in batch):
                 raise TypeError("data")
         except (KeyError, TypeError, ValueError) as error:
-            return Refused(f"not a batch of spool events: {type(error).__name__}")
+            return BatchRefused(f"not a batch of spool events: {type(error).__name__}")
         if len(sources) != 1:
-            return Refused("a batch holds the events of one source and epoch")
+            return BatchRefused("a batch holds the events of one source and epoch")
         source, epoch = sources.pop()
         if not str(source).startswith(f"//pareta/node/{node}/spool/"):
-            return Refused("the source is not this node's")
+            return BatchRefused("the source is not this node's")
         with self._database.write() as connection:
             pairs = list(zip(entries, batch, strict=True))
             return self._take(connection, node, source, epoch, pairs, resync)
@@ -117,9 +117,9 @@ class Ledger:
         node: str,
         source: str,
         epoch: int,
-        batch: list[tuple[Entry, dict[str, Any]]],
+        batch: list[tuple[SpoolEntry, dict[str, Any]]],
         resync: bool,
-    ) -> Taken | Refused:
+    ) -> Taken | BatchRefused:
         mine = (chains.c.source == source) & (chains.c.epoch == epoch)
         found = connection.execute(select(chains).where(mine).with_for_update()).first()
         last, digest = (found.last_seq, found.last_hash) if found else (0, NO_HASH.hex())
@@ -132,8 +132,8 @@ class Ledger:
         if skips:
             start = (fresh[0][0].sequence - 1, fresh[0][0].prev_hash.hex())
         end = _follow(fresh, *start)
-        if isinstance(end, Refused):
-            return Refused("gap", expected_seq=last + 1) if end.reason == "gap" else end
+        if isinstance(end, BatchRefused):
+            return BatchRefused("gap", expected_seq=last + 1) if end.reason == "gap" else end
         if skips:
             row = {"node": node, "epoch": epoch, "expected_seq": last + 1, "reported_seq": start[0] + 1}
             connection.execute(gaps.insert().values(**row, found_s=self._clock.wall_s()))
@@ -148,7 +148,9 @@ class Ledger:
         rejected = tuple((row["sequence"], row["reason"]) for row in work.rejections)
         return Taken(epoch, reached, digest, len(batch) - len(fresh), rejected)
 
-    def _work(self, connection: Connection, source: str, fresh: list[tuple[Entry, dict[str, Any]]]) -> _Work:
+    def _work(
+        self, connection: Connection, source: str, fresh: list[tuple[SpoolEntry, dict[str, Any]]]
+    ) -> _Work:
         work, now_s = _Work(), self._clock.wall_s()
         prices, known_orgs = _prices(connection), set(connection.execute(select(orgs.c.id)).scalars())
         partial = partial_policies(connection)
@@ -217,21 +219,21 @@ class Ledger:
 
 
 def _follow(
-    fresh: list[tuple[Entry, dict[str, Any]]], reached: int, digest: str
-) -> tuple[int, str] | Refused:
+    fresh: list[tuple[SpoolEntry, dict[str, Any]]], reached: int, digest: str
+) -> tuple[int, str] | BatchRefused:
     """Where the chain ends that goes on from there, or what breaks it."""
     for entry, event in fresh:
         if entry.sequence != reached + 1:
-            return Refused("gap")
+            return BatchRefused("gap")
         if entry.prev_hash.hex() != digest or not (entry.intact or _tombstone(event)):
-            return Refused(f"the chain is broken at {entry.sequence}")
+            return BatchRefused(f"the chain is broken at {entry.sequence}")
         reached, digest = entry.sequence, entry.hash.hex()
     return reached, digest
 
 
 def _ledger_row(
     data: dict[str, Any],
-    prices: dict[str, Price],
+    prices: dict[str, TokenPrice],
     known_orgs: set[str],
     partial: dict[str, PartialPolicy],
     seen: set[str],
@@ -284,10 +286,10 @@ def _tombstone(event: dict[str, Any]) -> bool:
     return bool(event["type"] == QUARANTINED and event["data"].get("replaces"))
 
 
-def _prices(connection: Connection) -> dict[str, Price]:
+def _prices(connection: Connection) -> dict[str, TokenPrice]:
     rows = connection.execute(select(endpoints)).all()
     return {
-        row.id: Price(
+        row.id: TokenPrice(
             row.input_micro_usd_per_mtok, row.cached_input_micro_usd_per_mtok, row.output_micro_usd_per_mtok
         )
         for row in rows

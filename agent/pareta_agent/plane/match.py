@@ -41,7 +41,7 @@ _stem = snowballstemmer.stemmer("english").stemWord
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class TaskCandidate:
     """`score` is between 0 and 1; `confidence` puts it in a word."""
 
     task: str
@@ -56,7 +56,7 @@ class Matcher:
         self._ids = [task.id for task in tasks]
         self._indexes = [(share, _Index(tasks, split)) for share, split in _SPLITS]
 
-    def ranked(self, query: str) -> list[Candidate]:
+    def ranked(self, query: str) -> list[TaskCandidate]:
         """Every task, best first."""
         shares = [weight * index.shares(query) for weight, index in self._indexes]
         scores = np.sum(shares, axis=0)
@@ -64,13 +64,13 @@ class Matcher:
         return [_candidate(self._ids[at], min(1.0, float(scores[at]))) for at in order]
 
 
-def verdict(ranked: Sequence[Candidate]) -> Verdict:
+def verdict(ranked: Sequence[TaskCandidate]) -> Verdict:
     """`task`: the best is meant. `unsupported`: no task is. `none`: the words do not tell."""
     best = ranked[0].score if ranked else 0.0
     return "task" if best >= SUPPORTED else "unsupported" if best < UNSUPPORTED else "none"
 
 
-def ambiguous(ranked: Sequence[Candidate]) -> bool:
+def ambiguous(ranked: Sequence[TaskCandidate]) -> bool:
     """Whether the second would have been nearly as good an answer."""
     return len(ranked) > 1 and ranked[1].score >= max(SUPPORTED, AMBIGUOUS_FROM * ranked[0].score)
 
@@ -125,8 +125,8 @@ def _pieces_of(word: str) -> Iterator[str]:
     return (word[at : at + _PIECE] for at in range(max(1, len(word) - _PIECE + 1)))
 
 
-def _candidate(task: str, score: float) -> Candidate:
-    return Candidate(
+def _candidate(task: str, score: float) -> TaskCandidate:
+    return TaskCandidate(
         task, round(score, 4), "high" if score >= HIGH else "medium" if score >= MEDIUM else "low"
     )
 

@@ -12,7 +12,7 @@ from pareta_agent.meter.event import COLDSTART
 from pareta_agent.plane.database import Database
 from pareta_agent.plane.schema import events, ledger, standings, timings
 from pareta_agent.plane.standing import LOST
-from pareta_agent.plane.timeline import Change
+from pareta_agent.plane.timeline import StatusChange
 from pareta_agent.plane.window import Window
 
 MOST_SAMPLES = 20_000
@@ -26,7 +26,7 @@ _SUMS = ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class Aggregate:
     """Requests of one outcome, or of one part of a window, added up."""
 
     requests: int = 0
@@ -39,7 +39,7 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class RequestTimes:
     """One completed request's times, in seconds after it was admitted."""
 
     first_token_s: float | None
@@ -47,7 +47,7 @@ class Sample:
     output_tokens: int
 
 
-class ColdStart(BaseModel):
+class ReportedColdStart(BaseModel):
     """One start of an engine, as its node told it."""
 
     cause: str = ""
@@ -57,9 +57,9 @@ class ColdStart(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
+class EndpointStart:
     at_s: float
-    told: ColdStart
+    start_report: ReportedColdStart
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +71,11 @@ class Subject:
     window: Window
 
 
-class Measures:
+class MetricQueries:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def by_outcome(self, subject: Subject) -> dict[str, Tally]:
+    def by_outcome(self, subject: Subject) -> dict[str, Aggregate]:
         query = select(ledger.c.outcome.label("part"), *_tally()).where(_of(subject))
         return self._tallies(query.group_by(ledger.c.outcome))
 
@@ -86,16 +86,16 @@ class Measures:
             rows = connection.execute(query.group_by(ledger.c.usage_source)).all()
         return {source: int(requests) for source, requests in rows}
 
-    def by_part(self, subject: Subject) -> dict[int, Tally]:
+    def by_part(self, subject: Subject) -> dict[int, Aggregate]:
         """By when the window's parts began; parts in which nothing ended are left out."""
         window = subject.window
         share = (timings.c.finished_s - window.since_s) / window.width_s
         # SQLite may lack floor() and truncates a cast, PostgreSQL rounds one.
         number = cast(share, BigInteger) if self._database.sqlite else func.floor(share)
         found = self._tallies(select(number.label("part"), *_tally()).where(_of(subject)).group_by("part"))
-        return {window.since_s + int(at) * window.width_s: tally for at, tally in found.items()}
+        return {window.since_s + int(at) * window.width_s: aggregate for at, aggregate in found.items()}
 
-    def samples(self, subject: Subject) -> list[Sample]:
+    def samples(self, subject: Subject) -> list[RequestTimes]:
         """The newest completed requests."""
         query = (
             select(timings.c.first_token_s, timings.c.total_s, ledger.c.output_tokens)
@@ -104,7 +104,7 @@ class Measures:
             .limit(MOST_SAMPLES)
         )
         with self._database.read() as connection:
-            return [Sample(*row) for row in connection.execute(query)]
+            return [RequestTimes(*row) for row in connection.execute(query)]
 
     def newest(self, subject: Subject, limit: int) -> list[dict[str, Any]]:
         """The newest requests, whatever became of them."""
@@ -118,7 +118,7 @@ class Measures:
         with self._database.read() as connection:
             return [dict(row._mapping) for row in connection.execute(query)]
 
-    def starts(self, subject: Subject) -> list[Start]:
+    def starts(self, subject: Subject) -> list[EndpointStart]:
         """Oldest first, by when they were told."""
         window = subject.window
         query = (
@@ -129,24 +129,24 @@ class Measures:
             .order_by(events.c.received_s)
         )
         with self._database.read() as connection:
-            told = [_start(row.received_s, row.data) for row in connection.execute(query)]
-        return [start for start in told if start is not None]
+            start_report = [_start(row.received_s, row.data) for row in connection.execute(query)]
+        return [start for start in start_report if start is not None]
 
-    def changes(self, endpoint: str, lost_s: float | None = None) -> list[Change]:
+    def changes(self, endpoint: str, lost_s: float | None = None) -> list[StatusChange]:
         """Every change of its status, oldest first. `lost_s` is since when no node is heard of, where none is."""
         query = select(standings).where(standings.c.endpoint == endpoint)
         with self._database.read() as connection:
             rows = connection.execute(query.order_by(standings.c.since_s, standings.c.id)).all()
-        found = [Change(row.status, row.since_s) for row in rows]
+        found = [StatusChange(row.status, row.since_s) for row in rows]
         if found and found[-1].status == "live" and lost_s is not None:
-            found.append(Change(LOST, max(lost_s, found[-1].since_s)))
+            found.append(StatusChange(LOST, max(lost_s, found[-1].since_s)))
         return found
 
-    def _tallies(self, query: Select[Any]) -> dict[Any, Tally]:
+    def _tallies(self, query: Select[Any]) -> dict[Any, Aggregate]:
         with self._database.read() as connection:
             rows = [row._mapping for row in connection.execute(query)]
-        names = Tally.__dataclass_fields__
-        return {row["part"]: Tally(**{name: int(row[name] or 0) for name in names}) for row in rows}
+        names = Aggregate.__dataclass_fields__
+        return {row["part"]: Aggregate(**{name: int(row[name] or 0) for name in names}) for row in rows}
 
 
 def _of(subject: Subject) -> ColumnElement[bool]:
@@ -165,9 +165,9 @@ def _tally() -> list[ColumnElement[Any]]:
     return [func.count().label("requests"), completed, *(func.sum(ledger.c[n]).label(n) for n in _SUMS)]
 
 
-def _start(at_s: float, data: dict[str, Any]) -> Start | None:
+def _start(at_s: float, data: dict[str, Any]) -> EndpointStart | None:
     """None for what is no report of a start: the ledger keeps whatever a node says."""
     try:
-        return Start(at_s, ColdStart.model_validate(data))
+        return EndpointStart(at_s, ReportedColdStart.model_validate(data))
     except ValidationError:
         return None

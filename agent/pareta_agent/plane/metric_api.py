@@ -13,7 +13,7 @@ from fastapi import APIRouter, Depends, Query
 from pareta_agent.plane import metric_sums as sums
 from pareta_agent.plane import timeline, window
 from pareta_agent.plane.deployments import Deployed
-from pareta_agent.plane.door import Refused, TheCaller, TheCatalog, refusals
+from pareta_agent.plane.door import ApiRefused, TheCaller, TheCatalog, refusals
 from pareta_agent.plane.endpoint_api import find
 from pareta_agent.plane.measures import Subject
 from pareta_agent.plane.metric_record import Activity, Benchmarked, Cost, Performance, Quality, Span, Uptime
@@ -26,7 +26,7 @@ router = APIRouter(prefix="/v1/endpoints/{id}", tags=["metrics"], responses=refu
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class MetricQuery:
     endpoint: Deployed
     subject: Subject
 
@@ -42,29 +42,29 @@ def _asked(
     length: Annotated[str, Query(alias="window", description="Like 15m, 24h, 7d.")] = window.DEFAULT,
     since: Annotated[str, Query(description="Unix seconds or ISO 8601.")] = "",
     until: Annotated[str, Query(description="Unix seconds or ISO 8601; else now.")] = "",
-) -> Asked:
+) -> MetricQuery:
     """Whose numbers, of when. Refused for another org's endpoint and for what is no window."""
     found = find(plane, caller, id)
     asked = window.parse(length, since or None, until or None, plane.clock.wall_s())
     if isinstance(asked, str):
-        raise Refused("validation_failed", asked)
-    return Asked(found, Subject(caller.org, found.id, asked))
+        raise ApiRefused("validation_failed", asked)
+    return MetricQuery(found, Subject(caller.org, found.id, asked))
 
 
-TheAsked = Annotated[Asked, Depends(_asked)]
+TheAsked = Annotated[MetricQuery, Depends(_asked)]
 
 
 @router.get("/performance")
 def performance(asked: TheAsked, plane: ThePlane) -> Performance:
     subject, measures = asked.subject, plane.measures
     samples, parts = measures.samples(subject), measures.by_part(subject)
-    tally = sums.total(parts.values())
+    aggregate = sums.total(parts.values())
     return Performance(
         endpoint=subject.endpoint,
         window=asked.span,
-        requests=tally.requests,
-        completed=tally.completed,
-        requests_per_minute=round(60 * tally.requests / subject.window.seconds, 3),
+        requests=aggregate.requests,
+        completed=aggregate.completed,
+        requests_per_minute=round(60 * aggregate.requests / subject.window.seconds, 3),
         sampled=len(samples),
         ttft_ms=sums.first_token_ms(samples),
         latency_ms=sums.latency_ms(samples),
@@ -92,18 +92,20 @@ def uptime(asked: TheAsked, plane: ThePlane) -> Uptime:
 @router.get("/cost")
 def cost(asked: TheAsked, plane: ThePlane) -> Cost:
     parts = plane.measures.by_part(asked.subject)
-    tally = sums.total(parts.values())
+    aggregate = sums.total(parts.values())
     return Cost(
         endpoint=asked.endpoint.id,
         window=asked.span,
-        debit_micro_usd=tally.debit_micro_usd,
-        requests=tally.requests,
-        completed=tally.completed,
-        mean_micro_usd=round(tally.debit_micro_usd / tally.completed) if tally.completed else None,
-        input_tokens=tally.input_tokens,
-        cached_tokens=tally.cached_tokens,
-        output_tokens=tally.output_tokens,
-        reasoning_tokens=tally.reasoning_tokens,
+        debit_micro_usd=aggregate.debit_micro_usd,
+        requests=aggregate.requests,
+        completed=aggregate.completed,
+        mean_micro_usd=round(aggregate.debit_micro_usd / aggregate.completed)
+        if aggregate.completed
+        else None,
+        input_tokens=aggregate.input_tokens,
+        cached_tokens=aggregate.cached_tokens,
+        output_tokens=aggregate.output_tokens,
+        reasoning_tokens=aggregate.reasoning_tokens,
         price=asked.endpoint.price,
         series=sums.series(asked.subject.window, parts),
     )
@@ -112,13 +114,13 @@ def cost(asked: TheAsked, plane: ThePlane) -> Cost:
 @router.get("/quality")
 def quality(asked: TheAsked, plane: ThePlane, catalog: TheCatalog) -> Quality:
     outcomes = plane.measures.by_outcome(asked.subject)
-    tally = sums.total(outcomes.values())
+    aggregate = sums.total(outcomes.values())
     return Quality(
         endpoint=asked.endpoint.id,
         window=asked.span,
-        requests=tally.requests,
-        completed=tally.completed,
-        completed_ratio=round(tally.completed / tally.requests, 6) if tally.requests else None,
+        requests=aggregate.requests,
+        completed=aggregate.completed,
+        completed_ratio=round(aggregate.completed / aggregate.requests, 6) if aggregate.requests else None,
         outcomes={outcome: each.requests for outcome, each in sorted(outcomes.items())},
         usage_sources=plane.measures.by_source(asked.subject),
         benchmark=_benchmark(catalog, asked.endpoint),
@@ -141,7 +143,7 @@ def activity(asked: TheAsked, plane: ThePlane, limit: Annotated[int, Query(ge=1,
     )
 
 
-def _stretches(asked: Asked, plane: Plane) -> list[timeline.Stretch]:
+def _stretches(asked: MetricQuery, plane: Plane) -> list[timeline.Stretch]:
     changes = plane.measures.changes(asked.endpoint.id, plane.nodes.lost_since_s())
     return timeline.stretches(changes, asked.subject.window, plane.clock.wall_s())
 

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from pareta_agent.plane.measures import Sample, Start, Tally
+from pareta_agent.plane.measures import Aggregate, EndpointStart, RequestTimes
 from pareta_agent.plane.metric_record import Call, Moment, Outage, Point, Span, Spread, Started, Starts
 from pareta_agent.plane.timeline import Stretch
 from pareta_agent.plane.window import Window, iso
@@ -36,15 +36,15 @@ def spread(values: Iterable[float], digits: int = 1) -> Spread | None:
     )
 
 
-def first_token_ms(samples: Iterable[Sample]) -> Spread | None:
+def first_token_ms(samples: Iterable[RequestTimes]) -> Spread | None:
     return spread(1000 * each.first_token_s for each in samples if each.first_token_s is not None)
 
 
-def latency_ms(samples: Iterable[Sample]) -> Spread | None:
+def latency_ms(samples: Iterable[RequestTimes]) -> Spread | None:
     return spread(1000 * each.total_s for each in samples)
 
 
-def tokens_per_second(samples: Iterable[Sample]) -> Spread | None:
+def tokens_per_second(samples: Iterable[RequestTimes]) -> Spread | None:
     """How fast each answer was written, from its first token on."""
     writing = [
         (each.output_tokens - 1, each.total_s - each.first_token_s)
@@ -54,42 +54,44 @@ def tokens_per_second(samples: Iterable[Sample]) -> Spread | None:
     return spread(tokens / took_s for tokens, took_s in writing if took_s > 0)
 
 
-def starts(found: Sequence[Start]) -> Starts:
-    ready = [each.told for each in found if each.told.outcome == "ready"]
-    phases = sorted({phase for told in ready for phase in told.phases})
-    causes = [each.told.cause for each in found]
+def starts(found: Sequence[EndpointStart]) -> Starts:
+    ready = [each.start_report for each in found if each.start_report.outcome == "ready"]
+    phases = sorted({phase for start_report in ready for phase in start_report.phases})
+    causes = [each.start_report.cause for each in found]
     return Starts(
         count=len(found),
-        failed=sum(each.told.outcome == "failed" for each in found),
-        seconds=spread((told.total_s for told in ready), 3),
+        failed=sum(each.start_report.outcome == "failed" for each in found),
+        seconds=spread((start_report.total_s for start_report in ready), 3),
         phase_median_s={
-            phase: round(statistics.median(told.phases.get(phase, 0.0) for told in ready), 3)
+            phase: round(statistics.median(start_report.phases.get(phase, 0.0) for start_report in ready), 3)
             for phase in phases
         },
         by_cause={cause: causes.count(cause) for cause in sorted(set(causes))},
     )
 
 
-def series(window: Window, tallies: Mapping[int, Tally]) -> list[Point]:
+def series(window: Window, aggregates: Mapping[int, Aggregate]) -> list[Point]:
     """Every part of the window, the empty ones too."""
-    nothing = Tally()
-    told = ((at_s, tallies.get(at_s, nothing)) for at_s in window.parts)
+    nothing = Aggregate()
+    start_report = ((at_s, aggregates.get(at_s, nothing)) for at_s in window.parts)
     return [
         Point(
             at=iso(at_s),
-            requests=tally.requests,
-            completed=tally.completed,
-            output_tokens=tally.output_tokens,
-            debit_micro_usd=tally.debit_micro_usd,
+            requests=aggregate.requests,
+            completed=aggregate.completed,
+            output_tokens=aggregate.output_tokens,
+            debit_micro_usd=aggregate.debit_micro_usd,
         )
-        for at_s, tally in told
+        for at_s, aggregate in start_report
     ]
 
 
-def total(tallies: Iterable[Tally]) -> Tally:
+def total(aggregates: Iterable[Aggregate]) -> Aggregate:
     """All of them added up."""
-    found = list(tallies)
-    return Tally(**{name: sum(getattr(each, name) for each in found) for name in Tally.__dataclass_fields__})
+    found = list(aggregates)
+    return Aggregate(
+        **{name: sum(getattr(each, name) for each in found) for name in Aggregate.__dataclass_fields__}
+    )
 
 
 def call(row: Mapping[str, Any]) -> Call:
@@ -104,9 +106,14 @@ def call(row: Mapping[str, Any]) -> Call:
     )
 
 
-def started(start: Start) -> Started:
-    told = start.told
-    return Started(at=iso(start.at_s), cause=told.cause, outcome=told.outcome, seconds=round(told.total_s, 3))
+def started(start: EndpointStart) -> Started:
+    start_report = start.start_report
+    return Started(
+        at=iso(start.at_s),
+        cause=start_report.cause,
+        outcome=start_report.outcome,
+        seconds=round(start_report.total_s, 3),
+    )
 
 
 def moment(stretch: Stretch) -> Moment:

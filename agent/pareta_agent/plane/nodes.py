@@ -27,7 +27,7 @@ class NodeSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class NodeReport:
     """What a living node last said; `observed` is None before it said anything in its epoch."""
 
     node: str
@@ -158,13 +158,13 @@ class Nodes:
                 standing.note(connection, observed, self._clock.wall_s())
             return current
 
-    def reports(self) -> list[Report]:
+    def reports(self) -> list[NodeReport]:
         """What each node that is alive last said of its endpoints."""
         now_s = self._clock.wall_s()
         with self._database.read() as connection:
             found = connection.execute(select(nodes).order_by(nodes.c.id)).all()
         return [
-            Report(
+            NodeReport(
                 row.id,
                 str(row.report.get("front_url") or ""),
                 Observed.model_validate(row.observed) if row.observed else None,
@@ -210,11 +210,11 @@ class Nodes:
     def _note_forgotten(self, connection: Connection, request: Register, epoch: int) -> None:
         """What the last beat of that epoch told of, and neither the plane nor the spool has any more."""
         said = connection.execute(select(nodes.c.report).where(nodes.c.id == request.node)).scalar_one()
-        told = said.get("spool", {}).get("last_seq", 0)
+        last_reported = said.get("spool", {}).get("last_seq", 0)
         mine = (chains.c.node == request.node) & (chains.c.epoch == epoch)
         kept = max((mark.last_seq for mark in request.epochs if mark.epoch == epoch), default=0)
-        if _last_sequences(connection, mine).get(epoch, 0) < told:
-            self._note_gap(connection, request.node, epoch, told, kept)
+        if _last_sequences(connection, mine).get(epoch, 0) < last_reported:
+            self._note_gap(connection, request.node, epoch, last_reported, kept)
 
     def _note_gap(self, connection: Connection, node: str, epoch: int, last: int, reported_seq: int) -> None:
         """A node that reports less than it has sent has lost records (a rolled back disk): noted once."""

@@ -14,11 +14,11 @@ from pareta_agent.plane.credit import Credit
 from pareta_agent.plane.database import Database
 from pareta_agent.plane.deployments import Deployments
 from pareta_agent.plane.ledger import Ledger
-from pareta_agent.plane.measures import Measures
+from pareta_agent.plane.measures import MetricQueries
 from pareta_agent.plane.nodes import Nodes
-from pareta_agent.plane.questions import Questions
+from pareta_agent.plane.questions import PlanQueries
 from pareta_agent.plane.seed import database_url, plane_home
-from pareta_agent.plane.state import State
+from pareta_agent.plane.state import PlaneState
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,26 +26,26 @@ class Plane:
     """Its parts; `on` a database that has its tables. Who waits for news waits no longer once it is `leaving`."""
 
     clock: Clock
-    state: State
+    state: PlaneState
     nodes: Nodes
     credit: Credit
     ledger: Ledger
     deployments: Deployments
-    measures: Measures
-    questions: Questions
+    measures: MetricQueries
+    questions: PlanQueries
     leaving: asyncio.Event
 
     @classmethod
     def on(cls, database: Database, clock: Clock) -> Plane:
         return cls(
             clock,
-            State(database, clock),
+            PlaneState(database, clock),
             Nodes(database, clock),
             Credit(database, clock),
             Ledger(database, clock),
             Deployments(database, clock),
-            Measures(database),
-            Questions(),
+            MetricQueries(database),
+            PlanQueries(),
             asyncio.Event(),
         )
 

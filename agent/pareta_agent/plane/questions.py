@@ -15,18 +15,18 @@ from pareta_agent.control.wire import PlanQuestion, PlanVerdict
 
 
 @dataclass(slots=True)
-class _Desk:
+class _NodeQueue:
     """A node's open questions; `news` is set while there are any."""
 
     open: dict[str, PlanQuestion] = field(default_factory=dict)
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-class Questions:
+class PlanQueries:
     """Lives on one event loop."""
 
     def __init__(self) -> None:
-        self._desks: dict[str, _Desk] = {}
+        self._queues: dict[str, _NodeQueue] = {}
         self._waiting: dict[tuple[str, str], asyncio.Future[PlanVerdict]] = {}
 
     async def ask(self, nodes: Sequence[str], task: str, alias: str, timeout_s: float) -> PlanVerdict | None:
@@ -45,13 +45,13 @@ class Questions:
 
     async def open(self, node: str, wait_s: float) -> list[PlanQuestion]:
         """What is open for the node; waits up to `wait_s` for something."""
-        desk = self._desks.setdefault(node, _Desk())
+        queue = self._queues.setdefault(node, _NodeQueue())
         try:
             async with asyncio.timeout(wait_s):
-                await desk.news.wait()
+                await queue.news.wait()
         except TimeoutError:
             return []
-        asked = list(desk.open.values())
+        asked = list(queue.open.values())
         for question in asked:
             self._close(node, question.id)
         return asked
@@ -63,15 +63,15 @@ class Questions:
             future.set_result(verdict)
 
     def _put(self, node: str, question: PlanQuestion) -> tuple[tuple[str, str], asyncio.Future[PlanVerdict]]:
-        desk = self._desks.setdefault(node, _Desk())
-        desk.open[question.id] = question
-        desk.news.set()
+        queue = self._queues.setdefault(node, _NodeQueue())
+        queue.open[question.id] = question
+        queue.news.set()
         future: asyncio.Future[PlanVerdict] = asyncio.get_running_loop().create_future()
         self._waiting[node, question.id] = future
         return (node, question.id), future
 
     def _close(self, node: str, question: str) -> None:
-        desk = self._desks[node]
-        desk.open.pop(question, None)
-        if not desk.open:
-            desk.news.clear()
+        queue = self._queues[node]
+        queue.open.pop(question, None)
+        if not queue.open:
+            queue.news.clear()

@@ -13,8 +13,8 @@ import orjson
 import uvicorn
 from fastapi import FastAPI
 
-from pareta_agent.control.catalog_place import CatalogPlace, catalog_state, kept_catalog
-from pareta_agent.control.offer import Offer
+from pareta_agent.control.catalog_place import CatalogLocation, catalog_state, kept_catalog
+from pareta_agent.control.offer import CatalogSource
 from pareta_agent.plane import probes, public_api
 from pareta_agent.plane.evals import roster
 from pareta_agent.plane.evals.mount import mount
@@ -26,7 +26,7 @@ from pareta_registry import early_signals
 from pareta_registry.catalog import Catalog
 
 
-def sow(plane: Plane, home: Path, seed: Seed) -> None:
+def apply_seed(plane: Plane, home: Path, seed: Seed) -> None:
     """Applies the seed."""
     plane.state.ensure_org(seed.org, seed.balance_micro_usd)
     plane.nodes.ensure(seed.node, node_token(home))
@@ -41,12 +41,12 @@ def serve(
     port: int,
     log: Path | None = None,
     frontier: Path | None = None,
-    offer: Offer | None = None,
+    catalog_source: CatalogSource | None = None,
 ) -> int:
     """The exit status; 4 when the address is taken. With `log`, what it says after the ready line goes there.
 
-    A plane by itself goes by `offer`, which it opens and follows; else it goes by what the seed's node keeps. Raises
-    ConfigError for a roster (`frontier`) that cannot be read, RegistryError where the offer is no catalog.
+    A plane by itself opens and follows `catalog_source`; an embedded one reads what its node keeps. Raises
+    ConfigError for a list of vendors (`frontier`) that cannot be read, RegistryError where the source is no catalog.
     """
     os.umask(0o077)
     try:
@@ -61,9 +61,9 @@ def serve(
     app = create_app(plane)
     probes.mount(app, plane, database)
     if seed is not None:
-        sow(plane, home, seed)
+        apply_seed(plane, home, seed)
         _show_first_key(app, plane, seed.org)
-    catalog = _catalog(home, seed, offer)
+    catalog = _catalog(home, seed, catalog_source)
     public_api.mount(app, catalog)
     runner = mount(app, plane, database, catalog, models)
     config = uvicorn.Config(
@@ -76,17 +76,17 @@ def serve(
     )
     ready = {"port": listener.getsockname()[1]}
     try:
-        _Server(config, ready, log, runner, plane.leaving, offer).run(sockets=[listener])
+        _Server(config, ready, log, runner, plane.leaving, catalog_source).run(sockets=[listener])
     finally:
         database.close()
     return 0
 
 
-def _catalog(home: Path, seed: Seed | None, offer: Offer | None) -> Callable[[], Catalog]:
-    if offer is not None:
-        return lambda: offer.catalog
+def _catalog(home: Path, seed: Seed | None, catalog_source: CatalogSource | None) -> Callable[[], Catalog]:
+    if catalog_source is not None:
+        return lambda: catalog_source.catalog
     return kept_catalog(
-        CatalogPlace(seed.catalog if seed else None, catalog_state(home), seed.channel if seed else "")
+        CatalogLocation(seed.catalog if seed else None, catalog_state(home), seed.channel if seed else "")
     )
 
 
@@ -106,26 +106,26 @@ class _Server(uvicorn.Server):
         log: Path | None,
         runner: Runner,
         leaving: asyncio.Event,
-        offer: Offer | None,
+        catalog_source: CatalogSource | None,
     ) -> None:
         super().__init__(config)
         self._ready, self._log, self._runner, self._leaving = ready, log, runner, leaving
-        self._offer = offer
+        self._catalog_source = catalog_source
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
-        if self._offer is None:
+        if self._catalog_source is None:
             await super().serve(sockets)
             return
-        await self._offer.open()
-        self._ready["catalog"] = self._offer.view()
-        following = asyncio.create_task(self._offer.run(_noted))
+        await self._catalog_source.open()
+        self._ready["catalog"] = self._catalog_source.view()
+        following = asyncio.create_task(self._catalog_source.run(_noted))
         following.add_done_callback(self._ended)
         try:
             await super().serve(sockets)
         finally:
             following.cancel()
             await asyncio.wait({following})
-            await self._offer.close()
+            await self._catalog_source.close()
         if not following.cancelled():
             following.result()
 

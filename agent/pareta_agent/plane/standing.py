@@ -30,10 +30,10 @@ def stand(endpoint: str, state: str, revision: int, reports: Iterable[Observed |
     a node which has not carried that out yet says nothing about it."""
     if state != "running":
         return Standing("stopped")
-    told = list(reports)
-    if not told:
+    reported = list(reports)
+    if not reported:
         return Standing("cold", "no node is there to run it")
-    seen = [(found, report) for report in told if report and (found := _of(endpoint, report))]
+    seen = [(found, report) for report in reported if report and (found := _of(endpoint, report))]
     if not seen:
         return Standing("deploying")
     found, report = max(seen, key=lambda pair: pair[0].status == "live")

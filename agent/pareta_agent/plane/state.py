@@ -60,7 +60,7 @@ class KeyRow:
     created_s: int
 
 
-class State:
+class PlaneState:
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database, self._clock = database, clock
 

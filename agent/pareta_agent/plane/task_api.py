@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, Field
 
-from pareta_agent.plane.door import Refused, TheCaller, TheCatalog, refusals
+from pareta_agent.plane.door import ApiRefused, TheCaller, TheCatalog, refusals
 from pareta_agent.plane.leaderboard import Leaderboard, leaderboard
 from pareta_registry.catalog import Catalog, Example, Task
 
@@ -140,5 +140,5 @@ def _record(task: Task) -> dict[str, Any]:
 def _find(catalog: Catalog, task: str) -> Task:
     found = next((each for each in catalog.tasks if each.id == task), None)
     if found is None:
-        raise Refused("task_not_found", f"There is no task {task!r}.")
+        raise ApiRefused("task_not_found", f"There is no task {task!r}.")
     return found

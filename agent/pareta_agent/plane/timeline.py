@@ -12,7 +12,7 @@ _NOT_DUE = ("stopped", "cold")
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class StatusChange:
     status: str
     since_s: float
 
@@ -28,10 +28,10 @@ class Stretch:
         return self.until_s - self.since_s
 
 
-def stretches(changes: Sequence[Change], window: Window, now_s: float) -> list[Stretch]:
+def stretches(changes: Sequence[StatusChange], window: Window, now_s: float) -> list[Stretch]:
     """What it was in the window, oldest first; nothing before the first change, nor in the future."""
     ordered = sorted(changes, key=lambda change: change.since_s)
-    ends = [*ordered[1:], Change("", now_s)]
+    ends = [*ordered[1:], StatusChange("", now_s)]
     cut = [
         Stretch(change.status, max(change.since_s, window.since_s), min(end.since_s, window.until_s))
         for change, end in zip(ordered, ends, strict=False)

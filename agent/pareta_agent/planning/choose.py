@@ -17,13 +17,13 @@ from pareta_agent.planning.fit import Fit, Trial, fit, kv_dtypes, utilization
 from pareta_agent.planning.layout import Layout, illegal, narrow_blocks
 from pareta_agent.planning.measured import NOTHING, Measured
 from pareta_agent.planning.numerics import gpu_key
-from pareta_agent.planning.place import Groups, Pool, groups, pools
+from pareta_agent.planning.place import GpuPool, Groups, groups, pools
 from pareta_agent.planning.plan import Plan, PlanReport, Rejection
 from pareta_agent.planning.quant import Quant, parse_quant
 from pareta_agent.planning.rank import Scored, ranked
 from pareta_agent.planning.request import PlanRequest
 from pareta_agent.planning.roofline import Load, Machine, Speed, speed
-from pareta_agent.planning.settings import Settings, read_settings
+from pareta_agent.planning.settings import PlannerSettings, read_settings
 from pareta_agent.planning.support import Kind, Support, activation_dtype, kind, snapshot, unsupported
 from pareta_registry.catalog import Architecture, Variant
 
@@ -72,7 +72,7 @@ class _Question:
 
     arch: Architecture
     request: PlanRequest
-    settings: Settings
+    settings: PlannerSettings
     support: Support
     measured: Measured
 
@@ -83,7 +83,7 @@ class _Question:
         return min(limit, self.request.context or limit, self.request.max_model_len or limit)
 
 
-def layouts(arch: Architecture, pool: Pool) -> Iterator[Layout]:
+def layouts(arch: Architecture, pool: GpuPool) -> Iterator[Layout]:
     """Spreads to try on a pool, the simplest first: tensor parallel, then stages, then experts over ranks."""
     count = 1 if pool.mig else len(pool.gpus)
     for pp in range(1, count + 1):
@@ -116,7 +116,7 @@ def _cuda_of(driver: str | None) -> int | None:
 
 
 def _on_pools(
-    question: _Question, variants: Sequence[Variant], places: Sequence[Pool]
+    question: _Question, variants: Sequence[Variant], places: Sequence[GpuPool]
 ) -> tuple[list[Scored], list[Rejection]]:
     scored, rejections = list[Scored](), list[Rejection]()
     for pool, variant in product(places, variants):
@@ -126,7 +126,7 @@ def _on_pools(
     return scored, rejections
 
 
-def _on_pool(question: _Question, variant: Variant, pool: Pool) -> tuple[list[Scored], list[Rejection]]:
+def _on_pool(question: _Question, variant: Variant, pool: GpuPool) -> tuple[list[Scored], list[Rejection]]:
     quant = parse_quant(variant.quant)
     if (reason := _impossible_there(question, variant, quant, pool)) is not None:
         return [], [Rejection(f"{variant.name} on {pool.name}", reason)]
@@ -145,7 +145,7 @@ def _on_pool(question: _Question, variant: Variant, pool: Pool) -> tuple[list[Sc
     return scored, rejections
 
 
-def _impossible_there(question: _Question, variant: Variant, quant: Quant, pool: Pool) -> str | None:
+def _impossible_there(question: _Question, variant: Variant, quant: Quant, pool: GpuPool) -> str | None:
     least, have = variant.min_compute_capability, pool.capability
     if least is not None and have[0] + have[1] / 10 < least:
         return f"the catalog asks for compute capability {least}, this is {have[0]}.{have[1]}"
@@ -156,7 +156,9 @@ def _impossible_there(question: _Question, variant: Variant, quant: Quant, pool:
     return unsupported(question.support, question.arch, quant, have)
 
 
-def _cuts(question: _Question, quant: Quant, layout: Layout, pool: Pool) -> list[tuple[Groups, bool]] | str:
+def _cuts(
+    question: _Question, quant: Quant, layout: Layout, pool: GpuPool
+) -> list[tuple[Groups, bool]] | str:
     """Where the replicas could sit, or why nowhere."""
     if (reason := illegal(question.arch, quant, layout)) is not None:
         return reason
@@ -168,7 +170,7 @@ def _cuts(question: _Question, quant: Quant, layout: Layout, pool: Pool) -> list
 
 
 def _trial(
-    question: _Question, variant: Variant, quant: Quant, layout: Layout, pool: Pool, kv_dtype: str
+    question: _Question, variant: Variant, quant: Quant, layout: Layout, pool: GpuPool, kv_dtype: str
 ) -> Trial:
     return Trial(
         arch=question.arch,
@@ -233,7 +235,7 @@ def _speed(question: _Question, found: Fit, kernel_kind: Kind, nvlink: bool) -> 
     )
 
 
-def _plan(found: Fit, uuids: tuple[tuple[str, ...], ...], settings: Settings, kernel: str) -> Plan:
+def _plan(found: Fit, uuids: tuple[tuple[str, ...], ...], settings: PlannerSettings, kernel: str) -> Plan:
     return Plan(
         variant=found.variant.name,
         platform="cuda",

@@ -22,7 +22,7 @@ from pareta_agent.planning.numerics import FALLBACK_DTYPE, dtype_workaround
 from pareta_agent.planning.plan import Candidate, Footprint, Plan, PlanReport, Rejection
 from pareta_agent.planning.quant import parse_quant
 from pareta_agent.planning.request import PlanRequest
-from pareta_agent.planning.settings import Settings
+from pareta_agent.planning.settings import PlannerSettings
 from pareta_registry.catalog import Architecture, Variant
 
 CPU: Final = "cpu"
@@ -42,7 +42,7 @@ def plan_cpu(
     variants: Sequence[Variant],
     inventory: Inventory,
     request: PlanRequest,
-    settings: Settings,
+    settings: PlannerSettings,
     measured: Measured,
 ) -> PlanReport:
     """Candidates in the catalog's order, each variant in every dtype that fits and computes rightly, the preferred one
@@ -71,7 +71,7 @@ def plan_cpu(
     return PlanReport(tuple(candidates), tuple(rejections))
 
 
-def _dtypes(arch: Architecture, settings: Settings) -> tuple[str, ...]:
+def _dtypes(arch: Architecture, settings: PlannerSettings) -> tuple[str, ...]:
     """The catalog's dtype, else float32; then the one that may stand in."""
     wanted = (settings.dtype, FALLBACK_DTYPE) if settings.dtype else (FALLBACK_DTYPE, arch.dtype)
     return tuple(dict.fromkeys(wanted))
@@ -90,7 +90,7 @@ def _on_host(
     variant: Variant,
     inventory: Inventory,
     request: PlanRequest,
-    settings: Settings,
+    settings: PlannerSettings,
     measured: Measured,
     dtype: str,
     title: str,
@@ -125,7 +125,7 @@ def _on_host(
     )
 
 
-def _kv_per_mille(variant: Variant, dtype: str, settings: Settings, measured: Measured) -> int:
+def _kv_per_mille(variant: Variant, dtype: str, settings: PlannerSettings, measured: Measured) -> int:
     """What a cache held at the last start of this, in thousandths of the closed form's word, at most all."""
     kv_dtype = settings.kv_cache_dtype or "auto"
     key = Key(variant.artifact, variant.name, CPU, Layout(), dtype, kv_dtype, True, settings.flags)
@@ -141,7 +141,7 @@ def _wanted(arch: Architecture, request: PlanRequest) -> int:
 def _plan(
     variant: Variant,
     request: PlanRequest,
-    settings: Settings,
+    settings: PlannerSettings,
     caps: Caps,
     dtype: str,
     footprint: Footprint,

@@ -72,9 +72,9 @@ def in_child(text: str) -> dict[str, str | None]:
         os._exit(0)
     os.close(writer)
     with os.fdopen(reader) as result:
-        told: dict[str, str | None] = json.load(result)
+        answer_of: dict[str, str | None] = json.load(result)
     os.waitpid(pid, 0)
-    return told
+    return answer_of
 
 
 def ask(major: int, minor: int) -> dict[str, str | None]:
@@ -89,7 +89,7 @@ def ask(major: int, minor: int) -> dict[str, str | None]:
         "w4a16": lambda: mixed(linear, "uint4b8"),
         "w8a16": lambda: mixed(linear, "uint8b128"),
         "nvfp4": linear.init_nvfp4_linear_kernel,
-        "mxfp8": lambda: told(linear.init_mxfp8_linear_kernel, weight_shape=LAYER),
+        "mxfp8": lambda: answer_of(linear.init_mxfp8_linear_kernel, weight_shape=LAYER),
         "mxfp4": mxfp4_experts,
     }
     if (major, minor) < (7, 5):
@@ -107,7 +107,7 @@ def engine_config() -> Any:
     return config.set_current_vllm_config(empty)
 
 
-def told(function: Callable[..., Any], *given: Any, **perhaps: Any) -> Any:
+def answer_of(function: Callable[..., Any], *given: Any, **perhaps: Any) -> Any:
     """Calls with those of the named arguments that this version has."""
     known = inspect.signature(function).parameters
     return function(*given, **{name: value for name, value in perhaps.items() if name in known})
@@ -156,20 +156,20 @@ def fp8(linear: Any, block: bool) -> Any:
         weight_shape=LAYER,
     )
     kernels = linear._POSSIBLE_FP8_BLOCK_KERNELS if block else linear._POSSIBLE_FP8_KERNELS
-    return told(linear.choose_scaled_mm_linear_kernel, config, kernels, quantization="fp8")
+    return answer_of(linear.choose_scaled_mm_linear_kernel, config, kernels, quantization="fp8")
 
 
 def int8(linear: Any) -> Any:
     config = linear.Int8ScaledMMLinearLayerConfig(True, False, True)
     kernels = linear._POSSIBLE_INT8_KERNELS
-    return told(linear.choose_scaled_mm_linear_kernel, config, kernels, quantization="int8_w8a8")
+    return answer_of(linear.choose_scaled_mm_linear_kernel, config, kernels, quantization="int8_w8a8")
 
 
 def mixed(linear: Any, weight_type: str) -> Any:
     scalar_types = import_module("vllm.scalar_type").scalar_types
     torch = import_module("torch")
     sizes = (LAYER, LAYER, getattr(scalar_types, weight_type), torch.float16, GROUP, False)
-    config = told(linear.MPLinearLayerConfig, *sizes, has_g_idx=False)
+    config = answer_of(linear.MPLinearLayerConfig, *sizes, has_g_idx=False)
     return linear.choose_mp_linear_kernel(config)
 
 
@@ -179,7 +179,7 @@ def mxfp4_experts() -> str | None:
     experts = import_module("vllm.model_executor.layers.fused_moe.config")
     activation = import_module("vllm.model_executor.layers.fused_moe.activation").MoEActivation.SWIGLUOAI
     torch = import_module("torch")
-    config = told(
+    config = answer_of(
         experts.FusedMoEConfig,
         num_experts=32,
         experts_per_token=4,

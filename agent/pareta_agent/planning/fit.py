@@ -21,11 +21,11 @@ from pareta_agent.planning.footprint import (
 from pareta_agent.planning.kv import KvShape, kv_shape
 from pareta_agent.planning.layout import Layout
 from pareta_agent.planning.measured import Key, Measured
-from pareta_agent.planning.place import Pool
+from pareta_agent.planning.place import GpuPool
 from pareta_agent.planning.plan import Footprint, Rejection
 from pareta_agent.planning.quant import Quant
 from pareta_agent.planning.request import PlanRequest
-from pareta_agent.planning.settings import Settings
+from pareta_agent.planning.settings import PlannerSettings
 from pareta_agent.planning.support import kv_fp8, uses_flashinfer
 from pareta_registry.catalog import Architecture, Variant
 
@@ -45,7 +45,7 @@ class Fit:
     variant: Variant
     quant: Quant
     layout: Layout
-    pool: Pool
+    pool: GpuPool
     dtype: str
     kv_dtype: str
     eager: bool
@@ -67,9 +67,9 @@ class Trial:
     variant: Variant
     quant: Quant
     layout: Layout
-    pool: Pool
+    pool: GpuPool
     kv_dtype: str
-    settings: Settings
+    settings: PlannerSettings
     request: PlanRequest
     measured: Measured
     wanted: int
@@ -95,7 +95,7 @@ class Trial:
         return self.request.max_model_len is not None
 
 
-def utilization(pool: Pool) -> float:
+def utilization(pool: GpuPool) -> float:
     """The share of the GPU that the engine may claim: 0.92, or what is free less CUDA's own context.
 
     vLLM checks `free >= total * utilization` before anything else (v1/worker/utils.py, request_memory).
@@ -104,7 +104,7 @@ def utilization(pool: Pool) -> float:
     return max(0.0, math.floor(min(UTILIZATION, free) * 1000) / 1000)
 
 
-def caps_ladder(pool: Pool, settings: Settings) -> list[Caps]:
+def caps_ladder(pool: GpuPool, settings: PlannerSettings) -> list[Caps]:
     """vLLM's defaults for such a GPU (arg_utils.py, get_batch_defaults), then smaller ones for tight fits."""
     if pool.total_bytes >= 160 * GIB:
         default = Caps(16384, 1024)
@@ -117,7 +117,7 @@ def caps_ladder(pool: Pool, settings: Settings) -> list[Caps]:
     return list(dict.fromkeys(caps.within(most) for caps in ladder))
 
 
-def kv_dtypes(arch: Architecture, pool: Pool, settings: Settings) -> list[str]:
+def kv_dtypes(arch: Architecture, pool: GpuPool, settings: PlannerSettings) -> list[str]:
     """KV dtypes to try, the plain one first."""
     if settings.kv_cache_dtype is not None:
         return [settings.kv_cache_dtype]

@@ -17,7 +17,7 @@ _UNIFIED_KEPT_PER_CENT: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Pool:
+class GpuPool:
     """GPUs that may serve as equals. Bytes are the poorest member's: `total` as torch reports, `free` now.
 
     `islands` are the GPUs again, in sets that NVLink joins, the largest first.
@@ -35,7 +35,7 @@ class Pool:
         return self.gpus[0].mig is not None
 
 
-def pools(inventory: Inventory, *, exact: bool = False) -> tuple[list[Pool], list[Rejection]]:
+def pools(inventory: Inventory, *, exact: bool = False) -> tuple[list[GpuPool], list[Rejection]]:
     """Every set worth planning on, the largest first, and each GPU that is no place, with its reason.
 
     GPUs of one kind with unlike free memory make one pool for each level of free memory: all of them at
@@ -54,7 +54,7 @@ Groups = tuple[tuple[Gpu, ...], ...]
 """The GPUs of each replica, in rank order."""
 
 
-def groups(pool: Pool, layout: Layout, replicas: int | None = None) -> list[tuple[Groups, bool]]:
+def groups(pool: GpuPool, layout: Layout, replicas: int | None = None) -> list[tuple[Groups, bool]]:
     """How a pool can be cut into replicas (so many, or as many as it holds), and whether each group of ranks that talk
     in every layer has NVLink: from islands alone where they do, and with what is left over, paired by NUMA node.
     """
@@ -100,7 +100,7 @@ def seats(
     alike = next((kind[:-1] for kind in identical([*spare, model[0]]) if kind[-1] is model[0]), ())
     if not alike:
         return tuple(kept)
-    pool = Pool(alike, tuple(islands(alike)), "", (0, 0), 0, 0)
+    pool = GpuPool(alike, tuple(islands(alike)), "", (0, 0), 0, 0)
     wired = fully_linked(model[: chosen.tp * chosen.dp])
     cuts = groups(pool, Layout(chosen.tp, chosen.pp, chosen.dp, chosen.expert_parallel))
     more = max((cut for cut, linked in cuts if linked or not wired), key=len, default=())
@@ -157,7 +157,7 @@ def _memory(gpu: Gpu, inventory: Inventory) -> tuple[int, int] | None:
     return total, available - _ENGINE_HOST_BYTES - total * _UNIFIED_KEPT_PER_CENT // 100
 
 
-def _levels(kind: tuple[Gpu, ...], inventory: Inventory, exact: bool) -> Iterable[Pool]:
+def _levels(kind: tuple[Gpu, ...], inventory: Inventory, exact: bool) -> Iterable[GpuPool]:
     memory = {gpu.uuid: found for gpu in kind if (found := _memory(gpu, inventory))}
     total = min(found[0] for found in memory.values())
     step = 1 if exact else max(1, total // _COARSE_LEVELS)
@@ -165,4 +165,4 @@ def _levels(kind: tuple[Gpu, ...], inventory: Inventory, exact: bool) -> Iterabl
         members = tuple(gpu for gpu in kind if memory[gpu.uuid][1] // step >= level)
         free = min(memory[gpu.uuid][1] for gpu in members)
         name, capability = kind[0].name or "GPU", kind[0].compute_capability or (0, 0)
-        yield Pool(members, tuple(islands(members)), name, capability, total, free)
+        yield GpuPool(members, tuple(islands(members)), name, capability, total, free)

@@ -16,7 +16,7 @@ _DTYPES: Final[Mapping[str, str]] = {"half": "float16", "float": "float32"}
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class PlannerSettings:
     """None leaves a choice to the planner; the caps are upper limits. `refused` are reasons not to plan."""
 
     dtype: str | None = None
@@ -27,13 +27,13 @@ class Settings:
     refused: tuple[str, ...] = ()
 
 
-def read_settings(settings: Mapping[str, Any]) -> Settings:
+def read_settings(settings: Mapping[str, Any]) -> PlannerSettings:
     """Reads a catalog's mapping. `auto` means what leaving a setting out means."""
     refused = tuple(f"{name}: {why}" for name in sorted(settings) if (why := refusal(name, settings[name])))
     if refused:
-        return Settings(refused=refused)
+        return PlannerSettings(refused=refused)
     planned = {name: value for name, value in settings.items() if name in _PLANNED and value != "auto"}
     if "dtype" in planned:
         planned["dtype"] = _DTYPES.get(planned["dtype"], planned["dtype"])
     flags = argv({name: value for name, value in settings.items() if name not in _PLANNED})
-    return Settings(**planned, flags=flags)
+    return PlannerSettings(**planned, flags=flags)

@@ -45,9 +45,15 @@ def _of(phase: Phase) -> dict[str, Any]:
 
 def _line(level: str, name: str, fields: Mapping[str, Any]) -> str:
     """Unknown fields are left out; one that is named as one of the line's own gets an underscore."""
-    told = {"timestamp": datetime.now(UTC).isoformat().replace("+00:00", "Z"), "level": level, "event": name}
-    told |= {f"{key}_" if key in _OWN else key: value for key, value in fields.items() if value is not None}
-    return " ".join(f"{key}={_word(value)}" for key, value in told.items()) + "\n"
+    reported = {
+        "timestamp": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
+        "level": level,
+        "event": name,
+    }
+    reported |= {
+        f"{key}_" if key in _OWN else key: value for key, value in fields.items() if value is not None
+    }
+    return " ".join(f"{key}={_word(value)}" for key, value in reported.items()) + "\n"
 
 
 def _word(value: object) -> str:

@@ -21,7 +21,7 @@ RETRY_S: Final = 0.5
 GOODBYE_S: Final = 1.0
 
 
-class Sink(Stream):
+class LogSink(Stream):
     """Takes text without waiting. `waiting_bytes`, `failures` and `dropped_lines` may be read at any time."""
 
     def __init__(self, descriptor: int, encoding: str = "utf-8", room_bytes: int = ROOM_BYTES) -> None:
@@ -75,19 +75,19 @@ class Sink(Stream):
                 self.waiting_bytes -= written
 
 
-_installed: list[Sink] = []
+_installed: list[LogSink] = []
 
 
 def install() -> None:
     """Makes standard output and standard error of this process sinks; at its end they get a moment for what waits."""
     for name in ("stdout", "stderr"):
-        sink = Sink(NAMES.index(name), encoding_of(getattr(sys, name)))
+        sink = LogSink(NAMES.index(name), encoding_of(getattr(sys, name)))
         setattr(sys, name, sink)
         _installed.append(sink)
     atexit.register(settle, GOODBYE_S)
 
 
-def installed() -> tuple[Sink, ...]:
+def installed() -> tuple[LogSink, ...]:
     """The sinks of this process: none where `install` was not called."""
     return tuple(_installed)
 

@@ -20,7 +20,7 @@ from pareta_agent import launch
 from pareta_agent.clock import Clock
 from pareta_agent.errors import HostError
 from pareta_agent.weights import disk
-from pareta_agent.weights.layout import Layout
+from pareta_agent.weights.layout import StorePaths
 from pareta_agent.weights.lock import patiently
 from pareta_agent.weights.progress import Meter
 from pareta_agent.weights.settings import OnProgress, WeightsProgress, WeightsSettings
@@ -83,7 +83,7 @@ def parse_source(source: str) -> PackageSource:
 async def prepare(variant: Artifact, settings: WeightsSettings, clock: Clock, progress: OnProgress) -> Store:
     """A store of the converted artifact; made now unless some agent of this machine made it before."""
     digest = variant.artifact
-    layout = Layout(settings.cache_dir)
+    layout = StorePaths(settings.cache_dir)
     final = layout.artifact(digest)
     with disk.host_errors(settings.cache_dir, short(digest)):
         await asyncio.to_thread(settings.cache_dir.mkdir, parents=True, exist_ok=True)
@@ -108,7 +108,7 @@ async def prepare(variant: Artifact, settings: WeightsSettings, clock: Clock, pr
 
 
 async def _make(
-    variant: Artifact, settings: WeightsSettings, clock: Clock, progress: OnProgress, layout: Layout
+    variant: Artifact, settings: WeightsSettings, clock: Clock, progress: OnProgress, layout: StorePaths
 ) -> None:
     package = parse_source(variant.source)
     work = layout.partial(variant.artifact)

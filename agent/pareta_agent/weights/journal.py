@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 
-class Journal:
+class PartJournal:
     """`done` holds (file index, part index) pairs."""
 
     def __init__(self, path: Path, head: str) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class StorePaths:
     root: Path
 
     def artifact(self, digest: str) -> Path:

@@ -14,14 +14,14 @@ from pathlib import Path
 
 from pareta_agent.clock import Clock, SystemClock
 from pareta_agent.weights import builtin, disk
-from pareta_agent.weights.layout import Layout
+from pareta_agent.weights.layout import StorePaths
 from pareta_agent.weights.lock import patiently
 from pareta_agent.weights.progress import Meter
 from pareta_agent.weights.settings import OnProgress, WeightsProgress, WeightsSettings
 from pareta_agent.weights.thread import whole
 from pareta_agent.weights.transfer import Transfer
 from pareta_agent.weights.translate import registry_errors, short
-from pareta_agent.weights.turn import Turn
+from pareta_agent.weights.turn import FetchPriority
 from pareta_agent.weights.verify import is_complete, is_signed, verify_artifact
 from pareta_registry.catalog import Artifact
 from pareta_registry.errors import ArtifactError
@@ -35,7 +35,7 @@ _FEW = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Errand:
+class FetchJob:
     """One fetch; `ahead` of anybody's need it takes no room from others like it."""
 
     variant: Artifact
@@ -50,11 +50,11 @@ class WeightsStore:
 
     def __init__(self, settings: WeightsSettings, clock: Clock | None = None) -> None:
         self._settings = settings
-        self._layout = Layout(settings.root)
+        self._layout = StorePaths(settings.root)
         self._clock: Clock = clock or SystemClock()
         self._pins: Counter[str] = Counter()
         self._locks: dict[str, FileLock] = {}
-        self._turn = Turn()
+        self._turn = FetchPriority()
         self._spare: dict[str, None] = {}
 
     async def fetch(self, variant: Artifact, progress: OnProgress, *, code: bool = False) -> Path:
@@ -65,7 +65,7 @@ class WeightsStore:
         room or no access. Nothing half done ever stands under the final name; what was fetched resumes.
         """
         with self._turn.first():
-            return await self._fetch(Errand(variant, progress, code, self._settings))
+            return await self._fetch(FetchJob(variant, progress, code, self._settings))
 
     async def prefetch(self, variant: Artifact, progress: OnProgress, *, code: bool = False) -> None:
         """As `fetch`, for nobody yet: on few connections, and interrupted by every `fetch`. The artifact stays pinned
@@ -76,7 +76,7 @@ class WeightsStore:
         settings = replace(self._settings, connections=min(_FEW, self._settings.connections))
 
         async def work() -> None:
-            await self._fetch(Errand(variant, progress, code, settings, ahead=True))
+            await self._fetch(FetchJob(variant, progress, code, settings, ahead=True))
 
         await self._turn.after(work)
         self._spare[variant.artifact] = None
@@ -87,8 +87,8 @@ class WeightsStore:
             del self._spare[digest]
             self.unpin(digest)
 
-    async def _fetch(self, errand: Errand) -> Path:
-        digest = errand.variant.artifact
+    async def _fetch(self, job: FetchJob) -> Path:
+        digest = job.variant.artifact
         with disk.host_errors(self._settings.root, short(digest)):
             await asyncio.to_thread(self._settings.root.mkdir, parents=True, exist_ok=True)
             final = self._layout.artifact(digest)
@@ -97,7 +97,7 @@ class WeightsStore:
             try:
                 here = held or lock.try_acquire(exclusive=False)
                 if not here or not await asyncio.to_thread(self._is_here, final, digest):
-                    await self._fetch_alone(errand, final, lock)
+                    await self._fetch_alone(job, final, lock)
             except BaseException:
                 if not held:
                     lock.release()
@@ -149,9 +149,9 @@ class WeightsStore:
     def _has_room(self, need_bytes: int) -> bool:
         return disk.free_bytes(self._settings.root) - self._settings.reserve_bytes >= need_bytes
 
-    async def _fetch_alone(self, errand: Errand, final: Path, lock: FileLock) -> None:
+    async def _fetch_alone(self, job: FetchJob, final: Path, lock: FileLock) -> None:
         """Fetches under the exclusive lock, unless another process did meanwhile; leaves the lock shared."""
-        variant, progress, digest = errand.variant, errand.progress, errand.variant.artifact
+        variant, progress, digest = job.variant, job.progress, job.variant.artifact
 
         def is_mine_or_here() -> bool:
             if lock.try_acquire(exclusive=True):
@@ -174,7 +174,7 @@ class WeightsStore:
             with registry_errors(digest):
                 store = await self._open(variant, progress)
                 try:
-                    await self._bring(store, errand, final)
+                    await self._bring(store, job, final)
                 finally:
                     await store.close()
         lock.try_acquire(exclusive=False)
@@ -184,10 +184,10 @@ class WeightsStore:
             return await builtin.prepare(variant, self._settings, self._clock, progress)
         return open_store(variant.source, self._settings.stores)
 
-    async def _bring(self, store: Store, errand: Errand, final: Path) -> None:
-        variant, digest = errand.variant, errand.variant.artifact
+    async def _bring(self, store: Store, job: FetchJob, final: Path) -> None:
+        variant, digest = job.variant, job.variant.artifact
         manifest = await read_manifest(store, digest, variant.files)
-        if manifest.code and not errand.code:
+        if manifest.code and not job.code:
             raise ArtifactError(
                 "remote_code_refused",
                 f"{store.where} holds code ({manifest.code[0]}), which is taken only where catalog and node trust it",
@@ -197,7 +197,7 @@ class WeightsStore:
         check_signature(bundle, manifest, self._settings.trusted, store.where)
         partial = self._layout.partial(digest)
         try:
-            await self._transfer(store, manifest, errand)
+            await self._transfer(store, manifest, job)
         except asyncio.CancelledError:
             if store.local_path(manifest.files[0].path) is not None:
                 # What a link brings back in a moment is not worth keeping half.
@@ -205,25 +205,23 @@ class WeightsStore:
             raise
         await whole(self._publish, manifest, bundle, partial, final)
 
-    async def _transfer(self, store: Store, manifest: Manifest, errand: Errand) -> None:
+    async def _transfer(self, store: Store, manifest: Manifest, job: FetchJob) -> None:
         """Every file, into the partial directory; RegistryError or HostError where that cannot be."""
-        digest = errand.variant.artifact
+        digest = job.variant.artifact
         partial = self._layout.partial(digest)
         left = await asyncio.to_thread(partial.exists)
         await whole(partial.mkdir, exist_ok=True)
         transfer = Transfer(
-            store, manifest, partial, self._layout.journal(digest), errand.settings, self._clock,
-            Meter(manifest.total_bytes, self._clock, errand.progress),
+            store, manifest, partial, self._layout.journal(digest), job.settings, self._clock,
+            Meter(manifest.total_bytes, self._clock, job.progress),
         )  # fmt: skip
         need_bytes, all_bytes = await transfer.prepare(), manifest.total_bytes
         if left and need_bytes < all_bytes:
             here = "an earlier start left a part, which is finished"
-            errand.progress(WeightsProgress("fetch", all_bytes - need_bytes, all_bytes, here))
+            job.progress(WeightsProgress("fetch", all_bytes - need_bytes, all_bytes, here))
         if need_bytes:
             await self.evict(need_bytes)
-            while (
-                self._spare and not errand.ahead and not await asyncio.to_thread(self._has_room, need_bytes)
-            ):
+            while self._spare and not job.ahead and not await asyncio.to_thread(self._has_room, need_bytes):
                 self.release(next(iter(self._spare)))
                 await self.evict(need_bytes)
             await asyncio.to_thread(

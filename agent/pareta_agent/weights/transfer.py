@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pareta_agent.clock import Clock
 from pareta_agent.weights.disk import share
-from pareta_agent.weights.journal import Journal
+from pareta_agent.weights.journal import PartJournal
 from pareta_agent.weights.part import Part, PartFetcher, Update
 from pareta_agent.weights.progress import Meter
 from pareta_agent.weights.settings import WeightsSettings
@@ -46,7 +46,7 @@ class Transfer:
         self._target = target
         self._settings = settings
         self._meter = meter
-        self._journal = Journal(journal, f"{manifest.digest} {settings.part_bytes}")
+        self._journal = PartJournal(journal, f"{manifest.digest} {settings.part_bytes}")
         self._fetcher = PartFetcher(store, target, settings, clock, meter.fetched)
         self._arrived: dict[Part, asyncio.Event] = {}
         self._turns: dict[Part, Update] = {}

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
 
-class Turn:
+class FetchPriority:
     def __init__(self) -> None:
         self._ahead = 0
         self._came, self._quiet = asyncio.Event(), asyncio.Event()

@@ -7,11 +7,11 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from pareta_registry.errors import ArtifactError
-from pareta_registry.stores.base import Entry, Store
+from pareta_registry.stores.base import Store, StoreEntry
 from pareta_registry.stores.file import FileStore
 from pareta_registry.stores.settings import StoreSettings
 
-__all__ = ["Entry", "FileStore", "Store", "StoreSettings", "open_store"]
+__all__ = ["FileStore", "Store", "StoreEntry", "StoreSettings", "open_store"]
 
 
 def open_store(source: str, settings: StoreSettings | None = None) -> Store:

@@ -16,7 +16,7 @@ Piece = bytes | memoryview
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class StoreEntry:
     """One file of an artifact as its store knows it; `sha256` is 64 hex digits where the store keeps it."""
 
     path: str
@@ -54,10 +54,10 @@ class Store(Protocol):
     keeps_hashes: bool
     """Whether `list` knows every file's sha256, so that no manifest file is needed."""
 
-    async def list(self) -> tuple[Entry, ...]:
+    async def list(self) -> tuple[StoreEntry, ...]:
         """The files of the artifact, sorted by path."""
 
-    async def stat(self, path: str) -> Entry:
+    async def stat(self, path: str) -> StoreEntry:
         """One file; ArtifactError `artifact_missing` when it is not there."""
 
     def read(self, path: str, start: int, stop: int) -> AsyncGenerator[Piece]:

@@ -14,7 +14,7 @@ from obstore.exceptions import BaseError, NotFoundError, PermissionDeniedError, 
 from obstore.store import from_url
 
 from pareta_registry.errors import ArtifactError
-from pareta_registry.stores.base import Entry, Piece, signature_beside
+from pareta_registry.stores.base import Piece, StoreEntry, signature_beside
 from pareta_registry.stores.settings import StoreSettings
 
 _PIECE_BYTES = 1 << 20
@@ -36,19 +36,19 @@ class BucketStore:
         with self._errors(""):
             self._store: Any = from_url(source, config=options, client_options=client, retry_config=retry)
 
-    async def list(self) -> tuple[Entry, ...]:
+    async def list(self) -> tuple[StoreEntry, ...]:
         with self._errors(""):
             found = [
-                Entry(str(item["path"]), int(item["size"]))
+                StoreEntry(str(item["path"]), int(item["size"]))
                 async for batch in obstore.list(self._store)
                 for item in batch
             ]
         return tuple(sorted(found, key=lambda entry: entry.path))
 
-    async def stat(self, path: str) -> Entry:
+    async def stat(self, path: str) -> StoreEntry:
         with self._errors(path):
             found = await obstore.head_async(self._store, path)
-        return Entry(path, int(found["size"]))
+        return StoreEntry(path, int(found["size"]))
 
     async def read(self, path: str, start: int, stop: int) -> AsyncGenerator[Piece]:
         with self._errors(path):

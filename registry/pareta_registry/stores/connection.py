@@ -22,7 +22,7 @@ _MORE_S = 0.1
 _USER_AGENT = {"User-Agent": "pareta-registry"}
 
 
-class Connection:
+class StoreConnection:
     """To one origin, perhaps through the proxy that the environment names. One thread at a time uses it."""
 
     def __init__(self, origin: URL, tls: ssl.SSLContext | None, settings: StoreSettings) -> None:
@@ -42,7 +42,7 @@ class Connection:
         if self._proxy and tls:
             self._http.set_tunnel(*_address(origin), headers=_proxy_headers(self._proxy))
 
-    def exchange(self, method: str, url: URL, headers: Mapping[str, str], body: Any) -> Answer:
+    def exchange(self, method: str, url: URL, headers: Mapping[str, str], body: Any) -> StoreResponse:
         """Sends a request and reads the answer's head; OSError or HTTPException when there is none."""
         if self._http.sock is None:
             self._connect()
@@ -53,7 +53,7 @@ class Connection:
         self._patience(self._settings.answer_timeout_s)
         self._http.request(method, target, body=body, headers={**extra, **headers})
         self._response = self._http.getresponse()
-        return Answer(self, self._response)
+        return StoreResponse(self, self._response)
 
     def receive(self, view: memoryview, patience_s: float | None = None) -> int:
         """Some bytes right from the socket, 0 at its end."""
@@ -86,10 +86,10 @@ class Connection:
         self._socket.settimeout(seconds)
 
 
-class Answer:
+class StoreResponse:
     """A status, headers (whatever their case) and a body that is read once."""
 
-    def __init__(self, connection: Connection, response: HTTPResponse) -> None:
+    def __init__(self, connection: StoreConnection, response: HTTPResponse) -> None:
         self.connection = connection
         self.status = response.status
         self.headers: Mapping[str, str] = response.headers  # type: ignore[assignment]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pareta_registry.errors import ArtifactError, unreadable
 from pareta_registry.manifest import BESIDE, path_refusal
-from pareta_registry.stores.base import Entry, Piece, signature_beside
+from pareta_registry.stores.base import Piece, StoreEntry, signature_beside
 
 _PIECE_BYTES = 4 << 20
 
@@ -25,11 +25,11 @@ class FileStore:
         self._root = root
         self._frozen = frozen
 
-    async def list(self) -> tuple[Entry, ...]:
+    async def list(self) -> tuple[StoreEntry, ...]:
         return await asyncio.to_thread(self._list)
 
-    async def stat(self, path: str) -> Entry:
-        return Entry(path, (await asyncio.to_thread(self._status, path)).st_size)
+    async def stat(self, path: str) -> StoreEntry:
+        return StoreEntry(path, (await asyncio.to_thread(self._status, path)).st_size)
 
     async def read(self, path: str, start: int, stop: int) -> AsyncGenerator[Piece]:
         while start < stop:
@@ -48,7 +48,7 @@ class FileStore:
     async def close(self) -> None:
         """Nothing is held open."""
 
-    def _list(self) -> tuple[Entry, ...]:
+    def _list(self) -> tuple[StoreEntry, ...]:
         if not self._root.is_dir():
             raise ArtifactError(
                 "artifact_missing", f"there is no artifact directory {self._root}", "check the source's path"
@@ -61,7 +61,7 @@ class FileStore:
                 if full.is_symlink():
                     raise self._refused(path, "it is a link")
                 if name in names:
-                    entries.append(Entry(path, self._status(path).st_size))
+                    entries.append(StoreEntry(path, self._status(path).st_size))
         return tuple(sorted(entries, key=lambda entry: entry.path))
 
     def _raise(self, error: OSError) -> None:

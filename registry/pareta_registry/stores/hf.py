@@ -16,7 +16,7 @@ from yarl import URL
 
 from pareta_registry.errors import ArtifactError
 from pareta_registry.manifest import MANIFEST_NAME, path_refusal
-from pareta_registry.stores.base import Entry, Piece, signature_beside
+from pareta_registry.stores.base import Piece, StoreEntry, signature_beside
 from pareta_registry.stores.http import HttpClient, next_page
 from pareta_registry.stores.settings import StoreSettings
 
@@ -47,14 +47,14 @@ class HfStore:
         self._repository, self._revision = found[1], found[2]
         self._http = HttpClient(settings, self.where)
         self._headers = _authorization(settings.hf_token_file)
-        self._entries: dict[str, Entry] | None = None
+        self._entries: dict[str, StoreEntry] | None = None
 
-    async def list(self) -> tuple[Entry, ...]:
+    async def list(self) -> tuple[StoreEntry, ...]:
         if self._entries is None:
             self._entries = {entry.path: entry async for entry in self._tree()}
         return tuple(entry for entry in self._entries.values() if not path_refusal(entry.path))
 
-    async def stat(self, path: str) -> Entry:
+    async def stat(self, path: str) -> StoreEntry:
         await self.list()
         entry = (self._entries or {}).get(path)
         if entry is None:
@@ -83,7 +83,7 @@ class HfStore:
     async def close(self) -> None:
         await self._http.close()
 
-    async def _tree(self) -> AsyncGenerator[Entry]:
+    async def _tree(self) -> AsyncGenerator[StoreEntry]:
         url: URL | None = URL(
             f"{self._endpoint}/api/models/{self._repository}/tree/{self._revision}?recursive=true",
             encoded=True,
@@ -104,9 +104,9 @@ class HfStore:
                 url = next_page(url, response)
 
 
-def _entry(item: dict[str, Any]) -> Entry:
+def _entry(item: dict[str, Any]) -> StoreEntry:
     lfs = item.get("lfs") or {}
-    return Entry(str(item["path"]), int(item["size"]), lfs.get("oid") or lfs.get("sha256"))
+    return StoreEntry(str(item["path"]), int(item["size"]), lfs.get("oid") or lfs.get("sha256"))
 
 
 def _authorization(token_file: Path | None) -> dict[str, str]:

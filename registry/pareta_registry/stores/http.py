@@ -19,7 +19,7 @@ from typing import Any, ParamSpec, TypeVar
 from yarl import URL
 
 from pareta_registry.errors import ArtifactError
-from pareta_registry.stores.connection import Answer, Connection
+from pareta_registry.stores.connection import StoreConnection, StoreResponse
 from pareta_registry.stores.settings import StoreSettings
 
 P = ParamSpec("P")
@@ -50,7 +50,7 @@ class HttpClient:
     def __init__(self, settings: StoreSettings, where: str) -> None:
         self._settings = settings
         self._where = where
-        self._idle: dict[URL, list[Connection]] = {}
+        self._idle: dict[URL, list[StoreConnection]] = {}
         self._threads: ThreadPoolExecutor | None = None
         self._tls: ssl.SSLContext | None = None
 
@@ -65,10 +65,10 @@ class HttpClient:
     @asynccontextmanager
     async def request(
         self, method: str, url: URL, headers: Mapping[str, str], data: Any = None
-    ) -> AsyncIterator[Answer]:
+    ) -> AsyncIterator[StoreResponse]:
         """The answer after redirects, whatever its status; ArtifactError when there is none. `data` is bytes, or
         yields them, each time that it is gone through."""
-        answer: Answer | None = None
+        answer: StoreResponse | None = None
         try:
             answer = await self._follow(method, url, dict(headers), data)
             yield answer
@@ -80,7 +80,9 @@ class HttpClient:
             if answer is not None:
                 self._give_back(answer)
 
-    async def pieces(self, answer: Answer, url: URL, start: int, stop: int) -> AsyncGenerator[memoryview]:
+    async def pieces(
+        self, answer: StoreResponse, url: URL, start: int, stop: int
+    ) -> AsyncGenerator[memoryview]:
         """The body of an answer to a request for bytes [start, stop), once it is known to be that."""
         self.check(answer, url)
         self._check_range(answer, url, start, stop)
@@ -88,7 +90,7 @@ class HttpClient:
         while count := await self._threaded(answer.connection, answer.fill, buffer):
             yield buffer[:count]
 
-    async def body(self, answer: Answer, max_bytes: int) -> bytes:
+    async def body(self, answer: StoreResponse, max_bytes: int) -> bytes:
         """The first `max_bytes` of a small answer."""
         data, buffer = bytearray(), memoryview(bytearray(_SMALL_BYTES))
         while len(data) < max_bytes:
@@ -98,7 +100,7 @@ class HttpClient:
             data += buffer[:count]
         return bytes(data[:max_bytes])
 
-    def check(self, answer: Answer, url: URL) -> None:
+    def check(self, answer: StoreResponse, url: URL) -> None:
         """ArtifactError unless the status is a success; retryable where waiting may help."""
         status = answer.status
         if status < 300:
@@ -118,7 +120,7 @@ class HttpClient:
             retry_after_s=retry_after_s(answer.headers.get("Retry-After")),
         )
 
-    def _check_range(self, answer: Answer, url: URL, start: int, stop: int) -> None:
+    def _check_range(self, answer: StoreResponse, url: URL, start: int, stop: int) -> None:
         if answer.status == 200 and start == 0 and answer.length_bytes in (None, stop):
             return
         found = _CONTENT_RANGE.fullmatch(answer.headers.get("Content-Range", ""))
@@ -131,7 +133,7 @@ class HttpClient:
             "the file there is shorter than declared, or a proxy drops ranges: publish it again, or bypass the proxy",
         )
 
-    async def _follow(self, method: str, url: URL, headers: dict[str, str], data: Any) -> Answer:
+    async def _follow(self, method: str, url: URL, headers: dict[str, str], data: Any) -> StoreResponse:
         for _ in range(_MAX_REDIRECTS):
             answer = await self._exchange(method, url, headers, data)
             location = answer.headers.get("Location")
@@ -155,11 +157,13 @@ class HttpClient:
             "redirect_refused", f"{self._where} redirects without end", "look at its configuration"
         )
 
-    async def _exchange(self, method: str, url: URL, headers: Mapping[str, str], data: Any) -> Answer:
+    async def _exchange(self, method: str, url: URL, headers: Mapping[str, str], data: Any) -> StoreResponse:
         """On a connection that is open if there is one; those that the server has closed meanwhile are passed over."""
         while True:
             idle = self._idle.get(url.origin())
-            connection = idle.pop() if idle else Connection(url.origin(), self._trust(url), self._settings)
+            connection = (
+                idle.pop() if idle else StoreConnection(url.origin(), self._trust(url), self._settings)
+            )
             try:
                 return await self._threaded(connection, connection.exchange, method, url, headers, data)
             except BaseException as error:
@@ -169,7 +173,7 @@ class HttpClient:
                     raise
 
     async def _threaded(
-        self, connection: Connection, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+        self, connection: StoreConnection, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Blocking work of a connection; who is cancelled does not wait for it, and it is closed at its end."""
         if self._threads is None:
@@ -184,7 +188,7 @@ class HttpClient:
             running.add_done_callback(lambda _: connection.close())
             raise
 
-    def _give_back(self, answer: Answer) -> None:
+    def _give_back(self, answer: StoreResponse) -> None:
         connection = answer.connection
         if answer.is_whole and self._threads is not None:
             connection.is_used = True
@@ -216,7 +220,7 @@ class HttpClient:
         )
 
 
-def next_page(url: URL, answer: Answer) -> URL | None:
+def next_page(url: URL, answer: StoreResponse) -> URL | None:
     """Where a list goes on, by its Link header."""
     found = _NEXT.search(answer.headers.get("Link", ""))
     return url.join(URL(found[1], encoded=True)) if found else None

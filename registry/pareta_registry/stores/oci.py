@@ -10,7 +10,7 @@ from pareta_registry.errors import ArtifactError
 from pareta_registry.manifest import ArtifactFile, Manifest
 from pareta_registry.model_signature import BUNDLE_TYPE
 from pareta_registry.modelpack import unpack
-from pareta_registry.stores.base import MAX_SIGNATURE_BYTES, Entry, Piece
+from pareta_registry.stores.base import MAX_SIGNATURE_BYTES, Piece, StoreEntry
 from pareta_registry.stores.oci_reference import parse_reference, signature_tag
 from pareta_registry.stores.oci_repository import OciRepository
 from pareta_registry.stores.settings import StoreSettings
@@ -26,14 +26,14 @@ class OciStore:
         self._repository = OciRepository(parse_reference(source), settings)
         self._manifest: Manifest | None = None
 
-    async def list(self) -> tuple[Entry, ...]:
+    async def list(self) -> tuple[StoreEntry, ...]:
         if self._manifest is None:
             self._manifest = unpack(await self._repository.manifest(), self.where)
-        return tuple(Entry(file.path, file.size_bytes, file.sha256) for file in self._manifest.files)
+        return tuple(StoreEntry(file.path, file.size_bytes, file.sha256) for file in self._manifest.files)
 
-    async def stat(self, path: str) -> Entry:
+    async def stat(self, path: str) -> StoreEntry:
         file = await self._file(path)
-        return Entry(file.path, file.size_bytes, file.sha256)
+        return StoreEntry(file.path, file.size_bytes, file.sha256)
 
     async def read(self, path: str, start: int, stop: int) -> AsyncGenerator[Piece]:
         file = await self._file(path)

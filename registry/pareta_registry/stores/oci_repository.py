@@ -12,7 +12,7 @@ from pareta_registry.canonical import read_json, sha256_digest
 from pareta_registry.errors import ArtifactError
 from pareta_registry.manifest import MAX_MANIFEST_BYTES
 from pareta_registry.modelpack import MANIFEST_TYPE
-from pareta_registry.stores.connection import Answer
+from pareta_registry.stores.connection import StoreResponse
 from pareta_registry.stores.credentials import docker_credentials
 from pareta_registry.stores.http import HttpClient, next_page
 from pareta_registry.stores.oci_auth import Authorizer
@@ -44,7 +44,7 @@ class OciRepository:
     @asynccontextmanager
     async def request(
         self, method: str, url: URL, headers: Mapping[str, str] | None = None, data: Any = None
-    ) -> AsyncIterator[Answer]:
+    ) -> AsyncIterator[StoreResponse]:
         """The answer; credentials that are refused are renewed once, so `data` must be readable twice."""
         sent = self._authorizer.headers
         async with self.http.request(method, url, {**(headers or {}), **sent}, data) as response:
@@ -134,7 +134,7 @@ class OciRepository:
         self._blobs = {digest: data}
         return data
 
-    async def _bounded(self, response: Answer, url: URL) -> bytes:
+    async def _bounded(self, response: StoreResponse, url: URL) -> bytes:
         data = await self.http.body(response, MAX_MANIFEST_BYTES + 1)
         if len(data) > MAX_MANIFEST_BYTES:
             raise ArtifactError("manifest_invalid", f"the manifest of {url} is too large", "publish it again")

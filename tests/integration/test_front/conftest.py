@@ -16,8 +16,8 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "fakes"))
 
 import engine as fake
 
-from pareta_agent.access.credit import CreditBook, CreditLease
-from pareta_agent.access.grant import KeyGrant, KeyLimits, Price
+from pareta_agent.access.credit import CreditBook, GrantedLease
+from pareta_agent.access.grant import GrantLimits, KeyGrant, TokenPrice
 from pareta_agent.access.keys import KeyCache
 from pareta_agent.clock import SystemClock
 from pareta_agent.engine.view import EndpointView, FleetView, ReplicaView
@@ -38,7 +38,7 @@ GRANTS = {
     "pareta_sk_other": KeyGrant("org_b", "key_b", "active"),
     "pareta_sk_revoked": KeyGrant("org_a", "key_r", "revoked"),
     "pareta_sk_poor": KeyGrant("org_a", "key_p", "no_credit"),
-    "pareta_sk_slow": KeyGrant("org_a", "key_s", "active", limits=KeyLimits(2, 100, 1)),
+    "pareta_sk_slow": KeyGrant("org_a", "key_s", "active", limits=GrantLimits(2, 100, 1)),
     "pareta_sk_narrow": KeyGrant("org_a", "key_n", "active", frozenset({"ep_elsewhere"})),
 }
 
@@ -89,7 +89,7 @@ class Rig:
     endpoints: dict[str, EndpointView] = field(default_factory=dict)
     events: list[Event | Phase] = field(default_factory=list)
     balance_micro_usd: int = 10**9
-    price: Price | None = None
+    price: TokenPrice | None = None
     engines: list[fake.Engine] = field(default_factory=list)
     servers: list[asyncio.Server] = field(default_factory=list)
     woken: list[str] = field(default_factory=list)
@@ -156,10 +156,10 @@ async def running_rig(
     async def introspect(digest: str) -> KeyGrant | None:
         return hashes.get(digest)
 
-    async def lease(_org: str, micro_usd: int) -> CreditLease:
+    async def lease(_org: str, micro_usd: int) -> GrantedLease:
         granted = min(micro_usd, rig.balance_micro_usd)
         rig.balance_micro_usd -= granted
-        return CreditLease(granted, 60.0)
+        return GrantedLease(granted, 60.0)
 
     clock, metrics, spool, audit = SystemClock(), Metrics(), HeldSpool(), Audit()
     deps = GatewayDeps(

@@ -9,7 +9,7 @@ import openai
 import pareta
 import pytest
 
-from pareta_agent.access.grant import Price
+from pareta_agent.access.grant import TokenPrice
 
 KEY = "pareta_sk_" + "a" * 32
 FRANCE = [{"role": "user", "content": "What is the capital of France?"}]
@@ -169,7 +169,7 @@ async def test_a_batch_is_one_call_with_a_choice_for_each_conversation(rig):
 async def test_routes_that_generate_nothing_are_answered_and_recorded(rig, path, ask, rows):
     """A row a document, the prompt's tokens, no output, and no credit held for any."""
     await rig.engine()
-    rig.price = Price(10**6, 10**6, 10**6)
+    rig.price = TokenPrice(10**6, 10**6, 10**6)
     rig.balance_micro_usd = 1000
     response = await rig.raw(rig.post(json.dumps({"model": "ep_x", **ask}).encode(), path))
     [record] = rig.spool.records

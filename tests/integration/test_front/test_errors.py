@@ -9,7 +9,7 @@ import openai
 import pareta
 import pytest
 
-from pareta_agent.access.grant import Price
+from pareta_agent.access.grant import TokenPrice
 from pareta_agent.errors import PlaneError
 
 KEY = "pareta_sk_" + "a" * 32
@@ -152,7 +152,7 @@ async def test_a_key_that_is_no_key_is_a_401(rig, key):
 async def test_a_spent_balance_is_a_402(rig):
     """The lease cannot cover the worst case; nothing runs."""
     await rig.engine()
-    rig.price = Price(10**6, 10**6, 10**6)
+    rig.price = TokenPrice(10**6, 10**6, 10**6)
     rig.balance_micro_usd = 100
     error = await asyncio.to_thread(pareta_error, rig, max_tokens=200)
     assert type(error) is pareta.InsufficientCreditsError
@@ -162,7 +162,7 @@ async def test_a_spent_balance_is_a_402(rig):
 async def test_a_completed_call_costs_what_it_used(rig):
     """What was reserved beyond the use returns to the lease."""
     await rig.engine()
-    rig.price = Price(10**6, 10**6, 10**6)
+    rig.price = TokenPrice(10**6, 10**6, 10**6)
     rig.balance_micro_usd = 1000
     ask = {"model": "ep_x", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 400}
     answers = [split(await rig.raw(rig.post(json.dumps(ask).encode()))) for _ in range(3)]
@@ -176,7 +176,7 @@ async def test_a_crowd_with_dear_prompts_spends_no_more_than_was_leased(rig, sys
     await rig.engine()
     rig.endpoint(replicas=rig.endpoints["ep_x"].replicas, system_prompt=system_prompt)
     rig.engines[0].hold()
-    rig.price, rig.balance_micro_usd = Price(10**6, 10**6, 10**6), 8000
+    rig.price, rig.balance_micro_usd = TokenPrice(10**6, 10**6, 10**6), 8000
     said = [{"role": "user", "content": "7 " * (1 if system_prompt else 600)}]
     body = json.dumps({"model": "ep_x", "messages": said, "max_tokens": 1}).encode()
     calls = [asyncio.create_task(rig.raw(rig.post(body))) for _ in range(40)]

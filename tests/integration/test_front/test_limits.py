@@ -9,7 +9,7 @@ import time
 import openai
 import pytest
 
-from pareta_agent.access.grant import Price
+from pareta_agent.access.grant import TokenPrice
 
 SLOW = "pareta_sk_slow"  # two requests a minute, a hundred tokens a minute, one at once
 
@@ -88,7 +88,7 @@ async def test_one_at_once(rig):
 async def test_a_call_that_is_refused_for_money_gives_its_place_back(rig):
     """A 402 holds no share of the key's concurrency or tokens."""
     await rig.engine()
-    rig.price, rig.balance_micro_usd = Price(10**9, 10**9, 10**9), 0
+    rig.price, rig.balance_micro_usd = TokenPrice(10**9, 10**9, 10**9), 0
     status, *_ = split(await rig.raw(rig.post(ask(max_tokens=5), key=SLOW)))
     assert status == 402
     rig.price = None

@@ -9,7 +9,7 @@ import anthropic
 import openai
 import pytest
 
-from pareta_agent.access.grant import Price
+from pareta_agent.access.grant import TokenPrice
 
 KEY = "pareta_sk_" + "a" * 32
 QUESTION = "What is the capital of France?"
@@ -211,7 +211,7 @@ async def test_a_caller_who_leaves_midway_is_not_debited(rig):
 async def test_tokens_are_counted_as_a_message_would_be_billed(rig, claude):
     """By the SDK's `count_tokens`, with the task's own system prompt, where the catalog allows it; it is free."""
     await rig.engine()
-    rig.price = Price(10**6, 10**6, 10**6)
+    rig.price = TokenPrice(10**6, 10**6, 10**6)
     rig.endpoint(replicas=rig.endpoints["ep_x"].replicas, tokenize=True, system_prompt="Be very brief.")
     for more in ({}, {"system": "Speak French."}):
         counted = await claude.messages.count_tokens(model="ep_x", messages=TURNS, **more)

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from pareta_agent.access.grant import Price
+from pareta_agent.access.grant import TokenPrice
 
 ASKS = {"/tokenize": {"prompt": "a b c"}, "/detokenize": {"tokens": [1, 2, 3]}}
 TOLD = {
@@ -24,7 +24,7 @@ async def test_what_the_catalog_allows_is_told_and_costs_nothing(rig, path):
     """It leaves a record without tokens, and the whole lease."""
     await rig.engine()
     rig.endpoint(replicas=rig.endpoints["ep_x"].replicas, tokenize=True)
-    rig.price = Price(10**6, 10**6, 10**6)
+    rig.price = TokenPrice(10**6, 10**6, 10**6)
     answer = await rig.raw(rig.post(json.dumps({"model": "ep_x", **ASKS[path]}).encode(), path))
     assert body_of(answer) == TOLD[path]
     (record,) = rig.spool.records

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pareta_registry.errors import ArtifactError
-from pareta_registry.stores import Entry, FileStore, open_store
+from pareta_registry.stores import FileStore, StoreEntry, open_store
 
 
 async def read(store: FileStore, path: str, start: int, stop: int) -> bytes:
@@ -24,8 +24,8 @@ async def test_ranges_are_read(tmp_path: Path) -> None:
         await read(store, "config.json", 2, 5),
         await read(store, "config.json", 8, 99),
     ) == (b"234", b"89")
-    assert Entry("config.json", 10) == await store.stat("config.json")
-    assert (Entry("config.json", 10),) == await store.list()
+    assert StoreEntry("config.json", 10) == await store.stat("config.json")
+    assert (StoreEntry("config.json", 10),) == await store.list()
 
 
 @pytest.mark.parametrize("path", ["../x.json", "/etc/passwd", "x.bin"])

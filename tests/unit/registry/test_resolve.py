@@ -8,7 +8,7 @@ import pytest
 
 from pareta_registry.catalog import Adapter, Alias, Catalog, Task
 from pareta_registry.load import builtin_catalog, catalog_of
-from pareta_registry.resolve import Resolution, Unresolved, essence, resolve
+from pareta_registry.resolve import Resolution, Unresolved, engine_inputs, resolve
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def test_an_adapter_more_leaves_what_runs_alone(catalog: Catalog) -> None:
     )
 
     def of(alias: str, *adapters: Adapter) -> tuple[object, ...]:
-        return essence(resolve(with_adapters(catalog, *adapters), "read", alias))
+        return engine_inputs(resolve(with_adapters(catalog, *adapters), "read", alias))
 
     for alias in ("base-1", "legal-1"):
         assert of(alias, legal) == of(alias, moved, other)

@@ -25,7 +25,7 @@ _TRIED_AGAIN: Final = (408, 429, 500, 502, 503, 504)
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ModelAddress:
     """Where a model answers: `base_url` ends in /v1; `model` is its name there."""
 
     base_url: str
@@ -49,7 +49,7 @@ class Heard:
 async def ask(
     session: aiohttp.ClientSession,
     clock: Clock,
-    where: Callable[[], Awaitable[Place]],
+    where: Callable[[], Awaitable[ModelAddress]],
     messages: list[dict[str, Any]],
     max_tokens: int,
 ) -> Heard:
@@ -66,7 +66,7 @@ async def ask(
     return heard
 
 
-async def _once(session: aiohttp.ClientSession, clock: Clock, place: Place, body: bytes) -> Heard:
+async def _once(session: aiohttp.ClientSession, clock: Clock, place: ModelAddress, body: bytes) -> Heard:
     begun_s = clock.mono_s()
     headers = {"authorization": f"Bearer {place.key}", "content-type": "application/json"}
     url = URL(place.base_url.rstrip("/") + "/chat/completions")

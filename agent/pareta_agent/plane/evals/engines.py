@@ -7,10 +7,10 @@ from typing import Final
 
 from starlette.concurrency import run_in_threadpool
 
-from pareta_agent.plane.deployments import Deployed, Order
-from pareta_agent.plane.evals.calls import Place
-from pareta_agent.plane.evals.runs import Candidate, Run, Runs
-from pareta_agent.plane.nodes import Report
+from pareta_agent.plane.deployments import Deployed, DeployOrder
+from pareta_agent.plane.evals.calls import ModelAddress
+from pareta_agent.plane.evals.runs import EvalCandidate, EvalRun, Runs
+from pareta_agent.plane.nodes import NodeReport
 from pareta_agent.plane.plane import Plane
 from pareta_agent.plane.seed import price_of
 from pareta_agent.plane.standing import stand
@@ -33,7 +33,7 @@ class Engines:
     def __init__(self, plane: Plane, runs: Runs) -> None:
         self._plane, self._runs = plane, runs
 
-    async def get(self, run: Run, candidate: Candidate, alias: Alias) -> Place | NoEngine:
+    async def get(self, run: EvalRun, candidate: EvalCandidate, alias: Alias) -> ModelAddress | NoEngine:
         """Where the model answers, with a key for that alone; what was begun before a restart is gone on with."""
         found = await run_in_threadpool(self._serving, run, candidate)
         if found is None:
@@ -45,15 +45,15 @@ class Engines:
         if isinstance(url, NoEngine):
             return url
         key = await run_in_threadpool(self._key, run, candidate, found.id)
-        return Place(url, found.id, key)
+        return ModelAddress(url, found.id, key)
 
-    async def now(self, place: Place) -> Place:
+    async def now(self, place: ModelAddress) -> ModelAddress:
         """The same where it answers by now: a node that began anew may have another address."""
         reports = await run_in_threadpool(self._plane.nodes.reports)
         urls = [each.front_url for each in reports if each.front_url and _serves(each, place.model)]
         return place if place.base_url in urls or not urls else replace(place, base_url=urls[0])
 
-    async def give_back(self, run: Run, candidate: Candidate) -> None:
+    async def give_back(self, run: EvalRun, candidate: EvalCandidate) -> None:
         """Ends what was got for the candidate: its key, and the endpoint if the run asked for it."""
         await run_in_threadpool(self._give_back, run, candidate)
 
@@ -61,7 +61,7 @@ class Engines:
         """Ends endpoints that were wished for by runs which a crash made forget them."""
         await run_in_threadpool(self._sweep)
 
-    def _serving(self, run: Run, candidate: Candidate) -> Deployed | None:
+    def _serving(self, run: EvalRun, candidate: EvalCandidate) -> Deployed | None:
         """What the candidate has already, or an endpoint of the org that runs this model."""
         deployments = self._plane.deployments
         if candidate.endpoint is not None:
@@ -74,7 +74,7 @@ class Engines:
                 return each
         return None
 
-    async def _wish(self, run: Run, candidate: Candidate, alias: Alias) -> Deployed | NoEngine:
+    async def _wish(self, run: EvalRun, candidate: EvalCandidate, alias: Alias) -> Deployed | NoEngine:
         plane, begun_s = self._plane, self._plane.clock.mono_s()
         while True:
             nodes = [each.node for each in await run_in_threadpool(plane.nodes.reports)]
@@ -86,13 +86,13 @@ class Engines:
             if plane.clock.mono_s() - begun_s > PATIENCE_S:
                 return NoEngine(verdict.reason if verdict else "no node is there to run it")
             await plane.clock.sleep(LOOK_EVERY_S * 10)
-        order = Order(run.org, run.task, alias.id, f"eval_{alias.id}", price_of(alias), purpose="eval")
+        order = DeployOrder(run.org, run.task, alias.id, f"eval_{alias.id}", price_of(alias), purpose="eval")
         made = await run_in_threadpool(plane.deployments.create, order)
         assert made is not None  # it asks for no name that could be taken
         await run_in_threadpool(self._runs.note, candidate, endpoint=made.id, ours=True)
         return made
 
-    async def _live(self, run: Run, wanted: Deployed) -> str | NoEngine:
+    async def _live(self, run: EvalRun, wanted: Deployed) -> str | NoEngine:
         """The address of a node where it answers."""
         plane, begun_s = self._plane, self._plane.clock.mono_s()
         while plane.clock.mono_s() - begun_s < START_S:
@@ -111,19 +111,19 @@ class Engines:
             await plane.clock.sleep(LOOK_EVERY_S)
         return NoEngine("it was not live in time")
 
-    def _key(self, run: Run, candidate: Candidate, endpoint: str) -> str:
+    def _key(self, run: EvalRun, candidate: EvalCandidate, endpoint: str) -> str:
         self._revoke(candidate)
         minted = self._plane.state.mint_key(run.org, only=[endpoint])
         self._runs.note(candidate, key_id=minted.id)
         return minted.secret
 
-    def _give_back(self, run: Run, candidate: Candidate) -> None:
+    def _give_back(self, run: EvalRun, candidate: EvalCandidate) -> None:
         kept = next(each for each in self._runs.candidates(run.id) if each.place == candidate.place)
         self._revoke(kept)
         if kept.ours and kept.endpoint is not None:
             self._plane.deployments.turn(run.org, kept.endpoint, "deleted")
 
-    def _revoke(self, candidate: Candidate) -> None:
+    def _revoke(self, candidate: EvalCandidate) -> None:
         if candidate.key_id is not None:
             self._plane.state.revoke_key(candidate.key_id)
 
@@ -135,6 +135,6 @@ class Engines:
                     self._plane.deployments.turn(org, each.id, "deleted")
 
 
-def _serves(report: Report, endpoint: str) -> bool:
-    told = report.observed.endpoints if report.observed else []
-    return any(each.id == endpoint and each.status in ("live", "cold") for each in told)
+def _serves(report: NodeReport, endpoint: str) -> bool:
+    reported = report.observed.endpoints if report.observed else []
+    return any(each.id == endpoint and each.status in ("live", "cold") for each in reported)

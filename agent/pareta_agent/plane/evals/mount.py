@@ -7,7 +7,7 @@ from collections.abc import Callable
 from fastapi import FastAPI
 
 from pareta_agent.plane.database import Database
-from pareta_agent.plane.evals.roster import Roster
+from pareta_agent.plane.evals.roster import Vendors
 from pareta_agent.plane.evals.run_api import Evals
 from pareta_agent.plane.evals.runner import Runner
 from pareta_agent.plane.evals.runs import Runs
@@ -17,11 +17,11 @@ from pareta_registry.catalog import Catalog
 
 
 def mount(
-    app: FastAPI, plane: Plane, database: Database, catalog: Callable[[], Catalog], roster: Roster
+    app: FastAPI, plane: Plane, database: Database, catalog: Callable[[], Catalog], vendors: Vendors
 ) -> Runner:
     """Gives the routes what they work with; the runner is the caller's to run."""
     sets, runs = Sets(database, plane.clock), Runs(database, plane.clock)
-    runner = Runner(plane, sets, runs, catalog, roster)
+    runner = Runner(plane, sets, runs, catalog, vendors)
     app.state.eval_sets = sets
-    app.state.evals = Evals(runs=runs, runner=runner, roster=roster)
+    app.state.evals = Evals(runs=runs, runner=runner, vendors=vendors)
     return runner

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from pareta_agent.access import grant
 from pareta_agent.access.price import cost_micro_usd
 from pareta_agent.control.wire import WirePrice
-from pareta_agent.plane.evals.runs import Answer, Candidate, Kind
+from pareta_agent.plane.evals.runs import EvalCandidate, Kind, RowAnswer
 from pareta_agent.plane.evals.score import quality
 from pareta_registry.catalog import Price
 
@@ -32,7 +32,7 @@ class Result(BaseModel):
     error_detail: str | None
 
 
-def result(candidate: Candidate, answers: Sequence[Answer]) -> Result:
+def result(candidate: EvalCandidate, answers: Sequence[RowAnswer]) -> Result:
     right = [each for each in answers if each.score is not None]
     found = quality([each.score for each in right if each.score is not None])
     cost = sum(each.cost_micro_usd for each in answers)
@@ -56,5 +56,5 @@ def result(candidate: Candidate, answers: Sequence[Answer]) -> Result:
 
 def estimate_micro_usd(price: WirePrice | Price, rows: int, prompt_bytes: int, answer_tokens: int) -> int:
     """What a model's part of a run may cost: its prompts at three bytes a token, and usual answers."""
-    per_token = grant.Price(**price.model_dump())
+    per_token = grant.TokenPrice(**price.model_dump())
     return cost_micro_usd(per_token, prompt_bytes // 3, 0, rows * answer_tokens)

@@ -31,17 +31,17 @@ class _File(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Roster:
+class Vendors:
     models: tuple[Vendor, ...] = ()
 
     def find(self, model: str) -> Vendor | None:
         return next((each for each in self.models if each.id == model), None)
 
 
-def read(path: Path | None) -> Roster:
+def read(path: Path | None) -> Vendors:
     """The roster in a TOML file (`[[models]]`); empty without one. Raises ConfigError that says what is wrong."""
     if path is None:
-        return Roster()
+        return Vendors()
     try:
         models = _File.model_validate(tomllib.loads(path.read_text())).models
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -54,7 +54,7 @@ def read(path: Path | None) -> Roster:
         raise ConfigError("roster_invalid", f"{path}: {where}: {first['msg']}", "mend the entry") from None
     if len({each.id for each in models}) < len(models):
         raise ConfigError("roster_invalid", f"{path}: an id stands there twice", "give each model its own id")
-    return Roster(models)
+    return Vendors(models)
 
 
 def key_of(vendor: Vendor) -> str | None:

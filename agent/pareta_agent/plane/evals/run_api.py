@@ -8,11 +8,11 @@ import orjson
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, Field
 
-from pareta_agent.plane.door import Refused, TheCaller, TheCatalog, refusals
+from pareta_agent.plane.door import ApiRefused, TheCaller, TheCatalog, refusals
 from pareta_agent.plane.evals.results import Result, estimate_micro_usd, result
-from pareta_agent.plane.evals.roster import Roster
+from pareta_agent.plane.evals.roster import Vendors
 from pareta_agent.plane.evals.runner import Runner, answer_room
-from pareta_agent.plane.evals.runs import Kind, Run, Runs, Status
+from pareta_agent.plane.evals.runs import EvalRun, Kind, Runs, Status
 from pareta_agent.plane.evals.set_api import TheSets, find
 from pareta_agent.plane.evals.sets import EvalSet, Sets
 from pareta_agent.plane.node_api import ThePlane
@@ -29,7 +29,7 @@ class Evals(BaseModel):
     model_config = {"arbitrary_types_allowed": True}
     runs: Runs
     runner: Runner
-    roster: Roster
+    vendors: Vendors
 
 
 def _evals(request: Request) -> Evals:
@@ -95,20 +95,20 @@ def create(
 ) -> RunStarted:
     """Queued at once; refused when the balance can't cover what it may cost."""
     if caller.only is not None:
-        raise Refused("endpoint_forbidden", "This key reaches only the endpoints that it names.")
+        raise ApiRefused("endpoint_forbidden", "This key reaches only the endpoints that it names.")
     if not caller.credit:
-        raise Refused("insufficient_credit")
+        raise ApiRefused("insufficient_credit")
     found = find(sets, caller, body.eval_set_id)
     task = next((task for task in catalog.tasks if task.id == found.task), None)
     if task is None:
-        raise Refused("task_not_found", f"The task {found.task!r} is no longer offered.")
+        raise ApiRefused("task_not_found", f"The task {found.task!r} is no longer offered.")
     models = list(
         dict.fromkeys(task.recommended if m == "recommended" else m for m in body.candidate_model_ids)
     )
-    candidates = [(model, _kind(task, evals.roster, model)) for model in models]
-    needed = _estimate(task, evals.roster, sets, found, models)
+    candidates = [(model, _kind(task, evals.vendors, model)) for model in models]
+    needed = _estimate(task, evals.vendors, sets, found, models)
     if (plane.state.balance(caller.org) or 0) < needed:
-        raise Refused(
+        raise ApiRefused(
             "insufficient_credit", f"The run may cost {needed / 1e6:.2f} USD, more than the balance."
         )
     run = evals.runs.create(found, candidates)
@@ -120,7 +120,7 @@ def create(
 def one(id: str, caller: TheCaller, sets: TheSets, evals: TheEvals) -> OneRun:  # noqa: A002
     run = evals.runs.find(caller.org, id)
     if run is None:
-        raise Refused("eval_run_not_found")
+        raise ApiRefused("eval_run_not_found")
     return _run(run, sets, evals.runs)
 
 
@@ -129,40 +129,42 @@ def frontier(_: TheCaller, catalog: TheCatalog, evals: TheEvals, task: str | Non
     """The vendors' models that this plane has keys for; for a task with documents only those that see."""
     chosen = next((each for each in catalog.tasks if each.id == task), None)
     if task is not None and chosen is None:
-        raise Refused("task_not_found", f"There is no task {task!r}.")
+        raise ApiRefused("task_not_found", f"There is no task {task!r}.")
     known = {each.id for each in chosen.frontier} if chosen else set()
     return FrontierList(
         frontier_models=[
             FrontierModel(id=each.id, vendor=each.vendor, vision=each.vision, benchmarked=each.id in known)
-            for each in evals.roster.models
+            for each in evals.vendors.models
             if each.vision or not (chosen and chosen.has_blob_input)
         ]
     )
 
 
-def _kind(task: Task, roster: Roster, model: str) -> Kind:
+def _kind(task: Task, vendors: Vendors, model: str) -> Kind:
     if any(alias.id == model for alias in task.aliases):
         return "open"
-    if roster.find(model) is None:
-        raise Refused("task_not_found", f"The task {task.id!r} has no model {model!r}, nor has the roster.")
+    if vendors.find(model) is None:
+        raise ApiRefused(
+            "task_not_found", f"The task {task.id!r} has no model {model!r}, nor has the roster."
+        )
     return "frontier"
 
 
-def _estimate(task: Task, roster: Roster, sets: Sets, found: EvalSet, models: list[str]) -> int:
+def _estimate(task: Task, vendors: Vendors, sets: Sets, found: EvalSet, models: list[str]) -> int:
     around = len(task.system_prompt or "") + len(task.prompt_scaffold or "")
     prompts = sum(len(orjson.dumps(row["input"])) + around for row in sets.rows(found.id))
     usual = task.typical_tokens.output if task.typical_tokens else answer_room(task)
     prices = {alias.id: price_of(alias) for alias in task.aliases}
     total = 0
     for model in models:
-        vendor = roster.find(model)
+        vendor = vendors.find(model)
         price = prices.get(model) or (vendor.price if vendor else None)
         if price is not None:
             total += estimate_micro_usd(price, found.row_count, prompts, usual)
     return total
 
 
-def _run(run: Run, sets: Sets, runs: Runs) -> OneRun:
+def _run(run: EvalRun, sets: Sets, runs: Runs) -> OneRun:
     candidates = runs.candidates(run.id)
     answers = [runs.answers(run.id, each.place) for each in candidates]
     found = sets.find(run.org, run.set_id)

@@ -18,10 +18,10 @@ from pareta_agent.access import grant
 from pareta_agent.access.price import cost_micro_usd
 from pareta_agent.plane.evals import roster as vendors
 from pareta_agent.plane.evals import rows, score
-from pareta_agent.plane.evals.calls import Heard, Place, ask
+from pareta_agent.plane.evals.calls import Heard, ModelAddress, ask
 from pareta_agent.plane.evals.engines import Engines, NoEngine
-from pareta_agent.plane.evals.roster import Roster, Vendor
-from pareta_agent.plane.evals.runs import Answer, Candidate, Charge, Run, Runs
+from pareta_agent.plane.evals.roster import Vendor, Vendors
+from pareta_agent.plane.evals.runs import Charge, EvalCandidate, EvalRun, RowAnswer, Runs
 from pareta_agent.plane.evals.sets import EvalSet, Sets
 from pareta_agent.plane.plane import Plane
 from pareta_registry.catalog import Catalog, Task
@@ -42,10 +42,10 @@ class Runner:
     """Lives on one event loop; `wake` when a run was made."""
 
     def __init__(
-        self, plane: Plane, sets: Sets, runs: Runs, catalog: Callable[[], Catalog], roster: Roster
+        self, plane: Plane, sets: Sets, runs: Runs, catalog: Callable[[], Catalog], vendors: Vendors
     ) -> None:
         self._plane, self._sets, self._runs = plane, sets, runs
-        self._catalog, self._roster = catalog, roster
+        self._catalog, self._vendors = catalog, vendors
         self._engines = Engines(plane, runs)
         self._news = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -70,7 +70,7 @@ class Runner:
                     async with asyncio.timeout(IDLE_S):
                         await self._news.wait()
 
-    async def _finish(self, run: Run) -> None:
+    async def _finish(self, run: EvalRun) -> None:
         error: str | None = None
         try:
             await self._work(run)
@@ -81,7 +81,7 @@ class Runner:
             error = "something went wrong on our side"
         await run_in_threadpool(self._runs.end, run.id, error)
 
-    async def _work(self, run: Run) -> None:
+    async def _work(self, run: EvalRun) -> None:
         await run_in_threadpool(self._runs.begin, run.id)
         found = await run_in_threadpool(self._sets.find, run.org, run.set_id)
         task = next((task for task in self._catalog().tasks if task.id == run.task), None)
@@ -97,9 +97,11 @@ class Runner:
                 await self._engines.give_back(run, candidate)
                 await run_in_threadpool(self._runs.note, candidate, done=True, error=error)
 
-    async def _candidate(self, run: Run, found: EvalSet, task: Task, candidate: Candidate) -> str | None:
+    async def _candidate(
+        self, run: EvalRun, found: EvalSet, task: Task, candidate: EvalCandidate
+    ) -> str | None:
         """Asks every row that was not asked yet; why none could be, if so."""
-        vendor = self._roster.find(candidate.model) if candidate.kind == "frontier" else None
+        vendor = self._vendors.find(candidate.model) if candidate.kind == "frontier" else None
         place = self._vendor(vendor) if vendor else await self._open(run, task, candidate)
         if isinstance(place, NoEngine):
             return place.reason
@@ -116,11 +118,17 @@ class Runner:
         return None
 
     async def _rows(
-        self, found: EvalSet, task: Task, candidate: Candidate, place: Place, vendor: Vendor | None, left: Any
+        self,
+        found: EvalSet,
+        task: Task,
+        candidate: EvalCandidate,
+        place: ModelAddress,
+        vendor: Vendor | None,
+        left: Any,
     ) -> str | None:
         """One of several that ask; why the whole run must stop, if it must."""
 
-        async def where() -> Place:
+        async def where() -> ModelAddress:
             return place if vendor else await self._engines.now(place)
 
         for number, row in left:
@@ -145,26 +153,26 @@ class Runner:
         return None
 
     def _judged(
-        self, candidate: Candidate, number: int, row: dict[str, Any], heard: Heard, scorer: str
-    ) -> Answer:
+        self, candidate: EvalCandidate, number: int, row: dict[str, Any], heard: Heard, scorer: str
+    ) -> RowAnswer:
         points = None if heard.text is None else score.SCORERS[scorer](heard.text, row["expected"])
         here = f"{candidate.run_id}-{candidate.place}-{number}"
         request_id = heard.request_id if candidate.kind == "open" and heard.request_id else here
-        return Answer(number, points, heard.error, heard.latency_s, request_id)
+        return RowAnswer(number, points, heard.error, heard.latency_s, request_id)
 
-    async def _open(self, run: Run, task: Task, candidate: Candidate) -> Place | NoEngine:
+    async def _open(self, run: EvalRun, task: Task, candidate: EvalCandidate) -> ModelAddress | NoEngine:
         alias = next((alias for alias in task.aliases if alias.id == candidate.model), None)
         if alias is None:
             return NoEngine("the task no longer offers this model")
         return await self._engines.get(run, candidate, alias)
 
-    def _vendor(self, vendor: Vendor) -> Place | NoEngine:
+    def _vendor(self, vendor: Vendor) -> ModelAddress | NoEngine:
         key = vendors.key_of(vendor)
         if key is None:
             return NoEngine(f"the key for {vendor.id} cannot be read on the plane's host")
-        return Place(vendor.base_url, vendor.model or vendor.id, key)
+        return ModelAddress(vendor.base_url, vendor.model or vendor.id, key)
 
-    async def _ledgered(self, run: Run, candidate: Candidate) -> None:
+    async def _ledgered(self, run: EvalRun, candidate: EvalCandidate) -> None:
         """Waits until the nodes have reported what was asked, so that the costs are whole; not for ever."""
         clock = self._plane.clock
         until_s = clock.mono_s() + LEDGER_S
@@ -183,6 +191,6 @@ def answer_room(task: Task) -> int:
 def _charge(vendor: Vendor, heard: Heard) -> Charge | None:
     if heard.text is None:
         return None
-    price = grant.Price(**vendor.price.model_dump())
+    price = grant.TokenPrice(**vendor.price.model_dump())
     cost = cost_micro_usd(price, heard.input_tokens, 0, heard.output_tokens)
     return Charge("eval", heard.input_tokens, heard.output_tokens, cost)

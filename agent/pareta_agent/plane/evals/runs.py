@@ -20,7 +20,7 @@ Status = Literal["queued", "running", "completed", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class EvalRun:
     id: str
     org: str
     set_id: str
@@ -32,7 +32,7 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class EvalCandidate:
     """`place` is its number in the run; `ours`: the run asked for its endpoint, and gives it back."""
 
     run_id: str
@@ -47,7 +47,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class RowAnswer:
     """One asked row. `score` is None where `error` says why there was no answer; `cost_micro_usd` as debited."""
 
     place: int
@@ -72,8 +72,8 @@ class Runs:
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database, self._clock = database, clock
 
-    def create(self, found: EvalSet, models: Sequence[tuple[str, Kind]]) -> Run:
-        run = Run(
+    def create(self, found: EvalSet, models: Sequence[tuple[str, Kind]]) -> EvalRun:
+        run = EvalRun(
             f"er_{str(ULID()).lower()}",
             found.org,
             found.id,
@@ -84,20 +84,20 @@ class Runs:
             None,
         )
         with self._database.write() as connection:
-            facts = {name: getattr(run, name) for name in Run.__slots__}
+            facts = {name: getattr(run, name) for name in EvalRun.__slots__}
             connection.execute(tables.runs.insert().values(**facts))
             blank = {"run_id": run.id, "done": False, "ours": False}
             rows = [{**blank, "place": n, "model": m, "kind": kind} for n, (m, kind) in enumerate(models)]
             connection.execute(tables.candidates.insert(), rows)
         return run
 
-    def find(self, org: str, run_id: str) -> Run | None:
+    def find(self, org: str, run_id: str) -> EvalRun | None:
         mine = (tables.runs.c.id == run_id) & (tables.runs.c.org == org)
         with self._database.read() as connection:
             row = connection.execute(select(tables.runs).where(mine)).first()
-        return None if row is None else Run(*row)
+        return None if row is None else EvalRun(*row)
 
-    def next(self) -> Run | None:
+    def next(self) -> EvalRun | None:
         """The run to work on: the one that was begun, else the oldest that waits."""
         open_ = tables.runs.c.status.in_(("running", "queued"))
         query = (
@@ -105,15 +105,15 @@ class Runs:
         )
         with self._database.read() as connection:
             row = connection.execute(query.limit(1)).first()
-        return None if row is None else Run(*row)
+        return None if row is None else EvalRun(*row)
 
-    def candidates(self, run_id: str) -> list[Candidate]:
+    def candidates(self, run_id: str) -> list[EvalCandidate]:
         query = select(tables.candidates).where(tables.candidates.c.run_id == run_id)
         with self._database.read() as connection:
             found = connection.execute(query.order_by(tables.candidates.c.place))
-            return [Candidate(*row) for row in found]
+            return [EvalCandidate(*row) for row in found]
 
-    def answers(self, run_id: str, candidate: int) -> list[Answer]:
+    def answers(self, run_id: str, candidate: int) -> list[RowAnswer]:
         """By row; the cost is what the ledger has by now."""
         columns = tables.answers.c
         query = (
@@ -130,7 +130,7 @@ class Runs:
             .order_by(columns.place)
         )
         with self._database.read() as connection:
-            return [Answer(*row) for row in connection.execute(query)]
+            return [RowAnswer(*row) for row in connection.execute(query)]
 
     def unledgered(self, run_id: str, candidate: int) -> int:
         """How many answers have no row in the ledger yet."""
@@ -154,13 +154,13 @@ class Runs:
         now_s = self._clock.wall_s()
         self._set(tables.runs, tables.runs.c.id == run_id, status=status, error=error, ended_s=now_s)
 
-    def note(self, candidate: Candidate, **facts: Any) -> None:
+    def note(self, candidate: EvalCandidate, **facts: Any) -> None:
         """Changes what is kept of a candidate."""
         columns = tables.candidates.c
         here = (columns.run_id == candidate.run_id) & (columns.place == candidate.place)
         self._set(tables.candidates, here, **facts)
 
-    def answered(self, candidate: Candidate, answer: Answer, charge: Charge | None = None) -> bool:
+    def answered(self, candidate: EvalCandidate, answer: RowAnswer, charge: Charge | None = None) -> bool:
         """Keeps an answer, and debits a charge with it; False, and nothing done, when the row was answered before."""
         key = {"run_id": candidate.run_id, "candidate": candidate.place, "place": answer.place}
         columns = tables.answers.c
@@ -191,7 +191,7 @@ class Runs:
 
 
 def _debit(
-    connection: Connection, candidate: Candidate, answer: Answer, charge: Charge, now_s: float
+    connection: Connection, candidate: EvalCandidate, answer: RowAnswer, charge: Charge, now_s: float
 ) -> None:
     """A ledger row of the plane's own, whose identity is the run's row: it cannot be debited twice."""
     org = connection.execute(

@@ -20,7 +20,7 @@ Scorer = Callable[[str, Any], float]
 
 
 @dataclass(frozen=True, slots=True)
-class Quality:
+class ScoreInterval:
     """The mean of some scores, and the interval in which it lies in 95 of 100 resamples."""
 
     mean: float
@@ -81,7 +81,7 @@ SCORERS: Final[dict[str, Scorer]] = {
 DEFAULT: Final = "normalised"
 
 
-def quality(scores: Sequence[float]) -> Quality | None:
+def quality(scores: Sequence[float]) -> ScoreInterval | None:
     """The mean with its percentile bootstrap interval (Efron 1979), the same for the same scores; None without any."""
     if not scores:
         return None
@@ -91,7 +91,7 @@ def quality(scores: Sequence[float]) -> Quality | None:
     draw = np.random.default_rng(0).integers
     means = [seen[draw(0, len(seen), len(seen))].mean() for _ in range(RESAMPLES)]
     low, high = np.percentile(means, (2.5, 97.5))
-    return Quality(float(seen.mean()), float(low), float(high))
+    return ScoreInterval(float(seen.mean()), float(low), float(high))
 
 
 def words(text: str) -> list[str]:

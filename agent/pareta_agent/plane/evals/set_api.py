@@ -9,10 +9,10 @@ from fastapi import APIRouter, Depends, File, Form, Request, UploadFile
 from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
-from pareta_agent.plane.door import Caller, Origin, Refused, TheCaller, TheCatalog, refusals
+from pareta_agent.plane.door import ApiCaller, ApiRefused, Origin, TheCaller, TheCatalog, refusals
 from pareta_agent.plane.evals import rows
 from pareta_agent.plane.evals.score import DEFAULT, SCORERS
-from pareta_agent.plane.evals.sets import EvalSet, Place, Sets
+from pareta_agent.plane.evals.sets import DocumentPosition, EvalSet, Sets
 from pareta_agent.plane.state import sha256_hex
 
 MOST_BLOB_BYTES: Final = 32 * 2**20
@@ -87,10 +87,10 @@ async def create(
 ) -> OneSet:
     task = next((task for task in catalog.tasks if task.id == task_id), None)
     if task is None:
-        raise Refused("task_not_found", f"There is no task {task_id!r}.")
+        raise ApiRefused("task_not_found", f"There is no task {task_id!r}.")
     found = await run_in_threadpool(rows.read, await items.read())
     if isinstance(found, rows.BadRows):
-        raise Refused("eval_rows_invalid", f"Line {found.line}: {found.reason}.")
+        raise ApiRefused("eval_rows_invalid", f"Line {found.line}: {found.reason}.")
     scorer = task.scorer if task.scorer in SCORERS else DEFAULT
     made = await run_in_threadpool(
         sets.create, caller.org, task.id, name or f"{task.title}: {len(found)} rows", scorer, found
@@ -111,7 +111,7 @@ def one(id: str, caller: TheCaller, sets: TheSets) -> OneSet:  # noqa: A002
 @router.delete("/v1/eval-sets/{id}", status_code=204, responses=_UNKNOWN)
 def delete(id: str, caller: TheCaller, sets: TheSets) -> None:  # noqa: A002
     if not sets.delete(caller.org, id):
-        raise Refused("eval_set_not_found")
+        raise ApiRefused("eval_set_not_found")
 
 
 @router.post("/v1/eval-sets/{id}/attach-blob", responses=refusals("eval_set_not_found", "blob_refused"))
@@ -155,14 +155,14 @@ async def upload(token: str, request: Request, sets: TheSets) -> None:
     """The secret in the address is all that it takes; it holds once."""
     wanted = await run_in_threadpool(sets.promised_bytes, token)
     if wanted is None:
-        raise Refused("upload_unknown")
+        raise ApiRefused("upload_unknown")
     content = bytearray()
     async for part in request.stream():
         content += part
         if len(content) > wanted:
-            raise Refused("body_too_large", f"{wanted} bytes were announced.")
+            raise ApiRefused("body_too_large", f"{wanted} bytes were announced.")
     if not await run_in_threadpool(sets.keep_upload, token, bytes(content)):
-        raise Refused("upload_unknown")
+        raise ApiRefused("upload_unknown")
 
 
 @router.post(
@@ -172,28 +172,28 @@ async def upload(token: str, request: Request, sets: TheSets) -> None:
 def complete(id: str, body: UploadComplete, caller: TheCaller, sets: TheSets) -> Attached:  # noqa: A002
     place = _place(sets, caller, id, body.idx, body.field_name, body.mime)
     if not sets.complete(place, body.storage_uri.removeprefix("upload:")):
-        raise Refused("upload_unknown")
+        raise ApiRefused("upload_unknown")
     return _attached(place)
 
 
-def find(sets: Sets, caller: Caller, set_id: str) -> EvalSet:
+def find(sets: Sets, caller: ApiCaller, set_id: str) -> EvalSet:
     """The caller's set; another org's is as unknown as one that never was."""
     found = sets.find(caller.org, set_id)
     if found is None:
-        raise Refused("eval_set_not_found")
+        raise ApiRefused("eval_set_not_found")
     return found
 
 
-def _place(sets: Sets, caller: Caller, set_id: str, idx: int, field: str, mime: str) -> Place:
+def _place(sets: Sets, caller: ApiCaller, set_id: str, idx: int, field: str, mime: str) -> DocumentPosition:
     found = find(sets, caller, set_id)
     if idx >= found.row_count:
-        raise Refused("blob_refused", f"The set has {found.row_count} rows; there is no row {idx}.")
+        raise ApiRefused("blob_refused", f"The set has {found.row_count} rows; there is no row {idx}.")
     if not rows.readable(mime):
-        raise Refused("blob_refused", f"No model reads {mime}: send pictures, text or JSON.")
-    return Place(set_id, idx, field, mime)
+        raise ApiRefused("blob_refused", f"No model reads {mime}: send pictures, text or JSON.")
+    return DocumentPosition(set_id, idx, field, mime)
 
 
-def _attached(place: Place) -> Attached:
+def _attached(place: DocumentPosition) -> Attached:
     return Attached(idx=place.row, field_name=place.field, mime=place.mime)
 
 

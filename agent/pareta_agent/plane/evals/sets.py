@@ -30,7 +30,7 @@ class EvalSet:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class DocumentPosition:
     """Where a document belongs."""
 
     set_id: str
@@ -94,12 +94,12 @@ class Sets:
 
     # documents
 
-    def attach(self, place: Place, content: bytes) -> None:
+    def attach(self, place: DocumentPosition, content: bytes) -> None:
         """Puts a document in its place, instead of an earlier one."""
         with self._database.write() as connection:
             _attach(connection, place, content)
 
-    def promise(self, place: Place, size_bytes: int) -> str:
+    def promise(self, place: DocumentPosition, size_bytes: int) -> str:
         """A secret under which a document may be sent once, for a while."""
         token = secrets.token_urlsafe(32)
         facts = {"set_id": place.set_id, "place": place.row, "field": place.field, "mime": place.mime}
@@ -128,7 +128,7 @@ class Sets:
             here = update(tables.uploads).where(self._awaited(sha256_hex(token)))
             return bool(connection.execute(here.values(content=content)).rowcount)
 
-    def complete(self, place: Place, token_sha256: str) -> bool:
+    def complete(self, place: DocumentPosition, token_sha256: str) -> bool:
         """Attaches what was sent for that place; False when nothing was."""
         with self._database.write() as connection:
             here = tables.uploads.c.token_sha256 == token_sha256
@@ -153,7 +153,7 @@ def _find(connection: Connection, org: str, set_id: str) -> EvalSet | None:
     return None if row is None else EvalSet(*row)
 
 
-def _attach(connection: Connection, place: Place, content: bytes) -> None:
+def _attach(connection: Connection, place: DocumentPosition, content: bytes) -> None:
     columns = tables.blobs.c
     here = (columns.set_id == place.set_id) & (columns.place == place.row) & (columns.field == place.field)
     connection.execute(delete(tables.blobs).where(here))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pareta_agent.access.credit import CreditBook, CreditLease, CreditSettings
+from pareta_agent.access.credit import CreditBook, CreditSettings, GrantedLease
 from pareta_agent.clock import SystemClock
 from pareta_agent.errors import PlaneError
 
@@ -22,14 +22,14 @@ class Purse:
     def __init__(self, balance: int) -> None:
         self.balance, self.granted, self.asked, self.away = balance, 0, 0, False
 
-    async def __call__(self, _org: str, micro_usd: int) -> CreditLease:
+    async def __call__(self, _org: str, micro_usd: int) -> GrantedLease:
         self.asked += 1
         await asyncio.sleep(0)
         if self.away:
             raise PlaneError("plane_away", "away")
         granted = min(micro_usd, self.balance - self.granted)
         self.granted += granted
-        return CreditLease(granted, 60.0)
+        return GrantedLease(granted, 60.0)
 
 
 async def test_a_reservation_comes_from_the_lease_at_hand(clock: Any) -> None:

@@ -7,13 +7,13 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pareta_agent.access.grant import KeyLimits
+from pareta_agent.access.grant import GrantLimits
 from pareta_agent.access.limits import Excess, Limiter, Permit
 
 
 def test_requests_burst_and_then_drip(clock: Any) -> None:
     """A minute's worth at once, then one each sixth of a minute's tenth."""
-    limiter, limits = Limiter(clock), KeyLimits(requests_per_minute=10)
+    limiter, limits = Limiter(clock), GrantLimits(requests_per_minute=10)
     assert all(isinstance(limiter.enter("k", limits, 0), Permit) for _ in range(10))
     assert limiter.enter("k", limits, 0) == Excess("requests", 10, 6.0)
     clock.now_s += 6.0
@@ -23,7 +23,7 @@ def test_requests_burst_and_then_drip(clock: Any) -> None:
 
 def test_tokens_not_used_come_back(clock: Any) -> None:
     """The worst case is taken at the door, the use is what stays taken."""
-    limiter, limits = Limiter(clock), KeyLimits(tokens_per_minute=100)
+    limiter, limits = Limiter(clock), GrantLimits(tokens_per_minute=100)
     first = limiter.enter("k", limits, 80)
     assert limiter.enter("k", limits, 40) == Excess("tokens", 100, 12.0)
     assert isinstance(first, Permit)
@@ -35,12 +35,12 @@ def test_tokens_not_used_come_back(clock: Any) -> None:
 
 def test_a_request_beyond_the_limit_itself_need_not_wait(clock: Any) -> None:
     """No wait will make 101 tokens fit into 100."""
-    assert Limiter(clock).enter("k", KeyLimits(tokens_per_minute=100), 101) == Excess("tokens", 100, None)
+    assert Limiter(clock).enter("k", GrantLimits(tokens_per_minute=100), 101) == Excess("tokens", 100, None)
 
 
 def test_concurrency_is_freed_by_leaving(clock: Any) -> None:
     """Two at once; the third enters when one has left."""
-    limiter, limits = Limiter(clock), KeyLimits(concurrency=2)
+    limiter, limits = Limiter(clock), GrantLimits(concurrency=2)
     first, _ = limiter.enter("k", limits, 0), limiter.enter("k", limits, 0)
     assert limiter.enter("k", limits, 0) == Excess("concurrency", 2, 1.0)
     assert isinstance(first, Permit)
@@ -50,21 +50,21 @@ def test_concurrency_is_freed_by_leaving(clock: Any) -> None:
 
 def test_an_excess_takes_nothing(clock: Any) -> None:
     """A request refused for its tokens does not use up a request."""
-    limiter, limits = Limiter(clock), KeyLimits(requests_per_minute=1, tokens_per_minute=10)
+    limiter, limits = Limiter(clock), GrantLimits(requests_per_minute=1, tokens_per_minute=10)
     assert isinstance(limiter.enter("k", limits, 11), Excess)
     assert isinstance(limiter.enter("k", limits, 10), Permit)
 
 
 def test_headers_tell_what_is_left(clock: Any) -> None:
     """The names that clients know; none for a key without limits."""
-    limiter, limits = Limiter(clock), KeyLimits(requests_per_minute=10)
+    limiter, limits = Limiter(clock), GrantLimits(requests_per_minute=10)
     limiter.enter("k", limits, 0)
     assert limiter.headers("k", limits) == {
         "x-ratelimit-limit-requests": "10",
         "x-ratelimit-remaining-requests": "9",
         "x-ratelimit-reset-requests": "6.000s",
     }
-    assert limiter.headers("k", KeyLimits()) == {}
+    assert limiter.headers("k", GrantLimits()) == {}
 
 
 @given(st.lists(st.tuples(st.floats(0, 30), st.integers(1, 50), st.floats(0, 1)), max_size=60))
@@ -78,7 +78,7 @@ def test_no_minute_sees_more_than_twice_the_limit(steps: list[tuple[float, int, 
             return self.now_s
 
     clock = Clock()
-    limiter, limits = Limiter(clock), KeyLimits(tokens_per_minute=100)  # type: ignore[arg-type]
+    limiter, limits = Limiter(clock), GrantLimits(tokens_per_minute=100)  # type: ignore[arg-type]
     used: list[tuple[float, int]] = []
     for pause_s, tokens, share in steps:
         clock.now_s += pause_s

@@ -7,15 +7,17 @@ from fractions import Fraction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pareta_agent.access.grant import Price
+from pareta_agent.access.grant import TokenPrice
 from pareta_agent.access.price import cost_micro_usd, estimate_micro_usd
 
-prices = st.builds(Price, *[st.integers(0, 10**8)] * 3)
+prices = st.builds(TokenPrice, *[st.integers(0, 10**8)] * 3)
 tokens = st.integers(0, 10**6)
 
 
 @given(prices, tokens, tokens, tokens)
-def test_cost_is_the_exact_sum_rounded_half_even(price: Price, fresh: int, cached: int, output: int) -> None:
+def test_cost_is_the_exact_sum_rounded_half_even(
+    price: TokenPrice, fresh: int, cached: int, output: int
+) -> None:
     """Python's own rounding of the exact fraction is the oracle."""
     exact = Fraction(
         fresh * price.input_micro_usd_per_mtok
@@ -28,13 +30,13 @@ def test_cost_is_the_exact_sum_rounded_half_even(price: Price, fresh: int, cache
 
 def test_half_goes_to_even() -> None:
     """0.5 → 0, 1.5 → 2, 2.5 → 2."""
-    price = Price(500_000, 0, 0)
+    price = TokenPrice(500_000, 0, 0)
     assert [cost_micro_usd(price, count, 0, 0) for count in (1, 3, 5)] == [0, 2, 2]
 
 
 @given(prices, tokens, st.integers(0, 10**6), tokens, tokens)
 def test_an_estimate_is_never_below_the_cost(
-    price: Price, whole: int, cached: int, output: int, more: int
+    price: TokenPrice, whole: int, cached: int, output: int, more: int
 ) -> None:
     """A reservation covers whatever part was cached and however much of max_tokens was used."""
     cost = cost_micro_usd(price, whole, min(cached, whole), output)

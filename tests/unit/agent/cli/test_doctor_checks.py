@@ -10,10 +10,10 @@ from planner_values import gpus, host, node
 from pareta_agent.cli import doctor_checks as checks
 from pareta_agent.cli.doctor_checks import findings
 from pareta_agent.cli.doctor_engine import kernels
-from pareta_agent.cli.doctor_values import Facts, Finding
+from pareta_agent.cli.doctor_values import Finding, HostFacts
 from pareta_agent.hardware.inventory import GIB, Health
 
-WELL = Facts(
+WELL = HostFacts(
     inventory=host(),
     nvidia_device=False,
     shm_free_bytes=8 * GIB,
@@ -63,7 +63,7 @@ def test_all_is_well() -> None:
 SICK = replace(TWO, gpus=(replace(TWO.gpus[0], health=Health(xid=79)), TWO.gpus[1]))
 BROKEN_NVML = replace(host(), nvml_error="Driver/library version mismatch")
 OLD_DRIVER = replace(TWO, cuda_driver=12020)
-CASES: list[tuple[str, Facts, checks.Level, str]] = [
+CASES: list[tuple[str, HostFacts, checks.Level, str]] = [
     ("nvml", replace(WELL, inventory=BROKEN_NVML, nvidia_device=True), "fail", "mismatch"),
     ("toolchain", WELL, "ok", "compile nothing"),
     ("toolchain", replace(CUDA, compiler=None), "fail", "lacks a C compiler"),
@@ -112,7 +112,7 @@ CASES: list[tuple[str, Facts, checks.Level, str]] = [
 
 
 @pytest.mark.parametrize(("check", "facts", "level", "said"), CASES)
-def test_each_judgement(check: str, facts: Facts, level: checks.Level, said: str) -> None:
+def test_each_judgement(check: str, facts: HostFacts, level: checks.Level, said: str) -> None:
     """Level and words; whatever is not ok says what to do."""
     (one,) = [found for found in findings(facts) if found.check == check]
     assert one.level == level

@@ -15,7 +15,7 @@ from pareta_agent.config import Settings
 from pareta_agent.control.offer import find
 from pareta_agent.errors import ConfigError, RegistryError
 from pareta_agent.hardware.inventory import Inventory, from_json, to_json
-from pareta_agent.node.interpreter import Interpreter
+from pareta_agent.node.interpreter import EngineProgram
 from pareta_agent.planning import measured
 from pareta_agent.planning.measured import Measured
 from pareta_registry.catalog import Adapter
@@ -63,7 +63,7 @@ def test_the_alias_may_be_named(tmp_path: Path) -> None:
 def test_what_starts_have_taught_is_heeded(tmp_path: Path) -> None:
     """Weights that failed for good on this kind of GPU, by the home's record, are refused with that reason."""
     here = node(gpus(1))
-    version = Interpreter(Settings(), here, lambda _event: None).version
+    version = EngineProgram(Settings(), here, lambda _event: None).version
     taught = Measured(version)
     for one in find(builtin_catalog(), TASK, None).model.variants:
         taught = taught.blacklisted(one.artifact, (9, 0))

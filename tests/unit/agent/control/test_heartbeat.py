@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pareta_agent.control import wire
-from pareta_agent.control.heartbeat import Heart, HeartbeatSettings, Identity, Listeners, Vitals
+from pareta_agent.control.heartbeat import HeartbeatLoop, HeartbeatSettings, Listeners, NodeIdentity, Vitals
 from pareta_agent.errors import PlaneError
 from pareta_agent.meter.settings import SpoolSettings
 from pareta_agent.meter.spool import Spool
@@ -62,12 +62,14 @@ async def spool(tmp_path: Path, clock: Any) -> AsyncIterator[Spool]:
     found.close()
 
 
-def heart_of(plane: Plane, spool: Spool, **more: Any) -> Heart:
+def heart_of(plane: Plane, spool: Spool, **more: Any) -> HeartbeatLoop:
     vitals = more.pop("vitals", lambda: Vitals("ready", running=2, inventory={"cpus": 2}))
-    return Heart(plane, spool, Identity("n", "boot", "1"), vitals, plane.clock, lambda _: None, **more)
+    return HeartbeatLoop(
+        plane, spool, NodeIdentity("n", "boot", "1"), vitals, plane.clock, lambda _: None, **more
+    )
 
 
-async def until(heart: Heart, done: Any) -> None:
+async def until(heart: HeartbeatLoop, done: Any) -> None:
     """Lets the heart run until `done()`."""
     running = asyncio.create_task(heart.run())
     async with asyncio.timeout(120):

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from pareta_agent.access.credit import CreditBook, CreditLease, CreditSettings
-from pareta_agent.control.lender import Lender
+from pareta_agent.access.credit import CreditBook, CreditSettings, GrantedLease
+from pareta_agent.control.lender import CreditLeases
 from pareta_agent.errors import PlaneError
 
 
@@ -19,7 +19,7 @@ class Plane:
         self.granted, self.loses = 0, loses
         self.asked: list[tuple[int, int]] = []
 
-    async def __call__(self, epoch: int, _org: str, micro_usd: int, heard_micro_usd: int) -> CreditLease:
+    async def __call__(self, epoch: int, _org: str, micro_usd: int, heard_micro_usd: int) -> GrantedLease:
         self.asked.append((epoch, heard_micro_usd))
         await asyncio.sleep(0)
         granted = min(micro_usd, 100 - heard_micro_usd)
@@ -27,12 +27,12 @@ class Plane:
         if self.loses:
             self.loses -= 1
             raise PlaneError("plane_away", "cut")
-        return CreditLease(granted, 60.0)
+        return GrantedLease(granted, 60.0)
 
 
 async def test_a_lost_answer_does_not_cost_the_org_its_credit(clock: Any) -> None:
     """All there is was granted and nobody heard it: the next call is granted it again."""
-    lender = Lender(Plane(loses=1), lambda: 1)
+    lender = CreditLeases(Plane(loses=1), lambda: 1)
     book = CreditBook(lender.lease, clock, CreditSettings(chunk_micro_usd=100))
     with pytest.raises(PlaneError):
         await book.top_up("org", 10)
@@ -42,7 +42,7 @@ async def test_a_lost_answer_does_not_cost_the_org_its_credit(clock: Any) -> Non
 async def test_an_org_asks_one_question_at_a_time_and_counts_by_epoch() -> None:
     """What was heard is known before the next question; under a new epoch nothing was."""
     plane, epoch = Plane(), [7]
-    lender = Lender(plane, lambda: epoch[0])
+    lender = CreditLeases(plane, lambda: epoch[0])
     leases = await asyncio.gather(*(lender.lease("org", 40) for _ in range(3)))
     epoch[0] = 8
     await lender.lease("org", 40)

@@ -9,8 +9,8 @@ import pytest
 
 from pareta_agent.clock import SystemClock
 from pareta_agent.config import load
-from pareta_agent.control.catalog_place import CatalogPlace, kept_catalog
-from pareta_agent.control.offer import Offer, read_catalog
+from pareta_agent.control.catalog_place import CatalogLocation, kept_catalog
+from pareta_agent.control.offer import CatalogSource, read_catalog
 from pareta_agent.errors import ConfigError, RegistryError
 from pareta_agent.node.slices import catalog_place
 from pareta_agent.telemetry.events import Event, Phase
@@ -29,16 +29,16 @@ def published(tmp_path: Path) -> FileDocuments:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> CatalogPlace:
-    return CatalogPlace((tmp_path / "published").as_uri(), tmp_path / "state", poll_s=0.01)
+def place(tmp_path: Path) -> CatalogLocation:
+    return CatalogLocation((tmp_path / "published").as_uri(), tmp_path / "state", poll_s=0.01)
 
 
-async def test_changes_are_told_once(published: FileDocuments, place: CatalogPlace) -> None:
+async def test_changes_are_told_once(published: FileDocuments, place: CatalogLocation) -> None:
     """Each catalog that differs from the last is handed on; a place that is gone is told once and changes nothing."""
     said: list[Event | Phase] = []
     got: asyncio.Queue[Catalog] = asyncio.Queue()
     await promote(published, FIRST, "stable", [])
-    offer = Offer(place, SystemClock(), said.append)
+    offer = CatalogSource(place, SystemClock(), said.append)
     await offer.open()
     assert (offer.catalog, offer.serial) == (FIRST, 1)
     running = asyncio.create_task(offer.run(got.put))
@@ -56,7 +56,7 @@ async def test_changes_are_told_once(published: FileDocuments, place: CatalogPla
     ]
 
 
-async def test_a_neighbour_sees_what_the_node_took(published: FileDocuments, place: CatalogPlace) -> None:
+async def test_a_neighbour_sees_what_the_node_took(published: FileDocuments, place: CatalogLocation) -> None:
     """The plane of this home reads what is kept, not the network, and sees the next one."""
     current = kept_catalog(place)
     with pytest.raises(RegistryError, match="holds no catalog"):
@@ -69,7 +69,7 @@ async def test_a_neighbour_sees_what_the_node_took(published: FileDocuments, pla
     assert current() == SECOND
 
 
-async def test_no_catalog_at_all_is_an_error(place: CatalogPlace) -> None:
+async def test_no_catalog_at_all_is_an_error(place: CatalogLocation) -> None:
     """The first look fails with what to do."""
     with pytest.raises(RegistryError) as caught:
         await read_catalog(place, SystemClock())
@@ -90,4 +90,4 @@ def test_keys_that_would_check_nothing_are_refused(tmp_path: Path) -> None:
 def test_an_address_that_catalogs_are_not_taken_from(tmp_path: Path) -> None:
     """Plain HTTP to another host is refused as a setting."""
     with pytest.raises(ConfigError, match="plain HTTP"):
-        CatalogPlace("http://registry.example/x", tmp_path).follower(SystemClock())
+        CatalogLocation("http://registry.example/x", tmp_path).follower(SystemClock())

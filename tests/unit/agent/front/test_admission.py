@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pareta_agent.access.grant import KeyGrant, Price
+from pareta_agent.access.grant import KeyGrant, TokenPrice
 from pareta_agent.engine.view import EndpointView, FleetView, ReplicaView
 from pareta_agent.front.admission import authorize, bearer_of, find, worst_case
 from pareta_agent.front.body import InferenceRequest
@@ -83,5 +83,5 @@ def test_while_the_node_starts_an_unknown_endpoint_may_be_on_its_way():
 )
 def test_the_worst_case_is_bounded_by_the_context(ask, expected):
     """Prompt by its bytes, answers by what was asked for, both by what the endpoint can hold."""
-    assert worst_case(ask, LIVE, Price(10**6, 10**6, 10**6)) == expected
+    assert worst_case(ask, LIVE, TokenPrice(10**6, 10**6, 10**6)) == expected
     assert worst_case(ask, LIVE, None) == 0

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from pareta_agent.errors import EngineError
-from pareta_agent.kernel_check.check import KernelCheck, Row, check, checked, summary, table
+from pareta_agent.kernel_check.check import KernelCheck, KernelResult, check, checked, summary, table
 from pareta_agent.planning.numerics import WrongKernel
 
-RIGHT = Row(op="attention", backend="vec", dtype="float32", case="decode", limit=0.002, error=0.0001)
-NOT_RUN = Row(op="linear", backend="fp8", dtype="bfloat16", case="", limit=0.05, detail="no kernel")
-WRONG = Row(op="attention", backend="amx", dtype="bfloat16", case="decode", limit=0.03, error=0.4)
+RIGHT = KernelResult(op="attention", backend="vec", dtype="float32", case="decode", limit=0.002, error=0.0001)
+NOT_RUN = KernelResult(op="linear", backend="fp8", dtype="bfloat16", case="", limit=0.05, detail="no kernel")
+WRONG = KernelResult(op="attention", backend="amx", dtype="bfloat16", case="decode", limit=0.03, error=0.4)
 WORSE = WRONG.model_copy(update={"case": "prefill", "error": 0.9})
 FOUND = KernelCheck(version="0.32.0", device="Xeon|amx_bf16", rows=(RIGHT, NOT_RUN, WRONG, WORSE))
 

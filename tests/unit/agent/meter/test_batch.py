@@ -1,6 +1,6 @@
 """What one commit of the spool carries."""
 
-from pareta_agent.meter.batch import Batch, Call
+from pareta_agent.meter.batch import Commit, Operation
 from pareta_agent.meter.record import Admission, Outcome, UsageRecord
 
 
@@ -10,7 +10,7 @@ def admitted(request_id, t_admit_wall_s):
 
 def test_a_young_admission_waits_for_its_own_record():
     """While others are written; nobody waits for it, and mostly it ends before it would be on disk."""
-    batch = Batch(admissions=[admitted("old", 0.0), admitted("young", 9.0), admitted("ended", 9.0)])
+    batch = Commit(admissions=[admitted("old", 0.0), admitted("young", 9.0), admitted("ended", 9.0)])
     batch.records = [(UsageRecord(admitted("ended", 9.0), Outcome.COMPLETED, "none"), None)]
     assert [each.request_id for each in batch.postpone(10.0, 5.0)] == ["young"]
     assert [each.request_id for each in batch.admissions] == ["old", "ended"]
@@ -20,7 +20,7 @@ def test_no_admission_waits_where_all_is_to_be_written():
     """Because somebody asked for it, because nothing else is there, or because the clock was set back."""
     young = admitted("young", 9.0)
     record = (UsageRecord(admitted("ended", 9.0), Outcome.COMPLETED, "none"), None)
-    alone = Batch(admissions=[young])
-    flushed = Batch(admissions=[young], records=[record], calls=[Call(lambda: None, None)])
-    early = Batch(admissions=[young], records=[record])
+    alone = Commit(admissions=[young])
+    flushed = Commit(admissions=[young], records=[record], calls=[Operation(lambda: None, None)])
+    early = Commit(admissions=[young], records=[record])
     assert (alone.postpone(10.0, 5.0), flushed.postpone(10.0, 5.0), early.postpone(8.0, 5.0)) == ([], [], [])

@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pareta_agent.meter.event import NO_HASH, Entry, canonical, chain, finished, item, parse_wire, timestamp
+from pareta_agent.meter.event import (
+    NO_HASH,
+    SpoolEntry,
+    canonical,
+    chain,
+    finished,
+    item,
+    parse_wire,
+    timestamp,
+)
 from pareta_agent.meter.record import Admission, Outcome, Tokens, UsageRecord
 from pareta_agent.meter.verify import Flaw, verify
 
@@ -33,7 +42,7 @@ json_values = st.recursive(
 def test_what_arrives_hashes_as_what_was_written(data: dict[str, object], epoch: int, sequence: int) -> None:
     """The plane, which only has the parsed event, finds the bytes that the node hashed."""
     body = canonical(item("t", data, 1.5), "//pareta/node/n/spool/s", epoch, sequence)
-    entry = Entry(epoch, sequence, NO_HASH, chain(NO_HASH, body), body)
+    entry = SpoolEntry(epoch, sequence, NO_HASH, chain(NO_HASH, body), body)
     assert parse_wire(orjson.loads(entry.wire())) == entry
     assert orjson.dumps(orjson.loads(body), option=orjson.OPT_SORT_KEYS) == body
 
@@ -89,9 +98,9 @@ def test_verify_names_each_flaw() -> None:
     entries, previous = [], NO_HASH
     for sequence in range(1, 6):
         body = canonical(item("t", {"n": sequence}, 0), "s", 1, sequence)
-        entries.append(Entry(1, sequence, previous, chain(previous, body), body))
+        entries.append(SpoolEntry(1, sequence, previous, chain(previous, body), body))
         previous = entries[-1].hash
-    changed = Entry(1, 2, entries[1].prev_hash, entries[1].hash, entries[1].body + b" ")
+    changed = SpoolEntry(1, 2, entries[1].prev_hash, entries[1].hash, entries[1].body + b" ")
     assert list(verify(entries)) == []
     assert list(verify(entries[2:])) == []
     assert list(verify([entries[0], changed, *entries[2:]])) == [

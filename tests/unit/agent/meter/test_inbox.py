@@ -2,7 +2,7 @@
 
 import threading
 
-from pareta_agent.meter.inbox import Inbox
+from pareta_agent.meter.inbox import WriteQueue
 
 LONG_S = 30.0
 
@@ -17,7 +17,7 @@ def taken_by_a_thread(inbox, idle_s, linger_s):
 
 def test_jobs_come_in_order_and_no_more_than_asked_for():
     """What exceeds the limit is taken next, without a wait."""
-    inbox = Inbox()
+    inbox = WriteQueue()
     for number in range(5):
         inbox.put(number, urgent=True)
     assert (inbox.take(3, LONG_S, LONG_S), inbox.take(3, LONG_S, LONG_S)) == ([0, 1, 2], [3, 4])
@@ -25,12 +25,12 @@ def test_jobs_come_in_order_and_no_more_than_asked_for():
 
 def test_an_empty_inbox_gives_nothing_after_its_time():
     """The taker has other things to look after."""
-    assert Inbox().take(8, 0.0, LONG_S) == []
+    assert WriteQueue().take(8, 0.0, LONG_S) == []
 
 
 def test_an_urgent_job_wakes_the_taker():
     """Neither of the two waits is waited out, whether it idles or lingers."""
-    idle, lingering = Inbox(), Inbox()
+    idle, lingering = WriteQueue(), WriteQueue()
     lingering.put("patient", urgent=False)
     threads = [taken_by_a_thread(idle, LONG_S, LONG_S), taken_by_a_thread(lingering, LONG_S, LONG_S)]
     for inbox in (idle, lingering):
@@ -42,7 +42,7 @@ def test_an_urgent_job_wakes_the_taker():
 
 def test_a_patient_job_is_taken_when_it_has_waited():
     """It wakes an idle taker, who then waits for company only as long as said."""
-    inbox = Inbox()
+    inbox = WriteQueue()
     thread, found = taken_by_a_thread(inbox, LONG_S, 0.001)
     inbox.put("patient", urgent=False)
     thread.join(60)
@@ -51,7 +51,7 @@ def test_a_patient_job_is_taken_when_it_has_waited():
 
 def test_no_job_is_lost_between_many_threads():
     """Every job is taken once, in each putter's order, however wakes and sleeps fall."""
-    inbox, taken = Inbox(), []
+    inbox, taken = WriteQueue(), []
 
     def put(base):
         for number in range(500):

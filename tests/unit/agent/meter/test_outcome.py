@@ -6,71 +6,71 @@ import itertools
 
 import pytest
 
-from pareta_agent.meter.outcome import TABLE, Facts, debited, outcome
+from pareta_agent.meter.outcome import TABLE, RequestFacts, debited, outcome
 from pareta_agent.meter.record import Outcome, UsageSource
 
 WHOLE = {"upstream_status": 200, "ended": True, "finish_reasons": ("stop",)}
 
 CASES = [
-    ("whole answer", Facts(**WHOLE), Outcome.COMPLETED),
-    ("no choices to finish", Facts(200, ended=True, choices=0), Outcome.COMPLETED),
+    ("whole answer", RequestFacts(**WHOLE), Outcome.COMPLETED),
+    ("no choices to finish", RequestFacts(200, ended=True, choices=0), Outcome.COMPLETED),
     (
         "every one of n choices",
-        Facts(200, ended=True, choices=2, finish_reasons=("stop", "length")),
+        RequestFacts(200, ended=True, choices=2, finish_reasons=("stop", "length")),
         Outcome.COMPLETED,
     ),
-    ("usage missing", Facts(200, ended=True, finish_reasons=("stop",)), Outcome.COMPLETED),
-    ("deadline", Facts(**WHOLE, timed_out=True), Outcome.FAILED_TIMEOUT),
-    ("agent's fault", Facts(**WHOLE, server_fault=True), Outcome.FAILED_SERVER),
-    ("error event then [DONE]", Facts(**WHOLE, error_event=True), Outcome.FAILED_ENGINE),
+    ("usage missing", RequestFacts(200, ended=True, finish_reasons=("stop",)), Outcome.COMPLETED),
+    ("deadline", RequestFacts(**WHOLE, timed_out=True), Outcome.FAILED_TIMEOUT),
+    ("agent's fault", RequestFacts(**WHOLE, server_fault=True), Outcome.FAILED_SERVER),
+    ("error event then [DONE]", RequestFacts(**WHOLE, error_event=True), Outcome.FAILED_ENGINE),
     (
         "error event after the client left",
-        Facts(**WHOLE, error_event=True, client_gone=True),
+        RequestFacts(**WHOLE, error_event=True, client_gone=True),
         Outcome.FAILED_ENGINE,
     ),
-    ("client left before an answer", Facts(None, client_gone=True), Outcome.PARTIAL_CLIENT),
-    ("engine gone before an answer", Facts(None), Outcome.FAILED_ENGINE),
-    ("engine refused", Facts(400, ended=True, choices=0), Outcome.FAILED_SERVER),
-    ("engine refused late", Facts(400, ended=True, late=True), Outcome.FAILED_ENGINE),
-    ("engine dead", Facts(500, ended=True, choices=0), Outcome.FAILED_ENGINE),
-    ("engine moved", Facts(302, ended=True, choices=0), Outcome.FAILED_ENGINE),
-    ("abort with usage", Facts(**{**WHOLE, "finish_reasons": ("abort",)}), Outcome.FAILED_SERVER),
+    ("client left before an answer", RequestFacts(None, client_gone=True), Outcome.PARTIAL_CLIENT),
+    ("engine gone before an answer", RequestFacts(None), Outcome.FAILED_ENGINE),
+    ("engine refused", RequestFacts(400, ended=True, choices=0), Outcome.FAILED_SERVER),
+    ("engine refused late", RequestFacts(400, ended=True, late=True), Outcome.FAILED_ENGINE),
+    ("engine dead", RequestFacts(500, ended=True, choices=0), Outcome.FAILED_ENGINE),
+    ("engine moved", RequestFacts(302, ended=True, choices=0), Outcome.FAILED_ENGINE),
+    ("abort with usage", RequestFacts(**{**WHOLE, "finish_reasons": ("abort",)}), Outcome.FAILED_SERVER),
     (
         "one of two aborted",
-        Facts(200, ended=True, choices=2, finish_reasons=("stop", "abort")),
+        RequestFacts(200, ended=True, choices=2, finish_reasons=("stop", "abort")),
         Outcome.FAILED_SERVER,
     ),
     (
         "aborted since the client left",
-        Facts(200, finish_reasons=("abort",), client_gone=True),
+        RequestFacts(200, finish_reasons=("abort",), client_gone=True),
         Outcome.PARTIAL_CLIENT,
     ),
     (
         "client left after the last choice",
-        Facts(200, finish_reasons=("stop",), client_gone=True),
+        RequestFacts(200, finish_reasons=("stop",), client_gone=True),
         Outcome.COMPLETED,
     ),
     (
         "client left after one of two",
-        Facts(200, choices=2, finish_reasons=("stop",), client_gone=True),
+        RequestFacts(200, choices=2, finish_reasons=("stop",), client_gone=True),
         Outcome.PARTIAL_CLIENT,
     ),
-    ("client left midway", Facts(200, client_gone=True), Outcome.PARTIAL_CLIENT),
-    ("client left an embedding", Facts(200, choices=0, client_gone=True), Outcome.PARTIAL_CLIENT),
-    ("cut after a finish", Facts(200, finish_reasons=("stop",)), Outcome.FAILED_ENGINE),
-    ("cut midway", Facts(200), Outcome.FAILED_ENGINE),
-    ("[DONE] without a finish", Facts(200, ended=True), Outcome.FAILED_ENGINE),
+    ("client left midway", RequestFacts(200, client_gone=True), Outcome.PARTIAL_CLIENT),
+    ("client left an embedding", RequestFacts(200, choices=0, client_gone=True), Outcome.PARTIAL_CLIENT),
+    ("cut after a finish", RequestFacts(200, finish_reasons=("stop",)), Outcome.FAILED_ENGINE),
+    ("cut midway", RequestFacts(200), Outcome.FAILED_ENGINE),
+    ("[DONE] without a finish", RequestFacts(200, ended=True), Outcome.FAILED_ENGINE),
 ]
 
 
 @pytest.mark.parametrize(("facts", "expected"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
-def test_outcome(facts: Facts, expected: Outcome) -> None:
+def test_outcome(facts: RequestFacts, expected: Outcome) -> None:
     """Facts decide the outcome."""
     assert outcome(facts) == expected
 
 
 @pytest.mark.parametrize(("facts", "expected"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
-def test_only_an_early_refusal_costs_the_engine_nothing(facts: Facts, expected: Outcome) -> None:
+def test_only_an_early_refusal_costs_the_engine_nothing(facts: RequestFacts, expected: Outcome) -> None:
     """Whatever the table calls it, any other end may have cost tokens that no record names."""
     assert facts.unworked == (facts.upstream_status == 400 and not facts.late)
     assert expected is Outcome.FAILED_SERVER or not facts.unworked
@@ -89,7 +89,7 @@ def test_the_table_is_total() -> None:
         [None, 200, 404, 503], [0, 1, 2], [(), ("stop",), ("abort",)]
     ):
         for ended, error, gone, late, fault in flags:
-            assert outcome(Facts(status, ended, choices, reasons, error, gone, late, fault)) in Outcome
+            assert outcome(RequestFacts(status, ended, choices, reasons, error, gone, late, fault)) in Outcome
 
 
 @pytest.mark.parametrize("ended", Outcome)

@@ -14,7 +14,7 @@ import pytest
 from pareta_agent.clock import SystemClock
 from pareta_agent.errors import HostError, PlaneError
 from pareta_agent.meter.event import NO_HASH
-from pareta_agent.meter.reader import Reader
+from pareta_agent.meter.reader import SpoolReader
 from pareta_agent.meter.record import Admission, Outcome, Tokens, UsageRecord
 from pareta_agent.meter.spool import Spool, SpoolSettings
 from pareta_agent.meter.verify import verify
@@ -184,7 +184,7 @@ async def test_what_was_acked_is_kept_for_a_week_and_what_was_not_for_ever(
         clock.now_s += days * day_s
         await spool.finish(record(f"after {days} more days"))
         await spool.flush(60)
-        reader = Reader(path)
+        reader = SpoolReader(path)
         kept.append([entry.sequence for entry in reader.every()])
         assert list(verify(reader.every())) == []
         reader.close()
@@ -203,7 +203,7 @@ async def test_a_spool_of_the_first_format_is_read_after_an_upgrade(tmp_path: Pa
     await spool.begin_epoch(4)
     await spool.flush(60)
     bodies = b"".join(entry.body for entry in await spool.unacked(10))
-    reader = Reader(path)
+    reader = SpoolReader(path)
     assert list(verify(reader.every())) == []
     reader.close()
     spool.close()

@@ -9,7 +9,7 @@ from typing import Any, cast
 from pareta_agent.clock import SystemClock
 from pareta_agent.engine.surroundings import Changed
 from pareta_agent.engine.view import EndpointStatus, EndpointView, FleetView
-from pareta_agent.node.waker import Waker
+from pareta_agent.node.waker import Activator
 
 
 class Node:
@@ -50,9 +50,9 @@ class Node:
         self._changed()
 
 
-def run(node: Node, act: Callable[[Waker], Awaitable[None]], patience_s: float = 20.0) -> list[str]:
+def run(node: Node, act: Callable[[Activator], Awaitable[None]], patience_s: float = 20.0) -> list[str]:
     async def acted() -> None:
-        waker = Waker(cast("Any", node), cast("Any", node), node.deploy, patience_s, SystemClock())
+        waker = Activator(cast("Any", node), cast("Any", node), node.deploy, patience_s, SystemClock())
         await act(waker)
         await waker.close()
 
@@ -68,7 +68,7 @@ async def turns() -> None:
 def test_what_sleeps_wakes_where_it_was() -> None:
     """At once, before anything else can happen; what is awake, or unknown, is left as it is."""
 
-    async def act(waker: Waker) -> None:
+    async def act(waker: Activator) -> None:
         waker.wake("ep_a")
         waker.wake("ep_unknown")
 
@@ -81,7 +81,7 @@ def test_many_calls_ask_once_and_again_when_another_engine_leaves() -> None:
     """One that only comes makes no room; a place that is found ends it."""
     node = Node(neighbours={"ep_b"})
 
-    async def act(waker: Waker) -> None:
+    async def act(waker: Activator) -> None:
         for _ in range(5):
             waker.wake("ep_a")
         await turns()
@@ -100,7 +100,7 @@ def test_nobody_waits_for_ever() -> None:
     """When no call can be waiting any more the next one asks anew."""
     node = Node(neighbours={"ep_b"})
 
-    async def act(waker: Waker) -> None:
+    async def act(waker: Activator) -> None:
         for _ in range(2):
             waker.wake("ep_a")
             await asyncio.sleep(0.05)

@@ -9,9 +9,9 @@ import pytest
 from pareta_agent.clock import SystemClock
 from pareta_agent.control.wire import DesiredEndpoint
 from pareta_agent.plane.database import Database
-from pareta_agent.plane.deployments import Deployed, Deployments, Order
+from pareta_agent.plane.deployments import Deployed, Deployments, DeployOrder
 from pareta_agent.plane.seed import DEFAULT_PRICE
-from pareta_agent.plane.state import State
+from pareta_agent.plane.state import PlaneState
 
 
 @pytest.fixture
@@ -20,24 +20,24 @@ def deployments(database: Database) -> Deployments:
 
 
 @pytest.fixture
-def state(database: Database) -> State:
-    return State(database, SystemClock())
+def state(database: Database) -> PlaneState:
+    return PlaneState(database, SystemClock())
 
 
 @pytest.fixture
 def deployed(deployments: Deployments) -> Deployed:
-    found = deployments.create(Order("org", "t", "a", "ep_a", DEFAULT_PRICE, idle_sleep_s=600.0))
+    found = deployments.create(DeployOrder("org", "t", "a", "ep_a", DEFAULT_PRICE, idle_sleep_s=600.0))
     assert found is not None
     return found
 
 
-def told(state: State) -> DesiredEndpoint:
+def told(state: PlaneState) -> DesiredEndpoint:
     (endpoint,) = state.desired().endpoints
     return endpoint
 
 
 def test_a_change_of_how_long_it_idles_is_told_and_is_no_attempt(
-    deployments: Deployments, deployed: Deployed, state: State
+    deployments: Deployments, deployed: Deployed, state: PlaneState
 ) -> None:
     """Said otherwise, never, and not said any more: each is a revision, and nothing else differs."""
     before = told(state)
@@ -52,7 +52,7 @@ def test_a_change_of_how_long_it_idles_is_told_and_is_no_attempt(
 
 
 def test_what_an_owner_said_of_an_endpoint_of_the_settings_outlasts_them(
-    deployments: Deployments, state: State
+    deployments: Deployments, state: PlaneState
 ) -> None:
     """They are applied at each start, and no longer decide for it."""
     settings = [DesiredEndpoint(id="ep_a", org="org", task="t", alias="a", idle_sleep_s=600.0)]
@@ -63,7 +63,7 @@ def test_what_an_owner_said_of_an_endpoint_of_the_settings_outlasts_them(
     assert told(state) == before.model_copy(update={"idle_sleep_s": 5.0})
 
 
-def test_nobody_else_lets_it_sleep(deployments: Deployments, deployed: Deployed, state: State) -> None:
+def test_nobody_else_lets_it_sleep(deployments: Deployments, deployed: Deployed, state: PlaneState) -> None:
     """Another org, and its owner once it is deleted."""
     assert deployments.let_sleep("other", deployed.id, 5.0) is None
     assert told(state).idle_sleep_s == 600.0
@@ -71,7 +71,7 @@ def test_nobody_else_lets_it_sleep(deployments: Deployments, deployed: Deployed,
     assert deployments.let_sleep("org", deployed.id, 5.0) is None
 
 
-def test_changes_at_once_leave_one_of_them(deployments: Deployments, state: State) -> None:
+def test_changes_at_once_leave_one_of_them(deployments: Deployments, state: PlaneState) -> None:
     """And a start among them is not forgotten."""
     state.want([DesiredEndpoint(id="ep_a", org="org", task="t", alias="a")])
     said = [float(number) for number in range(1, 9)]

@@ -12,10 +12,10 @@ from sqlalchemy.exc import IntegrityError
 from pareta_agent.clock import SystemClock
 from pareta_agent.control.wire import DesiredEndpoint, Register, WirePrice
 from pareta_agent.errors import ConfigError
-from pareta_agent.meter.event import NO_HASH, Entry, Item, canonical, chain, finished, item
+from pareta_agent.meter.event import NO_HASH, Item, SpoolEntry, canonical, chain, finished, item
 from pareta_agent.meter.record import Admission, Outcome, Tokens, UsageRecord
 from pareta_agent.plane.database import Database
-from pareta_agent.plane.ledger import Refused, Taken
+from pareta_agent.plane.ledger import BatchRefused, Taken
 from pareta_agent.plane.plane import Plane
 from pareta_agent.plane.schema import ledger
 from pareta_agent.plane.state import sha256_hex
@@ -51,7 +51,7 @@ def chained(items: list[Item], epoch: int = 1) -> list[dict[str, Any]]:
     events, previous = [], NO_HASH
     for sequence, each in enumerate(items, 1):
         body = canonical(each, SOURCE, epoch, sequence)
-        entry = Entry(epoch, sequence, previous, chain(previous, body), body)
+        entry = SpoolEntry(epoch, sequence, previous, chain(previous, body), body)
         previous = entry.hash
         events.append(orjson.loads(entry.wire()))
     return events
@@ -147,8 +147,8 @@ def test_a_gap_is_refused_with_what_is_expected(plane: Plane) -> None:
     """Nothing is taken out of order."""
     events = chained([usage(str(n)) for n in range(4)])
     plane.ledger.take("n", events[:1])
-    assert plane.ledger.take("n", events[2:]) == Refused("gap", expected_seq=2)
-    assert plane.ledger.take("n", [events[1], events[3]]) == Refused("gap", expected_seq=2)
+    assert plane.ledger.take("n", events[2:]) == BatchRefused("gap", expected_seq=2)
+    assert plane.ledger.take("n", [events[1], events[3]]) == BatchRefused("gap", expected_seq=2)
     assert len(plane.ledger.rows()) == 1
 
 
@@ -156,14 +156,16 @@ def test_a_changed_event_breaks_the_chain(plane: Plane) -> None:
     """One count altered on the way: nothing of the batch is taken."""
     events = chained([usage("a"), usage("b")])
     events[1]["data"]["tokens"]["output"] = 11
-    assert plane.ledger.take("n", events) == Refused("the chain is broken at 2")
+    assert plane.ledger.take("n", events) == BatchRefused("the chain is broken at 2")
     assert plane.ledger.rows() == []
 
 
 def test_a_forked_chain_is_refused(plane: Plane) -> None:
     """Another history for the same epoch can't continue this one."""
     plane.ledger.take("n", chained([usage("a")]))
-    assert plane.ledger.take("n", chained([usage("x"), usage("y")])) == Refused("the chain is broken at 2")
+    assert plane.ledger.take("n", chained([usage("x"), usage("y")])) == BatchRefused(
+        "the chain is broken at 2"
+    )
 
 
 def test_a_request_is_ledgered_once_whatever_its_identity(plane: Plane) -> None:
@@ -202,12 +204,12 @@ def test_a_poison_event_is_rejected_and_passed(plane: Plane, poison: Item, reaso
 @pytest.mark.parametrize("batch", [[{}], [{"epoch": 1}], [{**chained([usage("a")])[0], "data": 1}]])
 def test_what_is_no_event_is_refused(plane: Plane, batch: list[dict[str, Any]]) -> None:
     """A malformed batch is an answer, not a crash."""
-    assert isinstance(plane.ledger.take("n", batch), Refused)
+    assert isinstance(plane.ledger.take("n", batch), BatchRefused)
 
 
 def test_another_nodes_source_is_refused(plane: Plane) -> None:
     """A node writes its own chain only."""
-    assert plane.ledger.take("m", chained([usage("a")])) == Refused("the source is not this node's")
+    assert plane.ledger.take("m", chained([usage("a")])) == BatchRefused("the source is not this node's")
 
 
 def test_a_failure_midway_leaves_nothing(plane: Plane, database: Database) -> None:

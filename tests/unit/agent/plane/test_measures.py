@@ -16,13 +16,13 @@ from pareta_agent.control.wire import (
     Register,
     WirePrice,
 )
-from pareta_agent.meter.event import COLDSTART, NO_HASH, Entry, Item, canonical, chain, finished, item
+from pareta_agent.meter.event import COLDSTART, NO_HASH, Item, SpoolEntry, canonical, chain, finished, item
 from pareta_agent.meter.record import Admission, Outcome, Tokens, UsageRecord
 from pareta_agent.plane.database import Database
 from pareta_agent.plane.ledger import Taken
-from pareta_agent.plane.measures import Sample, Subject
+from pareta_agent.plane.measures import RequestTimes, Subject
 from pareta_agent.plane.plane import Plane
-from pareta_agent.plane.timeline import Change
+from pareta_agent.plane.timeline import StatusChange
 from pareta_agent.plane.window import Window
 
 T0_S = 1_760_000_000
@@ -75,7 +75,7 @@ def take(plane: Plane, *items: Item) -> None:
     source, events, previous = "//pareta/node/n/spool/s", [], NO_HASH
     for sequence, each in enumerate(items, 1):
         body = canonical(each, source, 1, sequence)
-        entry = Entry(1, sequence, previous, chain(previous, body), body)
+        entry = SpoolEntry(1, sequence, previous, chain(previous, body), body)
         previous = entry.hash
         events.append(orjson.loads(entry.wire()))
     assert isinstance(plane.ledger.take("n", events), Taken)
@@ -108,7 +108,7 @@ def test_requests_are_added_up_by_outcome_and_by_time(plane: Plane) -> None:
         120: (1, 0),
     }
     assert plane.measures.by_source(subject) == {"engine_final": 4}
-    assert plane.measures.samples(subject) == [Sample(0.5, 2.5, 11)] * 3
+    assert plane.measures.samples(subject) == [RequestTimes(0.5, 2.5, 11)] * 3
     assert [row["request_id"] for row in plane.measures.newest(subject, 2)] == ["failed", "c"]
     assert plane.measures.by_outcome(Subject("other", "ep_org", HOUR)) == {}
 
@@ -123,7 +123,7 @@ def test_cold_starts_of_one_endpoint_are_found(plane: Plane) -> None:
         item(COLDSTART, {"endpoint": "ep_org", "total_s": "long"}, T0_S),
     )
     [start] = plane.measures.starts(Subject("org", "ep_org", HOUR))
-    assert (start.at_s, start.told.model_dump()) == (T0_S, told)
+    assert (start.at_s, start.start_report.model_dump()) == (T0_S, told)
 
 
 def test_a_loss_of_the_node_is_a_loss_of_what_it_served(plane: Plane, wall: Wall) -> None:
@@ -131,12 +131,12 @@ def test_a_loss_of_the_node_is_a_loss_of_what_it_served(plane: Plane, wall: Wall
     epoch = plane.nodes.register(Register(node="n", boot_id="b", agent_version="0")).epoch
     observe(plane, epoch, "live")
     wall.now_s = T0_S + 100.0
-    assert plane.measures.changes("ep_org", plane.nodes.lost_since_s())[-1] == Change("lost", T0_S)
+    assert plane.measures.changes("ep_org", plane.nodes.lost_since_s())[-1] == StatusChange("lost", T0_S)
     beat = Heartbeat(node="n", epoch=epoch, hb_seq=1, boot_id="b", state="ready")
     assert plane.nodes.heartbeat(beat)
     assert plane.nodes.lost_since_s() is None
-    back = [Change("live", T0_S), Change("lost", T0_S), Change("live", T0_S + 100)]
+    back = [StatusChange("live", T0_S), StatusChange("lost", T0_S), StatusChange("live", T0_S + 100)]
     assert plane.measures.changes("ep_org", plane.nodes.lost_since_s()) == back
     wall.now_s = T0_S + 300.0
     plane.nodes.register(Register(node="n", boot_id="b", agent_version="0"))
-    assert plane.measures.changes("ep_org")[-1] == Change("lost", T0_S + 100)
+    assert plane.measures.changes("ep_org")[-1] == StatusChange("lost", T0_S + 100)

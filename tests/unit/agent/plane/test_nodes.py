@@ -19,7 +19,7 @@ from pareta_agent.plane.credit import LEASE_TTL_S, Credit
 from pareta_agent.plane.database import Database
 from pareta_agent.plane.nodes import Nodes
 from pareta_agent.plane.schema import chains
-from pareta_agent.plane.state import State, sha256_hex
+from pareta_agent.plane.state import PlaneState, sha256_hex
 
 
 class Clock:
@@ -83,7 +83,7 @@ def test_registrations_at_once_get_an_epoch_each(nodes: Nodes) -> None:
 
 def test_a_new_epoch_starts_without_leases(nodes: Nodes, database: Database, clock: Clock) -> None:
     """What the node's earlier life had set aside is free at once, not only when its lease would have run out."""
-    State(database, clock).ensure_org("org", 100)
+    PlaneState(database, clock).ensure_org("org", 100)
     credit = Credit(database, clock)
     assert credit.lease("n", "org", 100).granted_micro_usd == 100
     assert credit.lease("n", "org", 100).granted_micro_usd == 0
@@ -95,7 +95,7 @@ def test_a_beat_hears_which_keys_were_revoked_since_the_last(
     nodes: Nodes, database: Database, clock: Clock
 ) -> None:
     """By their hashes; a node whose revision is none of this plane's hears that it may be any of them."""
-    state, epoch = State(database, clock), register(nodes)
+    state, epoch = PlaneState(database, clock), register(nodes)
     state.ensure_org("org", 100)
     first, second = state.mint_key("org"), state.mint_key("org")
 
@@ -200,8 +200,8 @@ def test_a_token_names_its_node(nodes: Nodes) -> None:
 
 def test_a_beat_renews_living_leases_only(nodes: Nodes, database: Database, clock: Clock) -> None:
     """What ran out is gone, and the node is not told otherwise."""
-    State(database, clock).ensure_org("org", 100)
-    State(database, clock).ensure_org("old", 100)
+    PlaneState(database, clock).ensure_org("org", 100)
+    PlaneState(database, clock).ensure_org("old", 100)
     credit, epoch = Credit(database, clock), register(nodes)
     credit.lease("n", "old", 10)
     clock.now_s += LEASE_TTL_S - 1
@@ -216,7 +216,7 @@ def test_how_long_an_endpoint_idles_is_told_and_its_change_is_a_revision(
     database: Database, clock: Clock
 ) -> None:
     """Said, said otherwise, and not said any more; the same again is none."""
-    state, revisions = State(database, clock), []
+    state, revisions = PlaneState(database, clock), []
     for idle_s in (600.0, 600.0, 0.0, None):
         state.want([DesiredEndpoint(id="ep", org="o", task="t", alias="a", idle_sleep_s=idle_s)])
         desired = state.desired()

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import pytest
 
-from pareta_agent.plane.timeline import Change, Stretch, outages, seconds_by_status, stretches, uptime_ratio
+from pareta_agent.plane.timeline import (
+    StatusChange,
+    Stretch,
+    outages,
+    seconds_by_status,
+    stretches,
+    uptime_ratio,
+)
 from pareta_agent.plane.window import Window
 
 DAY = [
-    Change("deploying", 100),
-    Change("live", 110),
-    Change("lost", 150),
-    Change("live", 160),
-    Change("stopped", 180),
+    StatusChange("deploying", 100),
+    StatusChange("live", 110),
+    StatusChange("lost", 150),
+    StatusChange("live", 160),
+    StatusChange("stopped", 180),
 ]
 
 
@@ -51,5 +58,5 @@ def test_a_first_start_is_no_outage() -> None:
 
 def test_changes_told_late_are_put_in_order() -> None:
     """A loss is noted when the node comes back, with the moment at which it was last heard."""
-    late = [Change("live", 10), Change("live", 40), Change("lost", 20)]
+    late = [StatusChange("live", 10), StatusChange("live", 40), StatusChange("lost", 20)]
     assert seconds_by_status(stretches(late, Window(0, 100), 50)) == {"live": 20, "lost": 20}

@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from planner_values import LLAMA_8B, gpus, node, variant
 
 from pareta_agent.planning.choose import plan
-from pareta_agent.planning.diff import Change, diff
+from pareta_agent.planning.diff import PlanChange, diff
 from pareta_agent.planning.request import PlanRequest
 
 PLAN = plan(LLAMA_8B, [variant()], node(gpus(2)), PlanRequest()).candidates[0].plan
@@ -24,11 +24,11 @@ def test_each_knob_that_differs() -> None:
     """In the plan's own order."""
     running = json.loads(json.dumps(asdict(replace(PLAN, max_model_len=4096, kv_cache_dtype="fp8"))))
     assert diff(running, PLAN) == (
-        Change("kv_cache_dtype", "fp8", "auto"),
-        Change("max_model_len", "4096", "131072"),
+        PlanChange("kv_cache_dtype", "fp8", "auto"),
+        PlanChange("max_model_len", "4096", "131072"),
     )
 
 
 def test_what_the_running_side_does_not_say_is_not_compared() -> None:
     """A summary of a plan is enough for what it holds."""
-    assert diff({"tp": 4, "summary": "…"}, PLAN) == (Change("tp", "4", "1"),)
+    assert diff({"tp": 4, "summary": "…"}, PLAN) == (PlanChange("tp", "4", "1"),)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from pareta_agent.telemetry.metrics import Metrics
-from pareta_agent.telemetry.sink import Sink
+from pareta_agent.telemetry.sink import LogSink
 from pareta_agent.telemetry.sink_counts import SinkCounts
 
 
@@ -26,7 +26,7 @@ def pipe() -> Iterator[tuple[int, int]]:
 
 def test_text_arrives_in_order(pipe):
     """And `settle` returns once all of it is out."""
-    sink = Sink(pipe[1])
+    sink = LogSink(pipe[1])
     for number in range(100):
         sink.write(f"{number}\n")
     assert sink.settle(60)
@@ -36,7 +36,7 @@ def test_text_arrives_in_order(pipe):
 
 def test_a_full_pipe_holds_nobody_up_and_costs_the_oldest_lines(pipe):
     """Once somebody reads, whole lines come: those under way, and the newest."""
-    sink = Sink(pipe[1], room_bytes=1000)
+    sink = LogSink(pipe[1], room_bytes=1000)
     line = "x" * 99 + "\n"
     for _ in range(2000):
         sink.write(line)
@@ -54,7 +54,7 @@ def test_a_full_pipe_holds_nobody_up_and_costs_the_oldest_lines(pipe):
 def test_a_sink_whose_reader_left_counts_and_keeps_the_text(pipe):
     """No exception, and the line goes out when the descriptor takes it again."""
     os.close(pipe[0])
-    sink = Sink(pipe[1])
+    sink = LogSink(pipe[1])
     sink.write("a line\n")
     while not sink.failures:
         assert not sink.settle(0.05)
@@ -70,7 +70,7 @@ def test_a_sink_whose_reader_left_counts_and_keeps_the_text(pipe):
 @pytest.mark.parametrize("text", ["→ é ✓", "\U0001f600", "a\udc80b"])
 def test_what_an_encoding_lacks_is_escaped_as_in_json(pipe, encoding, text):
     """A JSON line says the same in every encoding."""
-    sink = Sink(pipe[1], encoding)
+    sink = LogSink(pipe[1], encoding)
     sink.write(json.dumps(text, ensure_ascii=False))
     assert sink.settle(60)
     assert json.loads(os.read(pipe[0], 100).decode(encoding)) == text
@@ -78,7 +78,7 @@ def test_what_an_encoding_lacks_is_escaped_as_in_json(pipe, encoding, text):
 
 def test_what_sinks_count_is_in_the_metrics():
     """Counters grow by the difference, the gauge is what waits now."""
-    sink = Sink(os.open("/dev/full", os.O_WRONLY))
+    sink = LogSink(os.open("/dev/full", os.O_WRONLY))
     metrics = Metrics()
     counts = SinkCounts(metrics, [sink])
     sink.write("four")

@@ -6,12 +6,12 @@ import asyncio
 
 import pytest
 
-from pareta_agent.weights.turn import Turn
+from pareta_agent.weights.turn import FetchPriority
 
 
 async def test_work_that_goes_first_interrupts() -> None:
     """What is done ahead is cancelled, waits, and is begun again; its end and its failure are its own."""
-    turn, begun, may_end = Turn(), [], asyncio.Event()
+    turn, begun, may_end = FetchPriority(), [], asyncio.Event()
 
     async def work() -> None:
         begun.append(1)
@@ -38,7 +38,7 @@ async def test_a_failure_is_told() -> None:
         raise ValueError
 
     with pytest.raises(ValueError):  # noqa: PT011
-        await Turn().after(fail)
+        await FetchPriority().after(fail)
 
 
 async def test_who_gives_up_ends_the_work() -> None:
@@ -51,7 +51,7 @@ async def test_who_gives_up_ends_the_work() -> None:
         finally:
             ended.set()
 
-    ahead = asyncio.create_task(Turn().after(work))
+    ahead = asyncio.create_task(FetchPriority().after(work))
     for _ in range(5):
         await asyncio.sleep(0)
     ahead.cancel()
