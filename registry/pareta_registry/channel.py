@@ -15,13 +15,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pareta_registry.canonical import canonical_json, read_json, sha256_digest
 from pareta_registry.catalog import Catalog, Digest, Slug
-from pareta_registry.documents import DocumentReader, DocumentWriter
+from pareta_registry.document_store import DocumentReader, DocumentWriter
 from pareta_registry.envelope import unwrap, wrap
 from pareta_registry.errors import ArtifactError, TrustError
 from pareta_registry.keys import PrivateKey, PublicKey
 from pareta_registry.load import catalog_bytes
+from pareta_registry.media_types import POINTER_TYPE
 
-POINTER_TYPE = "application/vnd.pareta.channel.v1+json"
 MAX_BYTES = 32 << 20
 
 

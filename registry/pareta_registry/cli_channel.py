@@ -23,10 +23,11 @@ from pareta_registry.cli_options import (
     say,
 )
 from pareta_registry.difference import difference
-from pareta_registry.documents import DocumentWriter, writable_documents
+from pareta_registry.document_store import DocumentWriter
 from pareta_registry.load import load_catalog, parse_catalog
 from pareta_registry.manifest import MANIFEST_NAME, SIGNATURE_NAME, parse_manifest
 from pareta_registry.model_signature import sign_manifest
+from pareta_registry.open_documents import writable_documents
 from pareta_registry.publish import sign_published
 from pareta_registry.stores import StoreSettings
 

@@ -13,19 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pareta_registry.catalog import Catalog
-from pareta_registry.channel import (
-    MAX_BYTES,
-    Pointer,
-    catalog_path,
-    channel_path,
-    read_catalog,
-    read_pointer,
-)
-from pareta_registry.documents import DocumentReader, open_documents
+from pareta_registry.channel import MAX_BYTES, Pointer, catalog_path, channel_path, read_catalog, read_pointer
+from pareta_registry.document_store import DocumentReader
 from pareta_registry.errors import ArtifactError, RegistryFailure, TrustError
 from pareta_registry.keep import CatalogKeep, Kept
 from pareta_registry.keys import PublicKey
 from pareta_registry.load import parse_catalog
+from pareta_registry.open_documents import open_documents
 from pareta_registry.stores.settings import StoreSettings
 
 LOOK_S = 60.0

@@ -26,10 +26,10 @@ from pareta_registry import keys
 from pareta_registry.catalog import Variant
 from pareta_registry.channel import promote, retag
 from pareta_registry.cli import app
-from pareta_registry.documents_oci import OciDocuments
 from pareta_registry.errors import ArtifactError
 from pareta_registry.follow import CatalogFollower
 from pareta_registry.load import builtin_catalog, catalog_of
+from pareta_registry.oci_documents import OciDocuments
 from pareta_registry.publish import publish, sign_published
 from pareta_registry.stores import StoreSettings
 

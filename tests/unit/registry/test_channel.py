@@ -12,8 +12,8 @@ import pytest
 
 from pareta_registry import channel, keys
 from pareta_registry.catalog import Catalog
-from pareta_registry.documents import FileDocuments
 from pareta_registry.errors import ArtifactError, RegistryFailure, TrustError
+from pareta_registry.file_documents import FileDocuments
 from pareta_registry.follow import CatalogFollower
 from pareta_registry.load import builtin_catalog, catalog_of
 from pareta_registry.server import serve

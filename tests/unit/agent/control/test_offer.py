@@ -16,7 +16,7 @@ from pareta_agent.node.slices import catalog_place
 from pareta_agent.telemetry.events import Event, Phase
 from pareta_registry.catalog import Catalog
 from pareta_registry.channel import promote
-from pareta_registry.documents import FileDocuments
+from pareta_registry.file_documents import FileDocuments
 from pareta_registry.load import builtin_catalog, catalog_of
 
 FIRST = builtin_catalog()

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pareta_registry.channel import POINTER_TYPE
-from pareta_registry.documents import missing
+from pareta_registry.document_store import missing
+from pareta_registry.media_types import CATALOG_TYPE, POINTER_TYPE
 from pareta_registry.stores.oci_push import put_document, remove_tagged
 from pareta_registry.stores.oci_reference import parse_reference
 from pareta_registry.stores.oci_repository import OciRepository
 from pareta_registry.stores.settings import StoreSettings
 
 _HEX = 64
-CATALOG_TYPE = "application/vnd.pareta.catalog.v1+json"
 
 
 class OciDocuments:
