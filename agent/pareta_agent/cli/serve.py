@@ -22,13 +22,13 @@ from pareta_agent.config import EndpointEntry, Settings
 from pareta_agent.control.offer import CatalogSource, find
 from pareta_agent.errors import ConfigError
 from pareta_agent.hardware.nvml import read_inventory
-from pareta_agent.node.elder import Elder
 from pareta_agent.node.identity import StoredIdentity, identify, prepare
 from pareta_agent.node.interpreter import EngineProgram
 from pareta_agent.node.node import Node
-from pareta_agent.node.ready import PlaneAddress, Ready
+from pareta_agent.node.readiness import PlaneAddress, Ready
 from pareta_agent.node.signals import Signals
 from pareta_agent.node.slices import catalog_place
+from pareta_agent.node.upgrade.predecessor import Predecessor
 from pareta_agent.plane import embedded
 from pareta_agent.plane.seed import price_of
 from pareta_agent.telemetry import log, sink
@@ -113,11 +113,11 @@ async def _serve(settings: Settings, warnings: list[str], json_lines: bool, upgr
             async def tell(ready: Ready) -> None:
                 await _tell_ready(show, ready, await first_key())
 
-            elder = await signals.unless_stopped(_elder(settings, bus)) if upgrade else None
+            predecessor = await signals.unless_stopped(_predecessor(settings, bus)) if upgrade else None
             if signals.stop.is_set():
                 return 0
             return await Node(
-                settings, identity, catalog_source, address, bus, signals, tell, elder=elder
+                settings, identity, catalog_source, address, bus, signals, tell, predecessor=predecessor
             ).run()
     finally:
         replacing.cancel()
@@ -125,11 +125,11 @@ async def _serve(settings: Settings, warnings: list[str], json_lines: bool, upgr
         await catalog_source.close()
 
 
-async def _elder(settings: Settings, bus: Bus) -> Elder | None:
+async def _predecessor(settings: Settings, bus: Bus) -> Predecessor | None:
     """The running agent, once everything is here that can be had without it; None, and said, where none runs."""
     await EngineProgram(settings, read_inventory(), bus).ready()
-    elder = await Elder.call(config.run_dir(settings.home), bus)
-    if elder is None:
+    predecessor = await Predecessor.call(config.run_dir(settings.home), bus)
+    if predecessor is None:
         bus(
             Event(
                 "nothing_to_upgrade",
@@ -137,7 +137,7 @@ async def _elder(settings: Settings, bus: Bus) -> Elder | None:
                 {"reason": "no agent of this home runs: this one just starts"},
             )
         )
-    return elder
+    return predecessor
 
 
 async def _replace(signals: Signals, bus: Bus) -> None:

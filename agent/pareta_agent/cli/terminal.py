@@ -25,7 +25,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from pareta_agent.node.ready import Ready
+from pareta_agent.node.readiness import Ready
 from pareta_agent.telemetry.events import Event, Phase
 
 QUIET_PROGRESS_S = 10.0

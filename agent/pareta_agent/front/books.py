@@ -1,7 +1,7 @@
-"""The main process as a worker sees it: it has the books, this process has the callers.
+"""Main process client: sends a worker's applications and usage records to the main process and receives the results.
 
-A call costs it two messages each way (its application and verdict, its record and that it is durable), none a chunk.
-Where the main process ends, so does the worker: nobody would meter.
+A request costs two messages each way (application and decision, record and confirmation) and none a chunk. A worker
+ends with its main process, which meters.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from typing import Any, Final
 from pareta_agent.access.grant import KeyGrant
 from pareta_agent.engine.view import FleetView
 from pareta_agent.errors import HostError, PlaneError
-from pareta_agent.front import told
+from pareta_agent.front import told as messages
 from pareta_agent.front.body import InferenceRequest
-from pareta_agent.front.channel import Channel
 from pareta_agent.front.envelope import Problem
 from pareta_agent.front.poison import fingerprint_of
 from pareta_agent.front.ports import Applicant, IdempotencyKey, LimitedConnection, Target
 from pareta_agent.front.routes import Route
+from pareta_agent.front.worker_values import RequestSummary, TerminalRecord
+from pareta_agent.ipc.channel import Channel
 from pareta_agent.meter.record import Admission, Outcome, UsageRecord
 from pareta_agent.telemetry.events import Event, Phase
 
@@ -27,18 +28,18 @@ KEY_S: Final = 10.0
 
 
 @dataclass(slots=True)
-class Books:
-    """`hear` is given every message of the channel that is about calls, keys or the fleet."""
+class MainProcessClient:
+    """`receive` takes every message about requests, keys, connections and the fleet."""
 
     channel: Channel
     fleet: FleetView = field(default_factory=lambda: FleetView(complete=False))
-    wary: bool = False
+    quarantine_active: bool = False
     _connections: dict[LimitedConnection, int] = field(default_factory=dict)
     _by_number: dict[int, LimitedConnection] = field(default_factory=dict)
     _applicants: dict[str, Applicant] = field(default_factory=dict)
     _saving: dict[str, asyncio.Future[None]] = field(default_factory=dict)
-    _keys: dict[int, asyncio.Future[list[Any] | None]] = field(default_factory=dict)
-    _asked: int = 0
+    _keys: dict[int, asyncio.Future[KeyGrant | None]] = field(default_factory=dict)
+    _numbers: int = 0
 
     def apply(
         self,
@@ -47,132 +48,129 @@ class Books:
         grant: KeyGrant,
         request: InferenceRequest,
         idempotency_key: IdempotencyKey | None,
-    ) -> Asked:
-        """Sends an application; its verdict comes later."""
+    ) -> SentApplication:
+        """Sends an application; the decision arrives later."""
         endpoint = self.fleet.endpoints.get(request.model)
-        mark = fingerprint_of(endpoint, request) if self.wary and endpoint is not None else None
+        fingerprint = (
+            fingerprint_of(endpoint, request) if self.quarantine_active and endpoint is not None else None
+        )
         several = endpoint is not None and len(endpoint.replicas) > 1
         self._applicants[applicant.id] = applicant
-        self.channel.send(
-            "apply",
-            applicant.id,
-            route.path,
-            told.grant_out(grant),
-            told.ask_out(request, route.prompt, several, mark),
-            None if idempotency_key is None else [idempotency_key.name, idempotency_key.digest.hex()],
+        summary = RequestSummary.of(request, route.prompt, several, fingerprint)
+        messages.send(
+            self.channel,
+            messages.ApplyForAdmission(applicant.id, route.path, grant, summary, idempotency_key),
         )
-        return Asked(self, applicant.id)
+        return SentApplication(self, applicant.id)
 
     def connection_opened(self, connection: LimitedConnection, host: str) -> None:
-        self._asked += 1
-        self._connections[connection], self._by_number[self._asked] = self._asked, connection
-        self.channel.send("enter", self._asked, host)
+        self._numbers += 1
+        self._connections[connection], self._by_number[self._numbers] = self._numbers, connection
+        messages.send(self.channel, messages.ConnectionOpened(self._numbers, host))
 
     def connection_closed(self, connection: LimitedConnection) -> None:
         number = self._connections.pop(connection)
         del self._by_number[number]
-        self.channel.send("leave", number)
+        messages.send(self.channel, messages.ConnectionClosed(number))
 
     def withdraw(self, request_id: str) -> None:
         if self._applicants.pop(request_id, None) is not None:
-            self.channel.send("withdraw", request_id)
+            messages.send(self.channel, messages.WithdrawApplication(request_id))
 
     async def introspect(self, digest: str) -> KeyGrant | None:
-        """What the main process knows of a key, for as long as it does. Raises PlaneError where it knows nothing."""
-        self._asked += 1
-        number, answer = self._asked, asyncio.get_running_loop().create_future()
+        """The grant of a key, valid as long as the main process's own. Raises PlaneError where the plane is away."""
+        self._numbers += 1
+        number = self._numbers
+        answer: asyncio.Future[KeyGrant | None] = asyncio.get_running_loop().create_future()
         self._keys[number] = answer
-        self.channel.send("key", number, digest)
+        messages.send(self.channel, messages.LookUpKey(number, digest))
         try:
             async with asyncio.timeout(KEY_S):
-                found = await answer
+                return await answer
         except TimeoutError:
             raise PlaneError("plane_slow", "nobody said whose key this is in time") from None
         finally:
             self._keys.pop(number, None)
-        return None if found is None else told.grant_in(found)
 
     def emit(self, event: Event | Phase) -> None:
-        """Certificates are told of by the main process, which reads them too."""
+        """The main process emits the events of certificates, which it reads too."""
         if isinstance(event, Event) and not event.name.startswith(("certificate_", "front_stopped")):
-            self.channel.send("event", event.name, event.level, dict(event.fields))
+            messages.send(self.channel, messages.EventEmitted(event.name, event.level, dict(event.fields)))
 
     def settle(
         self, record: UsageRecord, status: int, refused: bool, document: bytes | None
     ) -> asyncio.Future[None]:
         saved: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._saving[record.admission.request_id] = saved
-        kept = None if document is None else document.decode()
-        self.channel.send(
-            "settle", record.admission.request_id, told.record_out(record), status, refused, kept
-        )
+        request_id = record.admission.request_id
+        self._saving[request_id] = saved
+        answer = None if document is None else document.decode()
+        values = TerminalRecord.of(record)
+        messages.send(self.channel, messages.SettleRequest(request_id, values, status, refused, answer))
         return saved
 
-    def parse_event(self, kind: str, said: list[Any]) -> None:
-        match kind:
-            case "admitted":
-                self._admitted(*said)
-            case "refused":
-                self._refused(*said)
-            case "replay":
-                self._replay(*said)
-            case "comfort":
-                if (applicant := self._applicants.get(said[0])) is not None:
+    def receive(self, message: Any) -> None:
+        match message:
+            case messages.RequestAdmitted():
+                self._admitted(message)
+            case messages.RecordSaved(request_id, saved):
+                self._saved(request_id, saved)
+            case messages.RequestRefused():
+                self._refused(message)
+            case messages.ReplayAnswer():
+                self._replay(message)
+            case messages.SendKeepalive(request_id):
+                if (applicant := self._applicants.get(request_id)) is not None:
                     applicant.send_keepalive()
-            case "saved":
-                self._saved(*said)
-            case "key":
-                self._key(*said)
-            case "fleet":
-                self.fleet = told.FLEET.validate_python(said[0])
-            case "wary":
-                self.wary = said[0]
-            case "crowded":
-                self._crowded(*said)
+            case messages.KeyFound():
+                self._found(message)
+            case messages.FleetChanged(fleet):
+                self.fleet = fleet
+            case messages.QuarantineActive(active):
+                self.quarantine_active = active
+            case messages.ConnectionRefused(connection, reason):
+                self._over_limit(connection, reason)
 
-    def _refused(
-        self, request_id: str, problem: dict[str, Any], endpoint: str, headers: dict[str, str]
-    ) -> None:
-        if (applicant := self._verdict(request_id)) is not None:
-            applicant.endpoint = endpoint
-            applicant.add_headers(headers)
-            applicant.refuse(told.problem_in(problem))
+    def _refused(self, message: messages.RequestRefused) -> None:
+        if (applicant := self._decided(message.request_id)) is not None:
+            applicant.endpoint = message.endpoint
+            applicant.add_headers(message.headers)
+            applicant.refuse(message.problem)
 
-    def _replay(self, request_id: str, original: str, document: str, endpoint: str) -> None:
-        if (applicant := self._verdict(request_id)) is not None:
-            applicant.endpoint = endpoint
-            applicant.replay(original, document.encode())
+    def _replay(self, message: messages.ReplayAnswer) -> None:
+        if (applicant := self._decided(message.request_id)) is not None:
+            applicant.endpoint = message.endpoint
+            applicant.replay(message.original, message.document.encode())
 
-    def _key(self, number: int, good: bool, found: list[Any] | None) -> None:
-        answer = self._keys.get(number)
+    def _found(self, message: messages.KeyFound) -> None:
+        answer = self._keys.get(message.number)
         if answer is None or answer.done():
             return
-        if good:
-            answer.set_result(found)
+        if message.known:
+            answer.set_result(message.grant)
         else:
             answer.set_exception(PlaneError("plane_away", "nobody can say whose key this is"))
 
-    def _crowded(self, number: int, reason: str) -> None:
+    def _over_limit(self, number: int, reason: str) -> None:
         if (connection := self._by_number.get(number)) is not None:
             connection.refuse(reason, Problem("too_many_requests"))
 
-    def _verdict(self, request_id: str) -> Applicant | None:
+    def _decided(self, request_id: str) -> Applicant | None:
         return self._applicants.pop(request_id, None)
 
-    def _admitted(self, row: dict[str, Any], replica: str, generation: int, headers: dict[str, str]) -> None:
-        admission = Admission(**row)
-        applicant = self._verdict(admission.request_id)
-        target = self._target(admission.endpoint, replica, generation)
-        if applicant is None or target is None:  # it left while it was let in, or its replica did
+    def _admitted(self, message: messages.RequestAdmitted) -> None:
+        admission = message.admission
+        applicant = self._decided(admission.request_id)
+        target = self._target(admission.endpoint, message.replica, message.generation)
+        if applicant is None or target is None:  # the caller left during the admission, or the replica did
             outcome = Outcome.PARTIAL_CLIENT if applicant is None else Outcome.FAILED_ENGINE
             self.settle(UsageRecord(admission, outcome, "none"), 499, False, None)
             if applicant is not None:
                 applicant.refuse(Problem("engine_unreachable"))
             return
         applicant.endpoint = admission.endpoint
-        applicant.add_headers(headers)
+        applicant.add_headers(message.headers)
         try:
-            applicant.admitted(Remote(self, admission, target))
+            applicant.admitted(RemoteAdmission(self, admission, target))
         except Exception as error:
             applicant.crashed(error)
 
@@ -190,39 +188,42 @@ class Books:
             saved.set_result(None)
         else:
             saved.set_exception(HostError("spool_failed", "the record was not written", "see the node's log"))
-            saved.exception()  # whoever waits looks again
+            saved.exception()  # retrieved here, so that asyncio does not report it
 
 
 @dataclass(slots=True)
-class Asked:
+class SentApplication:
     """An application at the main process."""
 
-    books: Books
+    client: MainProcessClient
     request_id: str
 
     def withdraw(self) -> None:
-        self.books.withdraw(self.request_id)
+        self.client.withdraw(self.request_id)
 
 
 @dataclass(slots=True)
-class Remote:
-    """A ticket whose books are the main process's."""
+class RemoteAdmission:
+    """An admitted request whose limits, credit and record the main process keeps."""
 
-    books: Books
+    client: MainProcessClient
     admission: Admission
     target: Target
 
     def lost(self, target: Target, request: InferenceRequest) -> None:
-        mark = fingerprint_of(target.endpoint, request)
-        self.books.channel.send("lost", target.replica.name, target.replica.generation, mark.hex())
+        fingerprint = fingerprint_of(target.endpoint, request).hex()
+        replica = target.replica
+        messages.send(self.client.channel, messages.EngineLost(replica.name, replica.generation, fingerprint))
 
     def moved(self, target: Target) -> None:
         self.target = target
-        self.books.channel.send(
-            "moved", self.admission.request_id, target.replica.name, target.replica.generation
+        replica = target.replica
+        messages.send(
+            self.client.channel,
+            messages.RequestMoved(self.admission.request_id, replica.name, replica.generation),
         )
 
     def settle(
         self, record: UsageRecord, status: int, refused: bool, document: bytes | None
     ) -> asyncio.Future[None]:
-        return self.books.settle(record, status, refused, document)
+        return self.client.settle(record, status, refused, document)

@@ -17,8 +17,8 @@ from pareta_agent.engine.view import at_engine, engine_of
 from pareta_agent.errors import ConfigError
 from pareta_agent.front import engine_metrics
 from pareta_agent.front.application import apply
-from pareta_agent.front.books import Books
-from pareta_agent.front.crew import Crew
+from pareta_agent.front.books import MainProcessClient
+from pareta_agent.front.crew import WorkerSupervisor
 from pareta_agent.front.deps import GatewaySettings
 from pareta_agent.front.desk import GatewayContext
 from pareta_agent.front.envelope import Problem
@@ -49,7 +49,7 @@ class Gateway:
         deps: GatewayDeps,
         certificate: Certificate | None = None,
         *,
-        client: Books | None = None,
+        client: MainProcessClient | None = None,
         others: Tunnel | None = None,
     ) -> None:
         self._certificate = certificate
@@ -59,9 +59,11 @@ class Gateway:
         self._context = GatewayContext(
             settings, deps, state, client.apply if client else partial(apply, state), client
         )
-        self._supervisor: Crew | None = None
+        self._supervisor: WorkerSupervisor | None = None
         if settings.workers:
-            self._supervisor = Crew(self._context, settings.workers, certificate, self._tunnel, self.listen)
+            self._supervisor = WorkerSupervisor(
+                self._context, settings.workers, certificate, self._tunnel, self.listen
+            )
         self._reasons: list[str] = ["starting"]
         self._tasks: list[asyncio.Task[None]] = []
         self._welcomes: set[asyncio.Task[object]] = set()

@@ -1,6 +1,6 @@
-"""What a worker does with a request that is not inference: the main process answers it, over a connection of its own.
+"""Tunnel: proxies a worker's requests that are not inference to the main process, over a socket pair each.
 
-The caller's path, headers and body pass as they came, and so does the answer.
+Path, headers, body and answer pass unchanged.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SILENCE_S: Final = 90.0
 
 
 class _Pairs(aiohttp.BaseConnector):
-    """Connects over socket pairs: `give` gets the other end of each."""
+    """Connects over socket pairs; `give` receives the other end of each."""
 
     def __init__(self, give: Callable[[socket.socket], None]) -> None:
         super().__init__(force_close=True, limit=0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pareta_agent.node.watch import Start
+from pareta_agent.node.readiness import StartState
 from pareta_agent.telemetry.events import Emit, Event
 from pareta_agent.telemetry.systemd import Notifier
 
@@ -12,9 +12,9 @@ class IdleNotice:
         self._fields = {"base_url": base_url, "plane": plane}
         self._emit, self._notify, self._reported = emit, notify, False
 
-    def look(self, start: Start, *, known: bool) -> None:
+    def look(self, start: StartState, *, known: bool) -> None:
         """`known`: whether the plane's wishes are known."""
-        if start is not Start.IDLE or not known or self._reported:
+        if start is not StartState.IDLE or not known or self._reported:
             return
         self._reported = True
         self._notify("STATUS=waiting for endpoints")

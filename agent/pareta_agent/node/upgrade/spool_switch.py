@@ -1,6 +1,6 @@
-"""Where the front's records go: this process's spool, or the agent that takes over from it.
+"""Spool switch: sends the front's records to this process's spool, or to the successor.
 
-While the spool's file changes hands, they wait; a record that waits is not durable, so its caller waits too.
+While the spool's file changes its owner, records wait. A waiting record is not durable, so its caller waits too.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from collections.abc import Callable, Collection
 
 from pareta_agent.front.ports import UsageSpool
 from pareta_agent.meter.record import Admission, UsageRecord
-from pareta_agent.node.heir import Unanswered
+from pareta_agent.node.upgrade.successor import Unanswered
 
 Job = Admission | tuple[UsageRecord, asyncio.Future[None]]
 
 
-class Records:
-    """The spool as the front sees it: it also refuses what the lease does not cover."""
+class SpoolSwitch:
+    """The spool of the front; it also refuses admissions that the node's lease does not cover."""
 
     def __init__(self, spool: UsageSpool, may_admit: Callable[[], bool]) -> None:
         self._spool: UsageSpool = spool
@@ -40,14 +40,14 @@ class Records:
         return future
 
     def pause(self) -> None:
-        """What comes from now on waits for `go_on`."""
+        """Admissions and records wait for `resume` from now on."""
         self._paused = []
 
     def take_back(self, left: Unanswered, open_ids: Collection[str]) -> None:
-        """What another agent may not have written comes again; what it certainly has is only told.
+        """Queues the records again that the other agent may not have written, and confirms the others.
 
-        It closed what it had taken over open and is not among `open_ids`; of what was admitted since nothing is
-        certain, and the plane counts a request once however often it is told.
+        The other agent has closed every request of its inheritance that is not among `open_ids`. Requests admitted
+        since are uncertain; the plane counts a request once, however often its record arrives.
         """
         since = {each.request_id for each in left.admitted}
         self._paused = [*left.admitted]
@@ -57,8 +57,8 @@ class Records:
             elif not future.done():
                 future.set_result(None)
 
-    def go_on(self, spool: UsageSpool, may_admit: Callable[[], bool]) -> None:
-        """From now on `spool` takes them, those that waited first."""
+    def resume(self, spool: UsageSpool, may_admit: Callable[[], bool]) -> None:
+        """Sends everything to `spool` from now on, the waiting admissions and records first."""
         self._spool, self._may_admit = spool, may_admit
         waited, self._paused = self._paused or [], None
         for job in waited:
@@ -69,7 +69,7 @@ class Records:
 
 
 def _join(done: asyncio.Future[None], waiting: asyncio.Future[None]) -> None:
-    def tell(done: asyncio.Future[None]) -> None:
+    def settle(done: asyncio.Future[None]) -> None:
         error = asyncio.CancelledError() if done.cancelled() else done.exception()
         if waiting.done():
             return
@@ -78,4 +78,4 @@ def _join(done: asyncio.Future[None], waiting: asyncio.Future[None]) -> None:
         else:
             waiting.set_exception(error)
 
-    done.add_done_callback(tell)
+    done.add_done_callback(settle)

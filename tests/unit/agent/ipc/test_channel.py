@@ -1,4 +1,4 @@
-"""The line between the main process and a worker: each message is heard once."""
+"""The channel between the main process and a worker: each message is delivered once."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import socket
 from typing import Any
 
-from pareta_agent.front.channel import Channel
+from pareta_agent.ipc.channel import Channel
 
 
 async def test_a_message_that_its_hearer_fails_at_is_not_heard_again() -> None:

@@ -1,23 +1,46 @@
-"""When a start is over: everything wanted is live, or nothing of it ever will be. Pure."""
+"""Readiness: decides whether a start has ended and whether the node is ready. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from enum import Enum
 
 from pareta_agent.control.reconcile import Wanted
-from pareta_agent.engine.view import FleetView
+from pareta_agent.engine.view import EndpointView, FleetView
 from pareta_agent.front.readiness import Readiness
 
 
-class Start(Enum):
+@dataclass(frozen=True, slots=True)
+class PlaneAddress:
+    """`url` without a trailing slash. An `embedded` plane was started for this node and serves no other."""
+
+    url: str
+    token: str
+    embedded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """`base_url` ends in /v1; `seconds` since the start of the program's work. `workarounds` are sentences about wrong
+    computations that the plans avoid."""
+
+    base_url: str
+    metrics_url: str
+    endpoints: tuple[EndpointView, ...]
+    pid: int
+    seconds: float
+    workarounds: tuple[str, ...] = ()
+
+
+class StartState(Enum):
     IDLE = "idle"
     UNDER_WAY = "under way"
     LIVE = "live"
     FAILED = "failed"
 
 
-def judge(wanted: Iterable[Wanted], view: FleetView) -> Start:
+def judge(wanted: Iterable[Wanted], view: FleetView) -> StartState:
     """IDLE while nothing is wanted; FAILED once all that run were given up.
 
     LIVE once no wanted endpoint is on its way and one is live, or sleeps until it is called.
@@ -25,10 +48,10 @@ def judge(wanted: Iterable[Wanted], view: FleetView) -> Start:
     running = [entry.id for entry in wanted if entry.state == "running"]
     states = [view.endpoints[name].status if name in view.endpoints else "deploying" for name in running]
     if not states:
-        return Start.IDLE
+        return StartState.IDLE
     if "deploying" in states:
-        return Start.UNDER_WAY
-    return Start.LIVE if {"live", "cold"} & set(states) else Start.FAILED
+        return StartState.UNDER_WAY
+    return StartState.LIVE if {"live", "cold"} & set(states) else StartState.FAILED
 
 
 def arrived(view: FleetView, kept: Collection[str]) -> bool:

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pareta_agent.engine.view import EndpointView, FleetView, ReplicaView
-from pareta_agent.node.sight import Sight, merged
+from pareta_agent.node.upgrade.fleet_switch import FleetSwitch, merged
 
 OLD = ReplicaView("ep_a/0", 1, Path("/old"))
 NEW = ReplicaView("ep_a/0", 2, Path("/new"))
@@ -39,10 +39,10 @@ def test_an_endpoint_that_nobody_wants_is_gone():
 def test_what_arrived_is_not_held_against_later_news():
     """An engine that ends after everything was live is not served from by memory."""
     now = [view(complete=False)]
-    sight = Sight(lambda: view(LIVE))
-    sight.changes_hands(lambda: now[0], lambda: None)
-    assert sight().endpoints["ep_a"] == LIVE
+    switch = FleetSwitch(lambda: view(LIVE))
+    switch.switch(lambda: now[0], lambda: None)
+    assert switch().endpoints["ep_a"] == LIVE
     now[0] = view(LIVE)
-    assert sight() == now[0]
+    assert switch() == now[0]
     now[0] = view(PROVED)
-    assert sight().endpoints["ep_a"] == PROVED
+    assert switch().endpoints["ep_a"] == PROVED

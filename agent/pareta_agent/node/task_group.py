@@ -1,4 +1,4 @@
-"""Endless tasks that begin and end together, as often as the node wants; the first that ends by itself ends it."""
+"""Task group: starts and stops endless tasks together, any number of times."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 Endless = Callable[[], Coroutine[Any, Any, None]]
 
 
-class Loops:
-    """`over` is done when one of them returned or raised, with what it raised."""
+class LoopGroup:
+    """`over` is done once one of the loops has returned or raised, with its exception."""
 
     def __init__(self, loops: Sequence[Endless]) -> None:
         self._loops = loops

@@ -1,7 +1,7 @@
-"""The fleet as the front sees it, also while its engines change hands.
+"""Fleet switch: shows the front a fleet while the engines change their owner.
 
-An engine that this agent served from goes on serving while another agent (or this one, taking over again) still proves
-it: until it is live there, or is told not to be kept.
+An engine of the previous fleet goes on serving while its new owner still proves it: until the engine is live there, or
+is not kept.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from pareta_agent.engine.view import EndpointView, FleetView
 
 
 def merged(before: FleetView, now: FleetView, kept: frozenset[str] | None) -> FleetView:
-    """What to serve from: an endpoint that is live now, else what it had before of replicas that are kept (by name;
-    None: all). Pure."""
+    """The fleet to serve from: each live endpoint as it is now, every other one with its previous replicas that are
+    kept (by name; None: all). Pure."""
     shown = {
         e.id: _served(e, now.endpoints.get(e.id), kept)
         for e in before.endpoints.values()
@@ -32,7 +32,7 @@ def _served(before: EndpointView, now: EndpointView | None, kept: frozenset[str]
     return now
 
 
-class Sight:
+class FleetSwitch:
     """`here` is this agent's own fleet."""
 
     def __init__(self, here: Callable[[], FleetView]) -> None:
@@ -46,12 +46,10 @@ class Sight:
         now = self._now()
         found = merged(self._before, now, self._kept())
         if now.complete and found == now:
-            self._before = None  # everything has arrived
+            self._before = None  # every kept replica is live
         return found
 
-    def changes_hands(
-        self, now: Callable[[], FleetView] | None, kept: Callable[[], frozenset[str] | None]
-    ) -> None:
-        """From here on `now` (None: this agent's own fleet again) tells, beside what was served until here."""
+    def switch(self, now: Callable[[], FleetView] | None, kept: Callable[[], frozenset[str] | None]) -> None:
+        """Shows `now` (None: this agent's own fleet) from here on, merged with the fleet that was shown until here."""
         self._before = self()
         self._now, self._kept = now or self._here, kept

@@ -5,7 +5,7 @@ import pytest
 from pareta_agent.control.reconcile import Wanted
 from pareta_agent.engine.view import EndpointView, FleetView
 from pareta_agent.front.readiness import Readiness
-from pareta_agent.node.watch import Start, judge, not_ready, state_of
+from pareta_agent.node.readiness import StartState, judge, not_ready, state_of
 
 
 def wanted(*names, state="running"):
@@ -19,14 +19,14 @@ def view(**states):
 @pytest.mark.parametrize(
     ("states", "expected"),
     [
-        ({}, Start.UNDER_WAY),
-        ({"a": "deploying"}, Start.UNDER_WAY),
-        ({"a": "live"}, Start.UNDER_WAY),
-        ({"a": "live", "b": "deploying"}, Start.UNDER_WAY),
-        ({"a": "live", "b": "live"}, Start.LIVE),
-        ({"a": "live", "b": "failed"}, Start.LIVE),
-        ({"a": "failed", "b": "failed"}, Start.FAILED),
-        ({"a": "failed", "b": "deploying"}, Start.UNDER_WAY),
+        ({}, StartState.UNDER_WAY),
+        ({"a": "deploying"}, StartState.UNDER_WAY),
+        ({"a": "live"}, StartState.UNDER_WAY),
+        ({"a": "live", "b": "deploying"}, StartState.UNDER_WAY),
+        ({"a": "live", "b": "live"}, StartState.LIVE),
+        ({"a": "live", "b": "failed"}, StartState.LIVE),
+        ({"a": "failed", "b": "failed"}, StartState.FAILED),
+        ({"a": "failed", "b": "deploying"}, StartState.UNDER_WAY),
     ],
 )
 def test_a_start_is_over_when_nothing_is_on_its_way(states, expected):
@@ -36,8 +36,8 @@ def test_a_start_is_over_when_nothing_is_on_its_way(states, expected):
 
 def test_a_node_of_which_nothing_is_wanted_never_ends_its_start():
     """It waits for its plane to want something."""
-    assert judge([], view()) == Start.IDLE
-    assert judge(wanted("a", state="stopped"), view(a="stopped")) == Start.IDLE
+    assert judge([], view()) == StartState.IDLE
+    assert judge(wanted("a", state="stopped"), view(a="stopped")) == StartState.IDLE
 
 
 @pytest.mark.parametrize(

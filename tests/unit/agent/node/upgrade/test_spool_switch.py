@@ -11,8 +11,8 @@ import pytest
 from pareta_agent.clock import SystemClock
 from pareta_agent.meter.record import Admission, Outcome, Tokens, UsageRecord
 from pareta_agent.meter.spool import Spool, SpoolSettings
-from pareta_agent.node.heir import Unanswered
-from pareta_agent.node.records import Records
+from pareta_agent.node.upgrade.spool_switch import SpoolSwitch
+from pareta_agent.node.upgrade.successor import Unanswered
 
 SETTINGS = SpoolSettings("node-1", reserve_bytes=4096)
 
@@ -38,14 +38,14 @@ async def spool(tmp_path: Path) -> Iterator[Spool]:
 
 async def test_a_record_waits_until_there_is_a_spool_again(spool: Spool) -> None:
     """It is durable only then, and only then its caller hears so."""
-    records = Records(spool, lambda: True)
+    records = SpoolSwitch(spool, lambda: True)
     records.pause()
     records.admit(admission("a"))
     saved = records.finish(record("a"))
     await asyncio.sleep(0.02)
     assert not saved.done()
     assert spool.stats().admitted == 0
-    records.go_on(spool, lambda: True)
+    records.resume(spool, lambda: True)
     await saved
     assert (spool.stats().admitted, spool.stats().terminal, spool.stats().open) == (1, 1, 0)
 
@@ -70,7 +70,7 @@ async def test_a_spool_that_is_shared_leaves_open_what_another_agent_works_on(
 
 async def test_what_the_other_agent_wrote_is_not_written_again(spool: Spool, tmp_path: Path) -> None:
     """It died after one commit of two: on taking back, the first record is only told, the second is written."""
-    records = Records(spool, lambda: True)
+    records = SpoolSwitch(spool, lambda: True)
     for name in ("a", "b"):
         records.admit(admission(name))
     await spool.flush(60)
@@ -84,7 +84,7 @@ async def test_what_the_other_agent_wrote_is_not_written_again(spool: Spool, tmp
     records.take_back(
         Unanswered((admission("c"), admission("d")), waiting), {each.request_id for each in spool.inherited}
     )
-    records.go_on(spool, lambda: True)
+    records.resume(spool, lambda: True)
     await asyncio.gather(*(future for _, future in waiting))
     await spool.begin_epoch(1)
     await spool.flush(60)

@@ -1,0 +1,1 @@
+"""IPC: framed messages with file descriptors over a unix socket."""

@@ -1,0 +1,1 @@
+"""Hot restart: hands a running node over to the next agent of the same home."""

@@ -1,0 +1,143 @@
+"""The messages between the main process and its workers: the bytes that two releases share."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import struct
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pareta_agent.access.grant import GrantLimits, KeyGrant
+from pareta_agent.engine.view import EndpointView, FleetView, ReplicaView
+from pareta_agent.front import told as messages
+from pareta_agent.front.deps import GatewaySettings
+from pareta_agent.front.envelope import Problem
+from pareta_agent.front.hand import WorkerSession
+from pareta_agent.front.ports import IdempotencyKey
+from pareta_agent.front.worker import Worker
+from pareta_agent.front.worker_values import RequestSummary, TerminalRecord
+from pareta_agent.ipc.channel import Channel
+from pareta_agent.ipc.message_table import MessageTable
+from pareta_agent.meter.record import Admission, Outcome, Tokens, UsageRecord
+
+GOLDEN = json.loads((Path(__file__).parents[3] / "data/worker_messages.json").read_text())
+ADMISSION = Admission("req_1", "org_a", "key_a", "ep_a", "task", "alias-1", "/v1/completions", True, 1.7e9)
+TOKENS, REASONS = Tokens(10, 2, 5, 1), ("stop", "length")
+RECORD = UsageRecord(
+    ADMISSION, Outcome.COMPLETED, "engine_final", TOKENS, REASONS, 2, 1, 0.25, 1.5, "ep_a/0", 3, "0.11.0", 7, "mine"
+)  # fmt: skip
+REPLICA = ReplicaView("ep_a/0", 3, Path("/run/e.sock"), "0.11.0", 16, 2.5)
+FLEET = FleetView({"ep_a": EndpointView(
+    "ep_a", "org_a", "task", "alias-1", "live", (REPLICA,), 4096, "be brief", True, None, None, 17, True,
+    "base-1", "ad", False, 1.25,
+)})  # fmt: skip
+GRANT = KeyGrant(
+    "org_a", "key_a", "active", frozenset({"ep_b", "ep_a"}), 30.0, GrantLimits(60, 1000, 4), "delivered"
+)
+FINGERPRINT = "6dec241337403a9198e930585fab72f3"
+LONG = RequestSummary("ep_a", "word " * 120, 700, True, 2, 3, 64, True, False, True, FINGERPRINT)
+SHORT = RequestSummary("nowhere", "", 7, False, 1, 1, None, True, False, False, None)
+SETTINGS = GatewaySettings(hosts=("a", "b"), max_uploads_bytes=256 * 2**20)
+
+TO_MAIN: list[Any] = [
+    messages.ApplyForAdmission("req_1", "/v1/completions", GRANT, LONG, IdempotencyKey("once", b"\x01\x02")),
+    messages.ApplyForAdmission("req_2", "/v1/completions", replace(GRANT, endpoints=None), SHORT, None),
+    messages.ConnectionOpened(1, "::1"),
+    messages.ConnectionClosed(1),
+    messages.WithdrawApplication("req_2"),
+    messages.LookUpKey(2, "ab" * 32),
+    messages.EventEmitted("thing_done", "warning", {"a": 1, "p": "/x"}),
+    messages.SettleRequest("req_1", TerminalRecord.of(RECORD), 200, False, '{"id":"é"}'),
+    messages.SettleRequest(
+        "req_1", TerminalRecord.of(UsageRecord(ADMISSION, Outcome.PARTIAL_CLIENT, "none")), 499, True, None
+    ),
+    messages.EngineLost("ep_a/0", 3, FINGERPRINT),
+    messages.RequestMoved("req_1", "ep_a/0", 3),
+    messages.MetricsCounted([[["m", ["l"], 2.0]], [["h", ["l"], [0, 1], 0.5]]]),
+    messages.WorkerUp(),
+    messages.WorkerAnswer(4, None),
+    messages.WorkerAnswer(5, True),
+    messages.WorkerAnswer(6, 3),
+    messages.ConnectionReturned(),
+    messages.TunnelOpened(),
+]
+TO_WORKER: list[Any] = [
+    messages.FleetChanged(FLEET),
+    messages.QuarantineActive(True),
+    messages.RequestAdmitted(ADMISSION, "ep_a/0", 3, {"x-a": "b"}),
+    messages.RequestRefused("req_1", Problem("endpoint_busy", retry_after_s=3), "ep_a", {"x-a": "b"}),
+    messages.ReplayAnswer("req_1", "req_0", '{"a":1}', "ep_a"),
+    messages.SendKeepalive("req_1"),
+    messages.ConnectionRefused(1, "too_many"),
+    messages.KeyFound(9, True, replace(GRANT, ttl_s=12.5)),
+    messages.KeyFound(10, True, None),
+    messages.KeyFound(11, False, None),
+    messages.RecordSaved("req_1", True),
+    messages.MoveConnections(1),
+    messages.ReportCounts(2),
+    messages.DrainRequests(3, 2.5),
+    messages.ListenOn(),
+    messages.ServeConnection(),
+    messages.EnterLameDuck(),
+    messages.RereadCertificate(),
+    messages.StopWorker(),
+    messages.KeysRevised(12),
+    messages.BeginWorker(SETTINGS, "0102", ["/c.pem", "/k.pem"]),
+    messages.BeginWorker(SETTINGS, "0102", None),
+]
+DIRECTIONS = [("to_main", TO_MAIN, messages.TO_MAIN), ("to_worker", TO_WORKER, messages.TO_WORKER)]
+
+
+@pytest.mark.parametrize(("name", "sent", "table"), DIRECTIONS, ids=["to_main", "to_worker"])
+async def test_every_kind_has_the_bytes_that_other_releases_read(
+    name: str, sent: list[Any], table: MessageTable
+) -> None:
+    """Recorded from the release before the kinds had classes: an old main process starts workers of a new release."""
+    ours, theirs = socket.socketpair()
+    channel = Channel(ours, lambda *_: None, lambda: None)
+    for message in sent:
+        messages.send(channel, message)
+    await asyncio.sleep(0)
+    channel.close()
+    expected = [text.encode() for kind in GOLDEN[name].values() for text in kind]
+    with theirs, theirs.makefile("rb") as stream:
+        assert stream.read() == b"".join(struct.pack("!IB", len(each), 0) + each for each in expected)
+    assert {message.kind for message in sent} == set(table.by_kind)
+
+
+@pytest.mark.parametrize(("name", "sent", "table"), DIRECTIONS, ids=["to_main", "to_worker"])
+def test_every_kind_is_read_as_it_was_sent(name: str, sent: list[Any], table: MessageTable) -> None:
+    """The receiver's dataclass equals the sender's."""
+    received = [json.loads(text) for kind in GOLDEN[name].values() for text in kind]
+    assert [table.decode(kind, values) for kind, *values in received] == sent
+
+
+def test_a_record_comes_back_with_its_admission() -> None:
+    """The worker sends the rest of the record; the main process has the admission."""
+    assert TerminalRecord.of(RECORD).record(ADMISSION) == RECORD
+
+
+async def test_an_unknown_kind_is_reported_by_the_main_process_and_ignored_by_a_worker() -> None:
+    """A worker of a newer release may send more; what comes behind such a message arrives."""
+    ours, theirs = socket.socketpair()
+    session = WorkerSession(None, ours, lambda _sock: None, lambda: None)  # type: ignore[arg-type]
+    reported: list[BaseException] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context["exception"]))
+    channel = Channel(theirs, lambda *_: None, lambda: None)
+    channel.send("of_another_release", 1)
+    messages.send(channel, messages.WorkerUp())
+    async with asyncio.timeout(60):
+        await session.up.wait()
+    assert [type(each) for each in reported] == [KeyError]
+    session._channel.close()
+    channel.close()
+    ours, theirs = socket.socketpair()
+    worker = Worker(theirs)
+    worker._receive(["of_another_release", 1], [])
+    worker._channel.close()
+    ours.close()
