@@ -354,7 +354,7 @@ class FleetChanged:
 
 @dataclass(frozen=True, slots=True)
 class QuarantineActive:
-    """Whether requests must carry their fingerprint."""
+    """Requests carry their fingerprint while a quarantine is active."""
 
     kind: ClassVar[str] = "wary"
     active: bool

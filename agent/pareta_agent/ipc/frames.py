@@ -46,7 +46,7 @@ class FramedSocket:
 
     @property
     def pending(self) -> bool:
-        """Whether a queued frame is not written yet."""
+        """True while a queued frame is not written."""
         return bool(self._out)
 
     @property

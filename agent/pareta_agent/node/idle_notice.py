@@ -1,4 +1,4 @@
-"""Idle notice: tells once that nothing is wanted of this node yet, where it listens, and its plane."""
+"""Idle notice: emits one event while no endpoint is deployed, with the node's address and its plane."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class IdleNotice:
         self._emit, self._notify, self._reported = emit, notify, False
 
     def look(self, start: StartState, *, known: bool) -> None:
-        """`known`: whether the plane's wishes are known."""
+        """`known`: true once the plane's desired state has arrived."""
         if start is not StartState.IDLE or not known or self._reported:
             return
         self._reported = True

@@ -82,7 +82,7 @@ class Predecessor:
         self.borrowed.load = Counter(passed.load)
 
     def may_use(self, replica: str) -> bool:
-        """Whether the predecessor may still send requests there: it has not confirmed a fleet without the replica."""
+        """True until the predecessor confirms a fleet without the replica: it may still send requests there."""
         return not self.gone and (self._confirmed is None or replica in self._confirmed)
 
     def serving(self, welcome: Callable[[socket.socket], None]) -> None:
@@ -184,10 +184,10 @@ class Predecessor:
             pass
         if message is None or message.kind != expected.kind:
             self._link.close()
-            said: Any = message.body if message is not None else "it does not answer"
+            reason: Any = message.body if message is not None else "it does not answer"
             raise HostError(
                 "upgrade_refused",
-                f"the running agent goes on: {said}",
+                f"the running agent goes on: {reason}",
                 "try again, or stop it and start anew",
             )
         return message
