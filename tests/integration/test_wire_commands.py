@@ -110,7 +110,7 @@ def test_verify_finds_a_flipped_bit(tmp_path: Path) -> None:
     connection.execute(f"UPDATE events SET body = CAST({flipped} AS BLOB) WHERE key & 7 = 2")
     connection.close()
     done = run(tmp_path, "spool", "verify")
-    assert (done.returncode, done.stdout) == (1, "1-2: its bytes do not match its hash\n")
+    assert (done.returncode, done.stdout) == (1, "1-2: the bytes do not match the hash\n")
 
 
 def test_nodes_are_listed_and_get_tokens(used: Path) -> None:

@@ -1,1 +1,1 @@
-"""Who may call, and with what credit?"""
+"""Access: API keys, rate limits and credit of callers."""

@@ -1,7 +1,7 @@
-"""How much an org may still spend here: a lease from the plane, reserved at admission, settled at the end.
+"""Credit: reserves an org's credit at admission from a lease of the plane, and accounts for the use at the end.
 
-What a request really used is kept out of the lease for good, because its debit is on the way to the plane; only the
-difference to the reservation returns. So a node can't spend more than it was granted.
+The tokens used stay deducted from the lease for good, since the debit is on the way to the plane. Only the rest of
+the reservation returns. So a node cannot spend more than the plane granted.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class GrantedLease:
 
 @dataclass(frozen=True, slots=True)
 class CreditSettings:
-    """A lease is asked for in chunks, so that the plane is not asked for each request."""
+    """A lease is requested in chunks, so that not every request needs the plane."""
 
     chunk_micro_usd: int = 100_000
     lease_timeout_s: float = 5.0
@@ -33,7 +33,7 @@ class CreditSettings:
 
 @dataclass(slots=True)
 class _Held:
-    """What is left of what the plane lent, until it is the plane's again."""
+    """The unspent part of a lease, until the lease expires."""
 
     room_micro_usd: int = 0
     until_s: float = 0.0
@@ -41,7 +41,7 @@ class _Held:
 
 @dataclass(slots=True)
 class Reservation:
-    """Credit held for one request; settle it once with `CreditBook.release`."""
+    """Credit held for one request; release once with `CreditBook.release`."""
 
     org: str
     micro_usd: int
@@ -58,7 +58,7 @@ class _Account:
 
 
 class CreditBook:
-    """Reservations by org; `lease(org, micro_usd)` asks the plane, raising PlaneError when it is away."""
+    """Reservations by org; `lease(org, micro_usd)` requests credit, and raises PlaneError when the plane is away."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class CreditBook:
         self._accounts: dict[str, _Account] = {}
 
     def reserve(self, org: str, micro_usd: int) -> Reservation | None:
-        """A reservation from the lease at hand, without asking anybody; None when it has no room."""
+        """Returns a reservation from the lease at hand, without a request; None when too little is left."""
         if micro_usd == 0:
             return Reservation(org, 0)
         if (account := self._accounts.get(org)) is None:
@@ -82,9 +82,10 @@ class CreditBook:
         return Reservation(org, micro_usd, lease)
 
     async def top_up(self, org: str, micro_usd: int) -> Reservation | None:
-        """A reservation, leasing more where needed; None when the plane grants too little: the caller's 402.
+        """Returns a reservation, and requests a lease where needed; None when the plane grants too little: the
+        caller's 402.
 
-        Raises PlaneError when the plane is away and the lease at hand has no room.
+        Raises PlaneError when the plane is away and too little of the lease is left.
         """
         while (found := self.reserve(org, micro_usd)) is None:
             account = self._accounts.setdefault(org, _Account())  # a new epoch may have dropped the last one
@@ -100,8 +101,11 @@ class CreditBook:
         return found
 
     def release(self, reservation: Reservation, used_micro_usd: int) -> None:
-        """Settles a reservation: it returns to its own lease, what was used is taken from the present one, as the plane
-        does with the debit."""
+        """Ends a reservation.
+
+        The reserved amount returns to the lease of the reservation. The used amount is taken from the present lease,
+        as the plane does with the debit.
+        """
         if reservation.open:
             reservation.open = False
             reservation.lease.room_micro_usd += reservation.micro_usd
@@ -109,13 +113,13 @@ class CreditBook:
                 account.lease.room_micro_usd -= used_micro_usd
 
     def extend(self, org: str, expires_s: float) -> None:
-        """The plane renewed what is left of the org's lease (heartbeat)."""
+        """Extends the org's lease after the plane renewed the rest (heartbeat)."""
         if (account := self._accounts.get(org)) is not None:
             lease = account.lease
             lease.until_s = max(lease.until_s, self._clock.boot_s() + expires_s)
 
     def unspent(self) -> dict[str, tuple[int, float]]:
-        """What is left of the leases, and for how many seconds, by org."""
+        """Returns the unspent amount and the remaining seconds of each lease, by org."""
         now_s = self._clock.boot_s()
         leases = ((org, account.lease) for org, account in self._accounts.items())
         return {
@@ -125,16 +129,16 @@ class CreditBook:
         }
 
     def refund(self, org: str, micro_usd: int, expires_s: float) -> None:
-        """Part of the org's lease that was to be spent by others came back."""
+        """Adds the unspent part of the lease that another process returned."""
         self._accounts.setdefault(org, _Account()).lease.room_micro_usd += micro_usd
         self.extend(org, expires_s)
 
     def drop(self) -> None:
-        """Forgets every lease: a new epoch begins without any. What open reservations did not use returns to nobody."""
+        """Drops every lease: a new epoch begins without leases. The unused part of an open reservation is lost."""
         self._accounts.clear()
 
     async def _ask(self, org: str, account: _Account) -> None:
-        """Leases for everybody who waits; a crowd is one question."""
+        """Requests one lease for all waiting callers."""
         sent_s = self._clock.boot_s()
         try:
             async with asyncio.timeout(self._settings.lease_timeout_s):

@@ -1,4 +1,4 @@
-"""What a caller's key is worth, as the control plane said it."""
+"""Key grant: limits, endpoints and policies of a caller's key, as the control plane returned them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class GrantLimits:
-    """What a key may do at most; None is unlimited."""
+    """Limits of a key; None is unlimited."""
 
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
@@ -16,7 +16,7 @@ class GrantLimits:
 
     @property
     def none(self) -> bool:
-        """Whether nothing is limited."""
+        """True when nothing is limited."""
         return (
             self.requests_per_minute is None and self.tokens_per_minute is None and self.concurrency is None
         )
@@ -24,8 +24,10 @@ class GrantLimits:
 
 @dataclass(frozen=True, slots=True)
 class KeyGrant:
-    """The answer of an introspection. `endpoints` is None when the key reaches all of its org's; `partial` says whether
-    the org pays for what was delivered of an answer that its caller left."""
+    """The answer of an introspection.
+
+    `endpoints` is None for a key to all of the org's endpoints. `partial` is the org's policy for partial answers.
+    """
 
     org: str
     key_id: str
@@ -38,7 +40,7 @@ class KeyGrant:
 
 @dataclass(frozen=True, slots=True)
 class TokenPrice:
-    """Integer micro-USD per million tokens, per endpoint; the plane owns it, the node reserves by it."""
+    """Price of an endpoint in integer micro-USD per million tokens, set by the plane; the node reserves credit by it."""
 
     input_micro_usd_per_mtok: int
     cached_input_micro_usd_per_mtok: int

@@ -1,7 +1,7 @@
-"""What the plane said of each caller's key, remembered for as long as it allowed.
+"""Key cache: stores the plane's answer about each caller's key, for as long as the answer allows.
 
-The hot path is one sha256 and one dict. Keys themselves are never kept, only their hashes. Where the answers come
-from is the constructor's business.
+The hot path is one sha256 and one dict lookup. Keys are never stored, only hashes. The constructor's caller decides
+where answers come from.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ from pareta_agent.errors import PlaneError
 
 @dataclass(frozen=True, slots=True)
 class KeySettings:
-    """`negative_ttl_s` bounds how long an unknown key stays unknown, `no_credit_ttl_s` how long a top-up may wait.
+    """Lifetimes of answers.
 
-    `offline_grace_s` is how long past its ttl a known key is believed while the plane is away.
+    `negative_ttl_s`: an unknown key stays unknown that long.
+    `no_credit_ttl_s`: a top-up may take that long to show.
+    `offline_grace_s`: a known key is accepted that long past the ttl while the plane is away.
     """
 
     max_keys: int = 10_000
@@ -32,7 +34,7 @@ class KeySettings:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """`revision` is the key set's when the plane said it: under a later one it is asked again."""
+    """`revision` is the key set's at the time of the answer; a later revision makes the answer stale."""
 
     grant: KeyGrant | None
     until_s: float
@@ -40,7 +42,10 @@ class _Known:
 
 
 class KeyCache:
-    """Grants by key hash; `introspect` maps a sha256 in hex to a grant, None for no such key, PlaneError when away."""
+    """Grants by key hash.
+
+    `introspect` maps a sha256 in hex to a grant; None for no such key, PlaneError when the plane is away.
+    """
 
     def __init__(
         self,
@@ -55,24 +60,26 @@ class KeyCache:
         self._listeners: list[Callable[[int], None]] = []
 
     def peek(self, bearer: bytes | str) -> KeyGrant | None:
-        """The grant if it is known and fresh; None says only that `grant` must be asked."""
+        """Returns a fresh cached grant; None means that `grant` must be called."""
         return self.known(digest_of(bearer))
 
     def known(self, digest: bytes) -> KeyGrant | None:
-        """What `peek` says of the key with that digest."""
+        """Returns the same as `peek`, by the key's digest."""
         known = self._fresh(digest)
         return None if known is None else known.grant
 
     async def grant(self, bearer: bytes | str) -> KeyGrant | None:
-        """The grant, None for a key that does not exist. One question at a time is asked per key; nobody waits for it
-        where what was said before the last revision still holds.
+        """Returns the grant, None for an unknown key.
 
-        Raises PlaneError when the plane is away and nothing recent enough is known.
+        At most one introspection a key is under way. No caller waits while an answer from before the last revision is
+        still valid.
+
+        Raises PlaneError when the plane is away and no recent answer is stored.
         """
         return (await self.lookup(digest_of(bearer)))[0]
 
     async def lookup(self, digest: bytes) -> tuple[KeyGrant | None, float]:
-        """What `grant` says of the key with that digest, and for how many seconds it is believed."""
+        """Returns the same as `grant`, by the key's digest, and the seconds for which the answer stays valid."""
         grant = await self._grant(digest)
         known = self._fresh(digest)
         return grant, 0.0 if known is None else known.until_s - self._clock.mono_s()
@@ -91,8 +98,11 @@ class KeyCache:
             return known.grant
 
     def revise(self, revision: int, withdrawn: Collection[str] | None = None) -> None:
-        """Takes the revision of any answer. Where the key set has changed, the keys whose sha256 is in `withdrawn` are
-        forgotten, all of them where it is None; the others are asked for again, and usable until then."""
+        """Takes the key set's revision from any answer of the plane.
+
+        After a change, the keys whose sha256 is in `withdrawn` are dropped (all keys when None). Every other key is
+        introspected again, and stays usable until then.
+        """
         if revision == self._revision:
             return
         self._revision = revision
@@ -101,7 +111,7 @@ class KeyCache:
             listener(revision)
 
     def listen(self, listener: Callable[[int], None]) -> None:
-        """Calls `listener` with each new revision: what was said under an earlier one may no longer hold."""
+        """Calls `listener` with each new revision, because answers from an earlier revision may be outdated."""
         self._listeners.append(listener)
 
     def _kept(self, withdrawn: Collection[str]) -> dict[bytes, _Known]:
@@ -112,7 +122,7 @@ class KeyCache:
         }
 
     def _fresh(self, digest: bytes) -> _Known | None:
-        """What the plane said under the present revision, within its ttl."""
+        """Returns the answer of the present revision, within the ttl."""
         known = self._believed(digest, 0.0)
         return known if known is not None and known.revision == self._revision else None
 
@@ -121,7 +131,7 @@ class KeyCache:
         return known if known is not None and self._clock.mono_s() < known.until_s + grace_s else None
 
     def _asked(self, digest: bytes) -> asyncio.Task[KeyGrant | None]:
-        """The question that is under way, or a new one."""
+        """Returns the introspection under way, or starts one."""
         asking = self._asking.get(digest)
         if asking is None:
             asking = self._asking[digest] = asyncio.ensure_future(self._ask(digest))
@@ -131,7 +141,7 @@ class KeyCache:
     def _answered(self, digest: bytes, asked: asyncio.Task[KeyGrant | None]) -> None:
         self._asking.pop(digest, None)
         if not asked.cancelled():
-            asked.exception()  # perhaps nobody waited for it
+            asked.exception()  # the exception counts as retrieved even when no caller waited
 
     async def _ask(self, digest: bytes) -> KeyGrant | None:
         revision = self._revision
@@ -140,7 +150,7 @@ class KeyCache:
                 grant = await self._introspect(digest.hex())
         except TimeoutError:
             raise PlaneError(
-                "plane_slow", "the control plane did not say whose key this is in time"
+                "plane_slow", "the control plane did not answer the key introspection in time"
             ) from None
         if revision == self._revision:
             self._remember(digest, grant)
@@ -158,5 +168,5 @@ class KeyCache:
 
 
 def digest_of(bearer: bytes | str) -> bytes:
-    """What stands for a key wherever one is remembered."""
+    """Returns the digest by which a key is stored everywhere."""
     return hashlib.sha256(bearer if isinstance(bearer, bytes) else bearer.encode()).digest()

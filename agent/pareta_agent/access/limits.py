@@ -1,7 +1,7 @@
-"""How fast a key may call: requests and tokens a minute, and how many at once. No I/O; the clock is the caller's.
+"""Rate limit: admits a key's requests by requests a minute, tokens a minute and requests at once.
 
-Each rate is a bucket that holds a minute's worth and fills steadily. A request takes its worst case in tokens when it
-enters and gives back what it did not use when it leaves.
+Each rate is a token bucket that holds a minute's worth and fills steadily. A request takes the worst case in tokens
+on entry and returns the unused part at the end. No I/O; the caller supplies the clock.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ Kind = Literal["requests", "tokens", "concurrency"]
 
 @dataclass(frozen=True, slots=True)
 class Excess:
-    """Why a request may not enter. `retry_after_s` None: waiting will not help (it is larger than the limit itself)."""
+    """The limit that refuses a request. `retry_after_s` None: the request is larger than the limit, so waiting does
+    not help.
+    """
 
     kind: Kind
     limit: int
@@ -27,7 +29,7 @@ class Excess:
 
 @dataclass(slots=True)
 class Permit:
-    """A request that entered; `Limiter.leave` takes it back, once."""
+    """An admitted request; return the permit once, by `Limiter.leave`."""
 
     key_id: str
     tokens: int
@@ -41,13 +43,13 @@ class _Bucket:
     filled_s: float
 
     def fill(self, limit: int, now_s: float) -> None:
-        """Lets time pass; a limit that was changed applies from now."""
+        """Fills the bucket up to `now_s`; a changed limit applies from now on."""
         self.limit = limit
         self.level = min(limit, self.level + (now_s - self.filled_s) * limit / _MINUTE_S)
         self.filled_s = now_s
 
     def wait_s(self, amount: float) -> float | None:
-        """Seconds until `amount` fits: 0 now, None never."""
+        """Returns the seconds until `amount` fits: 0 now, None never."""
         if amount > self.limit:
             return None
         return max(0.0, (amount - self.level) * _MINUTE_S / self.limit)
@@ -67,7 +69,7 @@ class Limiter:
         self._keys: dict[str, _Usage] = {}
 
     def enter(self, key_id: str, limits: GrantLimits, tokens: int) -> Permit | Excess:
-        """A permit for a request that may use up to `tokens`, or what it would exceed; an excess takes nothing."""
+        """Returns a permit for a request of up to `tokens`, or the exceeded limit; a refusal takes nothing."""
         if limits.none:
             return Permit(key_id, 0, open=False)
         usage = self._keys.setdefault(key_id, _Usage())
@@ -83,7 +85,7 @@ class Limiter:
         return Permit(key_id, tokens)
 
     def leave(self, permit: Permit, used_tokens: int) -> None:
-        """Gives back what was not used; an overrun is taken from the minutes to come."""
+        """Returns the unused tokens; an overrun is taken from the following minutes."""
         if not permit.open:
             return
         permit.open = False
@@ -93,7 +95,7 @@ class Limiter:
             bucket.level = min(bucket.limit, bucket.level + permit.tokens - used_tokens)
 
     def headers(self, key_id: str, limits: GrantLimits) -> dict[str, str]:
-        """The `x-ratelimit-*` headers for the key as it stands now; empty without limits."""
+        """Returns the `x-ratelimit-*` headers for the key at this moment; empty without limits."""
         if limits.none:
             return {}
         usage = self._keys.get(key_id, _Usage())
@@ -105,7 +107,7 @@ class Limiter:
         return found
 
     def _wanted(self, usage: _Usage, limits: GrantLimits, tokens: int) -> list[tuple[Kind, _Bucket, int]]:
-        """The rates that apply, filled up to now, with what the request takes from each."""
+        """Returns the rates that apply, filled up to now, with the amount that the request takes from each."""
         now_s, found = self._clock.mono_s(), []
         rates: tuple[tuple[Kind, int | None, int], ...] = (
             ("requests", limits.requests_per_minute, 1),

@@ -1,4 +1,6 @@
-"""What tokens cost, in integer micro-USD. Pure; the node reserves by it and the plane debits by it."""
+"""Price: calculates the cost of tokens in integer micro-USD. Pure; the node reserves and the plane debits by this
+price.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ _MTOK = 1_000_000
 
 
 def cost_micro_usd(price: TokenPrice, input_tokens: int, cached_tokens: int, output_tokens: int) -> int:
-    """The price of one request, rounded half to even once, on the whole; `input_tokens` includes the cached."""
+    """Returns the price of one request, rounded half to even once, on the sum; `input_tokens` includes the cached."""
     total = (
         (input_tokens - cached_tokens) * price.input_micro_usd_per_mtok
         + cached_tokens * price.cached_input_micro_usd_per_mtok
@@ -19,6 +21,6 @@ def cost_micro_usd(price: TokenPrice, input_tokens: int, cached_tokens: int, out
 
 
 def estimate_micro_usd(price: TokenPrice, prompt_tokens: int, max_tokens: int) -> int:
-    """An upper bound of the price before the request runs: nothing cached, all of `max_tokens` used, rounded up."""
+    """Returns an upper bound of the price before the request: no cached tokens, all of `max_tokens`, rounded up."""
     dearest = max(price.input_micro_usd_per_mtok, price.cached_input_micro_usd_per_mtok)
     return -(-(prompt_tokens * dearest + max_tokens * price.output_micro_usd_per_mtok) // _MTOK)

@@ -1,1 +1,1 @@
-"""What was used?"""
+"""Metering: usage records, the spool that stores usage records until delivery, and the usage audit."""

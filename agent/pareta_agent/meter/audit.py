@@ -1,8 +1,10 @@
-"""Do the records add up to what the engines say they did?
+"""Usage audit: compares usage records with the engines' own token counters.
 
-One account an engine's life: what its token counters grew by since the first look, against the sum of the records of
-its requests. What a request may have used without our knowing (it was cut, it still runs, its counts are suspect) is a
-range; only what lies outside of all ranges is unexplained. Pure bookkeeping: somebody else reads the counters.
+An account covers one life of an engine. Its counters' growth since the first reading is compared with the sum of its
+requests' records.
+
+The use of a request is uncertain when the request was cut, still runs, or has suspect counts. An uncertain use is a
+range, and only tokens outside all ranges are unexplained. Pure: the caller reads the counters.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ _NAMED_REQUESTS: Final = 20
 
 
 class Counted(NamedTuple):
-    """Tokens of prompts (once for each answer generated from them), tokens generated."""
+    """Prompt tokens (once for each answer generated from the prompt) and generated tokens."""
 
     input: int = 0
     output: int = 0
@@ -35,7 +37,7 @@ class Counted(NamedTuple):
         return Counted(self.input - other.input, self.output - other.output)
 
     def outside(self, low: Counted, high: Counted) -> Counted:
-        """How far each lies below `low` (negative) or above `high`; 0 between."""
+        """Returns the distance of each count below `low` (negative) or above `high`; 0 between."""
         return Counted(*(min(0, v - a) + max(0, v - b) for v, a, b in zip(self, low, high, strict=True)))
 
 
@@ -43,7 +45,7 @@ NOTHING: Final = Counted()
 
 
 def counters(metrics: str) -> Counted | None:
-    """An engine's own counts, summed over its data-parallel ranks; None when it tells none."""
+    """Returns an engine's token counters, summed over data-parallel ranks; None where the engine exports none."""
     found: dict[str, float] = {}
     for name, count in _COUNTER.findall(metrics):
         found[name] = found.get(name, 0.0) + float(count)
@@ -52,7 +54,7 @@ def counters(metrics: str) -> Counted | None:
 
 @value
 class AuditEntry:
-    """A request that was sent to an engine; `most` bounds what it can use there."""
+    """A request that was sent to an engine; `most` bounds the tokens that the request can use there."""
 
     account: Account
     number: int
@@ -61,8 +63,11 @@ class AuditEntry:
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """What an engine counted beyond its records. `unexplained` is the part that no request of an uncertain end could
-    account for; `requests` names the latest of those, `<id> <outcome> <usage source>` each. `busy`: some still run."""
+    """Tokens that an engine counted beyond the usage records.
+
+    `unexplained` is the part that no request with an uncertain end accounts for. `requests` names the latest such
+    requests, each as `<id> <outcome> <usage source>`. `busy`: some requests still run.
+    """
 
     tokens: Counted = NOTHING
     unexplained: Counted = NOTHING
@@ -72,7 +77,7 @@ class Drift:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What was on record when the counters were asked for."""
+    """Usage on record before the engine's counters are read."""
 
     recorded: Counted
     low: Counted
@@ -83,7 +88,7 @@ class Look:
 
 @dataclass(eq=False, slots=True)
 class Account:
-    """One engine from its start to its end; `opened` and `closed` sum what their requests could use at most."""
+    """The account of one engine, from start to end; `opened` and `closed` sum the most that requests could use."""
 
     baseline: Counted | None = None
     recorded: Counted = NOTHING
@@ -111,7 +116,7 @@ class Account:
         self.recorded = self.recorded.plus(tokens)
         reported = (
             record.usage_source == "engine_final" and not record.audio_seconds
-        )  # seconds say nothing of tokens
+        )  # audio seconds do not measure tokens
         if reported or refused:
             return
         admission = record.admission
@@ -121,24 +126,26 @@ class Account:
             self.low = self.low.less(tokens)
 
     def lose(self, entry: AuditEntry, request_id: str) -> None:
-        """The request goes on elsewhere; what this engine did for it nobody was told."""
+        """Removes a request that another engine takes over; the tokens spent on this engine stay unknown."""
         self.ended += 1
         self.closed = self.closed.plus(entry.most)
         self.high = self.high.plus(entry.most)
         self.uncertain.append(f"{request_id} moved none")
 
     def add(self, tokens: Counted) -> None:
-        """What the agent itself asked the engine."""
+        """Adds the tokens of requests that the agent itself sent to the engine."""
         self.recorded = self.recorded.plus(tokens)
 
     def look(self) -> Look:
-        """Before the counters are asked for: all that is on record now, the engine has counted by then."""
+        """Returns the usage on record; call before the counters are read, so that the engine has counted all of the
+        usage.
+        """
         if self.baseline is None:
             self.recorded = self.low = self.high = NOTHING
         return Look(self.recorded, self.low, self.high, self.closed, self.ended)
 
     def judge(self, look: Look, engine: Counted) -> Drift | None:
-        """After they came; None at the first look, which is what the later ones count from."""
+        """Compares the engine's counters with `look`; returns None at the first reading, which is the baseline."""
         if self.baseline is None:
             self.baseline, self.straddling = engine, self.number
             return None
@@ -162,11 +169,11 @@ class Audit:
         return account
 
     def open(self, replica: str, generation: int, most: Counted) -> AuditEntry:
-        """A request goes to that engine."""
+        """Opens an entry for a request that is sent to that engine."""
         return self.of(replica, generation).open(most)
 
     def keep(self, living: Collection[tuple[str, int]]) -> None:
-        """Forgets the accounts of engines that are gone and whose requests have ended."""
+        """Drops the account of each engine that is not in `living` and has no open request."""
         for key in self._accounts.keys() - set(living):
             if self._accounts[key].number == self._accounts[key].ended:
                 del self._accounts[key]

@@ -1,4 +1,4 @@
-"""What one commit of the spool carries, and whom to wake after it."""
+"""Spool commit: collects the work of one transaction and resolves the callers' futures afterwards."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pareta_agent.meter.record import Admission, UsageRecord
 
 @dataclass(slots=True)
 class Operation:
-    """Work inside the transaction. An AgentError it raises is its caller's answer and spares the transaction."""
+    """Work inside the transaction. An AgentError of the work goes to the caller and leaves the transaction intact."""
 
     apply: Callable[[], Any]
     future: asyncio.Future[Any]
@@ -40,11 +40,11 @@ class Commit:
 
     @property
     def closed(self) -> set[str]:
-        """The requests that end in this batch."""
+        """Ids of the requests that end in this commit."""
         return {record.admission.request_id for record, _ in self.records}
 
     def add(self, job: Admission | tuple[UsageRecord, asyncio.Future[None]] | Operation | None) -> None:
-        """None, the end of all jobs, adds nothing."""
+        """Adds a job; None, the end of all jobs, adds nothing."""
         if job is None:
             return
         if isinstance(job, Admission):
@@ -55,9 +55,10 @@ class Commit:
             self.records.append(job)
 
     def postpone(self, now_s: float, delay_s: float) -> list[Admission]:
-        """Takes out the admissions that may wait for their own records, which mostly come in time to spare two writes.
+        """Removes and returns the admissions that may wait for their records.
 
-        None where somebody waits for all that was said, or where nothing else is to be written.
+        Most records arrive within `delay_s`, which saves two writes a request. No admission waits when a caller waits
+        for an operation, or when no record is to be written.
         """
         if self.calls or not self.records:
             return []
@@ -73,7 +74,9 @@ class Commit:
         return young
 
     def moves(self, already_open: Collection[str]) -> tuple[Sequence[tuple[str, bytes]], Sequence[str]]:
-        """Rows to add to the open requests and ids to drop; what opens and ends in this batch is neither."""
+        """Returns rows to add to the open requests, and ids to remove. A request that opens and ends here is in
+        neither.
+        """
         closed = self.closed
         opened = [
             (each.request_id, orjson.dumps(each)) for each in self.admissions if each.request_id not in closed
@@ -81,7 +84,7 @@ class Commit:
         return opened, [request_id for request_id in closed if request_id in already_open]
 
     def resolve(self, failure: AgentError | None, listeners: Sequence[Callable[[], None]]) -> None:
-        """Wakes everybody at once, on the loop."""
+        """Resolves every future and calls the listeners; runs on the event loop."""
         for _, future in self.records:
             _answer(future, None, failure)
         for call in self.calls:
@@ -92,7 +95,7 @@ class Commit:
 
 def _answer(future: asyncio.Future[Any], result: Any, failure: AgentError | None) -> None:
     if future.done():
-        return  # its waiter gave up
+        return  # the caller gave up
     if failure is None:
         future.set_result(result)
     else:

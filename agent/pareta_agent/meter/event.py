@@ -1,7 +1,7 @@
-"""A spool entry as bytes: CloudEvents 1.0, canonical, chained by hash.
+"""Spool entry: an event as bytes, in CloudEvents 1.0, canonical, chained by hash.
 
-The canonical bytes are the event's JSON without `prevhash` and `hash`, keys sorted at every depth, no spaces, UTF-8.
-A hash is sha256 over the previous hash (32 bytes; zeros before the first) and those bytes. Pure.
+The canonical bytes are the event's JSON without `prevhash` and `hash`: keys sorted at every depth, no spaces, UTF-8.
+A hash is sha256 over the previous hash (32 bytes; zeros before the first) and the canonical bytes. Pure.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ EPOCH_CLOSED = "ai.pareta.node.epoch.closed.v1"
 QUARANTINED = "ai.pareta.node.spool.quarantined.v1"
 
 NO_HASH = bytes(32)
-MOST_REASONS = 128  # in an event: all those of a call's many answers might not fit the wire
+MOST_REASONS = 128  # per event: the ids of a call's many answers might exceed the wire's limit
 
 
 @value
 class Item:
-    """An event before it has a place in the sequence: `data` is canonical JSON."""
+    """An event before a sequence is assigned: `data` is canonical JSON."""
 
     type: str
     time: str
@@ -39,7 +39,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class SpoolEntry:
-    """An event in its place. `body` is canonical; `prev_hash` is what `hash` was chained to."""
+    """An event with epoch and sequence. `body` is canonical; `hash` was chained to `prev_hash`."""
 
     epoch: int
     sequence: int
@@ -52,7 +52,7 @@ class SpoolEntry:
         return chain(self.prev_hash, self.body) == self.hash
 
     def wire(self) -> bytes:
-        """The event as it travels: its canonical bytes with `prevhash` and `hash` added at the end."""
+        """Returns the event for the wire: the canonical bytes with `prevhash` and `hash` appended."""
         return b'%s,"prevhash":"%s","hash":"%s"}' % (
             self.body[:-1],
             self.prev_hash.hex().encode(),
@@ -65,7 +65,9 @@ def item(event_type: str, data: Mapping[str, Any], wall_s: float) -> Item:
 
 
 def canonical(entry: Item, source: str, epoch: int, sequence: int) -> bytes:
-    """The bytes that are hashed: what orjson makes of the whole event with sorted keys, without building it."""
+    """Returns the bytes to hash: equal to orjson's output for the whole event with sorted keys, built by
+    concatenation.
+    """
     return (
         b'{"data":%s,"datacontenttype":"application/json","epoch":%d,"id":"%d-%d","sequence":%d,'
         b'"source":"%s","specversion":"1.0","time":"%s","type":"%s"}'
@@ -86,7 +88,7 @@ def chain(prev_hash: bytes, body: bytes) -> bytes:
 
 
 def parse_wire(event: dict[str, Any]) -> SpoolEntry:
-    """An event from the wire as an entry; raises KeyError, TypeError or ValueError when it is none."""
+    """Returns an event from the wire as an entry; raises KeyError, TypeError or ValueError for any other object."""
     bare = {key: value for key, value in event.items() if key not in ("prevhash", "hash")}
     return SpoolEntry(
         int(event["epoch"]),
@@ -108,9 +110,9 @@ def _second(seconds: int) -> str:
 
 
 def finished(record: UsageRecord) -> Item:
-    """The usage record as an event. Offsets are seconds after `t_admit`, to the microsecond.
+    """Returns a usage record as an event. Offsets are seconds after `t_admit`, to the microsecond.
 
-    Its keys are written in order, which spares sorting them for every request.
+    The keys are written in sorted order, which saves a sort for every request.
     """
     admission, tokens = record.admission, record.tokens
     first, end_s = record.t_first_token_s, round(record.t_end_s, 6)
@@ -151,5 +153,5 @@ def finished(record: UsageRecord) -> Item:
 
 
 def crashed(admission: Admission) -> Item:
-    """The record of a request that the agent's own death ended."""
+    """Returns the record of a request that the agent's own end closed (`agent_crash`)."""
     return finished(UsageRecord(admission, Outcome.AGENT_CRASH, "none"))

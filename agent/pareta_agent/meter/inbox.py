@@ -1,7 +1,7 @@
-"""What waits for the spool's thread: putting something in costs a wake only when somebody would wait otherwise.
+"""Write queue: passes jobs to the spool's writer thread with few wake-ups.
 
-A wake is two context switches and a fight for the interpreter, which for each admission and each record would cost
-more than writing it. It knows when to wake and nothing of what the jobs are.
+A wake-up costs two context switches and contention for the interpreter lock, more than the write itself. The queue
+wakes the thread only for a job that cannot wait.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final, Generic, TypeVar
 
 T = TypeVar("T")
 AWAKE: Final = 0
-LINGERING: Final = 1  # woken by what can wait a little, so only by what cannot
+LINGERING: Final = 1  # woken by an urgent job only: other jobs may wait a little
 IDLE: Final = 2
 
 
@@ -27,7 +27,7 @@ class WriteQueue(Generic[T]):
         self._urgent = False
 
     def put(self, job: T, *, urgent: bool) -> None:
-        """`urgent` jobs are taken as soon as the taker is free, others when `linger_s` has passed."""
+        """Adds a job. An `urgent` job is taken as soon as the taker is free, any other after `linger_s`."""
         self._jobs.append(job)
         if urgent:
             self._urgent = True
@@ -36,7 +36,7 @@ class WriteQueue(Generic[T]):
             self._bell.put(None)
 
     def take(self, limit: int, idle_s: float, linger_s: float) -> list[T]:
-        """Up to `limit` jobs, oldest first; none after `idle_s` without any."""
+        """Returns up to `limit` jobs, oldest first; an empty list after `idle_s` without a job."""
         if not self._jobs:
             self._wait(IDLE, idle_s)
         if self._jobs and not self._urgent:
@@ -49,10 +49,10 @@ class WriteQueue(Generic[T]):
         return taken
 
     def _wait(self, sleep: int, timeout_s: float) -> None:
-        """Until the bell or the timeout; an old ring only makes it shorter."""
+        """Waits for the bell or the timeout; a stale ring only shortens the wait."""
         self._sleep = sleep
         if self._urgent or (sleep == IDLE and self._jobs):
-            self._sleep = AWAKE  # it came before the sleep was announced
+            self._sleep = AWAKE  # a job came before the sleep was announced
             return
         with contextlib.suppress(Empty):
             self._bell.get(timeout=timeout_s)

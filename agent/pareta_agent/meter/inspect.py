@@ -1,7 +1,7 @@
-"""Finds entries that rot on disk changed, mends what has a second witness, and marks the rest. Pure.
+"""Chain repair: finds damaged entries, repairs an entry that has a second copy, and marks every other. Pure.
 
-An entry's hash is written twice: in its own row and, as the previous hash, in the next. So a damaged hash is mended
-from the other copy, while damaged bytes are gone: the entry keeps its place in the chain and says that it is lost.
+An entry's hash is stored twice: in the entry's own row and, as the previous hash, in the next row. A damaged hash is
+repaired from the other copy. Damaged bytes are lost: the entry keeps its sequence and is marked as lost.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from pareta_agent.meter.event import QUARANTINED, SpoolEntry, canonical, chain, 
 
 @dataclass(frozen=True, slots=True)
 class Repair:
-    """`entry` as it should stand; `lost` is true where only its place could be saved."""
+    """`entry` as to be stored; `lost` is true where only the sequence could be kept."""
 
     entry: SpoolEntry
     lost: bool
 
 
 def inspect(acked_hash: bytes, entries: Iterable[SpoolEntry], source: str, wall_s: float) -> Iterator[Repair]:
-    """Repairs for one epoch's entries, in order, beginning after the one whose hash is `acked_hash`."""
+    """Yields repairs for one epoch's entries, in order, from the entry after `acked_hash` on."""
     before = acked_hash
     for entry, following in _with_next(entries):
         witness = following.prev_hash if following is not None else entry.hash

@@ -1,6 +1,7 @@
-"""The state of the chains and what may be done to it inside one transaction; the spool's thread is its only user.
+"""Hash chains: the state of every epoch's chain and the changes allowed inside one transaction.
 
-It decides where events go (an epoch's chain, or staged until there is one) and what an ack or a rewind may move.
+The state decides whether an event joins an epoch's chain or is staged, and how far an acknowledgement or a rewind
+moves. Only the spool's writer thread uses the state.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _UNSTAGED_AT_ONCE = 500
 
 
 class ChainState:
-    """`last` and `acked` are the sequences by epoch; `head` is the running epoch's end, None before the first."""
+    """`last` and `acked` are sequences by epoch; `head` is the end of the running epoch, None before the first."""
 
     def __init__(self, store: SpoolStore) -> None:
         self._store = store
@@ -31,12 +32,12 @@ class ChainState:
 
     @property
     def unnumbered(self) -> bool:
-        """Staged events could take their places now."""
+        """True when staged events can join the running epoch's chain now."""
         return self.head is not None and self.staged > 0
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """The file and this state change together or not at all."""
+        """Commits file and state together, or neither."""
         before = (self.head, dict(self.last), dict(self.acked), self.staged, self.quarantined)
         try:
             with self._store.transaction():
@@ -57,13 +58,13 @@ class ChainState:
             self.last[self.head.epoch] = self.head.sequence
 
     def adopt(self, now_s: float) -> None:
-        """Gives some staged events their places in the running epoch."""
+        """Moves some staged events into the running epoch's chain."""
         items = self._store.unstage(_UNSTAGED_AT_ONCE)
         self.staged -= len(items)
         self.append(items, now_s)
 
     def begin(self, epoch: int, now_s: float) -> None:
-        """Raises PlaneError `epoch_not_new`."""
+        """Starts the chain of a new epoch; raises PlaneError `epoch_not_new`."""
         if epoch <= max(self.last, default=0):
             raise PlaneError(
                 "epoch_not_new", f"the plane gave epoch {epoch}, which this spool has already passed"
@@ -73,7 +74,7 @@ class ChainState:
         self.append([item(EPOCH_OPENED, {"epoch": epoch}, now_s)], now_s)
 
     def end(self, now_s: float) -> None:
-        """Closes the running epoch's chain, where there is one."""
+        """Closes the running epoch's chain, where an epoch runs."""
         if self.head is not None:
             self.append([item(EPOCH_CLOSED, {"epoch": self.head.epoch}, now_s)], now_s)
 
@@ -102,13 +103,13 @@ class ChainState:
         self.quarantined = self._store.quarantined()
 
     def admitted(self) -> tuple[Admission, ...]:
-        """The requests that are open on disk."""
+        """Returns the requests that are open on disk."""
         return tuple(Admission(**orjson.loads(body)) for body in self._store.admitted())
 
     def recover(self, now_s: float, salvaged: Sequence[Item] = (), *, spare: bool = False) -> int:
-        """Mends what rot changed, and turns the requests that a crash left open into records; returns how many.
+        """Repairs damaged entries and closes requests that a crash left open; returns the number of closed requests.
 
-        With `spare` they stay open.
+        With `spare` the requests stay open.
         """
         left = () if spare else self.admitted()
         with self.transaction():
@@ -119,7 +120,7 @@ class ChainState:
         return len(left)
 
     def trim(self, before_s: float) -> None:
-        """Drops some delivered events written before then, and epochs of which nothing is left."""
+        """Removes some delivered events written before `before_s`, and epochs without events."""
         if self._store.trim(int(before_s), limit=2000):
             self._store.forget_epochs()
             self.acked = self._store.acked()

@@ -1,4 +1,4 @@
-"""Spool lock: admits one agent to a spool; the kernel releases the lock when that agent dies."""
+"""Spool lock: admits one agent to a spool; the kernel releases the lock when that agent ends."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from pareta_registry.files import FileLock
 
 
 def lock_spool(path: Path) -> FileLock:
-    """The exclusive lock, which stores this process's pid. Raises HostError `spool_locked`, with the pid that holds it;
-    OSError where the file cannot be opened.
+    """Returns the exclusive lock, which stores this process's pid.
+
+    Raises HostError `spool_locked` with the holder's pid, and OSError where the file cannot be opened.
     """
     lock, acquired = FileLock(path, mode=0o600), False
     lock.open()
-    with contextlib.suppress(OSError):  # a file system without locks protects no spool either
+    with contextlib.suppress(OSError):  # a file system without locks cannot protect a spool
         acquired = lock.try_acquire()
     if not acquired:
         holder = lock.owner() or "unknown"

@@ -1,7 +1,6 @@
-"""How an admitted request ended, decided by a table: the first row that applies wins.
+"""Outcome: decides by a table how an admitted request ended; the first row that applies wins.
 
-Pure. `[DONE]` proves nothing by itself (an error event may precede it), and a usage object proves nothing
-where a choice was aborted.
+Pure. `[DONE]` alone proves nothing (an error event may precede), nor does a usage object after an aborted choice.
 """
 
 from __future__ import annotations
@@ -14,12 +13,15 @@ from pareta_agent.meter.record import Outcome, PartialPolicy, UsageSource
 
 
 class RequestFacts(NamedTuple):
-    """What the front saw of one admitted request.
+    """The gateway's observations of one admitted request.
 
-    `upstream_status` is None when the engine never answered. `ended` is true when its answer came whole: for a
-    stream `[DONE]` (or the last event of the route), for JSON the last byte. `choices` counts the answers asked
-    for (prompts × n; 0 for routes without choices), `finish_reasons` holds one reason a finished choice.
-    `late`: the engine's refusal does not prove that nothing was generated before it.
+    `upstream_status` is None when the engine never answered. `ended` is true for a whole answer: a stream up to
+    `[DONE]` (or the route's last event), JSON up to the last byte.
+
+    `choices` counts the requested answers (prompts × n; 0 for routes without choices). `finish_reasons` has one
+    reason for each finished choice.
+
+    `late`: the engine's refusal does not prove that no token was generated before.
     """
 
     upstream_status: int | None
@@ -46,7 +48,7 @@ class RequestFacts(NamedTuple):
 
     @property
     def unworked(self) -> bool:
-        """The engine refused before it spent a token; after any other end it may have counted more than the record."""
+        """True when the engine refused before spending a token; otherwise the engine may count more than the record."""
         return self.refused and self.ended and not self.late
 
 
@@ -75,15 +77,18 @@ TABLE: tuple[Row, ...] = (
 )
 
 
-@lru_cache(maxsize=1024)  # most requests end alike
+@lru_cache(maxsize=1024)  # most requests end in few ways
 def outcome(facts: RequestFacts) -> Outcome:
-    """The one outcome of a request; total."""
+    """Returns the one outcome of a request; total."""
     return next(result for _, applies, result in TABLE if applies(facts))
 
 
 def debited(outcome: Outcome, source: UsageSource, partial: PartialPolicy) -> bool:
-    """Whether a record's tokens cost its org anything. `partial` is the org's policy for answers that their caller left
-    midway: `delivered` debits what was seen of them. Counts that can't be true are never debited."""
+    """Decides whether a record's tokens are debited.
+
+    `partial` is the org's policy for partial answers: `delivered` debits the delivered part. Implausible counts are
+    never debited.
+    """
     if source not in ("engine_final", "chunk_count"):
         return False
     return outcome is Outcome.COMPLETED or (outcome is Outcome.PARTIAL_CLIENT and partial == "delivered")

@@ -1,4 +1,4 @@
-"""Reads a spool on a connection of its own: for the uplink beside the writer, and for commands beside an agent."""
+"""Spool reader: reads a spool on a connection of its own, for the uplink and for commands beside an agent."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class EpochRow:
 
 
 class SpoolReader:
-    """For any thread, one at a time; it never writes."""
+    """Usable from any thread, one at a time; never writes."""
 
     def __init__(self, path: Path, vfs: str | None = None) -> None:
         self._connection = connect(path, vfs)
@@ -35,7 +35,7 @@ class SpoolReader:
         self._lock = threading.Lock()
 
     def unacked(self, limit: int) -> list[SpoolEntry]:
-        """The oldest entries without an ack, all of one epoch."""
+        """Returns the oldest entries without an acknowledgement, all of one epoch."""
         with self._lock:
             first = list(self._connection.execute(_FIRST_UNACKED, (SEQUENCE_BITS,)))
             if not first:
@@ -47,7 +47,7 @@ class SpoolReader:
             return [_entry(row) for row in rows]
 
     def every(self) -> Iterator[SpoolEntry]:
-        """All entries that are kept, in order; holds a snapshot while it lasts."""
+        """Yields all stored entries in order; holds a snapshot until the end."""
         with self._lock:
             for row in self._connection.execute(f"SELECT {_COLUMNS} FROM events ORDER BY key"):
                 yield _entry(row)
@@ -60,7 +60,7 @@ class SpoolReader:
             ]
 
     def undelivered(self) -> int:
-        """Records that the plane has not acked, numbered or not."""
+        """Returns the number of records without an acknowledgement, numbered or staged."""
         with self._lock:
             staged = self._count("staged")
         return staged + sum(max(0, row.last_seq - row.acked_seq) for row in self.epochs())
@@ -70,7 +70,7 @@ class SpoolReader:
             return self._count("admitted")
 
     def quarantined(self) -> list[tuple[int, int, str]]:
-        """(epoch, sequence, reason) of what the plane refused or what was found damaged."""
+        """Returns (epoch, sequence, reason) of events that the plane refused or that were found damaged."""
         with self._lock:
             rows = self._connection.execute("SELECT key, reason FROM quarantine ORDER BY key")
             return [(*place_of(key), reason) for key, reason in rows]

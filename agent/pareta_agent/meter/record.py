@@ -1,4 +1,4 @@
-"""One usage record: what a request used and how it ended. Never a prompt, a key or a weights id."""
+"""Usage record: tokens and outcome of one request. Never a prompt, a key or a weights id."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pareta_agent.value import value
 
 
 class Outcome(StrEnum):
-    """How an admitted request ended; exactly one each, and only COMPLETED may be debited."""
+    """The end of an admitted request, exactly one for each; only COMPLETED may be debited."""
 
     COMPLETED = "completed"
     PARTIAL_CLIENT = "partial_client"
@@ -36,7 +36,7 @@ class Tokens:
 
 @value
 class Admission:
-    """What is known when a request is let in; the spool keeps it until the record closes it."""
+    """An admitted request's facts at admission; the spool stores the admission until a record closes the request."""
 
     request_id: str
     org: str
@@ -51,9 +51,9 @@ class Admission:
 
 @value
 class UsageRecord:
-    """The terminal record of an admission. Offsets are seconds after `t_admit`, None when it never came.
+    """The final record of an admission. Offsets are seconds after `t_admit`, None for an event that never came.
 
-    `client_request_id` is the caller's own id of the request; nothing makes it unique.
+    `client_request_id` is the caller's own id of the request, and need not be unique.
     """
 
     admission: Admission

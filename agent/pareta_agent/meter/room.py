@@ -1,4 +1,4 @@
-"""How much room the spool has left: its own limit, the disk's, and a reserve for what is already running."""
+"""Disk budget: measures the spool's own limit, the disk's free space, and a reserve for running requests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _REGAIN_AFTER_S = 10.0
 
 
 class DiskBudget:
-    """Measured by the writer thread, read by anybody."""
+    """The writer thread measures; any thread reads."""
 
     def __init__(self, spool: Path, max_bytes: int, reserve_bytes: int, disk_reserve_bytes: int) -> None:
         self._directory = spool.parent
@@ -31,12 +31,12 @@ class DiskBudget:
 
     @property
     def tight(self) -> bool:
-        """Past the alarm mark: what was delivered may go before its time."""
+        """Past the alarm mark: delivered records may be trimmed early."""
         return self.used_ratio >= ALARM_RATIO or self._disk_full
 
     @property
     def full(self) -> bool:
-        """No new admissions; what runs may still finish."""
+        """No new admissions; running requests may still finish."""
         return self.used_ratio >= _FULL_RATIO or self._disk_full or self._reserve_spent
 
     def due(self, now_s: float) -> bool:
@@ -50,21 +50,21 @@ class DiskBudget:
             self._regain(now_s)
 
     def give_up_reserve(self) -> None:
-        """Frees the preallocated bytes so that running requests can be recorded; admission stays shut."""
+        """Frees the preallocated bytes, so that running requests can be recorded; admission stays closed."""
         self._reserve_spent = True
         self._regain_s = self._measured_s + _REGAIN_AFTER_S
         with contextlib.suppress(OSError):
             self._reserve.unlink()
 
     def _regain(self, now_s: float) -> None:
-        """Takes the reserve anew once there is space again, not at once: what runs comes first."""
+        """Allocates the reserve again once the disk has space, after a delay: running requests come first."""
         if now_s >= self._regain_s and not self._disk_full:
             self._reserve_spent = not _allocate(self._reserve, self._reserve_bytes)
             self._regain_s = now_s + _REGAIN_AFTER_S
 
 
 def _allocate(path: Path, size_bytes: int) -> bool:
-    """Whether the file now holds `size_bytes` of real blocks."""
+    """Returns True when the file now holds `size_bytes` of real blocks."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError:

@@ -1,4 +1,4 @@
-"""Takes what can be read out of a spool file that SQLite calls damaged, and puts the file aside for a person."""
+"""Spool salvage: reads the intact rows of a damaged spool file, and renames the file for inspection."""
 
 from __future__ import annotations
 
@@ -15,13 +15,12 @@ from pareta_agent.meter.event import FINISHED, QUARANTINED, Item, SpoolEntry, it
 from pareta_agent.meter.settings import SpoolSettings
 from pareta_agent.meter.store import Connection, Damaged, SpoolStore, StoreError, connect, place_of
 
-_CHECKED_AT_OPEN_BYTES = 16 * 2**20  # a larger file is checked when a read or a write found it broken
+_CHECKED_AT_OPEN_BYTES = 16 * 2**20  # a larger file is checked only after a read or a write found damage
 
 
 @dataclass(frozen=True, slots=True)
 class Salvage:
-    """`items` are usage records to send anew: the plane knows each request and counts none twice. `admitted` are the
-    rows of those that were open."""
+    """`items` are usage records to send again: the plane counts a request once. `admitted` has rows of open requests."""
 
     items: tuple[Item, ...]
     admitted: tuple[tuple[str, bytes], ...]
@@ -29,7 +28,7 @@ class Salvage:
 
 
 def sound_store(path: Path, settings: SpoolSettings, clock: Clock) -> tuple[SpoolStore, tuple[Item, ...]]:
-    """The spool's file, opened or made. A damaged one is put aside; what could be read of it goes into the new one."""
+    """Opens or makes the spool's file. A damaged file is renamed, and the intact rows move to a new file."""
     suspect = path.with_suffix(".suspect")
     salvaged: tuple[Item, ...] = ()
     try:
@@ -48,7 +47,7 @@ def sound_store(path: Path, settings: SpoolSettings, clock: Clock) -> tuple[Spoo
 
 
 def salvage(path: Path, vfs: str | None, stamp: int) -> Salvage:
-    """Reads, then renames the file and its write-ahead log to `….damaged-<stamp>`."""
+    """Reads the file, then renames the file and the write-ahead log to `….damaged-<stamp>`."""
     items: list[Item] = []
     admitted: list[tuple[str, bytes]] = []
     with contextlib.suppress(StoreError):
@@ -79,7 +78,7 @@ def _read(path: Path, vfs: str | None, items: list[Item], admitted: list[tuple[s
 
 
 def _usage_records(connection: Connection, acked: dict[int, int]) -> Iterator[Item]:
-    """From both ends, for a broken page ends a walk from either side."""
+    """Reads from both ends, since a broken page ends a walk from either side."""
     seen: set[int] = set()
     for direction in ("ASC", "DESC"):
         with contextlib.suppress(*Damaged):

@@ -1,4 +1,4 @@
-"""Where the spool is and how large it may grow."""
+"""Spool settings: location, limits and statistics of the spool."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def spool_path(home: Path) -> Path:
-    """Where an agent's home keeps its spool."""
+    """Returns the path of the spool under an agent's home."""
     return home / "spool" / "spool.db"
 
 
@@ -15,8 +15,8 @@ def spool_path(home: Path) -> Path:
 class SpoolSettings:
     """`node` names the source of the events. Sizes are bytes; `vfs` names an apsw VFS (tests).
 
-    An admission may wait `admission_delay_s` for its record; after a commit of `crowd` records the next one waits
-    `company_s` for more of them.
+    An admission may wait `admission_delay_s` for the record of the same request. After a commit of `group_from`
+    records, the next commit waits `group_wait_s` for more records.
     """
 
     node: str
@@ -24,8 +24,8 @@ class SpoolSettings:
     reserve_bytes: int = 8 * 2**20
     disk_reserve_bytes: int = 64 * 2**20
     admission_delay_s: float = 0.005
-    company_s: float = 0.003
-    crowd: int = 4
+    group_wait_s: float = 0.003
+    group_from: int = 4
     keep_acked_s: float = 7 * 86400.0
     batch: int = 512
     vfs: str | None = None

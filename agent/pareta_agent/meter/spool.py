@@ -1,8 +1,10 @@
-"""Where usage records are safe: durable before the caller hears the end, kept until the control plane has them.
+"""Spool: stores usage records durably, from before the caller has the end of the answer until delivery.
 
-One thread writes. It commits as soon as its previous commit returned, so that load makes the groups; an admission
-alone may wait a few milliseconds for company. Records that come before the plane gave an epoch are staged, durable
-but unnumbered, and take their places in the next epoch's chain. It knows nothing of HTTP or prices.
+One thread writes, and commits again as soon as the previous commit returned: load makes the groups. A lone admission
+may wait a few milliseconds for company.
+
+Records before the plane's first epoch are staged: durable but unnumbered, until the next epoch's chain takes them.
+The spool has no notion of HTTP or prices.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ Job = Admission | tuple[UsageRecord, asyncio.Future[None]] | Operation | None
 
 
 class Spool:
-    """One node's spool; made by `open`. Every method is for the event loop's thread unless it says otherwise."""
+    """The spool of one node; made by `open`. Every method is for the event loop's thread unless documented otherwise."""
 
     def __init__(
         self,
@@ -56,7 +58,7 @@ class Spool:
         self._inbox: WriteQueue[Job] = WriteQueue()
         self._journal = ChainState(store)
         self._open: set[str] = set()
-        self._young, self._crowded = list[Admission](), False
+        self._young, self._grouped = list[Admission](), False
         self.inherited: tuple[Admission, ...] = ()
         self._admitted = self._terminal = 0
         self._error: BaseException | None = None
@@ -68,10 +70,10 @@ class Spool:
     def open(cls, path: Path, settings: SpoolSettings, clock: Clock, *, shared: bool = False) -> Spool:
         """Opens or makes the spool, within a running loop; requests that a crash left open become records.
 
-        With `shared` they stay open as `inherited`: the agent that had it before still works on them.
+        With `shared`, the requests stay open as `inherited`: the previous agent still serves them.
 
-        Raises HostError: `spool_locked` (names the other agent's pid), `spool_format`, `spool_of_another_node`,
-        `spool_unusable` (the disk's error).
+        Raises HostError: `spool_locked` (with the other agent's pid), `spool_format`, `spool_of_another_node`,
+        `spool_unusable` (with the disk's error).
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = lock_spool(path.with_suffix(".lock"))
@@ -100,9 +102,9 @@ class Spool:
         self._keep_house()
 
     def reopen(self) -> None:
-        """Takes back, after `close`, what another agent had meanwhile.
+        """Takes the spool back after `close`, with another agent's changes.
 
-        Raises HostError `spool_locked`. What was open then is `inherited`.
+        Raises HostError `spool_locked`. Requests that are open by then become `inherited`.
         """
         self._lock = lock_spool(self._path.with_suffix(".lock"))
         self._store = SpoolStore(self._path, self._settings.node, self.id, self._settings.vfs)
@@ -117,45 +119,49 @@ class Spool:
 
     @property
     def id(self) -> str:
-        """Names this file for ever; part of its events' source."""
+        """The permanent name of this file; part of the events' source."""
         return self._store.spool_id
 
-    # what the front and the fleet say
+    # for gateway and fleet
 
     def can_admit(self) -> bool:
-        """False when a record might not find room or the writer has failed: admit nothing, answer 503."""
+        """False when the disk budget is full or the writer has failed: admit nothing, answer 503."""
         return self._error is None and not self._disk_budget.full
 
     def admit(self, admission: Admission) -> None:
-        """Notes an open request; on disk within `admission_delay_s` and a commit. For any thread."""
+        """Stores an open request; durable within `admission_delay_s` and a commit. For any thread."""
         self._inbox.put(admission, urgent=False)
 
     def finish(self, record: UsageRecord) -> asyncio.Future[None]:
-        """Closes an admission. Done once the record is on disk; raises HostError if it never will be."""
+        """Closes an admission. The future is done once the record is durable, and raises HostError after a disk
+        failure.
+        """
         future: asyncio.Future[None] = self._loop.create_future()
         self._inbox.put((record, future), urgent=True)
         return future
 
     def append_event(self, event_type: str, data: Mapping[str, Any]) -> asyncio.Future[None]:
-        """Adds another kind of event to the same sequence; done once on disk."""
+        """Adds another kind of event to the same sequence; done once durable."""
         entry = item(event_type, data, self._clock.wall_s())
         return self._call(lambda: self._journal.append([entry], self._clock.wall_s()))
 
-    # what the heartbeat and the uplink say
+    # for heartbeat and uplink
 
     def begin_epoch(self, epoch: int) -> asyncio.Future[None]:
-        """Ends the running epoch's chain and starts one; staged records follow into it.
+        """Ends the running epoch's chain and starts a new chain, which takes the staged records.
 
-        The future raises PlaneError `epoch_not_new` unless `epoch` is above every epoch this spool has seen.
+        The future raises PlaneError `epoch_not_new` unless `epoch` is above every epoch of this spool.
         """
         return self._call(lambda: self._journal.begin(epoch, self._clock.wall_s()))
 
     def end_epoch(self) -> asyncio.Future[None]:
-        """Notes that this process means to write no more under its epoch: what comes after it was not planned."""
+        """Closes the epoch: this process writes no more, so a later gap was not planned."""
         return self._call(lambda: self._journal.end(self._clock.wall_s()))
 
     async def unacked(self, limit: int) -> list[SpoolEntry]:
-        """The oldest entries without an ack, all of one epoch; raises HostError when the disk does not give them."""
+        """Returns the oldest entries without an acknowledgement, all of one epoch; raises HostError for an unreadable
+        disk.
+        """
         try:
             return await asyncio.to_thread(self._reader.unacked, limit)
         except StoreError as error:
@@ -164,15 +170,17 @@ class Spool:
             ) from error
 
     def ack(self, epoch: int, sequence: int, digest: bytes) -> asyncio.Future[bool]:
-        """Marks everything up to `sequence` delivered; False, and nothing done, unless `digest` is its hash here."""
+        """Marks everything up to `sequence` delivered; changes nothing and returns False unless `digest` is the hash
+        here.
+        """
         return self._call(lambda: self._journal.ack(epoch, sequence, digest))
 
     def rewind(self, epoch: int, expected: int) -> asyncio.Future[int | None]:
-        """Makes `expected`, or the first after it that is still kept, the next to send; answers which, None if none."""
+        """Makes `expected`, or the first stored sequence after, the next to send; returns that sequence, or None."""
         return self._call(lambda: self._journal.rewind(epoch, expected))
 
     def quarantine(self, epoch: int, rejected: list[tuple[int, str]]) -> asyncio.Future[None]:
-        """Notes events that the plane refused for good, with its reasons."""
+        """Stores the plane's reasons for events that the plane refused for good."""
         return self._call(lambda: self._journal.quarantine(epoch, rejected, self._clock.wall_s()))
 
     def listen(self, listener: Callable[[], None]) -> None:
@@ -180,7 +188,7 @@ class Spool:
         self._listeners.append(listener)
 
     def epochs(self) -> dict[int, tuple[int, int]]:
-        """(last, acked) sequence by epoch, as of the last commit."""
+        """Returns (last, acked) sequence by epoch, as of the last commit."""
         return {epoch: (last, self._journal.acked[epoch]) for epoch, last in self._journal.last.items()}
 
     def stats(self) -> SpoolStats:
@@ -202,17 +210,19 @@ class Spool:
         )
 
     async def flush(self, timeout_s: float) -> None:
-        """Waits until everything said so far is on disk; raises TimeoutError past `timeout_s`."""
+        """Waits until all earlier writes are durable; raises TimeoutError past `timeout_s`."""
         async with asyncio.timeout(timeout_s):
             await self._call(lambda: None)
 
     async def guard(self) -> None:
-        """Raises HostError `spool_failed` once the disk has failed: the node must end, for it cannot meter."""
+        """Raises HostError `spool_failed` once the disk has failed: the node must end, because metering is
+        impossible.
+        """
         await self._broken.wait()
         raise self._failure()
 
     def close(self) -> None:
-        """Writes what is queued, ends the thread and gives the lock back."""
+        """Writes queued jobs, ends the thread and releases the lock."""
         self._inbox.put(None, urgent=True)
         self._thread.join()
         with contextlib.suppress(StoreError):
@@ -238,7 +248,7 @@ class Spool:
             self._try(self._keep_house)
 
     def _try(self, work: Callable[..., None], *given: Commit) -> None:
-        """Unless the disk has failed before; where it fails at this, it has."""
+        """Runs the work unless the disk failed before; an error of the disk is final."""
         try:
             if self._error is None:
                 work(*given)
@@ -250,15 +260,15 @@ class Spool:
     def _collect(self, batch: Commit) -> bool:
         """Fills `batch` with what is to be written now; False at the end of the inbox's life."""
         delay_s = self._settings.admission_delay_s
-        if self._crowded:  # a commit costs about the same for one record and for thirty
-            time.sleep(self._settings.company_s)
+        if self._grouped:  # a commit costs about the same for one record and for thirty
+            time.sleep(self._settings.group_wait_s)
         idle_s = 0.0 if self._journal.unnumbered else delay_s if self._young else 1.0
         more = True
         for job in (*self._young, *self._inbox.take(self._settings.batch, idle_s, delay_s)):
             more = more and job is not None
             batch.add(job)
         self._young = batch.postpone(self._clock.wall_s(), delay_s) if more else []
-        self._crowded = len(batch.records) >= self._settings.crowd
+        self._grouped = len(batch.records) >= self._settings.group_from
         return more
 
     def _write(self, batch: Commit) -> None:

@@ -1,4 +1,4 @@
-"""What the spool says of itself, for heartbeats, metrics and people."""
+"""Spool statistics: counts for heartbeats, metrics and operators."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class SpoolStats:
-    """`admitted = terminal + open` since the spool was opened; requests found open then count as admitted.
+    """`admitted = terminal + open` since the spool was opened; requests that were open then count as admitted.
 
-    `epoch` is 0 and `last_seq` 0 while no epoch is known; `unacked` counts numbered and staged events.
+    `epoch` and `last_seq` are 0 while no epoch is known; `unacked` counts numbered and staged events.
     """
 
     epoch: int

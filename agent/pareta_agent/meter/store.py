@@ -1,6 +1,6 @@
-"""The spool's file: SQLite in WAL mode, every commit on disk before it returns. The only address of apsw.
+"""Spool store: the spool's SQLite file in WAL mode, every commit durable before the return. The only address of apsw.
 
-It knows transactions and rows; threads, futures and policy are the spool's.
+The store has transactions and rows; threads, futures and policy belong to the spool.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pareta_agent.meter.event import NO_HASH, Item, SpoolEntry, canonical, chain
 
 FORMAT = 1
 ROWS_AT_ONCE = 32
-SEQUENCE_BITS = 40  # an event's key holds its epoch and sequence, so that the table only grows at its end
+SEQUENCE_BITS = 40  # an event's key holds epoch and sequence, so that the table only grows at the end
 
 DiskFull = apsw.FullError
 DiskError = apsw.IOError
@@ -51,7 +51,7 @@ class SpoolStore:
     """One spool file, for one thread at a time."""
 
     def __init__(self, path: Path, node: str, spool_id: str, vfs: str | None = None) -> None:
-        """Opens or makes the file. Raises HostError for another format or node, apsw errors for the disk's."""
+        """Opens or makes the file. Raises HostError for another format or node, apsw errors for the disk."""
         self._writer = connect(path, vfs)
         self.spool_id = self._prepare(path, node, spool_id)
         self.source = f"//pareta/node/{node}/spool/{self.spool_id}"
@@ -79,7 +79,7 @@ class SpoolStore:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All or nothing, and on disk when it returns."""
+        """Commits all or nothing; durable at the return."""
         self._writer.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -90,7 +90,7 @@ class SpoolStore:
             raise
 
     def check(self) -> None:
-        """Walks the whole file; closes it and raises one of `Damaged` when its structure is broken."""
+        """Reads the whole file; closes the file and raises one of `Damaged` when the structure is broken."""
         found = self._writer.execute("PRAGMA quick_check(1)").get
         if found != "ok":
             self.close()
@@ -116,7 +116,7 @@ class SpoolStore:
         return ChainHead(epoch, 0, NO_HASH)
 
     def append(self, head: ChainHead | None, items: Iterable[Item], at_s: int) -> ChainHead | None:
-        """Adds items to the chain's end and returns the new end; without a chain they wait, staged, for one."""
+        """Adds items to the chain's end and returns the new end; without a chain, stages the items and returns None."""
         if head is None:
             rows = [(each.type, each.time, each.data) for each in items]
             self._writer.executemany("INSERT INTO staged (type, time, data) VALUES (?, ?, ?)", rows)
@@ -132,14 +132,16 @@ class SpoolStore:
         return head
 
     def _add_events(self, rows: Sequence[tuple[int, bytes, bytes, bytes, int]]) -> None:
-        """One statement for all: the interpreter is let go, and fought for, once a statement."""
+        """Adds all rows by one statement: each statement releases the interpreter lock and competes for the lock
+        again.
+        """
         values = ", ".join(["(?, ?, ?, ?, ?)"] * len(rows))
         self._writer.execute(
             f"INSERT INTO events VALUES {values}", tuple(itertools.chain.from_iterable(rows))
         )
 
     def unstage(self, limit: int) -> list[Item]:
-        """Takes the oldest staged items out."""
+        """Removes and returns the oldest staged items."""
         rows = list(
             self._writer.execute("SELECT id, type, time, data FROM staged ORDER BY id LIMIT ?", (limit,))
         )
@@ -150,7 +152,7 @@ class SpoolStore:
         return int(self._writer.execute("SELECT count(*) FROM staged").get)
 
     def heads(self) -> dict[int, ChainHead]:
-        """The end of each epoch's chain, by epoch; what was trimmed ends where it was acked."""
+        """Returns the end of each chain, by epoch; a chain without stored entries ends at the acknowledged sequence."""
         found = {}
         for epoch, acked_seq, acked_hash in self._writer.execute("SELECT * FROM epochs ORDER BY epoch"):
             last = self._writer.execute(
@@ -184,7 +186,7 @@ class SpoolStore:
         return dict(self._writer.execute("SELECT epoch, acked_seq FROM epochs"))
 
     def hash_of(self, epoch: int, sequence: int) -> bytes | None:
-        """The hash that the next entry chains to; None when neither this entry nor the next is kept."""
+        """Returns the hash that the next entry chains to; None when neither this entry nor the next is stored."""
         if sequence == 0:
             return NO_HASH
         found = self._writer.execute(
@@ -213,7 +215,7 @@ class SpoolStore:
         return int(self._writer.execute("SELECT count(*) FROM quarantine").get)
 
     def trim(self, before_s: int, limit: int) -> int:
-        """Drops up to `limit` acked events written before `before_s`; returns how many went."""
+        """Removes up to `limit` acknowledged events written before `before_s`; returns the number removed."""
         gone = 0
         for epoch, acked_seq in self.acked().items():
             low, _ = span_of(epoch)
@@ -226,7 +228,7 @@ class SpoolStore:
         return gone
 
     def forget_epochs(self) -> None:
-        """Drops epochs of which nothing is kept, except the newest."""
+        """Removes epochs without stored events, except the newest."""
         self._writer.execute(
             "DELETE FROM epochs WHERE epoch < (SELECT max(epoch) FROM epochs) AND NOT EXISTS"
             " (SELECT 1 FROM events WHERE key BETWEEN epoch << ?1 AND ((epoch + 1) << ?1) - 1)",

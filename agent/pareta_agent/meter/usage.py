@@ -1,7 +1,7 @@
-"""What the engine says a request used, and whether that can be true.
+"""Engine usage: reads a request's token counts from the engine's answer, and checks whether the counts are possible.
 
-Reads the usage object of every answer shape (chat, completions, embeddings, responses, messages) and keeps the
-counts as told: an implausible count is marked `suspect`, never clamped. Pure; knows nothing of streams or prices.
+Reads the usage object of every answer shape (chat, completions, embeddings, responses, messages). An implausible
+count is kept and marked `suspect`, never clamped. Pure; no notion of streams or prices.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from pareta_agent.value import value
 
 @value
 class Bounds:
-    """What a request could use at most: `prompts` × `choices` answers; None where no limit is known.
+    """The most that a request can use: `prompts` × `choices` answers; None where no limit is known.
 
-    `counts_output` is False for routes that generate nothing (embeddings, score), whose output must be 0.
+    `counts_output` is False for routes that generate nothing (embeddings, score), where the output must be 0.
     """
 
     prompts: int = 1
@@ -27,7 +27,7 @@ class Bounds:
 
 
 def tokens_of(usage: dict[str, Any]) -> Tokens | None:
-    """The counts of a parsed usage object; a negative or non-integer count, or none at all, reads as no usage."""
+    """Returns the counts of a parsed usage object; None for a negative or non-integer count, or no count at all."""
     prompt_key, output_key = (
         ("prompt_tokens", "completion_tokens")
         if "prompt_tokens" in usage
@@ -49,14 +49,14 @@ def tokens_of(usage: dict[str, Any]) -> Tokens | None:
             return None
         return Tokens(
             whole + read + created, read, output, reasoning
-        )  # messages: input leaves the cached out
+        )  # Anthropic messages: `input_tokens` excludes cached tokens
     return Tokens(whole, cached, output, reasoning)
 
 
 def judge(tokens: Tokens | None, bounds: Bounds, chunks: int = 0) -> tuple[Tokens, UsageSource]:
-    """The tokens to record and where they come from.
+    """Returns the tokens to record and their source.
 
-    Without a usage object the content chunks seen (`chunks`) stand in for the output, which undercounts.
+    Without a usage object, the content chunks (`chunks`) count as output tokens, an undercount.
     """
     if tokens is None:
         return (Tokens(output=chunks), "chunk_count") if chunks else (Tokens(), "none")
@@ -64,9 +64,9 @@ def judge(tokens: Tokens | None, bounds: Bounds, chunks: int = 0) -> tuple[Token
 
 
 def plausible(tokens: Tokens, bounds: Bounds) -> bool:
-    """Whether these counts are possible: 0 ≤ cached ≤ input ≤ max_model_len · prompts, output within its limit.
+    """Checks that counts are possible: 0 ≤ cached ≤ input ≤ max_model_len · prompts, and output within the limit.
 
-    Where nothing is generated, two prompts may be a pair, with a token between them.
+    On routes that generate nothing, two prompts may be a pair with a token between them.
     """
     answers = bounds.prompts * bounds.choices
     ordered = 0 <= tokens.input_cached <= tokens.input and 0 <= tokens.output_reasoning <= tokens.output
@@ -86,7 +86,7 @@ def _detail(usage: dict[str, Any], details: str, key: str) -> int | None:
 
 
 def _count(value: Any) -> int | None:
-    """0 for an absent count, None for one that is no count."""
+    """Returns 0 for an absent count, None for an invalid count."""
     if value is None:
         return 0
     return value if type(value) is int and value >= 0 else None

@@ -1,4 +1,4 @@
-"""Is a chain whole? Pure."""
+"""Chain verification: checks that a chain is whole. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Flaw:
 
 
 def verify(entries: Iterable[SpoolEntry]) -> Iterator[Flaw]:
-    """What is wrong with entries that come in order; an epoch's first kept entry may follow trimmed ones."""
+    """Yields the flaws of entries in order; an epoch's first stored entry may follow trimmed entries."""
     previous: SpoolEntry | None = None
     for entry in entries:
         before = previous if previous is not None and previous.epoch == entry.epoch else None
@@ -27,12 +27,12 @@ def verify(entries: Iterable[SpoolEntry]) -> Iterator[Flaw]:
 
 def _flaws(before: SpoolEntry | None, entry: SpoolEntry) -> Iterator[str]:
     if not entry.intact:
-        yield "its bytes do not match its hash"
+        yield "the bytes do not match the hash"
     if before is None:
         if entry.sequence == 1 and entry.prev_hash != NO_HASH:
-            yield "it is first and chains to something"
+            yield "the first entry chains to a previous hash"
         return
     if entry.sequence != before.sequence + 1:
-        yield f"{before.sequence + 1} is missing before it"
+        yield f"{before.sequence + 1} is missing before this entry"
     elif entry.prev_hash != before.hash:
-        yield "it does not chain to the one before"
+        yield "the entry does not chain to the previous entry"

@@ -104,6 +104,6 @@ def test_verify_names_each_flaw() -> None:
     assert list(verify(entries)) == []
     assert list(verify(entries[2:])) == []
     assert list(verify([entries[0], changed, *entries[2:]])) == [
-        Flaw(1, 2, "its bytes do not match its hash")
+        Flaw(1, 2, "the bytes do not match the hash")
     ]
-    assert list(verify([*entries[:2], *entries[3:]])) == [Flaw(1, 4, "3 is missing before it")]
+    assert list(verify([*entries[:2], *entries[3:]])) == [Flaw(1, 4, "3 is missing before this entry")]
