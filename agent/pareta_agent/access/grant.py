@@ -40,7 +40,7 @@ class KeyGrant:
 
 @dataclass(frozen=True, slots=True)
 class TokenPrice:
-    """Price of an endpoint in integer micro-USD per million tokens, set by the plane; the node reserves credit by it."""
+    """Price of an endpoint in integer micro-USD per million tokens, set by the plane; nodes reserve by this price."""
 
     input_micro_usd_per_mtok: int
     cached_input_micro_usd_per_mtok: int

@@ -20,7 +20,7 @@ _CHECKED_AT_OPEN_BYTES = 16 * 2**20  # a larger file is checked only after a rea
 
 @dataclass(frozen=True, slots=True)
 class Salvage:
-    """`items` are usage records to send again: the plane counts a request once. `admitted` has rows of open requests."""
+    """`items` are usage records to send again: the plane counts a request once. `admitted` has open requests."""
 
     items: tuple[Item, ...]
     admitted: tuple[tuple[str, bytes], ...]

@@ -40,7 +40,7 @@ Job = Admission | tuple[UsageRecord, asyncio.Future[None]] | Operation | None
 
 
 class Spool:
-    """The spool of one node; made by `open`. Every method is for the event loop's thread unless documented otherwise."""
+    """The spool of one node; made by `open`. Methods are for the event loop's thread unless documented otherwise."""
 
     def __init__(
         self,

@@ -1,1 +1,1 @@
-"""A control plane in a box."""
+"""Control plane: orgs, keys, desired state, ledger, and the public API."""

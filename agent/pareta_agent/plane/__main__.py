@@ -1,4 +1,4 @@
-"""The plane as a process: `python -m pareta_agent.plane`. Says where it listens in one line of JSON on stdout."""
+"""Plane process: `python -m pareta_agent.plane`. Prints the address as one line of JSON on stdout."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pareta_registry import early_signals
 if __name__ == "__main__":
     early_signals.hold()
 
-import argparse  # an interrupt while these are imported must not be lost
+import argparse  # an interrupt during the imports must not be lost
 import sys
 from pathlib import Path
 
@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--seed", type=Seed.model_validate_json, default=None)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
-    parser.add_argument("--log", type=Path, default=None, help="where it writes once it listens")
+    parser.add_argument("--log", type=Path, default=None, help="log file of the plane after the ready line")
     options = parser.parse_args()
     database = config.environment().get(DATABASE_ENV)
     try:

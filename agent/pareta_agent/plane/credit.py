@@ -1,6 +1,6 @@
-"""Leases on an org's balance: what a node may spend before the plane has seen the usage.
+"""Credit lease: sets aside a part of an org's balance for one node.
 
-A lease shrinks with the debits that its node reports, so balance minus leases is what nobody may spend yet.
+A lease shrinks with the debits that the node reports, so balance minus leases is the amount left for new leases.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ class Credit:
     def lease(
         self, node: str, org: str, wanted_micro_usd: int, heard_micro_usd: int | None = None
     ) -> CreditLease:
-        """Sets aside up to what is wanted of what no lease holds yet; 0 when nothing is left.
+        """Grants up to `wanted_micro_usd` of the balance that no lease holds; 0 when nothing is left.
 
-        Of what the node was granted before it holds `heard_micro_usd`; None: all of it.
+        `heard_micro_usd` is the sum of earlier grants that the node received; None: all grants arrived.
         """
         now_s = self._clock.wall_s()
         with self._database.write() as connection:
-            # The row stays locked until the commit, or two nodes could be granted the same money. Only then its leases,
-            # and those of no other org: debits are booked in that order too.
+            # The org's row stays locked until the commit, or two nodes could receive the same money. Next come the
+            # leases of this org alone: debits take the locks in the same order.
             owner = select(orgs.c.balance_micro_usd).where(orgs.c.id == org).with_for_update()
             balance = connection.execute(owner).scalar() or 0
             connection.execute(leases.delete().where((leases.c.org == org) & (leases.c.expires_s < now_s)))
@@ -45,7 +45,7 @@ class Credit:
 
 
 def renew(connection: Connection, node: str, now_s: float) -> list[CreditLease]:
-    """Extends what the node holds and has not let expire; part of the caller's transaction."""
+    """Extends the node's leases that have not expired; part of the caller's transaction."""
     live = (leases.c.node == node) & (leases.c.expires_s >= now_s)
     connection.execute(update(leases).where(live).values(expires_s=now_s + LEASE_TTL_S))
     held = connection.execute(select(leases.c.org).where(live)).scalars()
@@ -53,12 +53,12 @@ def renew(connection: Connection, node: str, now_s: float) -> list[CreditLease]:
 
 
 def drop(connection: Connection, node: str) -> None:
-    """A new epoch starts without leases; part of the caller's transaction."""
+    """Removes the node's leases at the start of a new epoch; part of the caller's transaction."""
     connection.execute(leases.delete().where(leases.c.node == node))
 
 
 def _correct(connection: Connection, node: str, org: str, heard_micro_usd: int) -> None:
-    """Takes what got lost on the way out of the node's lease."""
+    """Takes grants that the node never received out of the node's lease."""
     mine = (grants.c.node == node) & (grants.c.org == org)
     granted = connection.execute(select(grants.c.micro_usd).where(mine)).scalar()
     if granted not in (None, heard_micro_usd):

@@ -1,4 +1,4 @@
-"""The plane's database: opens it, makes its tables, runs transactions, and translates what it refuses."""
+"""Plane database: opens the database, makes tables, runs transactions, and translates database errors."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError, Oper
 from pareta_agent.errors import ConfigError, PlaneError
 from pareta_agent.plane.schema import metadata
 
-_WAL_IS_SAFE_FROM = (3, 51, 3)  # before, two connections could corrupt a WAL that is being reset
+_WAL_IS_SAFE_FROM = (3, 51, 3)  # in earlier versions, two connections could corrupt a WAL during a reset
 
 
 class Database:
-    """One database by URL. A write transaction holds the write lock from its first statement."""
+    """A database by URL. A write transaction holds the write lock from the first statement on."""
 
     def __init__(self, url: str) -> None:
-        """Raises ConfigError for a URL that names no database or one whose driver is not installed."""
+        """Raises ConfigError for a URL that names no database, or for a driver that is not installed."""
         try:
             self.engine = create_engine(_with_driver(url), pool_pre_ping=not url.startswith("sqlite"))
         except (ArgumentError, NoSuchModuleError):
             raise ConfigError(
                 "database_url_invalid",
                 "plane.database is not the URL of a database",
-                "write it like postgresql://user@host/pareta or sqlite:////var/lib/pareta/plane.db",
+                "use a URL like postgresql://user@host/pareta or sqlite:////var/lib/pareta/plane.db",
             ) from None
         except ModuleNotFoundError as error:
             raise ConfigError(
@@ -40,7 +40,7 @@ class Database:
             _serialise(self.engine)
 
     def create(self) -> None:
-        """Makes what is missing; raises PlaneError when the database cannot be reached, or is damaged."""
+        """Makes missing tables; raises PlaneError when the database is unreachable or damaged."""
         try:
             metadata.create_all(self.engine)
         except OperationalError as error:
@@ -48,14 +48,14 @@ class Database:
             raise PlaneError(
                 "database_unreachable",
                 f"the database {where} cannot be used: {str(error.orig).strip()}",
-                "start it, and check that plane.database names it and its user may create tables",
+                "start the database; check that plane.database names the database and that the user may create tables",
             ) from error
         except DatabaseError as error:
             raise self._damaged(error) from error
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """One transaction: committed at the end, rolled back by an exception."""
+        """Runs a transaction: committed at the end, rolled back by an exception."""
         with self.engine.begin() as connection:
             yield connection
 
@@ -66,7 +66,7 @@ class Database:
 
     @contextmanager
     def closing(self) -> Iterator[None]:
-        """Closes at the end; raises PlaneError for what the database refused meanwhile."""
+        """Closes at the end; raises PlaneError for an error of the database."""
         try:
             yield
         except DatabaseError as error:
@@ -82,12 +82,12 @@ class Database:
         return PlaneError(
             "database_damaged",
             f"the database {where} cannot be read: {str(error.orig).strip()}",
-            "restore a backup; without one put it aside: a new one has no keys, balances or ledger",
+            "restore a backup, or move the file away: a new database has no keys, balances or ledger",
         )
 
 
 def _with_driver(url: str) -> str:
-    """PostgreSQL is spoken to by psycopg, whatever the URL's short form would choose."""
+    """Selects psycopg for PostgreSQL, whatever the URL's short form would select."""
     scheme, separator, rest = url.partition("://")
     return f"postgresql+psycopg{separator}{rest}" if scheme in ("postgres", "postgresql") else url
 
@@ -107,6 +107,6 @@ def _serialise(engine: Engine) -> None:
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        # A read locks nobody out.
+        # A read takes no write lock.
         if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
             connection.exec_driver_sql("BEGIN IMMEDIATE")

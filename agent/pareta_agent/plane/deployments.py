@@ -1,6 +1,6 @@
-"""The endpoints of an org as their owner commands them: deploy, start, stop, delete, let sleep.
+"""Deployments: an org's commands on endpoints: deploy, start, stop, delete, let sleep.
 
-Each is one transaction. It writes what is wanted; nodes make it so. Whether it can be so is asked before, elsewhere.
+Each command is one transaction that writes the desired state; nodes follow. The caller checks feasibility beforehand.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ _ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
 
 @dataclass(frozen=True, slots=True)
 class Deployed:
-    """One endpoint as its owner wants it. `revision` is the desired state's that last changed it."""
+    """An endpoint as the owner commands. `revision` is the revision of the desired state that last changed the
+    endpoint.
+    """
 
     id: str
     name: str
@@ -40,7 +42,7 @@ class Deployed:
 
 @dataclass(frozen=True, slots=True)
 class DeployOrder:
-    """What a new endpoint shall be; `base` is what its id is made of where it has no name."""
+    """A new endpoint's request; `base` is the stem of the id when no name is given."""
 
     org: str
     task: str
@@ -57,7 +59,7 @@ class Deployments:
         self._database, self._clock = database, clock
 
     def create(self, order: DeployOrder) -> Deployed | None:
-        """Wanted from now on; None when the org has an endpoint of that name."""
+        """Creates a desired endpoint; returns None when the org has an endpoint of that name."""
         with self._database.write() as connection:
             if order.name is not None and _named(connection, order.org, order.name):
                 return None
@@ -83,7 +85,9 @@ class Deployments:
             return _one(connection, order.org, endpoint)
 
     def turn(self, org: str, endpoint: str, state: State) -> Deployed | None:
-        """The endpoint, wanted so from now on; None when the org has none of that id. The same again is an attempt."""
+        """Sets the endpoint's desired state; None when the org has no such endpoint. The same state again is a new
+        attempt.
+        """
         with self._database.write() as connection:
             if (found := _one(connection, org, endpoint)) is None:
                 return None
@@ -93,10 +97,12 @@ class Deployments:
             return found if state == "deleted" else _one(connection, org, endpoint)
 
     def let_sleep(self, org: str, endpoint: str, idle_sleep_s: float | None) -> Deployed | None:
-        """The endpoint, which idles so long from now on before it may sleep (0: it never does; None: it does not say);
-        None when the org has none of that id. It is no attempt: what runs goes on."""
+        """Sets the idle timeout after which the endpoint may sleep (0: never; None: not set).
+
+        Returns None when the org has no such endpoint. The change is no attempt: running engines continue.
+        """
         with self._database.write() as connection:
-            bump(connection, "desired")  # first: then nobody else writes what is read here
+            bump(connection, "desired")  # first: from here on no other transaction writes the rows read here
             if (found := _one(connection, org, endpoint)) is None:
                 return None
             _own(connection, found, name=found.name, revision=found.revision)
@@ -104,17 +110,17 @@ class Deployments:
             return _one(connection, org, endpoint)
 
     def find(self, org: str, endpoint: str) -> Deployed | None:
-        """The org's endpoint of that id, unless it was deleted."""
+        """Returns the org's endpoint of that id, unless deleted."""
         with self._database.read() as connection:
             return _one(connection, org, endpoint)
 
     def named(self, org: str, name: str) -> bool:
-        """Whether an endpoint of the org has that name or id."""
+        """True when an endpoint of the org has that name or id."""
         with self._database.read() as connection:
             return _named(connection, org, name)
 
     def of(self, org: str, purpose: Purpose = "serve") -> list[Deployed]:
-        """The org's endpoints, oldest first."""
+        """Returns the org's endpoints, oldest first."""
         with self._database.read() as connection:
             return [_deployed(row) for row in connection.execute(_query(org, purpose))]
 
@@ -144,7 +150,7 @@ def _deployed(row: Any) -> Deployed:
 
 
 def _own(connection: Connection, found: Deployed, **row: Any) -> None:
-    """The endpoint is its owner's from now on: the settings no longer decide for it."""
+    """Gives the endpoint to the owner: from now on the node's settings do not change the endpoint."""
     known = update(deployments).where(deployments.c.endpoint == found.id)
     if not connection.execute(known.values(**row)).rowcount:
         fresh = {"endpoint": found.id, "org": found.org, "purpose": "serve"}
@@ -159,7 +165,7 @@ def _named(connection: Connection, org: str, name: str) -> bool:
 
 
 def _free_id(connection: Connection, wanted: str) -> str:
-    """`wanted` as an id, with something random behind it when any org ever had that one."""
+    """Returns `wanted` as an id, with a random suffix when any org ever had that id."""
     slug = "".join(each if each.isascii() and each.isalnum() else "_" for each in wanted.lower()).strip("_")
     base = slug if slug.startswith("ep_") else f"ep_{slug}"
     taken = set(connection.execute(select(endpoints.c.id).where(endpoints.c.id.like(f"{base}%"))).scalars())
@@ -170,6 +176,6 @@ def _free_id(connection: Connection, wanted: str) -> str:
 
 
 def _moved(connection: Connection) -> int:
-    """The desired state's next revision."""
+    """Returns the next revision of the desired state."""
     bump(connection, "desired")
     return revision_of(connection, "desired")

@@ -1,4 +1,4 @@
-"""The public API's door: who calls, and how a no is said. Keys and orgs isolate all that lies behind it."""
+"""API authentication: identifies callers by key, and answers refusals. Keys and orgs isolate all routes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _BEARER = HTTPBearer(auto_error=False, description="A key: `pareta_sk_…`", sch
 
 
 class ApiRefused(Exception):
-    """A no to the caller, in the catalogue's words."""
+    """A refusal for the caller, by a code of the error catalogue."""
 
     def __init__(self, code: str, message: str = "") -> None:
         super().__init__(code)
@@ -32,7 +32,7 @@ class ApiRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ApiCaller:
-    """`only` are the endpoints that the key reaches; None for all of the org's."""
+    """`only` lists the endpoints that the key reaches; None for all of the org's."""
 
     org: str
     key_id: str
@@ -51,14 +51,14 @@ class Fault(BaseModel):
 
 
 class Refusal(BaseModel):
-    """The body of every no: OpenAI's `error`, and `detail` for the `pareta` SDK."""
+    """The body of every refusal: OpenAI's `error`, and `detail` for the `pareta` SDK."""
 
     error: Fault
     detail: str
 
 
 def refusals(*codes: str) -> dict[int | str, dict[str, Any]]:
-    """What a route may refuse with, for its description; a wrong key and a wrong field are said of every route."""
+    """Returns a route's refusals for OpenAPI; each route may also refuse a wrong key and a wrong field."""
     found: dict[int | str, dict[str, Any]] = {}
     for code in ("invalid_api_key", "validation_failed", *codes):
         status, _, said = CATALOGUE[code]
@@ -68,7 +68,7 @@ def refusals(*codes: str) -> dict[int | str, dict[str, Any]]:
 
 
 def add_refusals(app: FastAPI) -> None:
-    """Refusals have the same body as inference's; the nodes' wire, beside the API in one app, keeps its own."""
+    """Adds the error handlers. Refusals have the same body as inference errors; the nodes' wire keeps its own body."""
 
     def refuse(_: Request, error: Exception) -> Response:
         assert isinstance(error, ApiRefused)
@@ -79,7 +79,9 @@ def add_refusals(app: FastAPI) -> None:
         return respond(_invalid(error.errors()[0]))
 
     async def refuse_http(request: Request, error: Exception) -> Response:
-        """FastAPI's own: no such route, for who asks the plane itself, or a body that cannot be read."""
+        """Answers FastAPI's own errors: an unknown route, or an unreadable body. Paths outside /v1 keep FastAPI's
+        answer.
+        """
         assert isinstance(error, HTTPException)
         if not request.url.path.startswith("/v1/"):
             return await http_exception_handler(request, error)
@@ -93,7 +95,7 @@ def add_refusals(app: FastAPI) -> None:
 
 
 def _invalid(found: dict[str, Any]) -> Problem:
-    """Names the field that is wrong, and what it may be."""
+    """Names the invalid field and the allowed values."""
     if found["type"] == "json_invalid":
         return Problem("invalid_json")
     where, *path = found["loc"]
@@ -120,7 +122,7 @@ def _origin(
     x_forwarded_host: Annotated[str, Header(include_in_schema=False)] = "",
     x_forwarded_proto: Annotated[str, Header(include_in_schema=False)] = "http",
 ) -> str:
-    """Where the caller reaches the API, `https://host:port`; empty for who asks the plane itself."""
+    """Returns the caller's address of the API, `https://host:port`; empty for a direct request to the plane."""
     return f"{x_forwarded_proto}://{x_forwarded_host}" if x_forwarded_host else ""
 
 

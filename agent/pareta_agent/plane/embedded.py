@@ -1,6 +1,6 @@
-"""A control plane of the node's own: a child process on loopback, spoken to over the same wire as any other.
+"""Embedded plane: runs a control plane in a child process on loopback, over the same wire as a hosted plane.
 
-It is a process so that its disk and its JSON never delay the agent's event loop; it dies with the agent.
+In a process of its own, disk and JSON work never delays the agent's event loop. The process ends with the agent.
 """
 
 from __future__ import annotations
@@ -45,8 +45,11 @@ class EmbeddedPlane:
         self._home, self._seed, self._port, self._database = home, seed, port, database
 
     async def keep(self, emit: Emit) -> None:
-        """Until cancelled: starts it anew, at the same address, when it dies. A start that fails is told and tried
-        again, each time after a longer wait: without its plane the node serves nobody."""
+        """Supervises the process until cancelled: starts a new process at the same address after each end.
+
+        A failed start emits an event and is repeated with growing backoff: without the plane the node serves no
+        calls.
+        """
         while True:
             emit(Event("plane_ended", "warning", {"status": await self.process.wait()}))
             failures = 1
@@ -64,7 +67,7 @@ class EmbeddedPlane:
         return True
 
     async def first_key(self) -> str | None:
-        """The secret of the org's first key, minted now; None when it has one. Raises PlaneError `plane_away`."""
+        """Mints and returns the org's first key; None when the org has a key. Raises PlaneError `plane_away`."""
         headers = {"authorization": f"Bearer {self.node_token}"}
         try:
             async with asyncio.timeout(_READY_WITHIN_S), aiohttp.ClientSession(headers=headers) as session:
@@ -76,11 +79,11 @@ class EmbeddedPlane:
                     except aiohttp.ClientError:
                         await asyncio.sleep(_POLL_S)
         except TimeoutError:
-            message = f"the embedded control plane showed no key in {_READY_WITHIN_S:.0f} s"
-            raise PlaneError("plane_away", message, "make one with `pareta-agent keys create`") from None
+            message = f"the embedded control plane returned no key within {_READY_WITHIN_S:.0f} s"
+            raise PlaneError("plane_away", message, "create a key with `pareta-agent keys create`") from None
 
     async def stop(self) -> None:
-        """Ends it, gently at first."""
+        """Ends the process: SIGTERM first, then SIGKILL."""
         self.process.signal(signal.SIGTERM)
         try:
             async with asyncio.timeout(_STOP_WITHIN_S):
@@ -90,12 +93,12 @@ class EmbeddedPlane:
 
 
 async def start(home: Path, seed: Seed, port: int = 0, database: str | None = None) -> EmbeddedPlane:
-    """Starts the plane on `database`, or the one under `home`, and waits until it answers; raises PlaneError."""
+    """Starts the plane on `database`, or on the file under `home`, and waits for the ready line; raises PlaneError."""
     argv = [sys.executable, "-m", "pareta_agent.plane", "--home", str(home), "--port", str(port)]
     argv += ["--log", str(plane_home(home) / "plane.log")]
     process = await launch.spawn(
         [*argv, "--seed", seed.model_dump_json()],
-        env=launch.environment({DATABASE_ENV: database} if database else None),  # it may hold a password
+        env=launch.environment({DATABASE_ENV: database} if database else None),  # the URL may hold a password
         stdout_pipe=True,
         new_session=True,
         die_with_parent=True,
@@ -111,13 +114,13 @@ async def start(home: Path, seed: Seed, port: int = 0, database: str | None = No
         raise
     if ready is None:
         await process.kill_group()
-        message = "the embedded control plane did not start: " + (" ".join(said)[-500:] or "it said nothing")
+        message = "the embedded control plane did not start: " + (" ".join(said)[-500:] or "no output")
         raise PlaneError("plane_not_started", message, "run `pareta-agent plane serve` to see why")
     return EmbeddedPlane(home, seed, int(ready["port"]), process, database)
 
 
 async def _ready_line(process: launch.Process, said: list[str]) -> dict[str, Any] | None:
-    """The first line that is JSON; what came before it goes to `said`. None at the end of its output."""
+    """Returns the first line that is JSON; None at the end of the output. Earlier lines are added to `said`."""
     while process.stdout is not None and (line := await process.stdout.readline()):
         try:
             return dict(orjson.loads(line))

@@ -1,6 +1,6 @@
-"""The public API's endpoints: deploy with progress, list, change, start, stop, delete. Keys and orgs isolate all of it.
+"""Endpoints API: deploys with progress, lists, changes, starts, stops and deletes endpoints.
 
-A deploy is a wish in the desired state: who asked may go away, and nodes make it so.
+A deploy writes the desired state: the caller may disconnect, and nodes continue. Keys and orgs isolate all routes.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ IdleSleepS = Annotated[
         strict=True,
         ge=0,
         allow_inf_nan=False,
-        description="It may sleep when idle for so many seconds; 0: never.",
+        description="Idle timeout in seconds, after which the endpoint may sleep; 0: never.",
     ),
 ]
 
@@ -58,7 +58,7 @@ class DeployRequest(BaseModel):
 
 
 class ChangeRequest(BaseModel):
-    """What may be changed. Null takes back what was said: then its model's time counts, else its node's."""
+    """Changeable settings. Null removes the owner's value: then the model's default applies, else the node's."""
 
     model_config = ConfigDict(extra="forbid")
     idle_sleep_s: IdleSleepS | None
@@ -93,10 +93,12 @@ def every(caller: TheCaller, plane: ThePlane, catalog: TheCatalog, origin: Origi
 async def deploy(
     body: DeployRequest, caller: TheCaller, plane: ThePlane, catalog: TheCatalog, origin: Origin
 ) -> Response:
-    """Named events: `progress`, then `complete` {endpoint} or `error`; each has {status, message}. What cannot be is
-    refused at once."""
+    """Streams named events: `progress`, then `complete` {endpoint} or `error`; each has {status, message}.
+
+    An impossible deploy is refused at once.
+    """
     if caller.only is not None:
-        raise ApiRefused("endpoint_forbidden", "This key reaches only the endpoints that it names.")
+        raise ApiRefused("endpoint_forbidden", "This key reaches only the endpoints of its own list.")
     if not caller.credit:
         raise ApiRefused("insufficient_credit")
     found = resolve(catalog, body.task, body.model)
@@ -132,7 +134,9 @@ def change(
     catalog: TheCatalog,
     origin: Origin,
 ) -> EndpointRecord:
-    """Returns when it is wanted; what runs goes on, and its nodes go by it from their next look on."""
+    """Returns once the change is stored. Running engines continue; nodes apply the new idle timeout at the next
+    check.
+    """
     find(plane, caller, id)
     changed = plane.deployments.let_sleep(caller.org, id, body.idle_sleep_s)
     return _record(plane, _allowed(caller, id, changed), catalog, origin)
@@ -140,7 +144,9 @@ def change(
 
 @router.post("/{id}/start", responses=refusals("insufficient_credit", "endpoint_not_found"))
 def start(id: str, caller: TheCaller, plane: ThePlane, catalog: TheCatalog, origin: Origin) -> EndpointRecord:  # noqa: A002
-    """Returns when it is wanted; calls wait for it, and its record says when it is live."""
+    """Returns once the desired state is stored. Calls wait for the endpoint; the record shows when the endpoint is
+    live.
+    """
     if not caller.credit:
         raise ApiRefused("insufficient_credit")
     return _record(plane, _turn(id, "running", caller, plane), catalog, origin)
@@ -154,7 +160,7 @@ async def stop(
     catalog: TheCatalog,
     origin: Origin,
 ) -> EndpointRecord:
-    """Returns when the nodes refuse calls for it; what they had admitted they still finish."""
+    """Returns when the nodes refuse calls for the endpoint; admitted requests still finish."""
     found = await run_in_threadpool(_turn, id, "stopped", caller, plane)
     await _heard(plane, id)
     return await run_in_threadpool(_record, plane, found, catalog, origin)
@@ -167,7 +173,7 @@ async def delete(id: str, caller: TheCaller, plane: ThePlane) -> None:  # noqa: 
 
 
 def find(plane: Plane, caller: ApiCaller, endpoint: str) -> Deployed:
-    """The caller's endpoint; another org's is as unknown as one that never was."""
+    """Returns the caller's endpoint; another org's endpoint is refused as not found."""
     return _allowed(caller, endpoint, plane.deployments.find(caller.org, endpoint))
 
 
@@ -185,7 +191,7 @@ def _turn(endpoint: str, state: State, caller: ApiCaller, plane: Plane) -> Deplo
 
 
 async def _heard(plane: Plane, endpoint: str) -> None:
-    """Waits until no node serves it; a node that stays silent is not waited for longer than is bearable."""
+    """Waits until no node serves the endpoint, for a bounded time when a node does not report."""
     until_s = plane.clock.mono_s() + HEARD_WITHIN_S
     while not heard(endpoint, await run_in_threadpool(_reports, plane)) and plane.clock.mono_s() < until_s:
         await plane.clock.sleep(LOOK_EVERY_S)
@@ -204,10 +210,10 @@ def _record(plane: Plane, found: Deployed, catalog: Catalog, origin: str) -> End
 
 
 async def _room_for(plane: Plane, found: Resolution) -> None:
-    """Asks the living nodes' planners; one that stays silent is believed to have room: its own start will tell."""
+    """Queries the living nodes' planners; a node without an answer counts as feasible, because the start will show."""
     nodes = [each.node for each in await run_in_threadpool(plane.nodes.reports)]
     if not nodes:
-        raise ApiRefused("no_capacity", "No node is there to run it.")
+        raise ApiRefused("no_capacity", "No node is available to run the endpoint.")
     verdict = await plane.questions.ask(nodes, found.task.id, found.alias.id, VERDICT_S)
     if verdict is not None and verdict.verdict != "fits":
         raise ApiRefused("no_capacity" if verdict.verdict == "busy" else "nothing_fits", verdict.reason)
@@ -219,7 +225,9 @@ async def _progress(plane: Plane, made: Deployed, catalog: Catalog, origin: str)
     while (now_s := plane.clock.mono_s()) - begun_s < LONGEST_DEPLOY_S:
         found = await run_in_threadpool(plane.deployments.find, made.org, made.id)
         if found is None or found.state != "running":
-            yield _event("error", {"status": "stopped", "message": "it was stopped or deleted by its owner"})
+            yield _event(
+                "error", {"status": "stopped", "message": "the endpoint was stopped or deleted by its owner"}
+            )
             return
         standing = await run_in_threadpool(_standing, plane, found)
         if standing.status == "live":
@@ -229,7 +237,7 @@ async def _progress(plane: Plane, made: Deployed, catalog: Catalog, origin: str)
             )
             return
         if standing.status == "failed":
-            reason = standing.reason or "it could not be started"
+            reason = standing.reason or "the endpoint could not be started"
             yield _event("error", {"status": "failed", "message": reason})
             return
         line = {"endpoint": made.id, "status": standing.status, "message": "waiting for a node", "percent": 0}
@@ -241,7 +249,7 @@ async def _progress(plane: Plane, made: Deployed, catalog: Catalog, origin: str)
             heard_s = now_s
             yield b": still there\n\n"
         await plane.clock.sleep(LOOK_EVERY_S)
-    later = "it is still on its way; ask for the endpoint later"
+    later = "the deploy continues; request the endpoint later"
     yield _event("error", {"status": standing.status, "message": later})
 
 

@@ -1,4 +1,4 @@
-"""An endpoint as its owner sees it: nothing about hardware or weights. The names are the SDK's."""
+"""Endpoint record: an endpoint for the owner, without hardware or weights. The field names are the SDK's."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ from pareta_registry.catalog import Catalog
 
 
 class EndpointRecord(BaseModel):
-    """`url` is there while a call would be answered; `reason` says why none would, where there is more to say.
-    `idle_sleep_s` is what its owner said: 0 for never, null for nothing."""
+    """`url` is set while a call would be answered.
+
+    `reason` explains why a call would not be answered, where known. `idle_sleep_s` is the owner's setting: 0 for
+    never, null for none.
+    """
 
     id: str
     name: str

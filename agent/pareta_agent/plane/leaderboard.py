@@ -1,4 +1,4 @@
-"""A task's models ranked by quality and cost, the vendors' baseline beside them: values in, values out."""
+"""Leaderboard: ranks a task's models by quality and cost, with the vendors' baseline. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pareta_registry.catalog import Alias, Baseline, Catalog, Price, Task, Typic
 
 
 class Entry(BaseModel):
-    """`quality` is what the board's metric gave it, `cost_per_request_micro_usd` of a request of the usual size."""
+    """`quality` is a value of the board's metric; `cost_per_request_micro_usd` is for a request of the usual size."""
 
     name: str
     kind: Literal["open", "frontier"]
@@ -36,7 +36,9 @@ class Leaderboard(BaseModel):
 
 
 def leaderboard(catalog: Catalog, task: Task) -> Leaderboard:
-    """Open models, best first: by quality, then by what a usual request costs. `frontier` is the best baseline."""
+    """Returns open models, best first: by quality, then by the cost of a usual request. `frontier` is the best
+    baseline.
+    """
     contexts = {model.id: model.context for model in catalog.models}
     opened = [_open(task, alias, contexts[alias.model]) for alias in task.aliases]
     vendors = ranked(_frontier(task, baseline) for baseline in task.frontier)
@@ -50,7 +52,7 @@ def leaderboard(catalog: Catalog, task: Task) -> Leaderboard:
 
 
 def ranked(entries: Iterable[Entry]) -> list[Entry]:
-    """What nobody measured comes last; else as the catalog has it."""
+    """Sorts unmeasured models last, otherwise in catalog order."""
 
     def place(entry: Entry) -> tuple[float, float]:
         cost = entry.cost_per_request_micro_usd
@@ -60,7 +62,7 @@ def ranked(entries: Iterable[Entry]) -> list[Entry]:
 
 
 def usual_cost_micro_usd(price: WirePrice | Price | None, size: TypicalTokens | None) -> int | None:
-    """None where the price or the usual size is not known."""
+    """Returns None where the price or the usual size is unknown."""
     if price is None or size is None:
         return None
     return cost_micro_usd(grant.TokenPrice(**price.model_dump()), size.input, 0, size.output)

@@ -1,6 +1,6 @@
-"""Where usage becomes money: rows, debits and the sequence commit in one transaction, once per identity.
+"""Ledger: turns usage into money: rows, debits and the sequence commit in one transaction, once per identity.
 
-It takes a chain's next entry only, and only with an unbroken hash; it knows nothing of HTTP.
+The ledger takes only the next entry of a chain, with an unbroken hash. No notion of HTTP.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from pareta_agent.plane.schema import (
 )
 from pareta_agent.plane.state import partial_policies
 
-_PRINTABLE = "^[ -~]*$"  # what no database refuses: an event that it did would hold up all after it
+_PRINTABLE = "^[ -~]*$"  # text that every database accepts: a refused event would block all later events
 _Count = Annotated[int, Field(ge=0, le=2**53)]
 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """The batch is in: everything up to `acked_seq` is committed."""
+    """The batch is committed up to `acked_seq`."""
 
     epoch: int
     acked_seq: int
@@ -49,7 +49,7 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class BatchRefused:
-    """Nothing was taken. With `expected_seq` the sender rewinds to it; without, the batch itself is wrong."""
+    """No event was taken. With `expected_seq` the sender rewinds; without, the batch itself is invalid."""
 
     reason: str
     expected_seq: int | None = None
@@ -64,7 +64,7 @@ class _Tokens(BaseModel):
 
 
 class _Finished(BaseModel):
-    """What the ledger needs of `inference.finished` data."""
+    """The ledger's part of `inference.finished` data."""
 
     request_id: str = Field(min_length=1, max_length=128, pattern=_PRINTABLE)
     org: str
@@ -77,7 +77,7 @@ class _Finished(BaseModel):
 
 @dataclass(slots=True)
 class _Work:
-    """What one batch will change."""
+    """The changes of one batch."""
 
     ledger: list[dict[str, Any]] = field(default_factory=list)
     timings: list[dict[str, Any]] = field(default_factory=list)
@@ -91,9 +91,10 @@ class Ledger:
         self._database, self._clock = database, clock
 
     def take(self, node: str, batch: list[dict[str, Any]], resync: bool = False) -> Taken | BatchRefused:
-        """Commits a batch of events of one source and epoch, in order; a repeat of what is in counts as duplicate.
+        """Commits a batch of events of one source and epoch, in order; repeated events count as duplicates.
 
-        With `resync` the first fresh event may leave a gap: its sender has nothing better; the gap is noted.
+        With `resync` the first fresh event may follow a gap, since the sender has lost the missing events; the gap is
+        recorded.
         """
         try:
             entries = [parse_wire(event) for event in batch]
@@ -125,7 +126,7 @@ class Ledger:
         last, digest = (found.last_seq, found.last_hash) if found else (0, NO_HASH.hex())
         fresh = [pair for pair in batch if pair[0].sequence > last]
         tail = batch[-1][0]
-        if not fresh and tail.sequence < last:  # a spool that was rolled back may not have the chain's end
+        if not fresh and tail.sequence < last:  # a rolled-back spool may end before the chain's end
             return Taken(epoch, tail.sequence, tail.hash.hex(), len(batch), ())
         start = (last, digest)
         skips = resync and bool(fresh) and fresh[0][0].sequence > last + 1
@@ -194,9 +195,7 @@ class Ledger:
         ):
             if rows:
                 connection.execute(table.insert(), rows)
-        for org, debit in sorted(
-            work.debits.items()
-        ):  # one order, so that no two batches wait for each other
+        for org, debit in sorted(work.debits.items()):  # one order for all batches prevents a deadlock
             if debit:
                 balance = {"balance_micro_usd": orgs.c.balance_micro_usd - debit}
                 connection.execute(update(orgs).where(orgs.c.id == org).values(**balance))
@@ -208,7 +207,7 @@ class Ledger:
                 )
 
     def rows(self, *, endpoint: str | None = None, limit: int | None = None) -> list[dict[str, Any]]:
-        """The newest `limit` ledger rows (all when None), oldest first."""
+        """Returns the newest `limit` ledger rows (all when None), oldest first."""
         query = select(ledger).order_by(
             ledger.c.received_s.desc(), ledger.c.epoch.desc(), ledger.c.sequence.desc()
         )
@@ -221,7 +220,7 @@ class Ledger:
 def _follow(
     fresh: list[tuple[SpoolEntry, dict[str, Any]]], reached: int, digest: str
 ) -> tuple[int, str] | BatchRefused:
-    """Where the chain ends that goes on from there, or what breaks it."""
+    """Returns the chain's end after the fresh events, or the refusal where the chain breaks."""
     for entry, event in fresh:
         if entry.sequence != reached + 1:
             return BatchRefused("gap")
@@ -238,7 +237,7 @@ def _ledger_row(
     partial: dict[str, PartialPolicy],
     seen: set[str],
 ) -> dict[str, Any] | str:
-    """The row, or why there can be none."""
+    """Returns the ledger row, or the reason for a rejection."""
     try:
         usage = _Finished.model_validate(data)
     except ValidationError as error:
@@ -269,7 +268,7 @@ def _ledger_row(
 
 
 def _timing(place: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-    """How long it took; what is missing or no number costs a record nothing."""
+    """Returns the request's times; a missing or invalid time does not reject the record."""
     begun_s, first_s, total_s = (data.get(name) for name in ("t_admit", "t_first_token", "t_end"))
     spent_s = float(total_s) if isinstance(total_s, int | float) else 0.0
     return {
@@ -282,7 +281,7 @@ def _timing(place: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _tombstone(event: dict[str, Any]) -> bool:
-    """The node says that the event in this place is lost: its hash stands for bytes that nobody has."""
+    """True when the node reports the event as lost: the hash stands for missing bytes."""
     return bool(event["type"] == QUARANTINED and event["data"].get("replaces"))
 
 

@@ -1,7 +1,8 @@
-"""Which task a free text asks for: BM25 over stems and over pieces of words.
+"""Task match: finds the task for a free text, by BM25 over word stems and pieces of words.
 
-Pure and lexical: it knows the words of titles, descriptions and examples. A score is the part of the question's
-information that the task explains: one that is about other things is "unsupported", and in between nothing is said.
+Pure and lexical: the words of titles, descriptions and examples decide. A score is the part of the query's
+information that the task explains. A low best score is "unsupported", and between the thresholds the verdict is
+"none".
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _K1, _B = 0.6, 0.75
 _PIECE = 4
 _LEAST_TASKS = 16
 _WORD = re.compile(r"[^\W_]+")
-# Words that every request has, whatever it asks for.
+# Words of every request, whatever the task.
 _SAID_ANYWAY = frozenset(
     """a an and are as at automate be build by can could create decide detect do does find for from generate get give
     handle has have help how i identify in into is it its like make me my need of on or our out please should so that
@@ -42,7 +43,7 @@ _stem = snowballstemmer.stemmer("english").stemWord
 
 @dataclass(frozen=True, slots=True)
 class TaskCandidate:
-    """`score` is between 0 and 1; `confidence` puts it in a word."""
+    """`score` is between 0 and 1; `confidence` is the score as a word."""
 
     task: str
     score: float
@@ -57,7 +58,7 @@ class Matcher:
         self._indexes = [(share, _Index(tasks, split)) for share, split in _SPLITS]
 
     def ranked(self, query: str) -> list[TaskCandidate]:
-        """Every task, best first."""
+        """Returns every task, best first."""
         shares = [weight * index.shares(query) for weight, index in self._indexes]
         scores = np.sum(shares, axis=0)
         order = np.argsort(-scores, kind="stable")
@@ -65,13 +66,13 @@ class Matcher:
 
 
 def verdict(ranked: Sequence[TaskCandidate]) -> Verdict:
-    """`task`: the best is meant. `unsupported`: no task is. `none`: the words do not tell."""
+    """Returns `task` when the best task fits, `unsupported` when no task fits, `none` when the words do not decide."""
     best = ranked[0].score if ranked else 0.0
     return "task" if best >= SUPPORTED else "unsupported" if best < UNSUPPORTED else "none"
 
 
 def ambiguous(ranked: Sequence[TaskCandidate]) -> bool:
-    """Whether the second would have been nearly as good an answer."""
+    """True when the second task scores nearly as high as the first."""
     return len(ranked) > 1 and ranked[1].score >= max(SUPPORTED, AMBIGUOUS_FROM * ranked[0].score)
 
 
@@ -86,7 +87,7 @@ class _Index:
         self._bm25.index(documents, show_progress=False)
 
     def shares(self, query: str) -> np.ndarray:
-        """Each task's BM25 score over what the question's words weigh together; unknown words weigh most."""
+        """Returns each task's BM25 score, divided by the weight of all query words; unknown words weigh most."""
         asked = self._split(query)
         known = [token for token in asked if token in self._found_in]
         if not known:
@@ -100,15 +101,17 @@ class _Index:
 
 
 def _tokens(task: Task, split: Callable[[str], Tokens]) -> Tokens:
-    """A description says what a task is, so its words count twice."""
+    """Counts the words of a description twice, because the description defines the task."""
     name = f"{task.id.replace('-', ' ')} {task.title}"
     examples = " ".join(example.input for example in task.examples)
     return split(name) + 2 * split(task.description) + split(examples)
 
 
 def _silent(documents: Sequence[Tokens]) -> list[Tokens]:
-    """What makes a small catalog as large as the one that the limits were chosen on: with two tasks alone, a word
-    that both have would weigh nothing, and a foreign one all the more."""
+    """Pads a small catalog to the size for which the thresholds were chosen.
+
+    With two tasks alone, a shared word would weigh nothing, and an unknown word too much.
+    """
     mean = round(sum(map(len, documents)) / len(documents)) if documents else 1
     return [["\0"] * mean] * max(0, _LEAST_TASKS - len(documents))
 

@@ -1,4 +1,4 @@
-"""What an endpoint did, read from the ledger, the timings, the cold starts and the standings. It writes nothing."""
+"""Metric queries: read an endpoint's metrics from the ledger, timings, cold starts and status changes. Read-only."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SUMS = ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "
 
 @dataclass(frozen=True, slots=True)
 class Aggregate:
-    """Requests of one outcome, or of one part of a window, added up."""
+    """Sums over requests of one outcome, or of one part of a window."""
 
     requests: int = 0
     completed: int = 0
@@ -40,7 +40,7 @@ class Aggregate:
 
 @dataclass(frozen=True, slots=True)
 class RequestTimes:
-    """One completed request's times, in seconds after it was admitted."""
+    """Times of one completed request, in seconds after admission."""
 
     first_token_s: float | None
     total_s: float
@@ -48,7 +48,7 @@ class RequestTimes:
 
 
 class ReportedColdStart(BaseModel):
-    """One start of an engine, as its node told it."""
+    """One engine start, as reported by the node."""
 
     cause: str = ""
     outcome: str = ""
@@ -64,7 +64,7 @@ class EndpointStart:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """Whose numbers, of when."""
+    """Org, endpoint and window of a metric."""
 
     org: str
     endpoint: str
@@ -76,27 +76,29 @@ class MetricQueries:
         self._database = database
 
     def by_outcome(self, subject: Subject) -> dict[str, Aggregate]:
-        query = select(ledger.c.outcome.label("part"), *_tally()).where(_of(subject))
+        query = select(ledger.c.outcome.label("part"), *_sum_columns()).where(_of(subject))
         return self._tallies(query.group_by(ledger.c.outcome))
 
     def by_source(self, subject: Subject) -> dict[str, int]:
-        """Requests by where their token counts came from."""
+        """Returns requests by the source of the token counts."""
         query = select(ledger.c.usage_source, func.count()).where(_of(subject))
         with self._database.read() as connection:
             rows = connection.execute(query.group_by(ledger.c.usage_source)).all()
         return {source: int(requests) for source, requests in rows}
 
     def by_part(self, subject: Subject) -> dict[int, Aggregate]:
-        """By when the window's parts began; parts in which nothing ended are left out."""
+        """Returns sums by the start of each window part; a part without finished requests is left out."""
         window = subject.window
         share = (timings.c.finished_s - window.since_s) / window.width_s
         # SQLite may lack floor() and truncates a cast, PostgreSQL rounds one.
         number = cast(share, BigInteger) if self._database.sqlite else func.floor(share)
-        found = self._tallies(select(number.label("part"), *_tally()).where(_of(subject)).group_by("part"))
+        found = self._tallies(
+            select(number.label("part"), *_sum_columns()).where(_of(subject)).group_by("part")
+        )
         return {window.since_s + int(at) * window.width_s: aggregate for at, aggregate in found.items()}
 
     def samples(self, subject: Subject) -> list[RequestTimes]:
-        """The newest completed requests."""
+        """Returns the newest completed requests."""
         query = (
             select(timings.c.first_token_s, timings.c.total_s, ledger.c.output_tokens)
             .where(_of(subject) & (ledger.c.outcome == _COMPLETED))
@@ -107,7 +109,7 @@ class MetricQueries:
             return [RequestTimes(*row) for row in connection.execute(query)]
 
     def newest(self, subject: Subject, limit: int) -> list[dict[str, Any]]:
-        """The newest requests, whatever became of them."""
+        """Returns the newest requests of any outcome."""
         columns = (ledger.c.request_id, ledger.c.outcome, *(ledger.c[name] for name in _SUMS))
         query = (
             select(*columns, timings.c.first_token_s, timings.c.total_s, timings.c.finished_s)
@@ -119,7 +121,7 @@ class MetricQueries:
             return [dict(row._mapping) for row in connection.execute(query)]
 
     def starts(self, subject: Subject) -> list[EndpointStart]:
-        """Oldest first, by when they were told."""
+        """Returns cold starts, oldest first by report time."""
         window = subject.window
         query = (
             select(events.c.received_s, events.c.data)
@@ -133,7 +135,9 @@ class MetricQueries:
         return [start for start in start_report if start is not None]
 
     def changes(self, endpoint: str, lost_s: float | None = None) -> list[StatusChange]:
-        """Every change of its status, oldest first. `lost_s` is since when no node is heard of, where none is."""
+        """Returns every status change, oldest first. `lost_s` is the time of the last report, when no node reports
+        now.
+        """
         query = select(standings).where(standings.c.endpoint == endpoint)
         with self._database.read() as connection:
             rows = connection.execute(query.order_by(standings.c.since_s, standings.c.id)).all()
@@ -160,13 +164,13 @@ def _of(subject: Subject) -> ColumnElement[bool]:
     )
 
 
-def _tally() -> list[ColumnElement[Any]]:
+def _sum_columns() -> list[ColumnElement[Any]]:
     completed = func.sum(case((ledger.c.outcome == _COMPLETED, 1), else_=0)).label("completed")
     return [func.count().label("requests"), completed, *(func.sum(ledger.c[n]).label(n) for n in _SUMS)]
 
 
 def _start(at_s: float, data: dict[str, Any]) -> EndpointStart | None:
-    """None for what is no report of a start: the ledger keeps whatever a node says."""
+    """Returns None for an invalid start report: the ledger stores any event that a node sends."""
     try:
         return EndpointStart(at_s, ReportedColdStart.model_validate(data))
     except ValidationError:

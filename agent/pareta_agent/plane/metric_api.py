@@ -1,6 +1,6 @@
-"""An endpoint's metrics, `GET /v1/endpoints/{id}/performance | uptime | cost | quality | activity`, over a window.
+"""Metrics API: `GET /v1/endpoints/{id}/performance | uptime | cost | quality | activity`, over a window.
 
-Everything is read from what nodes reported: the ledger, the timings, cold starts and changes of status.
+All numbers come from nodes' reports: the ledger, timings, cold starts and status changes.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ def _asked(
     plane: ThePlane,
     length: Annotated[str, Query(alias="window", description="Like 15m, 24h, 7d.")] = window.DEFAULT,
     since: Annotated[str, Query(description="Unix seconds or ISO 8601.")] = "",
-    until: Annotated[str, Query(description="Unix seconds or ISO 8601; else now.")] = "",
+    until: Annotated[str, Query(description="Unix seconds or ISO 8601; unset: now.")] = "",
 ) -> MetricQuery:
-    """Whose numbers, of when. Refused for another org's endpoint and for what is no window."""
+    """Returns org, endpoint and window of the request; refuses another org's endpoint and an invalid window."""
     found = find(plane, caller, id)
     asked = window.parse(length, since or None, until or None, plane.clock.wall_s())
     if isinstance(asked, str):

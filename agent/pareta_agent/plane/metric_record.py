@@ -1,4 +1,4 @@
-"""The shapes of an endpoint's metrics."""
+"""Metric models: the response shapes of an endpoint's metrics."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Span(BaseModel):
 
 
 class Spread(BaseModel):
-    """How values are distributed; `count` of them."""
+    """Distribution of values; `count` is their number."""
 
     count: int
     mean: float
@@ -26,7 +26,7 @@ class Spread(BaseModel):
 
 
 class Point(BaseModel):
-    """One part of the window, by when it began."""
+    """One part of the window; `at` is the start."""
 
     at: str
     requests: int
@@ -36,7 +36,7 @@ class Point(BaseModel):
 
 
 class Starts(BaseModel):
-    """Cold starts: how many, how many of them came to nothing, and how long the others took, also by phase."""
+    """Cold starts: total, failed, and the duration of the successful starts, also by phase."""
 
     count: int
     failed: int
@@ -51,7 +51,7 @@ class Metric(BaseModel):
 
 
 class Performance(Metric):
-    """Times of completed requests, the newest of them where they are very many (`sampled`)."""
+    """Times of completed requests; above a limit only of the newest (`sampled`)."""
 
     requests: int
     completed: int
@@ -72,7 +72,7 @@ class Outage(BaseModel):
 
 
 class Uptime(Metric):
-    """`uptime_ratio` is live time over the time that it was to be live: not while stopped by its owner or asleep."""
+    """`uptime_ratio` is live time over required time, which excludes stopped and asleep."""
 
     uptime_ratio: float | None
     status_seconds: dict[str, float]
@@ -81,7 +81,7 @@ class Uptime(Metric):
 
 
 class Cost(Metric):
-    """What was debited: completed requests only. Tokens are those of all."""
+    """Debited amounts: completed requests only. Tokens are of all requests."""
 
     debit_micro_usd: int
     requests: int
@@ -101,7 +101,7 @@ class Benchmarked(BaseModel):
 
 
 class Quality(Metric):
-    """How requests ended, and what the catalog's benchmark gave this model."""
+    """Requests by outcome, and the catalog's benchmark of this model."""
 
     requests: int
     completed: int

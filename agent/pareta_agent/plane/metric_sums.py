@@ -1,4 +1,4 @@
-"""From rows to the shapes of metrics. Pure."""
+"""Metric aggregation: turns rows into the response shapes of metrics. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def span(window: Window) -> Span:
 
 
 def spread(values: Iterable[float], digits: int = 1) -> Spread | None:
-    """None of nothing. A percentile is the nearest rank."""
+    """Returns the distribution, None without values. A percentile is the nearest rank."""
     ordered = sorted(values)
     if not ordered:
         return None
@@ -45,7 +45,7 @@ def latency_ms(samples: Iterable[RequestTimes]) -> Spread | None:
 
 
 def tokens_per_second(samples: Iterable[RequestTimes]) -> Spread | None:
-    """How fast each answer was written, from its first token on."""
+    """Returns the generation rate of each answer, from the first token on."""
     writing = [
         (each.output_tokens - 1, each.total_s - each.first_token_s)
         for each in samples
@@ -71,7 +71,7 @@ def starts(found: Sequence[EndpointStart]) -> Starts:
 
 
 def series(window: Window, aggregates: Mapping[int, Aggregate]) -> list[Point]:
-    """Every part of the window, the empty ones too."""
+    """Returns every part of the window, including empty parts."""
     nothing = Aggregate()
     start_report = ((at_s, aggregates.get(at_s, nothing)) for at_s in window.parts)
     return [
@@ -87,7 +87,7 @@ def series(window: Window, aggregates: Mapping[int, Aggregate]) -> list[Point]:
 
 
 def total(aggregates: Iterable[Aggregate]) -> Aggregate:
-    """All of them added up."""
+    """Returns the sum of all aggregates."""
     found = list(aggregates)
     return Aggregate(
         **{name: sum(getattr(each, name) for each in found) for name in Aggregate.__dataclass_fields__}
@@ -95,7 +95,7 @@ def total(aggregates: Iterable[Aggregate]) -> Aggregate:
 
 
 def call(row: Mapping[str, Any]) -> Call:
-    """One row of the ledger with its times."""
+    """Returns one ledger row with the request's times."""
     first_s = row["first_token_s"]
     names = ("request_id", "outcome", "input_tokens", "cached_tokens", "output_tokens", "debit_micro_usd")
     return Call(

@@ -1,4 +1,4 @@
-"""The wire's server side: HTTP in, the plane's answers out. It decides nothing."""
+"""Node API: the wire's server side, from HTTP requests to the plane's answers. No decisions."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ ThePlane = Annotated[Plane, Depends(_plane)]
 
 
 def _caller(plane: ThePlane, authorization: Annotated[str, Header()] = "") -> str:
-    """The node that the token names."""
+    """Returns the node that the token names."""
     scheme, _, token = authorization.partition(" ")
     node = plane.nodes.of_token(token) if scheme.lower() == "bearer" and token else None
     if node is None:
@@ -50,7 +50,7 @@ Caller = Annotated[str, Depends(_caller)]
 
 
 def _own(node: str, caller: Caller) -> str:
-    """The node of the path, which must be the caller."""
+    """Returns the path's node, which must be the caller."""
     return _same(node, caller)
 
 
@@ -71,7 +71,7 @@ def heartbeat(node: Node, body: wire.Heartbeat, plane: ThePlane) -> wire.Heartbe
 
 @router.get("/nodes/{node}/desired")
 async def desired(_node: Node, plane: ThePlane, revision: int = -1, wait_s: float = 0.0) -> wire.Desired:
-    """Answers at once when the revision is another; it looks again and again, for the database has other writers."""
+    """Answers at once when the revision differs; otherwise polls, because the database has other writers."""
     end_s = plane.clock.mono_s() + min(wait_s, _LONGEST_WAIT_S)
     while True:
         found = await run_in_threadpool(plane.state.desired)
@@ -112,7 +112,7 @@ async def verdicts(node: Node, body: wire.PlanVerdict, plane: ThePlane) -> None:
     },
 )
 async def events(node: Node, request: Request, plane: ThePlane, resync: bool = False) -> Response:
-    """With `resync` a chain may go on after a gap, which is noted: the node no longer has what is missing."""
+    """With `resync` a chain may continue after a gap, which is recorded: the node no longer has the missing events."""
     batch = _batch(await _body(request))
     found = await run_in_threadpool(plane.ledger.take, node, batch, resync)
     now_s = plane.clock.wall_s()

@@ -1,4 +1,4 @@
-"""The nodes that the plane knows: tokens, epochs (the fencing token), heartbeats, and gaps in what they report."""
+"""Node registry: tokens, epochs (the fencing token), heartbeats, leases, and gaps in the nodes' reports."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pareta_agent.plane.state import revision_of, sha256_hex, withdrawn_since
 
 @dataclass(frozen=True, slots=True)
 class NodeSettings:
-    """What the plane asks of its nodes; `suspect_s` and `lost_s` are ages of the last heartbeat."""
+    """Intervals required of nodes; `suspect_s` and `lost_s` are ages of the last heartbeat."""
 
     heartbeat_s: float = 10.0
     lease_ttl_s: float = 40.0
@@ -28,7 +28,7 @@ class NodeSettings:
 
 @dataclass(frozen=True, slots=True)
 class NodeReport:
-    """What a living node last said; `observed` is None before it said anything in its epoch."""
+    """The last report of a living node; `observed` is None before the first report of an epoch."""
 
     node: str
     front_url: str
@@ -49,7 +49,7 @@ class Nodes:
         self._settings = settings or NodeSettings()
 
     def ensure(self, node: str, token: str) -> None:
-        """Makes the node known by that token, in place of an older one."""
+        """Registers the node with that token, in place of an older token."""
         with self._database.write() as connection:
             known = update(nodes).where(nodes.c.id == node).values(token_sha256=sha256_hex(token))
             if not connection.execute(known).rowcount:
@@ -63,7 +63,7 @@ class Nodes:
                 connection.execute(nodes.insert().values(id=node, token_sha256=sha256_hex(token), **blank))
 
     def mint(self, node: str) -> str:
-        """A new token for the node; it is kept hashed."""
+        """Returns a new token for the node; only the hash is stored."""
         token = f"pareta_nt_{secrets.token_urlsafe(32)}"
         self.ensure(node, token)
         return token
@@ -75,7 +75,7 @@ class Nodes:
             ).scalar()
 
     def register(self, request: Register) -> Registered:
-        """A new epoch, above every one that the plane or the node's spool has seen; older ones are fenced."""
+        """Starts a new epoch above every epoch of the plane and the node's spool; fences the older epochs."""
         now_s = self._clock.wall_s()
         with self._database.write() as connection:
             held = connection.execute(
@@ -117,7 +117,7 @@ class Nodes:
             )
 
     def heartbeat(self, beat: Heartbeat) -> HeartbeatAnswer | None:
-        """Renews the lease; None when the node's epoch is not the current one (410)."""
+        """Renews the lease; None when the node's epoch is not the current epoch (410)."""
         now_s = self._clock.wall_s()
         with self._database.write() as connection:
             row = connection.execute(select(nodes).where(nodes.c.id == beat.node).with_for_update()).one()
@@ -149,7 +149,7 @@ class Nodes:
             )
 
     def observed(self, node: str, observed: Observed) -> bool:
-        """Keeps what the node sees of its endpoints; False for an epoch that is not the current one."""
+        """Stores the node's observed endpoints; False for an epoch that is not the current epoch."""
         mine = (nodes.c.id == node) & (nodes.c.epoch == observed.epoch)
         with self._database.write() as connection:
             values = {"observed": observed.model_dump()}
@@ -159,7 +159,7 @@ class Nodes:
             return current
 
     def reports(self) -> list[NodeReport]:
-        """What each node that is alive last said of its endpoints."""
+        """Returns the last report of each living node."""
         now_s = self._clock.wall_s()
         with self._database.read() as connection:
             found = connection.execute(select(nodes).order_by(nodes.c.id)).all()
@@ -174,14 +174,14 @@ class Nodes:
         ]
 
     def lost_since_s(self) -> float | None:
-        """When a node was last heard of; None while one is there, or none ever was."""
+        """Returns the time of the last heartbeat of any node; None while a node lives, or when none ever reported."""
         with self._database.read() as connection:
             heard_s: float | None = connection.execute(select(func.max(nodes.c.heartbeat_s))).scalar()
         lost = heard_s is None or self._clock.wall_s() - heard_s >= self._settings.lost_s
         return heard_s if lost else None
 
     def gaps(self, node: str) -> list[tuple[int, int, int]]:
-        """(epoch, last sequence here, last sequence reported) of each loss that was noticed."""
+        """Returns (epoch, last sequence here, last sequence reported) for each recorded loss."""
         query = select(gaps).where(gaps.c.node == node).order_by(gaps.c.id)
         with self._database.read() as connection:
             return [(row.epoch, row.expected_seq, row.reported_seq) for row in connection.execute(query)]
@@ -191,8 +191,11 @@ class Nodes:
             return connection.execute(select(nodes.c.epoch).where(nodes.c.id == node)).scalar() == epoch
 
     def rows(self) -> list[NodeRow]:
-        """Every node; its state is what it last said, unless its lease ran out (suspect, then lost) or it cannot record
-        usage (unready): a node that may not admit is alive and serves nobody."""
+        """Returns every node with a state.
+
+        The state is the reported state, except `suspect` and `lost` after an expired lease, and `unready` for a ready
+        node that cannot record usage.
+        """
         now_s = self._clock.wall_s()
         with self._database.read() as connection:
             found = connection.execute(select(nodes).order_by(nodes.c.id)).all()
@@ -208,7 +211,7 @@ class Nodes:
         return NodeRow(node, epoch, "suspect" if age_s >= self._settings.suspect_s else state, age_s)
 
     def _note_forgotten(self, connection: Connection, request: Register, epoch: int) -> None:
-        """What the last beat of that epoch told of, and neither the plane nor the spool has any more."""
+        """Records a loss when the last heartbeat of that epoch reported a sequence that plane and spool both lack."""
         said = connection.execute(select(nodes.c.report).where(nodes.c.id == request.node)).scalar_one()
         last_reported = said.get("spool", {}).get("last_seq", 0)
         mine = (chains.c.node == request.node) & (chains.c.epoch == epoch)
@@ -217,7 +220,7 @@ class Nodes:
             self._note_gap(connection, request.node, epoch, last_reported, kept)
 
     def _note_gap(self, connection: Connection, node: str, epoch: int, last: int, reported_seq: int) -> None:
-        """A node that reports less than it has sent has lost records (a rolled back disk): noted once."""
+        """Records once that a node lost records: the node reports less than the plane received (a rolled-back disk)."""
         known = (gaps.c.node == node) & (gaps.c.epoch == epoch) & (gaps.c.expected_seq == last)
         if reported_seq < last and not connection.execute(select(gaps.c.id).where(known)).first():
             row = {"node": node, "epoch": epoch, "expected_seq": last, "reported_seq": reported_seq}

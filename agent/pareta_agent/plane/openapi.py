@@ -1,6 +1,6 @@
-"""What the plane speaks, as OpenAPI documents that are committed beside this file.
+"""OpenAPI: writes the plane's two descriptions, committed beside this file: the nodes' wire and the public API.
 
-`python -m pareta_agent.plane.openapi` writes both: the nodes' wire and the public API.
+`python -m pareta_agent.plane.openapi` writes both.
 """
 
 from __future__ import annotations

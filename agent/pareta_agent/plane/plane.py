@@ -1,6 +1,6 @@
-"""A plane: everything that is asked of it, on one database. Who asks, and over what, it does not know.
+"""Plane: all parts of a control plane on one database, without a transport.
 
-It loads no web framework, so that a command which only looks something up is quick.
+Loads no web framework, so that commands which only read start fast.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pareta_agent.plane.state import PlaneState
 
 @dataclass(frozen=True, slots=True)
 class Plane:
-    """Its parts; `on` a database that has its tables. Who waits for news waits no longer once it is `leaving`."""
+    """The parts of a plane; `on` a database with tables. Pending long polls return once `leaving` is set."""
 
     clock: Clock
     state: PlaneState
@@ -51,7 +51,7 @@ class Plane:
 
 
 def open_plane(home: Path, url: str | None = None) -> tuple[Plane, Database]:
-    """The plane on its database, made where it is missing (files for their owner only)."""
+    """Opens the plane and creates a missing database (files readable by the owner only)."""
     directory = plane_home(home)
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     database = Database(url or database_url(home))
@@ -60,5 +60,5 @@ def open_plane(home: Path, url: str | None = None) -> tuple[Plane, Database]:
 
 
 def first_key(plane: Plane, org: str) -> str | None:
-    """The secret of the org's first key, minted now; None when it has one already."""
+    """Mints and returns the org's first key; None when the org has a key."""
     return None if plane.state.key_rows(org) else plane.state.mint_key(org).secret

@@ -1,6 +1,6 @@
-"""The plane's probes: `/livez` while it runs, `/readyz` while its database answers, `/metrics` for Prometheus.
+"""Probes: `/livez` while the plane runs, `/readyz` while the database answers, `/metrics` for Prometheus.
 
-They ask for no key, and no label holds an org, a key or an endpoint.
+The routes require no key, and no label holds an org, a key or an endpoint.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ TABLE: Final = (
     Series("pareta_plane_requests_total", "counter", "Answered requests by API and status.", ("api", "code")),
     Series("pareta_plane_nodes", "gauge", "Nodes by state.", ("state",)),
     Series("pareta_plane_heartbeat_age_seconds", "gauge", "Age of a node's last heartbeat.", ("node",)),
-    Series("pareta_scrape_errors_total", "counter", "Scrapes that could not read everything.", ("source",)),
+    Series("pareta_scrape_errors_total", "counter", "Scrapes that failed to read the database.", ("source",)),
 )
 _APIS: Final = {"/node/v1/": "node", "/v1/": "public"}
 
 
 def mount(app: FastAPI, plane: Plane, database: Database) -> None:
-    """Adds the routes, and the count of all requests."""
+    """Adds the routes and the middleware that counts requests."""
     metrics = Metrics(TABLE)
     metrics.set("pareta_plane_build_info", 1, __version__)
     app.add_middleware(
@@ -62,7 +62,7 @@ def mount(app: FastAPI, plane: Plane, database: Database) -> None:
 
 
 def _reasons(plane: Plane, database: Database) -> list[str]:
-    """Why it is not ready; nothing when it is."""
+    """Returns the reasons against readiness; empty when ready."""
     if plane.leaving.is_set():
         return ["stopping"]
     try:
@@ -83,7 +83,7 @@ def _show_nodes(metrics: Metrics, plane: Plane) -> None:
 
 
 class _Counted:
-    """ASGI middleware: counts each answer by the API that it belongs to."""
+    """ASGI middleware: counts each answer by API and status."""
 
     def __init__(self, app: Any, count: Callable[[str, str], None]) -> None:
         self._app, self._count = app, count

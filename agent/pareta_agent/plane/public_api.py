@@ -1,4 +1,4 @@
-"""The public API as one: every route that the `pareta` SDK asks for, and its description."""
+"""Public API: mounts every route of the `pareta` SDK, and the OpenAPI description."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DESCRIPTION = "/v1/openapi.json"
 
 
 def mount(app: FastAPI, catalog: Callable[[], Catalog]) -> None:
-    """Adds the routes to the plane's; `catalog` answers the one that is valid now."""
+    """Adds the routes to the plane's app; `catalog` returns the current catalog."""
     app.state.catalog = catalog
     for router in ROUTERS:
         app.include_router(router)
@@ -26,9 +26,9 @@ def mount(app: FastAPI, catalog: Callable[[], Catalog]) -> None:
     app.add_api_route(DESCRIPTION, description, include_in_schema=False)
 
 
-@cache  # half a second of work, which a start need not wait for
+@cache  # half a second of work that must not delay a start
 def description() -> dict[str, Any]:
-    """OpenAPI 3.1 of the public API alone."""
+    """Returns OpenAPI 3.1 of the public API alone."""
     app = FastAPI(
         title="Pareta API", version="1", description="Deploy tasks, operate endpoints, compare models."
     )

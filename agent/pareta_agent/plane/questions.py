@@ -1,6 +1,6 @@
-"""What the plane would like to know of a node's planner, and who waits for the answer.
+"""Plan queries: send questions to the nodes' planners and collect the answers.
 
-Kept in memory: a question that a restart loses is one that its caller asks again.
+Kept in memory: after a restart, the caller repeats a lost query.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from pareta_agent.control.wire import PlanQuestion, PlanVerdict
 
 @dataclass(slots=True)
 class _NodeQueue:
-    """A node's open questions; `news` is set while there are any."""
+    """Open queries of a node; `news` is set while any is open."""
 
     open: dict[str, PlanQuestion] = field(default_factory=dict)
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class PlanQueries:
-    """Lives on one event loop."""
+    """Bound to one event loop."""
 
     def __init__(self) -> None:
         self._queues: dict[str, _NodeQueue] = {}
         self._waiting: dict[tuple[str, str], asyncio.Future[PlanVerdict]] = {}
 
     async def ask(self, nodes: Sequence[str], task: str, alias: str, timeout_s: float) -> PlanVerdict | None:
-        """The best answer of `nodes` (fits before busy before never); None when nobody answered in time."""
+        """Returns the best answer of `nodes` (fits before busy before never); None when no node answered in time."""
         asked = [self._put(node, PlanQuestion(id=f"q_{ULID()}", task=task, alias=alias)) for node in nodes]
         futures = [future for _, future in asked]
         try:
@@ -44,7 +44,7 @@ class PlanQueries:
         return min((one.result() for one in done), key=lambda v: order.index(v.verdict), default=None)
 
     async def open(self, node: str, wait_s: float) -> list[PlanQuestion]:
-        """What is open for the node; waits up to `wait_s` for something."""
+        """Returns the node's open queries; waits up to `wait_s` for the first."""
         queue = self._queues.setdefault(node, _NodeQueue())
         try:
             async with asyncio.timeout(wait_s):
@@ -57,7 +57,7 @@ class PlanQueries:
         return asked
 
     def answer(self, node: str, verdict: PlanVerdict) -> None:
-        """A late answer, or one to another node's question, is nobody's."""
+        """Delivers an answer; ignores a late answer and an answer to another node's query."""
         future = self._waiting.pop((node, verdict.id), None)
         if future is not None and not future.done():
             future.set_result(verdict)

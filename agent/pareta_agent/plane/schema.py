@@ -1,4 +1,4 @@
-"""The plane's tables, in SQL that SQLite and PostgreSQL both speak."""
+"""Plane schema: the tables, in SQL for both SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ orgs = Table(
     Column("id", String(64), primary_key=True),
     Column("balance_micro_usd", BigInteger, nullable=False),
 )
-# What an org wants of answers that a caller left midway; an org without a row pays nothing for them.
+# The org's policy for partial answers; an org without a row pays nothing for partial answers.
 policies = Table(
     "policies",
     metadata,
@@ -57,8 +57,8 @@ endpoints = Table(
     Column("output_micro_usd_per_mtok", BigInteger, nullable=False),
     Column("created_s", BigInteger, nullable=False),
 )
-# What callers of the API said about an endpoint; from then on the settings no longer decide for it. A deleted one
-# keeps its row under `endpoints`, for its price and its last usage records, and loses its name.
+# Endpoints under an owner's command, out of reach of the settings. A deleted endpoint keeps the row in `endpoints`
+# (price and last usage records need the row) and loses the name.
 deployments = Table(
     "deployments",
     metadata,
@@ -69,7 +69,7 @@ deployments = Table(
     Column("revision", BigInteger, nullable=False),
     UniqueConstraint("org", "name"),
 )
-# Which revision of the key set took a key away, for nodes that ask what has changed since theirs.
+# The key-set revision that revoked each key, so that a node receives only the changes since its own revision.
 revocations = Table(
     "revocations",
     metadata,
@@ -77,7 +77,7 @@ revocations = Table(
     Column("sha256", String(64), nullable=False),
     Column("revision", BigInteger, nullable=False),
 )
-# How long an endpoint idles before it may sleep, where its owner said so (0: never).
+# The owner's idle timeout of an endpoint in seconds (0: never).
 rests = Table(
     "rests",
     metadata,
@@ -111,7 +111,7 @@ leases = Table(
     Column("remaining_micro_usd", BigInteger, nullable=False),
     Column("expires_s", Float, nullable=False),
 )
-# What each node was granted of an org's credit in its epoch, for nodes that tell what they heard of it.
+# Credit granted to each node in the present epoch, for nodes that report the grants received.
 grants = Table(
     "grants",
     metadata,
@@ -168,7 +168,7 @@ rejections = Table(
     Column("event", JSON, nullable=False),
     Column("received_s", Float, nullable=False),
 )
-# How long each request took, beside its ledger row: what money needs is not mixed with what people look at.
+# Times of each request, beside the ledger row: metrics stay apart from money.
 timings = Table(
     "timings",
     metadata,

@@ -1,4 +1,4 @@
-"""What an embedded plane starts with; applying it again changes nothing that was changed since by hand."""
+"""Seed: the first content of an embedded plane. Applying a seed again keeps later manual changes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DATABASE = "plane.db"
 DATABASE_ENV = "PARETA_PLANE_DATABASE"
 TOKEN = "node.token"
 _TOKEN = re.compile(rb"pareta_nt_[\w-]+")
-FIRST_KEY = "/first-key"  # asked by the node that the seed names, over loopback
+FIRST_KEY = "/first-key"  # requested by the seed's node, over loopback
 
 
 DEFAULT_PRICE = WirePrice(
@@ -27,7 +27,7 @@ DEFAULT_PRICE = WirePrice(
 
 
 def price_of(alias: Alias) -> WirePrice:
-    """What calls of an alias cost: the catalog's price, where it has one."""
+    """Returns an alias' price from the catalog, or the default price."""
     return DEFAULT_PRICE if alias.price is None else WirePrice(**alias.price.model_dump())
 
 
@@ -44,9 +44,9 @@ class SeedEndpoint(BaseModel):
 
 
 class Seed(BaseModel):
-    """One org with a balance, one node and the endpoints that should run on it.
+    """An org with a balance, a node, and the endpoints to run there.
 
-    `catalog` and `channel` are the node's: what it follows is read from what it keeps.
+    `catalog` and `channel` are the node's: the plane reads the catalog from the node's stored copy.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -60,7 +60,7 @@ class Seed(BaseModel):
 
 
 def plane_home(home: Path) -> Path:
-    """Where an agent's home keeps its embedded plane."""
+    """Returns the directory of the embedded plane under an agent's home."""
     return home / "plane"
 
 
@@ -69,7 +69,7 @@ def database_url(home: Path) -> str:
 
 
 def node_token(home: Path) -> str:
-    """The embedded node's token: made once, and again where the file is damaged; readable by its owner only."""
+    """Returns the embedded node's token; makes a missing or damaged token file. Readable by the owner only."""
     path = plane_home(home) / TOKEN
     if path.exists() and _TOKEN.fullmatch(kept := path.read_bytes().strip()):
         return kept.decode()

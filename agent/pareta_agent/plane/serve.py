@@ -1,4 +1,4 @@
-"""Runs the plane: database, seed, server; one ready line on stdout, then until SIGTERM."""
+"""Plane server: runs database, seed and HTTP server; prints one ready line, then serves until SIGTERM."""
 
 from __future__ import annotations
 
@@ -43,10 +43,12 @@ def serve(
     frontier: Path | None = None,
     catalog_source: CatalogSource | None = None,
 ) -> int:
-    """The exit status; 4 when the address is taken. With `log`, what it says after the ready line goes there.
+    """Runs the plane and returns the exit status; 4 when the address is taken.
 
-    A plane by itself opens and follows `catalog_source`; an embedded one reads what its node keeps. Raises
-    ConfigError for a list of vendors (`frontier`) that cannot be read, RegistryError where the source is no catalog.
+    With `log`, output after the ready line goes to that file. A standalone plane follows `catalog_source`; an
+    embedded plane reads the node's stored catalog.
+
+    Raises ConfigError for an unreadable vendor list (`frontier`), RegistryError when the source has no catalog.
     """
     os.umask(0o077)
     try:
@@ -97,7 +99,7 @@ def _show_first_key(app: FastAPI, plane: Plane, org: str) -> None:
 
 
 class _Server(uvicorn.Server):
-    """Says on stdout when it listens: whoever started it waits for that line."""
+    """Prints the ready line on stdout once listening, because the parent process waits for the line."""
 
     def __init__(
         self,
@@ -130,7 +132,7 @@ class _Server(uvicorn.Server):
             following.result()
 
     def _ended(self, _following: asyncio.Task[None]) -> None:
-        """It follows for ever unless it failed, and a plane that no longer follows had better be started again."""
+        """Ends the process when following the catalog failed: a plane without updates should be restarted."""
         self.should_exit = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -142,21 +144,23 @@ class _Server(uvicorn.Server):
             _redirect(self._log)
 
     async def main_loop(self) -> None:
-        """A stop that came before uvicorn's handlers stood is obeyed here."""
+        """Handles a stop that arrived before uvicorn installed handlers."""
         self.should_exit = self.should_exit or early_signals.take()
         await super().main_loop()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._leaving.set()  # else it would wait for polls whose nodes have hung up
+        self._leaving.set()  # otherwise uvicorn waits for polls of disconnected nodes
         await super().shutdown(sockets)
 
 
 async def _noted(_catalog: Catalog) -> None:
-    """Each request asks for the catalog anew."""
+    """Does nothing: each request reads the catalog anew."""
 
 
 def _redirect(log: Path) -> None:
-    """Nobody reads the pipe after the ready line: once full, it would stop whoever writes to it."""
+    """Redirects output to the log: after the ready line no process reads the pipe, and a full pipe would block
+    writers.
+    """
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     for stream in (1, 2):
         os.dup2(descriptor, stream)

@@ -1,4 +1,4 @@
-"""How an endpoint stands: what is wanted of it beside what the nodes see of it, and how that went over time."""
+"""Endpoint status: derives an endpoint's status from the desired state and the nodes' reports; records changes."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ LOST = "lost"
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """`reason` is one sentence for the owner, where there is something to say. `callable`: a call is answered, if
-    need be after the endpoint woke."""
+    """`reason` is one sentence for the owner, or None. `callable`: a call is answered, if necessary after a wake."""
 
     status: EndpointStatus
     reason: str | None = None
@@ -26,13 +25,15 @@ class Standing:
 
 
 def stand(endpoint: str, state: str, revision: int, reports: Iterable[Observed | None]) -> Standing:
-    """The endpoint's status by what the living nodes report. `revision` is the desired state's that changed it last:
-    a node which has not carried that out yet says nothing about it."""
+    """Returns the endpoint's status by the living nodes' reports.
+
+    A node's report counts only from `revision` on: the revision of the desired state that last changed the endpoint.
+    """
     if state != "running":
         return Standing("stopped")
     reported = list(reports)
     if not reported:
-        return Standing("cold", "no node is there to run it")
+        return Standing("cold", "no node is available to run the endpoint")
     seen = [(found, report) for report in reported if report and (found := _of(endpoint, report))]
     if not seen:
         return Standing("deploying")
@@ -43,12 +44,12 @@ def stand(endpoint: str, state: str, revision: int, reports: Iterable[Observed |
 
 
 def heard(endpoint: str, reports: Iterable[Observed | None]) -> bool:
-    """Whether every living node says that it no longer serves what was stopped."""
+    """True when every living node reports that the stopped endpoint is no longer served."""
     return all(report is not None and not _serves(endpoint, report) for report in reports)
 
 
 def note(connection: Connection, observed: Observed, now_s: float) -> None:
-    """Keeps each change of a status; part of the caller's transaction."""
+    """Records each status change; part of the caller's transaction."""
     last = _last(connection)
     for each in observed.endpoints:
         if last.get(each.id) != each.status:
@@ -57,7 +58,7 @@ def note(connection: Connection, observed: Observed, now_s: float) -> None:
 
 
 def interrupted(connection: Connection, node: str, now_s: float, lost_s: float) -> None:
-    """A node begins anew, or is heard of again: what it served is down since it was last heard of."""
+    """Records that the node's live endpoints went down with the last heartbeat: the node restarts or returns."""
     row = connection.execute(select(nodes).where(nodes.c.id == node)).first()
     if row is None or not row.observed:
         return

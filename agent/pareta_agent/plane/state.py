@@ -1,6 +1,6 @@
-"""What the plane knows and wants: orgs, keys, endpoints, and the revisions by which nodes notice a change.
+"""Desired state: orgs, keys, endpoints, and the revisions by which nodes notice a change.
 
-Every public function is one transaction or one read. Keys are kept as sha256 only.
+Every public function is one transaction or one read. Keys are stored as sha256 only.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _MOST_WITHDRAWN = 500
 
 @dataclass(frozen=True, slots=True)
 class MintedKey:
-    """`secret` exists only here, once."""
+    """`secret` is returned once and never stored."""
 
     id: str
     org: str
@@ -67,7 +67,7 @@ class PlaneState:
     # orgs and keys
 
     def ensure_org(self, org: str, balance_micro_usd: int) -> bool:
-        """Makes the org with that balance unless it exists."""
+        """Creates the org with that balance; False when the org exists."""
         with self._database.write() as connection:
             if connection.execute(select(orgs.c.id).where(orgs.c.id == org)).first():
                 return False
@@ -79,7 +79,7 @@ class PlaneState:
             return connection.execute(select(orgs.c.balance_micro_usd).where(orgs.c.id == org)).scalar()
 
     def top_up(self, org: str, micro_usd: int) -> int:
-        """The balance after adding; raises ConfigError `org_unknown`."""
+        """Adds to the balance and returns the sum; raises ConfigError `org_unknown`."""
         with self._database.write() as connection:
             changed = connection.execute(
                 update(orgs)
@@ -93,7 +93,7 @@ class PlaneState:
             return int(changed)
 
     def set_partial(self, org: str, partial: PartialPolicy) -> None:
-        """What the org pays for answers that a caller left midway, from now on. Raises ConfigError `org_unknown`."""
+        """Sets the org's policy for partial answers. Raises ConfigError `org_unknown`."""
         with self._database.write() as connection:
             if not connection.execute(select(orgs.c.id).where(orgs.c.id == org)).first():
                 raise ConfigError("org_unknown", f"there is no org {org}", "see `pareta-agent org ls`")
@@ -115,7 +115,7 @@ class PlaneState:
             ]
 
     def mint_key(self, org: str, only: list[str] | None = None, limits: KeyLimits | None = None) -> MintedKey:
-        """A new key of 256 random bits; only its hash is kept. Raises ConfigError `org_unknown`."""
+        """Returns a new key of 256 random bits; only the hash is stored. Raises ConfigError `org_unknown`."""
         minted = MintedKey(f"key_{str(ULID()).lower()}", org, KEY_PREFIX + secrets.token_urlsafe(32))
         with self._database.write() as connection:
             if not connection.execute(select(orgs.c.id).where(orgs.c.id == org)).first():
@@ -136,7 +136,7 @@ class PlaneState:
         return minted
 
     def revoke_key(self, key_id: str) -> None:
-        """Raises ConfigError `key_unknown`."""
+        """Revokes the key; raises ConfigError `key_unknown`."""
         with self._database.write() as connection:
             revoked = update(keys).where(keys.c.id == key_id).values(revoked=True).returning(keys.c.sha256)
             sha256 = connection.execute(revoked).scalar()
@@ -164,7 +164,7 @@ class PlaneState:
         ]
 
     def introspect(self, sha256: str) -> KeyAnswer | None:
-        """What the key of that hash is worth; None for no such key."""
+        """Returns the grant of the key with that hash; None for an unknown key."""
         query = (
             select(keys, orgs.c.balance_micro_usd)
             .join(orgs, orgs.c.id == keys.c.org)
@@ -189,9 +189,9 @@ class PlaneState:
     # endpoints
 
     def want(self, wanted: list[DesiredEndpoint]) -> None:
-        """Makes `wanted` all that runs; what runs and is not in it is stopped. A repeat changes nothing.
+        """Replaces the endpoints of the settings: every other running endpoint is stopped. A repeat changes nothing.
 
-        Endpoints that were deployed, started, stopped or deleted by their owner are the owner's: left as they are.
+        An endpoint that the owner deployed, started, stopped or deleted stays as the owner left the endpoint.
         """
         with self._database.write() as connection:
             before = _endpoint_rows(connection)
@@ -246,7 +246,7 @@ def sha256_hex(secret: str) -> str:
 
 
 def bump(connection: Connection, name: str) -> None:
-    """Moves a revision on; part of the caller's transaction."""
+    """Increments a revision; part of the caller's transaction."""
     if not connection.execute(
         update(revisions).where(revisions.c.name == name).values(value=revisions.c.value + 1)
     ).rowcount:
@@ -258,7 +258,7 @@ def revision_of(connection: Connection, name: str) -> int:
 
 
 def withdrawn_since(connection: Connection, before: int, now: int) -> list[str] | None:
-    """Hashes of the keys revoked between two revisions; None where they are too many or `before` is none of ours."""
+    """Returns hashes of keys revoked between two revisions; None for too many keys or an unknown `before`."""
     if not 0 < before <= now:
         return None
     query = select(revocations.c.sha256).where(revocations.c.revision > before).limit(_MOST_WITHDRAWN + 1)
@@ -267,12 +267,12 @@ def withdrawn_since(connection: Connection, before: int, now: int) -> list[str] 
 
 
 def partial_policies(connection: Connection) -> dict[str, PartialPolicy]:
-    """By org; one that is not there pays for nothing that was left."""
+    """Returns the policy for partial answers by org; an absent org pays nothing for partial answers."""
     return {row.org: row.partial for row in connection.execute(select(policies))}
 
 
 def rest(connection: Connection, endpoint: str, idle_sleep_s: float | None) -> None:
-    """Says how long the endpoint idles before it may sleep; None: it does not say."""
+    """Sets the endpoint's idle timeout; None removes the timeout."""
     connection.execute(delete(rests).where(rests.c.endpoint == endpoint))
     if idle_sleep_s is not None:
         connection.execute(rests.insert().values(endpoint=endpoint, idle_sleep_s=idle_sleep_s))

@@ -1,4 +1,4 @@
-"""The public API's tasks: what the catalog offers, how its models compare, and which of them a free text asks for."""
+"""Tasks API: lists tasks, compares the models of a task, and matches a task to a free text."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _UNKNOWN = refusals("task_not_found")
 
 
 class TaskRecord(BaseModel):
-    """`recommended` is the alias that a deploy takes when none is named."""
+    """`recommended` is the alias that a deploy without an alias uses."""
 
     id: str
     title: str
@@ -32,7 +32,7 @@ class TaskList(BaseModel):
 
 
 class TaskDetail(TaskRecord):
-    """`schema` is what a row of an eval set looks like for this task, `examples` are such rows."""
+    """`schema` is the shape of a row in an eval set for this task; `examples` are such rows."""
 
     models: list[str]
     item_schema: dict[str, Any] = Field(serialization_alias="schema")
@@ -53,7 +53,7 @@ class MatchCandidate(BaseModel):
 
 
 class TaskMatch(BaseModel):
-    """`chosen` is null unless `type` is `task`. `none`: the words do not tell; `unsupported`: no task fits."""
+    """`chosen` is null unless `type` is `task`. `none`: the words do not decide; `unsupported`: no task fits."""
 
     query: str
     type: Literal["task", "unsupported", "none"]
@@ -66,7 +66,7 @@ class TaskMatch(BaseModel):
 
 
 def _matcher(request: Request, catalog: TheCatalog) -> Any:
-    """Made at the first question of a catalog: a third of a second of imports that no start should wait for."""
+    """Builds the matcher at the first query of a catalog: the imports take a third of a second."""
     from pareta_agent.plane.match import Matcher
 
     state = request.app.state
@@ -82,7 +82,7 @@ def every(_: TheCaller, catalog: TheCatalog) -> TaskList:
 
 @router.post("/match", responses=refusals("invalid_json"))
 def match(body: MatchRequest, _: TheCaller, matcher: Annotated[Any, Depends(_matcher)]) -> TaskMatch:
-    """The task that a free text asks for: `chosen`, and the `top_k` best beside it."""
+    """Returns the task of a free text: `chosen`, and the `top_k` best tasks."""
     from pareta_agent.plane.match import ambiguous, verdict
 
     ranked = matcher.ranked(body.query)

@@ -1,4 +1,4 @@
-"""An endpoint's statuses over a window, from the moments at which they changed. Pure."""
+"""Status timeline: an endpoint's statuses over a window, from the moments of change. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pareta_agent.plane.window import Window
 
-# What its owner asked for, or what costs nothing while nobody calls: no time that it should have been up.
+# Stopped by the owner, or asleep without calls: not counted as required time.
 _NOT_DUE = ("stopped", "cold")
 
 
@@ -29,7 +29,7 @@ class Stretch:
 
 
 def stretches(changes: Sequence[StatusChange], window: Window, now_s: float) -> list[Stretch]:
-    """What it was in the window, oldest first; nothing before the first change, nor in the future."""
+    """Returns the statuses in the window, oldest first; nothing before the first change, nor in the future."""
     ordered = sorted(changes, key=lambda change: change.since_s)
     ends = [*ordered[1:], StatusChange("", now_s)]
     cut = [
@@ -47,12 +47,12 @@ def seconds_by_status(found: Sequence[Stretch]) -> dict[str, float]:
 
 
 def uptime_ratio(spent: dict[str, float]) -> float | None:
-    """Live time over the time that it was to be live; None when it never was."""
+    """Returns live time over required time; None without required time."""
     due_s = sum(seconds for status, seconds in spent.items() if status not in _NOT_DUE)
     return spent.get("live", 0.0) / due_s if due_s else None
 
 
 def outages(found: Sequence[Stretch]) -> list[Stretch]:
-    """What was neither live nor meant not to be, after it had been live once."""
+    """Returns the stretches that were neither live nor excused, after the first live stretch."""
     since = next((at for at, stretch in enumerate(found) if stretch.status == "live"), len(found))
     return [stretch for stretch in found[since:] if stretch.status not in ("live", *_NOT_DUE)]

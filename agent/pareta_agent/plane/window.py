@@ -1,4 +1,4 @@
-"""A stretch of time that a metric is asked for, and the equal parts that its series is told in. Pure."""
+"""Metric window: a span of time, and the equal parts of a series. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MOST_PARTS = 60
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """From `since_s`, which belongs to it, to `until_s`, which does not; Unix seconds."""
+    """From `since_s` (included) to `until_s` (excluded); Unix seconds."""
 
     since_s: int
     until_s: int
@@ -26,28 +26,31 @@ class Window:
 
     @property
     def width_s(self) -> int:
-        """How long one part of a series is: the shortest that makes no more than sixty, or a day."""
+        """Returns the length of one part in seconds: the shortest that gives at most sixty parts, or a day."""
         fitting = (width for width in _WIDTHS_S if self.seconds <= width * _MOST_PARTS)
         return next(fitting, _WIDTHS_S[-1])
 
     @property
     def parts(self) -> range:
-        """Where each part begins."""
+        """Returns the start of each part."""
         return range(self.since_s, self.until_s, self.width_s)
 
 
 def parse(length: str, since: str | None, until: str | None, now_s: float) -> Window | str:
-    """`length` is like 15m, 24h, 7d and ends at `until`, else now; `since` begins it instead. A no is a sentence."""
+    """Returns a window, or a sentence that explains the refusal.
+
+    `length` is like 15m, 24h, 7d and ends at `until`, else now; `since` sets the start instead.
+    """
     if not (found := re.fullmatch(r"([1-9][0-9]{0,4})([mhd])", length)):
-        return "window is a number and m, h or d, like 24h"
+        return "window must be a number and m, h or d, like 24h"
     end_s = int(now_s) + 1 if until is None else _moment_s(until)
     begin_s = None if since is None else _moment_s(since)
     if end_s is None or (since is not None and begin_s is None):
-        return "since and until are Unix seconds or ISO 8601 times"
+        return "since and until must be Unix seconds or ISO 8601 times"
     if begin_s is None:
         begin_s = end_s - int(found[1]) * _UNIT_S[found[2]]
     if not 0 < end_s - begin_s <= LONGEST_S:
-        return "a window is at least a second and at most 90 days long"
+        return "a window must be at least one second and at most 90 days long"
     return Window(begin_s, end_s)
 
 
@@ -56,7 +59,7 @@ def iso(at_s: float) -> str:
 
 
 def _moment_s(text: str) -> int | None:
-    """Unix seconds of the moment, where it is one of this era."""
+    """Returns Unix seconds of the moment, None outside this era."""
     try:
         at_s = int(text) if text.isascii() and text.isdigit() else _iso_s(text)
     except (ValueError, OverflowError):

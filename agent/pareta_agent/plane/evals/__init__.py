@@ -1,1 +1,1 @@
-"""Comparing models on an org's own rows: sets, runs, and the work between them, metered like any call."""
+"""Evals: compare models on an org's own rows, by eval sets and eval runs, metered like any call."""

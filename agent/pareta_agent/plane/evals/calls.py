@@ -1,6 +1,7 @@
-"""One question to one model over OpenAI's chat API: the only address from which the plane calls models.
+"""Model client: sends one prompt to one model over OpenAI's chat API. The only address from which the plane calls
+models.
 
-It tries again what waiting mends, within a budget; every other no is an answer too.
+Retries transient errors within a budget; every other error is an answer too.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _TRIED_AGAIN: Final = (408, 429, 500, 502, 503, 504)
 
 @dataclass(frozen=True, slots=True)
 class ModelAddress:
-    """Where a model answers: `base_url` ends in /v1; `model` is its name there."""
+    """The address of a model: `base_url` ends in /v1; `model` is the name there."""
 
     base_url: str
     model: str
@@ -35,7 +36,7 @@ class ModelAddress:
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """`text` is None where `error` says why; `status` is the last HTTP status, None when nobody answered."""
+    """`text` is None when `error` is set; `status` is the last HTTP status, None without an answer."""
 
     text: str | None
     error: str | None
@@ -53,9 +54,12 @@ async def ask(
     messages: list[dict[str, Any]],
     max_tokens: int,
 ) -> Heard:
-    """The model's answer, greedy. `latency_s` is that of the last try alone; each try asks `where` anew."""
+    """Returns the model's greedy answer.
+
+    `latency_s` covers the last attempt alone; each attempt calls `where` for the address.
+    """
     said = {"messages": messages, "max_tokens": max_tokens, "temperature": 0}
-    heard = Heard(None, "it was never asked", None, 0.0, "")
+    heard = Heard(None, "the model was never called", None, 0.0, "")
     for attempt in range(TRIES):
         if attempt:
             await clock.sleep(RETRY.delay_s(attempt, random.random()))
@@ -98,13 +102,11 @@ def _heard(status: int, said: bytes, latency_s: float, request_id: str) -> Heard
         message = fault.get("message") if isinstance(fault, dict) else None
     except (orjson.JSONDecodeError, KeyError, IndexError, TypeError, AttributeError, ValueError):
         message = None
-    return Heard(
-        None, f"{status}: {message or 'an answer that cannot be read'}"[:500], status, latency_s, request_id
-    )
+    return Heard(None, f"{status}: {message or 'an unreadable answer'}"[:500], status, latency_s, request_id)
 
 
 def _is_loopback(host: str | None) -> bool:
-    """A node's certificate names it for its callers, not for a plane on the same machine."""
+    """True on loopback, where the certificate check is skipped: a node's certificate has the public name."""
     try:
         return host == "localhost" or ipaddress.ip_address(host or "").is_loopback
     except ValueError:

@@ -1,4 +1,4 @@
-"""An engine for a run: the org's own endpoint where one serves that model, else one wished for and given back."""
+"""Engine lease: finds an endpoint of the org for an eval run, or deploys a temporary endpoint."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from pareta_agent.plane.standing import stand
 from pareta_registry.catalog import Alias
 
 LOOK_EVERY_S: Final = 0.5
-PATIENCE_S: Final = 900.0  # for others to give their devices back
+PATIENCE_S: Final = 900.0  # for running endpoints to free devices
 START_S: Final = 3600.0
 VERDICT_S: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class NoEngine:
-    """Why a model can't be asked, for the run's owner."""
+    """The reason why a model cannot be called, for the run's owner."""
 
     reason: str
 
@@ -34,7 +34,7 @@ class Engines:
         self._plane, self._runs = plane, runs
 
     async def get(self, run: EvalRun, candidate: EvalCandidate, alias: Alias) -> ModelAddress | NoEngine:
-        """Where the model answers, with a key for that alone; what was begun before a restart is gone on with."""
+        """Returns the model's address with a key for that endpoint alone; continues a deploy from before a restart."""
         found = await run_in_threadpool(self._serving, run, candidate)
         if found is None:
             wished = await self._wish(run, candidate, alias)
@@ -48,21 +48,21 @@ class Engines:
         return ModelAddress(url, found.id, key)
 
     async def now(self, place: ModelAddress) -> ModelAddress:
-        """The same where it answers by now: a node that began anew may have another address."""
+        """Returns the same model at the present address: a restarted node may have another address."""
         reports = await run_in_threadpool(self._plane.nodes.reports)
         urls = [each.front_url for each in reports if each.front_url and _serves(each, place.model)]
         return place if place.base_url in urls or not urls else replace(place, base_url=urls[0])
 
     async def give_back(self, run: EvalRun, candidate: EvalCandidate) -> None:
-        """Ends what was got for the candidate: its key, and the endpoint if the run asked for it."""
+        """Removes the candidate's key, and the endpoint if the run deployed the endpoint."""
         await run_in_threadpool(self._give_back, run, candidate)
 
     async def sweep(self) -> None:
-        """Ends endpoints that were wished for by runs which a crash made forget them."""
+        """Removes eval endpoints that no run uses, left by a crash."""
         await run_in_threadpool(self._sweep)
 
     def _serving(self, run: EvalRun, candidate: EvalCandidate) -> Deployed | None:
-        """What the candidate has already, or an endpoint of the org that runs this model."""
+        """Returns the candidate's own endpoint, or an endpoint of the org with this model."""
         deployments = self._plane.deployments
         if candidate.endpoint is not None:
             kept = deployments.find(run.org, candidate.endpoint)
@@ -84,32 +84,32 @@ class Engines:
             if verdict is not None and verdict.verdict == "never":
                 return NoEngine(verdict.reason)
             if plane.clock.mono_s() - begun_s > PATIENCE_S:
-                return NoEngine(verdict.reason if verdict else "no node is there to run it")
+                return NoEngine(verdict.reason if verdict else "no node is available to run the endpoint")
             await plane.clock.sleep(LOOK_EVERY_S * 10)
         order = DeployOrder(run.org, run.task, alias.id, f"eval_{alias.id}", price_of(alias), purpose="eval")
         made = await run_in_threadpool(plane.deployments.create, order)
-        assert made is not None  # it asks for no name that could be taken
+        assert made is not None  # without a name, none can be taken
         await run_in_threadpool(self._runs.note, candidate, endpoint=made.id, ours=True)
         return made
 
     async def _live(self, run: EvalRun, wanted: Deployed) -> str | NoEngine:
-        """The address of a node where it answers."""
+        """Waits until a node serves the endpoint, and returns the node's address."""
         plane, begun_s = self._plane, self._plane.clock.mono_s()
         while plane.clock.mono_s() - begun_s < START_S:
             found = await run_in_threadpool(plane.deployments.find, run.org, wanted.id)
             if found is None or found.state != "running":
-                return NoEngine("its endpoint was stopped or deleted meanwhile")
+                return NoEngine("the endpoint was stopped or deleted meanwhile")
             reports = await run_in_threadpool(plane.nodes.reports)
             standing = stand(found.id, found.state, found.revision, [each.observed for each in reports])
             if standing.status == "failed":
-                return NoEngine(standing.reason or "it could not be started")
+                return NoEngine(standing.reason or "the endpoint could not be started")
             url = next(
                 (each.front_url for each in reports if each.front_url and _serves(each, found.id)), None
             )
             if standing.callable and url is not None:
                 return url
             await plane.clock.sleep(LOOK_EVERY_S)
-        return NoEngine("it was not live in time")
+        return NoEngine("the endpoint was not live in time")
 
     def _key(self, run: EvalRun, candidate: EvalCandidate, endpoint: str) -> str:
         self._revoke(candidate)

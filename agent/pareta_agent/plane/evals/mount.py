@@ -1,4 +1,4 @@
-"""Joins evals to a plane: its tables, its routes' state, and the runner that works behind them."""
+"""Eval mount: adds the tables, the routes' state and the runner of evals to a plane."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pareta_registry.catalog import Catalog
 def mount(
     app: FastAPI, plane: Plane, database: Database, catalog: Callable[[], Catalog], vendors: Vendors
 ) -> Runner:
-    """Gives the routes what they work with; the runner is the caller's to run."""
+    """Adds the state that the routes require; the caller runs the returned runner."""
     sets, runs = Sets(database, plane.clock), Runs(database, plane.clock)
     runner = Runner(plane, sets, runs, catalog, vendors)
     app.state.eval_sets = sets

@@ -1,4 +1,4 @@
-"""What a run came to, from its answers: a model's quality, cost and speed, errors counted apart. Pure."""
+"""Eval results: a model's quality, cost and speed from the answers of a run, errors counted apart. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pareta_registry.catalog import Price
 
 
 class Result(BaseModel):
-    """Of one model. Quality and its 95 % interval are over the rows that were answered; latencies in seconds."""
+    """Result of one model. Quality and the 95 % interval are over the answered rows; latencies in seconds."""
 
     model_id: str
     kind: Kind
@@ -55,6 +55,6 @@ def result(candidate: EvalCandidate, answers: Sequence[RowAnswer]) -> Result:
 
 
 def estimate_micro_usd(price: WirePrice | Price, rows: int, prompt_bytes: int, answer_tokens: int) -> int:
-    """What a model's part of a run may cost: its prompts at three bytes a token, and usual answers."""
+    """Returns an estimate of a model's cost in a run: prompts at three bytes a token, and usual answers."""
     per_token = grant.TokenPrice(**price.model_dump())
     return cost_micro_usd(per_token, prompt_bytes // 3, 0, rows * answer_tokens)

@@ -1,4 +1,4 @@
-"""The vendors' models that runs may compare with: any API that speaks OpenAI's, each key in a file of its own."""
+"""Vendors: reads the list of vendors' models for eval runs: any OpenAI-compatible API, each with a key file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pareta_registry.catalog import Price
 
 
 class Vendor(BaseModel):
-    """One model of the roster. `model` is its name at `base_url` (which ends in /v1); unset: its id."""
+    """One vendor model. `model` is the name at `base_url` (which ends in /v1); unset: the id."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     id: str = Field(min_length=1, max_length=128)
@@ -39,7 +39,9 @@ class Vendors:
 
 
 def read(path: Path | None) -> Vendors:
-    """The roster in a TOML file (`[[models]]`); empty without one. Raises ConfigError that says what is wrong."""
+    """Reads the models from a TOML file (`[[models]]`); empty without a file. Raises ConfigError with the invalid
+    entry.
+    """
     if path is None:
         return Vendors()
     try:
@@ -51,14 +53,14 @@ def read(path: Path | None) -> Vendors:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise ConfigError("roster_invalid", f"{path}: {where}: {first['msg']}", "mend the entry") from None
+        raise ConfigError("roster_invalid", f"{path}: {where}: {first['msg']}", "correct the entry") from None
     if len({each.id for each in models}) < len(models):
-        raise ConfigError("roster_invalid", f"{path}: an id stands there twice", "give each model its own id")
+        raise ConfigError("roster_invalid", f"{path}: an id is used twice", "give each model its own id")
     return Vendors(models)
 
 
 def key_of(vendor: Vendor) -> str | None:
-    """The vendor's key, read anew each time, so that it can be exchanged; None when it cannot be read."""
+    """Reads the vendor's key at each call, so that the key can be exchanged; None for an unreadable file."""
     try:
         return vendor.key_file.read_text().strip() or None
     except OSError:

@@ -1,4 +1,4 @@
-"""The rows of an eval set: JSON Lines in, checked rows out, and what a model is asked for each. Pure."""
+"""Eval rows: parse JSON Lines, check rows, and build the prompt for each row. Pure."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class Blob:
 
 @dataclass(frozen=True, slots=True)
 class BadRows:
-    """Why a set cannot be made; `line` counts from 1."""
+    """The reason for a refused set; `line` counts from 1."""
 
     line: int
     reason: str
 
 
 def read(text: bytes) -> list[dict[str, Any]] | BadRows:
-    """The rows of a JSON Lines file: objects with an `input` and the answer that is `expected`; blank lines pass."""
+    """Returns the rows of a JSON Lines file: objects with `input` and `expected`; blank lines are skipped."""
     rows: list[dict[str, Any]] = []
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
@@ -42,12 +42,12 @@ def read(text: bytes) -> list[dict[str, Any]] | BadRows:
             return BadRows(number, reason)
         rows.append(row)
         if len(rows) > MOST_ROWS:
-            return BadRows(number, f"more than {MOST_ROWS} rows; make several sets of them")
+            return BadRows(number, f"more than {MOST_ROWS} rows; split the rows into several sets")
     return rows or BadRows(1, "there are no rows")
 
 
 def messages(task: Task, row: dict[str, Any], blobs: list[Blob]) -> list[dict[str, Any]]:
-    """What a model is asked: the task's system prompt, then the row's input in the task's scaffold, then documents."""
+    """Returns the prompt: the task's system prompt, the row's input in the task's scaffold, then documents."""
     given = row["input"]
     text = given if isinstance(given, str) else orjson.dumps(given).decode()
     scaffold = task.prompt_scaffold or PLACE
@@ -60,7 +60,7 @@ def messages(task: Task, row: dict[str, Any], blobs: list[Blob]) -> list[dict[st
 
 
 def readable(mime: str) -> bool:
-    """Whether a document of this kind can be put before a model."""
+    """True when a model can read a document of this kind."""
     return mime.startswith(("image/", "text/")) or mime == "application/json"
 
 

@@ -1,4 +1,4 @@
-"""The public API's eval runs, and the vendors' models that they may compare with."""
+"""Eval runs API: creates and shows eval runs, and lists the vendors' models."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ router = APIRouter(tags=["eval runs"])
 
 
 class Evals(BaseModel):
-    """What the routes work with beside the sets."""
+    """The routes' state beside the sets."""
 
     model_config = {"arbitrary_types_allowed": True}
     runs: Runs
@@ -64,14 +64,14 @@ class RunRecord(BaseModel):
 
 
 class OneRun(BaseModel):
-    """`results` grow while it runs; they stand once `status` is completed or failed."""
+    """`results` grow during the run; final once `status` is completed or failed."""
 
     run: RunRecord
     results: list[Result]
 
 
 class FrontierModel(BaseModel):
-    """`benchmarked`: it is on the task's leaderboard; false where no task was named."""
+    """`benchmarked`: the model is on the task's leaderboard; false without a task."""
 
     id: str
     vendor: str
@@ -93,9 +93,9 @@ class FrontierList(BaseModel):
 def create(
     body: RunRequest, caller: TheCaller, plane: ThePlane, catalog: TheCatalog, sets: TheSets, evals: TheEvals
 ) -> RunStarted:
-    """Queued at once; refused when the balance can't cover what it may cost."""
+    """Queues the run at once; refused when the balance does not cover the estimated cost."""
     if caller.only is not None:
-        raise ApiRefused("endpoint_forbidden", "This key reaches only the endpoints that it names.")
+        raise ApiRefused("endpoint_forbidden", "This key reaches only the endpoints of its own list.")
     if not caller.credit:
         raise ApiRefused("insufficient_credit")
     found = find(sets, caller, body.eval_set_id)
@@ -126,7 +126,7 @@ def one(id: str, caller: TheCaller, sets: TheSets, evals: TheEvals) -> OneRun:  
 
 @router.get("/v1/eval/frontier-models", responses=refusals("task_not_found"))
 def frontier(_: TheCaller, catalog: TheCatalog, evals: TheEvals, task: str | None = None) -> FrontierList:
-    """The vendors' models that this plane has keys for; for a task with documents only those that see."""
+    """Lists the vendors' models for which this plane has keys; with a document task only models that read images."""
     chosen = next((each for each in catalog.tasks if each.id == task), None)
     if task is not None and chosen is None:
         raise ApiRefused("task_not_found", f"There is no task {task!r}.")
@@ -145,7 +145,7 @@ def _kind(task: Task, vendors: Vendors, model: str) -> Kind:
         return "open"
     if vendors.find(model) is None:
         raise ApiRefused(
-            "task_not_found", f"The task {task.id!r} has no model {model!r}, nor has the roster."
+            "task_not_found", f"The task {task.id!r} has no model {model!r}, and no vendor has that model."
         )
     return "frontier"
 

@@ -1,6 +1,6 @@
-"""Works on eval runs, one after the other, for as long as the plane lives; a restart goes on where it was.
+"""Eval runner: executes eval runs one after another; resumes after a restart.
 
-What is asked of open models goes through a node's own port like any call: it is metered and debited there.
+Calls to open models use a node's own port like any call: metered and debited there.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ ROOM_RATIO: Final = 4
 
 
 class Stopped(Exception):
-    """The run can't go on; its text is for the run's owner."""
+    """The run cannot continue; the text is for the run's owner."""
 
 
 class Runner:
-    """Lives on one event loop; `wake` when a run was made."""
+    """Bound to one event loop; call `wake` after a run was created."""
 
     def __init__(
         self, plane: Plane, sets: Sets, runs: Runs, catalog: Callable[[], Catalog], vendors: Vendors
@@ -51,12 +51,12 @@ class Runner:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def wake(self) -> None:
-        """From any thread."""
+        """Wakes the runner, from any thread."""
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._news.set)
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Executes runs until cancelled."""
         self._loop = asyncio.get_running_loop()
         await self._engines.sweep()
         async with aiohttp.ClientSession() as self._session:
@@ -76,9 +76,9 @@ class Runner:
             await self._work(run)
         except Stopped as stopped:
             error = str(stopped)
-        except Exception:  # one run's bug must not hold up all others
+        except Exception:  # an error in one run must not block the next run
             logging.getLogger(__name__).exception("eval run %s failed", run.id)
-            error = "something went wrong on our side"
+            error = "an internal error occurred"
         await run_in_threadpool(self._runs.end, run.id, error)
 
     async def _work(self, run: EvalRun) -> None:
@@ -86,12 +86,12 @@ class Runner:
         found = await run_in_threadpool(self._sets.find, run.org, run.set_id)
         task = next((task for task in self._catalog().tasks if task.id == run.task), None)
         if found is None or task is None:
-            raise Stopped("its eval set was deleted" if found is None else "its task is no longer offered")
+            raise Stopped("the eval set was deleted" if found is None else "the task is no longer offered")
         for candidate in await run_in_threadpool(self._runs.candidates, run.id):
             if not candidate.done:
                 try:
                     error = await self._candidate(run, found, task, candidate)
-                except Exception:  # but not when the plane stops: the run goes on with what it has
+                except Exception:  # but not when the plane stops: the run resumes with the same engine
                     await self._engines.give_back(run, candidate)
                     raise
                 await self._engines.give_back(run, candidate)
@@ -100,7 +100,7 @@ class Runner:
     async def _candidate(
         self, run: EvalRun, found: EvalSet, task: Task, candidate: EvalCandidate
     ) -> str | None:
-        """Asks every row that was not asked yet; why none could be, if so."""
+        """Calls the model for every row without an answer; returns the reason when the model cannot be called."""
         vendor = self._vendors.find(candidate.model) if candidate.kind == "frontier" else None
         place = self._vendor(vendor) if vendor else await self._open(run, task, candidate)
         if isinstance(place, NoEngine):
@@ -126,7 +126,9 @@ class Runner:
         vendor: Vendor | None,
         left: Any,
     ) -> str | None:
-        """One of several that ask; why the whole run must stop, if it must."""
+        """Calls the model for rows from `left`, concurrently with other tasks; returns the reason when the run must
+        stop.
+        """
 
         async def where() -> ModelAddress:
             return place if vendor else await self._engines.now(place)
@@ -173,7 +175,7 @@ class Runner:
         return ModelAddress(vendor.base_url, vendor.model or vendor.id, key)
 
     async def _ledgered(self, run: EvalRun, candidate: EvalCandidate) -> None:
-        """Waits until the nodes have reported what was asked, so that the costs are whole; not for ever."""
+        """Waits, for a bounded time, until the nodes reported all calls, so that costs are complete."""
         clock = self._plane.clock
         until_s = clock.mono_s() + LEDGER_S
         while clock.mono_s() < until_s:
@@ -183,7 +185,7 @@ class Runner:
 
 
 def answer_room(task: Task) -> int:
-    """The longest answer that is asked for: some times the usual one, so that a talkative model can't spend it all."""
+    """Returns the longest requested answer in tokens: a multiple of the usual answer, which bounds the cost."""
     usual = task.typical_tokens.output if task.typical_tokens else 0
     return max(LEAST_ANSWER_TOKENS, ROOM_RATIO * usual)
 

@@ -1,4 +1,4 @@
-"""Eval runs as they are kept: queued, resumed after a restart, and what they came to. A method is a transaction."""
+"""Eval run store: queued runs, resumed after a restart, with candidates and answers. Each method is one transaction."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class EvalRun:
 
 @dataclass(frozen=True, slots=True)
 class EvalCandidate:
-    """`place` is its number in the run; `ours`: the run asked for its endpoint, and gives it back."""
+    """`place` is the candidate's number in the run; `ours`: the run deployed and removes the endpoint."""
 
     run_id: str
     place: int
@@ -48,7 +48,7 @@ class EvalCandidate:
 
 @dataclass(frozen=True, slots=True)
 class RowAnswer:
-    """One asked row. `score` is None where `error` says why there was no answer; `cost_micro_usd` as debited."""
+    """One answered row. `score` is None when `error` explains a missing answer; `cost_micro_usd` as debited."""
 
     place: int
     score: float | None
@@ -60,7 +60,7 @@ class RowAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """What a vendor's model used, to be debited by this plane, since no node meters it."""
+    """Usage of a vendor's model, debited by this plane because no node meters the call."""
 
     key_id: str
     input_tokens: int
@@ -98,7 +98,7 @@ class Runs:
         return None if row is None else EvalRun(*row)
 
     def next(self) -> EvalRun | None:
-        """The run to work on: the one that was begun, else the oldest that waits."""
+        """Returns the next run: a started run first, else the oldest queued run."""
         open_ = tables.runs.c.status.in_(("running", "queued"))
         query = (
             select(tables.runs).where(open_).order_by(tables.runs.c.status.desc(), tables.runs.c.created_s)
@@ -114,7 +114,7 @@ class Runs:
             return [EvalCandidate(*row) for row in found]
 
     def answers(self, run_id: str, candidate: int) -> list[RowAnswer]:
-        """By row; the cost is what the ledger has by now."""
+        """Returns the answers by row; the cost comes from the ledger at this moment."""
         columns = tables.answers.c
         query = (
             select(
@@ -133,7 +133,7 @@ class Runs:
             return [RowAnswer(*row) for row in connection.execute(query)]
 
     def unledgered(self, run_id: str, candidate: int) -> int:
-        """How many answers have no row in the ledger yet."""
+        """Returns the number of answers without a ledger row."""
         columns = tables.answers.c
         query = (
             select(func.count())
@@ -144,7 +144,7 @@ class Runs:
         with self._database.read() as connection:
             return int(connection.execute(query).scalar() or 0)
 
-    # the runner's
+    # for the runner
 
     def begin(self, run_id: str) -> None:
         self._set(tables.runs, tables.runs.c.id == run_id, status="running")
@@ -155,13 +155,13 @@ class Runs:
         self._set(tables.runs, tables.runs.c.id == run_id, status=status, error=error, ended_s=now_s)
 
     def note(self, candidate: EvalCandidate, **facts: Any) -> None:
-        """Changes what is kept of a candidate."""
+        """Changes the stored candidate."""
         columns = tables.candidates.c
         here = (columns.run_id == candidate.run_id) & (columns.place == candidate.place)
         self._set(tables.candidates, here, **facts)
 
     def answered(self, candidate: EvalCandidate, answer: RowAnswer, charge: Charge | None = None) -> bool:
-        """Keeps an answer, and debits a charge with it; False, and nothing done, when the row was answered before."""
+        """Stores an answer with the charge; changes nothing and returns False when the row has an answer."""
         key = {"run_id": candidate.run_id, "candidate": candidate.place, "place": answer.place}
         columns = tables.answers.c
         with self._database.write() as connection:
@@ -175,7 +175,7 @@ class Runs:
             return True
 
     def endpoints_in_use(self) -> set[str]:
-        """The endpoints that unfinished runs asked for."""
+        """Returns the endpoints that unfinished runs deployed."""
         columns = tables.candidates.c
         query = (
             select(columns.endpoint)
@@ -193,7 +193,7 @@ class Runs:
 def _debit(
     connection: Connection, candidate: EvalCandidate, answer: RowAnswer, charge: Charge, now_s: float
 ) -> None:
-    """A ledger row of the plane's own, whose identity is the run's row: it cannot be debited twice."""
+    """Adds a ledger row of the plane's own, identified by the run's row: no row is debited twice."""
     org = connection.execute(
         select(tables.runs.c.org).where(tables.runs.c.id == candidate.run_id)
     ).scalar_one()

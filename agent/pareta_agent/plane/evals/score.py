@@ -1,4 +1,4 @@
-"""How right an answer is, from 0 to 1, by the scorer that a task names; and what a mean of scores is worth. Pure."""
+"""Scorers: score an answer from 0 to 1, by the scorer of the task; average the scores with an interval. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import orjson
 
 RELATIVE_TOLERANCE: Final = 0.01
 RESAMPLES: Final = 2000
-_GROUPING: Final = ",'\u00a0\u202f"  # what stands between thousands
+_GROUPING: Final = ",'\u00a0\u202f"  # thousands separators
 _NUMBER: Final = re.compile(rf"[-+−]?\d[\d{_GROUPING}]*(?:\.\d+)?(?:[eE][-+]?\d+)?|[-+−]?\.\d+")
 _FENCE: Final = re.compile(r"```(?:\w*)\n(.*?)```", re.DOTALL)
 Scorer = Callable[[str, Any], float]
@@ -21,7 +21,7 @@ Scorer = Callable[[str, Any], float]
 
 @dataclass(frozen=True, slots=True)
 class ScoreInterval:
-    """The mean of some scores, and the interval in which it lies in 95 of 100 resamples."""
+    """The mean of scores, and the interval of the mean in 95 of 100 resamples."""
 
     mean: float
     low: float
@@ -29,24 +29,24 @@ class ScoreInterval:
 
 
 def exact(answer: str, expected: Any) -> float:
-    """1 when the answer is the expected text, but for white space around it."""
+    """Returns 1 when the answer is the expected text, apart from surrounding white space."""
     return float(answer.strip() == _text(expected).strip())
 
 
 def normalised(answer: str, expected: Any) -> float:
-    """1 when both have the same words in the same order: case, punctuation and widths of letters do not count."""
+    """Returns 1 for the same words in the same order: case, punctuation and character width do not count."""
     return float(words(answer) == words(_text(expected)))
 
 
 def label_accuracy(answer: str, expected: Any) -> float:
-    """1 when the first line that says something is the expected label, with or without a name before a colon."""
+    """Returns 1 when the first non-empty line is the expected label, with or without a name before a colon."""
     line = next((each for each in answer.splitlines() if words(each)), "")
     wanted = words(_text(expected))
     return float(wanted in (words(line), words(line.rpartition(":")[2])))
 
 
 def numeric(answer: str, expected: Any) -> float:
-    """1 when the answer's last number is within one percent of the expected one."""
+    """Returns 1 when the answer's last number is within one percent of the expected number."""
     found, wanted = _numbers(answer), _numbers(_text(expected))
     if not found or not wanted:
         return 0.0
@@ -54,14 +54,14 @@ def numeric(answer: str, expected: Any) -> float:
 
 
 def token_f1(answer: str, expected: Any) -> float:
-    """The harmonic mean of precision and recall over words, as SQuAD counts them (Rajpurkar et al. 2016, §4.1)."""
+    """Returns the harmonic mean of precision and recall over words, as in SQuAD (Rajpurkar et al. 2016, §4.1)."""
     return _f1(Counter(words(answer)), Counter(words(_text(expected))))
 
 
 def json_key_f1(answer: str, expected: Any) -> float:
-    """F1 over the leaves of the expected JSON: a leaf counts when its path is right and its words are.
+    """Returns F1 over the leaves of the expected JSON: a leaf counts when path and words match.
 
-    An answer that is no JSON, nor has one in a fence or between its first and last brace, scores 0.
+    The JSON may stand in a fence or between the first and the last brace; any other answer scores 0.
     """
     found = _json_in(answer)
     if found is None:
@@ -82,10 +82,10 @@ DEFAULT: Final = "normalised"
 
 
 def quality(scores: Sequence[float]) -> ScoreInterval | None:
-    """The mean with its percentile bootstrap interval (Efron 1979), the same for the same scores; None without any."""
+    """Returns the mean with a percentile bootstrap interval (Efron 1979); deterministic; None without scores."""
     if not scores:
         return None
-    import numpy as np  # only who asks for a run's quality pays for it, not every start of a plane
+    import numpy as np  # imported here: a start of the plane must not pay for the import
 
     seen = np.asarray(scores, dtype=float)
     draw = np.random.default_rng(0).integers
@@ -95,7 +95,7 @@ def quality(scores: Sequence[float]) -> ScoreInterval | None:
 
 
 def words(text: str) -> list[str]:
-    """The words of a text in one form: NFKC, no case, no punctuation."""
+    """Returns the words of a text in normal form: NFKC, no case, no punctuation."""
     folded = unicodedata.normalize("NFKC", text).casefold()
     return "".join(c if c.isalnum() else " " for c in folded).split()
 
@@ -128,7 +128,7 @@ def _json_in(text: str) -> Any:
 
 
 def _leaves(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
-    """(path, words) of each leaf; the order of a list does not count."""
+    """Yields (path, words) of each leaf; the order of a list does not count."""
     if isinstance(value, dict):
         for key, inner in value.items():
             yield from _leaves(inner, (*path, " ".join(words(key))))

@@ -1,4 +1,4 @@
-"""The public API's eval sets: rows by upload, and documents that belong to them. Keys and orgs isolate all of it."""
+"""Eval sets API: uploads rows, and the documents of rows. Keys and orgs isolate all routes."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class UploadRequest(BaseModel):
 
 
 class UploadAddress(BaseModel):
-    """The document is to be PUT to `upload_url`, once, before `expires_in_s`."""
+    """Send the document by PUT to `upload_url`, once, within `expires_in_s`."""
 
     upload_url: str
     storage_uri: str
@@ -152,7 +152,7 @@ def promise(
 
 @router.put("/v1/eval-blobs/{token}", status_code=201, responses=refusals("upload_unknown", "body_too_large"))
 async def upload(token: str, request: Request, sets: TheSets) -> None:
-    """The secret in the address is all that it takes; it holds once."""
+    """Takes the document. The secret in the URL is the only credential, and valid once."""
     wanted = await run_in_threadpool(sets.promised_bytes, token)
     if wanted is None:
         raise ApiRefused("upload_unknown")
@@ -177,7 +177,7 @@ def complete(id: str, body: UploadComplete, caller: TheCaller, sets: TheSets) ->
 
 
 def find(sets: Sets, caller: ApiCaller, set_id: str) -> EvalSet:
-    """The caller's set; another org's is as unknown as one that never was."""
+    """Returns the caller's set; another org's set is refused as not found."""
     found = sets.find(caller.org, set_id)
     if found is None:
         raise ApiRefused("eval_set_not_found")
@@ -189,7 +189,7 @@ def _place(sets: Sets, caller: ApiCaller, set_id: str, idx: int, field: str, mim
     if idx >= found.row_count:
         raise ApiRefused("blob_refused", f"The set has {found.row_count} rows; there is no row {idx}.")
     if not rows.readable(mime):
-        raise ApiRefused("blob_refused", f"No model reads {mime}: send pictures, text or JSON.")
+        raise ApiRefused("blob_refused", f"No model reads {mime}: send images, text or JSON.")
     return DocumentPosition(set_id, idx, field, mime)
 
 

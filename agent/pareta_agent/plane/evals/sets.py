@@ -1,4 +1,4 @@
-"""An org's eval sets: rows, and the documents that belong to them. Each method is one transaction."""
+"""Eval set store: an org's rows, and the documents of rows. Each method is one transaction."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class EvalSet:
 
 @dataclass(frozen=True, slots=True)
 class DocumentPosition:
-    """Where a document belongs."""
+    """Set, row and field of a document."""
 
     set_id: str
     row: int
@@ -57,7 +57,7 @@ class Sets:
         return made
 
     def of(self, org: str) -> list[EvalSet]:
-        """Newest first."""
+        """Returns the sets, newest first."""
         query = select(tables.sets).where(tables.sets.c.org == org)
         with self._database.read() as connection:
             found = connection.execute(
@@ -70,7 +70,7 @@ class Sets:
             return _find(connection, org, set_id)
 
     def delete(self, org: str, set_id: str) -> bool:
-        """Takes the set and all that belongs to it; what runs came to stays."""
+        """Removes the set with rows and documents; the results of runs stay."""
         with self._database.write() as connection:
             if _find(connection, org, set_id) is None:
                 return False
@@ -80,13 +80,13 @@ class Sets:
             return True
 
     def rows(self, set_id: str) -> list[dict[str, Any]]:
-        """In their order; none when the set is gone."""
+        """Returns the rows in order; empty when the set is gone."""
         query = select(tables.rows.c.body).where(tables.rows.c.set_id == set_id)
         with self._database.read() as connection:
             return list(connection.execute(query.order_by(tables.rows.c.place)).scalars())
 
     def blobs(self, set_id: str, row: int) -> list[Blob]:
-        """The documents of a row, by field."""
+        """Returns the documents of a row, by field."""
         query = select(tables.blobs).where((tables.blobs.c.set_id == set_id) & (tables.blobs.c.place == row))
         with self._database.read() as connection:
             found = connection.execute(query.order_by(tables.blobs.c.field))
@@ -95,12 +95,12 @@ class Sets:
     # documents
 
     def attach(self, place: DocumentPosition, content: bytes) -> None:
-        """Puts a document in its place, instead of an earlier one."""
+        """Stores a document at the position, in place of an earlier document."""
         with self._database.write() as connection:
             _attach(connection, place, content)
 
     def promise(self, place: DocumentPosition, size_bytes: int) -> str:
-        """A secret under which a document may be sent once, for a while."""
+        """Returns a secret that permits one upload of a document, for a limited time."""
         token = secrets.token_urlsafe(32)
         facts = {"set_id": place.set_id, "place": place.row, "field": place.field, "mime": place.mime}
         now_s = self._clock.wall_s()
@@ -118,7 +118,7 @@ class Sets:
         return token
 
     def promised_bytes(self, token: str) -> int | None:
-        """How large the document under that secret shall be; None when none is awaited."""
+        """Returns the announced size of the document under that secret; None when none is expected."""
         with self._database.read() as connection:
             row = connection.execute(select(tables.uploads).where(self._awaited(sha256_hex(token)))).first()
         return None if row is None else int(row.size_bytes)
@@ -129,7 +129,7 @@ class Sets:
             return bool(connection.execute(here.values(content=content)).rowcount)
 
     def complete(self, place: DocumentPosition, token_sha256: str) -> bool:
-        """Attaches what was sent for that place; False when nothing was."""
+        """Attaches the uploaded document; False when nothing was uploaded."""
         with self._database.write() as connection:
             here = tables.uploads.c.token_sha256 == token_sha256
             row: Row[Any] | None = connection.execute(select(tables.uploads).where(here)).first()

@@ -1,4 +1,6 @@
-"""The tables of evals, beside the plane's. What a run came to is not kept: it follows from its answers."""
+"""Eval tables: the tables of evals, beside the plane's. Results of a run are not stored, but calculated from the
+answers.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,7 @@ blobs = Table(
     Column("mime", String(128), nullable=False),
     Column("content", LargeBinary, nullable=False),
 )
-# A document on its way by a URL of its own; `content` is there once it came.
+# A document that is uploaded by a URL of its own; `content` is set after the upload.
 uploads = Table(
     "eval_uploads",
     metadata,
@@ -58,7 +60,7 @@ runs = Table(
     Column("created_s", Float, nullable=False),
     Column("ended_s", Float, nullable=True),
 )
-# `endpoint` answers for an open model, `ours` if the run asked for it; `key_id` is the run's own key there.
+# `endpoint` serves an open model, `ours` if the run deployed the endpoint; `key_id` is the run's own key there.
 candidates = Table(
     "eval_candidates",
     metadata,
@@ -72,7 +74,7 @@ candidates = Table(
     Column("ours", Boolean, nullable=False),
     Column("key_id", String(64), nullable=True),
 )
-# One an asked row. What it cost is in the ledger, under its request id.
+# One row for each answered row. The cost is in the ledger, under the request id.
 answers = Table(
     "eval_answers",
     metadata,
