@@ -16,9 +16,7 @@ MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 50
 MAX_METHODS = 25
 MAX_ATTRIBUTES = 20
-LARGER: dict[str, str] = {
-    "agent/pareta_agent/front/told.py": "every kind between the main process and its workers, in one table",
-}
+LARGER: dict[str, str] = {}
 LARGER_CLASSES = {
     "InferenceCall": "uvicorn's cycle and its own part are one object, for the sake of the hot path",
     "Components": "the composition root has everything",
