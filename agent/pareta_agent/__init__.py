@@ -1,3 +1,3 @@
-"""The agent that runs on each GPU host of Pareta."""
+"""Node agent: plans, runs and supervises vLLM on one host, serves its endpoints, and meters each call."""
 
 __version__ = "0.2.0"

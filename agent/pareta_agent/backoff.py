@@ -13,7 +13,7 @@ _MOST_DOUBLINGS: Final = 30
 
 
 class Jitter(NamedTuple):
-    """The range that a delay is drawn from, as ratios of the exponential delay."""
+    """The range of a random delay, as ratios of the exponential delay."""
 
     low: float
     high: float
@@ -32,7 +32,7 @@ def spread(ratio: float) -> Jitter:
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """`first_s` after the first failure, doubled for each further one, at most `cap_s`; then drawn from `jitter`."""
+    """`first_s` after the first failure, doubled by each further failure, at most `cap_s`; then drawn from `jitter`."""
 
     first_s: float
     cap_s: float

@@ -1,4 +1,4 @@
-"""A refused setting: its layer, its value, what is allowed, and the nearest name. Pure."""
+"""Invalid setting: formats the refusal with layer, value, allowed values and nearest name. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _KINDS: Final = {"integer": "a whole number", "number": "a finite number", "bool
 
 
 def explain(detail: ErrorDetails, layer: str, known: Collection[str]) -> str:
-    """One line on one error of `Settings`; `layer` is where the value stands, `known` all keys."""
+    """One line on one error of `Settings`. `layer` is the layer of the value, `known` all keys."""
     key = ".".join(str(part) for part in detail["loc"])
     if detail["type"] == "extra_forbidden":
         return f"unknown key {key} in {layer}{nearest(key, known)}"
@@ -26,14 +26,14 @@ def explain(detail: ErrorDetails, layer: str, known: Collection[str]) -> str:
 
 
 def allowed(location: Sequence[int | str]) -> str:
-    """The values that a setting takes, in words."""
+    """The allowed values of a setting, in words."""
     schema = _schema_of(location)
     shape, unset = _not_null(schema)
     return _shape_in_words(shape) + (", or unset" if unset else "")
 
 
 def nearest(word: str, known: Collection[str]) -> str:
-    """A hint at the most similar known word, empty where none is similar."""
+    """A hint at the most similar known word; empty without a similar word."""
     close = difflib.get_close_matches(word, known, n=1)
     return f" (did you mean {close[0]}?)" if close else ""
 
@@ -68,7 +68,7 @@ def _words(schema: Mapping[str, Any]) -> list[str]:
 
 
 def _not_null(schema: Mapping[str, Any]) -> tuple[Mapping[str, Any], bool]:
-    """The schema without its null, and whether it had one."""
+    """The schema without null, and whether null is allowed."""
     choices = schema.get("anyOf", [schema])
     shapes = [choice for choice in choices if choice.get("type") != "null"]
     return shapes[0], len(shapes) < len(choices)

@@ -1,7 +1,4 @@
-"""Time as the agent sees it, so that tests can turn the hands.
-
-`Clock` is the one Protocol with two implementations: the machine's and the tests' fake.
-"""
+"""Clock: returns wall, monotonic and boot time, and waits. Tests implement the Protocol with a fake clock."""
 
 from __future__ import annotations
 
@@ -15,10 +12,10 @@ class Clock(Protocol):
         """Seconds since the Unix epoch; may step."""
 
     def mono_s(self) -> float:
-        """Seconds that never step back; stops while the machine sleeps."""
+        """Monotonic seconds, suspend excluded (CLOCK_MONOTONIC)."""
 
     def boot_s(self) -> float:
-        """Seconds since boot, sleep included (CLOCK_BOOTTIME): what a lease is measured on."""
+        """Seconds since boot, suspend included (CLOCK_BOOTTIME). Leases are measured on this clock."""
 
     async def sleep(self, seconds: float) -> None: ...
 

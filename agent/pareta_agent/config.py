@@ -1,6 +1,7 @@
-"""The settings, read once: flags > environment (`PARETA_…`) > TOML file > defaults, then frozen.
+"""Configuration: merges flags > environment (`PARETA_…`) > TOML file > defaults into frozen settings, once.
 
-This is the only address of the environment. Rooms never see this module: `node` slices it for them.
+No other module reads the environment. No package below `node` imports this module: `node` passes each component the
+settings that it takes.
 """
 
 from __future__ import annotations
@@ -32,10 +33,10 @@ _LINK_VALUE: Final = re.compile(r"(?:tcp|udp|sctp)://")
 
 
 def load(flags: Mapping[str, Any], config: Path | None = None) -> tuple[Settings, list[str]]:
-    """Read the settings; `flags` maps keys (dotted for sections) to values, None meaning "not given".
+    """Reads the settings. `flags` maps keys (dotted for sections) to values; None: the flag is absent.
 
-    Returns the settings and warnings for a person (environment names that mean nothing).
-    Raises ConfigError that names every wrong key or value, its layer, what is allowed, and the nearest name.
+    Returns the settings, and warnings for an operator on unknown names in the environment. Raises ConfigError with
+    every wrong key or value, its layer, the allowed values and the nearest name.
     """
     given = {key: value for key, value in flags.items() if value is not None}
     path = config or _config_file(given)
@@ -44,17 +45,20 @@ def load(flags: Mapping[str, Any], config: Path | None = None) -> tuple[Settings
         return Settings.model_validate(layers), _warnings()
     except ValidationError as error:
         raise ConfigError(
-            "config_invalid", _explain(error, given, path), "fix the key or remove it"
+            "config_invalid", _explain(error, given, path), "correct the key or remove it"
         ) from None
 
 
 def environment() -> dict[str, str]:
-    """A copy of this process's environment, for children that inherit it."""
+    """A copy of this process's environment, for child processes."""
     return dict(os.environ)
 
 
 def run_dir(home: Path) -> Path:
-    """Where sockets of the node under `home` live: short, because a unix socket's path ends at 107 bytes."""
+    """The directory of the sockets of the node under `home`.
+
+    `home/run`, or a short path in the temporary directory: the path of a unix socket has at most 107 bytes.
+    """
     if len(str(home)) <= 44:
         return home / "run"
     name = hashlib.sha256(str(home).encode()).hexdigest()[:10]
@@ -62,7 +66,7 @@ def run_dir(home: Path) -> Path:
 
 
 def setting_rows() -> list[tuple[str, str, str, str]]:
-    """(key, environment name, default, meaning) of every setting, for the docs and the test that checks them."""
+    """(key, environment name, default, meaning) of every setting, for the documentation."""
     rows = []
     for key, field in Settings.model_fields.items():
         if isinstance(field.default, Section):
@@ -78,7 +82,7 @@ def _row(key: str, default: object, meaning: str | None) -> tuple[str, str, str,
 
 
 def _printed(default: object) -> str:
-    """A default as a person may write it back, in any layer."""
+    """The default in a form that is valid in every layer."""
     if isinstance(default, bool):
         return "on" if default else "off"
     return UNSET if default is None else NONE if default == () else str(default)
@@ -104,11 +108,11 @@ def _toml(path: Path) -> dict[str, Any]:
             "config_unreadable", f"{path}: {error.strerror}", "name a readable TOML file"
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError("config_not_toml", f"{path}: {error}", "mend the TOML") from None
+        raise ConfigError("config_not_toml", f"{path}: {error}", "correct the file's TOML") from None
 
 
 def _environment_layer() -> dict[str, Any]:
-    """What the environment says, in the shape of the settings; nested unknown keys are kept, to be refused."""
+    """The environment in the shape of the settings. Unknown keys of a section are kept, for the refusal."""
     sections = {key for key, field in Settings.model_fields.items() if isinstance(field.default, Section)}
     layer: dict[str, Any] = {}
     for name, value in _ours().items():
@@ -148,7 +152,7 @@ def _ours() -> dict[str, str]:
 
 
 def _is_service_link(name: str, value: str) -> bool:
-    """Whether Kubernetes made it of a Service whose name begins with `pareta`: no setting, whatever its name is."""
+    """Whether Kubernetes set the variable for a Service named `pareta…`. A service link is never a setting."""
     return bool(_LINK_NAME.fullmatch(name) or (name.endswith("_PORT") and _LINK_VALUE.match(value)))
 
 
@@ -162,7 +166,7 @@ def _warnings() -> list[str]:
     ]
     if links:
         reported.append(
-            f"{', '.join(links)}: Kubernetes' links to a Service, ignored (enableServiceLinks: false omits them)"
+            f"{', '.join(links)}: Kubernetes service links, ignored (enableServiceLinks: false omits them)"
         )
     return reported
 
@@ -173,7 +177,7 @@ def _explain(error: ValidationError, flags: Mapping[str, Any], path: Path | None
 
 
 def _layer(detail: ErrorDetails, flags: Mapping[str, Any], path: Path | None) -> str:
-    """The layer that a value comes from; an entry of a list stands where its list does."""
+    """The layer of a value; an entry of a list has the layer of its list."""
     words = [str(part) for part in detail["loc"] if not isinstance(part, int)]
     for length in range(len(words), 0, -1):
         key = ".".join(words[:length])

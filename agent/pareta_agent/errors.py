@@ -1,14 +1,14 @@
-"""What the agent says when it cannot go on: one small tree, each leaf with a stable code and an exit code.
+"""Errors of the agent: one tree, in which each leaf has an exit code and each error a stable code.
 
     AgentError
-    ├── ConfigError      the operator's input is wrong            exit 2
-    ├── NothingFits      no plan on this hardware                 exit 3
+    ├── ConfigError      a setting or an argument is wrong        exit 2
+    ├── NothingFits      no plan fits this hardware               exit 3
     ├── HostError        port, disk, interpreter, permissions     exit 4
     ├── RegistryError    catalog or artifact is wrong or missing  exit 5
-    ├── EngineError      the engine did not come up or died       exit 6
-    └── PlaneError       the control plane refused or is away     exit 7
+    ├── EngineError      an engine did not start, or ended        exit 6
+    └── PlaneError       the plane refused or is unreachable      exit 7
 
-An expected "no" inside a decision is a value (`Rejection`), never one of these.
+An expected "no" inside a decision is a value (`Rejection`), never an exception.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import ClassVar
 
 
 class AgentError(Exception):
-    """An error a person reads: what happened, and what to do about it.
+    """An error for an operator: `message` is the event with its values, `remedy` an imperative sentence or empty.
 
-    `code` is stable and greppable, `remedy` is one imperative sentence or empty.
+    `code` is stable.
     """
 
     exit_code: ClassVar[int] = 1
@@ -33,7 +33,7 @@ class AgentError(Exception):
 
     @staticmethod
     def of_exit(exit_code: int) -> type[AgentError]:
-        """The class that ends a command with this code; AgentError itself for an unknown one."""
+        """The class that ends a command with this exit code; AgentError for an unknown exit code."""
         return next((c for c in AgentError.__subclasses__() if c.exit_code == exit_code), AgentError)
 
     def __str__(self) -> str:

@@ -1,8 +1,7 @@
-"""The one address where processes are started: engines, pip, whatever a room must run.
+"""Processes: starts, adopts, signals and ends every child process of the agent: engines, planes, pip.
 
-A child leads a session of its own, so that its whole group can be ended; on request it dies with the agent
-(PR_SET_PDEATHSIG) and takes resource limits. A process is named by pid *and* start time, because pids recur.
-It knows nothing of what it runs.
+A child leads its own session, so that its whole group can be ended. On request a child dies with the agent
+(PR_SET_PDEATHSIG) and has resource limits. Pid *and* start time identify a process, because pids recur.
 """
 
 from __future__ import annotations
@@ -23,11 +22,11 @@ _EXEC = str(Path(__file__).with_name("launch_exec.py"))
 _KEPT_OUTPUT_CHARS = 256 * 1024
 _GONE_DEADLINE_S = 10.0
 OPEN_FILES = 65536
-"""Enough for all streams of a node, at two a stream; more would make some programs slow that walk them all."""
+"""Covers a node's streams at two descriptors each. A higher limit slows programs that iterate over all descriptors."""
 
 
 def allow_open_files() -> None:
-    """Raises this process's soft limit towards `OPEN_FILES`: a shell's usual 1,024 are 500 streams."""
+    """Raises this process's soft limit towards `OPEN_FILES`. A shell's usual 1,024 suffice for 500 streams."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     ample = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < ample:
@@ -36,7 +35,7 @@ def allow_open_files() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """How a program ended. `output` is its stdout and stderr in order, the last 256 Ki characters of it."""
+    """The end of a program. `output` is the last 256 Ki characters of stdout and stderr, in order."""
 
     returncode: int
     output: str
@@ -55,33 +54,33 @@ class Stat:
 
 
 def stat(pid: int) -> Stat | None:
-    """The kernel's word on a process, None when there is none."""
+    """The kernel's status of a process; None for a pid without a process."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return None
-    fields = text[text.rindex(")") + 2 :].split()  # the name before it may hold spaces and parentheses
+    fields = text[text.rindex(")") + 2 :].split()  # the name may contain spaces and parentheses
     return Stat(pid, fields[0], int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19]))
 
 
 def processes() -> Iterator[Stat]:
-    """Every process of the machine that is not a zombie."""
+    """Every process of the host that is not a zombie."""
     for entry in os.scandir("/proc"):
         if entry.name.isdigit() and (found := stat(int(entry.name))) is not None and found.state not in "ZX":
             yield found
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """What a child may inherit: the agent's environment without its own settings (they hold secrets), and `extra`."""
+    """A child's environment: the agent's without `PARETA_…` settings, which contain secrets, and with `extra`."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PARETA_")}
     return {**kept, **(extra or {})}
 
 
 class Process:
-    """A process that was started here, or adopted after a restart of the agent.
+    """A process that the agent started, or adopted after a restart.
 
-    `started` with `pid` names it for ever. Where it leads its own session, `group` and `signal_group` reach
-    all its descendants that did not leave; signalling what is gone does nothing.
+    `pid` and `started` identify the process forever. For a session leader `group` and `signal_group` reach all
+    descendants in the group. A signal to an ended process does nothing.
     """
 
     def __init__(self, pid: int, started: int, child: asyncio.subprocess.Process | None = None) -> None:
@@ -111,10 +110,10 @@ class Process:
                 os.kill(self.pid, number)
 
     def group(self) -> list[Stat]:
-        """The living members of its process group."""
+        """The living members of the process group."""
         leader = stat(self.pid)
         if leader is not None and leader.started != self.started:
-            return []  # the number went to a stranger, which happens only after our group was empty
+            return []  # the pid was reused, which requires that the group is empty
         return [found for found in processes() if found.group == self.pid]
 
     def signal_group(self, number: Signals) -> None:
@@ -123,7 +122,7 @@ class Process:
                 os.killpg(self.pid, number)
 
     async def kill_group(self, deadline_s: float = _GONE_DEADLINE_S) -> bool:
-        """SIGKILL to the group until it is empty; False when something survived the deadline."""
+        """Sends SIGKILL until the group is empty; False if a member survives the deadline."""
         loop = asyncio.get_running_loop()
         end_s = loop.time() + deadline_s
         while self.group():
@@ -138,7 +137,7 @@ class Process:
 
 async def _end_of(child: asyncio.subprocess.Process) -> int:
     status = await child.wait()
-    # its pipe may be open elsewhere: asyncio would keep ours until the loop ends
+    # another process may hold the pipe open: asyncio would keep this end until the loop ends
     child._transport.close()  # type: ignore[attr-defined]
     return status
 
@@ -163,7 +162,7 @@ async def _pidfd_exit(pid: int, started: int) -> None:
 
 
 def adopt(pid: int, started: int) -> Process | None:
-    """The living process of that name, or None: it ended, or the pid is somebody else's now."""
+    """The living process with this pid and start time; None if the process ended or the pid was reused."""
     process = Process(pid, started)
     return process if process.alive else None
 
@@ -183,12 +182,14 @@ async def spawn(
     cpus: Sequence[int] = (),
     beside: Sequence[str] = (),
 ) -> Process:
-    """Starts a program; stdout and stderr go to `log_path` (appended, 0600), to a pipe, to ours, or nowhere.
+    """Starts a program. Output goes to `log_path` (appended, 0600), to a pipe, to the agent's own, or nowhere.
 
-    `env` is the whole environment. `rlimits` are soft limits by name (`core`, `nofile`), `cpus` the cores it
-    may run on. `beside` is a program, without an environment, that first puts itself into the background of the
-    child's process group. Raises OSError when the program cannot be started (with limits, `beside` or
-    `die_with_parent` the child exits 126 or 127 instead).
+    - `env` is the whole environment.
+    - `rlimits` are soft limits by name (`core`, `nofile`), `cpus` the allowed cores.
+    - `beside` is a side program without an environment, started first, which goes into the background of the group.
+
+    Raises OSError if the program cannot be started. With limits, cores, `beside` or `die_with_parent` the child exits
+    126 or 127 instead.
     """
     if die_with_parent or rlimits or cpus or beside:
         options = json.dumps({"rlimits": dict(rlimits or {}), "cpus": list(cpus), "beside": list(beside)})
@@ -222,10 +223,11 @@ async def run(
     timeout_s: float,
     on_line: Callable[[str], None] | None = None,
 ) -> Completed:
-    """Runs a program to its end, line by line into `on_line`; it never outlives this call or the agent.
+    """Runs a program to its end and passes each line of output to `on_line`.
 
-    Raises TimeoutError past `timeout_s`; then, and when cancelled, the program's whole group is killed. A program
-    that cannot be started answers 127 (not found) or 126. `env` None: the agent's own, less its settings.
+    The program never outlives the call or the agent: at TimeoutError (past `timeout_s`) and at cancellation the whole
+    group is killed. The return code of a program that cannot be started is 127 (not found) or 126. `env` None: the
+    agent's environment without its settings.
     """
     process = await spawn(
         argv,

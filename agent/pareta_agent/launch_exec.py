@@ -1,8 +1,7 @@
-"""What a child does between fork and its program: dies with its parent, takes its limits, starts what runs beside it,
-then execs.
+"""Process launcher: sets parent-death signal, resource limits and CPU affinity, starts a side program, then execs.
 
-Run as `python -I -S launch_exec.py PARENT_PID LIMITS -- argv…`, about 15 ms; a `preexec_fn` would run Python
-in a forked copy of a threaded process, which may deadlock. It imports nothing of the agent.
+Run as `python -I -S launch_exec.py PARENT_PID OPTIONS -- argv…`, about 15 ms. A `preexec_fn` would run Python in a
+forked copy of a threaded process, which may deadlock. This file imports nothing of the agent.
 """
 
 import contextlib
@@ -21,14 +20,14 @@ def main(argv: list[str]) -> int:
     program = argv[argv.index("--") + 1 :]
     if parent_pid:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent_pid:  # it died before we asked to be told
+        if os.getppid() != parent_pid:  # the parent died before the signal was set
             return 1
     for name, soft in options.get("rlimits", {}).items():
         kind = getattr(resource, f"RLIMIT_{name.upper()}")
         hard = resource.getrlimit(kind)[1]
         resource.setrlimit(kind, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))
     if beside := options.get("beside"):
-        with contextlib.suppress(OSError):  # the program matters more
+        with contextlib.suppress(OSError):  # the program starts even without its side program
             os.waitpid(os.posix_spawn(beside[0], beside, {}), 0)
     if options.get("cpus"):
         os.sched_setaffinity(0, options["cpus"])

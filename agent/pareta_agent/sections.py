@@ -1,4 +1,4 @@
-"""Every setting of the agent: its key, its bounds, its default, its meaning. Where values come from is `config`'s."""
+"""Settings: declares each setting's key, bounds, default and meaning. `config` reads the values."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _address(place: str) -> str:
 
 
 def unbracketed(host: str) -> str:
-    """An address of IPv6 may be given as it stands in a URL, `[::1]`."""
+    """The host without the brackets of an IPv6 address in a URL, such as `[::1]`."""
     return host[1:-1] if host.startswith("[") and host.endswith("]") else host
 
 
@@ -37,7 +37,7 @@ PathOrAddress = Annotated[str, BeforeValidator(str), AfterValidator(_address)]
 
 
 def _words(value: object) -> object:
-    """A list in the environment is words with commas between."""
+    """Splits a text at its commas: the form of a list in the environment."""
     return [word.strip() for word in value.split(",") if word.strip()] if isinstance(value, str) else value
 
 
@@ -48,7 +48,7 @@ EndpointId = Annotated[str, StringConstraints(pattern=r"^ep_[a-z0-9_]{1,60}$")]
 
 
 UNSET, NONE = "unset", "none"
-"""Written where a setting has no value, and where a list has no entry."""
+"""The printed form of a setting without a value, and of an empty list."""
 
 
 class Section(BaseModel):
@@ -57,7 +57,7 @@ class Section(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _empty(cls, values: object) -> object:
-        """`unset` and `none` are values, too: a printed default may be written back."""
+        """Accepts `unset` and `none` where they are the printed default."""
         if not isinstance(values, Mapping):
             return values
         absent = {(None, UNSET): None, ((), NONE): ()}
@@ -70,84 +70,104 @@ class Section(BaseModel):
 
 class EngineSection(Section):
     python: AbsolutePath | None = Field(
-        None, description="Interpreter that has vLLM; unset: install a pinned one."
+        None,
+        description="Path of a Python interpreter that has vLLM. Unset: the agent installs a pinned engine.",
     )
     command: str | None = Field(
         None,
-        description="Program that replaces `python -m vllm.entrypoints.openai.api_server`, same arguments.",
+        description="Program that replaces `python -m vllm.entrypoints.openai.api_server` with the same arguments.",
     )
     platform: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="Which pinned engine to install and run."
+        "auto", description="Platform of the pinned engine. `auto`: `cuda` on a host with GPUs, else `cpu`."
     )
     version: str | None = Field(
-        None, description="Pinned engine version; unset: the newest that is committed."
+        None, description="Version of the pinned engine. Unset: the newest pinned version."
     )
     threads: int | None = Field(
-        None, ge=1, description="CPU threads of one engine; unset: the cores of its share, less one."
+        None, ge=1, description="CPU threads per engine. Unset: the cores of its share, less one."
     )
     restart_budget: int = Field(
-        5, ge=0, le=100, description="Failures in a row after which an engine is given up."
+        5,
+        ge=0,
+        le=100,
+        description="Maximum consecutive failures of an engine. Above it: no restart, and 503 `endpoint_failed`.",
     )
     log_max_bytes: int = Field(
         16 * 2**20,
         ge=2**18,
-        description="Largest log of one engine start, three are kept; beyond it the middle is dropped.",
+        description="Maximum log size per engine start; the logs of three starts are kept. "
+        "Above it: the middle is removed.",
     )
     idle_sleep_s: float | None = Field(
         None,
         ge=0,
-        description="Idle time after which an endpoint sleeps that does not say it, nor its alias; unset or 0: never.",
+        description="Default idle timeout for endpoints whose own setting and catalog alias set none. "
+        "Unset or 0: never.",
     )
     asleep_s: float = Field(
         3600.0,
         ge=0,
-        description="How long engines on GPUs sleep with their weights in host memory before they end; 0: not at all.",
+        description="Maximum time for which a sleeping GPU engine keeps its weights in host memory; "
+        "then the engine ends. 0: an idle engine ends.",
     )
-    standby: int = Field(1, ge=0, le=8, description="Pre-imported engines kept warm for fast cold starts.")
+    standby: int = Field(
+        1,
+        ge=0,
+        le=8,
+        description="Standby processes that have imported vLLM and shorten a cold start. 0: none.",
+    )
 
 
 class PlaneSection(Section):
-    url: str | None = Field(None, description="Control plane; unset: one embedded under the home directory.")
-    token_file: AbsolutePath | None = Field(
-        None, description="File that holds the node token for `plane.url`."
+    url: str | None = Field(
+        None, description="URL of the control plane. Unset: an embedded plane under `home`."
     )
+    token_file: AbsolutePath | None = Field(None, description="File with the node token for `plane.url`.")
     database: str | None = Field(
-        None, description="SQLAlchemy URL of this plane's ledger (PostgreSQL); unset: SQLite under the home."
+        None,
+        description="SQLAlchemy URL of the plane's database (PostgreSQL). Unset: a SQLite file under `home`.",
     )
-    balance_usd: float = Field(10.0, ge=0, le=1e9, description="What the embedded plane's org starts with.")
+    balance_usd: float = Field(10.0, ge=0, le=1e9, description="Initial balance of the embedded plane's org.")
     frontier: AbsolutePath | None = Field(
-        None, description="TOML file of vendors' models that evals may compare with."
+        None, description="TOML file of the vendors' models that eval runs may compare with. Unset: none."
     )
 
 
 class RegistrySection(Section):
     catalog: PathOrAddress | None = Field(
-        None, description="Catalog directory, or address of published ones; unset: the built-in demo catalog."
+        None,
+        description="Catalog directory, or address of published catalogs. Unset: the built-in demo catalog.",
     )
-    channel: Slug = Field("stable", description="Which channel of published catalogs to follow.")
+    channel: Slug = Field("stable", description="Channel of published catalogs that the node follows.")
     catalog_keys: AbsolutePath | None = Field(
-        None, description="PEM file of public keys; set: a channel that none of them signed is refused."
+        None,
+        description="PEM file of public keys. Set: a channel without a signature by one of the keys is refused.",
     )
     trust_remote_code: bool = Field(
-        False, description="Run a model's own code where the catalog's entry asks for it."
+        False, description="Run a model's own code where its catalog entry requires `trust_remote_code`."
     )
-    poll_s: float = Field(60.0, gt=0, description="Mean time between two looks at the channel.")
+    poll_s: float = Field(60.0, gt=0, description="Mean interval between two reads of the channel.")
     artifact_keys: AbsolutePath | None = Field(
-        None, description="PEM file of public keys; set: weights that none of them signed are refused."
+        None,
+        description="PEM file of public keys. Set: weights without a signature by one of the keys are refused.",
     )
     prefetch: Annotated[tuple[str, ...], BeforeValidator(_words)] = Field(
-        (), description="Weights to have here before a start needs them: `TASK` or `TASK/ALIAS`."
+        (), description="Weights to prefetch, each as `TASK` or `TASK/ALIAS`."
     )
     prefetch_wanted: bool = Field(
         True,
-        description="Have those of stopped endpoints too, and what is recommended for tasks that run here.",
+        description="Prefetch also for stopped endpoints, and the recommended weights of tasks that run here.",
     )
-    docker_config: AbsolutePath | None = Field(None, description="config.json with `auths` for `oci://`.")
-    ca_file: AbsolutePath | None = Field(None, description="CA bundle trusted beside the system's.")
-    hf_endpoint: str | None = Field(None, description="Private mirror for `hf://`.")
-    hf_token_file: AbsolutePath | None = Field(None, description="File with the mirror's token.")
+    docker_config: AbsolutePath | None = Field(
+        None, description="Docker's `config.json`, with `auths` for `oci://` sources."
+    )
+    ca_file: AbsolutePath | None = Field(
+        None, description="CA bundle that is trusted in addition to the system's."
+    )
+    hf_endpoint: str | None = Field(None, description="URL of a private mirror for `hf://` sources.")
+    hf_token_file: AbsolutePath | None = Field(None, description="File with the token for `hf://` sources.")
     object_store_file: AbsolutePath | None = Field(
-        None, description="JSON options of `s3://`, `gs://`, `az://`."
+        None, description="JSON file of options for `s3://`, `gs://` and `az://` sources."
     )
 
 
@@ -156,68 +176,100 @@ class FrontSection(Section):
         0,
         ge=0,
         le=64,
-        description="Processes that answer callers beside the main one, which keeps the meter; 0: it answers itself.",
+        description="Worker processes that serve callers; the main process keeps limits, credit and records. "
+        "0: no workers.",
     )
     tls_cert_file: AbsolutePath | None = Field(
         None,
-        description="PEM of the port's certificate and its chain; set: HTTPS. Read again when it changes.",
+        description="PEM file of the port's certificate chain, read again after each change. Set: HTTPS. "
+        "Unset: plain HTTP.",
     )
     tls_key_file: AbsolutePath | None = Field(
-        None, description="PEM of its private key; unset: within `front.tls_cert_file`."
+        None,
+        description="PEM file of the certificate's private key. Unset: the key is in `front.tls_cert_file`.",
     )
     hosts: Annotated[tuple[str, ...], BeforeValidator(_words)] = Field(
         (),
-        description="Host names that are answered, `*.` for all below; none: every one. Addresses always are.",
+        description="Host allowlist; `*.` stands for all subdomains. `none`: every host name. "
+        "IP addresses are always allowed.",
     )
     cors_origins: Annotated[tuple[Origin, ...], BeforeValidator(_words)] = Field(
         (),
-        description="Pages that may call this node from a browser: `https://host[:port]`, or `*` for every one.",
+        description="Origins whose pages may call this node: `https://host[:port]`, or `*` for every origin.",
     )
     max_body_bytes: int = Field(
-        10 * 2**20, ge=2**16, description="Largest request body, not counting media within it."
+        10 * 2**20,
+        ge=2**16,
+        description="Maximum request body without its media. Above it: 413 `body_too_large`.",
     )
     max_media_body_bytes: int = Field(
-        32 * 2**20, ge=2**16, description="Largest request body with its media."
+        32 * 2**20,
+        ge=2**16,
+        description="Maximum request body with its media. Above it: 413 `body_too_large`.",
     )
     idempotency_ttl_s: float = Field(
-        3600.0, gt=0, description="How long an answer under an `Idempotency-Key` is given again."
+        3600.0,
+        gt=0,
+        description="Time for which the answer of an `Idempotency-Key` is stored and returned to repeated calls.",
     )
     idempotency_bytes: int = Field(
         64 * 2**20,
         ge=0,
-        description="Memory for those answers; the oldest are known, but not kept, beyond it.",
+        description="Memory for stored answers. "
+        "Above it: the oldest are dropped, and their keys return 409 `idempotency_not_kept`.",
     )
-    max_connections: int = Field(16384, ge=1, description="Connections of callers.")
+    max_connections: int = Field(
+        16384,
+        ge=1,
+        description="Maximum open connections. Above it: 429 `too_many_requests`, and the connection closes.",
+    )
     max_connections_per_address: int = Field(
-        8192, ge=1, description="Connections of one address; of IPv6, of one /64."
+        8192,
+        ge=1,
+        description="Maximum open connections per IPv4 address or IPv6 /64. Above it: 429 `too_many_requests`.",
     )
-    max_requests_per_key: int = Field(2048, ge=1, description="Admitted requests of one key at a time.")
+    max_requests_per_key: int = Field(
+        2048, ge=1, description="Maximum in-flight requests per API key. Above it: 429 `too_many_requests`."
+    )
     max_requests_per_seat: int = Field(
         16,
         ge=1,
-        description="Admitted requests for each that an engine works on at a time (64 at least); then 429.",
+        description="Maximum in-flight requests per replica, as a multiple of its `max_num_seqs` (64 to 4096). "
+        "Above it: 429 `endpoint_busy`.",
     )
-    request_timeout_s: float = Field(600.0, gt=0, description="Longest a request may run.")
+    request_timeout_s: float = Field(
+        600.0, gt=0, description="Maximum duration of a request. Above it: 504 `engine_timeout`."
+    )
     lame_duck_s: float = Field(
         0.0,
         ge=0,
-        description="Time after SIGTERM in which `/readyz` answers 503 and calls are still admitted; then the drain.",
+        description="Time between SIGTERM and the drain: `/readyz` answers 503, and calls are still admitted. "
+        "0: drain at once.",
     )
     hold_s: float = Field(
         60.0,
         ge=0,
-        description="Longest a call waits for an endpoint that wakes or starts; 0 refuses at once.",
+        description="Maximum time in the wake queue, for an endpoint that starts or wakes. "
+        "Above it: 503 `endpoint_cold`. 0: no queue.",
     )
-    queue_per_endpoint: int = Field(2048, ge=1, description="Calls that may wait for one endpoint.")
-    queue_per_org: int = Field(4096, ge=1, description="Calls of one organization that may wait.")
+    queue_per_endpoint: int = Field(
+        2048, ge=1, description="Maximum calls in the wake queue per endpoint. Above it: 429 `endpoint_busy`."
+    )
+    queue_per_org: int = Field(
+        4096, ge=1, description="Maximum calls in the wake queue per org. Above it: 429 `endpoint_busy`."
+    )
 
 
 class SpoolSection(Section):
-    max_bytes: int = Field(2 * 2**30, ge=2**20, description="Largest spool; at 95 % admission stops.")
+    max_bytes: int = Field(
+        2 * 2**30,
+        ge=2**20,
+        description="Maximum size of the spool. At 95 % admission stops: 503 `metering_unavailable`.",
+    )
 
 
 class EndpointEntry(Section):
-    """One endpoint to deploy on the embedded plane."""
+    """An endpoint that the embedded plane deploys."""
 
     id: EndpointId | None = None
     task: str
@@ -226,39 +278,53 @@ class EndpointEntry(Section):
 
 
 class Settings(Section):
-    """Every setting. Keys of a section are `section.key` in TOML and `PARETA_SECTION_KEY` in the environment."""
+    """All settings. A section's key is `section.key` in TOML and `PARETA_SECTION_KEY` in the environment."""
 
     home: AbsolutePath = Field(
-        Path("~/.pareta"), validate_default=True, description="Everything this node keeps."
+        Path("~/.pareta"),
+        validate_default=True,
+        description="Directory of the node's state: identity, weights, spool, logs and the embedded plane.",
     )
     cache: AbsolutePath = Field(
         Path("~/.cache/pareta"),
         validate_default=True,
-        description="Engines and downloads, shared by all homes.",
+        description="Directory of installed engines and downloads, shared by all homes of a host.",
     )
     node: str | None = Field(
-        None, pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", description="Node id; unset: made once."
+        None,
+        pattern=r"^[a-z0-9][a-z0-9-]{0,62}$",
+        description="Node id. Unset: generated at the first start, stored under `home`.",
     )
     host: Annotated[str, AfterValidator(unbracketed)] = Field(
-        "127.0.0.1", description="Address the front listens on."
+        "127.0.0.1", description="IP address or host name on which the gateway listens."
     )
-    port: int = Field(8000, ge=0, le=65535, description="Port of the front; 0 picks a free one.")
-    task: str = Field("contract-key-fields", description="Task to deploy on the embedded plane.")
+    port: int = Field(8000, ge=0, le=65535, description="Port of the gateway. 0: any free port.")
+    task: str = Field("contract-key-fields", description="Task of the endpoint on the embedded plane.")
     alias: str = Field("recommended", description="Alias of the task's model.")
-    endpoint: EndpointId | None = Field(None, description="Endpoint id; unset: made from the alias.")
+    endpoint: EndpointId | None = Field(None, description="Endpoint id. Unset: generated from the alias.")
     endpoints: tuple[EndpointEntry, ...] = Field(
-        (), description="Several endpoints instead of task and alias."
+        (), description="Endpoints on the embedded plane, instead of `task` and `alias`."
     )
-    canary: bool = Field(True, description="Ask a known question before going live.")
+    canary: bool = Field(
+        True, description="Require a replica's correct answer to its canary before the replica serves."
+    )
     objective: Literal["balanced", "latency", "throughput"] = Field(
-        "balanced", description="What plans aim at."
+        "balanced",
+        description="Objective of plans: throughput at up to 50 ms per token (`latency`: 7 ms, `throughput`: 100 ms).",
     )
-    max_model_len: int | None = Field(None, ge=64, description="Longest context to plan for.")
+    max_model_len: int | None = Field(
+        None,
+        ge=64,
+        description="Maximum context length of plans. Unset: the longest that fits, up to the model's own limit.",
+    )
     drain_timeout_s: float = Field(
-        30.0, ge=0, description="How long admitted requests may finish after SIGTERM."
+        30.0,
+        ge=0,
+        description="Maximum time for admitted requests to finish after SIGTERM. "
+        "Above it: they end with `node_draining`.",
     )
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(str.lower)] = Field(
-        "info", description="Least level that is logged."
+        "info", description="Minimum level of logged events."
     )
     engine: EngineSection = EngineSection()
     plane: PlaneSection = PlaneSection()

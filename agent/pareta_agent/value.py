@@ -1,6 +1,6 @@
-"""Values that a request makes by the dozen: immutable to the type checker, and to nobody's cost while it runs.
+"""Value classes: immutable for the type checker, without the run-time cost of a frozen dataclass.
 
-A frozen dataclass sets each field by a call of its own, which for a usage record takes four times as long as making it.
+A frozen dataclass sets each field by a separate call: a usage record then takes four times as long to create.
 """
 
 from __future__ import annotations
@@ -13,5 +13,5 @@ T = TypeVar("T")
 
 @dataclass_transform(frozen_default=True)
 def value(cls: type[T]) -> type[T]:
-    """A slotted dataclass, equal and hashed by its fields, that mypy lets nobody change."""
+    """A slotted dataclass, equal and hashed by its fields; mypy refuses an assignment to a field."""
     return dataclass(slots=True, unsafe_hash=True)(cls)

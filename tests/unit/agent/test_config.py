@@ -188,7 +188,7 @@ def test_kubernetes_links_to_a_service_are_no_settings(monkeypatch, name, value)
     monkeypatch.setenv(name, value)
     settings, warnings = config.load({})
     assert settings == expected
-    assert [warning.startswith(f"{name}: Kubernetes' links") for warning in warnings] == [True]
+    assert [warning.startswith(f"{name}: Kubernetes service links") for warning in warnings] == [True]
 
 
 def test_a_number_in_pareta_port_is_a_setting_still(monkeypatch):
