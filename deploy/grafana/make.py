@@ -1,7 +1,7 @@
-"""The node's Grafana dashboard from a table of panels: `python deploy/grafana/make.py > deploy/grafana/node.json`.
+"""Grafana dashboard of a node, from a table of panels: `python deploy/grafana/make.py > deploy/grafana/node.json`.
 
-A row answers one question of the person on call, top to bottom in the order they ask. Grafana's layout numbers are
-made here; `tests/unit/test_deploy.py` checks that the file is current and that each series exists.
+Each row is one concern of the on-call engineer, the most urgent first. `tests/unit/test_deploy.py` checks that the file
+is current and that each series exists.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ EP: Final = f'{NODE}, endpoint=~"$endpoint"'
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """`unit` is Grafana's name of a unit; `queries` are (legend, PromQL); `kind` is timeseries or stat."""
+    """A panel. `unit` is Grafana's name of a unit, `queries` are (legend, PromQL), `kind` is timeseries or stat."""
 
     title: str
     unit: str
@@ -50,7 +50,7 @@ def per_endpoint(series: str, legend: str = "{{endpoint}}") -> tuple[str, str]:
 
 ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
     (
-        "Does it serve?",
+        "Readiness",
         (
             Panel("Ready", "bool_yes_no", (node("pareta_ready"),), "stat"),
             Panel("Lease with the plane", "bool_yes_no", (node("pareta_plane_up"),), "stat"),
@@ -62,52 +62,52 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
         ),
     ),
     (
-        "What do callers see?",
+        "Requests",
         (
             Panel("Requests by outcome", "reqps", (
                 ("{{outcome}} {{code}}", rate("pareta_requests_total", "outcome", "code", labels=NODE)),
             )),
             Panel("Time to first token", "s", quantiles("pareta_time_to_first_token_seconds", 0.5, 0.99)),
             Panel("Time between tokens", "s", quantiles("pareta_inter_token_seconds", 0.5, 0.99)),
-            Panel("Whole answer", "s", quantiles("pareta_request_duration_seconds", 0.5, 0.99)),
+            Panel("Request duration", "s", quantiles("pareta_request_duration_seconds", 0.5, 0.99)),
             Panel("Tokens", "short", (
                 ("{{endpoint}} {{kind}}", rate("pareta_tokens_total", "endpoint", "kind")),
             )),
-            Panel("In flight and waiting for a start", "short", (
+            Panel("In flight and in the wake queue", "short", (
                 per_endpoint("pareta_requests_in_flight", "in flight {{endpoint}}"),
-                per_endpoint("pareta_requests_held", "held {{endpoint}}"),
+                per_endpoint("pareta_requests_held", "queued {{endpoint}}"),
             )),
         ),
     ),
     (
-        "Is the money right?",
+        "Metering",
         (
-            Panel("Records that wait for the plane", "short", (node("pareta_spool_unacked_events"),)),
-            Panel("Written and acknowledged", "short", (
+            Panel("Undelivered usage records", "short", (node("pareta_spool_unacked_events"),)),
+            Panel("Sequence: written and acknowledged", "short", (
                 node("pareta_spool_last_sequence", "written {{instance}}"),
                 node("pareta_spool_acked_sequence", "acknowledged {{instance}}"),
             )),
             Panel("Spool on disk", "bytes", (node("pareta_spool_bytes"),)),
-            Panel("Open requests", "short", (node("pareta_spool_open_requests"),)),
-            Panel("Records refused for good", "short", (node("pareta_spool_quarantined_events"),)),
+            Panel("Requests without a final record", "short", (node("pareta_spool_open_requests"),)),
+            Panel("Usage records refused by the plane", "short", (node("pareta_spool_quarantined_events"),)),
             Panel("Spool in use", "percentunit", (
                 node("pareta_spool_used_ratio"),
                 node("pareta_metering", "metering {{instance}}"),
             )),
-            Panel("Tokens beyond the records", "short", (
+            Panel("Usage drift", "short", (
                 per_endpoint("pareta_usage_drift_tokens", "{{endpoint}} {{kind}}"),
                 per_endpoint("pareta_usage_drift_unexplained_tokens", "unexplained {{endpoint}} {{kind}}"),
             )),
-            Panel("Keys that leave their answers", "short", (node("pareta_keys_mostly_partial"),)),
+            Panel("Keys with many partial answers", "short", (node("pareta_keys_mostly_partial"),)),
             Panel("Heartbeats", "ops", (
                 ("{{result}}", rate("pareta_heartbeats_total", "result", labels=NODE)),
             )),
         ),
     ),
     (
-        "What do the engines do?",
+        "Engines",
         (
-            Panel("Running and waiting", "short", (
+            Panel("Requests running and waiting in the engine", "short", (
                 per_endpoint("pareta_engine_requests_running", "running {{endpoint}}"),
                 per_endpoint("pareta_engine_requests_waiting", "waiting {{endpoint}}"),
             )),
@@ -120,7 +120,7 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
                 per_endpoint("pareta_cold_start_seconds", "{{endpoint}} whole"),
                 node("pareta_cold_start_recent_seconds", "{{cause}} p{{percentile}}"),
             )),
-            Panel("Host memory of sleepers", "bytes", (node("pareta_asleep_weights_bytes"),)),
+            Panel("Host memory of sleeping engines", "bytes", (node("pareta_asleep_weights_bytes"),)),
             Panel("Starts and exits", "ops", (
                 ("start {{cause}} {{outcome}}", rate("pareta_cold_starts_total", "cause", "outcome")),
                 ("exit {{reason}}", rate("pareta_engine_exits_total", "reason")),
@@ -131,14 +131,14 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
         ),
     ),
     (
-        "Are the GPUs well?",
+        "GPUs",
         (
             Panel("Busy", "percentunit", (node("pareta_gpu_busy_ratio", "{{gpu}}"),)),
             Panel("Free memory", "bytes", (node("pareta_gpu_memory_free_bytes", "{{gpu}}"),)),
             Panel("Temperature", "celsius", (node("pareta_gpu_temperature_celsius", "{{gpu}}"),)),
             Panel("Power", "watt", (node("pareta_gpu_power_watts", "{{gpu}}"),)),
             Panel("Fenced", "short", (node("pareta_gpu_fenced", "{{gpu}}"),)),
-            Panel("Faults", "short", (
+            Panel("GPU errors", "short", (
                 ("{{gpu}} XID {{xid}}", f"increase(pareta_gpu_xid_total{{{NODE}}}[1h])"),
                 node("pareta_gpu_ecc_uncorrected", "{{gpu}} uncorrected ECC"),
             )),

@@ -1,1 +1,1 @@
-"""What happened?"""
+"""Telemetry: events, the log, metrics, and their sinks."""

@@ -1,6 +1,6 @@
-"""What happens, told once: past-tense events with fields, to whoever listens.
+"""Event bus: passes past-tense events with fields to every listener.
 
-The terminal, `serve --json`, the log and the metrics are listeners; the rooms that emit know none of them.
+The terminal, `serve --json`, the log and the metrics are listeners. Components that emit depend on no listener.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PHASES = (
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """A step of a cold start moved: one of `PHASES`, `done`/`total` in `unit` (bytes, shards) or None if unknown."""
+    """Progress of a cold start: `phase` is in `PHASES`, `done` and `total` are in `unit` (bytes, shards), or None."""
 
     endpoint: str
     phase: str
@@ -42,7 +42,7 @@ class Phase:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Anything else worth a line: `name` is past tense and snake_case, `fields` are scalars."""
+    """Any other event: `name` is past tense and snake_case, `fields` are scalars."""
 
     name: str
     level: Literal["debug", "info", "warning", "error"] = "info"
@@ -53,7 +53,7 @@ Emit = Callable[[Phase | Event], None]
 
 
 class Bus:
-    """Fans events out to its listeners, in order, on the caller's thread; a listener that raises is a bug."""
+    """Calls the listeners in order on the caller's thread. A listener that raises is a bug."""
 
     def __init__(self) -> None:
         self._listeners: list[Emit] = []

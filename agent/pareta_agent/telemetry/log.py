@@ -1,4 +1,4 @@
-"""The log: one logfmt line per event on standard error, never a prompt, a key or a weights id."""
+"""Log: writes one logfmt line per event to standard error, never a prompt, a key or a weights id."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ _OWN: Final = ("event", "level", "timestamp")
 
 
 def listener(level: str, stream: TextIO | None = None) -> Emit:
-    """A bus listener that logs each event from `level` upward to `stream`, by default standard error; progress is
-    left out."""
+    """A bus listener that logs each event from `level` upward, without progress, to `stream` or standard error."""
     out = stream or sys.stderr
     least = _LEVELS.index(level.lower())
 
@@ -44,7 +43,7 @@ def _of(phase: Phase) -> dict[str, Any]:
 
 
 def _line(level: str, name: str, fields: Mapping[str, Any]) -> str:
-    """Unknown fields are left out; one that is named as one of the line's own gets an underscore."""
+    """The line without unknown fields. A field named `event`, `level` or `timestamp` ends in an underscore."""
     reported = {
         "timestamp": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
         "level": level,

@@ -1,4 +1,4 @@
-"""Every series the agent exposes, declared once: the table is what docs and tests check.
+"""Metrics: counts and renders every declared series of the agent.
 
 Names start with `pareta_`, units are base units, counters end in `_total`. Label values are ids and closed sets,
 never a prompt, a key, a path or a weights id.
@@ -19,10 +19,9 @@ from pareta_agent.telemetry.series import TABLE, Series
 
 
 class Metrics:
-    """The registry. Series are named as in `table`; label values are given in the declared order.
+    """The registry of the series in `table`. Label values are in the declared order.
 
-    Counting is a dict and an addition, because it happens on the path of every request; `prometheus_client` writes
-    the exposition.
+    Every request counts, so a count is a dict access and an addition. `prometheus_client` writes the exposition.
     """
 
     def __init__(self, table: Sequence[Series] = TABLE) -> None:
@@ -60,7 +59,7 @@ class Metrics:
         histogram.add(value)
 
     def take(self) -> list[Any]:
-        """What counters and histograms have grown by since it was asked last, for another registry's `add`."""
+        """The growth of counters and histograms since the last call, for another registry's `add`."""
         counted = [
             (name, labels, by)
             for (name, labels), by in self._values.items()
@@ -73,7 +72,7 @@ class Metrics:
         return [counted, observed] if counted or observed else []
 
     def add(self, taken: list[Any]) -> None:
-        """Counts what another process counted."""
+        """Adds the growth that another process counted."""
         counted, observed = taken
         for name, labels, by in counted:
             self.inc(name, *labels, by=by)
@@ -85,16 +84,16 @@ class Metrics:
             histogram.merge(counts, total)
 
     def drop(self, name: str, *labels: str) -> None:
-        """Forgets one labelled child, as when an endpoint is gone; one that never was is no error."""
+        """Removes a labelled child, such as a removed endpoint. An absent child is no error."""
         self._values.pop((name, labels), None)
         self._histograms.pop((name, labels), None)
 
     def before_render(self, update: Callable[[], None]) -> None:
-        """Calls `update` ahead of each scrape, to set what is read rather than counted."""
+        """Calls `update` before each scrape, to set gauges that are read, not counted."""
         self._before_render.append(update)
 
     def render(self) -> bytes:
-        """The text exposition; an update that raises costs only its own series."""
+        """The text exposition. A failed update is counted and affects only the series of that update."""
         for update in self._before_render:
             try:
                 update()
@@ -103,7 +102,7 @@ class Metrics:
         return generate_latest(self._registry)
 
     def collect(self) -> Iterator[Metric]:
-        """What `prometheus_client` asks at a scrape: one family a declared series."""
+        """One family per declared series, for `prometheus_client`."""
         families = {
             name: _FAMILIES[s.kind](name, s.meaning, labels=s.labels) for name, s in self._declared.items()
         }
@@ -135,7 +134,7 @@ class _Histogram:
         self.sum += total
 
     def buckets(self) -> list[tuple[str, int]]:
-        """(upper bound, observations up to it), the last for +Inf."""
+        """(upper bound, observations up to that bound); the last bound is +Inf."""
         bounds = (*self._bounds, math.inf)
         return [
             (("+Inf" if b == math.inf else str(b)), n)

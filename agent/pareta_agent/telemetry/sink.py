@@ -1,7 +1,7 @@
-"""Log sink: writes text to a descriptor from a thread of its own, so that no reader, disk or terminal stops a node.
+"""Log sink: writes text to a descriptor from a separate thread, so that no reader, disk or terminal stops a node.
 
-Text that cannot be written now waits and is written again later: whole lines, in order. Beyond `ROOM_BYTES` the oldest
-waiting text is dropped. Failures and drops are counted and never raised.
+Text waits while the descriptor blocks or fails, and is then written in order, in whole lines. Above `ROOM_BYTES` the
+oldest waiting text is dropped. Failures and drops are counted and never raised.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class LogSink(Stream):
         return len(text)
 
     def settle(self, within_s: float) -> bool:
-        """Waits until nothing waits; False when the time is up before."""
+        """Waits until all text is written; False at the deadline."""
         with self._changed:
             return self._changed.wait_for(lambda: not self.waiting_bytes, within_s)
 
@@ -59,7 +59,7 @@ class LogSink(Stream):
                 self._changed.notify_all()
 
     def _write_whole(self, piece: bytes) -> None:
-        """A piece of which a part is out is never dropped: no reader gets half a line."""
+        """Writes a whole piece: a partly written piece is never dropped, so no reader receives half a line."""
         while piece:
             try:
                 written = os.write(self._descriptor, piece)
@@ -79,7 +79,7 @@ _installed: list[LogSink] = []
 
 
 def install() -> None:
-    """Makes standard output and standard error of this process sinks; at its end they get a moment for what waits."""
+    """Replaces standard output and standard error of this process by sinks, which flush for a moment at exit."""
     for name in ("stdout", "stderr"):
         sink = LogSink(NAMES.index(name), encoding_of(getattr(sys, name)))
         setattr(sys, name, sink)
@@ -88,12 +88,12 @@ def install() -> None:
 
 
 def installed() -> tuple[LogSink, ...]:
-    """The sinks of this process: none where `install` was not called."""
+    """The sinks of this process; empty before `install`."""
     return tuple(_installed)
 
 
 def settle(within_s: float) -> None:
-    """Waits until every sink has written what it took, or the time is up."""
+    """Waits until every sink has written all text, or until the deadline."""
     end_s = time.monotonic() + within_s
     for sink in _installed:
         sink.settle(max(0.0, end_s - time.monotonic()))

@@ -1,4 +1,4 @@
-"""Sink counts: copies what the sinks of a process count into its metrics."""
+"""Sink counts: copies the counters of log sinks into the metrics."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Counting(Protocol):
 
 
 class SinkCounts:
-    """`count` is called ahead of a scrape; `prefix` tells the sinks of one kind of process from another's."""
+    """`count` runs before each scrape. `prefix` distinguishes the sinks of the main process from the workers'."""
 
     def __init__(self, metrics: Metrics, sinks: Iterable[Counting], prefix: str = "") -> None:
         self._metrics, self._prefix = metrics, prefix

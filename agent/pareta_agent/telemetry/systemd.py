@@ -1,4 +1,4 @@
-"""Service notifier: sends `READY=1`, `WATCHDOG=1` and `STATUS=…` to systemd; nothing where no socket is named."""
+"""Service notifier: sends `READY=1`, `WATCHDOG=1` and `STATUS=…` to systemd, if systemd provides a socket."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import socket
 
 
 class Notifier:
-    """Never waits and never raises: a line that cannot be sent goes with the next one, and `failures` counts."""
+    """Never waits and never raises. A line that cannot be sent is counted in `failures` and sent with the next line."""
 
     def __init__(self, address: str | None) -> None:
-        """`address` is NOTIFY_SOCKET; `@` names a socket without a file."""
+        """`address` is NOTIFY_SOCKET; `@` begins the name of an abstract socket."""
         self._address = "\0" + address[1:] if address and address.startswith("@") else address
         self._unsent: dict[str, str] = {}
         self.name, self.failures, self.dropped_lines = "systemd", 0, 0
@@ -33,5 +33,5 @@ class Notifier:
         self._unsent.clear()
 
     def leave(self) -> None:
-        """Another process speaks for the service from now on."""
+        """Stops notifications: from now on another process notifies systemd for the service."""
         self._address = None
