@@ -1,6 +1,6 @@
-"""The commands an operator types; each module is one command, and the composition is here.
+"""Command line: registers the operator's commands, one module each, and maps errors to exit codes.
 
-Data goes to standard output, talk to standard error. An `AgentError` ends a command with its own exit code.
+Data goes to standard output, messages to standard error.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ COMMANDS = (
 
 
 class Lazy(TyperGroup):
-    """Commands by module: each is imported when it is called, so that `status` does not wait for `serve`'s imports.
+    """Commands by module, each imported at its call, so that `status` does not wait for the imports of `serve`.
 
-    `command` in a module is a function, or a Typer app with commands of its own.
+    `command` in a module is a function, or a Typer app with subcommands.
     """
 
     def list_commands(self, _ctx: typer.Context) -> list[str]:  # type: ignore[override]
@@ -70,11 +70,11 @@ def pareta_agent(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """The node agent of Pareta: resolves a task to open weights, plans, runs vLLM, fronts it, meters every call."""
+    """Node agent of Pareta: resolves a task to open weights, plans, runs vLLM behind its gateway, meters every call."""
 
 
 def main() -> None:
-    """The script `pareta-agent`. Exit codes are those of `errors.py`; 130 after Ctrl-C."""
+    """Entry point of the script `pareta-agent`. Exit codes: those of `errors.py`, and 130 after Ctrl-C."""
     output.install()
     try:
         app()
@@ -94,8 +94,8 @@ def _failed(error: AgentError) -> int:
 
 
 def _of_host(error: OSError) -> HostError:
-    """What the host refused, where no command has words of its own for it."""
+    """An OSError that no command translates."""
     place = f"{error.filename}: " if error.filename else ""
     return HostError(
-        "host_refused", f"{place}{error.strerror or error}", "mend what is there, or move it out of the way"
+        "host_refused", f"{place}{error.strerror or error}", "repair the file or directory, or move it away"
     )

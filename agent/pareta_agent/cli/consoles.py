@@ -1,4 +1,4 @@
-"""The console of commands that show tables to a person."""
+"""Console: creates the output of commands that print tables."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ _WIDE_COLUMNS: Final = 4096
 
 
 def for_data() -> Console:
-    """Standard output: as wide as a terminal, and unlimited where there is none."""
+    """Standard output with the terminal's width; without a terminal the width is unlimited."""
     return Console(width=None if sys.stdout.isatty() else _WIDE_COLUMNS)

@@ -1,4 +1,4 @@
-"""`pareta-agent doctor`: one line a check, ok, warn or fail, with what to do about it."""
+"""Command `pareta-agent doctor`: prints one line per check with its level and its remedy."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def command(
     home: Home = None,
     as_json: AsJson = False,
 ) -> None:
-    """Look at all that a start needs. Exit 0 when nothing fails (warnings are no failures), 4 when something does."""
+    """Check everything that a start requires. Exit 0: no check failed (warnings may exist). Exit 4: a check failed."""
     settings, warnings = config.load({"home": home}, config_file)
     found = [
         *(Finding("settings", "warn", warning) for warning in warnings),

@@ -1,4 +1,4 @@
-"""The judgements of `pareta-agent doctor`: facts in, one line each out. Pure; nothing here looks at the machine."""
+"""Doctor checks: map the facts of a host to one finding per check. Pure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LARGE_OFFSET_S: Final = 60.0
 
 
 def findings(facts: HostFacts) -> tuple[Finding, ...]:
-    """Every check, in the order in which a cold start meets them."""
+    """Every check, in the order of a cold start."""
     return tuple(_all(facts))
 
 
@@ -49,18 +49,18 @@ def nvml(facts: HostFacts) -> Finding:
         return Finding(
             "nvml",
             "fail",
-            f"there is an NVIDIA device, and NVML says: {inventory.nvml_error}",
-            "load the driver, and give a container the `utility` capability (NVIDIA_DRIVER_CAPABILITIES)",
+            f"this host has an NVIDIA device, and NVML fails: {inventory.nvml_error}",
+            "load the driver; for a container add the `utility` capability (NVIDIA_DRIVER_CAPABILITIES)",
         )
-    return Finding("nvml", "ok", "no NVIDIA device here: engines run on the CPU")
+    return Finding("nvml", "ok", "no NVIDIA device: engines run on the CPU")
 
 
 def driver(facts: HostFacts) -> Finding:
-    """A CUDA build needs a driver of its own major version or newer."""
+    """A CUDA build requires a driver of the same CUDA major version or newer."""
     have, build = facts.inventory.cuda_driver, facts.engine_cuda
     if have is None:
-        return Finding("driver", "ok", "no driver is needed without a GPU")
-    said = f"driver {facts.inventory.driver} speaks CUDA {have // 1000}.{have % 1000 // 10}"
+        return Finding("driver", "ok", "no GPU, no driver required")
+    said = f"driver {facts.inventory.driver} supports CUDA {have // 1000}.{have % 1000 // 10}"
     if build is None or facts.engine_platform != "cuda":
         return Finding("driver", "ok", said)
     if have // 1000 < build // 1000:
@@ -74,19 +74,22 @@ def driver(facts: HostFacts) -> Finding:
 
 
 def gpus(facts: HostFacts) -> Iterator[Finding]:
-    """One line for each GPU that must not be used."""
+    """One line for each GPU with a fault."""
     for gpu in facts.inventory.gpus:
         if gpu.fault is not None:
             yield Finding(
-                "gpu", "fail", f"{gpu.uuid}: {gpu.fault}", "reset it (`nvidia-smi --gpu-reset`) or replace it"
+                "gpu",
+                "fail",
+                f"{gpu.uuid}: {gpu.fault}",
+                "reset the GPU (`nvidia-smi --gpu-reset`) or replace it",
             )
 
 
 def shared_memory(facts: HostFacts) -> Finding:
-    """Ranks of one engine talk through /dev/shm; Docker gives 64 MiB where nobody asks for more."""
+    """Ranks of one engine communicate through /dev/shm. Docker's default is 64 MiB."""
     free = facts.shm_free_bytes
     if free is None:
-        return Finding("shm", "warn", "/dev/shm cannot be read", "mount a tmpfs there")
+        return Finding("shm", "warn", "/dev/shm cannot be read", "mount a tmpfs at /dev/shm")
     if free >= _NEEDED_SHM_BYTES:
         return Finding("shm", "ok", f"{free / GIB:.1f} GiB free in /dev/shm")
     level: Level = "fail" if len(facts.inventory.gpus) > 1 else "warn"
@@ -102,7 +105,7 @@ def open_files(facts: HostFacts) -> Finding:
     return Finding(
         "ulimits",
         level,
-        f"{facts.open_files:,} open files allowed, each stream takes two",
+        f"{facts.open_files:,} open files allowed, two per stream",
         f"raise the limit to {_NEEDED_FILES} (LimitNOFILE= in systemd, --ulimit nofile in Docker)",
     )
 
@@ -111,44 +114,49 @@ def disk(facts: HostFacts) -> Finding:
     free = facts.disk_free_bytes
     if free is None:
         return Finding(
-            "disk", "fail", f"{facts.disk_path} cannot be written", "set PARETA_HOME to a place that can"
+            "disk", "fail", f"{facts.disk_path} is not writable", "set PARETA_HOME to a writable directory"
         )
     said = f"{free / GIB:.1f} GiB free under {facts.disk_path}"
     if free >= _COMFORTABLE_DISK_BYTES:
         return Finding("disk", "ok", said)
     level: Level = "warn" if free >= _LEAST_DISK_BYTES else "fail"
     return Finding(
-        "disk", level, said, "free some space, or set PARETA_HOME and PARETA_CACHE to a larger disk"
+        "disk", level, said, "free disk space, or set PARETA_HOME and PARETA_CACHE to a larger disk"
     )
 
 
 def port(facts: HostFacts) -> Finding:
     where = f"{facts.host}:{facts.port}"
     if facts.own_node_at is not None:
-        return Finding("port", "ok", f"this home's node listens at {facts.own_node_at}")
+        return Finding("port", "ok", f"the node of this home listens at {facts.own_node_at}")
     if facts.port_error is None:
         return Finding("port", "ok", f"{where} is free")
     return Finding(
-        "port", "fail", f"{where}: {facts.port_error}", "choose another with --port, or stop who holds it"
+        "port",
+        "fail",
+        f"{where}: {facts.port_error}",
+        "set another port with --port, or stop the program that listens on it",
     )
 
 
 def tls(facts: HostFacts) -> Finding:
-    """What the port's certificate is worth to a caller, today and in the weeks to come."""
+    """The validity of the port's certificate, today and in the next weeks."""
     days = facts.tls_days
     if facts.tls_error is not None:
-        return Finding("tls", "fail", facts.tls_error, "name a certificate and its own key, both in PEM")
+        return Finding("tls", "fail", facts.tls_error, "set a certificate and its own key, both in PEM")
     if days is None:
         return Finding("tls", "ok", "plain HTTP: no certificate is set")
     if days > _CERTIFICATE_DAYS:
-        return Finding("tls", "ok", f"the certificate is good for {days:.0f} days")
+        return Finding("tls", "ok", f"the certificate is valid for {days:.0f} days")
     said = f"has {days:.1f} days left" if days > 0 else "has expired"
     level: Level = "warn" if days > 0 else "fail"
-    return Finding("tls", level, f"the certificate {said}", "renew it; a running node reads it by itself")
+    return Finding(
+        "tls", level, f"the certificate {said}", "renew the certificate; a running node reads the new files"
+    )
 
 
 def clock(facts: HostFacts) -> Finding:
-    """Records carry wall time, leases do not; a plane far away in time refuses tokens."""
+    """Usage records carry wall time, leases do not. A plane refuses tokens when the clocks differ too much."""
     offset = facts.clock_offset_s
     if offset is not None and abs(offset) > _SMALL_OFFSET_S:
         level: Level = "fail" if abs(offset) > _LARGE_OFFSET_S else "warn"
@@ -161,45 +169,48 @@ def clock(facts: HostFacts) -> Finding:
 def registry(facts: HostFacts) -> Finding:
     if facts.catalog_error is not None:
         return Finding(
-            "registry", "fail", facts.catalog_error, "`pareta-registry check` names every line to mend"
+            "registry", "fail", facts.catalog_error, "`pareta-registry check` lists every line with an error"
         )
     return Finding("registry", "ok", f"{facts.catalog_tasks} tasks in the catalog")
 
 
 def plane(facts: HostFacts) -> Finding:
     if facts.plane_url is None:
-        return Finding("plane", "ok", "none is set: one is embedded")
+        return Finding("plane", "ok", "embedded: no plane.url is set")
     if facts.plane_error is not None:
         return Finding(
             "plane",
             "fail",
             f"{facts.plane_url}: {facts.plane_error}",
-            "check the address, the network and the token",
+            "check plane.url, the network and the node token",
         )
     return Finding("plane", "ok", f"{facts.plane_url} answers")
 
 
 def engine(facts: HostFacts) -> Finding:
     if facts.engine_command is not None:
-        return Finding("engine", "ok", f"{facts.engine_command} runs in vLLM's place")
+        return Finding("engine", "ok", f"{facts.engine_command} replaces vLLM")
     if facts.engine_error is not None:
         return Finding(
             "engine",
             "fail",
             facts.engine_error,
-            "`pareta-agent engine install`, or --engine-python at one that has vLLM",
+            "run `pareta-agent engine install`, or set --engine-python to an interpreter that has vLLM",
         )
     if facts.engine_path is None:
         return Finding(
-            "engine", "warn", "none is installed yet", "`pareta-agent engine install` (serve does it, too)"
+            "engine",
+            "warn",
+            "no engine is installed",
+            "run `pareta-agent engine install` (`serve` does, too)",
         )
     said = f"vLLM {facts.engine_version} for {facts.engine_platform}"
     if facts.engine_platform == "cpu" and facts.inventory.gpus:
         return Finding(
-            "engine", "warn", f"{said}, and there are GPUs", "`pareta-agent engine install --cuda`"
+            "engine", "warn", f"{said}, on a host with GPUs", "run `pareta-agent engine install --cuda`"
         )
     if facts.engine_platform == "cuda" and not facts.inventory.gpus:
         return Finding(
-            "engine", "fail", f"{said}, and there is no GPU", "`pareta-agent engine install --cpu`"
+            "engine", "fail", f"{said}, on a host without a GPU", "run `pareta-agent engine install --cpu`"
         )
     return Finding("engine", "ok", said)

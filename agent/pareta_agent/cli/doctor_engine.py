@@ -1,4 +1,4 @@
-"""The engine's part of `pareta-agent doctor`: what it needs at run time, and whether its kernels are right. Pure."""
+"""Doctor checks of the engine: its compilers and the result of the kernel check. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pareta_agent.cli.doctor_values import Finding, HostFacts
 
 
 def toolchain(facts: HostFacts) -> Finding:
-    """An engine on a GPU compiles at run time: Triton with a C compiler and Python's headers, FlashInfer with nvcc."""
+    """A GPU engine compiles at run time: Triton with a C compiler and Python's headers, FlashInfer with nvcc."""
     if facts.engine_platform != "cuda":
         return Finding("toolchain", "ok", "engines on the CPU compile nothing")
     missing = [] if facts.compiler else ["a C compiler (gcc or clang)"]
@@ -15,15 +15,15 @@ def toolchain(facts: HostFacts) -> Finding:
         return Finding(
             "toolchain",
             "fail",
-            f"the engine compiles kernels at run time and lacks {' and '.join(missing)}",
+            f"the engine compiles kernels at run time; missing: {' and '.join(missing)}",
             "install them (Debian: gcc, and the interpreter's -dev package), or use the container image",
         )
     if facts.nvcc is None:
         return Finding(
             "toolchain",
             "warn",
-            f"{facts.compiler} is there, nvcc is not: kernels that FlashInfer ships no binary of fail",
-            "install the CUDA toolkit of the engine's CUDA, or set CUDA_HOME",
+            f"{facts.compiler} is installed, nvcc is not: FlashInfer kernels without a shipped binary fail",
+            "install the CUDA toolkit of the engine's CUDA version, or set CUDA_HOME",
         )
     return Finding("toolchain", "ok", f"{facts.compiler}, Python's headers and {facts.nvcc}")
 
@@ -38,13 +38,13 @@ def kernels(facts: HostFacts) -> Finding:
             "kernels",
             "warn",
             "not compared with float32 yet",
-            "`pareta-agent engine check` (serve does it, too)",
+            "run `pareta-agent engine check` (`serve` does, too)",
         )
     if wrong:
         return Finding(
             "kernels",
             "warn",
-            f"wrong here: {', '.join(wrong)}",
-            "nothing: plans avoid them; another engine version may have them right",
+            f"wrong results on this device: {', '.join(wrong)}",
+            "none required: plans avoid wrong kernels; another engine version may have right kernels",
         )
     return Finding("kernels", "ok", f"{facts.kernels_compared} comparisons with float32, all within rounding")

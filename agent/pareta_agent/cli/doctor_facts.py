@@ -1,4 +1,7 @@
-"""Reads what `pareta-agent doctor` judges: each reading stands alone, none of them raises, all have a deadline."""
+"""Doctor facts: reads the state of a host for `pareta-agent doctor`.
+
+Readings are independent, never raise, and have a deadline.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +55,7 @@ print(pathlib.Path(sysconfig.get_path("include"), "Python.h").is_file())
 
 
 async def read_facts(settings: Settings) -> HostFacts:
-    """Everything, with the slow readings side by side; about as long as the slowest of them."""
+    """All facts. The slow readings run concurrently, so the call takes as long as the slowest reading."""
     inventory, engine, plane, node = await asyncio.gather(
         asyncio.to_thread(read_inventory), _engine(settings), _plane(settings.plane.url), _node(settings)
     )
@@ -95,7 +98,7 @@ async def read_facts(settings: Settings) -> HostFacts:
 
 
 def _tls(settings: Settings) -> tuple[float | None, str | None]:
-    """How many days the port's certificate has left, or why there is none that can be used; neither without TLS."""
+    """The certificate's remaining days, or the reason against its use; both None without TLS."""
     try:
         found = certificate(settings)
     except ConfigError as error:
@@ -104,7 +107,7 @@ def _tls(settings: Settings) -> tuple[float | None, str | None]:
 
 
 async def _engine(settings: Settings) -> tuple[str | None, str | None, str | None, str | None, int | None]:
-    """Path, version, platform, error, and the CUDA that its torch is built for."""
+    """Path, version, platform, error, and the CUDA version of its torch build."""
     path = settings.engine.python
     if path is None:
         whole = [engine.python for engine in installed(settings.cache) if engine.python is not None]
@@ -119,20 +122,20 @@ async def _engine(settings: Settings) -> tuple[str | None, str | None, str | Non
 
 
 def _compiler() -> str | None:
-    """As Triton looks for it."""
+    """The C compiler, searched in Triton's order."""
     names = [launch.environment().get("CC", ""), "gcc", "clang", "cc"]
     return next((found for name in names if name and (found := shutil.which(name))), None)
 
 
 def _nvcc() -> str | None:
-    """As FlashInfer looks for it."""
+    """The CUDA compiler, searched in FlashInfer's order."""
     homes = [launch.environment().get(name, "") for name in ("CUDA_HOME", "CUDA_PATH")]
     places = [*(str(Path(home, "bin", "nvcc")) for home in homes if home), "nvcc", "/usr/local/cuda/bin/nvcc"]
     return next((found for place in places if (found := shutil.which(place))), None)
 
 
 async def _python_headers(python: str | None) -> bool | None:
-    """Whether the engine's interpreter can be compiled against."""
+    """Whether the headers of the engine's interpreter are installed; None if unknown."""
     if python is None:
         return None
     try:
@@ -143,7 +146,7 @@ async def _python_headers(python: str | None) -> bool | None:
 
 
 async def _cuda_of_torch(path: Path) -> int | None:
-    """E.g. 13000, from torch's version file: importing torch would take seconds and a gigabyte."""
+    """The CUDA version, such as 13000, from torch's version file: an import would take seconds and a gigabyte."""
     try:
         done = await launch.run([str(path), "-I", "-c", _CUDA_OF_TORCH], timeout_s=_CUDA_DEADLINE_S)
         text = json.loads(done.output.splitlines()[-1])
@@ -154,7 +157,7 @@ async def _cuda_of_torch(path: Path) -> int | None:
 
 
 async def _plane(url: str | None) -> tuple[str | None, float | None]:
-    """Why the plane does not answer, and how far this clock is ahead of its clock in seconds."""
+    """The plane's failure, None if the plane answers; and the seconds by which this clock is ahead of the plane's."""
     if url is None:
         return None, None
     try:
@@ -171,7 +174,7 @@ async def _plane(url: str | None) -> tuple[str | None, float | None]:
 
 
 async def _node(settings: Settings) -> str | None:
-    """Where this home's own node listens, if it is up: then the port is rightly taken."""
+    """The address of the running node of this home, None if no node runs. The node's own port is no conflict."""
     try:
         status = await ask(config.run_dir(settings.home) / "agent.sock", "GET", "/status")
     except HostError:
@@ -187,7 +190,7 @@ async def _catalog(settings: Settings) -> tuple[int | None, str | None]:
 
 
 def _free(path: Path) -> int | None:
-    """Bytes free where `path` is, or where it would be made."""
+    """Free bytes at `path`, or at the nearest existing parent."""
     place = next((one for one in (path, *path.parents) if one.exists()), path)
     if not place.is_dir() or not os.access(place, os.W_OK):
         return None
@@ -206,7 +209,7 @@ def _port_error(host: str, port: int) -> str | None:
 
 
 def _clock_synchronized() -> bool | None:
-    """The kernel's own word (adjtimex with no modes only reads); None where it may not be asked."""
+    """The kernel's synchronization state (adjtimex without modes only reads); None if the call is not permitted."""
     try:
         state = ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.create_string_buffer(_TIMEX_BYTES))
     except (OSError, AttributeError):

@@ -1,4 +1,4 @@
-"""What `pareta-agent doctor` reads, and what it answers. Values only."""
+"""Doctor values: the facts of a host, and the finding of a check."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Level = Literal["ok", "warn", "fail"]
 
 @dataclass(frozen=True, slots=True)
 class HostFacts:
-    """What was read. None is what could not be read; an `…_error` says why in one sentence."""
+    """The facts of a host. None: unknown. An `…_error` is the reason in one sentence."""
 
     inventory: Inventory
     nvidia_device: bool
@@ -47,7 +47,7 @@ class HostFacts:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line: what was looked at, how it is, and what to do (empty when all is well)."""
+    """The result of a check. `remedy` is empty at level ok."""
 
     check: str
     level: Level

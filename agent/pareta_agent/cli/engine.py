@@ -1,4 +1,4 @@
-"""`pareta-agent engine`: install the engine's own interpreter, and list those that are there."""
+"""Command `pareta-agent engine`: installs, checks and lists engine interpreters."""
 
 from __future__ import annotations
 
@@ -22,14 +22,12 @@ from pareta_agent.kernel_check import check as kernels
 from pareta_agent.node.interpreter import EngineProgram
 from pareta_agent.telemetry.events import Event, Phase
 
-command = typer.Typer(
-    name="engine", help="The engine's own interpreter: install it, list what is there.", cls=Listing
-)
+command = typer.Typer(name="engine", help="Install, check and list engines.", cls=Listing)
 
 
 @dataclass(slots=True)
 class _Talk:
-    """Progress on standard error: one line a tenth of the packages, never a spinner."""
+    """Progress on standard error: one line per tenth of the packages, never a spinner."""
 
     as_json: bool
     reported: int = -1
@@ -52,15 +50,15 @@ class _Talk:
 
 @command.command()
 def install(
-    cpu: Annotated[bool, typer.Option("--cpu", help="The CPU build.")] = False,
-    cuda: Annotated[bool, typer.Option("--cuda", help="The CUDA build.")] = False,
-    version: Annotated[str | None, typer.Option(help="A pinned version; else the newest.")] = None,
+    cpu: Annotated[bool, typer.Option("--cpu", help="Install the CPU build.")] = False,
+    cuda: Annotated[bool, typer.Option("--cuda", help="Install the CUDA build.")] = False,
+    version: Annotated[str | None, typer.Option(help="Pinned version. Unset: the newest.")] = None,
     as_json: AsJson = False,
     config_file: Config = None,
 ) -> None:
-    """Make the engine's interpreter from the committed pins; run again, it goes on or has nothing to do."""
+    """Install the engine's interpreter from the pinned requirements. A repeated run resumes, or finds nothing to do."""
     if cpu and cuda:
-        raise ConfigError("usage", "--cpu and --cuda exclude each other", "give one of them")
+        raise ConfigError("usage", "--cpu and --cuda exclude each other", "pass one of the two options")
     settings, _ = config.load({}, config_file)
     platform: Platform = "cuda" if cuda else "cpu" if cpu else _platform(settings.engine.platform)
     wanted = InstallSettings(settings.cache, platform, version or settings.engine.version)
@@ -73,7 +71,7 @@ def install(
 
 
 def _check_installed(settings: config.Settings, python: Path, talk: _Talk) -> None:
-    """A new engine's kernels are checked at once; that they could not be is no failed installation."""
+    """Checks the kernels of a new engine. A failed check does not fail the installation."""
     named = settings.model_copy(update={"engine": settings.engine.model_copy(update={"python": python})})
     with contextlib.suppress(AgentError):
         asyncio.run(EngineProgram(named, read_inventory(), talk).check())
@@ -82,16 +80,16 @@ def _check_installed(settings: config.Settings, python: Path, talk: _Talk) -> No
 @command.command()
 def check(
     again: Annotated[
-        bool, typer.Option("--again", help="Ask the kernels anew, whatever is remembered.")
+        bool, typer.Option("--again", help="Repeat the check, even with a stored result.")
     ] = False,
     as_json: AsJson = False,
     config_file: Config = None,
 ) -> None:
-    """Compare the engine's kernels with float32 on this device; the result is remembered by version and device."""
+    """Compare the engine's kernels with float32 on this device, and store the result by version and device."""
     settings, _ = config.load({}, config_file)
     if settings.engine.command:
         raise ConfigError(
-            "usage", "engine.command runs in vLLM's place: it has no kernels to check", "unset it"
+            "usage", "engine.command replaces vLLM: no kernels to check", "unset engine.command"
         )
     engine = EngineProgram(settings, read_inventory(), _Talk(as_json))
     found = asyncio.run(engine.check(again=again))
@@ -110,7 +108,7 @@ def ls(
     as_json: AsJson = False,
     config_file: Config = None,
 ) -> None:
-    """List the engines that are installed, and those that could be."""
+    """List installed and available engines."""
     settings, _ = config.load({}, config_file)
     found = installing.installed(settings.cache)
     there = {(engine.platform, engine.version) for engine in found}
@@ -135,7 +133,7 @@ def _row(engine: Installed) -> dict[str, str | None]:
 
 
 def _platform(configured: str) -> Platform:
-    """`auto` asks NVML: a node with a GPU wants the CUDA build."""
+    """The platform of `auto`: the CUDA build on a host with GPUs by NVML, else the CPU build."""
     if configured in ("cpu", "cuda"):
         return configured  # type: ignore[return-value]
     return "cuda" if read_inventory().gpus else "cpu"

@@ -1,4 +1,4 @@
-"""`pareta-agent inventory`: what this node has, for a person, or as JSON that planning commands take back."""
+"""Command `pareta-agent inventory`: prints the hardware of this node, as text or as JSON for planning commands."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from pareta_agent.hardware.nvml import read_inventory
 
 def command(
     as_json: Annotated[
-        bool, typer.Option("--json", help="JSON for `--inventory FILE` of planning commands.")
+        bool, typer.Option("--json", help="Print JSON for `--inventory FILE` of planning commands.")
     ] = False,
 ) -> None:
-    """Show GPUs, their memory, links and health, the driver, and the host's cores and memory."""
+    """Print GPUs with memory, links and health, the driver, and the host's cores and memory."""
     inventory = read_inventory()
     if as_json:
         typer.echo(to_json(inventory).decode())

@@ -1,4 +1,4 @@
-"""`pareta-agent keys`: callers' keys on the embedded plane."""
+"""Command `pareta-agent keys`: creates, lists and revokes API keys on the embedded plane."""
 
 from __future__ import annotations
 
@@ -15,23 +15,27 @@ from pareta_agent.cli.options import AsJson, Config, Home, Listing
 from pareta_agent.control.wire import KeyLimits
 from pareta_agent.errors import ConfigError
 
-command = typer.Typer(help="Make, list and revoke callers' keys (embedded plane).", cls=Listing)
+command = typer.Typer(help="Create, list and revoke API keys (embedded plane).", cls=Listing)
 
 
 @command.command()
 def create(
     home: Home = None,
     config_file: Config = None,
-    org: Annotated[str | None, typer.Option(help="Whose key; the only org if there is one.")] = None,
-    endpoint: Annotated[list[str] | None, typer.Option(help="Reach only this endpoint (repeatable).")] = None,
-    requests_per_minute: Annotated[int | None, typer.Option(min=1, help="Unset: no limit.")] = None,
-    tokens_per_minute: Annotated[
-        int | None, typer.Option(min=1, help="Input and output together; unset: no limit.")
+    org: Annotated[str | None, typer.Option(help="Org of the key. Unset: the only org.")] = None,
+    endpoint: Annotated[
+        list[str] | None, typer.Option(help="Allow only this endpoint (repeatable). Unset: all.")
     ] = None,
-    concurrency: Annotated[int | None, typer.Option(min=1, help="Requests at once; unset: no limit.")] = None,
+    requests_per_minute: Annotated[
+        int | None, typer.Option(min=1, help="Maximum requests per minute.")
+    ] = None,
+    tokens_per_minute: Annotated[
+        int | None, typer.Option(min=1, help="Maximum input and output tokens per minute.")
+    ] = None,
+    concurrency: Annotated[int | None, typer.Option(min=1, help="Maximum requests in flight.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a key; its secret is printed now and never again."""
+    """Create a key and print its secret, once. A limit that is unset does not apply."""
     settings, _ = config.load({"home": home}, config_file)
     limits = KeyLimits(
         requests_per_minute=requests_per_minute, tokens_per_minute=tokens_per_minute, concurrency=concurrency
@@ -41,7 +45,7 @@ def create(
     if as_json:
         typer.echo(orjson.dumps({"id": minted.id, "org": minted.org, "api_key": minted.secret}).decode())
     else:
-        typer.echo(f"{minted.id} of {minted.org}; its secret is shown only now:", err=True)
+        typer.echo(f"{minted.id} of {minted.org}; the secret is printed once:", err=True)
         typer.echo(minted.secret)
 
 
@@ -65,7 +69,7 @@ def ls(home: Home = None, config_file: Config = None, as_json: AsJson = False) -
 
 @command.command()
 def revoke(key_id: str, home: Home = None, config_file: Config = None) -> None:
-    """Revoke a key by its id; nodes forget it within a heartbeat."""
+    """Revoke a key by its id. Nodes refuse the key within one heartbeat."""
     settings, _ = config.load({"home": home}, config_file)
     with open_local(settings) as plane:
         plane.state.revoke_key(key_id)
@@ -82,11 +86,11 @@ def _in_words(limits: KeyLimits) -> str:
 
 
 def only_org(rows: list[tuple[str, int]]) -> str:
-    """The one org there is; raises ConfigError when it must be named."""
+    """The only org. Raises ConfigError with no org or several."""
     if len(rows) != 1:
         raise ConfigError(
             "org_not_named",
-            "there are several orgs" if rows else "there is no org yet",
-            "name one with --org" if rows else "start the node once, or `pareta-agent org create`",
+            "the plane has several orgs" if rows else "the plane has no org",
+            "pass --org" if rows else "start the node once, or run `pareta-agent org create`",
         )
     return rows[0][0]

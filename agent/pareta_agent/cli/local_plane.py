@@ -1,4 +1,4 @@
-"""The embedded plane's database, for the commands that work on it directly."""
+"""Local plane: opens the embedded plane's database for commands."""
 
 from __future__ import annotations
 
@@ -13,19 +13,21 @@ from pareta_agent.plane.seed import DATABASE, plane_home
 
 @contextmanager
 def open_local(settings: Settings) -> Iterator[Plane]:
-    """The plane that this home (or `plane.database`) keeps; raises ConfigError where there is none,
-    PlaneError where it is damaged."""
+    """The plane in this home or in `plane.database`.
+
+    Raises ConfigError if no plane exists, and PlaneError if the database is damaged.
+    """
     if settings.plane.url is not None:
         raise ConfigError(
             "plane_elsewhere",
             f"this node reports to {settings.plane.url}, which keeps the ledger and the keys",
-            "ask that control plane",
+            "use that control plane",
         )
     if settings.plane.database is None and not (plane_home(settings.home) / DATABASE).exists():
         raise ConfigError(
             "plane_missing",
-            f"there is no control plane under {settings.home}",
-            "start the node (or `pareta-agent plane serve`) once, or name its --home",
+            f"no control plane exists under {settings.home}",
+            "start the node (or `pareta-agent plane serve`) once, or pass its --home",
         )
     plane, database = open_plane(settings.home, settings.plane.database)
     with database.closing():

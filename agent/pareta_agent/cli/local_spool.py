@@ -1,4 +1,4 @@
-"""The node's spool, for the commands that read it beside its agent."""
+"""Local spool: opens the node's spool for commands, while its agent runs or not."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pareta_agent.meter.store import StoreError
 
 @contextmanager
 def open_spool(path: Path) -> Iterator[SpoolReader]:
-    """Raises HostError for a file that is damaged."""
+    """The spool's reader. Raises HostError for a damaged file."""
     try:
         with closing(SpoolReader(path)) as reader:
             yield reader
@@ -21,5 +21,5 @@ def open_spool(path: Path) -> Iterator[SpoolReader]:
         raise HostError(
             "spool_unreadable",
             f"the spool {path} cannot be read: {error}",
-            "start the node: it puts a damaged spool aside and sends what can be read of it",
+            "start the node: the agent moves a damaged spool aside and delivers its readable records",
         ) from None

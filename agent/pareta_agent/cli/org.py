@@ -1,4 +1,4 @@
-"""`pareta-agent org`: balances on the embedded plane."""
+"""Command `pareta-agent org`: manages orgs, balances and policies on the embedded plane."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pareta_agent.cli.local_plane import dollars, open_local
 from pareta_agent.cli.options import AsJson, Config, Home, Listing
 from pareta_agent.errors import ConfigError
 
-command = typer.Typer(help="Orgs and their balances (embedded plane).", cls=Listing)
+command = typer.Typer(help="Manage orgs and their balances (embedded plane).", cls=Listing)
 
 
 @command.command()
@@ -38,13 +38,13 @@ def ls(home: Home = None, config_file: Config = None, as_json: AsJson = False) -
 
 @command.command()
 def topup(
-    usd: Annotated[str, typer.Argument(help="Dollars to add, at most six decimals.")],
+    usd: Annotated[str, typer.Argument(help="Amount in USD, with at most six decimals.")],
     home: Home = None,
     config_file: Config = None,
-    org: Annotated[str | None, typer.Option(help="Which org; the only one if there is one.")] = None,
+    org: Annotated[str | None, typer.Option(help="Org. Unset: the only org.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Add to an org's balance and print the new one."""
+    """Add an amount to an org's balance and print the new balance."""
     settings, _ = config.load({"home": home}, config_file)
     amount = _micro_usd(usd)
     with open_local(settings) as plane:
@@ -61,12 +61,14 @@ class Partial(StrEnum):
 
 @command.command()
 def policy(
-    partial: Annotated[Partial, typer.Option(help="What is debited of answers that a caller left midway.")],
+    partial: Annotated[
+        Partial, typer.Option(help="Debit of partial answers: `none`, or `delivered` tokens.")
+    ],
     home: Home = None,
     config_file: Config = None,
-    org: Annotated[str | None, typer.Option(help="Which org; the only one if there is one.")] = None,
+    org: Annotated[str | None, typer.Option(help="Org. Unset: the only org.")] = None,
 ) -> None:
-    """Say whether tokens that were delivered of an answer which its caller left are debited; by default none are."""
+    """Set the debit of partial answers, which callers left before the end. Default: none."""
     settings, _ = config.load({"home": home}, config_file)
     with open_local(settings) as plane:
         named = org or only_org(plane.state.org_rows())
@@ -76,19 +78,21 @@ def policy(
 
 @command.command()
 def create(org: str, home: Home = None, config_file: Config = None) -> None:
-    """Make an org with an empty balance."""
+    """Create an org with balance 0."""
     settings, _ = config.load({"home": home}, config_file)
     with open_local(settings) as plane:
         made = plane.state.ensure_org(org, 0)
-    typer.echo(f"{org} made" if made else f"{org} exists already", err=True)
+    typer.echo(f"{org} created" if made else f"{org} exists already", err=True)
 
 
 def _micro_usd(usd: str) -> int:
-    """Raises ConfigError unless it is a positive amount of whole micro-dollars."""
+    """The amount in micro-dollars. Raises ConfigError unless the amount is positive and has at most six decimals."""
     try:
         micro = Decimal(usd) * 1_000_000
     except InvalidOperation:
         micro = Decimal(0)
     if not micro.is_finite() or micro <= 0 or micro != micro.to_integral_value():
-        raise ConfigError("amount_invalid", f"{usd!r} is no amount in dollars", "write it like 5 or 0.25")
+        raise ConfigError(
+            "amount_invalid", f"{usd!r} is no amount in USD", "pass an amount such as 5 or 0.25"
+        )
     return int(micro)

@@ -1,4 +1,4 @@
-"""`pareta-agent plan TASK[/ALIAS]`: what would run here, with the arithmetic, and nothing started."""
+"""Command `pareta-agent plan TASK[/ALIAS]`: prints the plan of an endpoint with its arithmetic, without a start."""
 
 from __future__ import annotations
 
@@ -35,30 +35,32 @@ from pareta_registry.resolve import Resolution
 
 
 def command(
-    task: Annotated[str, typer.Argument(help="TASK, or TASK/ALIAS; without an alias, the recommended one.")],
+    task: Annotated[str, typer.Argument(help="TASK or TASK/ALIAS. Without an alias: `recommended`.")],
     objective: Annotated[
-        str | None, typer.Option(help="balanced, latency or throughput; unset: the setting `objective`.")
+        str | None, typer.Option(help="balanced, latency or throughput. Unset: the setting `objective`.")
     ] = None,
     inventory: Annotated[
         Path | None,
-        typer.Option(help="Plan for the node in this file (from `inventory --json`), not this one."),
+        typer.Option(help="Plan for the hardware in this file (from `inventory --json`)."),
     ] = None,
-    max_model_len: Annotated[int | None, typer.Option(help="Tokens of context that must fit.")] = None,
+    max_model_len: Annotated[
+        int | None, typer.Option(help="Required context length in tokens. A shorter plan is rejected.")
+    ] = None,
     replicas: Annotated[
-        int | None, typer.Option(min=1, help="Exactly so many; unset: as many as fit.")
+        int | None, typer.Option(min=1, help="Exact number of replicas. Unset: as many as fit.")
     ] = None,
-    catalog: Annotated[str | None, typer.Option(help="Catalog directory, or where it is published.")] = None,
-    diff: Annotated[
-        bool, typer.Option("--diff", help="Compare with what the running node has for it.")
-    ] = False,
+    catalog: Annotated[
+        str | None, typer.Option(help="Catalog directory, or address of published catalogs.")
+    ] = None,
+    diff: Annotated[bool, typer.Option("--diff", help="Compare with the plans of the running node.")] = False,
     private: Annotated[
-        bool, typer.Option("--private", help="Name the model and its artifacts, too.")
+        bool, typer.Option("--private", help="Print the model and its artifacts, too.")
     ] = False,
     home: Home = None,
     config_file: Config = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the best layout of a task's model on this node, the runners-up, and why the others are not possible."""
+    """Print the best plan for a task's model on this node, the runners-up, and each rejection with its arithmetic."""
     settings, _ = config.load(
         {"home": home, "objective": objective, "registry.catalog": catalog}, config_file
     )
@@ -85,14 +87,14 @@ def command(
 
 
 def load_inventory(path: Path) -> Inventory:
-    """An inventory file; ConfigError where it is none."""
+    """The inventory in a file. Raises ConfigError for an unreadable or invalid file."""
     try:
         return from_json(path.read_bytes())
     except OSError as error:
         raise ConfigError(
             "inventory_unreadable",
             f"{path}: {error.strerror}",
-            "write one with `pareta-agent inventory --json`",
+            "write the file with `pareta-agent inventory --json`",
         ) from error
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
@@ -100,15 +102,17 @@ def load_inventory(path: Path) -> Inventory:
         raise ConfigError(
             "inventory_invalid",
             f"{path}: {where}: {first['msg']}",
-            "write one with `pareta-agent inventory --json`",
+            "write the file with `pareta-agent inventory --json`",
         ) from error
 
 
 def _report(
     settings: Settings, resolution: Resolution, node: Inventory, request: PlanRequest, *, own: bool
 ) -> PlanReport:
-    """The node's own answer: with what its engine was asked, and what starts under this home have taught. The kernel
-    check holds for this host, so a plan for another one (not `own`) goes without it."""
+    """The report of the node's planner, with the engine's probed support and the measurements of earlier starts.
+
+    The kernel check holds for this host only, so a plan for other hardware (not `own`) does not use the check.
+    """
     engine = EngineProgram(settings, node, lambda _event: None)
     numerics = engine.numerics if own else Numerics()
     return plan_or_nearest(
@@ -122,13 +126,15 @@ def _report(
 
 
 def _changes(settings: Settings, resolution: Resolution, report: PlanReport) -> dict[str, list[PlanChange]]:
-    """By endpoint of the running node that serves this task and alias: what the plan would change there.
+    """The changes of the plan, by endpoint of the running node with this task and alias.
 
-    Raises HostError when no node runs.
+    Raises HostError if no node runs.
     """
     status = asyncio.run(ask(config.run_dir(settings.home) / "agent.sock", "GET", "/status"))
     if status is None:
-        raise HostError("no_node", f"no node runs under {settings.home}", "`pareta-agent serve` starts one")
+        raise HostError(
+            "no_node", f"no node runs under {settings.home}", "start the node with `pareta-agent serve`"
+        )
     name = (resolution.task.id, resolution.alias.id)
     running = {
         entry["id"]: entry["plan"]
@@ -141,7 +147,7 @@ def _changes(settings: Settings, resolution: Resolution, report: PlanReport) -> 
 
 
 def _sharing(resolution: Resolution, request: PlanRequest) -> str | None:
-    """For a model with adapters: that this is the layout of one base for all of them, and this alias's part in it."""
+    """For a model with adapters: the shared base engine, and this alias's part of it."""
     if (adapter_space := request.adapters) is None:
         return None
     own = (

@@ -1,4 +1,4 @@
-"""A plan report for a person's eyes: verdict, bytes of one GPU as bars, the winner's reasons, the refusals."""
+"""Plan report: renders verdict, bytes of one device as bars, the best plan's reasons, and the rejections."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _PARTS = (
 def render(
     report: PlanReport, title: str, changes: Mapping[str, Sequence[PlanChange]] | None = None
 ) -> RenderableType:
-    """Everything that `pareta-agent plan` prints, widest 110 columns. Holds no weights id and no path."""
+    """The text of `pareta-agent plan`, at most 110 columns wide, without a weights id or a path."""
     lines: list[RenderableType] = [Text.assemble(f"{title}: ", (report.verdict, _STYLES[report.verdict]))]
     if report.candidates:
         best = report.candidates[0]
@@ -44,15 +44,15 @@ def render(
 
 def _diff(changes: Mapping[str, Sequence[PlanChange]]) -> Iterator[Text]:
     if not changes:
-        yield Text("no endpoint of the running node serves this")
+        yield Text("no endpoint of the running node has this task and alias")
     for endpoint, found in changes.items():
-        yield Text(f"{endpoint}: {'a new start is needed' if found else 'runs as planned'}", "bold")
+        yield Text(f"{endpoint}: {'a restart is required' if found else 'runs as planned'}", "bold")
         for one in found:
             yield Text.assemble(f"  {one.field:<24}", (one.running, "red"), " → ", (one.planned, "green"))
 
 
 def layout_words(plan: Plan) -> str:
-    """`2 × tp2 pp1` and the like: replicas first."""
+    """Replicas and layout, such as `2 × tp2 pp1`."""
     if plan.platform == "cpu":
         return f"{plan.replicas} × CPU"
     words = [f"tp{plan.tp}"] + [f"pp{plan.pp}"] * (plan.pp > 1) + [f"dp{plan.dp}"] * (plan.dp > 1)
@@ -82,7 +82,7 @@ def _settings(plan: Plan) -> Table:
 
 
 def _bars(footprint: Footprint) -> Iterator[Text]:
-    """Bytes of one GPU (or of the host): one bar of all parts, and a line for each."""
+    """Bytes of one GPU (or of the host): one bar for all parts, and a line for each part."""
     sizes = {
         "weights": footprint.weights_bytes,
         "activation": footprint.activation_bytes,

@@ -1,4 +1,4 @@
-"""`pareta-agent plane`: the control plane in a box, by itself, for several nodes."""
+"""Command `pareta-agent plane`: runs a control plane for several nodes, and manages its nodes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ from pareta_agent.sections import unbracketed
 from pareta_agent.telemetry import sink
 from pareta_agent.telemetry.log import listener
 
-command = typer.Typer(help="Run a control plane for several nodes, and see them.", no_args_is_help=True)
+command = typer.Typer(
+    help="Run a control plane for several nodes, and manage the nodes.", no_args_is_help=True
+)
 
 
 @command.command()
@@ -29,14 +31,16 @@ def serve(
     home: Home = None,
     config_file: Config = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535)] = 8700,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on. 0: any free port.")] = 8700,
     database: Annotated[
         str | None,
-        typer.Option(help="SQLAlchemy URL (PostgreSQL); unset: `plane.database`, or SQLite under the home."),
+        typer.Option(help="SQLAlchemy URL (PostgreSQL). Unset: `plane.database`, or SQLite under `home`."),
     ] = None,
-    catalog: Annotated[str | None, typer.Option(help="Catalog directory, or where it is published.")] = None,
+    catalog: Annotated[
+        str | None, typer.Option(help="Catalog directory, or address of published catalogs.")
+    ] = None,
 ) -> None:
-    """Serve the wire and the public API until SIGTERM; one line of JSON on stdout when it listens."""
+    """Serve the wire and the public API until SIGTERM. Output: one JSON line once the port listens."""
     sink.install()
     flags = {"home": home, "plane.database": database, "registry.catalog": catalog}
     settings, _ = config.load(flags, config_file)
@@ -64,7 +68,7 @@ def token(
     config_file: Config = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a token for a node (its older one stops working) and print it once."""
+    """Create a token for a node and print it once. The node's previous token is revoked."""
     settings, _ = config.load({"home": home}, config_file)
     with open_local(settings) as plane:
         minted = plane.nodes.mint(node)
@@ -73,7 +77,7 @@ def token(
 
 @command.command()
 def nodes(home: Home = None, config_file: Config = None, as_json: AsJson = False) -> None:
-    """List the nodes and how they are."""
+    """List the nodes with epoch, state and last heartbeat."""
     settings, _ = config.load({"home": home}, config_file)
     with open_local(settings) as plane:
         rows = plane.nodes.rows()

@@ -1,4 +1,4 @@
-"""`pareta-agent pull TASK[/ALIAS]`: bring the weights that this node would run, so that its cold start finds them."""
+"""Command `pareta-agent pull TASK[/ALIAS]`: fetches and verifies the weights of an alias before a cold start."""
 
 from __future__ import annotations
 
@@ -30,16 +30,18 @@ from pareta_registry.resolve import Resolution
 
 
 def command(
-    task: Annotated[str, typer.Argument(help="TASK, or TASK/ALIAS; without an alias, the recommended one.")],
+    task: Annotated[str, typer.Argument(help="TASK or TASK/ALIAS. Without an alias: `recommended`.")],
     variant: Annotated[
-        str | None, typer.Option(help="A variant by name; unset: the one that is planned.")
+        str | None, typer.Option(help="Name of a variant. Unset: the planned variant.")
     ] = None,
     home: Home = None,
     config_file: Config = None,
-    catalog: Annotated[str | None, typer.Option(help="Catalog directory, or where it is published.")] = None,
+    catalog: Annotated[
+        str | None, typer.Option(help="Catalog directory, or address of published catalogs.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Fetch and verify a task's weights ahead of time; what is there already is not fetched again."""
+    """Fetch and verify a task's weights ahead of time. Complete files are not fetched again."""
     settings, _ = config.load({"home": home, "registry.catalog": catalog}, config_file)
     name, _, alias = task.partition("/")
     resolution = find(asyncio.run(read_catalog(catalog_place(settings), SystemClock())), name, alias or None)
@@ -64,7 +66,7 @@ async def _fetch(store: WeightsStore, wanted: Sequence[Artifact], tell: OnProgre
 
 
 def teller(show: Terminal, label: str) -> OnProgress:
-    """Shows a transfer's phases under `label`."""
+    """Prints the phases of a transfer under `label`."""
     phase = ""
 
     def reported(step: WeightsProgress) -> None:
@@ -80,12 +82,12 @@ def teller(show: Terminal, label: str) -> OnProgress:
 
 
 def _variant(resolution: Resolution, name: str | None) -> Variant:
-    """The named variant, or the one that the planner would run here. Raises ConfigError, NothingFits."""
+    """The named variant, or the planned variant of this node. Raises ConfigError, NothingFits."""
     variants = {variant.name: variant for variant in resolution.model.variants}
     if name is not None:
         if name not in variants:
             raise ConfigError(
-                "variant_unknown", f"there is no variant {name!r}", f"one of {', '.join(variants)}"
+                "variant_unknown", f"no variant is named {name!r}", f"pass one of {', '.join(variants)}"
             )
         return variants[name]
     request = for_resolution(resolution)
@@ -94,6 +96,6 @@ def _variant(resolution: Resolution, name: str | None) -> Variant:
         raise NothingFits(
             "nothing_fits",
             "no variant runs on this node",
-            "name one with --variant, or see `pareta-agent plan`",
+            "pass --variant, or see the rejections of `pareta-agent plan`",
         )
     return variants[report.best.variant]

@@ -1,4 +1,4 @@
-"""`pareta-agent serve`: the settings, the plane (embedded unless one is named), the node, and who listens to it."""
+"""Command `pareta-agent serve`: joins settings, plane (embedded or hosted), node and event listeners, and runs them."""
 
 from __future__ import annotations
 
@@ -41,32 +41,36 @@ FirstKey = Callable[[], Awaitable[str | None]]
 
 def command(
     config_file: Config = None,
-    home: Annotated[Path | None, typer.Option(help="Where everything of this node is kept.")] = None,
+    home: Annotated[Path | None, typer.Option(help="Directory of the node's state.")] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 picks a free one.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on. 0: any free port.")] = None,
     task: Annotated[str | None, typer.Option(help="Task to deploy on the embedded plane.")] = None,
     alias: Annotated[str | None, typer.Option(help="Alias of the task's model.")] = None,
-    endpoint: Annotated[str | None, typer.Option(help="Endpoint id, what callers pass as `model`.")] = None,
-    catalog: Annotated[str | None, typer.Option(help="Catalog directory, or where it is published.")] = None,
-    engine_python: Annotated[Path | None, typer.Option(help="Interpreter that has vLLM.")] = None,
-    engine_command: Annotated[str | None, typer.Option(help="Program instead of vLLM's server.")] = None,
-    plane_url: Annotated[str | None, typer.Option(help="Control plane; unset: one is embedded.")] = None,
-    plane_token_file: Annotated[Path | None, typer.Option(help="File that holds the node's token.")] = None,
-    drain_timeout: Annotated[
-        float | None, typer.Option(help="Seconds that admitted requests may finish in.")
+    endpoint: Annotated[str | None, typer.Option(help="Endpoint id, which callers send as `model`.")] = None,
+    catalog: Annotated[
+        str | None, typer.Option(help="Catalog directory, or address of published catalogs.")
     ] = None,
-    front_workers: Annotated[int | None, typer.Option(help="More processes that answer callers.")] = None,
-    standby: Annotated[int | None, typer.Option(help="Pre-imported engines kept warm.")] = None,
-    canary: Annotated[bool | None, typer.Option(help="Ask a known question before going live.")] = None,
+    engine_python: Annotated[Path | None, typer.Option(help="Interpreter that has vLLM.")] = None,
+    engine_command: Annotated[str | None, typer.Option(help="Program that replaces vLLM's server.")] = None,
+    plane_url: Annotated[str | None, typer.Option(help="URL of the control plane. Unset: embedded.")] = None,
+    plane_token_file: Annotated[Path | None, typer.Option(help="File with the node token.")] = None,
+    drain_timeout: Annotated[
+        float | None, typer.Option(help="Maximum seconds for admitted requests to finish.")
+    ] = None,
+    front_workers: Annotated[int | None, typer.Option(help="Worker processes that serve callers.")] = None,
+    standby: Annotated[int | None, typer.Option(help="Standby processes for short cold starts.")] = None,
+    canary: Annotated[
+        bool | None, typer.Option(help="Require a correct canary answer before serving.")
+    ] = None,
     upgrade: Annotated[
-        bool, typer.Option(help="Take over from the agent that runs here, without a dropped request.")
+        bool, typer.Option(help="Hot restart: take over from the running agent without a lost call.")
     ] = False,
     json_lines: Annotated[
-        bool, typer.Option("--json", help="Events as JSON lines on standard output.")
+        bool, typer.Option("--json", help="Print events as JSON lines on standard output.")
     ] = False,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
 ) -> None:
-    """Run this node until SIGTERM: resolve, plan, fetch, start the engine, serve, meter, report."""
+    """Run the node until SIGTERM: resolve, plan, fetch, start engines, serve, meter, report."""
     flags = {
         "home": home,
         "host": host,
@@ -91,7 +95,7 @@ def command(
 
 
 async def _serve(settings: Settings, warnings: list[str], json_lines: bool, upgrade: bool) -> int:
-    """Joins plane, node and listeners; the exit code."""
+    """Joins plane, node and listeners. Returns the exit code."""
     launch.allow_open_files()
     bus, signals = Bus(), Signals()
     show = JsonLines(_write) if json_lines else Terminal(Console(stderr=True))
@@ -126,7 +130,7 @@ async def _serve(settings: Settings, warnings: list[str], json_lines: bool, upgr
 
 
 async def _predecessor(settings: Settings, bus: Bus) -> Predecessor | None:
-    """The running agent, once everything is here that can be had without it; None, and said, where none runs."""
+    """The running agent, called after the engine is installed and checked. None, with an event, if no agent runs."""
     await EngineProgram(settings, read_inventory(), bus).ready()
     predecessor = await Predecessor.call(config.run_dir(settings.home), bus)
     if predecessor is None:
@@ -134,14 +138,14 @@ async def _predecessor(settings: Settings, bus: Bus) -> Predecessor | None:
             Event(
                 "nothing_to_upgrade",
                 "warning",
-                {"reason": "no agent of this home runs: this one just starts"},
+                {"reason": "no agent of this home runs: this agent starts without a handover"},
             )
         )
     return predecessor
 
 
 async def _replace(signals: Signals, bus: Bus) -> None:
-    """On SIGUSR2 starts this program again, as it is on disk by now, to take over: systemd's reload."""
+    """Starts the program on disk as successor on each SIGUSR2 (systemd's reload)."""
     while True:
         await signals.replace.wait()
         signals.replace.clear()
@@ -152,18 +156,22 @@ async def _replace(signals: Signals, bus: Bus) -> None:
             share_output=True,
         )
         code = await successor.wait()
-        bus(Event("upgrade_failed", "error", {"exit_code": code, "reason": "see what it said"}))
+        bus(
+            Event("upgrade_failed", "error", {"exit_code": code, "reason": "see the output of the new agent"})
+        )
 
 
 @asynccontextmanager
 async def _plane(
     settings: Settings, identity: StoredIdentity, catalog: Catalog, bus: Bus
 ) -> AsyncIterator[tuple[PlaneAddress, FirstKey]]:
-    """The plane that the settings name, or an embedded one for as long as the node runs; and how to get its key."""
+    """The configured plane, or an embedded plane while the node runs; and the source of the first API key."""
     if settings.plane.url:
         if settings.plane.token_file is None:
             raise ConfigError(
-                "token_missing", "plane.url needs plane.token_file", "name the file with the node's token"
+                "token_missing",
+                "plane.url requires plane.token_file",
+                "set it to the file with the node token",
             )
         yield PlaneAddress(settings.plane.url, _token(settings.plane.token_file)), _no_key
         return
@@ -179,11 +187,11 @@ async def _plane(
 
 
 async def _no_key() -> None:
-    """Of a plane that is elsewhere."""
+    """The first key of a hosted plane: None."""
 
 
 def _seed(settings: Settings, identity: StoredIdentity, catalog: Catalog) -> embedded.Seed:
-    """What the embedded plane wants of this node: the settings' endpoints, resolved to their aliases' names."""
+    """The seed of the embedded plane: the endpoints of the settings, each with a resolved alias."""
     entries = settings.endpoints or (
         EndpointEntry(id=settings.endpoint, task=settings.task, alias=settings.alias),
     )
@@ -193,7 +201,7 @@ def _seed(settings: Settings, identity: StoredIdentity, catalog: Catalog) -> emb
         name = entry.id or endpoint_id(alias.id)
         if any(each.id == name for each in seeds):
             raise ConfigError(
-                "endpoint_twice", f"two of the endpoints are called {name}", "give one of them another `id`"
+                "endpoint_twice", f"two endpoints have the id {name}", "set another `id` for one of the two"
             )
         seeds.append(
             embedded.SeedEndpoint(
@@ -216,7 +224,7 @@ def _seed(settings: Settings, identity: StoredIdentity, catalog: Catalog) -> emb
 
 
 def endpoint_id(alias: str) -> str:
-    """An endpoint's default id: its alias's family, `contract-kie-1` → `ep_contract_kie`."""
+    """The default id of an endpoint: the alias without its rank, `contract-kie-1` → `ep_contract_kie`."""
     family, _, rank = alias.rpartition("-")
     return "ep_" + (family if rank.isdigit() and family else alias).replace("-", "_").replace(".", "_")
 
@@ -226,11 +234,11 @@ def _token(path: Path) -> str:
         token = path.read_bytes().strip()
     except OSError as error:
         raise ConfigError(
-            "token_unreadable", f"{path}: {error.strerror}", "make it readable for this user"
+            "token_unreadable", f"{path}: {error.strerror}", "make the file readable for this user"
         ) from None
     if re.fullmatch(rb"[!-~]+", token) is None:
-        what = "holds more than one word of visible ASCII" if token else "is empty"
-        remedy = "write this node's token into it (`pareta-agent plane token` on the plane makes one)"
+        what = "does not contain exactly one word of visible ASCII" if token else "is empty"
+        remedy = "write the node token to the file (`pareta-agent plane token` on the plane's host creates a token)"
         raise ConfigError("token_invalid", f"{path} {what}", remedy)
     return token.decode()
 
@@ -240,7 +248,7 @@ async def _tell_ready(show: JsonLines | Terminal, ready: Ready, key: str | None)
         show.line("ready", ready_fields(ready, key))
     else:
         show.close()
-        await asyncio.to_thread(sink.settle, SETTLE_S)  # the Ready block comes after what was said before it
+        await asyncio.to_thread(sink.settle, SETTLE_S)  # the Ready block follows all earlier output
         _write(ready_block(ready, key))
 
 

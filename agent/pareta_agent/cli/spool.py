@@ -1,4 +1,4 @@
-"""`pareta-agent spool`: look at the node's usage records on disk, check them, take them out."""
+"""Command `pareta-agent spool`: lists, verifies and exports the node's usage records on disk."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from pareta_agent.meter.reader import SpoolReader
 from pareta_agent.meter.spool import spool_path
 from pareta_agent.meter.verify import verify as flaws_of
 
-command = typer.Typer(help="The node's usage records on disk.", cls=Listing)
+command = typer.Typer(help="List, verify and export usage records on disk.", cls=Listing)
 
 
 @command.command()
 def ls(home: Home = None, config_file: Config = None, as_json: AsJson = False) -> None:
-    """List the epochs: what is kept, what the plane has acked, what it refused."""
+    """List the epochs with kept, acknowledged and refused records."""
     with _reader(home, config_file) as reader:
         epochs, refused = reader.epochs(), reader.quarantined()
         undelivered, left_open = reader.undelivered(), reader.open_requests()
@@ -46,7 +46,7 @@ def ls(home: Home = None, config_file: Config = None, as_json: AsJson = False) -
 
 @command.command()
 def verify(home: Home = None, config_file: Config = None, as_json: AsJson = False) -> None:
-    """Check every kept record against its hash and its neighbours; exit 1 when something is wrong."""
+    """Verify the hash and the sequence of every kept record. Exit 1: a record has a flaw."""
     with _reader(home, config_file) as reader:
         flaws = list(flaws_of(reader.every()))
     if as_json:
@@ -61,7 +61,7 @@ def verify(home: Home = None, config_file: Config = None, as_json: AsJson = Fals
 
 @command.command()
 def export(home: Home = None, config_file: Config = None) -> None:
-    """Write every kept record to stdout as CloudEvents, one a line."""
+    """Print every kept record as a CloudEvent, one a line."""
     with _reader(home, config_file) as reader:
         for entry in reader.every():
             typer.echo(entry.wire().decode())
@@ -73,7 +73,7 @@ def _reader(home: Path | None, config_file: Path | None) -> Iterator[SpoolReader
     path = spool_path(settings.home)
     if not path.exists():
         raise HostError(
-            "spool_missing", f"there is no spool at {path}", "start the node once, or name its --home"
+            "spool_missing", f"no spool exists at {path}", "start the node once, or pass its --home"
         )
     with open_spool(path) as reader:
         yield reader

@@ -1,4 +1,4 @@
-"""`pareta-agent status`: what the running node says of itself."""
+"""Command `pareta-agent status`: prints the state of the running node."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def command(
     config_file: Config = None,
     as_json: AsJson = False,
 ) -> None:
-    """What the running node does: endpoints, cold starts, records, lease. Exit 1 when no node runs."""
+    """Print the running node's endpoints, cold starts, records and lease. Exit 1: no node runs."""
     settings, _ = config.load({"home": home}, config_file)
     status = asyncio.run(ask(config.run_dir(settings.home) / "agent.sock", "GET", "/status"))
     if status is None:
-        typer.echo(f"no node runs under {settings.home} (`pareta-agent serve` starts one)", err=True)
+        typer.echo(f"no node runs under {settings.home} (start it with `pareta-agent serve`)", err=True)
         raise typer.Exit(1)
     if as_json:
         typer.echo(orjson.dumps(status).decode())
@@ -48,23 +48,23 @@ def _show(status: dict[str, Any], console: Console) -> None:
     for column in ("endpoint", "task", "alias", "status", "replicas", "reason"):
         table.add_column(column)
     for entry in status["endpoints"]:
-        refused = f"runs on as it was: {entry['refused']}" if entry["refused"] else ""
+        refused = f"runs unchanged, update refused: {entry['refused']}" if entry["refused"] else ""
         reason = entry["reason"] or refused
         if (kept := entry["asleep_bytes"]) is not None:
-            reason = f"asleep, its weights in {kept / GIB:.1f} GiB of host memory"
+            reason = f"asleep, with {kept / GIB:.1f} GiB of weights in host memory"
         table.add_row(
             entry["id"], entry["task"], entry["alias"], entry["status"], str(entry["replicas"]), reason
         )
     console.print(table)
     if states := Counter(each["state"] for each in status["front_workers"]):
-        console.print(f"[dim]front workers[/]  {'  '.join(f'{n} {state}' for state, n in states.items())}")
+        console.print(f"[dim]workers[/]  {'  '.join(f'{n} {state}' for state, n in states.items())}")
     for each in status["cold_starts"]:
         took = f"{each['count']} × p50 {each['p50_s']:.1f} s  p95 {each['p95_s']:.1f} s"
         console.print(f"[dim]cold start, {each['cause']}[/]  {took}")
     for each in status["prefetch"]:
         done = f"{each['done_bytes']:,} of {each['total_bytes']:,} bytes" if each["total_bytes"] else ""
         reported = "  ".join(filter(None, (each["state"], done, each["reason"])))
-        console.print(f"[dim]ahead[/]  {each['task']}/{each['alias']}  {reported}")
+        console.print(f"[dim]prefetch[/]  {each['task']}/{each['alias']}  {reported}")
     for name in ("catalog", "spool", "plane"):
         facts = "  ".join(f"{key} {value}" for key, value in status[name].items() if value is not None)
         console.print(f"[dim]{name}[/]  {facts}")

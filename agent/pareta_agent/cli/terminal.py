@@ -1,6 +1,6 @@
-"""How `serve` talks to a person, and to a script: phases with progress, problems with remedies, Ready last.
+"""Terminal output of `serve`: prints phases with progress, problems with remedies, and the Ready block last.
 
-Talk goes to standard error, the Ready block and JSON lines to standard output. Bars only on a terminal.
+Messages go to standard error; the Ready block and JSON lines go to standard output. Progress bars require a terminal.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class _Amount(ProgressColumn):
 
 
 class Terminal:
-    """A bus listener for people: a line for each finished phase, bars for those under way."""
+    """A bus listener for an operator: a line for each finished phase, a bar for each phase in progress."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -79,12 +79,12 @@ class Terminal:
             self._bars.stop()
 
     def _waiting(self, fields: Mapping[str, Any]) -> None:
-        self.say("waiting for endpoints: the control plane wants none on this node yet")
+        self.say("waiting for endpoints: the control plane requires none of this node")
         for key in ("base_url", "plane"):
             self.say(f"    [dim]{key}[/] {escape(fields[key])}")
 
     def _problem(self, event: Event) -> None:
-        """What happened and why on one line; what else is known, and what to do, below it."""
+        """The event with its reason on one line; further fields and the remedy below."""
         fields = {key: str(value) for key, value in event.fields.items() if value not in (None, "")}
         style = "yellow" if event.level == "warning" else "bold red"
         what = [fields.pop(key) for key in ("endpoint", "reason") if key in fields]
@@ -131,7 +131,7 @@ class Terminal:
 
 
 class JsonLines:
-    """A bus listener for scripts: one JSON object a line, `event` first."""
+    """A bus listener for scripts: one JSON object a line, with `event` first."""
 
     def __init__(self, write: Callable[[str], None]) -> None:
         self._write = write
@@ -144,14 +144,14 @@ class JsonLines:
             self.line(event.name, {"level": event.level, **event.fields})
 
     def close(self) -> None:
-        """Lines need no end."""
+        """Nothing to close."""
 
     def line(self, name: str, fields: dict[str, Any]) -> None:
         self._write(_json({"event": name, **fields}) + "\n")
 
 
 def _json(fields: dict[str, Any]) -> str:
-    """One line for any field: what orjson refuses (a file's name that is no Unicode, a huge integer) is escaped."""
+    """One line for any field. Values that orjson refuses (invalid Unicode, a huge integer) are escaped."""
     try:
         return orjson.dumps(fields, default=str).decode()
     except TypeError:
@@ -159,7 +159,7 @@ def _json(fields: dict[str, Any]) -> str:
 
 
 def ready_fields(ready: Ready, api_key: str | None) -> dict[str, Any]:
-    """The `ready` line's fields; their names are a contract with other people's scripts."""
+    """The fields of the `ready` line. The names are a contract with operators' scripts."""
     return {
         "base_url": ready.base_url,
         "api_key": api_key,
@@ -172,11 +172,13 @@ def ready_fields(ready: Ready, api_key: str | None) -> dict[str, Any]:
 
 
 def ready_block(ready: Ready, api_key: str | None) -> str:
-    """The last thing `serve` prints for a person: where, with what, and two examples that work as they stand."""
+    """The last output of `serve` for an operator: address, key, endpoints, and two examples that run unchanged."""
     live = [e for e in ready.endpoints if e.status == "live"] or list(ready.endpoints)
     model = live[0].id if live else "<endpoint>"
     note = (
-        "shown once; `pareta-agent keys create` makes another" if api_key else "as shown at the first start"
+        "printed once; `pareta-agent keys create` creates another"
+        if api_key
+        else "printed at the first start"
     )
     key = api_key or "$PARETA_API_KEY"
     endpoints = "\n".join(f"  Endpoint   {e.id}  ({e.task}, {e.alias}: {e.status})" for e in ready.endpoints)

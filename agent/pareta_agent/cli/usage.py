@@ -1,4 +1,4 @@
-"""`pareta-agent usage`: the ledger of the embedded plane, and what has not reached it yet."""
+"""Command `pareta-agent usage`: prints the embedded plane's ledger, and counts records that are not delivered."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ _FIELDS = (
 def command(
     home: Home = None,
     config_file: Config = None,
-    endpoint: Annotated[str | None, typer.Option(help="Only this endpoint.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the newest rows.")] = None,
+    endpoint: Annotated[str | None, typer.Option(help="Print only this endpoint.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Print only so many of the newest rows.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """What was used and debited, oldest first; from the running node or, when it is down, from its files."""
+    """Print usage and debits, the oldest first, from the node's files. A running node first delivers its records."""
     settings, _ = config.load({"home": home}, config_file)
     asyncio.run(ask(config.run_dir(settings.home) / "agent.sock", "POST", "/flush"))
     with open_local(settings) as plane:
@@ -74,5 +74,5 @@ def _say_what_is_missing(settings: Settings) -> None:
         undelivered, left_open = reader.undelivered(), reader.open_requests()
     if undelivered or left_open:
         typer.echo(
-            f"in the spool, not in the ledger yet: {undelivered} records, {left_open} open requests", err=True
+            f"in the spool, not in the ledger: {undelivered} records, {left_open} open requests", err=True
         )

@@ -1,4 +1,4 @@
-"""`pareta-agent weights`: what is on this disk, and whether it is still what it was."""
+"""Command `pareta-agent weights`: lists, verifies and removes the artifacts on this disk."""
 
 from __future__ import annotations
 
@@ -17,22 +17,24 @@ from pareta_agent.errors import RegistryError
 from pareta_agent.node.slices import weights_settings
 from pareta_agent.weights.store import WeightsStore
 
-command = typer.Typer(help="The artifacts on this disk: list, verify, remove.", cls=Listing)
+command = typer.Typer(help="List, verify and remove the artifacts on this disk.", cls=Listing)
 
 
 @command.command()
 def ls(home: Home = None, config_file: Config = None, as_json: AsJson = False) -> None:
-    """List artifacts by digest, least recently used first."""
+    """List artifacts by digest, the least recently used first."""
     digests = _store(home, config_file).digests()
     if not digests:
-        typer.echo("no weights are here yet (`pareta-agent pull TASK` fetches a task's)", err=True)
+        typer.echo(
+            "no weights on this disk (`pareta-agent pull TASK` fetches the weights of a task)", err=True
+        )
     for digest in digests:
         typer.echo(orjson.dumps({"digest": digest}).decode() if as_json else digest)
 
 
 @command.command()
 def verify(home: Home = None, config_file: Config = None, as_json: AsJson = False) -> None:
-    """Hash every byte again. Exit 5 when one is not what it was; the file and the remedy are named."""
+    """Hash every byte again. Exit 5: a file is damaged, and the output has the file and the remedy."""
     store, wrong = _store(home, config_file), 0
     show = Terminal(Console(stderr=True))
     for digest in store.digests():
@@ -51,10 +53,12 @@ def verify(home: Home = None, config_file: Config = None, as_json: AsJson = Fals
 
 @command.command()
 def remove(digest: str, home: Home = None, config_file: Config = None) -> None:
-    """Delete an artifact that nothing uses."""
+    """Delete an unused artifact."""
     if not asyncio.run(_store(home, config_file).remove(digest)):
         raise RegistryError(
-            "artifact_in_use", f"{digest} is not here, or in use", "stop the endpoint that uses it"
+            "artifact_in_use",
+            f"{digest} is in use, or not on this disk",
+            "stop the endpoint that uses the artifact",
         )
 
 

@@ -72,7 +72,7 @@ TABLE: Final[tuple[Series, ...]] = (
     Series(
         "pareta_upstream_retries_total",
         "counter",
-        "Second attempts of admitted requests, on another replica.",
+        "Further attempts of admitted requests, before any byte of the answer.",
         ("endpoint",),
     ),
     Series("pareta_front_connections", "gauge", "Open connections of callers."),

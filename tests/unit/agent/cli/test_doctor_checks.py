@@ -66,10 +66,10 @@ OLD_DRIVER = replace(TWO, cuda_driver=12020)
 CASES: list[tuple[str, HostFacts, checks.Level, str]] = [
     ("nvml", replace(WELL, inventory=BROKEN_NVML, nvidia_device=True), "fail", "mismatch"),
     ("toolchain", WELL, "ok", "compile nothing"),
-    ("toolchain", replace(CUDA, compiler=None), "fail", "lacks a C compiler"),
-    ("toolchain", replace(CUDA, python_headers=False), "fail", "lacks Python's headers"),
+    ("toolchain", replace(CUDA, compiler=None), "fail", "missing: a C compiler"),
+    ("toolchain", replace(CUDA, python_headers=False), "fail", "missing: Python's headers"),
     ("toolchain", replace(CUDA, nvcc=None), "warn", "nvcc is not"),
-    ("tls", replace(WELL, tls_days=90.0), "ok", "good for 90 days"),
+    ("tls", replace(WELL, tls_days=90.0), "ok", "valid for 90 days"),
     ("tls", replace(WELL, tls_days=3.0), "warn", "3.0 days left"),
     ("tls", replace(WELL, tls_days=-1.0), "fail", "has expired"),
     ("tls", replace(WELL, tls_error="/k: no such file"), "fail", "no such file"),
@@ -84,9 +84,14 @@ CASES: list[tuple[str, HostFacts, checks.Level, str]] = [
     ("ulimits", replace(WELL, open_files=1024), "fail", "1,024 open files"),
     ("disk", replace(WELL, disk_free_bytes=10 * GIB), "warn", "10.0 GiB free"),
     ("disk", replace(WELL, disk_free_bytes=GIB), "fail", "1.0 GiB free"),
-    ("disk", replace(WELL, disk_free_bytes=None), "fail", "cannot be written"),
+    ("disk", replace(WELL, disk_free_bytes=None), "fail", "is not writable"),
     ("port", replace(WELL, port_error="Address already in use"), "fail", "Address already in use"),
-    ("port", replace(WELL, own_node_at="http://h:9/v1"), "ok", "this home's node listens at http://h:9/v1"),
+    (
+        "port",
+        replace(WELL, own_node_at="http://h:9/v1"),
+        "ok",
+        "the node of this home listens at http://h:9/v1",
+    ),
     ("clock", replace(WELL, clock_synchronized=False), "warn", "not synchronized"),
     ("clock", replace(WELL, clock_offset_s=5.0), "warn", "+5 s"),
     ("clock", replace(WELL, clock_offset_s=-90.0), "fail", "-90 s"),
@@ -103,11 +108,11 @@ CASES: list[tuple[str, HostFacts, checks.Level, str]] = [
         "not known",
     ),
     ("plane", replace(WELL, plane_url="https://plane"), "ok", "https://plane answers"),
-    ("engine", replace(WELL, engine_path=None), "warn", "none is installed"),
+    ("engine", replace(WELL, engine_path=None), "warn", "no engine is installed"),
     ("engine", replace(WELL, engine_error="/x has no vLLM"), "fail", "has no vLLM"),
-    ("engine", replace(CUDA, engine_platform="cpu"), "warn", "there are GPUs"),
-    ("engine", replace(WELL, engine_platform="cuda"), "fail", "there is no GPU"),
-    ("engine", replace(WELL, engine_command="fake"), "ok", "fake runs in vLLM's place"),
+    ("engine", replace(CUDA, engine_platform="cpu"), "warn", "on a host with GPUs"),
+    ("engine", replace(WELL, engine_platform="cuda"), "fail", "on a host without a GPU"),
+    ("engine", replace(WELL, engine_command="fake"), "ok", "fake replaces vLLM"),
 ]
 
 
@@ -123,7 +128,7 @@ def test_each_judgement(check: str, facts: HostFacts, level: checks.Level, said:
 def test_the_engines_absence_says_what_serve_does() -> None:
     """A newcomer is not sent away: serve installs it."""
     assert checks.engine(replace(WELL, engine_path=None)) == Finding(
-        "engine", "warn", "none is installed yet", "`pareta-agent engine install` (serve does it, too)"
+        "engine", "warn", "no engine is installed", "run `pareta-agent engine install` (`serve` does, too)"
     )
 
 
@@ -131,7 +136,7 @@ def test_the_engines_absence_says_what_serve_does() -> None:
     ("wrong", "level", "said"),
     [
         ((), "ok", "100 comparisons with float32"),
-        (("bfloat16 attention (amx)",), "warn", "wrong here: bfloat16 attention (amx)"),
+        (("bfloat16 attention (amx)",), "warn", "wrong results on this device: bfloat16 attention (amx)"),
         (None, "warn", "not compared with float32 yet"),
     ],
 )
