@@ -49,9 +49,7 @@ def command(
     replicas: Annotated[
         int | None, typer.Option(min=1, help="Exact number of replicas. Unset: as many as fit.")
     ] = None,
-    catalog: Annotated[
-        str | None, typer.Option(help="Catalog directory, or address of published catalogs.")
-    ] = None,
+    catalog: Annotated[str | None, typer.Option(help="Directory or address of the catalog.")] = None,
     diff: Annotated[bool, typer.Option("--diff", help="Compare with the plans of the running node.")] = False,
     private: Annotated[
         bool, typer.Option("--private", help="Print the model and its artifacts, too.")

@@ -36,9 +36,7 @@ def serve(
         str | None,
         typer.Option(help="SQLAlchemy URL (PostgreSQL). Unset: `plane.database`, or SQLite under `home`."),
     ] = None,
-    catalog: Annotated[
-        str | None, typer.Option(help="Catalog directory, or address of published catalogs.")
-    ] = None,
+    catalog: Annotated[str | None, typer.Option(help="Directory or address of the catalog.")] = None,
 ) -> None:
     """Serve the wire and the public API until SIGTERM. Output: one JSON line once the port listens."""
     sink.install()

@@ -36,9 +36,7 @@ def command(
     ] = None,
     home: Home = None,
     config_file: Config = None,
-    catalog: Annotated[
-        str | None, typer.Option(help="Catalog directory, or address of published catalogs.")
-    ] = None,
+    catalog: Annotated[str | None, typer.Option(help="Directory or address of the catalog.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Fetch and verify a task's weights ahead of time. Complete files are not fetched again."""

@@ -47,9 +47,7 @@ def command(
     task: Annotated[str | None, typer.Option(help="Task to deploy on the embedded plane.")] = None,
     alias: Annotated[str | None, typer.Option(help="Alias of the task's model.")] = None,
     endpoint: Annotated[str | None, typer.Option(help="Endpoint id, which callers send as `model`.")] = None,
-    catalog: Annotated[
-        str | None, typer.Option(help="Catalog directory, or address of published catalogs.")
-    ] = None,
+    catalog: Annotated[str | None, typer.Option(help="Directory or address of the catalog.")] = None,
     engine_python: Annotated[Path | None, typer.Option(help="Interpreter that has vLLM.")] = None,
     engine_command: Annotated[str | None, typer.Option(help="Program that replaces vLLM's server.")] = None,
     plane_url: Annotated[str | None, typer.Option(help="URL of the control plane. Unset: embedded.")] = None,
@@ -59,9 +57,7 @@ def command(
     ] = None,
     front_workers: Annotated[int | None, typer.Option(help="Worker processes that serve callers.")] = None,
     standby: Annotated[int | None, typer.Option(help="Standby processes for short cold starts.")] = None,
-    canary: Annotated[
-        bool | None, typer.Option(help="Require a correct canary answer before serving.")
-    ] = None,
+    canary: Annotated[bool | None, typer.Option(help="Require a correct canary answer.")] = None,
     upgrade: Annotated[
         bool, typer.Option(help="Hot restart: take over from the running agent without a lost call.")
     ] = False,
