@@ -250,7 +250,7 @@ def test_a_gpu_that_fell_off_the_bus_spoils_no_other(read: Callable[..., Reading
         (Health(remapped_rows_pending=True, remapped_rows_failure=False), "row remapping pends a reset"),
         (Health(remapped_rows_pending=False, remapped_rows_failure=True), "row remapping failed"),
         (Health(retired_pages_pending=True), "page retirement pends a reset"),
-        (Health(recovery_action="drain_and_reset"), "the driver asks for drain_and_reset"),
+        (Health(recovery_action="drain_and_reset"), "the driver requires drain_and_reset"),
     ],
 )
 def test_health_that_fences(read: Callable[..., Reading], health: Health, fault: str) -> None:

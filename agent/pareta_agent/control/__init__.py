@@ -1,1 +1,1 @@
-"""What is wanted, and what do I tell?"""
+"""Control: the node's side of the control plane: heartbeat and lease, desired state, usage delivery, credit."""

@@ -1,7 +1,7 @@
-"""What the plane's answer to a batch means. Pure: an answer in, one of a few verdicts out.
+"""Delivery: classifies the plane's answer to a batch of usage records. Pure.
 
-A 2xx is an ack only if its body says so for this epoch, within what was sent; whether its hash is right, the spool
-knows.
+A 2xx acknowledges a batch only if the body names this epoch and a sequence within the sent range. The spool checks
+the hash.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ class Split:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Try again later; `seconds` when the plane said how long. `paused`: not before something changes."""
+    """Send again later: after `seconds` if the plane named a delay. `paused`: only after a change, such as a new
+    token.
+    """
 
     reason: str
     seconds: float | None = None
@@ -46,7 +48,7 @@ _LONGEST_RETRY_AFTER_S = 300.0
 
 
 def judge(status: int, body: bytes, retry_after_s: float | None, epoch: int, last_sent: int) -> Verdict:
-    """What to do after sending entries of `epoch` up to `last_sent`."""
+    """The action after a send of entries of `epoch` up to `last_sent`."""
     if status == 200:
         return _ack(body, epoch, last_sent)
     if status == 409:
@@ -56,7 +58,7 @@ def judge(status: int, body: bytes, retry_after_s: float | None, epoch: int, las
     if status in (401, 403):
         return Wait(f"refused with {status}", paused=True)
     if status in (429, 503) and retry_after_s is not None:
-        return Wait(f"asked to wait with {status}", min(retry_after_s, _LONGEST_RETRY_AFTER_S))
+        return Wait(f"requires a delay ({status})", min(retry_after_s, _LONGEST_RETRY_AFTER_S))
     return Wait(f"answered {status}")
 
 

@@ -1,4 +1,4 @@
-"""Where a node's catalog comes from: built in, a directory of documents, or a channel at a place of publication."""
+"""Catalog location: reads a node's catalog: built in, a directory of documents, or a published channel."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ from pareta_registry.stores import StoreSettings
 
 
 def catalog_state(home: Path) -> Path:
-    """Where a node keeps what it follows."""
+    """The folder of `home` that stores the followed channel."""
     return home / "catalog"
 
 
 @dataclass(frozen=True, slots=True)
 class CatalogLocation:
-    """Where the catalog comes from: None is the built-in one, an address a place where catalogs are published.
+    """Source of the catalog. None: the built-in catalog; a path: a directory of documents; an address: published
+    catalogs.
 
-    With `keys` only a channel that one of them signed is followed. `state_dir` keeps the last good catalog.
+    With `keys`, only a channel signed by a pinned key is followed. `state_dir` stores the last good catalog.
     """
 
     where: str | None
@@ -45,14 +46,14 @@ class CatalogLocation:
         return CatalogKeep(self.state_dir, self.where or "", self.channel)
 
     def read(self) -> Catalog:
-        """What is not published: from the directory, or built in. RegistryError with every problem located."""
+        """The catalog of a directory, or the built-in catalog. Raises RegistryError with every problem located."""
         try:
             return builtin_catalog() if self.where is None else load_catalog(Path(self.where))
         except RegistryFailure as error:
             raise RegistryError(error.code, error.message, error.remedy) from None
 
     def follower(self, clock: Clock) -> CatalogFollower:
-        """Raises ConfigError for an address that catalogs are not taken from."""
+        """Raises ConfigError for an address without published catalogs."""
         try:
             return CatalogFollower(
                 self.where or "", self.channel, self.state_dir, self.keys, self.stores, clock.wall_s
@@ -62,7 +63,9 @@ class CatalogLocation:
 
 
 def kept_catalog(place: CatalogLocation) -> Callable[[], Catalog]:
-    """The catalog that the node of this home goes by, for its neighbours: no network, read again when it changed."""
+    """The stored catalog of the node with this home, for programs beside the node. Uses no network; reads again after
+    a change.
+    """
     if not place.is_published:
         fixed = place.read()
         return lambda: fixed

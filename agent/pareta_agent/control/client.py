@@ -1,4 +1,4 @@
-"""The node's side of the wire: one typed call each, with a deadline. It decides nothing and retries nothing."""
+"""Plane client: sends one typed request a call, each with a deadline. Retries nothing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Answer = TypeVar("Answer", bound=BaseModel)
 
 AWAY, UNAUTHORIZED, FENCED, REFUSED = "plane_away", "plane_unauthorized", "plane_fenced", "plane_refused"
 _REMEDIES = {
-    AWAY: "check plane.url and the network to it; the node goes on trying",
+    AWAY: "check plane.url and the network to the plane; the node continues to retry",
     UNAUTHORIZED: "write this node's token into plane.token_file (`pareta-agent plane token` on the plane makes one)",
 }
 _CODES = {401: UNAUTHORIZED, 403: UNAUTHORIZED, 410: FENCED}
@@ -28,7 +28,7 @@ _CODES = {401: UNAUTHORIZED, 403: UNAUTHORIZED, 410: FENCED}
 
 @dataclass(frozen=True, slots=True)
 class EventsAnswer:
-    """What came back for a batch, unjudged: the uplink decides what is an ack."""
+    """The raw answer to a batch. `delivery` classifies the answer."""
 
     status: int
     body: bytes
@@ -36,8 +36,13 @@ class EventsAnswer:
 
 
 class PlaneClient:
-    """Calls one plane as one node. Every call raises PlaneError: `plane_away` (network, deadline, 5xx),
-    `plane_unauthorized` (401, 403), `plane_fenced` (410), `plane_refused` (anything else)."""
+    """Client of one plane for one node. Every call raises PlaneError:
+
+    plane_away          no connection, deadline passed, or status 5xx or 429
+    plane_unauthorized  status 401 or 403
+    plane_fenced        status 410
+    plane_refused       any other status, or an invalid body
+    """
 
     def __init__(self, base_url: str, token: str, node: str, timeout_s: float = 10.0) -> None:
         self._base, self._node = base_url.rstrip("/") + "/node/v1", node
@@ -63,7 +68,7 @@ class PlaneClient:
         return await self._post(f"{self._path}/heartbeat", body, wire.HeartbeatAnswer, timeout_s)
 
     async def desired(self, revision: int, wait_s: float) -> wire.Desired:
-        """The whole desired state; waits up to `wait_s` while its revision is still `revision`."""
+        """The whole desired state. Waits up to `wait_s` seconds while the plane's revision is still `revision`."""
         url = f"{self._path}/desired?revision={revision}&wait_s={wait_s:g}"
         answer = await self._call("GET", url, None, self._timeout_s + wait_s)
         return _parse(answer, wire.Desired)
@@ -72,7 +77,7 @@ class PlaneClient:
         await self._tell(f"{self._path}/observed", body)
 
     async def questions(self, wait_s: float) -> list[wire.PlanQuestion]:
-        """What the plane would like to know of this node's planner; waits up to `wait_s` for a question."""
+        """The plane's open questions to this node's planner. Waits up to `wait_s` seconds for a question."""
         url = f"{self._path}/questions?wait_s={wait_s:g}"
         answer = await self._call("GET", url, None, self._timeout_s + wait_s)
         return _parse(answer, wire.PlanQuestions).questions
@@ -83,16 +88,16 @@ class PlaneClient:
     async def events(
         self, events: Sequence[bytes], *, resync: bool = False, timeout_s: float = 30.0
     ) -> EventsAnswer:
-        """Sends a batch of events as they are on the wire; raises only `plane_away`, and not for a 5xx.
+        """Sends a batch of events, each already in wire form. Raises `plane_away` alone; a 5xx is an answer.
 
-        `resync` says that what the plane misses before them is not kept here any more.
+        `resync`: earlier events that the plane misses are no longer in the spool.
         """
         body = b"[" + b",".join(events) + b"]"
         url = f"{self._path}/events?resync=true" if resync else f"{self._path}/events"
         return await self._call("POST", url, body, timeout_s, wire.EVENTS_CONTENT_TYPE)
 
     async def introspect(self, sha256_hex: str) -> KeyGrant | None:
-        """What the key of that hash is worth; None for no such key."""
+        """The grant of the key with that hash; None for an unknown key."""
         body = wire.Introspect(sha256=sha256_hex).model_dump_json().encode()
         answer = await self._call("POST", f"{self._base}/keys:introspect", body, self._timeout_s)
         if answer.status == 404:
@@ -143,7 +148,7 @@ def _parse(answer: EventsAnswer, model: type[Answer]) -> Answer:
         return model.model_validate_json(answer.body)
     except ValidationError as error:
         message = (
-            f"the control plane's answer is not the wire's: {error.error_count()} errors in {model.__name__}"
+            f"the control plane's answer violates the wire: {error.error_count()} errors in {model.__name__}"
         )
         raise PlaneError(REFUSED, message) from None
 
@@ -158,4 +163,4 @@ def _seconds(retry_after: str | None) -> float | None:
     try:
         return max(0.0, float(retry_after)) if retry_after is not None else None
     except ValueError:
-        return None  # a date: the caller's own backoff will do
+        return None  # a date: the caller's own backoff applies

@@ -1,6 +1,6 @@
-"""Keeps this node at what the control plane wants: long-polls, reconciles, carries out, reports.
+"""Controller: long-polls the desired state, reconciles, and applies each action, in one task.
 
-One task. It decides nothing itself (`reconcile` does) and starts nothing itself (`Deployer` and the fleet do).
+`reconcile` decides; the deployer and the fleet start engines.
 """
 
 from __future__ import annotations
@@ -21,16 +21,19 @@ RETRY = Backoff(first_s=2.0, cap_s=60.0, jitter=FULL_JITTER)
 
 
 class DesiredSource(Protocol):
-    """The whole wanted state and its revision: at once when that is not `revision`, else after at most `wait_s`."""
+    """The whole desired state and its revision: at once for a revision other than `revision`, else after at most
+    `wait_s` seconds.
+    """
 
     async def __call__(self, revision: int, wait_s: float) -> tuple[int, Sequence[Wanted]]: ...
 
 
 class Hands(Protocol):
-    """What carries an action out. Each is idempotent and returns when it is under way, not when it is over.
+    """Applies actions. Each method is idempotent and returns when the work is under way, not when it ends.
 
-    `expect` tells the whole of what is wanted ahead of its actions. `begin` ends what an earlier agent left running,
-    but these endpoints' engines; `done` does so again, and from then on what is not known is not wanted here.
+    `expect` receives the whole desired state before its actions. `begin` ends the engines of an earlier agent, except
+    those of the `running` endpoints. `done` repeats that after the actions; from then on every unknown endpoint is
+    refused.
     """
 
     def expect(self, wanted: Sequence[Wanted]) -> None: ...
@@ -52,16 +55,16 @@ class Controller:
 
     @property
     def wanted(self) -> Mapping[str, Wanted]:
-        """What was last asked for, by endpoint id."""
+        """The desired state that was applied last, by endpoint id."""
         return self._acted
 
     @property
     def failures(self) -> Mapping[str, AgentError]:
-        """Why an endpoint could not even be started, by endpoint id."""
+        """Endpoints whose deployment was refused, with the error, by endpoint id."""
         return self._failures
 
     async def run(self) -> None:
-        """Until cancelled. A plane that is away costs delay only: what runs goes on running."""
+        """Runs until cancelled. An unreachable plane costs delay only: running engines continue."""
         failures = 0
         while True:
             try:
@@ -76,10 +79,10 @@ class Controller:
             self.revision = revision
 
     async def apply(self, wanted: Sequence[Wanted]) -> None:
-        """Carries out the difference between `wanted`, the whole of it, and what was carried out before.
+        """Applies the difference between `wanted`, the whole desired state, and the state that was applied before.
 
-        Of an earlier agent's engines, those that nobody wants end before anything is planned, and those that
-        could not be taken over afterwards.
+        An earlier agent's engines outside the desired state end before any planning. Engines that were not adopted
+        end afterwards.
         """
         running = frozenset(entry.id for entry in wanted if entry.state == "running")
         async with self._acting:
@@ -90,18 +93,20 @@ class Controller:
             await self._hands.done(running - self._failures.keys())
 
     async def between(self, act: Callable[[], Awaitable[list[str]]]) -> list[str]:
-        """Acts while nothing else is carried out; what that answered."""
+        """Runs `act` while no other action runs; returns its result."""
         async with self._acting:
             return await act()
 
     def forget(self) -> None:
-        """Nothing was carried out: the next run does all of it again."""
+        """Marks every action as not applied: the next run applies all of them."""
         self._acted.clear()
         self._failures.clear()
         self.revision = 0
 
     async def again(self, endpoint: str) -> None:
-        """Deploys once more what is wanted of this endpoint, because what it ran on is no longer there."""
+        """Deploys this endpoint again because its devices are gone. Without effect unless its desired state is
+        `running`.
+        """
         async with self._acting:
             wanted = self._acted.get(endpoint)
             if wanted is not None and wanted.state == "running":

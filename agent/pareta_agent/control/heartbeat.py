@@ -1,7 +1,8 @@
-"""The node's lease on life: registers, beats, and knows when it may no longer admit.
+"""Heartbeat: registers the node, renews its lease, and refuses admission once the lease has expired.
 
-The lease runs from the moment a renewal was *sent*, on the clock that counts sleep, so that a node which was
-suspended or cut off stops before the plane gives its work away. It never reads what it reports.
+The lease starts at the moment a renewal was *sent*, on the clock that counts suspended time. A suspended or
+disconnected node therefore stops before the plane reassigns its work. The heartbeat never interprets the reported
+values.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from pareta_agent.telemetry.events import Emit, Event
 
 
 class Registry(Protocol):
-    """The two calls of the plane's client that keep a lease."""
+    """The two calls of the plane's client that renew a lease."""
 
     async def register(self, body: wire.Register) -> wire.Registered: ...
 
@@ -32,10 +33,11 @@ class Registry(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class HeartbeatSettings:
-    """`admit_for_s` is how long after the send time of the last renewal new requests are admitted; so many
-    `token_refusals` in a row end a node that was never registered.
+    """Timing of heartbeat and lease.
 
-    `offline_grace_s` is added to it where the owner allows serving without a plane.
+    `admit_for_s`: seconds after the send time of the last renewal in which new requests are admitted.
+    `offline_grace_s`: seconds added to that for a node that may serve without a plane. `token_refusals`: refusals in
+    a row that end a node that never registered.
     """
 
     admit_for_s: float = 30.0
@@ -51,7 +53,7 @@ class HeartbeatSettings:
 
 @dataclass(frozen=True, slots=True)
 class NodeIdentity:
-    """Who this node is, for as long as it runs."""
+    """Identity of this node for the life of the process."""
 
     node: str
     boot_id: str
@@ -62,7 +64,7 @@ class NodeIdentity:
 
 @dataclass(frozen=True, slots=True)
 class Vitals:
-    """What a beat says of the node, beside the spool."""
+    """The node's part of a heartbeat; the spool adds its own."""
 
     state: wire.NodeState
     engines_ready: int = 0
@@ -78,8 +80,11 @@ class Vitals:
 
 @dataclass(frozen=True, slots=True)
 class Listeners:
-    """Who hears of what an answer carries; each is called on the loop and must not block. With the revision of the keys
-    come the hashes of those that were withdrawn since the last one; None: any of them may have been."""
+    """Callbacks for the members of a heartbeat's answer. Each runs on the event loop and must not block.
+
+    `keys_revision` receives the revision of the keys and the hashes withdrawn since the last revision. None: any key
+    may have been withdrawn.
+    """
 
     epoch: Callable[[int], None] = lambda _: None
     keys_revision: Callable[[int, list[str] | None], None] = lambda _revision, _withdrawn: None
@@ -102,7 +107,7 @@ class HeartbeatView:
 
 
 class HeartbeatLoop:
-    """Beats for one node. `vitals` is asked at each beat."""
+    """Sends the heartbeats of one node. `vitals` is called for each heartbeat."""
 
     def __init__(
         self,
@@ -124,7 +129,7 @@ class HeartbeatLoop:
         self.view = HeartbeatView()
 
     def may_admit(self) -> bool:
-        """Whether the lease lets new requests in: registered, not fenced, renewed recently enough."""
+        """True while the lease admits new requests: registered, not fenced, renewed recently enough."""
         renewed_s = self.view.renewed_boot_s
         if self.view.fenced or renewed_s is None:
             return False
@@ -132,12 +137,15 @@ class HeartbeatLoop:
         return self._clock.boot_s() - renewed_s < allowed_s
 
     def reached_at(self, front_url: str) -> None:
-        """Where this node's callers reach it; told at the next registration."""
+        """Stores the address at which callers reach this node, for the next registration."""
         self._identity = replace(self._identity, front_url=front_url)
 
     async def run(self) -> None:
-        """Until cancelled: registers, beats, and registers anew when a newer epoch fenced this one. Raises PlaneError
-        where the plane never took this node's token."""
+        """Runs until cancelled: registers, sends heartbeats, and registers again after a newer epoch fenced this
+        node.
+
+        Raises PlaneError if the plane never accepted this node's token.
+        """
         quick_fences = 0
         while True:
             await self._register()
@@ -147,14 +155,14 @@ class HeartbeatLoop:
                 await self._beat()
                 if not self.view.fenced:
                     await self._clock.sleep(self._next_s())
-            # Two agents under one name would fence each other for ever: each time after a longer wait.
+            # Two agents with one name would fence each other forever: each round waits longer.
             quick_fences = (
                 quick_fences + 1 if self._clock.mono_s() - since_s < self._settings.steady_epoch_s else 0
             )
             await self._clock.sleep(self._backoff_s(quick_fences) if quick_fences else 0)
 
     async def _register(self) -> None:
-        """Until it succeeds."""
+        """Registers; retries until the plane accepts."""
         attempt = refusals = 0
         while True:
             sent_s = self._clock.boot_s()
@@ -216,7 +224,7 @@ class HeartbeatLoop:
             await self._rewind(self.view.epoch, answer.expected_seq)
 
     async def _rewind(self, epoch: int, expected: int) -> None:
-        """The plane has lost what it had acked; the spool keeps it for a week."""
+        """The plane lost acknowledged records. The spool keeps acknowledged records for a week."""
         first = await self._spool.rewind(epoch, expected)
         fields = {"epoch": epoch, "sequence": expected, "kept_from": first}
         self._emit(Event("plane_behind", "warning" if first == expected else "error", fields))

@@ -1,7 +1,7 @@
-"""Asks the plane for credit, and tells it each time what it heard of what was granted before.
+"""Credit leases: requests credit from the plane, and reports with each request the sum of the received grants.
 
-A grant whose answer got lost is set aside for nobody: unless the plane learns of that, it stays so for as long as the
-node lives. It keeps no lease; who spends them is its caller's business.
+A grant in a lost answer is reserved but not spendable. The reported sum lets the plane release such a grant; without
+it the amount stays reserved for the node's lifetime. This module stores no lease; its caller spends them.
 """
 
 from __future__ import annotations
@@ -15,14 +15,16 @@ from pareta_agent.access.credit import GrantedLease
 
 @dataclass(slots=True)
 class _Line:
-    """An org's in one epoch. One question at a time: what was heard must be known before the next."""
+    """One org in one epoch. Requests run one at a time: the sum of received grants must be known before the next
+    request.
+    """
 
     heard_micro_usd: int = 0
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class CreditLeases:
-    """`plane(epoch, org, micro_usd, heard_micro_usd)` raises PlaneError; `epoch` is the node's present one."""
+    """`plane(epoch, org, micro_usd, heard_micro_usd)` raises PlaneError; `epoch` returns the node's present epoch."""
 
     def __init__(
         self, plane: Callable[[int, str, int, int], Awaitable[GrantedLease]], epoch: Callable[[], int]

@@ -1,6 +1,7 @@
-"""What this node may offer: its catalog, and the model that a task and an alias name in it.
+"""Catalog source: provides the node's catalog, and resolves a task and an alias to a model.
 
-A catalog that is published is followed, a directory is read once. What a change means for what runs is not known here.
+A published catalog is followed; a directory is read once. The effect of a change on running engines is decided
+elsewhere.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ FIRST_LOOK_S = 5.0
 
 
 class CatalogSource:
-    """The catalog that this node goes by. `serial` and `age_s` are None where nothing is followed; `refusal` is why
-    the channel's latest answer was not taken."""
+    """The catalog of this node. `serial` and `age_s` are None unless a channel is followed. `refusal`: the reason for
+    which the channel's latest answer was refused.
+    """
 
     def __init__(self, place: CatalogLocation, clock: Clock, emit: Emit) -> None:
         self._place, self._clock, self._emit = place, clock, emit
@@ -33,7 +35,9 @@ class CatalogSource:
         self._fixed: Catalog | None = None
 
     async def open(self) -> None:
-        """Raises RegistryError when there is no catalog, with every problem located; a kept one is enough."""
+        """Reads the first catalog; a stored copy suffices. Raises RegistryError without any catalog, with every
+        problem located.
+        """
         if self._follower is None:
             self._fixed = await asyncio.to_thread(self._place.read)
             return
@@ -42,10 +46,10 @@ class CatalogSource:
 
     @property
     def catalog(self) -> Catalog:
-        """Of the last look; `open` comes first."""
+        """The catalog of the last look. Requires `open`."""
         catalog = self._found.catalog if self._found else self._fixed
         if catalog is None:
-            raise RuntimeError("the offer was not opened")
+            raise RuntimeError("the catalog source was not opened")
         return catalog
 
     @property
@@ -54,7 +58,7 @@ class CatalogSource:
 
     @property
     def age_s(self) -> float | None:
-        """Seconds since the channel last said that this catalog is the one."""
+        """Seconds since the channel last confirmed this catalog."""
         return self._found.age_s(self._clock.wall_s()) if self._found else None
 
     @property
@@ -62,7 +66,7 @@ class CatalogSource:
         return self._found.refusal if self._found else None
 
     def view(self) -> dict[str, Any]:
-        """For `status`: plain values."""
+        """Plain values for `status`."""
         return {
             "source": self._place.where or "built in",
             "channel": self._place.channel if self._follower else None,
@@ -73,7 +77,7 @@ class CatalogSource:
         }
 
     async def run(self, changed: Callable[[Catalog], Awaitable[None]]) -> None:
-        """Until cancelled: looks about every `poll_s`, and tells `changed` each catalog that differs from the last."""
+        """Runs until cancelled: looks about every `poll_s` seconds, and passes each changed catalog to `changed`."""
         if self._follower is None:
             await asyncio.Event().wait()
         while True:
@@ -103,7 +107,7 @@ class CatalogSource:
 
 
 async def read_catalog(place: CatalogLocation, clock: Clock) -> Catalog:
-    """The catalog as it is now, for a command that looks once. Raises RegistryError with every problem located."""
+    """The present catalog, for a command that looks once. Raises RegistryError with every problem located."""
     catalog_source = CatalogSource(place, clock, lambda _event: None)
     try:
         await catalog_source.open()
@@ -113,22 +117,23 @@ async def read_catalog(place: CatalogLocation, clock: Clock) -> Catalog:
 
 
 def trusts_code(resolution: Resolution, allowed: bool) -> bool:
-    """Whether an engine runs the model's own code. Raises RegistryError when the catalog asks for what this node does
-    not allow."""
+    """True if an engine runs the model's own code. Raises RegistryError if the catalog requires code that this node
+    refuses.
+    """
     model = resolution.model
     if model.trust_remote_code and not allowed:
         raise RegistryError(
             "remote_code_refused",
             f"the model of task {resolution.task.id}, alias {resolution.alias.id} sets `trust_remote_code` in the"
             " catalog, and this node does not run code that comes with weights",
-            "set registry.trust_remote_code = true on this node if you trust it, or leave it out of the catalog",
+            "set registry.trust_remote_code = true on this node if you trust the code, or change the catalog",
         )
     return model.trust_remote_code
 
 
 def find(catalog: Catalog, task: str, alias: str | None) -> Resolution:
-    """What (task, alias) names. Raises RegistryError that says what there is and what was perhaps meant."""
+    """The resolution of (task, alias). Raises RegistryError with the available names and a close match."""
     found = resolve(catalog, task, alias)
     if isinstance(found, Unresolved):
-        raise RegistryError(found.reason, found.message, "`pareta-registry ls` shows what the catalog has")
+        raise RegistryError(found.reason, found.message, "list the catalog with `pareta-registry ls`")
     return found

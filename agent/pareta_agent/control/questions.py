@@ -1,6 +1,6 @@
-"""Answers what the plane asks of this node's planner: would this run here now?
+"""Plan queries: answers the plane's questions to this node's planner, in one task.
 
-One task. It decides nothing (the planner does) and starts nothing.
+A question: does this task and alias fit on the node now? The planner decides; no answer starts an engine.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class PlanAnswers:
         self._plane, self._judge, self._clock = plane, judge, clock
 
     async def run(self) -> None:
-        """Until cancelled. A plane that is away, or that asks nothing of the kind, is asked again ever more rarely."""
+        """Runs until cancelled. Retries an unreachable plane, or a plane without plan queries, with growing delays."""
         failures = 0
         while True:
             try:

@@ -1,4 +1,4 @@
-"""What must change so that this node runs what is wanted: pure, against the whole desired state each time."""
+"""Reconcile: compares the desired with the observed state and returns the changes. Pure; always the whole state."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """One endpoint of the desired state. Equal values need no action; `state` is what the owner asked for."""
+    """One endpoint of the desired state. Equal values need no action; `state` is the owner's choice."""
 
     id: str
     org: str
@@ -26,21 +26,21 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Deploy:
-    """Resolve, plan and run it; an endpoint that already runs otherwise is replaced."""
+    """Resolve, plan and run the endpoint. Replaces an endpoint that runs with another configuration."""
 
     wanted: Wanted
 
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """End its engines and keep the endpoint, so that callers hear that it is stopped."""
+    """End the endpoint's engines and keep the endpoint, so that callers receive "stopped"."""
 
     wanted: Wanted
 
 
 @dataclass(frozen=True, slots=True)
 class Forget:
-    """End its engines; callers hear that there is no such endpoint."""
+    """End the endpoint's engines and remove the endpoint, so that callers receive "no such endpoint"."""
 
     endpoint: str
 
@@ -49,9 +49,9 @@ Action = Deploy | Stop | Forget
 
 
 def reconcile(desired: Iterable[Wanted], acted: Mapping[str, Wanted]) -> tuple[Action, ...]:
-    """The actions that turn `acted` (what was last carried out, by endpoint id) into `desired`.
+    """The actions that turn `acted` (the state applied last, by endpoint id) into `desired`.
 
-    What frees hardware comes first. Applying the actions and reconciling again yields nothing.
+    Actions that free hardware come first. Reconciling again after all actions returns no action.
     """
     wanted = {entry.id: entry for entry in desired}
     forget = [Forget(endpoint) for endpoint in sorted(acted) if endpoint not in wanted]

@@ -1,6 +1,8 @@
-"""Carries the spool to the plane: batches in order, one at a time, until each is acked with the right hash.
+"""Uplink: sends the spool to the plane: batches in order, one at a time, until each is acknowledged with the right
+hash.
 
-It loses nothing by failing: what has no ack is sent again. What an answer means is `ack.judge`'s to say.
+Unacknowledged records are sent again with a retry backoff, so a failure loses nothing. `delivery` classifies the
+answers.
 """
 
 from __future__ import annotations
@@ -28,14 +30,18 @@ _BRACKETS_AND_COMMAS_BYTES = 2
 
 
 class EventSink(Protocol):
-    """Where batches go: the plane's client, or a test's."""
+    """Receives batches: the plane's client, or a test's."""
 
     async def events(self, events: Sequence[bytes], *, resync: bool = False) -> EventsAnswer: ...
 
 
 @dataclass(frozen=True, slots=True)
 class UplinkSettings:
-    """`linger_s` lets a batch gather company; `max_events_per_s` spares the plane when a backlog drains."""
+    """Timing and size of batches.
+
+    `linger_s`: seconds to wait after the first new record, so that a batch gathers more records. `max_events_per_s`:
+    maximum rate while a backlog drains, which spares the plane.
+    """
 
     max_events: int = wire.MAX_EVENTS
     max_bytes: int = wire.MAX_EVENTS_BYTES
@@ -48,7 +54,7 @@ class UplinkSettings:
 
 @dataclass(frozen=True, slots=True)
 class UplinkView:
-    """Counts since the start; `trouble` is empty while batches are being acked."""
+    """Counts since the start. `trouble` is empty while batches are acknowledged."""
 
     batches: int = 0
     acked: int = 0
@@ -75,7 +81,7 @@ class Uplink:
         spool.listen(self._news.set)
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Runs until cancelled."""
         while True:
             self._news.clear()
             entries = self._fit(await self._spool.unacked(self._limit))
@@ -92,8 +98,10 @@ class Uplink:
             await self._pause(max(delay_s, len(entries) / self._settings.max_events_per_s - spent_s))
 
     async def drained(self, timeout_s: float) -> bool:
-        """Sends without lingering, and tries again soon, until the plane has everything; False when `timeout_s` did not
-        suffice."""
+        """Sends without lingering and with short retry delays until the plane has acknowledged everything.
+
+        False if `timeout_s` seconds did not suffice.
+        """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self._spool.flush(timeout_s)
@@ -106,7 +114,7 @@ class Uplink:
         return self._spool.stats().unacked == 0
 
     def resume(self) -> None:
-        """Something changed (a new epoch, a new token): try again now."""
+        """Sends again at once, because a condition changed (a new epoch, a new token)."""
         self._attempt = 0
         self._hurry.set()
 
@@ -121,7 +129,7 @@ class Uplink:
         return fitting
 
     async def _deliver(self, entries: list[SpoolEntry]) -> float:
-        """One batch; the seconds to wait before the next."""
+        """Sends one batch; returns the seconds to wait before the next batch."""
         last = entries[-1]
         try:
             resync = last.epoch == self._resync_epoch
@@ -142,7 +150,7 @@ class Uplink:
     async def _acked(self, ack: Acked, last: SpoolEntry, sent: int) -> float:
         if not await self._spool.ack(last.epoch, ack.sequence, ack.hash):
             self.view = replace(self.view, forged=self.view.forged + 1)
-            return self._trouble(Wait("an ack with a hash that is not ours"))
+            return self._trouble(Wait("an ack with another hash than the spool's"))
         if ack.rejected:
             await self._spool.quarantine(last.epoch, list(ack.rejected))
             for sequence, reason in ack.rejected:
@@ -165,9 +173,7 @@ class Uplink:
     async def _rewind(self, epoch: int, expected: int) -> float:
         first = await self._spool.rewind(epoch, expected)
         if first is None:
-            return self._trouble(
-                Wait(f"asked for event {expected} of epoch {epoch}, which was never written")
-            )
+            return self._trouble(Wait(f"requires event {expected} of epoch {epoch}, which was never written"))
         if first > expected:
             self._resync_epoch = epoch
             fields = {"epoch": epoch, "from_sequence": expected, "to_sequence": first - 1}
@@ -198,7 +204,7 @@ class Uplink:
         return backoff.delay_s(self._attempt, random.random())
 
     async def _pause(self, seconds: float) -> None:
-        """Waits, unless somebody hurries."""
+        """Waits, unless `_hurry` is set."""
         if seconds > 0:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):

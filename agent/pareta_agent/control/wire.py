@@ -1,7 +1,7 @@
-"""The control-plane wire, v1: every body that a node and its plane exchange.
+"""Control-plane wire, v1: defines every body that a node and its plane exchange.
 
-Unknown members are ignored on both sides, so that either may be newer. Money is integer micro-USD.
-Times named `server_time` are Unix seconds; `expires_s` counts from the answer.
+Both sides ignore unknown members, so that either side may be newer. Money is integer micro-USD. Times named
+`server_time` are Unix seconds; `expires_s` counts from the answer.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Answer(Wire):
 
 
 class EpochMark(Wire):
-    """How far an epoch's chain goes on the node, so that a restored plane can ask for what it lost."""
+    """Length of an epoch's chain on the node. A restored plane requests the records that it lost."""
 
     epoch: Natural
     last_seq: Natural
@@ -36,7 +36,7 @@ class EpochMark(Wire):
 
 
 class CreditLease(Wire):
-    """`granted_micro_usd` of this org may be spent by the node within `expires_s`; 0 is a refusal."""
+    """The node may spend `granted_micro_usd` of this org within `expires_s` seconds; 0 is a refusal."""
 
     org: str
     granted_micro_usd: Natural
@@ -44,9 +44,9 @@ class CreditLease(Wire):
 
 
 class Register(Wire):
-    """`epochs` are those the spool keeps; the plane's next epoch is above all of them.
+    """`epochs` are the epochs in the spool; the plane's next epoch is above all of them.
 
-    `front_url` is where the node's own callers reach it, for a plane that is a caller itself (evals).
+    `front_url` is the address of the node for callers, for a plane that is itself a caller (evals).
     """
 
     node: str
@@ -60,7 +60,9 @@ class Register(Wire):
 
 
 class Registered(Answer):
-    """`expected` is the next sequence the plane takes, for epochs that the node named and the plane is behind in."""
+    """`expected` maps an epoch to the next sequence that the plane accepts. Only epochs in which the plane is behind
+    are listed.
+    """
 
     epoch: Annotated[int, Field(ge=1)]
     heartbeat_s: float
@@ -112,8 +114,9 @@ class Heartbeat(Wire):
 
 
 class HeartbeatAnswer(Answer):
-    """`expected_seq` is set when the plane is behind what the node calls acked: the node rewinds. `keys_withdrawn` are
-    the hashes of the keys that were revoked since the node's revision; null: the node forgets every key that it knows.
+    """`expected_seq` is set if the plane is behind the node's acknowledged sequence: the node rewinds.
+
+    `keys_withdrawn`: hashes of the keys revoked since the node's revision. null: the node forgets every known key.
     """
 
     heartbeat_s: float
@@ -127,7 +130,7 @@ class HeartbeatAnswer(Answer):
 
 
 class WirePrice(Wire):
-    """Per million tokens."""
+    """Micro-USD per million tokens."""
 
     input_micro_usd_per_mtok: Natural = 0
     cached_input_micro_usd_per_mtok: Natural = 0
@@ -135,10 +138,12 @@ class WirePrice(Wire):
 
 
 class DesiredEndpoint(Wire):
-    """`price` lets the node reserve credit; what is debited, the plane decides. `system_prompt` is its policy.
+    """One endpoint of the desired state.
 
-    A higher `attempt` asks for what was given up to be tried again. What is not `listed` answers who knows its id, and
-    is no model of the org's. After `idle_sleep_s` without a call it may sleep; 0: never; null: the node decides.
+    `price` lets the node reserve credit; the plane decides the debit. `system_prompt` is the policy for system
+    prompts. A higher `attempt` requires a new attempt after a start was given up. An unlisted endpoint (`listed`
+    false) answers calls with its id, and is absent from the org's models. After `idle_sleep_s` seconds without a call
+    the endpoint may sleep; 0: never; null: the node decides.
     """
 
     id: str
@@ -162,7 +167,7 @@ class Desired(Answer):
 
 
 class Progress(Wire):
-    """How far a start is: `percent` of the time that starts take here, `eta_s` what is left of it."""
+    """Progress of a start: `percent` of the usual start time on this node, `eta_s` the remaining seconds."""
 
     phase: str
     percent: Annotated[int, Field(ge=0, le=100)]
@@ -200,7 +205,7 @@ class Ack(Answer):
 
 
 class Gap(Answer):
-    """The body of a 409: the next sequence the plane takes."""
+    """The body of a 409: the next sequence that the plane accepts."""
 
     expected_seq: Annotated[int, Field(ge=1)]
 
@@ -218,8 +223,11 @@ class KeyLimits(Wire):
 
 
 class KeyAnswer(Answer):
-    """`endpoints` null: all of the org's. `partial` is the org's policy for answers that a caller left midway:
-    `delivered` debits the tokens seen, and the node keeps credit for them; what is debited, the plane decides."""
+    """`endpoints` null: all endpoints of the org.
+
+    `partial` is the org's policy for partial answers. `delivered`: the delivered tokens are debited, and the node
+    reserves credit for them. The plane decides the debit.
+    """
 
     org: str
     key_id: str
@@ -231,8 +239,10 @@ class KeyAnswer(Answer):
 
 
 class CreditRequest(Wire):
-    """`heard_micro_usd` is all that the node heard granted for the org in this epoch: what it was granted beyond that,
-    in answers that got lost, is nobody's. null: the node does not count."""
+    """`heard_micro_usd`: the sum of the grants that the node received for the org in this epoch.
+
+    The plane releases grants beyond that sum, whose answers were lost. null: the node does not count.
+    """
 
     org: str
     epoch: Annotated[int, Field(ge=1)]
@@ -245,7 +255,7 @@ class CreditAnswer(Answer):
 
 
 class PlanQuestion(Wire):
-    """Would this run on the node now, beside what runs there? Nothing is started by asking."""
+    """Does this task and alias fit on the node now, beside the running engines? A question starts nothing."""
 
     id: str
     task: str
@@ -257,7 +267,7 @@ class PlanQuestions(Answer):
 
 
 class PlanVerdict(Wire):
-    """`busy`: it would run if nothing else did. `reason` is for the owner: never a weights id or a path."""
+    """`busy`: fits on the node without its other engines. `reason` is for the owner: never a weights id or a path."""
 
     id: str
     verdict: Literal["fits", "busy", "never"]

@@ -1,1 +1,1 @@
-"""What do I have?"""
+"""Hardware: reads the node's GPUs, cores and memory, and their faults."""

@@ -1,6 +1,6 @@
-"""The host's cores: which of them this process may use, how they lie in NUMA nodes, and how many run at a time.
+"""Cores: reads this process's CPUs, their NUMA nodes, and the number of CPUs that run at a time.
 
-Read from what the kernel shows; what it says nothing of is taken for one node whose cores have one CPU each.
+Source: the kernel's files. CPUs without an entry count as one node with one CPU a core.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _SYSTEM: Final = Path("/sys/devices/system")
 
 @dataclass(frozen=True, slots=True)
 class Cores:
-    """Physical cores by NUMA node, each as the CPUs that it shows to the kernel; `at_once` CPUs run at a time."""
+    """Physical cores by NUMA node, each as its CPUs; `at_once` CPUs run at a time."""
 
     nodes: tuple[tuple[tuple[int, ...], ...], ...]
     at_once: int
@@ -29,7 +29,7 @@ class Cores:
 
 
 def read_cores(mine: Collection[int] | None = None, cgroup: Path = CGROUP, system: Path = _SYSTEM) -> Cores:
-    """Those of `mine`; None: all that this process may use."""
+    """The cores of the CPUs `mine`; None: every CPU of this process."""
     left = set(os.sched_getaffinity(0) if mine is None else mine)
     limit = at_once(len(left), cgroup)
     nodes = []
@@ -42,7 +42,7 @@ def read_cores(mine: Collection[int] | None = None, cgroup: Path = CGROUP, syste
 
 
 def at_once(cpus: int, cgroup: Path = CGROUP) -> int:
-    """How many of so many CPUs a container lets run at a time."""
+    """The number of `cpus` CPUs that a container's quota lets run at a time."""
     try:
         quota, period = (cgroup / "cpu.max").read_text().split()
         return max(1, min(cpus, int(quota) // int(period)))
@@ -53,14 +53,14 @@ def at_once(cpus: int, cgroup: Path = CGROUP) -> int:
 def cores_near(
     nodes: Collection[int | None], mine: Collection[int], system: Path = _SYSTEM
 ) -> tuple[int, ...]:
-    """Those of `mine` that lie in these NUMA nodes; none where a node is unknown or the choice would change nothing."""
+    """The CPUs of `mine` in these NUMA nodes. Empty for an unknown node, or if the result would equal `mine`."""
     known = [_read(system / "node" / f"node{node}" / "cpulist") for node in set(nodes)]
     near = set[int]().union(*known) & set(mine)
     return tuple(sorted(near)) if all(known) and near != set(mine) else ()
 
 
 def ranges(cpus: Iterable[int]) -> str:
-    """The kernel's way to write CPUs: `0-3,8,10-11`."""
+    """CPUs in the kernel's notation: `0-3,8,10-11`."""
     runs = groupby(enumerate(sorted(cpus)), key=lambda pair: pair[1] - pair[0])
     ends = [(run[0][1], run[-1][1]) for _, group in runs if (run := list(group))]
     return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in ends)
@@ -79,7 +79,7 @@ def _physical(cpus: Collection[int], system: Path) -> tuple[tuple[int, ...], ...
 
 
 def _read(file: Path) -> set[int]:
-    """What `ranges` writes; nothing where there is no such file."""
+    """The CPUs of a file in the notation of `ranges`; empty without such a file."""
     cpus: set[int] = set()
     try:
         for part in filter(None, file.read_text().strip().split(",")):

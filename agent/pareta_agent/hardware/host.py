@@ -1,4 +1,4 @@
-"""The host's part of the inventory: cores that this process may use, and memory, within its cgroup."""
+"""Host: reads cores and memory of this process, within the limits of the container."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Host:
 
 
 def read_host(cgroup: Path = CGROUP) -> Host:
-    """Cores and bytes as this process may use them; a container's limits count where they are lower."""
+    """Usable cores and bytes of this process. Limits of the container count where they are lower."""
     memory = psutil.virtual_memory()
     limit, used = _number(cgroup / "memory.max"), _number(cgroup / "memory.current")
     total, available = memory.total, memory.available
@@ -37,7 +37,7 @@ def _number(file: Path) -> int | None:
 
 
 def _reclaimable(file: Path) -> int:
-    """Page cache that the kernel gives up under pressure counts as used by the cgroup, yet is available."""
+    """Bytes of page cache that the kernel frees under pressure: used by the cgroup's account, yet available."""
     try:
         fields = dict(line.split() for line in file.read_text().splitlines())
         return int(fields.get("inactive_file", 0))

@@ -1,7 +1,7 @@
-"""What this node has, as values that survive a JSON file.
+"""Inventory: holds the hardware of a node as values that survive a JSON file.
 
-Every field that a driver may not support is None when it said nothing. GPUs are named by uuid; a MIG
-instance is a GPU of its own with a parent. This module reads no hardware: `nvml.py` and `host.py` do.
+A field that the driver does not support is None. GPUs are named by uuid; a MIG instance is a GPU of its own with a
+parent. This module reads no hardware: `nvml.py` and `host.py` do.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ GIB: Final = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class GpuProcess:
-    """A process that holds memory on a GPU; inside a container its pid may be another namespace's."""
+    """A process that holds memory on a GPU. In a container `pid` may belong to another namespace."""
 
     pid: int
     used_bytes: int | None = None
@@ -24,7 +24,7 @@ class GpuProcess:
 
 @dataclass(frozen=True, slots=True)
 class Mig:
-    """What makes a GPU a MIG instance: `parent` is the physical GPU's uuid, `profile` e.g. `3g.40gb`."""
+    """Marks a GPU as a MIG instance: `parent` is the physical GPU's uuid, `profile` for example `3g.40gb`."""
 
     parent: str
     profile: str | None = None
@@ -32,10 +32,10 @@ class Mig:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """What the driver said about a GPU's state. None: not supported there, which is normal on GeForce.
+    """The driver's report on a GPU's state. None: not supported, which is normal on GeForce.
 
-    `recovery_action` is the driver's own word (`none`, `gpu_reset`, `node_reboot`, `drain_p2p` …); `xid` the
-    last fatal XID seen; `lost` is set when the GPU fell off the bus.
+    `recovery_action` is the driver's own word (`none`, `gpu_reset`, `node_reboot`, `drain_p2p` …); `xid` the last
+    fatal XID; `lost` is set for a GPU that fell off the bus.
     """
 
     lost: bool = False
@@ -50,9 +50,9 @@ class Health:
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """One GPU or one MIG instance. `memory_reserved_bytes` is the driver's own share: torch never sees it.
+    """One GPU or one MIG instance. `memory_reserved_bytes` is the driver's share, which torch does not report.
 
-    `mig_enabled` marks a physical GPU whose memory is handed out as instances; it is no place itself.
+    `mig_enabled` marks a physical GPU that is split into instances; no engine runs on the whole of such a GPU.
     """
 
     uuid: str
@@ -73,14 +73,14 @@ class Gpu:
 
     @property
     def usable_bytes(self) -> int | None:
-        """Bytes as torch reports them: total minus what the driver keeps."""
+        """Bytes as torch reports them: total minus the driver's share."""
         if self.memory_total_bytes is None:
             return None
         return self.memory_total_bytes - (self.memory_reserved_bytes or 0)
 
     @property
     def fault(self) -> str | None:
-        """Why nothing may start here, None while the GPU is sound. An absent field never faults."""
+        """The reason for which no engine may start on this GPU; None for a sound GPU. An absent field is no fault."""
         health = self.health
         if health.lost:
             return "fell off the bus"
@@ -91,7 +91,7 @@ class Gpu:
         if health.retired_pages_pending:
             return "page retirement pends a reset"
         if health.recovery_action not in (None, "none"):
-            return f"the driver asks for {health.recovery_action}"
+            return f"the driver requires {health.recovery_action}"
         if health.xid is not None:
             return f"fatal XID {health.xid}"
         if self.compute_mode == "prohibited":
@@ -108,11 +108,11 @@ def _distinct(gpus: tuple[Gpu, ...]) -> tuple[Gpu, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """All that a plan may rest on. `cuda_driver` is e.g. 13000 for CUDA 13.0.
+    """All hardware that a plan may use. `cuda_driver` is for example 13000 for CUDA 13.0.
 
-    `unified_memory`: GPU and host share one memory, so free GPU memory is `memory_available_bytes`.
-    `nvml_error` says why there are no GPUs (or which part is missing), None when all was read. `gpus_taken` are
-    here too, but not for who asks: a node whose GPUs are all taken is no node without GPUs.
+    `unified_memory`: GPU and host share one memory; free GPU memory is `memory_available_bytes`. `nvml_error`: the
+    reason why GPUs are missing; None after a complete read. `gpus_taken` counts GPUs that other endpoints use: a node
+    with all GPUs taken still is a node with GPUs.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -128,7 +128,7 @@ class Inventory:
     gpus_taken: int = 0
 
     def without(self, uuids: frozenset[str]) -> Inventory:
-        """The same node with these GPUs taken away, for instance because another endpoint runs on them."""
+        """The same node without these GPUs, for instance because another endpoint uses them."""
         left = tuple(gpu for gpu in self.gpus if gpu.uuid not in uuids)
         return replace(self, gpus=left, gpus_taken=self.gpus_taken + len(self.gpus) - len(left))
 
@@ -137,10 +137,10 @@ _DOCUMENT: Final = TypeAdapter(Inventory)
 
 
 def to_json(inventory: Inventory) -> bytes:
-    """The inventory as indented JSON; `from_json` gives the same value back."""
+    """The inventory as indented JSON; `from_json` returns the same value."""
     return _DOCUMENT.dump_json(inventory, indent=2)
 
 
 def from_json(document: bytes) -> Inventory:
-    """Reads what `to_json` wrote. Raises pydantic's ValidationError with the path of each wrong field."""
+    """The inventory from the JSON of `to_json`. Raises pydantic's ValidationError with the path of each wrong field."""
     return _DOCUMENT.validate_json(document)

@@ -1,4 +1,4 @@
-"""Which GPUs may work as one: identical, and how they are wired. Pure."""
+"""GPU islands: groups GPUs that may form one replica: identical, and linked by NVLink. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pareta_agent.hardware.inventory import Gpu
 
 
 def identical(gpus: Iterable[Gpu]) -> list[tuple[Gpu, ...]]:
-    """GPUs by model, compute capability and memory size, in the order first met: never mix two of these."""
+    """GPUs grouped by model, compute capability and memory size, in the order of appearance. Groups are never mixed."""
     classes: dict[tuple[object, ...], list[Gpu]] = {}
     for gpu in gpus:
         kind = (gpu.name, gpu.compute_capability, gpu.memory_total_bytes, gpu.mig is not None)
@@ -17,9 +17,10 @@ def identical(gpus: Iterable[Gpu]) -> list[tuple[Gpu, ...]]:
 
 
 def islands(gpus: Iterable[Gpu]) -> list[tuple[Gpu, ...]]:
-    """Splits GPUs into sets in which every pair has NVLink, the largest first; a GPU alone is its own.
+    """Splits GPUs into sets in which every pair has NVLink, the largest first. A GPU without NVLink is a set of its
+    own.
 
-    Greedy from the best connected GPU on: exact for NVSwitch, bridged pairs and none at all.
+    Greedy, starting with the best connected GPU: exact for NVSwitch, for bridged pairs and without NVLink.
     """
     left = list(gpus)
     found = []
@@ -37,7 +38,7 @@ def islands(gpus: Iterable[Gpu]) -> list[tuple[Gpu, ...]]:
 
 
 def fully_linked(gpus: Iterable[Gpu]) -> bool:
-    """Every pair has NVLink: what vLLM's custom all-reduce asks for above two ranks."""
+    """True if every pair has NVLink, which vLLM's custom all-reduce requires above two ranks."""
     members = list(gpus)
     return all(_linked(a, b) for i, a in enumerate(members) for b in members[i + 1 :])
 

@@ -1,7 +1,8 @@
-"""Reads NVIDIA's management library: the only place that does. One field that fails never spoils the rest.
+"""NVML: reads GPUs and their faults through NVIDIA's management library; the only module that does.
 
-NVML ignores CUDA_VISIBLE_DEVICES, may hang when a driver is broken, and answers NOT_SUPPORTED to much of this
-on GeForce and on unified-memory parts: so all reading is under a deadline and any field may come back None.
+A field that fails is None and never spoils the rest. NVML ignores CUDA_VISIBLE_DEVICES, may hang with a broken
+driver, and answers NOT_SUPPORTED to many calls on GeForce and unified-memory parts. Every read therefore has a
+deadline.
 """
 
 from __future__ import annotations
@@ -38,9 +39,9 @@ _GONE: Final = (pynvml.NVML_ERROR_GPU_IS_LOST, pynvml.NVML_ERROR_RESET_REQUIRED)
 
 
 def read_inventory(deadline_s: float = NVML_DEADLINE_S) -> Inventory:
-    """GPUs, driver and host as they are now. Blocks, at most about `deadline_s`: call it in a thread.
+    """GPUs, driver and host at this moment. Blocks for at most about `deadline_s` seconds: call it in a thread.
 
-    Without NVML, or when it does not answer in time, there are no GPUs and `nvml_error` says why.
+    Without NVML, or after the deadline, the inventory has no GPUs and `nvml_error` holds the reason.
     """
     host = read_host()
     part = _in_time(_read, deadline_s, lambda why: Inventory(nvml_error=why))
@@ -53,7 +54,10 @@ def read_inventory(deadline_s: float = NVML_DEADLINE_S) -> Inventory:
 
 
 def read_samples(deadline_s: float = NVML_DEADLINE_S) -> tuple[Sample, ...]:
-    """Load, heat and free memory of each GPU, for metrics; empty when NVML is away. Blocks like the above."""
+    """Load, temperature, power and free memory of each GPU, for metrics; empty without NVML.
+
+    Blocks for at most about `deadline_s` seconds.
+    """
     return _in_time(
         lambda: tuple(_sample(_Device(handle)) for handle in _handles()), deadline_s, lambda _why: ()
     )
@@ -62,9 +66,10 @@ def read_samples(deadline_s: float = NVML_DEADLINE_S) -> tuple[Sample, ...]:
 def follow_faults(
     reported: Callable[[GpuFault], None], stopped: threading.Event, poll_s: float = 1.0
 ) -> None:
-    """Tells of each critical XID of any GPU until `stopped`. Blocks: for a thread of its own, that nobody joins.
+    """Reports each critical XID of any GPU until `stopped`. Blocks: requires a thread of its own, which is never
+    joined.
 
-    Ends at once where there is no NVML, or where the driver has no events.
+    Returns at once without NVML, or with a driver without events.
     """
     try:
         pynvml.nvmlInit()
@@ -84,7 +89,7 @@ def follow_faults(
 
 
 def _in_time(work: Callable[[], T], deadline_s: float, otherwise: Callable[[str], T]) -> T:
-    """Runs `work` with NVML open, in a thread that is abandoned when it hangs in the driver."""
+    """Runs `work` with NVML open, in a thread that is abandoned if the driver hangs."""
     answer: list[T] = []
     reasons = ["NVML did not answer in time"]
 
@@ -125,13 +130,13 @@ def _read() -> Inventory:
 
 
 def _handles() -> list[Any]:
-    """One handle a GPU; None stands for one that the bus lists and the driver cannot open."""
+    """One handle a GPU; None for a GPU that the bus lists and the driver cannot open."""
     count = _ask(pynvml.nvmlDeviceGetCount) or 0
     return [_ask(pynvml.nvmlDeviceGetHandleByIndex, index) for index in range(count)]
 
 
 class _Device:
-    """A GPU's handle that answers None instead of raising, and remembers that the GPU fell off the bus."""
+    """A GPU's handle that returns None instead of raising, and stores whether the GPU fell off the bus."""
 
     def __init__(self, handle: Any) -> None:
         self.handle = handle
@@ -223,7 +228,7 @@ def _processes(device: _Device) -> tuple[GpuProcess, ...] | None:
 
 
 def _nvlink_peers(devices: list[_Device]) -> dict[str, tuple[str, ...]]:
-    """What vLLM asks to decide on its custom all-reduce: the peer-to-peer status over NVLink of each pair."""
+    """The NVLink peers of each GPU: the peer-to-peer status by which vLLM selects its custom all-reduce."""
 
     def linked(a: _Device, b: _Device) -> bool:
         if b.handle is None:

@@ -11,24 +11,24 @@ CPUINFO: Final = Path("/proc/cpuinfo")
 _MODEL_KEYS: Final = ("model name", "cpu model", "CPU implementer")
 _FLAG_KEYS: Final = ("flags", "Features")
 _DECISIVE: Final = ("avx2", "avx512", "amx_", "avx_vnni", "asimd", "bf16", "i8mm", "sve", "vx")
-"""Prefixes of the flags that vLLM's and oneDNN's CPU kernels choose by (x86-64, Arm, s390x)."""
+"""Prefixes of the flags by which vLLM and oneDNN select CPU kernels (x86-64, Arm, s390x)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Processor:
-    """`instruction_sets` are the kernel's own names, sorted, those alone that decide between compute kernels."""
+    """`instruction_sets`: the kernel's own names, sorted; only the sets that select compute kernels."""
 
     model: str
     instruction_sets: tuple[str, ...]
 
     @property
     def key(self) -> str:
-        """One line that is equal for processors which run the same kernels."""
+        """One line that is equal for processors with the same kernels."""
         return f"{self.model}|{','.join(self.instruction_sets)}"
 
 
 def read_processor(cpuinfo: Path = CPUINFO) -> Processor:
-    """The first processor of the file; the architecture alone where the file says nothing."""
+    """The first processor of the file; the architecture alone without a usable entry."""
     try:
         lines = cpuinfo.read_text().split("\n\n")[0].splitlines()
     except OSError:

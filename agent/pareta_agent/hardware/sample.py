@@ -1,4 +1,4 @@
-"""What a GPU does right now, and what just went wrong with it: values for metrics and for fencing."""
+"""GPU sample: holds one GPU's load, and the faults that fence a GPU, as values."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Final
 from pareta_agent.hardware.inventory import Gpu, Inventory
 
 APPLICATION_XIDS: Final = frozenset({13, 31, 43, 45, 63, 68, 94, 137})
-"""XIDs that end one process, or only report; the GPU itself serves on (NVIDIA's XID catalog)."""
+"""XIDs that end one process, or only report; the GPU itself continues to serve (NVIDIA's XID catalog)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One reading of one GPU; None is what the driver does not say."""
+    """A reading of one GPU; None for a value that the driver does not report."""
 
     uuid: str
     busy_ratio: float | None
@@ -26,7 +26,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class GpuFault:
-    """A critical XID event. `fatal` ones fence the GPU until someone resets it."""
+    """A critical XID event. A fatal event fences the GPU until an operator resets the GPU."""
 
     uuid: str
     xid: int
@@ -37,7 +37,7 @@ class GpuFault:
 
 
 def fenced(inventory: Inventory, faults: Iterable[GpuFault]) -> Inventory:
-    """The inventory with the fatal faults written into their GPUs' health, and into a faulty GPU's instances."""
+    """The inventory with the fatal faults in the health of their GPUs, and of the instances of a faulty GPU."""
     fatal = {fault.uuid: fault.xid for fault in faults if fault.fatal}
 
     def marked(gpu: Gpu) -> Gpu:
@@ -48,7 +48,9 @@ def fenced(inventory: Inventory, faults: Iterable[GpuFault]) -> Inventory:
 
 
 def sick(inventory: Inventory, known: Iterable[str]) -> dict[str, str]:
-    """Why nothing may run there, by uuid: each GPU's own fault, and those that were known and are not listed."""
+    """The reason for which no engine may run, by uuid: each GPU's own fault, and each known GPU that is no longer
+    listed.
+    """
     faults = {gpu.uuid: gpu.fault for gpu in inventory.gpus if gpu.fault is not None}
     listed = {gpu.uuid for gpu in inventory.gpus}
     return faults | {uuid: "fell off the bus" for uuid in known if uuid not in listed}

@@ -47,7 +47,7 @@ def test_a_gpu_that_is_listed_twice_is_refused(again: str) -> None:
         (Health(remapped_rows_failure=True), "row remapping failed"),
         (Health(remapped_rows_pending=True), "row remapping pends a reset"),
         (Health(retired_pages_pending=True), "page retirement pends a reset"),
-        (Health(recovery_action="node_reboot"), "the driver asks for node_reboot"),
+        (Health(recovery_action="node_reboot"), "the driver requires node_reboot"),
         (Health(xid=79), "fatal XID 79"),
         (Health(recovery_action="none", ecc_uncorrected=3, remapped_rows_pending=False), None),
         (Health(), None),
