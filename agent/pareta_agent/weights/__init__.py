@@ -1,1 +1,1 @@
-"""Are the bytes here?"""
+"""Weights: fetches artifacts to this host, verifies every byte, and evicts artifacts for space."""

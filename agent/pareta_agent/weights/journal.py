@@ -1,7 +1,7 @@
-"""Which parts of which files an interrupted fetch had finished: an append-only text file beside them.
+"""Fetch journal: records the finished parts of an interrupted fetch, in an append-only text file beside the files.
 
-It is a hint, not a proof: the sha256 of the whole file decides. A torn last line is ignored, and a journal of
-another manifest or part size counts for nothing.
+A hint, not a proof: the sha256 of the whole file decides. A torn last line is ignored, as is a journal of another
+manifest or part size.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class PartJournal:
         self.done: set[tuple[int, int]] = set()
 
     def open(self) -> bool:
-        """Reads what is there; False when it belongs to another fetch and was started anew."""
+        """Reads the journal. False if the journal belonged to another fetch and was started again."""
         try:
             head, *lines = self._path.read_text().split("\n")
         except (OSError, ValueError):
@@ -40,7 +40,7 @@ class PartJournal:
             out.write(f"{file} {part}\n")
 
     def forget(self, file: int) -> None:
-        """Takes a file's parts back: its bytes were wrong."""
+        """Removes a file's parts, because the bytes were wrong."""
         self.done = {entry for entry in self.done if entry[0] != file}
         self._write(self._text())
 

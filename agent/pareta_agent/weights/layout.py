@@ -1,7 +1,8 @@
-"""Names inside the weights root. Pure.
+"""Store layout: names the paths inside the weights root. Pure.
 
 <root>/sha256-<hex>/           a verified artifact with its manifest, never changed again
-<root>/sha256-<hex>.partial/   a fetch under way or cut off, with its journal
+<root>/sha256-<hex>.partial/   a fetch under way or interrupted
+<root>/sha256-<hex>.journal    the finished parts of that fetch
 <root>/sha256-<hex>.lock       flock: exclusive to fetch or remove, shared while in use; its mtime is the last use
 """
 
@@ -28,11 +29,11 @@ class StorePaths:
         return self.root / (digest.replace(":", "-") + ".lock")
 
     def digests(self) -> list[str]:
-        """The artifacts that are here, oldest use first."""
+        """The artifacts in the store, oldest use first."""
         return [digest for digest in self.removable() if self.artifact(digest).is_dir()]
 
     def removable(self) -> list[str]:
-        """Everything that takes room, oldest use first: artifacts, and what interrupted fetches left."""
+        """Everything that takes space, oldest use first: artifacts, and the leftovers of interrupted fetches."""
         locks = sorted(self.root.glob("sha256-*.lock"), key=lambda lock: lock.stat().st_mtime_ns)
         digests = [lock.stem.replace("-", ":", 1) for lock in locks]
         return [d for d in digests if self.artifact(d).is_dir() or self.partial(d).is_dir()]

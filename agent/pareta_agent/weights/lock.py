@@ -15,14 +15,16 @@ _POLL_S = 0.2
 async def patiently(
     attempt: Callable[[], bool], path: Path, clock: Clock, timeout_s: float, on_wait: Callable[[], None]
 ) -> None:
-    """Tries until it works, telling `on_wait` each time it does not; HostError `weights_locked` past the deadline."""
+    """Calls `attempt` until it succeeds, and `on_wait` after each failure. HostError `weights_locked` past the
+    deadline.
+    """
     deadline_s = clock.mono_s() + timeout_s
     while not attempt():
         if clock.mono_s() >= deadline_s:
             raise HostError(
                 "weights_locked",
                 f"another process has held {path} for more than {timeout_s:.0f} s",
-                "end that process, or give this agent a weights root of its own",
+                "end that process, or set a separate weights root for this agent",
             )
         on_wait()
         await clock.sleep(random.uniform(0.5, 1.5) * _POLL_S)

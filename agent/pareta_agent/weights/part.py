@@ -1,6 +1,6 @@
-"""One part of one file from a store to the disk: the place of the stall timeout, the retries and the byte count.
+"""Part fetch: reads a part of a file from a store to the disk, with a stall timeout, retries and a byte count.
 
-What arrives is not verified here, only counted: never past the part's end, and not short of it.
+Bytes are counted, not verified: never more and never fewer than the part's size.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _RETRY_AFTER_CAP_S = 120.0
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The bytes [start, stop) of `path`, which is file number `file` of its manifest."""
+    """The bytes [start, stop) of `path`, which is file number `file` of the manifest."""
 
     file: int
     index: int
@@ -42,7 +42,7 @@ class Part:
 
 
 class PartFetcher:
-    """Fetches parts into files under `target`; `on_bytes` hears of every byte that was written."""
+    """Fetches parts into files under `target`. `on_bytes` receives the count of every written piece."""
 
     def __init__(
         self,
@@ -59,9 +59,9 @@ class PartFetcher:
         self._on_bytes = on_bytes
 
     async def fetch(self, part: Part, update: Update | None = None) -> None:
-        """The whole part is in its file when this returns; a retry goes on where the last attempt was cut.
+        """Fetches the whole part into the file. A retry continues where the last attempt ended.
 
-        `update` gets each of its bytes once, in order, after it was written.
+        `update` receives each byte of the part once, in order, after the write.
         """
         position = part.start
         for attempt in range(1, self._settings.part_attempts + 1):
@@ -75,7 +75,7 @@ class PartFetcher:
     async def _attempt(
         self, part: Part, position: int, update: Update | None
     ) -> tuple[int, ArtifactError | None]:
-        """Reads on from `position`; returns how far it came and what stopped it, if anything."""
+        """Reads on from `position`; returns the position reached and the failure, if any."""
         stall_s = self._settings.stall_timeout_s
         loop = asyncio.get_running_loop()
         path = self._target / part.path
@@ -88,9 +88,7 @@ class PartFetcher:
                 async for piece in pieces:
                     stall.reschedule(None)
                     if position + len(piece) > part.stop:
-                        return position, self._failure(
-                            part, "artifact_overlong", "more bytes than were asked for"
-                        )
+                        return position, self._failure(part, "artifact_overlong", "more bytes than requested")
                     await whole(_keep, path, position, piece, update)
                     position += len(piece)
                     self._on_bytes(len(piece))
@@ -106,8 +104,8 @@ class PartFetcher:
     def _failure(self, part: Part, code: str, sent: str) -> ArtifactError:
         return ArtifactError(
             code,
-            f"{self._store.where} sent {sent}, where bytes {part.start} to {part.stop} of {part.path} were due",
-            "look at the registry and the network between it and this host, then start again: the fetch resumes",
+            f"{self._store.where} sent {sent} instead of bytes {part.start} to {part.stop} of {part.path}",
+            "check the registry and its network path to this host, then start again: the fetch resumes",
             retryable=code != "artifact_overlong",
         )
 
@@ -119,5 +117,5 @@ def _keep(path: Path, position: int, piece: Piece, update: Update | None) -> Non
 
 
 def pause_s(attempt: int, retry_after_s: float | None) -> float:
-    """Full-jitter backoff before the next attempt, never shorter than what the store asked for."""
+    """Full-jitter backoff before the next attempt, never shorter than the store's Retry-After."""
     return _BACKOFF.delay_s(attempt, random.random()) + min(retry_after_s or 0.0, _RETRY_AFTER_CAP_S)

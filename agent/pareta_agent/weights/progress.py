@@ -1,4 +1,4 @@
-"""Counts what a fetch has written and hashed, and tells it on: not for every piece, but never wrongly."""
+"""Fetch progress: counts the written and hashed bytes of an artifact, and reports them at most ten times a second."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _EVERY_S = 0.1
 
 
 class Meter:
-    """The true totals of one artifact; bytes that an earlier attempt left are counted when they are found."""
+    """The totals of one artifact. Bytes left by an earlier attempt count from the moment of their discovery."""
 
     def __init__(self, total_bytes: int, clock: Clock, report: OnProgress, detail: str = "") -> None:
         self._total_bytes = total_bytes
@@ -23,7 +23,7 @@ class Meter:
         self._reported_s = float("-inf")
 
     def restart(self, fetched_bytes: int, hashed_bytes: int) -> None:
-        """Sets both counts: what an earlier attempt had left, or what a second pass has not to do again."""
+        """Sets both counts: the bytes left by an earlier attempt, or the bytes that a second pass skips."""
         self._fetched_bytes, self._hashed_bytes = fetched_bytes, hashed_bytes
         self._tell("fetch", fetched_bytes)
 
@@ -32,7 +32,7 @@ class Meter:
         self._tell("fetch", self._fetched_bytes)
 
     def hashed(self, count_bytes: int) -> None:
-        """Hashing runs along with fetching, and is worth telling once it is what is waited for."""
+        """Counts hashed bytes. Hashing runs along with fetching, and is reported once every byte is fetched."""
         self._hashed_bytes += count_bytes
         if self._fetched_bytes >= self._total_bytes:
             self._tell("verify", self._hashed_bytes)

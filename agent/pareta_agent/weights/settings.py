@@ -1,4 +1,4 @@
-"""What the operator may turn about the weights, and what the store tells while it works."""
+"""Weights settings: holds the operator's settings of the store, and the progress that the store reports."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from pareta_registry.stores import StoreSettings
 
 @dataclass(frozen=True, slots=True)
 class WeightsSettings:
-    """`root` holds verified artifacts, `cache_dir` what was made from packages (several agents may share both).
+    """Settings of the weights store.
 
-    `reserve_bytes` of the disk are never used. A fetch uses `connections` at a time, each a part of
-    `part_bytes`; a connection that brings nothing for `stall_timeout_s` is cut; a part is tried
-    `part_attempts` times. `lock_timeout_s` bounds the wait for another process that fetches the same.
-    `pip` is the command that downloads packages; `stores` says how remote stores are reached. With `trusted` keys
-    only artifacts that one of them signed are taken.
+    `root`: directory of verified artifacts. `cache_dir`: artifacts made from packages; several agents may share the
+    directory. `reserve_bytes` of the disk are never used. A fetch reads `connections` parts of `part_bytes` at a
+    time. A connection without a byte for `stall_timeout_s` is closed. A part has `part_attempts` attempts.
+    `lock_timeout_s` bounds the wait for another process with the same artifact. `pip` is the command that downloads
+    packages. `stores` configures remote stores. With `trusted` keys, only signed artifacts are accepted.
     """
 
     root: Path
@@ -39,9 +39,9 @@ class WeightsSettings:
 
 @dataclass(frozen=True, slots=True)
 class WeightsProgress:
-    """How far a phase is: bytes on disk (`fetch`) or hashed (`verify`) of all the artifact's bytes.
+    """Progress of a phase: bytes on disk (`fetch`) or hashed (`verify`) of all bytes of the artifact.
 
-    What an earlier attempt had left counts as done from the start. `detail` says what else is going on.
+    Bytes left by an earlier attempt count from the start. `detail` names other work under way.
     """
 
     phase: Literal["fetch", "verify"]

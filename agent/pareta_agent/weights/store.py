@@ -1,7 +1,7 @@
-"""Are the bytes here? Brings an artifact to this host, whole and verified or not at all.
+"""Weights store: fetches, prefetches, pins and evicts artifacts, each whole and verified or not at all.
 
-Decides nothing about where weights come from (the catalog does) or what runs them. Processes that share a
-root fetch an artifact once; whatever one of them uses, no other removes.
+The catalog decides the source of weights. Processes that share a root fetch an artifact once; an artifact in use by
+one process is never evicted by another.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _FEW = 2
 
 @dataclass(frozen=True, slots=True)
 class FetchJob:
-    """One fetch; `ahead` of anybody's need it takes no room from others like it."""
+    """One fetch. `ahead`: a prefetch, which never evicts other prefetched artifacts."""
 
     variant: Artifact
     progress: OnProgress
@@ -46,7 +46,7 @@ class FetchJob:
 
 
 class WeightsStore:
-    """The verified artifacts under `settings.root`. What `fetch` returned stays pinned until `unpin`."""
+    """The verified artifacts under `settings.root`. An artifact that `fetch` returned stays pinned until `unpin`."""
 
     def __init__(self, settings: WeightsSettings, clock: Clock | None = None) -> None:
         self._settings = settings
@@ -58,18 +58,19 @@ class WeightsStore:
         self._spare: dict[str, None] = {}
 
     async def fetch(self, variant: Artifact, progress: OnProgress, *, code: bool = False) -> Path:
-        """The directory of a variant's or an adapter's artifact, fetched if need be and pinned. With `code` it may
-        hold a model's own Python.
+        """The directory of a variant's or an adapter's artifact, fetched if missing, and pinned.
 
-        RegistryError when the artifact is missing, altered or out of reach; HostError when this host has no
-        room or no access. Nothing half done ever stands under the final name; what was fetched resumes.
+        With `code`, the artifact may hold a model's own Python. RegistryError for an artifact that is missing,
+        altered or unreachable; HostError without space or access on this host. A partial fetch never has the final
+        name, and resumes.
         """
         with self._turn.first():
             return await self._fetch(FetchJob(variant, progress, code, self._settings))
 
     async def prefetch(self, variant: Artifact, progress: OnProgress, *, code: bool = False) -> None:
-        """As `fetch`, for nobody yet: on few connections, and interrupted by every `fetch`. The artifact stays pinned
-        until `release`, or until a `fetch` finds no room without it.
+        """Fetches ahead of need: on few connections, interrupted by every `fetch`.
+
+        The artifact stays pinned until `release`, or until a `fetch` requires its space.
         """
         if variant.artifact in self._spare:
             return
@@ -82,7 +83,7 @@ class WeightsStore:
         self._spare[variant.artifact] = None
 
     def release(self, digest: str) -> None:
-        """What `prefetch` brought may be evicted; nothing when that was done already."""
+        """Makes a prefetched artifact evictable; without effect on others."""
         if digest in self._spare:
             del self._spare[digest]
             self.unpin(digest)
@@ -108,27 +109,27 @@ class WeightsStore:
             return final
 
     def unpin(self, digest: str) -> None:
-        """One use less; at zero the artifact may be evicted, here or by another process."""
+        """Removes one pin. An artifact without pins may be evicted, by this or another process."""
         self._pins[digest] -= 1
         if self._pins[digest] <= 0:
             del self._pins[digest]
             self._locks.pop(digest).release()
 
     def has(self, digest: str) -> bool:
-        """Whether the artifact is here by the cheap check: every file with its declared size."""
+        """True if the artifact is complete by the cheap check: every file has its declared size."""
         return is_complete(self._layout.artifact(digest), digest)
 
     def digests(self) -> list[str]:
-        """The artifacts that are here, least recently used first."""
+        """The artifacts in the store, least recently used first."""
         return self._layout.digests()
 
     async def verify(self, digest: str, progress: OnProgress) -> None:
-        """Hashes every byte again; RegistryError `digest_mismatch` names the first file that is wrong."""
+        """Hashes every byte again. RegistryError `digest_mismatch` names the first wrong file."""
         with disk.host_errors(self._settings.root, short(digest)), registry_errors(digest):
             await verify_artifact(self._layout.artifact(digest), digest, self._clock, progress)
 
     async def remove(self, digest: str) -> bool:
-        """Removes an artifact and what an interrupted fetch left of it; False when somebody uses it."""
+        """Removes an artifact and the leftovers of an interrupted fetch. False while the artifact is in use."""
         lock = FileLock(self._layout.lock(digest))
         try:
             if digest in self._pins or not lock.try_acquire(exclusive=True):
@@ -139,8 +140,7 @@ class WeightsStore:
             lock.release()
 
     async def evict(self, need_bytes: int) -> None:
-        """Removes what nobody pins or fetches, least recently used first, until `need_bytes` are free beside the
-        reserve."""
+        """Removes unpinned artifacts, least recently used first, until `need_bytes` are free beside the reserve."""
         for digest in await asyncio.to_thread(self._layout.removable):
             if await asyncio.to_thread(self._has_room, need_bytes):
                 return
@@ -150,7 +150,7 @@ class WeightsStore:
         return disk.free_bytes(self._settings.root) - self._settings.reserve_bytes >= need_bytes
 
     async def _fetch_alone(self, job: FetchJob, final: Path, lock: FileLock) -> None:
-        """Fetches under the exclusive lock, unless another process did meanwhile; leaves the lock shared."""
+        """Fetches under the exclusive lock, unless another process fetched meanwhile. Leaves the lock shared."""
         variant, progress, digest = job.variant, job.progress, job.variant.artifact
 
         def is_mine_or_here() -> bool:
@@ -170,7 +170,7 @@ class WeightsStore:
         )
         if not await asyncio.to_thread(self._is_here, final, digest):
             if await asyncio.to_thread(final.exists):
-                await whole(self._remove, digest)  # it is damaged
+                await whole(self._remove, digest)  # damaged
             with registry_errors(digest):
                 store = await self._open(variant, progress)
                 try:
@@ -190,7 +190,7 @@ class WeightsStore:
         if manifest.code and not job.code:
             raise ArtifactError(
                 "remote_code_refused",
-                f"{store.where} holds code ({manifest.code[0]}), which is taken only where catalog and node trust it",
+                f"{store.where} holds code ({manifest.code[0]}), which requires the trust of catalog and node",
                 "set `trust_remote_code` in the catalog's model and registry.trust_remote_code on this node",
             )
         bundle = await store.signature() if self._settings.trusted else None
@@ -200,13 +200,13 @@ class WeightsStore:
             await self._transfer(store, manifest, job)
         except asyncio.CancelledError:
             if store.local_path(manifest.files[0].path) is not None:
-                # What a link brings back in a moment is not worth keeping half.
+                # A local artifact is linked again in a moment: the partial copy is not kept.
                 await whole(self._remove, digest)
             raise
         await whole(self._publish, manifest, bundle, partial, final)
 
     async def _transfer(self, store: Store, manifest: Manifest, job: FetchJob) -> None:
-        """Every file, into the partial directory; RegistryError or HostError where that cannot be."""
+        """Fetches every file into the partial directory. RegistryError or HostError on failure."""
         digest = job.variant.artifact
         partial = self._layout.partial(digest)
         left = await asyncio.to_thread(partial.exists)
@@ -240,7 +240,7 @@ class WeightsStore:
         self._layout.journal(manifest.digest).unlink(missing_ok=True)
 
     def _is_here(self, final: Path, digest: str) -> bool:
-        """Whole, and signed if it must be: what came before keys were pinned comes again."""
+        """True if whole, and signed where keys are pinned: an artifact from before the pinning is fetched again."""
         return is_complete(final, digest) and is_signed(final, self._settings.trusted)
 
     def _remove(self, digest: str) -> None:

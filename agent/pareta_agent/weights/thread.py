@@ -1,6 +1,6 @@
-"""Blocking work in a thread that is waited for to its end, also by a caller who is cancelled.
+"""Threads: runs blocking work in a thread to its end, even if the caller is cancelled.
 
-A lock may be let go only after the last write under it; `asyncio.to_thread` alone would leave the thread behind.
+A lock may be released only after the last write under it; `asyncio.to_thread` alone would leave the thread behind.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ T = TypeVar("T")
 
 
 async def whole(work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    """`work`'s result. When cancelled, raises CancelledError once `work` has ended, whatever its result."""
+    """The result of `work`. A cancelled caller receives CancelledError once `work` has ended, whatever the result."""
     return await _outlast(asyncio.ensure_future(asyncio.to_thread(work, *args, **kwargs)), lambda: None)
 
 
 async def stoppable(work: Callable[[Callable[[], None]], T]) -> T:
-    """As `whole`, for long work that calls the check it is given: when cancelled, the next check raises in it."""
+    """As `whole`, for long work that calls the given check. After a cancellation the next check raises."""
     stop = threading.Event()
 
     def check() -> None:

@@ -1,7 +1,7 @@
-"""Brings an artifact's files from a store into a directory: in parts, in parallel, hashed on the way, resumable.
+"""Transfer: fetches an artifact's files into a directory, in parts, in parallel, hashed on the way, resumable.
 
-It trusts neither the store nor what an earlier attempt left: only a file whose sha256 is right passes.
-Giving the directory its final name is `store`'s business.
+Trusts neither the store nor an earlier attempt: a file passes only with the right sha256. `store` renames the
+directory.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _HASH_BYTES = 1 << 18  # what a core keeps at hand
 
 
 class Transfer:
-    """One fetch of one artifact into `target`, which nobody else writes to; `journal` is beside it and stays."""
+    """One fetch of one artifact into `target`, which has no other writer. `journal` lies beside `target` and stays."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class Transfer:
         self._hashers = asyncio.Semaphore(max(2, os.cpu_count() or 2))
 
     async def prepare(self) -> int:
-        """Looks at what an earlier attempt left; returns the bytes that are still to be written."""
+        """Reads the state of an earlier attempt; returns the bytes that are still to be written."""
         await whole(self._prepare)
         return sum(
             sum(part.size_bytes for part in self._parts(index) if not self._is_done(part))
@@ -63,10 +63,10 @@ class Transfer:
         )
 
     async def run(self) -> None:
-        """All files, whole and verified; ArtifactError or OSError otherwise.
+        """Fetches all files, whole and verified; ArtifactError or OSError otherwise.
 
-        A file that is wrong is fetched once more from scratch: its first bytes may be an older attempt's,
-        from before a power cut.
+        A wrong file is fetched once more from scratch: the first bytes may be an older attempt's, from before a power
+        cut.
         """
         wrong = await self._pass(range(len(self._manifest.files)))
         if wrong:
@@ -75,8 +75,8 @@ class Transfer:
             file = self._manifest.files[wrong[0]]
             raise ArtifactError(
                 "digest_mismatch",
-                f"{file.path} from {self._store.where} is not what its manifest declares (sha256 {file.sha256})",
-                "publish the artifact again, and look for a proxy or a disk that alters bytes",
+                f"{file.path} from {self._store.where} does not match its manifest (sha256 {file.sha256})",
+                "publish the artifact again, and check for a proxy or a disk that alters bytes",
             )
 
     def _prepare(self) -> None:
@@ -86,14 +86,14 @@ class Transfer:
             path.parent.mkdir(parents=True, exist_ok=True)
             size = path.stat().st_size if path.is_file() else -1
             if size >= 0 and not self._local(file.path):
-                path.chmod(0o644)  # an earlier attempt that came as far as publishing had it read-only
+                path.chmod(0o644)  # an earlier attempt that reached publishing left the file read-only
             if size < max((part.stop for part in self._parts(index) if self._is_done(part)), default=0):
                 self._journal.forget(index)
             if size < 0 and not self._local(file.path):
                 path.touch()
 
     async def _pass(self, indexes: Sequence[int]) -> list[int]:
-        """Fetches and hashes the given files; returns, and forgets, those whose sha256 is wrong."""
+        """Fetches and hashes the given files; returns, and forgets, the files with a wrong sha256."""
         files = self._manifest.files
         self._turns, self._hashed = {}, set()
         self._arrived = {part: asyncio.Event() for index in indexes for part in self._parts(index)}
@@ -130,9 +130,9 @@ class Transfer:
             self._arrived[part].set()
 
     async def _verify(self, index: int) -> bool:
-        """Whether the file's sha256 is right; follows the parts as they arrive, in order.
+        """True if the file's sha256 is right. Hashes the parts in order as they arrive.
 
-        A part whose turn it is before it begins to arrive is hashed from memory, the others from the page cache.
+        A part that arrives in turn is hashed from memory, every other part from the page cache.
         """
         file = self._manifest.files[index]
         path = self._target / file.path
@@ -163,7 +163,7 @@ class Transfer:
 
 
 def hash_range(path: Path, start: int, stop: int, update: Update) -> None:
-    """Feeds the bytes [start, stop) of a file to `update`."""
+    """Passes the bytes [start, stop) of a file to `update`."""
     buffer = memoryview(bytearray(min(_HASH_BYTES, max(1, stop - start))))
     with path.open("rb", buffering=0) as file:
         file.seek(start)

@@ -1,4 +1,4 @@
-"""The registry's failures in the agent's words: every message names the artifact."""
+"""Error translation: converts the registry's failures into the agent's errors, each with the artifact's name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pareta_registry.errors import ArtifactError, TrustError
 
 
 def short(digest: str) -> str:
-    """Enough of a digest to recognise it."""
+    """The first 19 characters of a digest, enough to recognise the artifact."""
     return digest[:19]
 
 

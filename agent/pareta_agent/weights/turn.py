@@ -1,4 +1,4 @@
-"""Whose fetch goes first: one that an endpoint waits for interrupts one that is only made ahead."""
+"""Fetch priority: interrupts a prefetch for every fetch that an endpoint waits for."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class FetchPriority:
 
     @contextmanager
     def first(self) -> Iterator[None]:
-        """Around work that somebody waits for."""
+        """Encloses work that an endpoint waits for."""
         self._ahead += 1
         self._quiet.clear()
         self._came.set()
@@ -28,7 +28,7 @@ class FetchPriority:
                 self._came.clear()
 
     async def after(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Does `work` when nothing goes first; what is interrupted is cancelled, and begun again."""
+        """Runs `work` while no urgent work runs. Interrupted work is cancelled and started again."""
         while True:
             await self._quiet.wait()
             working = asyncio.ensure_future(work())

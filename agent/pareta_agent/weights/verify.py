@@ -1,4 +1,4 @@
-"""Whether a directory is the artifact that its name claims: by sizes (cheap) or by every byte."""
+"""Artifact verification: compares a directory with its digest, by file sizes (cheap) or by every byte."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _STEP_BYTES = 64 << 20
 
 
 def is_complete(root: Path, digest: str) -> bool:
-    """Every file of the manifest is there with its size, and the manifest is the one of `digest`.
+    """True if every file of the manifest exists with its size, and the manifest has the digest `digest`.
 
-    OSError when the directory is there but cannot be read.
+    OSError for an unreadable directory.
     """
     try:
         manifest = _manifest(root, digest)
@@ -32,7 +32,7 @@ def is_complete(root: Path, digest: str) -> bool:
 
 
 def is_signed(root: Path, trusted: Sequence[PublicKey]) -> bool:
-    """Whether one of `trusted` signed what the manifest in `root` names; with no key everything is."""
+    """True if a key of `trusted` signed the files of the manifest in `root`, or if `trusted` is empty."""
     path = root / SIGNATURE_NAME
     try:
         manifest = parse_manifest((root / MANIFEST_NAME).read_bytes(), str(root))
@@ -47,7 +47,9 @@ async def verify_artifact(root: Path, digest: str, clock: Clock, progress: OnPro
     try:
         manifest = await asyncio.to_thread(_manifest, root, digest)
     except FileNotFoundError:
-        raise ArtifactError("artifact_missing", f"there is nothing in {root}", "pull it first") from None
+        raise ArtifactError(
+            "artifact_missing", f"{root} holds no artifact", "pull the artifact first"
+        ) from None
     meter = Meter(manifest.total_bytes, clock, progress)
     meter.fetched(manifest.total_bytes)
     for file in manifest.files:
@@ -60,8 +62,8 @@ async def verify_artifact(root: Path, digest: str, clock: Clock, progress: OnPro
         if found.hexdigest() != file.sha256 or path.stat().st_size != file.size_bytes:
             raise ArtifactError(
                 "digest_mismatch",
-                f"{path} is not what its manifest declares (sha256 {file.sha256})",
-                f"remove {root} and pull it again; look at that disk's health",
+                f"{path} does not match its manifest (sha256 {file.sha256})",
+                f"remove {root} and pull the artifact again; check the health of that disk",
             )
 
 
@@ -71,6 +73,6 @@ def _manifest(root: Path, digest: str) -> Manifest:
         raise ArtifactError(
             "digest_mismatch",
             f"the manifest in {root} is another artifact's",
-            f"remove {root} and pull it again",
+            f"remove {root} and pull the artifact again",
         )
     return manifest
