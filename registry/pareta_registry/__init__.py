@@ -1,1 +1,1 @@
-"""The private registry: task and alias to open weights. Never imports the agent."""
+"""Registry: resolves a task and an alias to open weights. Never imports the agent."""

@@ -1,6 +1,7 @@
-"""A LoRA adapter as peft writes it, to its entry in a model's document; and that entry into the document's text.
+"""PEFT import: describes a LoRA adapter from peft, and writes the entry into the text of a model's document.
 
-What engines cannot apply (DoRA, biases, whole modules saved) is refused here, where its publisher can still mend it.
+Refuses features that engines do not apply (DoRA, biases, whole modules), while the publisher can still correct the
+adapter.
 """
 
 from __future__ import annotations
@@ -31,14 +32,16 @@ def is_adapter(root: Path) -> bool:
 
 
 def describe_adapter(root: Path, digest: str, place: Path) -> dict[str, Any]:
-    """The entry of the adapter in `root`, which will lie at `place`, as far as its files know it. ArtifactError when
-    engines would not apply all of it.
+    """The catalog entry of the adapter in `root`, with the fields that the files determine. `place`: the final
+    directory.
+
+    ArtifactError for an adapter that engines would apply only in part.
     """
     try:
         config = json.loads((root / ADAPTER_CONFIG).read_bytes())
         rank = max(config["r"], *(config.get("rank_pattern") or {}).values(), 0)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise _refused(place, f"{ADAPTER_CONFIG} is not readable, or says no rank") from None
+        raise _refused(place, f"{ADAPTER_CONFIG} is not readable, or has no rank") from None
     if (reason := _unsupported(config)) is not None:
         raise _refused(place, reason)
     if not (root / ADAPTER_WEIGHTS).is_file():
@@ -59,15 +62,13 @@ def describe_adapter(root: Path, digest: str, place: Path) -> dict[str, Any]:
 
 
 def add_adapter(catalog: Path, model: str, entry: Mapping[str, Any]) -> Path:
-    """Writes the entry into the model's document and answers which file that was.
+    """Writes the entry into the model's document and returns that file.
 
-    ArtifactError where it is no adapter's entry, or nothing a program may write into; CatalogError where the catalog
-    would not be valid with it. The file is then as it was.
+    ArtifactError for another entry than an adapter's, or for a document of unsupported shape; CatalogError if the
+    catalog would become invalid. The file then stays unchanged.
     """
     if "rank" not in entry:
-        raise ArtifactError(
-            "not_an_adapter", f"what is to go to {model} is no LoRA adapter", "leave --to out"
-        )
+        raise ArtifactError("not_an_adapter", f"the artifact for {model} is no LoRA adapter", "remove --to")
     path, text = _with_adapter(catalog, model, entry)
     load_catalog(catalog, {path: text})
     write_atomically(path.resolve(), text.encode())
@@ -75,7 +76,7 @@ def add_adapter(catalog: Path, model: str, entry: Mapping[str, Any]) -> Path:
 
 
 def _with_adapter(catalog: Path, model: str, entry: Mapping[str, Any]) -> tuple[Path, str]:
-    """The file that holds the model's document, and its text with the entry added; nothing else of it changes."""
+    """The file of the model's document, and its text with the entry added; all other text stays."""
     for path in sorted(p for p in catalog.rglob("*") if p.suffix in (".yaml", ".yml") and p.is_file()):
         text = path.read_text(encoding="utf-8")
         documents = list(read_documents(text, path.name))
@@ -97,8 +98,8 @@ def _inserted(text: str, located: Located, entry: Mapping[str, Any], *, alone: b
     if not first or not lines[first - 1].lstrip().startswith("- "):
         raise ArtifactError(
             "document_shape",
-            f"{located.file} cannot be added to by a program",
-            f"write into it: adapters:\n{item}",
+            f"{located.file} has a shape that a program cannot extend",
+            f"add by hand: adapters:\n{item}",
         )
     indent = " " * (len(lines[first - 1]) - len(lines[first - 1].lstrip()))
     lines[first - 1 : first - 1] = [f"{indent}{line}\n" for line in item.splitlines()]
@@ -107,13 +108,11 @@ def _inserted(text: str, located: Located, entry: Mapping[str, Any], *, alone: b
 
 def _unsupported(config: Mapping[str, Any]) -> str | None:
     if str(config.get("peft_type", "LORA")).upper() != "LORA":
-        return f"it is no LoRA adapter but {config['peft_type']}"
+        return f"its type is {config['peft_type']}, not LORA"
     if config.get("bias", "none") != "none":
         return "it trains biases, which engines do not apply"
     if _REWRITE_THE_BASE.search(str(config.get("init_lora_weights"))):
-        return (
-            f"its start ({config['init_lora_weights']}) rewrote the base's weights: convert it to plain LoRA"
-        )
+        return f"its initialization ({config['init_lora_weights']}) rewrote the base's weights: convert to plain LoRA"
     used = [name for name in _UNSUPPORTED if config.get(name)]
     return f"engines do not apply its {used[0]}" if used else None
 

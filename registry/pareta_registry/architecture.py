@@ -1,6 +1,6 @@
-"""config.json and tensor shapes to the architecture facts of a catalog. Pure.
+"""Architecture facts: reads a catalog's architecture from config.json and tensor shapes. Pure.
 
-Multimodal configs keep their language model under `text_config`; field names follow transformers.
+Field names follow transformers; multimodal configs have a language model under `text_config`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _REQUIRED = {
 
 
 def architecture_facts(config: Mapping[str, Any], tensors: Sequence[TensorInfo]) -> dict[str, Any]:
-    """The fields of `catalog.Architecture`, as far as the config says; ArtifactError when one is missing."""
+    """The fields of `catalog.Architecture` that the config contains. ArtifactError without a required field."""
     inner = config.get("text_config")
     text = inner if isinstance(inner, Mapping) and inner else config
     facts: dict[str, Any] = {
@@ -38,7 +38,7 @@ def architecture_facts(config: Mapping[str, Any], tensors: Sequence[TensorInfo])
             raise ArtifactError(
                 "config_incomplete",
                 f"config.json has no {theirs[0]}, or not as a number",
-                "add it, as transformers would write it",
+                "add the field in the form of transformers",
             )
     facts["kv_heads"] = text.get("num_key_value_heads") or facts["heads"]
     of_mla = text.get("qk_nope_head_dim") if text.get("kv_lora_rank") else None
@@ -71,7 +71,7 @@ def _experts(text: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _attention(text: Mapping[str, Any], layers: int) -> dict[str, Any]:
-    """MLA, and hybrids whose layers are of several kinds."""
+    """Facts of MLA, and of hybrids with several kinds of layers."""
     facts = _set(kv_lora_rank=text.get("kv_lora_rank"), qk_rope_head_dim=text.get("qk_rope_head_dim"))
     kinds = _layer_kinds(text, layers)
     sliding, linear = kinds.count(_SLIDING), kinds.count(_LINEAR)
@@ -86,8 +86,12 @@ def _attention(text: Mapping[str, Any], layers: int) -> dict[str, Any]:
 
 
 def _layer_kinds(text: Mapping[str, Any], layers: int) -> list[str]:
-    """What each layer keeps, as far as the config tells: a list (transformers' own), a string of marks (Nemotron-H),
-    or how often a full layer comes (Gemma 3 among sliding ones, Qwen3-Next among linear ones).
+    """The kind of each layer, empty for an unknown form. Known forms:
+
+    layer_types              a list, transformers' own
+    hybrid_override_pattern  a string of marks (Nemotron-H)
+    sliding_window_pattern, full_attention_interval
+                             the distance of full layers (Gemma 3 among sliding, Qwen3-Next among linear layers)
     """
     listed = text.get("layer_types")
     if isinstance(listed, list) and len(listed) == layers:

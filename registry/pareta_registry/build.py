@@ -1,4 +1,4 @@
-"""A directory of checkpoint files to its manifest: what an import or a publish starts from."""
+"""Manifest builder: hashes a directory of checkpoint files into a manifest, for an import or a publication."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from pareta_registry.manifest import BESIDE, ArtifactFile, Manifest, path_refusa
 
 
 def build_manifest(root: Path, *, code: bool = False) -> Manifest:
-    """Hashes every file under `root`; ArtifactError when one may not be part of an artifact (with `code`: of one
-    that may hold a model's own Python)."""
+    """Hashes every file under `root`. ArtifactError for a file that an artifact must not contain.
+
+    With `code`, a model's own Python is allowed.
+    """
     files = []
     for path in sorted(root.rglob("*")):
         name = path.relative_to(root).as_posix()
@@ -30,7 +32,7 @@ def build_manifest(root: Path, *, code: bool = False) -> Manifest:
         except ValidationError as error:
             raise _refused(root, error.errors(include_url=False)[0]["msg"]) from None
     if not files:
-        raise _refused(root, "it holds no files")
+        raise _refused(root, "the directory holds no files")
     try:
         return Manifest(files=tuple(files))
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""One spelling for one value, so that equal documents have equal digests."""
+"""Canonical JSON: encodes equal documents as equal bytes, so that digests are equal."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def canonical_json(value: Any) -> bytes:
-    """JSON with sorted keys, no spaces, UTF-8, no NaN: the bytes that digests and signatures are over."""
+    """JSON with sorted keys, no spaces, UTF-8, no NaN: the bytes for digests and signatures."""
     return json.dumps(
         value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     ).encode()
@@ -20,7 +20,7 @@ def sha256_digest(data: bytes) -> str:
 
 
 def read_json(data: bytes) -> Any:
-    """The value that somebody sent, None where it is no JSON."""
+    """The value of a received document, None for invalid JSON."""
     try:
         return json.loads(data)
     except (ValueError, RecursionError):
@@ -28,7 +28,7 @@ def read_json(data: bytes) -> Any:
 
 
 def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """`object_pairs_hook` of a JSON reader that takes no name twice: ValueError."""
+    """`object_pairs_hook` of a JSON reader that refuses a repeated name with ValueError."""
     found = dict(pairs)
     if len(found) != len(pairs):
         names = [name for name, _ in pairs]

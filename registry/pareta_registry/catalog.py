@@ -1,7 +1,7 @@
-"""The catalog's documents: what a task is, which open models answer it, and where their bytes are.
+"""Catalog: defines the documents of tasks, models and artifacts.
 
-Pydantic at the door: every document is validated here and frozen; the cross-checks are in `load`.
-Weights ids live in these documents and nowhere else.
+Every document is validated and frozen here; `check` compares documents with each other. Weights ids stand in catalog
+documents and nowhere else.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 
 
 def slug(text: str, otherwise: str) -> str:
-    """A name that a document may carry, made of somebody's; `otherwise` where nothing of it is left."""
+    """An id made from `text`; `otherwise` if no character remains."""
     return _NOT_SLUG.sub("-", text.lower())[:63].strip("-.") or otherwise
 
 
@@ -28,13 +28,13 @@ class Document(BaseModel):
 
 
 class Architecture(Document):
-    """The facts of a model that its memory and its layouts follow from; read off config.json.
+    """Facts from config.json that determine a model's memory and layouts.
 
-    `moe_intermediate`, `num_experts`, `experts_per_tok` are set for mixtures of experts; `kv_lora_rank`
-    and `qk_rope_head_dim` for MLA; `sliding_window` with `sliding_layers`, and `linear_layers` (no KV,
-    constant state, `linear_state_bytes` a layer and request) for hybrids. `full_layers` counts layers
-    whose KV grows with the context (None: all `layers`). `vision_heads` is set when a vision tower rides
-    along. `model_type` is config.json's, where it decides what the engine accepts.
+    Mixtures of experts set `moe_intermediate`, `num_experts` and `experts_per_tok`. MLA sets `kv_lora_rank` and
+    `qk_rope_head_dim`. Hybrids set `sliding_window` with `sliding_layers`, or `linear_layers` (no KV, constant state,
+    `linear_state_bytes` a layer and request). `full_layers` counts layers with a KV cache that grows with the context
+    (None: all `layers`). `vision_heads` is set for a model with a vision tower. `model_type` is config.json's, where
+    the engine requires the value.
     """
 
     architecture: str
@@ -65,9 +65,9 @@ class Architecture(Document):
 
 
 class Variant(Document):
-    """One checkpoint of a model. `artifact` is the digest of its manifest, `source` where it is fetched.
+    """A checkpoint of a model. `artifact` is the digest of the manifest, `source` the place of the files.
 
-    `files` is that manifest, for a store that keeps none beside the files (a hub mirror).
+    `files` is the manifest itself, for a store without a manifest file (a hub mirror).
     """
 
     name: Slug
@@ -81,7 +81,7 @@ class Variant(Document):
 
 
 class Canary(Document):
-    """A prompt whose greedy answer is known: `contains` must appear in the text, ignoring case."""
+    """A prompt with a known greedy answer: `contains` must appear in the text, ignoring case."""
 
     prompt: str
     contains: str
@@ -89,9 +89,9 @@ class Canary(Document):
 
 
 class Adapter(Document):
-    """A LoRA adapter on its model: an artifact like any other, with its rank.
+    """A LoRA adapter of a model: an artifact with a rank.
 
-    The model's own canaries say nothing about it, so it has its own.
+    An adapter has canaries of its own, because the model's canaries do not test the adapter.
     """
 
     name: Slug
@@ -104,7 +104,7 @@ class Adapter(Document):
 
 
 Artifact = Variant | Adapter
-"""What has bytes somewhere: `artifact` names them, `source` is where they are."""
+"""An artifact of the catalog: `artifact` is the digest, `source` the place of the files."""
 
 
 class Model(Document):
@@ -121,7 +121,7 @@ class Model(Document):
 
 
 class Price(Document):
-    """In micro-USD per million tokens."""
+    """Micro-USD per million tokens."""
 
     input_micro_usd_per_mtok: int = Field(ge=0)
     cached_input_micro_usd_per_mtok: int = Field(ge=0)
@@ -129,11 +129,11 @@ class Price(Document):
 
 
 class Alias(Document):
-    """A name of a model under one task, best rank first; `engine` overrides the model's own settings.
+    """A name of a model under a task, best rank first; `engine` overrides the model's settings.
 
-    `adapter` names one of the model's. `quality` is what the task's metric gave it; without a `price` the control
-    plane's own holds. `tokenize` lets callers ask for the tokens of a text, which tell whose vocabulary it is. After
-    `idle_sleep_s` without a call it may sleep, where its endpoint does not say otherwise; 0: never.
+    `adapter` is the name of an adapter of the model. `quality` is the alias's score by the task's metric. Without a
+    `price` the control plane's price applies. `tokenize` lets callers tokenize texts, which reveals the vocabulary.
+    After `idle_sleep_s` seconds without a call an endpoint may sleep, unless the endpoint has a setting; 0: never.
     """
 
     id: Slug
@@ -148,7 +148,7 @@ class Alias(Document):
 
 
 class Baseline(Document):
-    """A vendor's model that open ones are compared with on one task; `context` in tokens."""
+    """A vendor's model for comparison on a task; `context` in tokens."""
 
     id: Slug
     vendor: str
@@ -159,24 +159,25 @@ class Baseline(Document):
 
 
 class Example(Document):
-    """One input as a caller writes it, and the answer that counts as right: text, a number, or JSON."""
+    """An input in a caller's words, and the right answer: text, a number, or JSON."""
 
     input: str = Field(min_length=1)
     expected: JsonValue = None
 
 
 class TypicalTokens(Document):
-    """The size of a usual request, by which costs are compared before anything is called."""
+    """The size of a usual request, for cost comparisons before any call."""
 
     input: int = Field(ge=0)
     output: int = Field(ge=0)
 
 
 class Task(Document):
-    """`system_prompt` is injected when a caller sends none; `prompt_scaffold` is text around the caller's input,
-    with `{input}` where it goes; `scorer` names the function that the task's quality is measured by;
-    `has_blob_input` says that callers send documents or pictures. Title, description and examples are also what
-    free-text questions are matched against: write them in the words of those who ask."""
+    """`system_prompt` is injected into calls without a system prompt. `prompt_scaffold` is text around the caller's
+    input, with `{input}` as the place of the input. `scorer` is the name of the function that measures the task's
+    quality. `has_blob_input`: callers send documents or pictures. Free-text questions are matched with title,
+    description and examples: write these in the words of callers.
+    """
 
     kind: Literal["task"] = "task"
     id: Slug
@@ -194,7 +195,7 @@ class Task(Document):
 
 
 class Catalog(Document):
-    """All documents together. `digest` is sha256 over their canonical JSON: the catalog's version."""
+    """All documents. `digest` is the sha256 of the canonical JSON: the catalog's version."""
 
     tasks: tuple[Task, ...]
     models: tuple[Model, ...]

@@ -1,10 +1,10 @@
-"""Where catalogs are published, and which one a channel (`stable`, `canary`) means.
+"""Channel: publishes catalogs, and points a channel (`stable`, `canary`) at one of them.
 
-    catalogs/sha256-<hex>.json   a catalog, named by its own digest, never changed
+    catalogs/sha256-<hex>.json   a catalog, named by digest, never changed
     channels/<name>.json         a signed pointer: channel, serial, catalog digest
 
-A pointer's serial only grows, also when it points back to an older catalog: a rollback is a new pointer, and an
-old pointer that somebody replays is recognised.
+The serial only grows, also for a rollback, which is a new pointer to an older catalog. A replayed old pointer is
+therefore recognised.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Pointer(BaseModel):
     catalog: Digest
 
     def follows(self, seen: Pointer) -> bool:
-        """Whether who has taken `seen` may take this one: a later serial, or the same one with the same catalog."""
+        """True if this pointer may replace `seen`: a later serial, or the same serial with the same catalog."""
         return self.serial > seen.serial or self == seen
 
 
@@ -46,7 +46,7 @@ def channel_path(channel: str) -> str:
 
 
 def read_pointer(envelope: bytes, channel: str, trusted: Sequence[PublicKey], where: str) -> Pointer:
-    """The pointer of `channel`, its signature checked; TrustError otherwise."""
+    """The pointer of `channel` with a verified signature; TrustError otherwise."""
     payload = unwrap(read_json(envelope), POINTER_TYPE, trusted, where)
     try:
         pointer = Pointer.model_validate_json(payload)
@@ -56,17 +56,21 @@ def read_pointer(envelope: bytes, channel: str, trusted: Sequence[PublicKey], wh
         ) from None
     if pointer.channel != channel:
         raise TrustError(
-            "envelope_invalid", f"{where} is the channel {pointer.channel!r}", "ask the right place"
+            "envelope_invalid",
+            f"{where} is the channel {pointer.channel!r}",
+            "correct the address or the channel",
         )
     return pointer
 
 
 async def read_catalog(reader: DocumentReader, digest: str) -> bytes:
-    """The bytes of a published catalog; TrustError when they are others."""
+    """The bytes of a published catalog; TrustError for another digest."""
     data = await reader.read(catalog_path(digest), MAX_BYTES)
     if sha256_digest(data) != digest:
         raise TrustError(
-            "catalog_altered", f"the catalog {digest} at {reader.where} was altered", "promote it again"
+            "catalog_altered",
+            f"the catalog {digest} at {reader.where} was altered",
+            "promote the catalog again",
         )
     return data
 
@@ -74,25 +78,25 @@ async def read_catalog(reader: DocumentReader, digest: str) -> bytes:
 async def promote(
     root: DocumentWriter, catalog: Catalog, channel: str, keys: Sequence[PrivateKey]
 ) -> Pointer:
-    """Publishes `catalog` at `root` and points `channel` at it."""
+    """Publishes `catalog` at `root` and points `channel` at the new document."""
     await root.write(catalog_path(catalog.digest), catalog_bytes(catalog.tasks, catalog.models))
     return await _point(root, catalog.digest, channel, keys)
 
 
 async def retag(root: DocumentWriter, digest: str, channel: str, keys: Sequence[PrivateKey]) -> Pointer:
-    """Points `channel` at a catalog that is published already: a promotion from another channel, or a rollback."""
+    """Points `channel` at a published catalog: a promotion from another channel, or a rollback."""
     await read_catalog(root, digest)
     return await _point(root, digest, channel, keys)
 
 
 async def catalog_of(root: DocumentReader, channel: str) -> str:
-    """The digest of the catalog that `channel` means."""
+    """The digest of the catalog that `channel` points at."""
     envelope = await root.read(channel_path(channel), MAX_BYTES)
     return read_pointer(envelope, channel, (), root.where).catalog
 
 
 async def sign(root: DocumentWriter, channel: str, keys: Sequence[PrivateKey]) -> Pointer:
-    """Signs the channel's pointer as it stands."""
+    """Signs the channel's present pointer."""
     envelope = await root.read(channel_path(channel), MAX_BYTES)
     pointer = read_pointer(envelope, channel, (), root.where)
     await _write(root, pointer, keys)
@@ -100,13 +104,13 @@ async def sign(root: DocumentWriter, channel: str, keys: Sequence[PrivateKey]) -
 
 
 async def unused_catalogs(root: DocumentWriter) -> list[str]:
-    """The digests of published catalogs that no channel points at."""
+    """The digests of published catalogs without a channel."""
     names = await root.names()
     if not names:
         raise ArtifactError(
             "artifact_missing",
             f"{root.where} holds no published catalogs",
-            "promote one, or name another place",
+            "promote a catalog, or name another place",
         )
     channels = [name[len("channels/") : -len(".json")] for name in names if name.startswith("channels/")]
     used = {catalog_path(await catalog_of(root, channel)) for channel in channels}

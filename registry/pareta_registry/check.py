@@ -1,4 +1,4 @@
-"""What no single document can know: whether the documents agree with each other. Pure."""
+"""Catalog check: compares the documents of a catalog with each other. Pure."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from pareta_registry.manifest import Manifest
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A valid document and where it was written."""
+    """A valid document and its location."""
 
     document: Task | Model
     located: Located
 
 
 def cross_check(placed: Sequence[Placed]) -> list[CatalogProblem]:
-    """Every disagreement, each at the line to mend."""
+    """Every contradiction between documents, with its line."""
     models = {p.document.id: p.document for p in placed if isinstance(p.document, Model)}
     problems: list[CatalogProblem] = []
     for item in placed:
@@ -56,7 +56,7 @@ def _task(task: Task, at: Located, models: Mapping[str, Model]) -> Iterator[Cata
         )
     if task.prompt_scaffold is not None and task.prompt_scaffold.count("{input}") != 1:
         yield at.problem(
-            ("prompt_scaffold",), "must hold {input} once", "write {input} where the caller's text goes"
+            ("prompt_scaffold",), "must hold {input} once", "write {input} in place of the caller's text"
         )
     yield from _frontier(task, at)
     for index, alias in enumerate(task.aliases):
@@ -71,7 +71,7 @@ def _task(task: Task, at: Located, models: Mapping[str, Model]) -> Iterator[Cata
             yield at.problem(
                 (*here, "model"),
                 f"no model {alias.model!r}",
-                f"add it or name one that exists{_close(alias.model, list(models))}",
+                f"add the model or name an existing model{_close(alias.model, list(models))}",
             )
             continue
         if alias.adapter is not None:
@@ -85,7 +85,7 @@ def _task(task: Task, at: Located, models: Mapping[str, Model]) -> Iterator[Cata
 
 
 def _frontier(task: Task, at: Located) -> Iterator[CatalogProblem]:
-    """Aliases and baselines are named in one list by who compares them."""
+    """Ids of aliases and baselines are distinct: a leaderboard lists both."""
     taken = {alias.id for alias in task.aliases}
     for index, baseline in enumerate(task.frontier):
         if baseline.id in taken:
@@ -123,7 +123,7 @@ def _model(model: Model, at: Located) -> Iterator[CatalogProblem]:
     if (facts.num_experts is None) != (facts.experts_per_tok is None):
         yield at.problem(
             ("architecture", "num_experts"),
-            "num_experts and experts_per_tok come together",
+            "num_experts and experts_per_tok require each other",
             "set both or neither",
         )
 
@@ -131,9 +131,9 @@ def _model(model: Model, at: Located) -> Iterator[CatalogProblem]:
 def _adapter(name: str, model: Model, path: Path, at: Located) -> Iterator[CatalogProblem]:
     known = [adapter.name for adapter in model.adapters]
     if name not in known:
-        named = f"name one of {', '.join(known)}{_close(name, known)}" if known else "leave it out"
+        named = f"name one of {', '.join(known)}{_close(name, known)}" if known else "remove the setting"
         yield at.problem(
-            path, f"model {model.id!r} has no adapter {name!r}", f"add it to the model, or {named}"
+            path, f"model {model.id!r} has no adapter {name!r}", f"add the adapter to the model, or {named}"
         )
 
 
@@ -144,9 +144,7 @@ def _files(artifact: Artifact, path: Path, at: Located) -> Iterator[CatalogProbl
         yield at.problem((*path, "files"), error.errors(include_url=False)[0]["msg"], "list each file once")
         return
     if digest != artifact.artifact:
-        yield at.problem(
-            (*path, "artifact"), "is not the digest of the files that are listed", f"write {digest}"
-        )
+        yield at.problem((*path, "artifact"), "is not the digest of the listed files", f"write {digest}")
 
 
 def _flags(settings: Mapping[str, Any], path: Path, at: Located) -> Iterator[CatalogProblem]:

@@ -1,9 +1,10 @@
-"""Checkpoint: names the files of a Hugging Face directory that an engine reads, as vLLM's loader selects them. Pure.
+"""Checkpoint: selects the files of a Hugging Face directory that an engine reads, by the rules of vLLM's loader.
+Pure.
 
     adapter_config.json                   adapter_model.safetensors
-    model.safetensors.index.json          the files that its `weight_map` names, and no other
+    model.safetensors.index.json          only the files of its `weight_map`
     neither                               every *.safetensors of the top folder, without consolidated* beside others
-    modules.json (sentence transformers)  also model.safetensors in the folders that it names
+    modules.json (sentence transformers)  also model.safetensors in the folders of the list
 
 `total_size` of an index is not read: published indices often carry the size of another precision.
 """
@@ -26,7 +27,7 @@ MODULES = "modules.json"
 _CONSOLIDATED = "consolidated"
 _CONSOLIDATED_INDEX = "consolidated.safetensors.index.json"
 DOCUMENTS = (INDEX, _CONSOLIDATED_INDEX, MODULES)
-"""The small files that a selection reads, where they are there."""
+"""The small files that a selection reads, if present."""
 MAX_DOCUMENT_BYTES = 64 << 20
 _SHARD = re.compile(r"(.+)-(\d+)-of-(\d+)\.safetensors")
 _WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".onnx", ".onnx_data", ".h5", ".msgpack")
@@ -34,16 +35,16 @@ _WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".onnx", ".o
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """`weights` are the files that count. `folders` are what modules.json names; `index` is the index that was read."""
+    """`weights` are the selected files, `folders` the folders of modules.json, `index` the index used."""
 
     weights: tuple[str, ...]
     index: str | None = None
     folders: frozenset[str] = frozenset()
 
     def kept(self, paths: Collection[str], *, code: bool = False) -> tuple[str, ...]:
-        """What an artifact of this checkpoint holds: the weights that count and the texts beside them.
+        """The files of an artifact of this checkpoint: the selected weights and the text files.
 
-        A folder with weights that do not count is another checkpoint, and is left out whole.
+        A folder with other weights is another checkpoint, and is left out whole.
         """
         others = {"original"} | {
             path.split("/")[0]
@@ -65,8 +66,9 @@ class Selection:
 
 
 def select(paths: Collection[str], documents: Mapping[str, bytes], where: str) -> Selection:
-    """The selection over the files `paths`. ArtifactError where an index is wrong, or a weight file that it names is
-    missing; `documents` holds those of `DOCUMENTS` that are among the paths.
+    """The selection over the files `paths`; `documents` holds the present files of `DOCUMENTS`.
+
+    ArtifactError for a wrong index or a missing weight file.
     """
     top = sorted(path for path in paths if "/" not in path and path.endswith(".safetensors"))
     if ADAPTER_CONFIG in paths:
@@ -85,13 +87,13 @@ def select(paths: Collection[str], documents: Mapping[str, bytes], where: str) -
 
 
 def _indexed(top: Collection[str], document: bytes, where: str) -> list[str]:
-    """The weight files that an index names, each once."""
+    """The weight files of an index, each once."""
     names = sorted(set(_weight_map(document, where).values()))
     for name in names:
         if (reason := _name_refusal(name)) is not None:
             raise ArtifactError("index_invalid", f"{where} is refused: {reason}", "write the index again")
     if missing := [name for name in names if name not in top]:
-        raise _missing(f"{where} names {_listed(missing)}, which the checkpoint does not have")
+        raise _missing(f"{where} names {_listed(missing)}, which the checkpoint lacks")
     return names
 
 
@@ -124,7 +126,7 @@ def _name_refusal(name: str) -> str | None:
 
 
 def _complete(top: list[str], where: str) -> list[str]:
-    """Without an index the numbers in the names say which files are missing."""
+    """Checks for missing shards by the numbers in the names, for a checkpoint without an index."""
     sets: dict[tuple[str, int], set[int]] = {}
     for found in filter(None, map(_SHARD.fullmatch, top)):
         sets.setdefault((found[1], int(found[3])), set()).add(int(found[2]))
@@ -146,7 +148,7 @@ def _module_folders(document: bytes) -> Iterator[str]:
 
 
 def _missing(message: str) -> ArtifactError:
-    return ArtifactError("shard_missing", message, "complete the checkpoint, or correct its index")
+    return ArtifactError("shard_missing", message, "complete the checkpoint, or correct the index")
 
 
 def _listed(names: list[str]) -> str:

@@ -1,6 +1,6 @@
-"""`pareta-registry`: look at a catalog, check it, and make artifacts for it.
+"""Command line of the registry: reads and checks catalogs, makes and publishes artifacts.
 
-stdout is data, stderr is talk. Weights ids and sources are printed only on `--private`.
+Data goes to stdout, messages to stderr. Weights ids and sources are printed only with `--private`.
 """
 
 from __future__ import annotations
@@ -29,12 +29,18 @@ CatalogOption = Annotated[
     typer.Option("--catalog", "-c", help="Catalog file or directory (default: the demo catalog)."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-PrivateOption = Annotated[bool, typer.Option("--private", help="Show model ids, digests and sources too.")]
+PrivateOption = Annotated[bool, typer.Option("--private", help="Include model ids, digests and sources.")]
 
 
 def main() -> None:
-    """The console script. Exit codes: 0 done, 2 wrong usage, 3 nothing of that name, 4 no output, 5 catalog or artifact
-    wrong."""
+    """Console script. Exit codes:
+
+    0  done
+    2  wrong usage
+    3  unknown task or alias
+    4  standard output not writable
+    5  invalid catalog or artifact
+    """
     output.install()
     try:
         app()
@@ -55,7 +61,7 @@ def main() -> None:
 def list_tasks(
     catalog: CatalogOption = None, as_json: JsonOption = False, private: PrivateOption = False
 ) -> None:
-    """List the tasks and their aliases, best rank first."""
+    """List the tasks and aliases, best rank first."""
     found = _catalog(catalog)
     rows = [
         {
@@ -90,7 +96,7 @@ def resolve_alias(
     as_json: JsonOption = False,
     private: PrivateOption = False,
 ) -> None:
-    """Show what a task and an alias resolve to."""
+    """Show the model settings of a task and an alias."""
     answer = resolve(_catalog(catalog), task, alias)
     if isinstance(answer, Unresolved):
         print(f"error: {answer.message}", file=sys.stderr)  # noqa: T201
@@ -105,7 +111,7 @@ def resolve_alias(
 
 @app.command()
 def check(path: Path, as_json: JsonOption = False) -> None:
-    """Check the documents in PATH; every problem with its file, line and key."""
+    """Check the documents in PATH: every problem with file, line and key."""
     try:
         found = load_catalog(path)
     except CatalogError as error:

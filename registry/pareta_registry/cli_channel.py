@@ -1,4 +1,4 @@
-"""The verbs of `pareta-registry` about published catalogs: point a channel, sign, compare, clear away."""
+"""Channel commands of `pareta-registry`: promote, sign, compare and remove published catalogs."""
 
 from __future__ import annotations
 
@@ -36,16 +36,14 @@ T = TypeVar("T")
 
 def promote(
     catalog: Annotated[str, typer.Argument(help="A catalog directory, channel:NAME, or a published digest.")],
-    root: Annotated[
-        str, typer.Argument(help="Where it is published: a directory, or oci://host/repository.")
-    ],
+    root: Annotated[str, typer.Argument(help="Place of publication: a directory, or oci://host/repository.")],
     channel: ChannelOption = "stable",
     key: KeyOption = None,
     docker_config: DockerOption = None,
     ca_file: CaOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Point a channel at a catalog: publish it first, or go back to one that was published before."""
+    """Point a channel at a catalog: publish a directory first, or return to a catalog published before."""
     keys = [signing_keys.read_private(path) for path in key or ()]
 
     async def work(place: DocumentWriter) -> channels.Pointer:
@@ -58,13 +56,13 @@ def promote(
     pointer = _at(root, StoreSettings(docker_config=docker_config, ca_file=ca_file), work)
     emit(pointer.model_dump() | {"signatures": len(keys)}, as_json)
     if not keys:
-        say("it is not signed: nodes that pin a key refuse it (--key signs)")
+        say("the channel is not signed: nodes with a pinned key refuse it (sign with --key)")
 
 
 def sign(
     target: Annotated[
         str,
-        typer.Argument(help="An artifact (directory, oci://…@sha256:…), or where catalogs are published."),
+        typer.Argument(help="An artifact (directory, oci://…@sha256:…), or a place of publication."),
     ],
     key: KeyOption = None,
     channel: ChannelOption = "stable",
@@ -72,7 +70,7 @@ def sign(
     ca_file: CaOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Sign an artifact, or what a channel points at, replacing the signatures that it has."""
+    """Sign an artifact or a channel's pointer, and replace the present signatures."""
     if not key:
         raise typer.BadParameter("give at least one --key")
     keys = [signing_keys.read_private(path) for path in key]
@@ -91,7 +89,7 @@ def sign(
 
 
 def _at(root: str, settings: StoreSettings, work: Callable[[DocumentWriter], Awaitable[T]]) -> T:
-    """Does `work` at the place that `root` names: a path, or oci://."""
+    """Runs `work` with the document store of `root`: a path, or oci://."""
 
     async def run() -> T:
         source = root if "://" in root else Path(root).absolute().as_uri()
@@ -108,15 +106,15 @@ def diff(
     before: Annotated[
         str, typer.Argument(help="A catalog directory, or with --at channel:NAME or a digest.")
     ],
-    after: Annotated[str, typer.Argument(help="The same for the other one.")],
+    after: Annotated[str, typer.Argument(help="The catalog to compare with, in the same form.")],
     at: Annotated[
-        str | None, typer.Option("--at", help="Where catalogs are published: a directory, or oci://….")
+        str | None, typer.Option("--at", help="Place of publication: a directory, or oci://….")
     ] = None,
     docker_config: DockerOption = None,
     ca_file: CaOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what changed between two catalogs; exit code 1 when something did."""
+    """Show the changes between two catalogs; exit code 1 if there are any."""
     settings = StoreSettings(docker_config=docker_config, ca_file=ca_file)
     changes = difference(*(_catalog(name, at, settings) for name in (before, after)))
     if as_json:
@@ -133,7 +131,7 @@ def _catalog(name: str, at: str | None, settings: StoreSettings) -> Catalog:
     if kind not in ("sha256", "channel"):
         return load_catalog(Path(name))
     if at is None:
-        raise typer.BadParameter(f"{name} is in a place of publication: name it with --at")
+        raise typer.BadParameter(f"{name} is in a place of publication: name that place with --at")
 
     async def read(place: DocumentWriter) -> Catalog:
         digest = name if kind == "sha256" else await channels.catalog_of(place, channel)
@@ -143,15 +141,13 @@ def _catalog(name: str, at: str | None, settings: StoreSettings) -> Catalog:
 
 
 def gc(
-    root: Annotated[str, typer.Argument(help="Where catalogs are published: a directory, or oci://….")],
-    delete: Annotated[
-        bool, typer.Option("--delete", help="Delete; without it they are only listed.")
-    ] = False,
+    root: Annotated[str, typer.Argument(help="Place of publication: a directory, or oci://….")],
+    delete: Annotated[bool, typer.Option("--delete", help="Delete. Default: list only.")] = False,
     docker_config: DockerOption = None,
     ca_file: CaOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List or delete published catalogs that no channel points at."""
+    """List or delete published catalogs without a channel."""
 
     async def work(place: DocumentWriter) -> list[str]:
         unused = await channels.unused_catalogs(place)

@@ -1,4 +1,4 @@
-"""Options that several verbs of `pareta-registry` share, and how each prints its answer: stdout data, stderr talk."""
+"""Shared options of `pareta-registry`, and the output of each command: data to stdout, messages to stderr."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Annotated, Any
 import typer
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-KeyOption = Annotated[
-    list[Path] | None, typer.Option("--key", help="Private key to sign with; may be given several times.")
-]
+KeyOption = Annotated[list[Path] | None, typer.Option("--key", help="Private key to sign with. Repeatable.")]
 BucketOption = Annotated[
     Path | None,
     typer.Option(
-        "--object-store-file", envvar="PARETA_REGISTRY_OBJECT_STORE_FILE", help="JSON of obstore's options."
+        "--object-store-file",
+        envvar="PARETA_REGISTRY_OBJECT_STORE_FILE",
+        help="JSON file of obstore's options.",
     ),
 ]
 ChannelOption = Annotated[str, typer.Option("--channel", help="The channel to point.")]

@@ -1,4 +1,4 @@
-"""The verbs of `pareta-registry` that write: start a catalog, make artifacts and publish them."""
+"""Publishing commands of `pareta-registry`: start a catalog, make artifacts, publish artifacts."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from pareta_registry.stores import StoreSettings
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the verbs to the program."""
+    """Adds the commands to the program."""
     for name, verb in _VERBS.items():
         app.command(name)(verb)
 
@@ -46,22 +46,22 @@ def init(path: Path, as_json: JsonOption = False) -> None:
 
 
 def add(
-    artifact: Annotated[Path, typer.Argument(help="An artifact directory, as `import` makes it.")],
+    artifact: Annotated[Path, typer.Argument(help="An artifact directory, the output of `import`.")],
     catalog: Annotated[Path, typer.Argument(help="The catalog directory.")],
     model: Annotated[str, typer.Option("--id", help="The model's id, or the adapter's name.")],
     license_: Annotated[str | None, typer.Option("--license", help="The model's SPDX license.")] = None,
-    to: Annotated[str | None, typer.Option("--to", help="The model that a LoRA adapter is for.")] = None,
+    to: Annotated[str | None, typer.Option("--to", help="The model of a LoRA adapter.")] = None,
     source: Annotated[
         str | None,
         typer.Option(
-            help="Where nodes fetch it (default: this directory); an oci:// tag is pinned to its digest."
+            help="Source for nodes. An oci:// tag is pinned to a digest. Default: the artifact directory."
         ),
     ] = None,
     docker_config: DockerOption = None,
     ca_file: CaOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Add the model of an artifact to a catalog, or a LoRA adapter to one of its models."""
+    """Add the model of an artifact to a catalog, or a LoRA adapter to a model of the catalog."""
     document = describe(artifact)
     if source and source.startswith("oci://") and "@sha256:" not in source:
         settings = StoreSettings(docker_config=docker_config, ca_file=ca_file)
@@ -73,9 +73,11 @@ def add(
         return
     target = catalog / f"{model}.yaml"
     if os.path.lexists(target):
-        raise ArtifactError("target_exists", f"{target} is there already", "edit it, or choose another --id")
+        raise ArtifactError(
+            "target_exists", f"{target} exists already", "edit the file, or choose another --id"
+        )
     if license_ is None or "variants" not in document:
-        raise typer.BadParameter("a model needs --license, and a LoRA adapter needs --to its model")
+        raise typer.BadParameter("a model requires --license, a LoRA adapter requires --to")
     document |= {"id": model, "license": license_}
     if source:
         document["variants"][0]["source"] = source
@@ -94,18 +96,19 @@ def import_model(
     docker_config: DockerOption = None,
     ca_file: CaOption = None,
     hf_endpoint: Annotated[
-        str | None, typer.Option(envvar="PARETA_REGISTRY_HF_ENDPOINT", help="The hub mirror.")
+        str | None, typer.Option(envvar="PARETA_REGISTRY_HF_ENDPOINT", help="URL of the hub mirror.")
     ] = None,
     hf_token_file: Annotated[
-        Path | None, typer.Option(envvar="PARETA_REGISTRY_HF_TOKEN_FILE", help="Its token.")
+        Path | None,
+        typer.Option(envvar="PARETA_REGISTRY_HF_TOKEN_FILE", help="File with the hub mirror's token."),
     ] = None,
     object_store_file: BucketOption = None,
     with_code: Annotated[
-        bool, typer.Option("--with-code", help="Take a directory's Python along, for trust_remote_code.")
+        bool, typer.Option("--with-code", help="Include a directory's Python, for trust_remote_code.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Make an artifact out of a checkpoint, and print the model document that describes it."""
+    """Make an artifact from a checkpoint, and print the model document."""
     settings = StoreSettings(
         docker_config=docker_config,
         ca_file=ca_file,
@@ -131,7 +134,7 @@ def publish_artifact(
     object_store_file: BucketOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Push an artifact to an OCI registry, as a ModelPack, or copy it into a bucket."""
+    """Push an artifact to an OCI registry, as a ModelPack, or copy an artifact into a bucket."""
     settings = StoreSettings(
         docker_config=docker_config, ca_file=ca_file, object_store_file=object_store_file
     )
@@ -147,13 +150,13 @@ def keygen(
     """Make a signing key."""
     public = path.with_name(path.name + ".pub")
     if os.path.lexists(path) or os.path.lexists(public):
-        raise ArtifactError("target_exists", f"{path} is there already", "choose another name")
+        raise ArtifactError("target_exists", f"{path} exists already", "choose another name")
     private_pem, public_pem = signing_keys.generate()
     path.touch(mode=0o600)
     path.write_bytes(private_pem)
     public.write_bytes(public_pem)
     wrote([path, public], as_json)
-    say(f"{path.name} stays with you; {public.name} is what nodes pin")
+    say(f"keep {path.name} secret; pin {public.name} on nodes")
 
 
 def schema() -> None:

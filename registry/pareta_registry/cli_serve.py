@@ -1,4 +1,4 @@
-"""`pareta-registry serve`: the read API over published catalogs, until SIGTERM."""
+"""Server command of `pareta-registry`: serves published catalogs until SIGTERM."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pareta_registry.errors import ArtifactError
 def serve(
     root: Path,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port; 0 picks a free one.")] = 8090,
+    port: Annotated[int, typer.Option(help="Port; 0 selects a free port.")] = 8090,
     as_json: Annotated[bool, typer.Option("--json", help="Print the address as JSON.")] = False,
 ) -> None:
     """Serve published catalogs over HTTP (read-only, with ETags)."""
@@ -29,7 +29,9 @@ async def _serve(root: Path, host: str, port: int, as_json: bool) -> None:
     from pareta_registry.server import serve as listen
 
     if not root.is_dir():
-        raise ArtifactError("artifact_missing", f"{root} is no directory", "promote a catalog to it first")
+        raise ArtifactError(
+            "artifact_missing", f"{root} is no directory", "promote a catalog to that directory first"
+        )
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)

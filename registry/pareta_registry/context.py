@@ -1,6 +1,6 @@
-"""The longest text that a checkpoint takes, in tokens: its positions, less what its files say of them.
+"""Context length: calculates the longest text that a checkpoint takes, in tokens, from positions and tokenizer files.
 
-Engines hold encoders to the same (vLLM: config/model.py, get_and_verify_max_len).
+Engines apply the same limit to encoders (vLLM: config/model.py, get_and_verify_max_len).
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from pareta_registry.safetensors import TensorInfo
 
 _TABLE = "position_embeddings.weight"
 _PADDED = ("roberta", "camembert", "mpnet", "xmod", "data2vec-text", "longformer", "esm")
-"""Families whose positions begin behind the padding token's, so that a table of 514 rows is for 512 tokens."""
+"""Families with positions that begin after the padding token's: a table of 514 rows is for 512 tokens."""
 _SENTENCE = ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 
 
 def context_tokens(
     root: Path, config: Mapping[str, Any], tensors: Sequence[TensorInfo], positions: int
 ) -> int:
-    """Of a model with so many `positions`; the tokenizer's word counts where each position has learned weights."""
+    """The context of a model with `positions` positions. The tokenizer's limit counts for learned positions."""
     limits: list[float] = [positions, _sentence_tokens(root)]
     learned = any(tensor.name.endswith(_TABLE) and tensor.shape[0] == positions for tensor in tensors)
     if learned or config.get("position_embedding_type") == "absolute":
@@ -34,12 +34,12 @@ def context_tokens(
 
 
 def _sentence_tokens(root: Path) -> float:
-    """The longest text that a sentence transformer was trained for, which engines take for its context."""
+    """The longest text in the training of a sentence transformer, which engines use as context."""
     return min(_number(root / f"sentence_{name}_config.json", "max_seq_length") for name in _SENTENCE)
 
 
 def _number(path: Path, field: str) -> float:
-    """A positive number in a JSON file; infinite where there is none."""
+    """A positive number in a JSON file; infinite without a number."""
     try:
         reported = json.loads(path.read_bytes()).get(field)
     except (OSError, ValueError, AttributeError):

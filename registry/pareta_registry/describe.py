@@ -19,9 +19,9 @@ from pareta_registry.safetensors import TensorInfo, read_header
 
 
 def describe(root: Path, place: Path | None = None) -> dict[str, Any]:
-    """The model document of the artifact in `root`, or an adapter's entry, as far as the files know it.
+    """The model document of the artifact in `root`, or an adapter's entry, with the fields that the files determine.
 
-    `place` is where the artifact will lie, `root` where it does not stay there. ArtifactError where it is refused.
+    `place`: the final directory, if other than `root`. ArtifactError for a refused artifact.
     """
     place = place or root
     manifest = _manifest(root)
@@ -60,8 +60,8 @@ def _manifest(root: Path) -> Manifest:
     except OSError:
         raise ArtifactError(
             "artifact_missing",
-            f"{root} is no artifact: it has no {MANIFEST_NAME}",
-            "make one: `pareta-registry import`",
+            f"{root} is no artifact: {MANIFEST_NAME} is missing",
+            "make an artifact with `pareta-registry import`",
         ) from None
 
 
@@ -71,7 +71,7 @@ def _selection(root: Path, manifest: Manifest, place: Path) -> Selection:
 
 
 def _tensors(root: Path, selection: Selection, place: Path) -> list[TensorInfo]:
-    """The tensors of all files that count, each once. Without an index a name in two files of one folder is refused."""
+    """The tensors of all selected files, each once. Without an index a name in two files of a folder is refused."""
     found: dict[tuple[str, str], tuple[str, TensorInfo]] = {}
     for path in selection.weights:
         for tensor in read_header(root / path):
@@ -80,7 +80,7 @@ def _tensors(root: Path, selection: Selection, place: Path) -> list[TensorInfo]:
                 raise ArtifactError(
                     "tensor_twice",
                     f"tensor {tensor.name!r} of {place} is in {other} and in {path}",
-                    f"remove one of the files, or add {DOCUMENTS[0]}, which names those that count",
+                    f"remove one of the files, or add {DOCUMENTS[0]} with the right file for each tensor",
                 )
     if not found:
         raise ArtifactError(

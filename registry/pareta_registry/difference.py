@@ -1,4 +1,4 @@
-"""What changed between two catalogs, in words that a reviewer reads. Pure."""
+"""Catalog difference: compares two catalogs, in the words of a review. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pareta_registry.catalog import Catalog, Model, Task
 
 @dataclass(frozen=True, slots=True)
 class CatalogChange:
-    """`where` is dotted, like `task read.aliases[0].model`; `before` and `after` are None for what is not there."""
+    """`where` is dotted, like `task read.aliases[0].model`; `before` and `after` are None for a missing value."""
 
     kind: Literal["added", "removed", "changed"]
     where: str
@@ -25,7 +25,7 @@ class CatalogChange:
 
 
 def difference(before: Catalog, after: Catalog) -> tuple[CatalogChange, ...]:
-    """Every change, by document and field; empty when the digests are equal."""
+    """Every change, by document and field; empty for equal digests."""
     return tuple(_compare("", _documents(before), _documents(after)))
 
 
@@ -59,6 +59,6 @@ def _mappings(where: str, before: Mapping[str, Any], after: Mapping[str, Any]) -
 
 
 def _named(items: list[Any]) -> dict[str, Any]:
-    """A list of things with ids or names as a mapping; empty when they have none."""
+    """A list of items with ids or names as a mapping; empty for other lists."""
     names = [str(item.get("id") or item.get("name") or "") for item in items if isinstance(item, dict)]
     return dict(zip(names, items, strict=True)) if len(names) == len(items) and all(names) else {}

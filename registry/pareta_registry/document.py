@@ -1,7 +1,6 @@
-"""YAML or JSON text to plain values, each with the line it came from.
+"""Document reader: parses YAML or JSON text into plain values, each with a line number.
 
-Knows nothing of catalogs. Refuses what makes YAML dangerous or ambiguous: tags, anchors, duplicate keys,
-documents of unreasonable size or depth.
+Independent of catalogs. Refuses dangerous or ambiguous YAML: tags, anchors, duplicate keys, excessive size or depth.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ Path = tuple[str | int, ...]
 
 @dataclass(slots=True)
 class Located:
-    """A document's value and the line of each of its keys; `problems` is what made it unusable."""
+    """A document's value and the line of each key. `problems` are the reasons that made the document unusable."""
 
     file: str
     value: Any = None
@@ -32,7 +31,7 @@ class Located:
     problems: list[CatalogProblem] = field(default_factory=list)
 
     def line(self, path: Path) -> int:
-        """The line of `path`, or of its nearest parent that was written."""
+        """The line of `path`, or of the nearest parent in the text."""
         while path and path not in self.lines:
             path = path[:-1]
         return self.lines.get(path, 0)
@@ -52,7 +51,7 @@ def dotted(path: Path) -> str:
 def read_documents(text: str, file: str) -> Iterator[Located]:
     """Every document in `text` (several by `---`, or the items of a top-level list)."""
     if len(text.encode("utf-8", "replace")) > MAX_BYTES:
-        yield _broken(file, 0, f"larger than {MAX_BYTES} bytes", "split it")
+        yield _broken(file, 0, f"larger than {MAX_BYTES} bytes", "split the file")
         return
     try:
         loader = yaml.SafeLoader(text)
@@ -66,9 +65,9 @@ def read_documents(text: str, file: str) -> Iterator[Located]:
         line = error.problem_mark.line + 1 if error.problem_mark else 0
         yield _broken(file, line, error.problem or "not YAML or JSON", "check quotes and indentation")
     except (yaml.YAMLError, ValueError) as error:
-        yield _broken(file, 0, f"not YAML or JSON: {error}".splitlines()[0], "save it as UTF-8 text")
+        yield _broken(file, 0, f"not YAML or JSON: {error}".splitlines()[0], "save the file as UTF-8 text")
     except RecursionError:
-        yield _broken(file, 0, "nested too deep", f"keep it under {MAX_DEPTH} levels")
+        yield _broken(file, 0, "nested too deep", f"use at most {MAX_DEPTH} levels")
 
 
 def _broken(file: str, line: int, message: str, remedy: str) -> Located:
@@ -76,7 +75,7 @@ def _broken(file: str, line: int, message: str, remedy: str) -> Located:
 
 
 class _Reader:
-    """Turns nodes into values, noting lines and problems on the way."""
+    """Converts nodes to values, and collects lines and problems."""
 
     def __init__(self, loader: yaml.SafeLoader, located: Located) -> None:
         self._loader = loader
@@ -86,7 +85,7 @@ class _Reader:
     def read(self, node: Any, path: Path) -> Any:
         self._located.lines.setdefault(path, node.start_mark.line + 1)
         if len(path) > MAX_DEPTH:
-            return self._refuse(path, "nested too deep", f"keep it under {MAX_DEPTH} levels")
+            return self._refuse(path, "nested too deep", f"use at most {MAX_DEPTH} levels")
         if id(node) in self._seen:
             return self._refuse(path, "anchors and aliases are not allowed", "write the value out")
         self._seen.add(id(node))
@@ -100,11 +99,11 @@ class _Reader:
         values: dict[str, Any] = {}
         for key_node, value_node in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
-                self._refuse(path, "a key must be plain text", "quote it")
+                self._refuse(path, "a key must be plain text", "quote the key")
                 continue
             key = _joined(key_node.value)
             if key is None:
-                self._refuse(path, "a key holds half a character", "write it in UTF-8")
+                self._refuse(path, "a key holds half a character", "write the key in UTF-8")
                 continue
             here = (*path, key)
             if key in values:
@@ -126,11 +125,11 @@ class _Reader:
         kind = node.tag.removeprefix(_TAG)
         text = _joined(node.value)
         if text is None:
-            return self._refuse(path, "it holds half a character", "write it in UTF-8")
+            return self._refuse(path, "the text holds half a character", "write the text in UTF-8")
         if kind in ("timestamp", "str"):
             return text
         if kind not in _SCALARS:
-            return self._refuse(path, f"the tag {node.tag} is not allowed", "remove it")
+            return self._refuse(path, f"the tag {node.tag} is not allowed", "remove the tag")
         try:
             return self._loader.construct_object(node)
         except (ValueError, OverflowError):
@@ -141,7 +140,7 @@ class _Reader:
 
 
 def _joined(text: str) -> str | None:
-    """The text with JSON's pairs of escapes as the characters that they are; None when half of one is left."""
+    """The text with JSON's pairs of escapes as characters; None for half of a pair."""
     try:
         return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16")
     except UnicodeDecodeError:

@@ -1,6 +1,6 @@
-"""An artifact out of any store into a new directory, file by file: what `import` of a mirror or a registry needs.
+"""Download: copies an artifact from a store into a new directory, file by file, for `import`.
 
-Nodes fetch in parallel and resume; this is the publisher's side, once, and simple.
+Nodes fetch in parallel and resume; a publisher downloads once, in sequence.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from pareta_registry.stores.base import Store, StoreEntry, read_small
 
 
 async def download(store: Store, target: Path) -> None:
-    """Writes what an artifact holds of the store's files; ArtifactError when one is cut, altered or refused.
+    """Writes the artifact's files of the store; ArtifactError for a truncated, altered or refused file.
 
-    An artifact is taken whole, so that it keeps its digest; of a checkpoint what does not count stays behind.
+    An artifact is copied whole, so that the digest stays. Of a checkpoint only the selected files are copied.
     """
     listed = {entry.path: entry for entry in await store.list()}
     entries = {path: entry for path, entry in listed.items() if path not in BESIDE}
@@ -53,6 +53,6 @@ async def _download(store: Store, entry: StoreEntry, path: Path) -> None:
         path.unlink()
         raise ArtifactError(
             "digest_mismatch",
-            f"{entry.path} from {store.where} is not what is listed there",
-            "import it again",
+            f"{entry.path} from {store.where} does not match the store's list",
+            "import the artifact again",
         )

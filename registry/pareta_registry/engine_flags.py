@@ -1,7 +1,7 @@
-"""Which engine settings a catalog may make, and how each is spelled on the engine's command line.
+"""Engine flags: lists the engine settings that a catalog may contain, and converts settings to command line options.
 
-An allowlist: a setting that reaches files, the network, plugins or code is not on it. What the planner
-decides (parallelism, memory, batch caps) is not either, except as upper limits named here.
+An allowlist: settings that reach files, the network, plugins or code are refused. The planner's decisions
+(parallelism, memory, batch caps) are refused too, except upper limits.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ ALLOWED: Mapping[str, Kind] = {
 
 
 def refusal(name: str, value: Any) -> str | None:
-    """Why this setting may not stand in a catalog, or None when it may."""
+    """The reason for which a catalog must not contain this setting; None for an allowed setting."""
     kind = ALLOWED.get(name)
     if kind is None:
-        return "not an engine setting that a catalog may make"
+        return "not an engine setting that a catalog may contain"
     if kind == "flag":
         return None if isinstance(value, bool) else "must be true or false"
     if kind == "json":

@@ -1,6 +1,6 @@
-"""Signed small documents: DSSE envelopes, as sigstore and in-toto use them.
+"""DSSE envelopes: signs and verifies small documents, in the format of sigstore and in-toto.
 
-Format and encoding: https://github.com/secure-systems-lab/dsse (v1). What the payload means is its reader's business.
+Format and encoding: https://github.com/secure-systems-lab/dsse (v1). The payload's meaning belongs to the caller.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pareta_registry.keys import PrivateKey, PublicKey, is_by, key_id, signature
 
 
 def wrap(payload: bytes, payload_type: str, keys: Sequence[PrivateKey] = ()) -> dict[str, Any]:
-    """An envelope with one signature a key; with no key it is unsigned, and says so."""
+    """An envelope with one signature a key; without keys an envelope with an empty list of signatures."""
     message = _encoded(payload_type, payload)
     signatures = [
         {
@@ -28,14 +28,15 @@ def wrap(payload: bytes, payload_type: str, keys: Sequence[PrivateKey] = ()) -> 
 
 
 def unwrap(envelope: Any, payload_type: str, trusted: Sequence[PublicKey], where: str) -> bytes:
-    """The payload, once one of `trusted` has signed it (with none pinned: whoever did).
+    """The payload, if a key of `trusted` signed the envelope. Without pinned keys every signature passes.
 
-    TrustError `envelope_invalid`, `signature_missing` or `signature_wrong`, naming `where` it came from.
+    TrustError `envelope_invalid`, `signature_missing` or `signature_wrong`, with `where` as the source of the
+    envelope.
     """
     kind, payload, signatures = _read(envelope, where)
     if kind != payload_type:
         raise TrustError(
-            "envelope_invalid", f"{where} holds {kind!r}, not {payload_type!r}", "ask the right place"
+            "envelope_invalid", f"{where} holds {kind!r}, not {payload_type!r}", "correct the address"
         )
     if not trusted:
         return payload
@@ -46,7 +47,7 @@ def unwrap(envelope: Any, payload_type: str, trusted: Sequence[PublicKey], where
         raise TrustError(
             "signature_wrong",
             f"{where} was altered, or signed with a key that this host does not pin",
-            "sign it with a pinned key, or pin the new one on this host",
+            "sign with a pinned key, or pin the new key on this host",
         )
     return payload
 
@@ -55,7 +56,7 @@ def unsigned(where: str) -> TrustError:
     return TrustError(
         "signature_missing",
         f"{where} is not signed, and this host pins keys",
-        "sign it: `pareta-registry sign`",
+        "sign with `pareta-registry sign`",
     )
 
 
@@ -68,7 +69,7 @@ def _read(envelope: Any, where: str) -> tuple[object, bytes, list[bytes]]:
         return envelope["payloadType"], payload, signatures
     except (ValueError, KeyError, TypeError):
         raise TrustError(
-            "envelope_invalid", f"{where} is no signed document", "publish and sign it again"
+            "envelope_invalid", f"{where} is no signed document", "publish and sign the document again"
         ) from None
 
 

@@ -1,9 +1,9 @@
-"""What the registry says no with: located problems of a catalog, and failures of an artifact.
+"""Registry errors: carry a code, a message and a remedy.
 
 RegistryFailure
-├── CatalogError    documents that are wrong, every problem with its file, line and key
-├── ArtifactError   bytes that are missing, altered, refused or out of reach
-└── TrustError      what nobody who is trusted vouches for
+├── CatalogError    invalid documents, every problem with file, line and key
+├── ArtifactError   bytes that are missing, altered, refused or unreachable
+└── TrustError      no trusted signature
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class CatalogProblem:
-    """One thing to mend: `line` counts from 1 (0: the whole file), `key` is dotted, `remedy` says what to do."""
+    """A problem of a document. `line` counts from 1 (0: the whole file), `key` is dotted, `remedy` is the
+    correction.
+    """
 
     file: str
     line: int
@@ -29,7 +31,7 @@ class CatalogProblem:
 
 
 class RegistryFailure(Exception):
-    """`code` is stable and greppable; `remedy` is one imperative sentence or empty."""
+    """`code` is stable; `remedy` is an imperative sentence or empty."""
 
     def __init__(self, code: str, message: str, remedy: str = "") -> None:
         super().__init__(message)
@@ -42,7 +44,7 @@ class RegistryFailure(Exception):
 
 
 class CatalogError(RegistryFailure):
-    """Carries all problems that were found, in file and line order."""
+    """Every problem of a catalog, in file and line order."""
 
     def __init__(self, problems: Sequence[CatalogProblem]) -> None:
         self.problems = tuple(sorted(problems, key=lambda p: (p.file, p.line, p.key)))
@@ -51,12 +53,12 @@ class CatalogError(RegistryFailure):
         super().__init__(
             "catalog_invalid",
             f"the catalog has {count} problem{'s' if count != 1 else ''}:\n{lines}",
-            "mend the lines above and run `pareta-registry check DIR`",
+            "correct the lines above and run `pareta-registry check DIR`",
         )
 
 
 class ArtifactError(RegistryFailure):
-    """`retryable` says that the same request may succeed later; `retry_after_s` when the store named a delay."""
+    """`retryable`: the same request may succeed later. `retry_after_s`: the store's delay, if named."""
 
     def __init__(
         self,
@@ -77,7 +79,7 @@ class TrustError(RegistryFailure):
 
 
 def unreadable(what: str, error: OSError) -> ArtifactError:
-    """A file or folder that the host did not let be used; `what` names it."""
+    """The error for a file or folder that the host refuses to read; `what` names the path."""
     return ArtifactError(
         "artifact_unreadable",
         f"{what} cannot be read: {error.strerror or error}",

@@ -1,4 +1,4 @@
-"""File documents: keeps documents in a directory; each appears whole, or not at all."""
+"""File documents: stores documents in a directory; each appears whole, or not at all."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class FileDocuments:
             raise ArtifactError(
                 "catalog_unreachable",
                 f"{self._root / name} cannot be read: {error.strerror}",
-                "check its owner and permissions",
+                "check owner and permissions",
             ) from None
         return bounded(data, name, max_bytes)
 
@@ -39,7 +39,7 @@ class FileDocuments:
         await asyncio.to_thread((self._root / name).unlink, missing_ok=True)
 
     async def close(self) -> None:
-        """Nothing is held open."""
+        """Without effect: no file stays open."""
 
     @staticmethod
     def _write(path: Path, data: bytes) -> None:

@@ -1,6 +1,6 @@
 """Files: replaces a file atomically and durably, syncs to stable storage, and locks between processes.
 
-Knows nothing of contents. Moves of whole directories and rotations of logs are no writes and stay with their callers.
+Moves of whole directories and rotations of logs are no writes and stay with the callers.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from types import TracebackType
 
 
 def write_atomically(path: Path, data: bytes, *, mode: int | None = None) -> None:
-    """Replaces the content of `path` with `data`, durably: a crash leaves the old content or the new, never a mixture.
+    """Replaces the content of `path` with `data`, durably: a crash leaves the old content or the new, never a
+    mixture.
 
-    `mode`: permission bits of the file. None: those of the file that is replaced; of a new file 0o666 less the umask.
-    A symbolic link at `path` is replaced, not followed. The directory must exist.
+    `mode`: permission bits. None: the bits of the replaced file; for a new file 0o666 less the umask. A symbolic link
+    at `path` is replaced, not followed. The directory must exist.
 
-    Raises OSError. An error before the rename leaves the old content and nothing beside it. An error of the directory's
+    Raises OSError. An error before the rename leaves the old content and no other file. An error of the directory's
     sync leaves the new content, which a power loss may still revert. A killed program may leave a hidden
     `.NAME.*.partial`, which no reader opens.
     """
@@ -65,12 +66,12 @@ def _mode_of(path: Path) -> int | None:
 
 
 class FileLock:
-    """Lock between processes on one file (flock), shared or exclusive; the kernel releases the locks of a dead process.
+    """Lock between processes on a file (flock), shared or exclusive. The kernel releases the locks of a dead process.
 
-    Two instances exclude each other within one process too. The lock file is never removed: a process that waits holds
-    a descriptor of it, and would then lock a file that no later process finds.
+    Two instances exclude each other within a process too. The lock file is never removed: a waiting process holds a
+    descriptor, and would then lock a file that no later process finds.
 
-    `mode`: permission bits of a new lock file, less the umask. `existing`: `path` is a file or a directory that exists,
+    `mode`: permission bits of a new lock file, less the umask. `existing`: `path` is an existing file or directory,
     opened for reading; such a lock cannot store an owner.
     """
 
@@ -79,16 +80,16 @@ class FileLock:
         self._descriptor: int | None = None
 
     def open(self) -> int:
-        """Opens the lock file, creates it if needed, and returns its descriptor; locks nothing. Raises OSError."""
+        """Opens the lock file, creates it if needed, and returns the descriptor; locks nothing. Raises OSError."""
         if self._descriptor is None:
             flags = os.O_RDONLY if self._existing else os.O_RDWR | os.O_CREAT
             self._descriptor = os.open(self._path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, self._mode)
         return self._descriptor
 
     def try_acquire(self, *, exclusive: bool = True) -> bool:
-        """Acquires the lock, or converts the one it holds, without waiting; False while another holder excludes it.
+        """Acquires the lock, or converts the held lock, without waiting; False while another holder excludes it.
 
-        Raises OSError where the file cannot be opened or its file system has no locks.
+        Raises OSError if the file cannot be opened or the file system has no locks.
         """
         # A conversion is not atomic (flock(2)): one that fails may have lost the lock that was held before.
         try:
@@ -98,15 +99,15 @@ class FileLock:
         return True
 
     def acquire(self) -> None:
-        """Acquires the lock exclusively; waits without a deadline, so only for holders that hold it briefly."""
+        """Acquires the lock exclusively. Waits without a deadline: only for locks that are held briefly."""
         fcntl.flock(self.open(), fcntl.LOCK_EX)
 
     def owner(self) -> str:
-        """The text that the last owner stored in the lock file; empty where none did. Needs no lock."""
+        """The text that the last owner stored in the lock file; empty for none. Requires no lock."""
         return os.pread(self.open(), 256, 0).decode("ascii", "replace").strip()
 
     def store_owner(self, text: str) -> None:
-        """Stores one ASCII line in the lock file for others to read; only for the exclusive holder."""
+        """Stores an ASCII line in the lock file for readers; only for the exclusive holder."""
         descriptor = self.open()
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{text}\n".encode("ascii"), 0)
@@ -116,7 +117,7 @@ class FileLock:
         os.utime(self._path)
 
     def release(self) -> None:
-        """Releases the lock, if held, and closes the file. The lock can be acquired again."""
+        """Releases a held lock and closes the file. The lock can be acquired again."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None

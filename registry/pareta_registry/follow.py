@@ -1,7 +1,7 @@
-"""A node's view of a published channel: the newest catalog that it trusts, or the last good one while offline.
+"""Channel follower: reads a published channel: the newest trusted catalog, or the last good catalog while offline.
 
-Refuses what is unsigned (when keys are pinned), altered, or older than what this host has seen. What was taken
-is kept on disk with its envelope and checked again when it is read back.
+Refuses unsigned pointers (with pinned keys), altered documents, and serials below the host's highest. Accepted
+documents are stored on disk with the envelope, and checked again when read.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ LOOK_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Followed:
-    """A trusted catalog. `confirmed_s` is the wall time at which the channel last said so; `refusal` is why a
-    newer answer was not taken, None when there was none or it was."""
+    """A trusted catalog. `confirmed_s`: wall time of the channel's last confirmation. `refusal`: the reason for which
+    a newer answer was refused; None after an accepted answer.
+    """
 
     catalog: Catalog
     serial: int
@@ -40,7 +41,7 @@ class Followed:
 
 
 class CatalogFollower:
-    """Follows `channel` at `source` (`file://`, `oci://`, `https://`), keeping the last good state in `state_dir`."""
+    """Follows `channel` at `source` (`file://`, `oci://`, `https://`); `state_dir` stores the last good state."""
 
     def __init__(
         self,
@@ -59,8 +60,11 @@ class CatalogFollower:
         self._wall_s = wall_s
 
     async def refresh(self, within_s: float = LOOK_S) -> Followed:
-        """The newest trusted catalog. While the channel is away or says what is refused: the last good one, with
-        the reason; the reason itself is raised when there is no last good one."""
+        """The newest trusted catalog. While the channel is unreachable or refused: the last good catalog, with the
+        reason.
+
+        Raises the reason if there is no last good catalog.
+        """
         kept = await asyncio.to_thread(self._keep.read, self._trusted)
         try:
             async with asyncio.timeout(within_s):
@@ -98,19 +102,19 @@ class CatalogFollower:
                 "catalog_equivocated",
                 f"{self.where} names the catalog {pointer.catalog[:19]} as serial {pointer.serial}, this host has seen"
                 f" {seen.catalog[:19]} under that serial",
-                "promote the right one anew, and find out who published two under one serial",
+                "promote the right catalog again, and find the publisher of two catalogs under one serial",
             )
         return TrustError(
             "catalog_rolled_back",
             f"{self.where} is at serial {pointer.serial}, this host has seen {seen.serial}",
-            "to go back to an older catalog promote it anew; where the place itself was set up anew remove"
-            f" {self._keep.folder}; otherwise find out who replays old answers",
+            "to return to an older catalog, promote that catalog again; for a new registry at the same address remove"
+            f" {self._keep.folder}; otherwise find the source of replayed answers",
         )
 
     def _silent(self, within_s: float) -> ArtifactError:
         return ArtifactError(
             "catalog_unreachable",
             f"{self.where} did not answer within {within_s:g} s",
-            "check the network between it and this host",
+            "check the network between the registry and this host",
             retryable=True,
         )

@@ -1,7 +1,8 @@
-"""A GGUF file to a Hugging Face directory (bfloat16 safetensors), without torch or transformers.
+"""GGUF import: converts a GGUF file to a Hugging Face directory (bfloat16 safetensors), without torch or
+transformers.
 
-Llama architecture only. The same input gives the same bytes on every machine, so the result has a digest
-that a catalog can name; rows stream through, so memory stays flat.
+Llama architecture only. The same input gives the same bytes on every machine, so that a catalog can name the digest.
+Rows are streamed, so memory stays flat.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ _TOP_NAMES: Mapping[str, str] = {
 def import_gguf(source: Path, target: Path, progress: Progress = lambda _done, _total: None) -> None:
     """Writes the checkpoint into the existing, empty directory `target`.
 
-    `progress` gets bytes of weights written and in total, and may raise to stop the work.
+    `progress` receives the bytes of weights written and in total, and may raise to stop the work.
     """
     metadata, tensors = _read(source)
     config = _config(metadata, tied="output.weight" not in tensors)
@@ -66,18 +67,18 @@ def _read(source: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         metadata = {name: field.contents() for name, field in reader.fields.items()}
     except (ValueError, IndexError, KeyError, OverflowError) as error:
         raise ArtifactError(
-            "gguf_unreadable", f"{source.name} is no readable GGUF file: {error}", "download it again"
+            "gguf_unreadable", f"{source.name} is no readable GGUF file: {error}", "download the file again"
         ) from None
     return metadata, {tensor.name: tensor for tensor in reader.tensors}
 
 
 def _config(metadata: Mapping[str, Any], tied: bool) -> dict[str, Any]:
-    """config.json of a LlamaForCausalLM; refuses what this import would get wrong."""
+    """config.json of a LlamaForCausalLM; ArtifactError for features that this import would convert wrongly."""
     if metadata.get("split.count", 1) > 1:
-        raise _unsupported(f"it is one of {metadata['split.count']} parts (merge them first)")
+        raise _unsupported(f"the file is one of {metadata['split.count']} parts (merge the parts first)")
     for key in metadata:
         if key.startswith(("llama.rope.scaling.", "llama.expert_")) and metadata[key] not in (0, "none"):
-            raise _unsupported(f"it uses {key}")
+            raise _unsupported(f"the file uses {key}")
     if metadata.get("general.architecture") != "llama":
         raise _unsupported(f"its architecture is {metadata.get('general.architecture')!r}")
     try:
@@ -103,7 +104,7 @@ def _config(metadata: Mapping[str, Any], tied: bool) -> dict[str, Any]:
             "vocab_size": len(metadata["tokenizer.ggml.tokens"]),
         }
     except KeyError as error:
-        raise _unsupported(f"it lacks {error.args[0]}") from None
+        raise _unsupported(f"the file lacks {error.args[0]}") from None
     names = {"bos_token_id": "bos", "eos_token_id": "eos", "pad_token_id": "padding"}
     ids = {ours: metadata.get(f"tokenizer.ggml.{theirs}_token_id") for ours, theirs in names.items()}
     return config | {name: index for name, index in ids.items() if index is not None}
@@ -120,7 +121,7 @@ def _hf_name(name: str) -> str:
     match name.split("."):
         case ["blk", layer, part, "weight"] if part in _LAYER_NAMES and layer.isdecimal():
             return f"model.layers.{layer}.{_LAYER_NAMES[part]}.weight"
-    raise _unsupported(f"it holds the tensor {name!r}")
+    raise _unsupported(f"the file holds the tensor {name!r}")
 
 
 def _write_tensors(
@@ -143,9 +144,9 @@ def _write_tensors(
 
 
 def _unpermuted(rows: Any, heads: int) -> Any:
-    """Rows of q or k in the order of Hugging Face: GGUF interleaves the two halves of each head for its rope.
+    """Rows of q or k in the order of Hugging Face: GGUF interleaves the two halves of each head for rope.
 
-    Works on quantized rows too, because blocks never cross a row.
+    Quantized rows work too, because blocks never cross a row.
     """
     return (
         rows.reshape(heads, rows.shape[0] // heads // 2, 2, *rows.shape[1:])
@@ -155,7 +156,7 @@ def _unpermuted(rows: Any, heads: int) -> Any:
 
 
 def _bfloat16(rows: Any, kind: Any, name: str) -> Iterator[bytes]:
-    """Little-endian bfloat16 of the dequantized rows, a chunk at a time, rounded to nearest even."""
+    """Little-endian bfloat16 of the dequantized rows, in chunks, rounded to nearest even."""
     flat = rows.reshape(1, -1) if rows.ndim == 1 else rows
     step = max(1, _CHUNK_ELEMENTS // max(1, flat.shape[-1]))
     for start in range(0, flat.shape[0], step):
@@ -169,7 +170,7 @@ def _bfloat16(rows: Any, kind: Any, name: str) -> Iterator[bytes]:
 
 
 def _short(value: float) -> float:
-    """The shortest decimal that is the same float32: 1e-05, not 9.999999747378752e-06."""
+    """The shortest decimal of the same float32: 1e-05, not 9.999999747378752e-06."""
     return float(str(np.float32(value)))
 
 

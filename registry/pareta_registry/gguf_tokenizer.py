@@ -1,7 +1,7 @@
-"""A GGUF's vocabulary and merges as Hugging Face tokenizer files. Pure: metadata in, JSON documents out.
+"""GGUF tokenizer: converts a GGUF's vocabulary and merges to Hugging Face tokenizer files. Pure.
 
-Byte-level BPE only. How text is split before merging follows `tokenizer.ggml.pre`; a name that is not in the
-table is refused, for a tokenizer that splits otherwise gives other tokens without any error.
+Byte-level BPE only. `tokenizer.ggml.pre` names the split of text before merging; a name outside the table is refused,
+because another split gives other tokens without any error.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def tokenizer_json(metadata: Metadata) -> dict[str, Any]:
 
 
 def tokenizer_config(metadata: Metadata, context: int) -> dict[str, Any]:
-    """`tokenizer_config.json`; the chat template is a file of its own."""
+    """`tokenizer_config.json`; the chat template is a separate file."""
     tokens: Sequence[str] = metadata["tokenizer.ggml.tokens"]
     names = {"bos": "bos", "eos": "eos", "pad": "padding", "unk": "unknown"}
     special = {

@@ -1,4 +1,4 @@
-"""HTTP documents: reads documents below a URL, and sends the ETag of what it has."""
+"""HTTP documents: reads documents below a URL, with the ETag of the stored copy."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pareta_registry.stores.settings import StoreSettings
 
 
 class HttpDocuments:
-    """For readers alone: nothing is written over HTTP."""
+    """Read-only: no document is written over HTTP."""
 
     def __init__(self, base: URL, settings: StoreSettings) -> None:
         self.where = str(base.with_user(None))

@@ -1,6 +1,6 @@
-"""A checkpoint somebody has to an artifact and the model document that describes it.
+"""Checkpoint import: makes an artifact and the model document from a checkpoint.
 
-Reads config.json and the safetensors headers, so that nobody types architecture facts or byte counts.
+Architecture facts and byte counts come from config.json and the safetensors headers.
 """
 
 from __future__ import annotations
@@ -24,12 +24,11 @@ __all__ = ["describe", "import_checkpoint"]
 def import_checkpoint(
     source: str, target: Path, settings: StoreSettings | None = None, *, code: bool = False
 ) -> dict[str, Any]:
-    """Makes an artifact of a Hugging Face directory, a GGUF file, or what a store holds (`hf://`, `oci://` …).
+    """Makes an artifact of a Hugging Face directory, a GGUF file, or a store's files (`hf://`, `oci://` …).
 
-    Writes it into the new directory `target`, whole or not at all. Returns its model document, ready for a catalog
-    (of a LoRA adapter, the entry of a model's `adapters`). Names, license and the canaries are the owner's to fill.
-    With `code` a directory's own Python comes along, for nodes that trust it. ArtifactError when the checkpoint is
-    refused.
+    Writes the new directory `target`, whole or not at all. Returns the model document for a catalog, or for a LoRA
+    adapter the entry of a model's `adapters`. The owner adds names, license and canaries. With `code` a directory's
+    own Python is included, for nodes that trust the code. ArtifactError for a refused checkpoint.
     """
     with staged(target) as work:
         _bring(source, work, settings or StoreSettings(), code)
@@ -45,13 +44,13 @@ def import_checkpoint(
 
 
 def _bring(source: str, work: Path, settings: StoreSettings, code: bool) -> None:
-    """The files of an artifact from wherever they are."""
+    """Copies, converts or downloads the files of an artifact."""
     if "://" in source:
         asyncio.run(_download(source, work, settings))
     elif Path(source).is_dir():
         copy_checkpoint(Path(source), work, code=code)
     elif Path(source).is_file():
-        from pareta_registry.gguf import import_gguf  # numpy is heavy, and only this needs it
+        from pareta_registry.gguf import import_gguf  # numpy is heavy, and only this import needs numpy
 
         import_gguf(Path(source), work)
     else:

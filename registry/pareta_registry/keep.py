@@ -1,6 +1,6 @@
-"""What a host keeps of a channel on its disk: the last good catalog, and the highest serial that it has seen.
+"""Catalog cache: stores a channel's last good catalog and highest serial on the host's disk.
 
-Several processes of one host may keep at once; the serial never falls, whichever of them is last.
+Several processes of a host may write; the serial never falls, in any order of writes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pareta_registry.load import parse_catalog
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A catalog that was taken, and the wall time at which the channel last said so."""
+    """A trusted catalog, and the wall time of the channel's last confirmation."""
 
     catalog: Catalog
     serial: int
@@ -30,7 +30,7 @@ class Kept:
 
 
 class CatalogKeep:
-    """The part of `root` that belongs to `channel` at `source`: what was seen at one place says nothing of another."""
+    """The part of `root` for `channel` at `source`. Serials of two sources are independent."""
 
     def __init__(self, root: Path, source: str, channel: str) -> None:
         self.folder = root / sha256_digest(f"{source} {channel}".encode()).removeprefix("sha256:")[:16]
@@ -38,23 +38,23 @@ class CatalogKeep:
         self._pointer = self.folder / channel_path(channel)
 
     def pointer(self) -> Pointer | None:
-        """What was taken last, whoever signed it: nothing older is taken any more."""
+        """The last trusted pointer, whatever its key: an older pointer is refused."""
         return self._read_pointer(())
 
     def serial(self) -> int:
-        """The highest serial that was taken, whoever signed it; 0 for none."""
+        """The highest trusted serial, whatever its key; 0 for none."""
         pointer = self.pointer()
         return pointer.serial if pointer else 0
 
     def stamp(self) -> int:
-        """Changes whenever the channel was looked at with success; 0 before that."""
+        """Changes with every successful look at the channel; 0 before the first."""
         try:
             return self._pointer.stat().st_mtime_ns
         except OSError:
             return 0
 
     def read(self, trusted: Sequence[PublicKey] = ()) -> Kept | None:
-        """What was taken last, if it is whole and passes all checks."""
+        """The last trusted catalog, if whole and signed by a key of `trusted`."""
         pointer = self._read_pointer(trusted)
         if pointer is None:
             return None
@@ -68,9 +68,9 @@ class CatalogKeep:
         return None
 
     def write(self, envelope: bytes, pointer: Pointer, catalog: bytes | None, confirmed_s: float) -> None:
-        """Takes a pointer and the catalog that it means (None: it is here); less than what was seen is left out.
+        """Stores a pointer and its catalog (None: already stored). Without effect if a newer pointer is stored.
 
-        The pointer is switched last; catalogs that it does not mean go after it.
+        The pointer is replaced last; other catalogs are removed afterwards.
         """
         with self._locked():
             seen = self.pointer()

@@ -1,6 +1,6 @@
-"""The operator's own signing keys: NIST P-256 in PEM files, as model-signing and cosign take them.
+"""Signing keys: reads, makes and applies the operator's NIST P-256 keys in PEM files, as in model-signing and cosign.
 
-No service is asked and nothing is looked up: a host trusts the public keys in the file that it was given.
+Uses no key service: a host trusts the public keys in a given file.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _END = b"-----END PUBLIC KEY-----"
 
 
 def generate() -> tuple[bytes, bytes]:
-    """A private key and its public key, both PEM."""
+    """A private key and the public key, both PEM."""
     key = generate_private_key(SECP256R1())
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -43,13 +43,13 @@ def read_private(path: Path) -> PrivateKey:
         key = None
     if not isinstance(key, EllipticCurvePrivateKey) or not isinstance(key.curve, SECP256R1):
         raise TrustError(
-            "key_unreadable", f"{path} is no P-256 private key", "make one: `pareta-registry keygen`"
+            "key_unreadable", f"{path} is no P-256 private key", "make a key with `pareta-registry keygen`"
         )
     return key
 
 
 def read_public(path: Path) -> tuple[PublicKey, ...]:
-    """Every public key in the file, one after the other: the old and the new one while keys are changed."""
+    """Every public key in the file, in order: the old and the new key during a change of keys."""
     try:
         found = [
             serialization.load_pem_public_key(text.lstrip() + _END + b"\n")
@@ -60,7 +60,7 @@ def read_public(path: Path) -> tuple[PublicKey, ...]:
     keys = tuple(key for key in found if _is_p256(key))
     if not keys or len(keys) != len(found):
         raise TrustError(
-            "key_unreadable", f"{path} holds no P-256 public keys", "give the .pub file of `keygen`"
+            "key_unreadable", f"{path} holds no P-256 public keys", "use the .pub file of `keygen`"
         )
     return keys  # type: ignore[return-value]  # mypy does not see through _is_p256
 

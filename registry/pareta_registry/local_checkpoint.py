@@ -1,7 +1,7 @@
-"""Local checkpoint: lists the files of a directory and copies those that an artifact holds.
+"""Local checkpoint: lists the files of a directory and copies the files of an artifact.
 
-A link is followed where it stays in the checkpoint. A Hugging Face cache keeps a snapshot's files in the repository's
-own `blobs` folder, which therefore belongs to the checkpoint too:
+Links inside the checkpoint are followed. A Hugging Face cache stores a snapshot's files in the repository's own
+`blobs` folder, which therefore belongs to the checkpoint too:
 
     models--org--name/snapshots/<commit>/config.json -> ../../blobs/<hash>
 """
@@ -20,9 +20,9 @@ from pareta_registry.errors import ArtifactError, unreadable
 
 
 def copy_checkpoint(source: Path, target: Path, *, code: bool = False) -> None:
-    """Copies what an artifact of `source` holds; pickles, caches and other checkpoints stay behind.
+    """Copies the artifact's files of `source`; pickles, caches and other checkpoints are left out.
 
-    ArtifactError where a file that is to be copied is a dangling link, leaves the checkpoint, or cannot be read.
+    ArtifactError for a selected file that is a dangling link, leaves the checkpoint, or is unreadable.
     """
     root = source.resolve()
     paths = tuple(_paths(root))
@@ -35,13 +35,13 @@ def copy_checkpoint(source: Path, target: Path, *, code: bool = False) -> None:
 
 
 def _paths(root: Path) -> Iterator[str]:
-    """Every file by its relative path. Hidden folders are not entered; links to folders are refused."""
+    """Every file by relative path. Hidden folders are skipped; links to folders are refused."""
     for folder, folders, names in os.walk(root, onerror=_fail):
         here = Path(folder)
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in folders:
             if (here / name).is_symlink():
-                raise _refused(root, (here / name).relative_to(root).as_posix(), "it links to a folder")
+                raise _refused(root, (here / name).relative_to(root).as_posix(), "the path links to a folder")
         for name in names:
             yield (here / name).relative_to(root).as_posix()
 
@@ -52,25 +52,25 @@ def _document(root: Path, path: str) -> bytes:
 
 
 def _open(root: Path, path: str) -> BinaryIO:
-    """The regular file that `path` means, opened where it really is."""
+    """The regular file behind `path`, opened by its real path."""
     named = root / path
-    real = Path(os.path.realpath(named))  # pathlib's resolve raises on a loop, under some Pythons only
+    real = Path(os.path.realpath(named))  # pathlib's resolve raises on a loop, in some Python versions only
     if named.is_symlink() and not real.exists():
-        raise _refused(root, path, f"it links to {named.readlink()}, which does not exist")
+        raise _refused(root, path, f"the path links to {named.readlink()}, which does not exist")
     if not real.is_relative_to(root) and real.parent != _blobs(root):
-        raise _refused(root, path, f"it links to {real}, which is outside the checkpoint")
+        raise _refused(root, path, f"the path links to {real}, which is outside the checkpoint")
     try:
         descriptor = os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise unreadable(f"{path} in {root}", error) from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise _refused(root, path, "it is no regular file")
+        raise _refused(root, path, "the path is no regular file")
     return os.fdopen(descriptor, "rb")
 
 
 def _blobs(root: Path) -> Path | None:
-    """Where a Hugging Face cache keeps the files of the snapshot `root`; no link itself, since `root` is none."""
+    """The blobs folder of a Hugging Face cache with the snapshot `root`. No link, because `root` is none."""
     return root.parent.parent / "blobs" if root.parent.name == "snapshots" else None
 
 
@@ -82,5 +82,5 @@ def _refused(root: Path, path: str, reason: str) -> ArtifactError:
     return ArtifactError(
         "artifact_refused",
         f"{path} in {root} is refused: {reason}",
-        "replace it by a plain file (cp -rL copies so)",
+        "replace the link with a plain file (cp -rL copies plain files)",
     )

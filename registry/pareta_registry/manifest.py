@@ -1,7 +1,7 @@
-"""An artifact's table of contents: which files, how long, with which sha256. Its digest is the artifact's name.
+"""Manifest: lists an artifact's files with size and sha256. The manifest's digest is the artifact's name.
 
-The digest is over the files alone, so the same artifact has one name in a directory, a bucket and an OCI
-registry. Refuses every path or format that could do more than hold tensors, text or tokens.
+The digest covers the files alone, so an artifact has the same name in a directory, a bucket and an OCI registry.
+Refuses every path or format beyond tensors, text and tokens.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pareta_registry.errors import ArtifactError
 MANIFEST_NAME = "pareta-manifest.json"
 SIGNATURE_NAME = "model.sig"
 BESIDE = (MANIFEST_NAME, SIGNATURE_NAME)
-"""Files that lie beside an artifact's own: what it holds, and who vouches for that."""
+"""Files beside an artifact's own: the manifest and the signature."""
 MAX_MANIFEST_BYTES = 4 << 20
 SUFFIXES = (".safetensors", ".json", ".txt", ".jinja", ".model", ".tiktoken", ".md")
 _CODE_SUFFIX = ".py"
@@ -46,7 +46,7 @@ class ArtifactFile(BaseModel):
 
 
 class Manifest(BaseModel):
-    """Files sorted by path, none twice."""
+    """Files sorted by path, without duplicates."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -65,7 +65,7 @@ class Manifest(BaseModel):
 
     @property
     def digest(self) -> str:
-        """`sha256:…` over the canonical JSON: what a catalog's variant names."""
+        """`sha256:…` over the canonical JSON: the `artifact` of a catalog's variant."""
         return sha256_digest(self.to_bytes())
 
     @property
@@ -74,7 +74,7 @@ class Manifest(BaseModel):
 
     @property
     def code(self) -> tuple[str, ...]:
-        """Files that an engine would run: only who trusts them takes such an artifact."""
+        """Files that an engine would run: such an artifact requires trust."""
         return tuple(file.path for file in self.files if file.path.endswith(_CODE_SUFFIX))
 
     def to_bytes(self) -> bytes:
@@ -82,8 +82,10 @@ class Manifest(BaseModel):
 
 
 def path_refusal(path: str, *, code: bool = False) -> str | None:
-    """Why a file of this name may not be part of an artifact (with `code`: that may hold a model's own Python), or
-    None when it may."""
+    """The reason for which an artifact must not contain a file of this name; None for an allowed name.
+
+    With `code`, a model's own Python is allowed.
+    """
     parts = path.split("/")
     if not path or len(path) > 255 or not path.isprintable() or "\\" in path or ":" in path:
         return f"{path!r} is not a plain relative path"
@@ -91,7 +93,7 @@ def path_refusal(path: str, *, code: bool = False) -> str | None:
         return f"{path!r} leaves the artifact or hides in it"
     name = parts[-1]
     if path in BESIDE:
-        return f"{path} lies beside an artifact, it is no part of one"
+        return f"{path} lies beside an artifact, not in the artifact"
     allowed = (*SUFFIXES, _CODE_SUFFIX) if code else SUFFIXES
     if name not in _BARE_NAMES and PurePosixPath(name).suffix not in allowed:
         return f"{path!r} is not safetensors, tokenizer or text (executable formats are refused)"
@@ -99,16 +101,16 @@ def path_refusal(path: str, *, code: bool = False) -> str | None:
 
 
 def parse_manifest(data: bytes, where: str) -> Manifest:
-    """A manifest from bytes that somebody sent; `where` names the sender in the ArtifactError."""
+    """A manifest from received bytes; `where` names the sender in the ArtifactError."""
     if len(data) > MAX_MANIFEST_BYTES:
-        raise _invalid(where, f"it is larger than {MAX_MANIFEST_BYTES} bytes")
+        raise _invalid(where, f"larger than {MAX_MANIFEST_BYTES} bytes")
     try:
         return Manifest.model_validate(json.loads(data))
     except ValidationError as error:
         detail = error.errors(include_url=False, include_context=False)[0]
         raise _invalid(where, f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}") from None
     except (ValueError, RecursionError):
-        raise _invalid(where, "it is not JSON") from None
+        raise _invalid(where, "not JSON") from None
 
 
 def _invalid(where: str, reason: str) -> ArtifactError:

@@ -1,4 +1,4 @@
-"""Media types of published documents."""
+"""Media types: names the types of published documents."""
 
 from typing import Final
 

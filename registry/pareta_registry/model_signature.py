@@ -1,8 +1,8 @@
-"""Signatures over artifacts in the OpenSSF Model Signing format (v1.0), with a key of the operator's own.
+"""Model signatures: signs and verifies artifacts in the OpenSSF Model Signing format (v1.0), with the operator's key.
 
-A sigstore bundle around an in-toto statement that names every file with its sha256: what `model_signing sign key`
-writes and `model_signing verify key` reads. Because the manifest holds the same hashes, a signature is checked before
-the first byte is fetched. Format: https://github.com/ossf/model-signing-spec
+A sigstore bundle around an in-toto statement with the sha256 of every file: compatible with `model_signing sign key`
+and `model_signing verify key`. The manifest holds the same hashes, so a signature is checked before the first byte is
+fetched. Format: https://github.com/ossf/model-signing-spec
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _PAYLOAD_TYPE = "application/vnd.in-toto+json"
 
 
 def sign_manifest(manifest: Manifest, key: PrivateKey) -> bytes:
-    """The bundle to keep beside the artifact."""
+    """The signature bundle, to be stored beside the artifact."""
     envelope = wrap(canonical_json(_statement(manifest)), _PAYLOAD_TYPE, [key])
     public = {"publicKey": {"hint": key_id(key.public_key()).removeprefix("sha256:")}, "tlogEntries": []}
     return canonical_json(
@@ -34,7 +34,7 @@ def sign_manifest(manifest: Manifest, key: PrivateKey) -> bytes:
 
 
 def bundle_of(root: Path, manifest: Manifest, key: PrivateKey | None) -> bytes | None:
-    """What goes along with the artifact in `root`: with `key` a new signature, else the one that lies there."""
+    """The bundle for the artifact in `root`: with `key` a new signature, else the present bundle, None for none."""
     if key is not None:
         return sign_manifest(manifest, key)
     path = root / SIGNATURE_NAME
@@ -44,17 +44,17 @@ def bundle_of(root: Path, manifest: Manifest, key: PrivateKey | None) -> bytes |
 def check_signature(
     bundle: bytes | None, manifest: Manifest, trusted: Sequence[PublicKey], where: str
 ) -> None:
-    """TrustError unless one of `trusted` signed exactly the files of `manifest`; with no key everything passes."""
+    """TrustError unless a key of `trusted` signed exactly the files of `manifest`. Without keys everything passes."""
     if not trusted:
         return
     if bundle is None:
         raise unsigned(where)
     signed = _files(unwrap(_envelope(bundle, where), _PAYLOAD_TYPE, trusted, where), where)
-    signed.pop(MANIFEST_NAME, None)  # signed along where the whole directory was; it only repeats the others
+    signed.pop(MANIFEST_NAME, None)  # signed too if the whole directory was signed; repeats the other hashes
     if signed != {file.path: file.sha256 for file in manifest.files}:
         raise TrustError(
             "signature_wrong",
-            f"the signature of {where} is over other files than its manifest names",
+            f"the signature of {where} covers other files than its manifest",
             "sign the artifact again: `pareta-registry sign`",
         )
 
@@ -85,7 +85,7 @@ def _envelope(bundle: bytes, where: str) -> Any:
 
 
 def _files(statement: bytes, where: str) -> dict[str, str]:
-    """The signed hashes by path; only of statements that name sha256 of whole files."""
+    """The signed hashes by path; only for statements of whole files by sha256."""
     try:
         document = read_json(statement)
         resources = document["predicate"]["resources"]
@@ -103,5 +103,5 @@ def _unreadable(where: str) -> TrustError:
     return TrustError(
         "signature_unreadable",
         f"the signature of {where} is no model signature over sha256 of files",
-        "sign it with `pareta-registry sign` or `model_signing sign key`",
+        "sign with `pareta-registry sign` or `model_signing sign key`",
     )

@@ -1,6 +1,7 @@
-"""An artifact as a CNCF ModelPack manifest (v0.0.7), one file a layer, and back. Pure.
+"""ModelPack: converts an artifact to a CNCF ModelPack manifest (v0.0.7), one file a layer, and back. Pure.
 
-Media types: https://github.com/modelpack/model-spec. Only raw layers are read: an archive could hold anything.
+Media types: https://github.com/modelpack/model-spec. Only raw layers are read, because an archive could hold any
+file.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _RAW_TYPES = (WEIGHT_TYPE, WEIGHT_CONFIG_TYPE, DOC_TYPE, CODE_TYPE)
 
 
 def model_config(manifest: Manifest) -> bytes:
-    """The config blob: what a ModelPack reader wants to know beside the layers."""
+    """The config blob, for readers of ModelPack."""
     return canonical_json(
         {
             "descriptor": {"title": manifest.digest},
@@ -38,7 +39,7 @@ def model_config(manifest: Manifest) -> bytes:
 
 
 def pack(manifest: Manifest, config_digest: str, config_bytes: int) -> bytes:
-    """The OCI manifest to push after its blobs; the same artifact gives the same bytes."""
+    """The OCI manifest to push after the blobs; the same artifact gives the same bytes."""
     return canonical_json(
         {
             "schemaVersion": 2,
@@ -59,7 +60,7 @@ def pack(manifest: Manifest, config_digest: str, config_bytes: int) -> bytes:
 
 
 def unpack(data: bytes, where: str) -> Manifest:
-    """The artifact in an OCI manifest; ArtifactError when it is none or holds what is refused."""
+    """The artifact in an OCI manifest; ArtifactError for another manifest or refused files."""
     try:
         document = json.loads(data)
         if document.get("artifactType") != ARTIFACT_TYPE:
@@ -68,7 +69,7 @@ def unpack(data: bytes, where: str) -> Manifest:
     except ValidationError as error:
         raise _refused(where, error.errors(include_url=False, include_context=False)[0]["msg"]) from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise _refused(where, "it is malformed") from None
+        raise _refused(where, "the document is malformed") from None
 
 
 def _file(layer: dict[str, Any], where: str) -> ArtifactFile:

@@ -1,4 +1,6 @@
-"""Published catalogs in an OCI repository: a channel is a tag, a catalog a blob that is named by its own digest."""
+"""OCI documents: stores published catalogs in an OCI repository: a channel is a tag, a catalog a blob named by
+digest.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ _HEX = 64
 
 
 class OciDocuments:
-    """`catalogs/sha256-<hex>.json` is tagged `catalog-<hex>`, so that the registry's own clean-up spares it."""
+    """`catalogs/sha256-<hex>.json` has the tag `catalog-<hex>`, which protects the blob from the registry's garbage
+    collection.
+    """
 
     def __init__(self, source: str, settings: StoreSettings) -> None:
         self.where = source

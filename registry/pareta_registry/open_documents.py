@@ -1,4 +1,4 @@
-"""Opens the document store that a source names: a directory, an HTTPS server or an OCI repository."""
+"""Document store selection: opens the document store of a source: a directory, an HTTPS server or an OCI repository."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from pareta_registry.stores.settings import StoreSettings
 
 
 def open_documents(source: str, settings: StoreSettings) -> DocumentReader:
-    """`source` is `file://`, `oci://` or `https://`; ArtifactError `source_unsupported` for others."""
+    """A reader for `file://`, `oci://` or `https://`; ArtifactError `source_unsupported` for any other source."""
     parts = urlsplit(source)
     if parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in settings.plain_http):
         return HttpDocuments(URL(source), settings)
     if parts.scheme == "http":
         raise ArtifactError(
             "source_unsupported",
-            f"a catalog is not taken over plain HTTP from {parts.hostname}",
+            f"plain HTTP from {parts.hostname} is refused for catalogs",
             "use https://",
         )
     return writable_documents(source, settings)
@@ -38,6 +38,6 @@ def writable_documents(source: str, settings: StoreSettings) -> DocumentWriter:
         return OciDocuments(source, settings)
     raise ArtifactError(
         "source_unsupported",
-        f"catalogs are not kept at {source}",
+        f"{source} is no source of catalogs",
         "use file://, oci:// (or https:// to follow)",
     )

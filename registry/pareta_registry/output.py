@@ -1,4 +1,4 @@
-"""Standard output and error of a command: what no terminal, disk or encoding can turn into a traceback."""
+"""Standard streams: writes standard output and error without a traceback on any terminal, disk or encoding."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ NAMES: Final = ("stdin", "stdout", "stderr")
 
 
 class ReaderLeft(Exception):
-    """Nobody reads standard output any more, as behind `| head`: nothing is wrong."""
+    """Standard output has no reader any more, as behind `| head`: no error."""
 
 
 class OutputLost(Exception):
-    """Data could not be written; the message says why, `REMEDY` what to do."""
+    """Data could not be written. The message is the reason, `REMEDY` the action."""
 
     CODE: Final = "output_unwritable"
-    REMEDY: Final = "free some space, or redirect it to another place"
+    REMEDY: Final = "free some space, or redirect standard output to another place"
 
 
 def escape(error: UnicodeError) -> tuple[str, int]:
-    """Codec error handler: writes what an encoding lacks as JSON does, so that a JSON line stays one."""
+    """Codec error handler: writes a character outside the encoding as a JSON escape, so that a JSON line stays JSON."""
     assert isinstance(error, UnicodeEncodeError)
     units = error.object[error.start : error.end].encode("utf-16-be", "surrogatepass")
     return "".join(f"\\u{units[i]:02x}{units[i + 1]:02x}" for i in range(0, len(units), 2)), error.end
@@ -35,7 +35,7 @@ codecs.register_error("pareta_escape", escape)
 
 
 class Stream(io.TextIOBase):
-    """A text stream over a descriptor without a buffer; what a write does is its subclass's."""
+    """An unbuffered text stream over a descriptor. Subclasses define a write."""
 
     def __init__(self, descriptor: int, encoding: str) -> None:
         self.name = NAMES[descriptor] if descriptor < len(NAMES) else str(descriptor)
@@ -58,14 +58,14 @@ class Stream(io.TextIOBase):
         return text.encode(self._encoding, "pareta_escape")
 
     def _wait_for_room(self) -> None:
-        """After EAGAIN of a descriptor that somebody made non-blocking."""
+        """Waits after EAGAIN of a non-blocking descriptor."""
         poll = select.poll()
         poll.register(self._descriptor, select.POLLOUT)
         poll.poll()
 
 
 class Output(Stream):
-    """Writes at once. Data that cannot be written ends the command; talk that cannot be written is left out."""
+    """Writes at once. An unwritable stdout ends the command; an unwritable stderr loses the text."""
 
     def write(self, text: str) -> int:
         """Raises ReaderLeft or OutputLost, for standard output alone."""
@@ -89,7 +89,7 @@ def _end(error: OSError) -> Exception:
 
 
 def install() -> None:
-    """Replaces both streams of this process; text that waits in the old ones is written first."""
+    """Replaces both streams of this process; text in the old buffers is written first."""
     keep_standard_descriptors()
     for name in ("stdout", "stderr"):
         old = getattr(sys, name)
@@ -99,14 +99,14 @@ def install() -> None:
 
 
 def encoding_of(stream: TextIO | None) -> str:
-    """The encoding that Python chose; UTF-8 where it found the descriptor closed."""
+    """The encoding that Python selected; UTF-8 for a closed descriptor."""
     return (stream.encoding if stream else None) or "utf-8"
 
 
 def keep_standard_descriptors() -> None:
-    """Occupies those of 0, 1 and 2 that are closed, or the next file that is opened would get the log's text.
+    """Opens the closed ones of the descriptors 0, 1 and 2, or the next opened file would receive the log's text.
 
-    A write to them fails as before.
+    A write to such a descriptor fails as before.
     """
     for descriptor in range(3):
         try:

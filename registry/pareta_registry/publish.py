@@ -1,6 +1,6 @@
-"""An artifact directory to an OCI registry: blobs that are missing there, then the manifest, then the tag.
+"""OCI publishing: pushes an artifact directory to an OCI registry: missing blobs, then the manifest, then the tag.
 
-The manifest goes last, so that a reader never finds a name without its bytes.
+The manifest goes last, so that a reader never finds a name without bytes.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ async def publish(
     on_bytes: Callable[[int], None] = lambda _count: None,
     key: PrivateKey | None = None,
 ) -> tuple[Manifest, str]:
-    """Pushes the artifact in `root` to `target` (`oci://…:tag`); returns it and the OCI manifest's digest.
+    """Pushes the artifact in `root` to `target` (`oci://…:tag`); returns the manifest and the OCI manifest's digest.
 
-    With `key` it is signed, else a signature that lies in `root` goes along. `on_bytes` hears of bytes that were
-    sent or were already there. ArtifactError when the registry refuses.
+    With `key` the artifact is signed, else a signature in `root` is pushed along. `on_bytes` receives the count of
+    bytes sent or already present. ArtifactError if the registry refuses.
     """
     reference = parse_reference(target)
-    imported = (root / MANIFEST_NAME).is_file()  # then what it holds was somebody's choice
+    imported = (root / MANIFEST_NAME).is_file()  # an import decided which files belong to the artifact
     manifest = await asyncio.to_thread(build_manifest, root, code=imported)
     repository = OciRepository(reference, settings, "pull,push")
     try:
@@ -76,7 +76,7 @@ async def publish(
 
 
 async def pinned(source: str, artifact: str, settings: StoreSettings) -> str:
-    """`source` with the digest that its tag means now; ArtifactError unless that is the artifact of this digest."""
+    """`source` with the present digest of its tag. ArtifactError unless the tag holds the artifact `artifact`."""
     reference = parse_reference(source)
     repository = OciRepository(reference, settings)
     try:
@@ -88,13 +88,13 @@ async def pinned(source: str, artifact: str, settings: StoreSettings) -> str:
         raise ArtifactError(
             "digest_mismatch",
             f"{source} holds the artifact {found}, not {artifact}",
-            "publish it there first",
+            "publish the artifact there first",
         )
     return f"oci://{reference.host}/{reference.name}@{sha256_digest(document)}"
 
 
 async def sign_published(source: str, key: PrivateKey, settings: StoreSettings) -> Manifest:
-    """Signs the artifact at `source` as it is in its registry; ArtifactError when it is none."""
+    """Signs the artifact at `source` inside its registry; ArtifactError if `source` holds no artifact."""
     repository = OciRepository(parse_reference(source), settings, "pull,push")
     try:
         document = await repository.manifest()

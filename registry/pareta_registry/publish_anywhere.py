@@ -1,4 +1,4 @@
-"""An artifact to wherever its target says: a registry or a bucket."""
+"""Publishing target: publishes an artifact to an OCI registry or a bucket, by the target's scheme."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from pareta_registry.stores.settings import StoreSettings
 async def publish_anywhere(
     root: Path, target: str, settings: StoreSettings, key: PrivateKey | None = None
 ) -> tuple[Manifest, str]:
-    """What was published, and the source under which a catalog names it for good."""
+    """The manifest, and the permanent source for a catalog."""
     scheme = urlsplit(target).scheme
     if scheme in ("s3", "gs", "az"):
-        from pareta_registry.publish_bucket import publish_to_bucket  # obstore is loaded where it is used
+        from pareta_registry.publish_bucket import publish_to_bucket  # obstore is loaded on first use
 
         return await publish_to_bucket(root, target, settings, key), target
     if scheme != "oci":
         raise ArtifactError(
             "source_unsupported",
-            f"nothing is published to {target}",
-            "use oci://, s3://, gs:// or az://; a directory needs no publishing, and for hf:// upload to the mirror",
+            f"{target} is no target for artifacts",
+            "use oci://, s3://, gs:// or az://; a directory needs no publication, and for hf:// upload to the mirror",
         )
     manifest, digest = await publish(root, target, settings, key=key)
     reference = parse_reference(target)

@@ -1,6 +1,6 @@
-"""An artifact directory into a bucket: its files, then the signature, then the manifest that makes an artifact of them.
+"""Bucket publishing: copies an artifact into a bucket: the files, then the signature, then the manifest.
 
-What is there under another digest stays: a catalog may name it.
+An artifact with another digest stays, because a catalog may name it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pareta_registry.stores.settings import StoreSettings
 async def publish_to_bucket(
     root: Path, target: str, settings: StoreSettings, key: PrivateKey | None = None
 ) -> Manifest:
-    """Copies the artifact in `root` under the prefix `target`; ArtifactError when another one is there."""
+    """Copies the artifact in `root` under the prefix `target`; ArtifactError if another artifact is there."""
     imported = (root / MANIFEST_NAME).is_file()
     manifest = await asyncio.to_thread(build_manifest, root, code=imported)
     bundle = await asyncio.to_thread(bundle_of, root, manifest, key)
@@ -37,7 +37,7 @@ async def publish_to_bucket(
         raise ArtifactError(
             "target_exists",
             f"{target} holds the artifact {there}, not {manifest.digest}",
-            "publish under another prefix: catalogs may name what is there",
+            "publish under another prefix: catalogs may name the present artifact",
         )
     if there is None:
         for file in manifest.files:

@@ -1,4 +1,4 @@
-"""Quantization: reads from config.json how weights are packed, and names what vLLM refuses. Pure."""
+"""Quantization: reads the packing of weights from config.json, and names the packings that vLLM refuses. Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _BESIDE = re.compile(r"(^|_)(scales?|scale_inv|scale_2|zero_points?|qzeros|g_idx
 
 
 def quantization_of(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The quantization part, where vLLM looks for it; empty for a checkpoint that is not quantized."""
+    """The quantization part, at the places that vLLM reads; empty for an unquantized checkpoint."""
     text = config.get("text_config")
     places = (
         config.get("quantization_config"),
@@ -29,13 +29,13 @@ def quantization_of(config: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def method_of(quantization: Mapping[str, Any]) -> str | None:
-    """The method's name in lower case, None for a checkpoint that is not quantized."""
+    """The method's name in lower case, None for an unquantized checkpoint."""
     method = quantization.get("quant_method")
     return str(method).lower() if method else None
 
 
 def parameter_count(tensors: Iterable[TensorInfo], quantization: Mapping[str, Any]) -> int:
-    """The model's parameters: packed values are counted one by one, scales and zero points are none."""
+    """The model's parameters: each packed value counts; scales and zero points do not."""
     if not quantization:
         return sum(tensor.elements for tensor in tensors)
     bits = _bits(quantization)
@@ -43,14 +43,16 @@ def parameter_count(tensors: Iterable[TensorInfo], quantization: Mapping[str, An
 
 
 def refusal(quantization: Mapping[str, Any]) -> str | None:
-    """Why vLLM does not load such weights on any GPU, None where it may (auto_gptq.py, auto_awq.py,
-    compressed_tensors.py of 0.32)."""
+    """The reason for which vLLM refuses the weights on every GPU; None for weights that vLLM may load.
+
+    Sources: auto_gptq.py, auto_awq.py and compressed_tensors.py of vLLM 0.32.
+    """
     method = method_of(quantization) or ""
     match _METHOD_ALIASES.get(method, method):
         case "gptq":
             return _gptq(quantization)
         case "awq" if _bits(quantization) != _AWQ_BITS:
-            return f"AWQ weights have {_bits(quantization)} bits, vLLM reads those of {_AWQ_BITS}"
+            return f"AWQ weights have {_bits(quantization)} bits, vLLM reads {_AWQ_BITS} bits"
         case "compressed-tensors":
             ordered = [
                 w for w in _group_weights(quantization) if w.get("actorder") in ("group", "dynamic", True)
@@ -60,7 +62,7 @@ def refusal(quantization: Mapping[str, Any]) -> str | None:
 
 
 def _gptq(quantization: Mapping[str, Any]) -> str | None:
-    """`dynamic` gives modules settings of their own; a rule that begins with `-:` leaves them unquantized."""
+    """`dynamic` holds settings of single modules; a rule with the prefix `-:` leaves a module unquantized."""
     dynamic = quantization.get("dynamic")
     rules = dynamic.items() if isinstance(dynamic, Mapping) else ()
     own = [rule for name, rule in rules if isinstance(rule, Mapping) and not name.startswith("-:")]
@@ -68,14 +70,14 @@ def _gptq(quantization: Mapping[str, Any]) -> str | None:
         if settings.get("desc_act") and settings.get("group_size") != -1:
             return "its GPTQ weights are ordered by activation (desc_act) within groups"
         if _bits(settings) not in _GPTQ_BITS:
-            return f"its GPTQ weights have {_bits(settings)} bits, vLLM reads those of 4 and 8"
+            return f"its GPTQ weights have {_bits(settings)} bits, vLLM reads 4 and 8 bits"
     if quantization.get("sym") is False:
         return "its GPTQ weights are asymmetric (sym: false)"
     return None
 
 
 def _bits(quantization: Mapping[str, Any]) -> int:
-    """Bits of one packed value, the first group's where there are several."""
+    """Bits of a packed value; with several groups, of the first."""
     named = [quantization.get("bits"), quantization.get("w_bit")]
     named += [weights.get("num_bits") for weights in _group_weights(quantization)]
     return next((bits for bits in named if isinstance(bits, int) and bits > 0), _DEFAULT_BITS)

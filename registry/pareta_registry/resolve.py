@@ -1,4 +1,4 @@
-"""From a task and an alias to the model that answers it: pure, values in and values out."""
+"""Resolver: resolves a task and an alias to a model and its engine settings. Pure."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ RECOMMENDED = "recommended"
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """What runs for (task, alias): the model's weights, with `adapter` on them where the alias names one.
+    """The model of (task, alias), with the alias's `adapter`, if any.
 
-    `engine` is the model's settings with the alias's on top; `max_model_len` is in tokens, never more than the
-    model's context.
+    `engine`: the model's settings, overridden by the alias's. `max_model_len`: tokens, at most the model's context.
     """
 
     task: Task
@@ -29,13 +28,13 @@ class Resolution:
 
     @property
     def canaries(self) -> tuple[Canary, ...]:
-        """What the endpoint must answer: an adapter's answers are its own."""
+        """The canaries of the endpoint: an adapter's own, else the model's."""
         return self.model.canaries if self.adapter is None else self.adapter.canaries
 
 
 @dataclass(frozen=True, slots=True)
 class Unresolved:
-    """Nothing has that name. `available` are the names that exist there, `close` those spelled alike."""
+    """Unknown task or alias. `available` are the existing names, `close` the names with a similar spelling."""
 
     reason: Literal["unknown_task", "unknown_alias"]
     task: str
@@ -45,7 +44,7 @@ class Unresolved:
 
     @property
     def message(self) -> str:
-        """One sentence for a person."""
+        """A sentence for people."""
         if self.reason == "unknown_task":
             what, kind = f"there is no task {self.task!r}", "tasks"
         else:
@@ -56,7 +55,7 @@ class Unresolved:
 
 
 def resolve(catalog: Catalog, task: str, alias: str | None = None) -> Resolution | Unresolved:
-    """The model behind `alias` of `task`; None and "recommended" mean the one that the task recommends."""
+    """The model of `alias` under `task`. None and "recommended" select the task's recommended alias."""
     tasks = {entry.id: entry for entry in catalog.tasks}
     found = tasks.get(task)
     if found is None:
@@ -78,8 +77,10 @@ def resolve(catalog: Catalog, task: str, alias: str | None = None) -> Resolution
 
 
 def engine_inputs(answer: Resolution | Unresolved) -> tuple[Any, ...]:
-    """What an engine is made from: where it is equal, a change of catalogs leaves the engine alone. Titles, licenses,
-    scorers and the places that hold the bytes are not in it, nor of other aliases' adapters anything but their rank."""
+    """The inputs of an engine: a new catalog with equal inputs leaves the engine running.
+
+    Excluded: titles, licenses, scorers, sources of the bytes, and other aliases' adapters except the highest rank.
+    """
     if isinstance(answer, Unresolved):
         return ()
     model, task, placeless = answer.model, answer.task, {"source": "", "files": ()}

@@ -1,4 +1,4 @@
-"""The safetensors container, read and written by its header alone: tensors stream through, none is kept.
+"""Safetensors: reads and writes a safetensors file by its header alone; tensors are streamed, never stored.
 
 Format: a little-endian u64 header length, a JSON header (name -> dtype, shape, data_offsets), then the data.
 """
@@ -41,7 +41,7 @@ class TensorInfo:
 
 
 def write_header(out: BinaryIO, shapes: Sequence[tuple[str, tuple[int, ...]]], dtype: str) -> int:
-    """Writes a header for tensors of one dtype in the given order; returns the data bytes that must follow."""
+    """Writes a header for tensors of one dtype in the given order; returns the count of data bytes that must follow."""
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     offset = 0
     for name, shape in shapes:
@@ -55,42 +55,42 @@ def write_header(out: BinaryIO, shapes: Sequence[tuple[str, tuple[int, ...]]], d
 
 
 def read_header(path: Path) -> tuple[TensorInfo, ...]:
-    """The tensors of a file in data order; ArtifactError when header and length do not agree."""
+    """The tensors of a file in data order; ArtifactError if header and length differ."""
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             length = int.from_bytes(file.read(8), "little")
             if size < 8 or length > min(size - 8, MAX_HEADER_BYTES):
-                raise _broken(path, "its header is cut short")
+                raise _broken(path, "the header is truncated")
             text = file.read(length)
     except OSError as error:
         raise unreadable(str(path), error) from error
     try:
         tensors = tuple(sorted(_tensors(text), key=lambda tensor: (tensor.begin, tensor.end)))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        raise _broken(path, "its header is not valid") from None
+        raise _broken(path, "the header is invalid") from None
     if (reason := _disagreement(tensors, size - 8 - length)) is not None:
         raise _broken(path, reason)
     return tensors
 
 
 def _disagreement(tensors: Sequence[TensorInfo], data_bytes: int) -> str | None:
-    """Tensors lie one behind the other without gaps; one without elements takes no bytes."""
+    """Checks that tensors lie without gaps; a tensor without elements takes no bytes."""
     offset = 0
     for tensor in tensors:
         if tensor.dtype not in DTYPE_BITS:
-            return f"tensor {tensor.name!r} has the dtype {tensor.dtype!r}, which is not known"
+            return f"tensor {tensor.name!r} has the unknown dtype {tensor.dtype!r}"
         if (
             tensor.begin != offset
             or (tensor.end - tensor.begin) * 8 != tensor.elements * DTYPE_BITS[tensor.dtype]
         ):
             return f"tensor {tensor.name!r} has the wrong length"
         offset = tensor.end
-    return None if offset == data_bytes else "its length is not what the header says"
+    return None if offset == data_bytes else "the length differs from the header's"
 
 
 def _tensors(text: bytes) -> Iterator[TensorInfo]:
-    """ValueError and its kin where the header is none."""
+    """Raises ValueError or a related error for an invalid header."""
     header = json.loads(text, object_pairs_hook=unique)
     for name, entry in header.items():
         if name == "__metadata__":

@@ -1,4 +1,4 @@
-"""The JSON Schema of catalog documents, generated from the models that check them."""
+"""Catalog schema: generates the JSON Schema of catalog documents from the models that validate documents."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TYPES: dict[Kind, dict[str, Any]] = {
 
 
 def catalog_schema() -> dict[str, Any]:
-    """One document: a task or a model, told apart by `kind`; engine settings are those of the allowlist."""
+    """The schema of one document: a task or a model, by `kind`. Engine settings are the settings of the allowlist."""
     document = Annotated[Task | Model, Field(discriminator="kind")]
     schema = TypeAdapter(document).json_schema()
     settings = {

@@ -1,6 +1,6 @@
-"""The read API over a directory of published catalogs: for teams without a registry of their own.
+"""Registry server: serves a directory of published catalogs over HTTP, read-only.
 
-GET /channels/<name>.json and /catalogs/sha256-<hex>.json with ETags, GET /livez; nothing else.
+GET /channels/<name>.json and /catalogs/sha256-<hex>.json with ETags, and GET /livez.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def make_app(root: Path) -> web.Application:
             raise web.HTTPNotFound(text='{"error": "no such document"}', content_type="application/json")
         data = await asyncio.to_thread(path.read_bytes)
         etag = f'"{sha256_digest(data)}"'
-        # A catalog is named by its digest and never changes; a channel must be asked about each time.
+        # A catalog is named by digest and never changes; a channel is revalidated each time.
         cache = "public, max-age=31536000, immutable" if name.startswith("catalogs/") else "no-cache"
         headers = {"ETag": etag, "Cache-Control": cache}
         if etag in request.headers.get("If-None-Match", ""):
@@ -42,7 +42,7 @@ def make_app(root: Path) -> web.Application:
 
 
 async def serve(root: Path, host: str, port: int, tls: ssl.SSLContext | None = None) -> web.AppRunner:
-    """Listens and returns; `cleanup` of the runner ends it."""
+    """Listens and returns; `cleanup` of the runner ends the server."""
     runner = web.AppRunner(make_app(root), access_log=None, shutdown_timeout=5)
     await runner.setup()
     await web.TCPSite(runner, host, port, ssl_context=tls).start()

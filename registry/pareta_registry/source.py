@@ -1,4 +1,4 @@
-"""From a store to the manifest of what lies in it, checked against the digest that the catalog names."""
+"""Manifest source: reads an artifact's manifest from a store, and checks the manifest against the catalog's digest."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pareta_registry.stores.base import Store, read_small
 
 
 async def read_manifest(store: Store, digest: str, files: Sequence[ArtifactFile] = ()) -> Manifest:
-    """The artifact's manifest; ArtifactError `digest_mismatch` when it is not the one of `digest`.
+    """The artifact's manifest; ArtifactError `digest_mismatch` for another digest than `digest`.
 
-    It is `files` where the catalog lists them. A store that keeps all hashes (an OCI registry) needs no manifest
-    file either: the artifact's name follows from them.
+    Sources, in this order: `files`, where the catalog lists the files; the hashes of a store that keeps hashes (an
+    OCI registry); the store's manifest file.
     """
     if files:
         manifest = Manifest(files=tuple(files))

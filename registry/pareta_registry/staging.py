@@ -1,4 +1,4 @@
-"""Staging: a new directory appears under its name whole, or not at all, whatever ends the program."""
+"""Staging: makes a directory appear under a new name whole, or not at all, even if the program is killed."""
 
 from __future__ import annotations
 
@@ -48,9 +48,7 @@ def refuse_in_use(target: Path) -> None:
 
 
 def _make(folder: Path, name: str) -> tuple[Path, FileLock]:
-    """A new directory and its lock, held; the folder's own lock keeps a sweep from taking it for one that nobody
-    holds.
-    """
+    """A new directory with a held lock. The folder's lock excludes a sweep between the creation and the lock."""
     with FileLock(folder, existing=True):
         for left in folder.glob(f".{glob.escape(name)}.*{_SUFFIX}"):
             _sweep(left)
@@ -62,7 +60,7 @@ def _make(folder: Path, name: str) -> tuple[Path, FileLock]:
 
 
 def _sweep(left: Path) -> None:
-    """Removes what a killed program left; a living one holds the lock."""
+    """Removes the leftovers of a killed program; a running program holds the lock."""
     held = FileLock(left, existing=True)
     try:
         if held.try_acquire():

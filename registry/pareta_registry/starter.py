@@ -1,4 +1,4 @@
-"""What `pareta-registry init` writes: a catalog that is valid from the first minute, with its schema beside it."""
+"""Catalog template: writes the files of `pareta-registry init`: a valid catalog and the JSON Schema."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SCHEMA_LINE = f"# yaml-language-server: $schema={SCHEMA_NAME}"
 
 
 def write(root: Path) -> list[Path]:
-    """Writes the files into the new or empty directory `root` and returns them."""
+    """Writes the files into the new or empty directory `root` and returns the paths."""
     refuse_in_use(root)
     root.mkdir(parents=True, exist_ok=True)
     written = []

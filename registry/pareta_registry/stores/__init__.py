@@ -1,4 +1,4 @@
-"""Where artifacts lie, behind one small interface: `open_store` picks by the source's scheme."""
+"""Artifact stores: open the store of an artifact's source, by the source's scheme."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _bucket(source: str, settings: StoreSettings) -> Store:
     return BucketStore(source, settings)
 
 
-# Each is imported when it is first used: a node that reads one kind does not load the others' libraries.
+# Imported on first use: a node with one kind of store does not load the libraries of other kinds.
 _OPENERS: Mapping[str, Callable[[str, StoreSettings], Store]] = {
     "file": _file,
     "oci": _oci,

@@ -1,4 +1,4 @@
-"""What a place that holds artifacts must be able to do, whatever it is made of."""
+"""Artifact store: defines the operations of a place that holds artifacts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Piece = bytes | memoryview
 
 @dataclass(frozen=True, slots=True)
 class StoreEntry:
-    """One file of an artifact as its store knows it; `sha256` is 64 hex digits where the store keeps it."""
+    """A file of an artifact; `sha256` is 64 hex digits, None for a store without hashes."""
 
     path: str
     size_bytes: int
@@ -25,7 +25,7 @@ class StoreEntry:
 
 
 async def read_small(store: Store, path: str, max_bytes: int) -> bytes:
-    """A small file whole, or its first `max_bytes`."""
+    """A small file whole, or the first `max_bytes`."""
     size = (await store.stat(path)).size_bytes
     data = bytearray()
     async with aclosing(store.read(path, 0, min(size, max_bytes))) as pieces:
@@ -35,7 +35,7 @@ async def read_small(store: Store, path: str, max_bytes: int) -> bytes:
 
 
 async def signature_beside(store: Store) -> bytes | None:
-    """The signature in a store that keeps files."""
+    """The signature in a store of plain files, None for none."""
     try:
         return await read_small(store, SIGNATURE_NAME, MAX_SIGNATURE_BYTES)
     except ArtifactError as error:
@@ -45,30 +45,31 @@ async def signature_beside(store: Store) -> bytes | None:
 
 
 class Store(Protocol):
-    """One artifact in one place. Every failure is an ArtifactError that names `where`.
+    """An artifact in a store. Every failure is an ArtifactError that names `where`.
 
-    Nothing here is trusted: whoever reads verifies.
+    Answers are untrusted: every reader verifies.
     """
 
     where: str
     keeps_hashes: bool
-    """Whether `list` knows every file's sha256, so that no manifest file is needed."""
+    """True if `list` returns every file's sha256, so that no manifest file is needed."""
 
     async def list(self) -> tuple[StoreEntry, ...]:
         """The files of the artifact, sorted by path."""
 
     async def stat(self, path: str) -> StoreEntry:
-        """One file; ArtifactError `artifact_missing` when it is not there."""
+        """The entry of a file; ArtifactError `artifact_missing` for a missing file."""
 
     def read(self, path: str, start: int, stop: int) -> AsyncGenerator[Piece]:
         """The bytes [start, stop) in order, in pieces of at most a few MiB; may end early, never late.
 
-        A piece holds until the next one is asked for."""
+        A piece is valid until the next piece is requested.
+        """
 
     async def signature(self) -> bytes | None:
-        """What vouches for the artifact (`model_signature` reads it), None when nothing does."""
+        """The signature bundle of the artifact (`model_signature` verifies bundles), None for none."""
 
     def local_path(self, path: str, /) -> Path | None:
-        """Where the file lies on this machine for sharing its blocks, None when it does not or may change."""
+        """The file's path on this machine for sharing blocks. None for a remote file or a file that may change."""
 
     async def close(self) -> None: ...

@@ -1,4 +1,4 @@
-"""An artifact under a prefix of a bucket: `s3://`, `gs://` or `az://`, through obstore."""
+"""Bucket store: reads an artifact under a prefix of a bucket: `s3://`, `gs://` or `az://`, through obstore."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PIECE_BYTES = 1 << 20
 
 
 class BucketStore:
-    """Retries are the fetch's business, so obstore's own are kept short."""
+    """Retries belong to the fetch, so obstore's own are few."""
 
     keeps_hashes = False
 
@@ -56,14 +56,14 @@ class BucketStore:
             if tuple(answer.range) != (start, stop):
                 raise ArtifactError(
                     "range_refused",
-                    f"{self.where} did not send bytes {start} to {stop} of {path}: it is shorter than declared",
+                    f"{self.where} did not send bytes {start} to {stop} of {path}: the file is shorter than declared",
                     "publish the artifact again",
                 )
             async for piece in answer.stream(min_chunk_size=_PIECE_BYTES):
                 yield memoryview(piece)
 
     async def write(self, path: str, data: bytes | Path) -> None:
-        """The object appears whole; what was there before is replaced."""
+        """Stores the object whole; replaces an earlier object."""
         with self._errors(path):
             await obstore.put_async(self._store, path, data)
 
@@ -74,7 +74,7 @@ class BucketStore:
         return None
 
     async def close(self) -> None:
-        """obstore keeps no session that could be closed."""
+        """Without effect: obstore holds no session."""
 
     @contextmanager
     def _errors(self, path: str) -> Iterator[None]:
@@ -88,7 +88,9 @@ class BucketStore:
             ) from None
         except (PermissionDeniedError, UnauthenticatedError, PermissionError):
             raise ArtifactError(
-                "forbidden", f"{self.where} does not let this host at {path}", "check `object_store_file`"
+                "forbidden",
+                f"{self.where} refuses access to {path} to this host",
+                "check `object_store_file`",
             ) from None
         except (BaseError, ValueError, OSError) as error:
             raise ArtifactError(
@@ -96,7 +98,7 @@ class BucketStore:
                 f"{self.where} cannot be read: {str(error).splitlines()[0]}",
                 "check the endpoint, the region and the network"
                 if self._is_told
-                else "name its endpoint, region and credentials in `object_store_file`",
+                else "set endpoint, region and credentials in `object_store_file`",
                 retryable=True,
             ) from None
 

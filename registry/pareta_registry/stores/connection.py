@@ -1,6 +1,6 @@
-"""One blocking HTTP/1.1 connection for use in threads: a body goes from the socket into the reader's own buffer.
+"""Store connection: sends requests over a blocking HTTP/1.1 connection, for use in threads.
 
-Knows no redirects, statuses or credentials; `http` does.
+A body is received from the socket into the reader's own buffer. Redirects, statuses and credentials belong to `http`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _USER_AGENT = {"User-Agent": "pareta-registry"}
 
 
 class StoreConnection:
-    """To one origin, perhaps through the proxy that the environment names. One thread at a time uses it."""
+    """A connection to an origin, through the environment's proxy, if any. Used by one thread at a time."""
 
     def __init__(self, origin: URL, tls: ssl.SSLContext | None, settings: StoreSettings) -> None:
         self.origin = origin
@@ -43,7 +43,7 @@ class StoreConnection:
             self._http.set_tunnel(*_address(origin), headers=_proxy_headers(self._proxy))
 
     def exchange(self, method: str, url: URL, headers: Mapping[str, str], body: Any) -> StoreResponse:
-        """Sends a request and reads the answer's head; OSError or HTTPException when there is none."""
+        """Sends a request and reads the answer's head; OSError or HTTPException on failure."""
         if self._http.sock is None:
             self._connect()
         target = url.raw_path_qs
@@ -62,7 +62,7 @@ class StoreConnection:
         return self._socket.recv_into(view)
 
     def cut(self) -> None:
-        """From another thread: whoever waits for this connection is let go."""
+        """Called from another thread: interrupts the thread that waits for this connection."""
         self.is_cut = True
         if self._socket is not None:
             with suppress(OSError):
@@ -70,7 +70,7 @@ class StoreConnection:
 
     def close(self) -> None:
         if self._response is not None:
-            self._response.close()  # it holds the socket
+            self._response.close()  # the response holds the socket
         self._http.close()
         if self._socket is not None:
             self._socket.close()
@@ -87,7 +87,7 @@ class StoreConnection:
 
 
 class StoreResponse:
-    """A status, headers (whatever their case) and a body that is read once."""
+    """A status, case-insensitive headers, and a body that is read once."""
 
     def __init__(self, connection: StoreConnection, response: HTTPResponse) -> None:
         self.connection = connection
@@ -100,25 +100,25 @@ class StoreResponse:
 
     @property
     def length_bytes(self) -> int | None:
-        """Of what is still to come, None when only its end will tell."""
+        """The count of remaining bytes, None if only the end of the connection marks the end."""
         return self._response.length
 
     @property
     def is_whole(self) -> bool:
-        """Everything was read and the connection can take another request."""
+        """True if the body was read whole and the connection can take another request."""
         return self._response.isclosed() and not self._response.will_close
 
     def fill(self, view: memoryview) -> int:
-        """Waits for bytes, then takes what comes without much waiting until `view` is full; 0 at the body's end.
+        """Waits for bytes, then reads more without much waiting until `view` is full; 0 at the body's end.
 
-        OSError or IncompleteRead when the connection breaks before that.
+        OSError or IncompleteRead if the connection breaks earlier.
         """
         count = self._some(view, None)
         while 0 < count < len(view):
             try:
                 more = self._some(view[count:], _MORE_S)
             except (OSError, HTTPException):
-                break  # it is met again, by whoever asks for what comes next
+                break  # the next read meets the error again
             if not more:
                 break
             count += more

@@ -1,4 +1,4 @@
-"""Credentials out of the file that docker, podman and oras share. Never logged, never in a message."""
+"""Credentials: reads the file that docker, podman and oras share. Never logged, never in a message."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Credentials:
 
 
 def docker_credentials(path: Path | None, host: str) -> Credentials | None:
-    """What `path` holds for `host` (with its port), None when it holds nothing; ArtifactError when it is broken."""
+    """The credentials of `path` for `host` (with its port), None for none; ArtifactError for a broken file."""
     if path is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""An artifact in a directory of this machine or of a mounted share. Links are refused, not followed."""
+"""File store: reads an artifact in a directory of this machine or of a mounted share. Links are refused."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PIECE_BYTES = 4 << 20
 
 
 class FileStore:
-    """`frozen` promises that nobody will change the files, so that their blocks may be shared."""
+    """`frozen` guarantees that the files never change, so that blocks may be shared."""
 
     keeps_hashes = False
 
@@ -46,7 +46,7 @@ class FileStore:
         return self._root / path if self._frozen else None
 
     async def close(self) -> None:
-        """Nothing is held open."""
+        """Without effect: no file stays open."""
 
     def _list(self) -> tuple[StoreEntry, ...]:
         if not self._root.is_dir():
@@ -59,7 +59,7 @@ class FileStore:
                 full = Path(folder, name)
                 path = full.relative_to(self._root).as_posix()
                 if full.is_symlink():
-                    raise self._refused(path, "it is a link")
+                    raise self._refused(path, "the path is a link")
                 if name in names:
                     entries.append(StoreEntry(path, self._status(path).st_size))
         return tuple(sorted(entries, key=lambda entry: entry.path))
@@ -77,7 +77,7 @@ class FileStore:
     def _piece(self, path: str, start: int, size: int) -> bytes:
         descriptor = self._open(
             path
-        )  # anew for each piece: a cancelled read must not leave it to a late thread
+        )  # opened for each piece: a cancelled read must not leave a descriptor to a late thread
         try:
             return os.pread(descriptor, size, start)
         except OSError as error:
@@ -101,12 +101,14 @@ class FileStore:
             raise self._unreadable(path, error) from error
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
-            raise self._refused(path, "it is no regular file")
+            raise self._refused(path, "the path is no regular file")
         return descriptor
 
     def _refused(self, path: str, reason: str) -> ArtifactError:
         return ArtifactError(
-            "artifact_refused", f"{path} in {self.where} is refused: {reason}", "replace it by a plain file"
+            "artifact_refused",
+            f"{path} in {self.where} is refused: {reason}",
+            "replace the path with a plain file",
         )
 
     def _unreadable(self, path: str, error: OSError) -> ArtifactError:

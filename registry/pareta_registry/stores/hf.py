@@ -1,6 +1,6 @@
-"""An artifact in a private mirror that speaks the Hugging Face hub's routes: `hf://org/name@<commit>`.
+"""Hub store: reads an artifact in a private mirror with the Hugging Face hub's routes: `hf://org/name@<commit>`.
 
-A branch or a tag can move, so only a commit is taken.
+A branch or a tag can move, so only a commit is accepted.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _MAX_LIST_BYTES = 32 << 20
 
 
 class HfStore:
-    """Files that no artifact may hold are left out of `list`: a hub repository is full of them."""
+    """`list` leaves out files that an artifact must not contain: a hub repository has many."""
 
     keeps_hashes = False
 
@@ -40,7 +40,9 @@ class HfStore:
             )
         if not settings.hf_endpoint:
             raise ArtifactError(
-                "hf_endpoint_missing", f"{source} needs a mirror and none is configured", "set `hf_endpoint`"
+                "hf_endpoint_missing",
+                f"{source} requires a mirror, and none is configured",
+                "set `hf_endpoint`",
             )
         self.where = f"{source} on {URL(settings.hf_endpoint).authority}"
         self._endpoint = settings.hf_endpoint.rstrip("/")
@@ -98,8 +100,8 @@ class HfStore:
                 except (ValueError, KeyError, TypeError):
                     raise ArtifactError(
                         "store_refused",
-                        f"{self.where} lists its files in no known form",
-                        "look at the mirror",
+                        f"{self.where} sent an unknown form of file list",
+                        "check the mirror's log",
                     ) from None
                 url = next_page(url, response)
 
@@ -118,5 +120,5 @@ def _authorization(token_file: Path | None) -> dict[str, str]:
         raise ArtifactError(
             "credentials_unreadable",
             f"{token_file} holds no readable token",
-            "write the mirror's token into it",
+            "write the mirror's token into that file",
         ) from None

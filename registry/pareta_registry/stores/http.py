@@ -1,6 +1,7 @@
-"""Plain HTTP as stores need it: ranged reads, checked; statuses and broken connections as ArtifactErrors.
+"""Store HTTP client: reads checked ranges over HTTP; converts statuses and broken connections to ArtifactErrors.
 
-Redirects are followed here, so that credentials go to nobody but the host that they are for.
+Redirects are followed here, so that credentials go only to the host of the credentials. Idle connections form a
+connection pool; a retry belongs to the fetch.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 
 
 def tls_context(settings: StoreSettings) -> ssl.SSLContext:
-    """The system's trust and the operator's CA on top."""
+    """The system's trust, and the operator's CA in addition."""
     context = ssl.create_default_context()
     if settings.ca_file:
         try:
@@ -45,7 +46,7 @@ def tls_context(settings: StoreSettings) -> ssl.SSLContext:
 
 
 class HttpClient:
-    """Connections that are made when they are first needed, each used in a thread. Knows no protocol above HTTP."""
+    """Connections that are opened on first use, each used in a thread. No protocol above HTTP."""
 
     def __init__(self, settings: StoreSettings, where: str) -> None:
         self._settings = settings
@@ -66,8 +67,10 @@ class HttpClient:
     async def request(
         self, method: str, url: URL, headers: Mapping[str, str], data: Any = None
     ) -> AsyncIterator[StoreResponse]:
-        """The answer after redirects, whatever its status; ArtifactError when there is none. `data` is bytes, or
-        yields them, each time that it is gone through."""
+        """The answer after redirects, of any status; ArtifactError without an answer.
+
+        `data` is bytes, or an iterable of bytes that can be read twice.
+        """
         answer: StoreResponse | None = None
         try:
             answer = await self._follow(method, url, dict(headers), data)
@@ -83,7 +86,7 @@ class HttpClient:
     async def pieces(
         self, answer: StoreResponse, url: URL, start: int, stop: int
     ) -> AsyncGenerator[memoryview]:
-        """The body of an answer to a request for bytes [start, stop), once it is known to be that."""
+        """The body of an answer to a request for bytes [start, stop), after a check of the range."""
         self.check(answer, url)
         self._check_range(answer, url, start, stop)
         buffer = memoryview(bytearray(min(_PIECE_BYTES, max(1, stop - start))))
@@ -101,7 +104,7 @@ class HttpClient:
         return bytes(data[:max_bytes])
 
     def check(self, answer: StoreResponse, url: URL) -> None:
-        """ArtifactError unless the status is a success; retryable where waiting may help."""
+        """ArtifactError unless the status is a success; retryable if a later attempt may succeed."""
         status = answer.status
         if status < 300:
             return
@@ -110,12 +113,12 @@ class HttpClient:
             code = "unauthorized" if status == 401 else "forbidden"
             raise ArtifactError(code, place, f"check the credentials that this host has for {url.host}")
         if status == 404:
-            raise ArtifactError("artifact_missing", place, "publish the artifact, or correct its source")
+            raise ArtifactError("artifact_missing", place, "publish the artifact, or correct the source")
         retryable = status in (408, 425, 429) or status >= 500
         raise ArtifactError(
             "store_busy" if retryable else "store_refused",
             place,
-            "try again later" if retryable else "look at the store's log",
+            "try again later" if retryable else "check the store's log",
             retryable=retryable,
             retry_after_s=retry_after_s(answer.headers.get("Retry-After")),
         )
@@ -154,11 +157,11 @@ class HttpClient:
                 headers = {name: value for name, value in headers.items() if name != "Authorization"}
             url = target
         raise ArtifactError(
-            "redirect_refused", f"{self._where} redirects without end", "look at its configuration"
+            "redirect_refused", f"{self._where} redirects without end", "check the store's configuration"
         )
 
     async def _exchange(self, method: str, url: URL, headers: Mapping[str, str], data: Any) -> StoreResponse:
-        """On a connection that is open if there is one; those that the server has closed meanwhile are passed over."""
+        """Uses an idle connection, if any. Connections that the server closed meanwhile are skipped."""
         while True:
             idle = self._idle.get(url.origin())
             connection = (
@@ -175,7 +178,9 @@ class HttpClient:
     async def _threaded(
         self, connection: StoreConnection, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Blocking work of a connection; who is cancelled does not wait for it, and it is closed at its end."""
+        """Runs a connection's blocking work in a thread. A cancelled caller returns at once; the connection is closed
+        at the end.
+        """
         if self._threads is None:
             self._threads = ThreadPoolExecutor(_MAX_THREADS, "store")
         running = self._threads.submit(work, *args, **kwargs)
@@ -206,8 +211,8 @@ class HttpClient:
     def _untrusted(self, url: URL, error: Exception) -> ArtifactError:
         return ArtifactError(
             "tls_untrusted",
-            f"{url.host} shows a certificate that this host does not trust: {error}",
-            "name the CA that signed it in `ca_file`",
+            f"{url.host} sent a certificate that this host does not trust: {error}",
+            "name the signing CA in `ca_file`",
         )
 
     def _unreachable(self, url: URL, error: Exception) -> ArtifactError:
@@ -221,13 +226,13 @@ class HttpClient:
 
 
 def next_page(url: URL, answer: StoreResponse) -> URL | None:
-    """Where a list goes on, by its Link header."""
+    """The next page of a list, by the Link header."""
     found = _NEXT.search(answer.headers.get("Link", ""))
     return url.join(URL(found[1], encoded=True)) if found else None
 
 
 def retry_after_s(value: str | None) -> float | None:
-    """The seconds that a Retry-After header asks for, None when it asks for nothing that can be read."""
+    """The seconds of a Retry-After header, None without a readable value."""
     if not value:
         return None
     if value.strip().isdecimal():

@@ -1,4 +1,4 @@
-"""An artifact in any CNCF distribution registry, as a ModelPack manifest with one blob a file."""
+"""OCI store: reads an artifact in a CNCF distribution registry, as a ModelPack manifest with one blob a file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pareta_registry.stores.settings import StoreSettings
 
 
 class OciStore:
-    """Reads by ranges of blobs; which file is which blob, the manifest says."""
+    """Reads ranges of blobs; the manifest maps files to blobs."""
 
     keeps_hashes = True
 

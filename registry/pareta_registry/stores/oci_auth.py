@@ -1,4 +1,4 @@
-"""The registry's answer to "who are you": basic credentials, or a bearer token from the realm that it names.
+"""OCI authorization: provides basic credentials, or a bearer token from the realm that the registry names.
 
 Token protocol: https://distribution.github.io/distribution/spec/auth/token/
 """
@@ -20,7 +20,9 @@ _PARAMETER = re.compile(r'(\w+)="([^"]*)"')
 
 
 class Authorizer:
-    """The Authorization header for one repository; `renew` after a 401 asks again, once for all waiting parts."""
+    """The Authorization header for a repository. `renew` after a 401 requests a new header, once for all waiting
+    parts.
+    """
 
     def __init__(self, http: HttpClient, origin: URL, scope: str, credentials: Credentials | None) -> None:
         self._http = http
@@ -35,7 +37,7 @@ class Authorizer:
         return {"Authorization": self._header} if self._header else {}
 
     async def renew(self, challenge: str, refused: dict[str, str]) -> None:
-        """Gets a header that is another one than `refused`; ArtifactError when there is none to get."""
+        """Replaces the header `refused`; ArtifactError if no other header is available."""
         async with self._renewing:
             if self.headers != refused:
                 return
@@ -54,7 +56,7 @@ class Authorizer:
             raise ArtifactError(
                 "redirect_refused",
                 f"{self._origin.host} names an unsafe token service",
-                "let it name an https realm",
+                "configure an https realm in that registry",
             )
         query = {"scope": self._scope} | {k: v for k, v in parameters.items() if k == "service"}
         headers = {"Authorization": self._credentials.basic} if self._credentials else {}
@@ -74,10 +76,10 @@ class Authorizer:
         who = (
             f"the user {self._credentials.user}"
             if self._credentials
-            else "nobody: no credentials are configured"
+            else "an anonymous client: no credentials are configured"
         )
         return ArtifactError(
             "unauthorized",
-            f"{self._origin.authority} does not let {who} do {self._scope}",
+            f"{self._origin.authority} refuses {self._scope} to {who}",
             f"put credentials for {self._origin.authority} into the docker config that this host uses",
         )

@@ -1,4 +1,4 @@
-"""Blobs and manifests into a repository of an OCI registry; what they mean is known elsewhere."""
+"""OCI push: uploads blobs and manifests into a repository of an OCI registry."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
 async def put_document(
     repository: OciRepository, tag: str, kind: str, data: bytes, subject: dict[str, Any] | None = None
 ) -> None:
-    """One small document of media type `kind` as an OCI artifact of its own, under `tag`."""
+    """Pushes a small document of media type `kind` under `tag`, as an OCI artifact of its own."""
     layers = []
     for media_type, blob in ((_EMPTY_TYPE, _EMPTY), (kind, data)):
         digest = sha256_digest(blob)
@@ -38,7 +38,7 @@ async def put_document(
 
 
 async def remove_tagged(repository: OciRepository, tag: str) -> None:
-    """Deletes the manifest under a tag; the registry's own clean-up takes its blobs."""
+    """Deletes the manifest under a tag; the registry's garbage collection removes the blobs."""
     manifest = await repository.tagged(tag)
     if manifest is None:
         return
@@ -47,8 +47,8 @@ async def remove_tagged(repository: OciRepository, tag: str) -> None:
         if response.status in (400, 405):
             raise ArtifactError(
                 "store_refused",
-                f"{repository.where} does not delete: it answered {response.status}",
-                f"switch deletion on in that registry, or remove the tag {tag} with its own tools",
+                f"{repository.where} refuses deletion with {response.status}",
+                f"enable deletion in that registry, or remove the tag {tag} with the registry's own tools",
             )
         repository.http.check(response, url)
 
@@ -68,7 +68,9 @@ async def push_blob(repository: OciRepository, digest: str, size_bytes: int, bod
         repository.http.check(response, start)
         location = response.headers.get("Location", "")
     if not location:
-        raise ArtifactError("store_refused", f"{start.host} offers no place to upload to", "look at its log")
+        raise ArtifactError(
+            "store_refused", f"{start.host} sent no upload location", "check the registry's log"
+        )
     url = start.join(URL(location, encoded=True))
     query = f"{url.raw_query_string}&" if url.raw_query_string else ""
     upload = URL(f"{url.with_query(None)}?{query}digest={digest}", encoded=True)

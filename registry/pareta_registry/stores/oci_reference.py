@@ -1,4 +1,4 @@
-"""`oci://host[:port]/repository[:tag|@digest]`. Pure."""
+"""OCI reference: parses `oci://host[:port]/repository[:tag|@digest]`. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SOURCE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class OciReference:
-    """`reference` is what the manifest is asked by: the digest when there is one."""
+    """`reference` names the manifest in requests: the digest if present, else the tag."""
 
     host: str
     name: str
@@ -38,5 +38,5 @@ def parse_reference(source: str) -> OciReference:
 
 
 def signature_tag(digest: str) -> str:
-    """Where sigstore's clients look for the signature of a manifest in a registry without a referrers API."""
+    """The tag of a manifest's signature for sigstore's clients, in a registry without a referrers API."""
     return f"{digest.replace(':', '-')}.sig"

@@ -1,4 +1,4 @@
-"""Authorized requests to one repository of an OCI registry. What the blobs mean is known elsewhere."""
+"""OCI repository: sends authorized requests to a repository of an OCI registry."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ from pareta_registry.stores.settings import StoreSettings
 
 
 class OciRepository:
-    """`actions` is `pull` or `pull,push`: what a bearer token is asked for. The last small blob is kept: who polls a
-    tag downloads what it names once."""
+    """`actions` is the scope of a bearer token: `pull`, `pull,push` or `pull,delete`.
+
+    The last small blob is stored, so that a program that polls a tag downloads a blob once.
+    """
 
     def __init__(self, reference: OciReference, settings: StoreSettings, actions: str = "pull") -> None:
         self.reference = reference
@@ -45,7 +47,7 @@ class OciRepository:
     async def request(
         self, method: str, url: URL, headers: Mapping[str, str] | None = None, data: Any = None
     ) -> AsyncIterator[StoreResponse]:
-        """The answer; credentials that are refused are renewed once, so `data` must be readable twice."""
+        """The answer. Refused credentials are renewed once, so `data` must be readable twice."""
         sent = self._authorizer.headers
         async with self.http.request(method, url, {**(headers or {}), **sent}, data) as response:
             challenge = response.headers.get("WWW-Authenticate", "")
@@ -59,7 +61,7 @@ class OciRepository:
             yield response
 
     async def manifest(self) -> bytes:
-        """The manifest as the registry keeps it, checked against the digest when it was asked by one."""
+        """The manifest as stored in the registry, checked against the reference's digest, if any."""
         wanted = self.reference.reference
         url = self.url("manifests", wanted)
         async with self.request("GET", url, {"Accept": MANIFEST_TYPE}) as response:
@@ -69,12 +71,12 @@ class OciRepository:
             raise ArtifactError(
                 "digest_mismatch",
                 f"{self.reference.host} sent another manifest than {wanted}",
-                "ask another mirror",
+                "use another mirror",
             )
         return data
 
     async def tagged(self, tag: str) -> bytes | None:
-        """The manifest under another tag, None when there is no such tag."""
+        """The manifest under another tag, None for an unknown tag."""
         url = self.url("manifests", tag)
         async with self.request("GET", url, {"Accept": MANIFEST_TYPE}) as response:
             if response.status == 404:
@@ -83,7 +85,7 @@ class OciRepository:
             return await self._bounded(response, url)
 
     async def tags(self) -> list[str]:
-        """All tags of the repository, none where there is no such repository."""
+        """All tags of the repository; empty for an unknown repository."""
         found: list[str] = []
         url: URL | None = URL(f"{self._origin}/v2/{self.reference.name}/tags/list", encoded=True)
         while url is not None:
@@ -97,7 +99,7 @@ class OciRepository:
         return found
 
     async def document(self, tag: str, kind: str, max_bytes: int) -> bytes | None:
-        """The small document of media type `kind` that `put_document` left under `tag`, None when none did."""
+        """The small document of media type `kind` that `put_document` stored under `tag`, None for none."""
         manifest = await self.tagged(tag)
         if manifest is None:
             return None
@@ -108,13 +110,13 @@ class OciRepository:
             raise ArtifactError(
                 "manifest_invalid",
                 f"{self.where}:{tag} holds no {kind}",
-                "publish it again, or ask the right place",
+                "publish the document again, or correct the address",
             ) from None
         if size > max_bytes:
             raise ArtifactError(
                 "manifest_invalid",
                 f"{self.where}:{tag} is longer than {max_bytes} bytes",
-                "ask the right place",
+                "correct the address",
             )
         return await self._blob(digest, size)
 
@@ -137,7 +139,9 @@ class OciRepository:
     async def _bounded(self, response: StoreResponse, url: URL) -> bytes:
         data = await self.http.body(response, MAX_MANIFEST_BYTES + 1)
         if len(data) > MAX_MANIFEST_BYTES:
-            raise ArtifactError("manifest_invalid", f"the manifest of {url} is too large", "publish it again")
+            raise ArtifactError(
+                "manifest_invalid", f"the manifest of {url} is too large", "publish the artifact again"
+            )
         return data
 
     async def close(self) -> None:

@@ -1,4 +1,4 @@
-"""What stores need from the operator: whom to trust and with which credentials. Files, never values."""
+"""Store settings: name the files with the operator's trust and credentials. Paths only, never values."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class StoreSettings:
-    """`docker_config` is a config.json with `auths`, as docker, podman and oras write it.
+    """Settings of remote stores.
 
-    `ca_file` is a PEM bundle that is trusted beside the system's. `plain_http` names the hosts that are spoken
-    to without TLS. `hf_endpoint` is the private mirror for `hf://`, `hf_token_file` holds its bearer token.
-    `object_store_file` holds options of `s3://`, `gs://` and `az://` as JSON, named as obstore names them.
+    docker_config      config.json with `auths`, as docker, podman and oras write it
+    ca_file            PEM bundle, trusted beside the system's
+    hf_endpoint        URL of the private mirror for `hf://`
+    hf_token_file      file with the mirror's bearer token
+    object_store_file  JSON file of obstore's options for `s3://`, `gs://` and `az://`
+    plain_http         hosts without TLS
     """
 
     docker_config: Path | None = None
