@@ -29,8 +29,8 @@ MUTANTS = (
     Mutant(
         "waiting for the commit",
         "meter/spool.py",
-        "self._inbox.put((record, future), urgent=True)",
-        "self._inbox.put((record, future), urgent=True), future.set_result(None)",
+        "self._queue.put((record, future), urgent=True)",
+        "self._queue.put((record, future), urgent=True), future.set_result(None)",
         (DISK, KILLS),
     ),
     Mutant("the lock", "meter/lock.py", "lock.try_acquire()", "lock.try_acquire(exclusive=False)", (SPOOL,)),
@@ -57,8 +57,8 @@ MUTANTS = (
     ),
     Mutant(
         "stopping for good after a failed sync",
-        "meter/spool.py",
-        "            self._error = error\n",
+        "meter/writer.py",
+        "            self.error = error\n",
         "            pass\n",
         (DISK,),
     ),

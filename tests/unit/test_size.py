@@ -26,8 +26,6 @@ LARGER_CLASSES = {
     "Replica": "one owner of one life",
     "Rooms": "the composition root has everything",
     "UpstreamExchange": "one exchange with an engine, both sides of it",
-    "Spool": "the writer is to be split off",
-    "SpoolStore": "one method a statement",
 }
 
 

@@ -29,3 +29,24 @@ class SpoolSettings:
     keep_acked_s: float = 7 * 86400.0
     batch: int = 512
     vfs: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolStats:
+    """`admitted = terminal + open` since the spool was opened; requests that were open then count as admitted.
+
+    `epoch` and `last_seq` are 0 while no epoch is known; `unacked` counts numbered and staged events.
+    """
+
+    epoch: int
+    last_seq: int
+    last_hash: str
+    acked_seq: int
+    admitted: int
+    terminal: int
+    open: int
+    unacked: int
+    quarantined: int
+    bytes: int
+    used_ratio: float
+    failed: bool

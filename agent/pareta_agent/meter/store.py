@@ -128,17 +128,8 @@ class SpoolStore:
             previous, head = head.hash, ChainHead(head.epoch, sequence, chain(head.hash, body))
             events.append((key_of(head.epoch, sequence), previous, head.hash, body, at_s))
         for at in range(0, len(events), ROWS_AT_ONCE):
-            self._add_events(events[at : at + ROWS_AT_ONCE])
+            _add_events(self._writer, events[at : at + ROWS_AT_ONCE])
         return head
-
-    def _add_events(self, rows: Sequence[tuple[int, bytes, bytes, bytes, int]]) -> None:
-        """Adds all rows by one statement: each statement releases the interpreter lock and competes for the lock
-        again.
-        """
-        values = ", ".join(["(?, ?, ?, ?, ?)"] * len(rows))
-        self._writer.execute(
-            f"INSERT INTO events VALUES {values}", tuple(itertools.chain.from_iterable(rows))
-        )
 
     def unstage(self, limit: int) -> list[Item]:
         """Removes and returns the oldest staged items."""
@@ -266,3 +257,9 @@ def place_of(key: int) -> tuple[int, int]:
 
 def span_of(epoch: int) -> tuple[int, int]:
     return key_of(epoch, 0), key_of(epoch + 1, 0) - 1
+
+
+def _add_events(connection: apsw.Connection, rows: Sequence[tuple[int, bytes, bytes, bytes, int]]) -> None:
+    """Adds all rows by one statement: each statement releases the interpreter lock and competes for the lock again."""
+    values = ", ".join(["(?, ?, ?, ?, ?)"] * len(rows))
+    connection.execute(f"INSERT INTO events VALUES {values}", tuple(itertools.chain.from_iterable(rows)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from pareta_agent.meter.room import ALARM_RATIO
-from pareta_agent.meter.stats import SpoolStats
+from pareta_agent.meter.settings import SpoolStats
 from pareta_agent.telemetry.events import Emit, Event
 
 CALM_RATIO = ALARM_RATIO - 0.05  # so that a spool around the mark does not repeat itself
