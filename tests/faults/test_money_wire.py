@@ -74,7 +74,7 @@ def ledgered(plane: LabPlane) -> list[str]:
 
 
 def spent(plane: LabPlane) -> int:
-    return BALANCE - (plane.plane.state.balance(ORG) or 0)
+    return BALANCE - (plane.plane.orgs.balance(ORG) or 0)
 
 
 @pytest.mark.parametrize("fault", lab.ALL, ids=lambda fault: fault.__name__)

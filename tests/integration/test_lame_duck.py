@@ -149,11 +149,11 @@ def pair(tmp_path: Path) -> Iterator[tuple[list[Agent], str]]:
         address = f"http://127.0.0.1:{json.loads(process.stdout.readline())['port']}"
         database = Database(f"sqlite:///{home / 'plane' / 'plane.db'}")
         plane = Plane.on(database, SystemClock())
-        plane.state.ensure_org(ORG, 10**9)
-        plane.state.want(
+        plane.orgs.ensure(ORG, 10**9)
+        plane.desired_state.replace(
             [SeedEndpoint(id=ENDPOINT, task="contract-key-fields", alias="contract-kie-1").wanted(ORG)]
         )
-        key = plane.state.mint_key(ORG).secret
+        key = plane.keys.mint(ORG).secret
         agents = []
         for number, name in enumerate("ab"):
             token = tmp_path / f"{name}.token"

@@ -46,8 +46,8 @@ def books(database_url: str) -> Iterator[Plane]:
     database = Database(database_url)
     database.create()
     plane = Plane.on(database, SystemClock())
-    plane.state.ensure_org(ORG, BALANCE)
-    plane.state.want([SeedEndpoint(id=ENDPOINT, task="t", alias="a").wanted(ORG)])
+    plane.orgs.ensure(ORG, BALANCE)
+    plane.desired_state.replace([SeedEndpoint(id=ENDPOINT, task="t", alias="a").wanted(ORG)])
     yield plane
     database.close()
 
@@ -101,7 +101,7 @@ async def test_two_nodes_share_a_plane_and_not_their_chains(
         ("n1", "n1"),
         ("n2", "n2"),
     }
-    assert books.state.balance(ORG) == BALANCE - sum(row["debit_micro_usd"] for row in rows)
+    assert books.orgs.balance(ORG) == BALANCE - sum(row["debit_micro_usd"] for row in rows)
 
 
 async def test_one_nodes_token_and_lease_are_no_other_nodes(

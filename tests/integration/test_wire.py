@@ -81,7 +81,7 @@ async def test_a_record_becomes_a_debited_row(tmp_path: Path) -> None:
     plane, database = open_plane(tmp_path)
     rows = [(row["request_id"], row["outcome"], row["debit_micro_usd"]) for row in plane.ledger.rows()]
     assert rows == [("a", "completed", 300), ("b", "failed_engine", 0)]
-    assert plane.state.balance(SEED.org) == SEED.balance_micro_usd - 300
+    assert plane.orgs.balance(SEED.org) == SEED.balance_micro_usd - 300
     database.close()
 
 
@@ -198,14 +198,14 @@ async def test_a_plane_that_is_frozen_takes_no_key_but_the_revoked(tmp_path: Pat
         cache = KeyCache(client.introspect, SystemClock(), KeySettings(introspect_timeout_s=2.0))
         heart._listeners = Listeners(keys_revision=cache.revise)
         plane, database = open_plane(tmp_path)
-        kept, gone = (plane.state.mint_key(SEED.org) for _ in range(2))
+        kept, gone = (plane.keys.mint(SEED.org) for _ in range(2))
         await heart._beat()
         assert [grant.key_id for key in (kept, gone) if (grant := await cache.grant(key.secret))] == [
             kept.id,
             gone.id,
         ]
-        plane.state.revoke_key(gone.id)
-        plane.state.mint_key(SEED.org)
+        plane.keys.revoke(gone.id)
+        plane.keys.mint(SEED.org)
         database.close()
         await heart._beat()
         frozen.process.signal(signal.SIGSTOP)

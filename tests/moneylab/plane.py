@@ -39,9 +39,9 @@ class LabPlane:
         self.database = Database(f"sqlite:///{self.path}")
         self.database.create()
         self.plane = Plane.on(self.database, self.clock)
-        self.plane.state.ensure_org(ORG, BALANCE)
+        self.plane.orgs.ensure(ORG, BALANCE)
         self.plane.nodes.ensure(NODE, "token")
-        self.plane.state.want([SeedEndpoint(id=ENDPOINT, task="t", alias="a").wanted(ORG)])
+        self.plane.desired_state.replace([SeedEndpoint(id=ENDPOINT, task="t", alias="a").wanted(ORG)])
         self.http = httpx.AsyncClient(
             transport=httpx.ASGITransport(app=create_app(self.plane)),
             base_url="http://plane",

@@ -200,7 +200,7 @@ MUTANTS = (
     ),
     Mutant(
         "forgetting every key at a strange revision",
-        "plane/state.py",
+        "plane/keys.py",
         "if not 0 < before <= now:",
         "if False:",
         (PLANE,),

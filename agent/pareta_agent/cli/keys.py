@@ -41,7 +41,7 @@ def create(
         requests_per_minute=requests_per_minute, tokens_per_minute=tokens_per_minute, concurrency=concurrency
     )
     with open_local(settings) as plane:
-        minted = plane.state.mint_key(org or only_org(plane.state.org_rows()), endpoint or None, limits)
+        minted = plane.keys.mint(org or only_org(plane.orgs.rows()), endpoint or None, limits)
     if as_json:
         typer.echo(orjson.dumps({"id": minted.id, "org": minted.org, "api_key": minted.secret}).decode())
     else:
@@ -54,7 +54,7 @@ def ls(home: Home = None, config_file: Config = None, as_json: AsJson = False) -
     """List keys, without their secrets."""
     settings, _ = config.load({"home": home}, config_file)
     with open_local(settings) as plane:
-        rows = plane.state.key_rows()
+        rows = plane.keys.rows()
     if as_json:
         for row in rows:
             typer.echo(orjson.dumps(row, default=lambda limits: limits.model_dump()).decode())
@@ -72,7 +72,7 @@ def revoke(key_id: str, home: Home = None, config_file: Config = None) -> None:
     """Revoke a key by its id. Nodes refuse the key within one heartbeat."""
     settings, _ = config.load({"home": home}, config_file)
     with open_local(settings) as plane:
-        plane.state.revoke_key(key_id)
+        plane.keys.revoke(key_id)
     typer.echo(f"{key_id} revoked", err=True)
 
 

@@ -25,7 +25,7 @@ def ls(home: Home = None, config_file: Config = None, as_json: AsJson = False) -
     """List orgs and balances."""
     settings, _ = config.load({"home": home}, config_file)
     with open_local(settings) as plane:
-        rows = [(org, balance, plane.state.partial(org)) for org, balance in plane.state.org_rows()]
+        rows = [(org, balance, plane.orgs.partial(org)) for org, balance in plane.orgs.rows()]
     if as_json:
         for org, balance, partial in rows:
             typer.echo(orjson.dumps({"org": org, "balance_micro_usd": balance, "partial": partial}).decode())
@@ -48,8 +48,8 @@ def topup(
     settings, _ = config.load({"home": home}, config_file)
     amount = _micro_usd(usd)
     with open_local(settings) as plane:
-        named = org or only_org(plane.state.org_rows())
-        balance = plane.state.top_up(named, amount)
+        named = org or only_org(plane.orgs.rows())
+        balance = plane.orgs.top_up(named, amount)
     row = {"org": named, "balance_micro_usd": balance}
     typer.echo(orjson.dumps(row).decode() if as_json else dollars(balance))
 
@@ -71,8 +71,8 @@ def policy(
     """Set the debit of partial answers, which callers left before the end. Default: none."""
     settings, _ = config.load({"home": home}, config_file)
     with open_local(settings) as plane:
-        named = org or only_org(plane.state.org_rows())
-        plane.state.set_partial(named, partial.value)
+        named = org or only_org(plane.orgs.rows())
+        plane.orgs.set_partial(named, partial.value)
     typer.echo(f"{named}: partial {partial.value}", err=True)
 
 
@@ -81,7 +81,7 @@ def create(org: str, home: Home = None, config_file: Config = None) -> None:
     """Create an org with balance 0."""
     settings, _ = config.load({"home": home}, config_file)
     with open_local(settings) as plane:
-        made = plane.state.ensure_org(org, 0)
+        made = plane.orgs.ensure(org, 0)
     typer.echo(f"{org} created" if made else f"{org} exists already", err=True)
 
 

@@ -14,8 +14,9 @@ from sqlalchemy import Connection, Select, func, select, update
 from pareta_agent.clock import Clock
 from pareta_agent.control.wire import WirePrice
 from pareta_agent.plane.database import Database
+from pareta_agent.plane.revisions import bump, revision_of
 from pareta_agent.plane.schema import deployments, endpoints, rests
-from pareta_agent.plane.state import bump, rest, revision_of
+from pareta_agent.plane.state import rest
 
 Purpose = Literal["serve", "eval"]
 State = Literal["running", "stopped", "deleted"]

@@ -14,8 +14,8 @@ from starlette.exceptions import HTTPException
 
 from pareta_agent.front.envelope import CATALOGUE, Problem
 from pareta_agent.front.http_errors import respond
+from pareta_agent.plane.keys import sha256_hex
 from pareta_agent.plane.node_api import ThePlane
-from pareta_agent.plane.state import sha256_hex
 from pareta_registry.catalog import Catalog
 
 _NO_ROUTE = {404: "route_not_found", 405: "method_not_allowed"}
@@ -111,7 +111,7 @@ def _catalog(request: Request) -> Catalog:
 def _caller(
     plane: ThePlane, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]
 ) -> ApiCaller:
-    found = plane.state.introspect(sha256_hex(given.credentials.strip())) if given else None
+    found = plane.keys.introspect(sha256_hex(given.credentials.strip())) if given else None
     if found is None or found.state == "revoked":
         raise ApiRefused("invalid_api_key")
     only = None if found.endpoints is None else tuple(found.endpoints)

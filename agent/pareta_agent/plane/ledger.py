@@ -19,6 +19,7 @@ from pareta_agent.meter.event import FINISHED, NO_HASH, QUARANTINED, SpoolEntry,
 from pareta_agent.meter.outcome import debited
 from pareta_agent.meter.record import Outcome, PartialPolicy
 from pareta_agent.plane.database import Database
+from pareta_agent.plane.orgs import partial_policies
 from pareta_agent.plane.schema import (
     chains,
     endpoints,
@@ -30,7 +31,6 @@ from pareta_agent.plane.schema import (
     rejections,
     timings,
 )
-from pareta_agent.plane.state import partial_policies
 
 _PRINTABLE = "^[ -~]*$"  # text that every database accepts: a refused event would block all later events
 _Count = Annotated[int, Field(ge=0, le=2**53)]

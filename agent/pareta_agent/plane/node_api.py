@@ -74,7 +74,7 @@ async def desired(_node: Node, plane: ThePlane, revision: int = -1, wait_s: floa
     """Answers at once when the revision differs; otherwise polls, because the database has other writers."""
     end_s = plane.clock.mono_s() + min(wait_s, _LONGEST_WAIT_S)
     while True:
-        found = await run_in_threadpool(plane.state.desired)
+        found = await run_in_threadpool(plane.desired_state.read)
         if found.revision != revision or plane.leaving.is_set() or plane.clock.mono_s() >= end_s:
             return found
         await plane.clock.sleep(_LOOK_EVERY_S)
@@ -133,7 +133,7 @@ async def events(node: Node, request: Request, plane: ThePlane, resync: bool = F
 
 @router.post("/keys:introspect", responses={404: {"description": "no such key"}})
 def introspect(body: wire.Introspect, _caller: Caller, plane: ThePlane) -> wire.KeyAnswer:
-    found = plane.state.introspect(body.sha256)
+    found = plane.keys.introspect(body.sha256)
     if found is None:
         raise HTTPException(404, "no such key")
     return found

@@ -12,8 +12,9 @@ from pareta_agent.clock import Clock
 from pareta_agent.control.wire import Heartbeat, HeartbeatAnswer, Observed, Register, Registered
 from pareta_agent.plane import credit, standing
 from pareta_agent.plane.database import Database
+from pareta_agent.plane.keys import sha256_hex, withdrawn_since
+from pareta_agent.plane.revisions import revision_of
 from pareta_agent.plane.schema import chains, gaps, nodes
-from pareta_agent.plane.state import revision_of, sha256_hex, withdrawn_since
 
 
 @dataclass(frozen=True, slots=True)

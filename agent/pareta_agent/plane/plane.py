@@ -13,12 +13,14 @@ from pareta_agent.clock import Clock, SystemClock
 from pareta_agent.plane.credit import Credit
 from pareta_agent.plane.database import Database
 from pareta_agent.plane.deployments import Deployments
+from pareta_agent.plane.keys import Keys
 from pareta_agent.plane.ledger import Ledger
 from pareta_agent.plane.measures import MetricQueries
 from pareta_agent.plane.nodes import Nodes
+from pareta_agent.plane.orgs import Orgs
 from pareta_agent.plane.questions import PlanQueries
 from pareta_agent.plane.seed import database_url, plane_home
-from pareta_agent.plane.state import PlaneState
+from pareta_agent.plane.state import DesiredState
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,9 @@ class Plane:
     """The parts of a plane; `on` a database with tables. Pending long polls return once `leaving` is set."""
 
     clock: Clock
-    state: PlaneState
+    desired_state: DesiredState
+    orgs: Orgs
+    keys: Keys
     nodes: Nodes
     credit: Credit
     ledger: Ledger
@@ -39,7 +43,9 @@ class Plane:
     def on(cls, database: Database, clock: Clock) -> Plane:
         return cls(
             clock,
-            PlaneState(database, clock),
+            DesiredState(database, clock),
+            Orgs(database),
+            Keys(database, clock),
             Nodes(database, clock),
             Credit(database, clock),
             Ledger(database, clock),
@@ -61,4 +67,4 @@ def open_plane(home: Path, url: str | None = None) -> tuple[Plane, Database]:
 
 def first_key(plane: Plane, org: str) -> str | None:
     """Mints and returns the org's first key; None when the org has a key."""
-    return None if plane.state.key_rows(org) else plane.state.mint_key(org).secret
+    return None if plane.keys.rows(org) else plane.keys.mint(org).secret

@@ -28,9 +28,9 @@ from pareta_registry.catalog import Catalog
 
 def apply_seed(plane: Plane, home: Path, seed: Seed) -> None:
     """Applies the seed."""
-    plane.state.ensure_org(seed.org, seed.balance_micro_usd)
+    plane.orgs.ensure(seed.org, seed.balance_micro_usd)
     plane.nodes.ensure(seed.node, node_token(home))
-    plane.state.want([each.wanted(seed.org) for each in seed.endpoints])
+    plane.desired_state.replace([each.wanted(seed.org) for each in seed.endpoints])
 
 
 def serve(

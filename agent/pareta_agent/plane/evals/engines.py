@@ -113,7 +113,7 @@ class Engines:
 
     def _key(self, run: EvalRun, candidate: EvalCandidate, endpoint: str) -> str:
         self._revoke(candidate)
-        minted = self._plane.state.mint_key(run.org, only=[endpoint])
+        minted = self._plane.keys.mint(run.org, only=[endpoint])
         self._runs.note(candidate, key_id=minted.id)
         return minted.secret
 
@@ -125,11 +125,11 @@ class Engines:
 
     def _revoke(self, candidate: EvalCandidate) -> None:
         if candidate.key_id is not None:
-            self._plane.state.revoke_key(candidate.key_id)
+            self._plane.keys.revoke(candidate.key_id)
 
     def _sweep(self) -> None:
         used = self._runs.endpoints_in_use()
-        for org, _ in self._plane.state.org_rows():
+        for org, _ in self._plane.orgs.rows():
             for each in self._plane.deployments.of(org, "eval"):
                 if each.id not in used:
                     self._plane.deployments.turn(org, each.id, "deleted")

@@ -107,7 +107,7 @@ def create(
     )
     candidates = [(model, _kind(task, evals.vendors, model)) for model in models]
     needed = _estimate(task, evals.vendors, sets, found, models)
-    if (plane.state.balance(caller.org) or 0) < needed:
+    if (plane.orgs.balance(caller.org) or 0) < needed:
         raise ApiRefused(
             "insufficient_credit", f"The run may cost {needed / 1e6:.2f} USD, more than the balance."
         )

@@ -149,7 +149,7 @@ class Runner:
             await run_in_threadpool(self._runs.answered, candidate, answer, charge)
             if (
                 charge is not None
-                and (await run_in_threadpool(self._plane.state.balance, found.org) or 0) <= 0
+                and (await run_in_threadpool(self._plane.orgs.balance, found.org) or 0) <= 0
             ):
                 return "the organization ran out of credit"
         return None

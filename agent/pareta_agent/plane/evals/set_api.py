@@ -13,7 +13,7 @@ from pareta_agent.plane.door import ApiCaller, ApiRefused, Origin, TheCaller, Th
 from pareta_agent.plane.evals import rows
 from pareta_agent.plane.evals.score import DEFAULT, SCORERS
 from pareta_agent.plane.evals.sets import DocumentPosition, EvalSet, Sets
-from pareta_agent.plane.state import sha256_hex
+from pareta_agent.plane.keys import sha256_hex
 
 MOST_BLOB_BYTES: Final = 32 * 2**20
 router = APIRouter(tags=["eval sets"])

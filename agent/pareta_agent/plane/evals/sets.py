@@ -13,7 +13,7 @@ from pareta_agent.clock import Clock
 from pareta_agent.plane.database import Database
 from pareta_agent.plane.evals import tables
 from pareta_agent.plane.evals.rows import Blob
-from pareta_agent.plane.state import sha256_hex
+from pareta_agent.plane.keys import sha256_hex
 
 UPLOAD_TTL_S: Final = 900.0
 

@@ -11,7 +11,7 @@ from pareta_agent.control.wire import DesiredEndpoint
 from pareta_agent.plane.database import Database
 from pareta_agent.plane.deployments import Deployed, Deployments, DeployOrder
 from pareta_agent.plane.seed import DEFAULT_PRICE
-from pareta_agent.plane.state import PlaneState
+from pareta_agent.plane.state import DesiredState
 
 
 @pytest.fixture
@@ -20,8 +20,8 @@ def deployments(database: Database) -> Deployments:
 
 
 @pytest.fixture
-def state(database: Database) -> PlaneState:
-    return PlaneState(database, SystemClock())
+def desired_state(database: Database) -> DesiredState:
+    return DesiredState(database, SystemClock())
 
 
 @pytest.fixture
@@ -31,54 +31,56 @@ def deployed(deployments: Deployments) -> Deployed:
     return found
 
 
-def told(state: PlaneState) -> DesiredEndpoint:
-    (endpoint,) = state.desired().endpoints
+def told(desired_state: DesiredState) -> DesiredEndpoint:
+    (endpoint,) = desired_state.read().endpoints
     return endpoint
 
 
 def test_a_change_of_how_long_it_idles_is_told_and_is_no_attempt(
-    deployments: Deployments, deployed: Deployed, state: PlaneState
+    deployments: Deployments, deployed: Deployed, desired_state: DesiredState
 ) -> None:
     """Said otherwise, never, and not said any more: each is a revision, and nothing else differs."""
-    before = told(state)
+    before = told(desired_state)
     for idle_sleep_s in (60.0, 0.0, None):
-        revision = state.revision("desired")
+        revision = desired_state.read().revision
         changed = deployments.let_sleep("org", deployed.id, idle_sleep_s)
         assert changed is not None
         assert (changed.idle_sleep_s, changed.revision) == (idle_sleep_s, deployed.revision)
-        assert state.revision("desired") > revision
-        assert told(state) == before.model_copy(update={"idle_sleep_s": idle_sleep_s})
+        assert desired_state.read().revision > revision
+        assert told(desired_state) == before.model_copy(update={"idle_sleep_s": idle_sleep_s})
     assert deployments.find("org", deployed.id) == changed
 
 
 def test_what_an_owner_said_of_an_endpoint_of_the_settings_outlasts_them(
-    deployments: Deployments, state: PlaneState
+    deployments: Deployments, desired_state: DesiredState
 ) -> None:
     """They are applied at each start, and no longer decide for it."""
     settings = [DesiredEndpoint(id="ep_a", org="org", task="t", alias="a", idle_sleep_s=600.0)]
-    state.want(settings)
-    before = told(state)
+    desired_state.replace(settings)
+    before = told(desired_state)
     deployments.let_sleep("org", "ep_a", 5.0)
-    state.want(settings)
-    assert told(state) == before.model_copy(update={"idle_sleep_s": 5.0})
+    desired_state.replace(settings)
+    assert told(desired_state) == before.model_copy(update={"idle_sleep_s": 5.0})
 
 
-def test_nobody_else_lets_it_sleep(deployments: Deployments, deployed: Deployed, state: PlaneState) -> None:
+def test_nobody_else_lets_it_sleep(
+    deployments: Deployments, deployed: Deployed, desired_state: DesiredState
+) -> None:
     """Another org, and its owner once it is deleted."""
     assert deployments.let_sleep("other", deployed.id, 5.0) is None
-    assert told(state).idle_sleep_s == 600.0
+    assert told(desired_state).idle_sleep_s == 600.0
     deployments.turn("org", deployed.id, "deleted")
     assert deployments.let_sleep("org", deployed.id, 5.0) is None
 
 
-def test_changes_at_once_leave_one_of_them(deployments: Deployments, state: PlaneState) -> None:
+def test_changes_at_once_leave_one_of_them(deployments: Deployments, desired_state: DesiredState) -> None:
     """And a start among them is not forgotten."""
-    state.want([DesiredEndpoint(id="ep_a", org="org", task="t", alias="a")])
+    desired_state.replace([DesiredEndpoint(id="ep_a", org="org", task="t", alias="a")])
     said = [float(number) for number in range(1, 9)]
     with ThreadPoolExecutor(8) as callers:
         started = callers.submit(deployments.turn, "org", "ep_a", "running")
         list(callers.map(lambda idle_s: deployments.let_sleep("org", "ep_a", idle_s), said))
     turned = started.result()
     assert turned is not None
-    assert told(state).attempt == turned.revision > 0
-    assert told(state).idle_sleep_s in said
+    assert told(desired_state).attempt == turned.revision > 0
+    assert told(desired_state).idle_sleep_s in said

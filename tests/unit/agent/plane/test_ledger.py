@@ -15,10 +15,11 @@ from pareta_agent.errors import ConfigError
 from pareta_agent.meter.event import NO_HASH, Item, SpoolEntry, canonical, chain, finished, item
 from pareta_agent.meter.record import Admission, Outcome, Tokens, UsageRecord
 from pareta_agent.plane.database import Database
+from pareta_agent.plane.keys import sha256_hex
 from pareta_agent.plane.ledger import BatchRefused, Taken
 from pareta_agent.plane.plane import Plane
+from pareta_agent.plane.revisions import revision_of
 from pareta_agent.plane.schema import ledger
-from pareta_agent.plane.state import sha256_hex
 
 SOURCE = "//pareta/node/n/spool/s"
 
@@ -26,13 +27,13 @@ SOURCE = "//pareta/node/n/spool/s"
 @pytest.fixture
 def plane(database: Database) -> Plane:
     plane = Plane.on(database, SystemClock())
-    plane.state.ensure_org("org", 1_000_000)
+    plane.orgs.ensure("org", 1_000_000)
     price = WirePrice(
         input_micro_usd_per_mtok=1_000_000,
         cached_input_micro_usd_per_mtok=500_000,
         output_micro_usd_per_mtok=2_000_000,
     )
-    plane.state.want([DesiredEndpoint(id="ep", org="org", task="t", alias="a", price=price)])
+    plane.desired_state.replace([DesiredEndpoint(id="ep", org="org", task="t", alias="a", price=price)])
     return plane
 
 
@@ -66,7 +67,7 @@ def test_rows_debits_and_the_sequence_move_together(plane: Plane) -> None:
         ("a", 100),
         ("b", 0),
     ]
-    assert plane.state.balance("org") == 1_000_000 - 100
+    assert plane.orgs.balance("org") == 1_000_000 - 100
 
 
 @pytest.mark.parametrize("outcome", [each for each in Outcome if each is not Outcome.COMPLETED])
@@ -74,31 +75,36 @@ def test_only_a_completed_request_is_debited(plane: Plane, outcome: Outcome) -> 
     """Any other outcome is a row without a debit."""
     plane.ledger.take("n", chained([usage("a", outcome)]))
     assert [row["debit_micro_usd"] for row in plane.ledger.rows()] == [0]
-    assert plane.state.balance("org") == 1_000_000
+    assert plane.orgs.balance("org") == 1_000_000
 
 
 def test_what_was_delivered_is_debited_where_the_org_says_so(plane: Plane) -> None:
     """Ten output tokens seen, no prompt counted; back to `none`, the next such call is free again."""
     seen = {"outcome": Outcome.PARTIAL_CLIENT, "source": "chunk_count", "tokens": Tokens(output=10)}
     events = chained([usage("a", **seen), usage("b", **seen), usage("c", Outcome.FAILED_ENGINE)])
-    plane.state.set_partial("org", "delivered")
+    plane.orgs.set_partial("org", "delivered")
     plane.ledger.take("n", events[:1])
-    plane.state.set_partial("org", "none")
+    plane.orgs.set_partial("org", "none")
     plane.ledger.take("n", events[1:])
     assert [row["debit_micro_usd"] for row in plane.ledger.rows()] == [20, 0, 0]
-    assert plane.state.balance("org") == 1_000_000 - 20
+    assert plane.orgs.balance("org") == 1_000_000 - 20
 
 
-def test_a_key_says_its_orgs_policy(plane: Plane) -> None:
+def revision(database: Database) -> int:
+    with database.read() as connection:
+        return revision_of(connection, "keys")
+
+
+def test_a_key_says_its_orgs_policy(plane: Plane, database: Database) -> None:
     """And a change moves the revision by which nodes ask anew."""
-    secret = plane.state.mint_key("org").secret
-    before = plane.state.revision("keys")
-    plane.state.set_partial("org", "delivered")
-    found = plane.state.introspect(sha256_hex(secret))
+    secret = plane.keys.mint("org").secret
+    before = revision(database)
+    plane.orgs.set_partial("org", "delivered")
+    found = plane.keys.introspect(sha256_hex(secret))
     assert found is not None
-    assert (found.partial, plane.state.revision("keys")) == ("delivered", before + 1)
+    assert (found.partial, revision(database)) == ("delivered", before + 1)
     with pytest.raises(ConfigError):
-        plane.state.set_partial("nobody", "none")
+        plane.orgs.set_partial("nobody", "none")
 
 
 def test_a_suspect_count_is_not_debited(plane: Plane) -> None:
@@ -112,7 +118,7 @@ def test_a_repeat_is_a_duplicate(plane: Plane) -> None:
     events = chained([usage("a"), usage("b")])
     plane.ledger.take("n", events)
     assert plane.ledger.take("n", events) == Taken(1, 2, events[-1]["hash"], 2, ())
-    assert plane.state.balance("org") == 1_000_000 - 200
+    assert plane.orgs.balance("org") == 1_000_000 - 200
 
 
 def test_a_batch_that_comes_twice_at_once_is_taken_once(plane: Plane) -> None:
@@ -124,7 +130,7 @@ def test_a_batch_that_comes_twice_at_once_is_taken_once(plane: Plane) -> None:
         answers = list(crowd.map(lambda _: plane.ledger.take("n", events), range(8)))
     assert [answer.acked_seq for answer in answers if isinstance(answer, Taken)] == [200] * 8
     assert [row["request_id"] for row in plane.ledger.rows()] == names
-    assert plane.state.balance("org") == 1_000_000 - 200 * 100
+    assert plane.orgs.balance("org") == 1_000_000 - 200 * 100
 
 
 def test_a_request_twice_in_a_batch_is_ledgered_once(plane: Plane) -> None:
@@ -224,7 +230,7 @@ def test_a_failure_midway_leaves_nothing(plane: Plane, database: Database) -> No
     with pytest.raises(IntegrityError):
         plane.ledger.take("n", chained([usage("a")]))
     assert plane.ledger.rows() == []
-    assert plane.state.balance("org") == 1_000_000
+    assert plane.orgs.balance("org") == 1_000_000
 
 
 def test_a_debit_uses_up_the_lease_that_covered_it(plane: Plane) -> None:
@@ -232,7 +238,7 @@ def test_a_debit_uses_up_the_lease_that_covered_it(plane: Plane) -> None:
     plane.nodes.ensure("n", "token")
     assert plane.credit.lease("n", "org", 1_000_000).granted_micro_usd == 1_000_000
     plane.ledger.take("n", chained([usage("a")]))
-    plane.state.top_up("org", 50)
+    plane.orgs.top_up("org", 50)
     assert plane.credit.lease("n", "org", 1_000).granted_micro_usd == 50
 
 
@@ -241,7 +247,7 @@ def test_a_grant_that_nobody_heard_of_is_granted_again(plane: Plane) -> None:
     plane.nodes.ensure("n", "token")
     assert plane.credit.lease("n", "org", 400_000, 0).granted_micro_usd == 400_000
     plane.ledger.take("n", chained([usage("a")]))
-    left = plane.state.balance("org") or 0
+    left = plane.orgs.balance("org") or 0
     assert plane.credit.lease("n", "org", 1_000_000, 400_000).granted_micro_usd == 600_000
     assert plane.credit.lease("n", "org", 1_000_000, 400_000).granted_micro_usd == 600_000
     assert plane.credit.lease("n", "org", 1, 1_000_000).granted_micro_usd == 0

@@ -52,8 +52,8 @@ def wall() -> Wall:
 def plane(database: Database, wall: Wall) -> Plane:
     plane = Plane.on(database, wall)
     for org in ("org", "other"):
-        plane.state.ensure_org(org, 1_000_000)
-    plane.state.want(
+        plane.orgs.ensure(org, 1_000_000)
+    plane.desired_state.replace(
         [
             DesiredEndpoint(id=f"ep_{org}", org=org, task="t", alias="a", price=PRICE)
             for org in ("org", "other")

@@ -17,9 +17,11 @@ from pareta_agent.control.wire import (
 )
 from pareta_agent.plane.credit import LEASE_TTL_S, Credit
 from pareta_agent.plane.database import Database
+from pareta_agent.plane.keys import Keys, sha256_hex
 from pareta_agent.plane.nodes import Nodes
+from pareta_agent.plane.orgs import Orgs
 from pareta_agent.plane.schema import chains
-from pareta_agent.plane.state import PlaneState, sha256_hex
+from pareta_agent.plane.state import DesiredState
 
 
 class Clock:
@@ -83,7 +85,7 @@ def test_registrations_at_once_get_an_epoch_each(nodes: Nodes) -> None:
 
 def test_a_new_epoch_starts_without_leases(nodes: Nodes, database: Database, clock: Clock) -> None:
     """What the node's earlier life had set aside is free at once, not only when its lease would have run out."""
-    PlaneState(database, clock).ensure_org("org", 100)
+    Orgs(database).ensure("org", 100)
     credit = Credit(database, clock)
     assert credit.lease("n", "org", 100).granted_micro_usd == 100
     assert credit.lease("n", "org", 100).granted_micro_usd == 0
@@ -95,9 +97,9 @@ def test_a_beat_hears_which_keys_were_revoked_since_the_last(
     nodes: Nodes, database: Database, clock: Clock
 ) -> None:
     """By their hashes; a node whose revision is none of this plane's hears that it may be any of them."""
-    state, epoch = PlaneState(database, clock), register(nodes)
-    state.ensure_org("org", 100)
-    first, second = state.mint_key("org"), state.mint_key("org")
+    orgs, keys, epoch = Orgs(database), Keys(database, clock), register(nodes)
+    orgs.ensure("org", 100)
+    first, second = keys.mint("org"), keys.mint("org")
 
     def heard(revision: int) -> tuple[int, list[str] | None]:
         answer = nodes.heartbeat(beat(epoch).model_copy(update={"revisions": Revisions(keys=revision)}))
@@ -105,9 +107,9 @@ def test_a_beat_hears_which_keys_were_revoked_since_the_last(
         return answer.keys_revision, answer.keys_withdrawn
 
     assert heard(2) == (2, [])
-    state.revoke_key(first.id)
-    state.top_up("org", 1)
-    state.revoke_key(second.id)
+    keys.revoke(first.id)
+    orgs.top_up("org", 1)
+    keys.revoke(second.id)
     assert heard(2) == (5, [sha256_hex(first.secret), sha256_hex(second.secret)])
     assert heard(4) == (5, [sha256_hex(second.secret)])
     assert [heard(0), heard(6)] == [(5, None)] * 2
@@ -200,8 +202,8 @@ def test_a_token_names_its_node(nodes: Nodes) -> None:
 
 def test_a_beat_renews_living_leases_only(nodes: Nodes, database: Database, clock: Clock) -> None:
     """What ran out is gone, and the node is not told otherwise."""
-    PlaneState(database, clock).ensure_org("org", 100)
-    PlaneState(database, clock).ensure_org("old", 100)
+    Orgs(database).ensure("org", 100)
+    Orgs(database).ensure("old", 100)
     credit, epoch = Credit(database, clock), register(nodes)
     credit.lease("n", "old", 10)
     clock.now_s += LEASE_TTL_S - 1
@@ -216,10 +218,10 @@ def test_how_long_an_endpoint_idles_is_told_and_its_change_is_a_revision(
     database: Database, clock: Clock
 ) -> None:
     """Said, said otherwise, and not said any more; the same again is none."""
-    state, revisions = PlaneState(database, clock), []
+    desired_state, revisions = DesiredState(database, clock), []
     for idle_s in (600.0, 600.0, 0.0, None):
-        state.want([DesiredEndpoint(id="ep", org="o", task="t", alias="a", idle_sleep_s=idle_s)])
-        desired = state.desired()
+        desired_state.replace([DesiredEndpoint(id="ep", org="o", task="t", alias="a", idle_sleep_s=idle_s)])
+        desired = desired_state.read()
         assert [each.idle_sleep_s for each in desired.endpoints] == [idle_s]
         revisions.append(desired.revision)
     assert revisions == [1, 1, 2, 3]
