@@ -5,6 +5,7 @@ Data goes to standard output, messages to standard error.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import sys
 from typing import Annotated, Any
@@ -52,6 +53,9 @@ class Lazy(TyperGroup):
             app.command()(found)
         command = typer.main.get_command(app)
         command.name = cmd_name
+        if not gc.isenabled():  # `__main__` disabled the collector for the imports
+            gc.freeze()
+            gc.enable()
         return command
 
 

@@ -6,6 +6,11 @@ with its main process.
 
 from __future__ import annotations
 
+import gc
+
+if __name__ == "__main__":
+    gc.disable()  # until the loop runs: imports make little garbage and many objects to walk
+
 import asyncio
 import os
 import signal
@@ -166,4 +171,6 @@ if __name__ == "__main__":
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the main process handles them and sends commands
     sink.install()
+    gc.freeze()
+    gc.enable()
     uvloop.run(_run())

@@ -7,11 +7,16 @@ from pareta_registry import early_signals
 if __name__ == "__main__":
     early_signals.hold()
 
-import argparse  # an interrupt during the imports must not be lost
+import gc  # an interrupt during the imports must not be lost
+
+if __name__ == "__main__":
+    gc.disable()  # until the server runs: a start makes little garbage and many objects to walk
+
+import argparse
+import os
 import sys
 from pathlib import Path
 
-from pareta_agent import config
 from pareta_agent.errors import AgentError, HostError
 from pareta_agent.plane.seed import DATABASE_ENV, Seed
 from pareta_agent.plane.serve import serve
@@ -25,7 +30,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--log", type=Path, default=None, help="log file of the plane after the ready line")
     options = parser.parse_args()
-    database = config.environment().get(DATABASE_ENV)
+    database = os.environ.get(DATABASE_ENV)  # `config` would build a model for every setting
     try:
         sys.exit(serve(options.home, options.seed, database, options.host, options.port, options.log))
     except (AgentError, OSError) as error:

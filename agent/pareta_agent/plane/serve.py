@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import socket
 import sys
@@ -137,6 +138,8 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        gc.freeze()  # modules and routes stay: no collection need walk them
+        gc.enable()
         self._evals = asyncio.create_task(self._runner.run())
         sys.stdout.write(orjson.dumps(self._ready).decode() + "\n")
         sys.stdout.flush()

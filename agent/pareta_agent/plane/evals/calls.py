@@ -10,14 +10,15 @@ import ipaddress
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import aiohttp
 import orjson
-from yarl import URL
 
 from pareta_agent.backoff import EQUAL_JITTER, Backoff
 from pareta_agent.clock import Clock
+
+if TYPE_CHECKING:
+    import aiohttp
 
 TRIES: Final = 6
 RETRY: Final = Backoff(first_s=1.0, cap_s=30.0, jitter=EQUAL_JITTER)
@@ -71,6 +72,9 @@ async def ask(
 
 
 async def _once(session: aiohttp.ClientSession, clock: Clock, place: ModelAddress, body: bytes) -> Heard:
+    import aiohttp  # loaded by the first call: a start of the plane must not pay for the import
+    from yarl import URL
+
     begun_s = clock.mono_s()
     headers = {"authorization": f"Bearer {place.key}", "content-type": "application/json"}
     url = URL(place.base_url.rstrip("/") + "/chat/completions")

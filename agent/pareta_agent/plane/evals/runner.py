@@ -11,7 +11,6 @@ import logging
 from collections.abc import Callable
 from typing import Any, Final
 
-import aiohttp
 from starlette.concurrency import run_in_threadpool
 
 from pareta_agent.access import grant
@@ -59,21 +58,23 @@ class Runner:
         """Executes runs until cancelled."""
         self._loop = asyncio.get_running_loop()
         await self._engines.sweep()
-        async with aiohttp.ClientSession() as self._session:
-            while True:
-                self._news.clear()
-                run = await run_in_threadpool(self._runs.next)
-                if run is not None:
-                    await self._finish(run)
-                    continue
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(IDLE_S):
-                        await self._news.wait()
+        while True:
+            self._news.clear()
+            run = await run_in_threadpool(self._runs.next)
+            if run is not None:
+                await self._finish(run)
+                continue
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(IDLE_S):
+                    await self._news.wait()
 
     async def _finish(self, run: EvalRun) -> None:
+        import aiohttp  # loaded by the first run: a start of the plane must not pay for the import
+
         error: str | None = None
         try:
-            await self._work(run)
+            async with aiohttp.ClientSession() as self._session:
+                await self._work(run)
         except Stopped as stopped:
             error = str(stopped)
         except Exception:  # an error in one run must not block the next run
