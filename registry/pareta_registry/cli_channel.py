@@ -20,7 +20,7 @@ from pareta_registry.cli_options import (
     JsonOption,
     KeyOption,
     emit,
-    say,
+    note,
 )
 from pareta_registry.difference import difference
 from pareta_registry.document_store import DocumentWriter
@@ -56,7 +56,7 @@ def promote(
     pointer = _at(root, StoreSettings(docker_config=docker_config, ca_file=ca_file), work)
     emit(pointer.model_dump() | {"signatures": len(keys)}, as_json)
     if not keys:
-        say("the channel is not signed: nodes with a pinned key refuse it (sign with --key)")
+        note("the channel is not signed: nodes with a pinned key refuse it (sign with --key)")
 
 
 def sign(

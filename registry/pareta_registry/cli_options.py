@@ -47,9 +47,9 @@ def wrote(paths: Sequence[Path], as_json: bool) -> None:
         emit({"wrote": [str(path) for path in paths]}, True)
     else:
         for path in paths:
-            say(f"wrote {path}")
+            note(f"wrote {path}")
 
 
-def say(text: str) -> None:
+def note(text: str) -> None:
     sys.stderr.write(text + "\n")
     sys.stderr.flush()

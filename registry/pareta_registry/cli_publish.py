@@ -21,7 +21,7 @@ from pareta_registry.cli_options import (
     DockerOption,
     JsonOption,
     emit,
-    say,
+    note,
     wrote,
 )
 from pareta_registry.errors import ArtifactError
@@ -156,7 +156,7 @@ def keygen(
     path.write_bytes(private_pem)
     public.write_bytes(public_pem)
     wrote([path, public], as_json)
-    say(f"keep {path.name} secret; pin {public.name} on nodes")
+    note(f"keep {path.name} secret; pin {public.name} on nodes")
 
 
 def schema() -> None:

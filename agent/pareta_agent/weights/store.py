@@ -54,8 +54,8 @@ class WeightsStore:
         self._clock: Clock = clock or SystemClock()
         self._pins: Counter[str] = Counter()
         self._locks: dict[str, FileLock] = {}
-        self._turn = FetchPriority()
-        self._spare: dict[str, None] = {}
+        self._priority = FetchPriority()
+        self._prefetched: dict[str, None] = {}
 
     async def fetch(self, variant: Artifact, progress: OnProgress, *, code: bool = False) -> Path:
         """The directory of a variant's or an adapter's artifact, fetched if missing, and pinned.
@@ -64,7 +64,7 @@ class WeightsStore:
         altered or unreachable; HostError without space or access on this host. A partial fetch never has the final
         name, and resumes.
         """
-        with self._turn.first():
+        with self._priority.first():
             return await self._fetch(FetchJob(variant, progress, code, self._settings))
 
     async def prefetch(self, variant: Artifact, progress: OnProgress, *, code: bool = False) -> None:
@@ -72,20 +72,20 @@ class WeightsStore:
 
         The artifact stays pinned until `release`, or until a `fetch` requires its space.
         """
-        if variant.artifact in self._spare:
+        if variant.artifact in self._prefetched:
             return
         settings = replace(self._settings, connections=min(_FEW, self._settings.connections))
 
         async def work() -> None:
             await self._fetch(FetchJob(variant, progress, code, settings, ahead=True))
 
-        await self._turn.after(work)
-        self._spare[variant.artifact] = None
+        await self._priority.after(work)
+        self._prefetched[variant.artifact] = None
 
     def release(self, digest: str) -> None:
         """Makes a prefetched artifact evictable; without effect on others."""
-        if digest in self._spare:
-            del self._spare[digest]
+        if digest in self._prefetched:
+            del self._prefetched[digest]
             self.unpin(digest)
 
     async def _fetch(self, job: FetchJob) -> Path:
@@ -221,8 +221,10 @@ class WeightsStore:
             job.progress(WeightsProgress("fetch", all_bytes - need_bytes, all_bytes, here))
         if need_bytes:
             await self.evict(need_bytes)
-            while self._spare and not job.ahead and not await asyncio.to_thread(self._has_room, need_bytes):
-                self.release(next(iter(self._spare)))
+            while (
+                self._prefetched and not job.ahead and not await asyncio.to_thread(self._has_room, need_bytes)
+            ):
+                self.release(next(iter(self._prefetched)))
                 await self.evict(need_bytes)
             await asyncio.to_thread(
                 disk.admit, self._settings.root, need_bytes, self._settings.reserve_bytes, short(digest)

@@ -28,7 +28,7 @@ class BucketStore:
     def __init__(self, source: str, settings: StoreSettings) -> None:
         self.where = source
         options: Any = _options(settings.object_store_file)
-        self._is_told = bool(options)
+        self._has_options = bool(options)
         client: Any = {"connect_timeout": timedelta(seconds=settings.connect_timeout_s)}
         if options.pop("allow_http", False) or any(_is_plain(*option) for option in options.items()):
             client["allow_http"] = True
@@ -97,7 +97,7 @@ class BucketStore:
                 "store_unreachable",
                 f"{self.where} cannot be read: {str(error).splitlines()[0]}",
                 "check the endpoint, the region and the network"
-                if self._is_told
+                if self._has_options
                 else "set endpoint, region and credentials in `object_store_file`",
                 retryable=True,
             ) from None

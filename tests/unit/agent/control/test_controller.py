@@ -12,7 +12,7 @@ from pareta_agent.errors import NothingFits, PlaneError
 A = Wanted("ep_a", "org", "task", "alias-1", "running")
 
 
-class Hands:
+class ActionExecutor:
     """Records what was asked of it; `refuse` names endpoints that cannot start."""
 
     def __init__(self, refuse=()):
@@ -72,7 +72,7 @@ async def run(answers, hands, clock=None):
 
 async def test_each_revision_is_carried_out_once_and_asked_past():
     """The next poll names the revision that was applied."""
-    hands = Hands()
+    hands = ActionExecutor()
     _, _, asked = await run([(3, [A]), (3, [A]), (4, [A])], hands)
     assert hands.acts == [("deploy", "ep_a")]
     assert asked == [0, 3, 3, 4]
@@ -81,7 +81,7 @@ async def test_each_revision_is_carried_out_once_and_asked_past():
 async def test_a_plane_that_is_away_is_asked_again_after_a_bounded_wait():
     """What runs goes on running; the waits are jittered and at most a minute."""
     clock, away = Clock(), PlaneError("plane_away", "connection refused")
-    hands = Hands()
+    hands = ActionExecutor()
     _, events, _ = await run([(1, [A]), *[away] * 10, (2, [])], hands, clock)
     assert hands.acts == [("deploy", "ep_a"), ("forget", "ep_a")]
     assert len(clock.slept) == 10
@@ -91,7 +91,7 @@ async def test_a_plane_that_is_away_is_asked_again_after_a_bounded_wait():
 
 async def test_a_plane_that_is_away_for_a_day_is_asked_again():
     """2.0 ** 1024 was an OverflowError, which ended the agent's task."""
-    clock, hands = Clock(), Hands()
+    clock, hands = Clock(), ActionExecutor()
     await run([*[PlaneError("plane_away", "connection refused")] * 1100, (1, [A])], hands, clock)
     assert (hands.acts, len(clock.slept)) == ([("deploy", "ep_a")], 1100)
 
@@ -99,7 +99,7 @@ async def test_a_plane_that_is_away_for_a_day_is_asked_again():
 async def test_an_endpoint_that_cannot_start_does_not_keep_others_from_it():
     """Its failure is kept with the arithmetic, and told once."""
     b = replace(A, id="ep_b")
-    hands = Hands(refuse=["ep_a"])
+    hands = ActionExecutor(refuse=["ep_a"])
     controller, events, _ = await run([(1, [A, b]), (2, [A, b])], hands)
     assert hands.acts == [("deploy", "ep_b")]
     assert controller.failures["ep_a"].message == "needs 10 GiB, has 2 GiB"
@@ -109,14 +109,14 @@ async def test_an_endpoint_that_cannot_start_does_not_keep_others_from_it():
 async def test_survivors_are_spared_for_what_is_wanted_and_runs():
     """Before anything is planned all that nobody wants is ended, and afterwards what could not be taken over."""
     b, c = replace(A, id="ep_b"), replace(A, id="ep_c", state="stopped")
-    hands = Hands(refuse=["ep_a"])
+    hands = ActionExecutor(refuse=["ep_a"])
     await run([(1, [A, b, c])], hands)
     assert hands.spared == [{"ep_a", "ep_b"}, {"ep_b"}]
 
 
 async def test_asking_again_for_what_failed_tries_again():
     """A stop and a start are a fresh attempt."""
-    hands = Hands(refuse=["ep_a"])
+    hands = ActionExecutor(refuse=["ep_a"])
     stopped = replace(A, state="stopped")
     controller, events, _ = await run([(1, [A]), (2, [stopped]), (3, [A])], hands)
     assert [event.name for event in events] == ["deploy_refused"] * 2
