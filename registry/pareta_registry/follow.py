@@ -16,7 +16,7 @@ from pareta_registry.catalog import Catalog
 from pareta_registry.channel import MAX_BYTES, Pointer, catalog_path, channel_path, read_catalog, read_pointer
 from pareta_registry.document_store import DocumentReader
 from pareta_registry.errors import ArtifactError, RegistryFailure, TrustError
-from pareta_registry.keep import CatalogKeep, Kept
+from pareta_registry.keep import CachedCatalog, CatalogCache
 from pareta_registry.keys import PublicKey
 from pareta_registry.load import parse_catalog
 from pareta_registry.open_documents import open_documents
@@ -55,7 +55,7 @@ class CatalogFollower:
         self.where = f"{source.rstrip('/')}/{channel_path(channel)}"
         self._channel = channel
         self._reader: DocumentReader = open_documents(source, settings or StoreSettings())
-        self._keep = CatalogKeep(state_dir, source, channel)
+        self._cache = CatalogCache(state_dir, source, channel)
         self._trusted = tuple(trusted)
         self._wall_s = wall_s
 
@@ -65,35 +65,35 @@ class CatalogFollower:
 
         Raises the reason if there is no last good catalog.
         """
-        kept = await asyncio.to_thread(self._keep.read, self._trusted)
+        cached = await asyncio.to_thread(self._cache.read, self._trusted)
         try:
             async with asyncio.timeout(within_s):
-                return await self._look(kept)
+                return await self._look(cached)
         except TimeoutError:
             refusal: RegistryFailure = self._silent(within_s)
         except RegistryFailure as error:
             refusal = error
-        if kept is None:
+        if cached is None:
             raise refusal
-        return Followed(kept.catalog, kept.serial, kept.confirmed_s, refusal)
+        return Followed(cached.catalog, cached.serial, cached.confirmed_s, refusal)
 
     async def close(self) -> None:
         await self._reader.close()
 
-    async def _look(self, kept: Kept | None) -> Followed:
+    async def _look(self, cached: CachedCatalog | None) -> Followed:
         envelope = await self._reader.read(channel_path(self._channel), MAX_BYTES)
         pointer = read_pointer(envelope, self._channel, self._trusted, self.where)
-        seen = await asyncio.to_thread(self._keep.pointer)
+        seen = await asyncio.to_thread(self._cache.pointer)
         if seen is not None and not pointer.follows(seen):
             raise self._rolled_back(pointer, seen)
         data = None
-        if kept is not None and kept.catalog.digest == pointer.catalog:
-            catalog = kept.catalog
+        if cached is not None and cached.catalog.digest == pointer.catalog:
+            catalog = cached.catalog
         else:
             data = await read_catalog(self._reader, pointer.catalog)
             catalog = await asyncio.to_thread(parse_catalog, data, catalog_path(pointer.catalog))
         confirmed_s = self._wall_s()
-        await asyncio.to_thread(self._keep.write, envelope, pointer, data, confirmed_s)
+        await asyncio.to_thread(self._cache.write, envelope, pointer, data, confirmed_s)
         return Followed(catalog, pointer.serial, confirmed_s)
 
     def _rolled_back(self, pointer: Pointer, seen: Pointer) -> TrustError:
@@ -108,7 +108,7 @@ class CatalogFollower:
             "catalog_rolled_back",
             f"{self.where} is at serial {pointer.serial}, this host has seen {seen.serial}",
             "to return to an older catalog, promote that catalog again; for a new registry at the same address remove"
-            f" {self._keep.folder}; otherwise find the source of replayed answers",
+            f" {self._cache.folder}; otherwise find the source of replayed answers",
         )
 
     def _silent(self, within_s: float) -> ArtifactError:

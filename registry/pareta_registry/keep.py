@@ -21,7 +21,7 @@ from pareta_registry.load import parse_catalog
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class CachedCatalog:
     """A trusted catalog, and the wall time of the channel's last confirmation."""
 
     catalog: Catalog
@@ -29,7 +29,7 @@ class Kept:
     confirmed_s: float
 
 
-class CatalogKeep:
+class CatalogCache:
     """The part of `root` for `channel` at `source`. Serials of two sources are independent."""
 
     def __init__(self, root: Path, source: str, channel: str) -> None:
@@ -53,7 +53,7 @@ class CatalogKeep:
         except OSError:
             return 0
 
-    def read(self, trusted: Sequence[PublicKey] = ()) -> Kept | None:
+    def read(self, trusted: Sequence[PublicKey] = ()) -> CachedCatalog | None:
         """The last trusted catalog, if whole and signed by a key of `trusted`."""
         pointer = self._read_pointer(trusted)
         if pointer is None:
@@ -62,7 +62,7 @@ class CatalogKeep:
             confirmed_s = self._pointer.stat().st_mtime
             data = (self.folder / catalog_path(pointer.catalog)).read_bytes()
             if sha256_digest(data) == pointer.catalog:
-                return Kept(parse_catalog(data, str(self.folder)), pointer.serial, confirmed_s)
+                return CachedCatalog(parse_catalog(data, str(self.folder)), pointer.serial, confirmed_s)
         except (OSError, RegistryFailure):
             pass
         return None

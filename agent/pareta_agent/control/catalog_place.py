@@ -11,7 +11,7 @@ from pareta_agent.errors import ConfigError, RegistryError
 from pareta_registry.catalog import Catalog
 from pareta_registry.errors import RegistryFailure
 from pareta_registry.follow import CatalogFollower
-from pareta_registry.keep import CatalogKeep, Kept
+from pareta_registry.keep import CachedCatalog, CatalogCache
 from pareta_registry.keys import PublicKey
 from pareta_registry.load import builtin_catalog, load_catalog
 from pareta_registry.stores import StoreSettings
@@ -42,8 +42,8 @@ class CatalogLocation:
         return self.where is not None and "://" in self.where
 
     @property
-    def kept(self) -> CatalogKeep:
-        return CatalogKeep(self.state_dir, self.where or "", self.channel)
+    def cache(self) -> CatalogCache:
+        return CatalogCache(self.state_dir, self.where or "", self.channel)
 
     def read(self) -> Catalog:
         """The catalog of a directory, or the built-in catalog. Raises RegistryError with every problem located."""
@@ -62,22 +62,22 @@ class CatalogLocation:
             raise ConfigError(error.code, error.message, error.remedy) from None
 
 
-def kept_catalog(place: CatalogLocation) -> Callable[[], Catalog]:
+def cached_catalog(location: CatalogLocation) -> Callable[[], Catalog]:
     """The stored catalog of the node with this home, for programs beside the node. Uses no network; reads again after
     a change.
     """
-    if not place.is_published:
-        fixed = place.read()
+    if not location.is_published:
+        fixed = location.read()
         return lambda: fixed
-    keep, seen = place.kept, 0
-    found: Kept | None = None
+    cache, seen = location.cache, 0
+    found: CachedCatalog | None = None
 
     def current() -> Catalog:
         nonlocal seen, found
-        if found is None or keep.stamp() != seen:
-            seen, found = keep.stamp(), keep.read() or found
+        if found is None or cache.stamp() != seen:
+            seen, found = cache.stamp(), cache.read() or found
         if found is None:
-            raise RegistryError("catalog_missing", f"{keep.folder} holds no catalog", "start the node first")
+            raise RegistryError("catalog_missing", f"{cache.folder} holds no catalog", "start the node first")
         return found.catalog
 
     return current

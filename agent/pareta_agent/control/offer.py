@@ -28,9 +28,9 @@ class CatalogSource:
     which the channel's latest answer was refused.
     """
 
-    def __init__(self, place: CatalogLocation, clock: Clock, emit: Emit) -> None:
-        self._place, self._clock, self._emit = place, clock, emit
-        self._follower = place.follower(clock) if place.is_published else None
+    def __init__(self, location: CatalogLocation, clock: Clock, emit: Emit) -> None:
+        self._location, self._clock, self._emit = location, clock, emit
+        self._follower = location.follower(clock) if location.is_published else None
         self._found: Followed | None = None
         self._fixed: Catalog | None = None
 
@@ -39,9 +39,9 @@ class CatalogSource:
         problem located.
         """
         if self._follower is None:
-            self._fixed = await asyncio.to_thread(self._place.read)
+            self._fixed = await asyncio.to_thread(self._location.read)
             return
-        here = await asyncio.to_thread(self._place.kept.serial)
+        here = await asyncio.to_thread(self._location.cache.serial)
         await self._look(FIRST_LOOK_S if here else LOOK_S)
 
     @property
@@ -68,8 +68,8 @@ class CatalogSource:
     def view(self) -> dict[str, Any]:
         """Plain values for `status`."""
         return {
-            "source": self._place.where or "built in",
-            "channel": self._place.channel if self._follower else None,
+            "source": self._location.where or "built in",
+            "channel": self._location.channel if self._follower else None,
             "serial": self.serial,
             "digest": self.catalog.digest,
             "age_s": None if self.age_s is None else round(self.age_s, 1),
@@ -81,7 +81,7 @@ class CatalogSource:
         if self._follower is None:
             await asyncio.Event().wait()
         while True:
-            await self._clock.sleep(self._place.poll_s * random.uniform(0.8, 1.2))
+            await self._clock.sleep(self._location.poll_s * random.uniform(0.8, 1.2))
             before = self.catalog
             await self._look(LOOK_S)
             if self.catalog.digest != before.digest:
@@ -106,9 +106,9 @@ class CatalogSource:
             self._emit(Event("catalog_refused", "warning", fields))
 
 
-async def read_catalog(place: CatalogLocation, clock: Clock) -> Catalog:
+async def read_catalog(location: CatalogLocation, clock: Clock) -> Catalog:
     """The present catalog, for a command that looks once. Raises RegistryError with every problem located."""
-    catalog_source = CatalogSource(place, clock, lambda _event: None)
+    catalog_source = CatalogSource(location, clock, lambda _event: None)
     try:
         await catalog_source.open()
         return catalog_source.catalog

@@ -14,7 +14,7 @@ import orjson
 import uvicorn
 from fastapi import FastAPI
 
-from pareta_agent.control.catalog_place import CatalogLocation, catalog_state, kept_catalog
+from pareta_agent.control.catalog_place import CatalogLocation, cached_catalog, catalog_state
 from pareta_agent.control.offer import CatalogSource
 from pareta_agent.plane import probes, public_api
 from pareta_agent.plane.evals import roster
@@ -88,7 +88,7 @@ def serve(
 def _catalog(home: Path, seed: Seed | None, catalog_source: CatalogSource | None) -> Callable[[], Catalog]:
     if catalog_source is not None:
         return lambda: catalog_source.catalog
-    return kept_catalog(
+    return cached_catalog(
         CatalogLocation(seed.catalog if seed else None, catalog_state(home), seed.channel if seed else "")
     )
 

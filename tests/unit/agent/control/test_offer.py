@@ -9,7 +9,7 @@ import pytest
 
 from pareta_agent.clock import SystemClock
 from pareta_agent.config import load
-from pareta_agent.control.catalog_place import CatalogLocation, kept_catalog
+from pareta_agent.control.catalog_place import CatalogLocation, cached_catalog
 from pareta_agent.control.offer import CatalogSource, read_catalog
 from pareta_agent.errors import ConfigError, RegistryError
 from pareta_agent.node.slices import catalog_place
@@ -58,7 +58,7 @@ async def test_changes_are_told_once(published: FileDocuments, place: CatalogLoc
 
 async def test_a_neighbour_sees_what_the_node_took(published: FileDocuments, place: CatalogLocation) -> None:
     """The plane of this home reads what is kept, not the network, and sees the next one."""
-    current = kept_catalog(place)
+    current = cached_catalog(place)
     with pytest.raises(RegistryError, match="holds no catalog"):
         current()
     for catalog in (FIRST, SECOND):
