@@ -152,7 +152,7 @@ def _ours() -> dict[str, str]:
 
 
 def _is_service_link(name: str, value: str) -> bool:
-    """Whether Kubernetes set the variable for a Service named `pareta…`. A service link is never a setting."""
+    """True if Kubernetes set the variable for a Service named `pareta…`. A service link is never a setting."""
     return bool(_LINK_NAME.fullmatch(name) or (name.endswith("_PORT") and _LINK_VALUE.match(value)))
 
 

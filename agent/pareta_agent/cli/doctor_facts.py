@@ -135,7 +135,7 @@ def _nvcc() -> str | None:
 
 
 async def _python_headers(python: str | None) -> bool | None:
-    """Whether the headers of the engine's interpreter are installed; None if unknown."""
+    """True if the headers of the engine's interpreter are installed; None if unknown."""
     if python is None:
         return None
     try:

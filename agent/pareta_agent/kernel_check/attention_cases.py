@@ -49,7 +49,7 @@ def attention_rows(torch: Any, platform: str, dtype: str) -> Iterator[Row]:
 
 @dataclass(frozen=True)
 class Attention:
-    """One batch over a paged cache: `new` is what is computed now, `keys` and `values` all of each sequence."""
+    """A batch over a paged cache. `queries` are the new tokens, `keys` and `values` all tokens of each sequence."""
 
     torch: Any
     device: str
@@ -96,7 +96,7 @@ class Attention:
         return 1.0 / math.sqrt(self.queries[0].shape[2])
 
     def blocks(self) -> list[list[int]]:
-        """Each sequence's blocks of the cache, in an order that is not theirs; block 0 belongs to none."""
+        """The cache blocks of each sequence, in reversed order; block 0 belongs to no sequence."""
         counts = [-(-total // self.block) for _, total in self.sequences]
         starts = [1 + sum(counts[:index]) for index in range(len(counts))]
         return [list(range(start, start + count))[::-1] for start, count in zip(starts, counts, strict=True)]
@@ -114,7 +114,7 @@ class Attention:
         return self.torch.tensor(rows, dtype=self.torch.int32, device=self.device)
 
     def lengths(self) -> tuple[Any, Any]:
-        """Where each sequence's queries begin, and the sequences' lengths."""
+        """The start of each sequence's queries, and the lengths of the sequences."""
         torch, starts = self.torch, [0]
         for new, _ in self.sequences:
             starts.append(starts[-1] + new)
@@ -123,7 +123,7 @@ class Attention:
 
 
 def cpu_cache(it: Attention, ops: Any, isa: str) -> tuple[Any, Any]:
-    """The paged cache [block, KV head, token, size], filled as the engine does: the cached prefix came earlier."""
+    """The paged cache [block, KV head, token, size], filled like the engine's: first the prefix, then new tokens."""
     count, (_, _, head) = 1 + sum(map(len, it.blocks())), it.keys[0].shape
     cache = it.torch.zeros(count, KV_HEADS, 2 * it.block, head, dtype=it.keys[0].dtype)
     keys, values = cache.chunk(2, dim=2)
@@ -137,7 +137,7 @@ def cpu_cache(it: Attention, ops: Any, isa: str) -> tuple[Any, Any]:
 
 
 def cpu_attention() -> list[tuple[Callable[[Attention], Any], Callable[[Any, int], str]]]:
-    """vLLM's one CPU backend, with the instruction set that the engine would choose."""
+    """vLLM's CPU backend, with the instruction set that the engine selects."""
     ops = import_module("vllm._custom_ops")
     choose = import_module("vllm.v1.attention.backends.cpu_attn")._get_attn_isa
 

@@ -1,4 +1,4 @@
-"""Case row: one kernel in one case, and how the error of a result is measured.
+"""Case row: stores one kernel in one case, and measures the error of a result.
 
 Used by `program.py` in the engine's interpreter; never imported by the agent.
 """
@@ -15,7 +15,7 @@ float16, 2^-11 in float32 where a GPU computes it in TF32); sound kernels stay w
 15, 40 and 4."""
 PENDING = "pending"
 CRASHED = 1e9
-"""The error of a kernel that ended its process, or gave what is no number."""
+"""The error of a kernel that ended its process or returned NaN or infinity."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Row:
 
 
 def relative(found: Any, reference: Any) -> float:
-    """Largest deviation over the largest reference value; what is no number counts as infinitely wrong."""
+    """Largest deviation over the largest reference value; `CRASHED` for NaN and infinity."""
     error = (found.float() - reference).abs().max() / reference.abs().max()
     return float(error) if bool(error.isfinite()) else CRASHED
 
@@ -42,7 +42,7 @@ def measured(row: Row, error_of: Callable[[], float]) -> Iterator[Row]:
     yield replace(row, detail=PENDING)
     try:
         yield replace(row, error=round(error_of(), 6))
-    except Exception as error:  # a kernel that this build or hardware lacks is no wrong one
+    except Exception as error:  # a kernel that this build or hardware lacks is not wrong
         yield replace(row, detail=described(error))
 
 

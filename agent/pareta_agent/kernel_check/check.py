@@ -1,6 +1,6 @@
-"""Kernel check: runs vLLM's kernels against float32 once for each engine and device, and remembers the result.
+"""Kernel check: compares vLLM's kernels with float32 once per engine version and device, and stores the result.
 
-`program.py` runs the kernels in the engine's interpreter; this module starts it and reads one JSON line.
+`program.py` runs the kernels in the engine's interpreter; this module starts that program and reads one JSON line.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _ENVIRONMENT: Final = {
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_LOGGING_LEVEL": "ERROR",
     "TORCHDYNAMO_DISABLE": "1",
-    "KMP_BLOCKTIME": "0",  # threads that wait leave the cores to whatever else runs there
-    "PYTORCH_NVML_BASED_CUDA_CHECK": "1",  # GPUs are counted without a context, which a fork would not survive
+    "KMP_BLOCKTIME": "0",  # waiting threads leave the cores to other programs
+    "PYTORCH_NVML_BASED_CUDA_CHECK": "1",  # counts GPUs without a CUDA context, which does not survive a fork
 }
 
 
 class KernelResult(BaseModel):
-    """One kernel in one case. `error`: largest deviation over the largest reference value; None: it did not run."""
+    """A kernel in one case. `error`: largest deviation over the largest reference value; None: did not run."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -50,7 +50,7 @@ class KernelResult(BaseModel):
 
 
 class KernelCheck(BaseModel):
-    """What the check found on `device` with this version of vLLM."""
+    """The result of the check on `device` with this version of vLLM."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -60,7 +60,7 @@ class KernelCheck(BaseModel):
 
     @property
     def wrong(self) -> tuple[WrongKernel, ...]:
-        """The worst case of each kernel that failed."""
+        """The worst case of each failed kernel."""
         worst: dict[tuple[str, str, str], KernelResult] = {}
         for row in self.rows:
             held = worst.get((row.op, row.backend, row.dtype))
@@ -77,14 +77,14 @@ class KernelCheck(BaseModel):
 
 
 def summary(check: KernelCheck) -> str:
-    """One line for people: how many kernels were compared, and which ones were wrong."""
+    """One line of text: the number of comparisons, and the wrong kernels."""
     if not check.wrong:
         return f"{check.compared} comparisons with float32, all within rounding"
     return "wrong: " + ", ".join(map(str, check.wrong))
 
 
 def table(check: KernelCheck) -> Iterator[str]:
-    """A line for each kernel: its worst error, the limit, and the verdict."""
+    """A line per kernel: worst error, limit and verdict."""
     kernels: dict[tuple[str, str, str], list[KernelResult]] = {}
     for row in check.rows:
         kernels.setdefault((row.op, row.backend, row.dtype), []).append(row)
@@ -102,7 +102,7 @@ def table(check: KernelCheck) -> Iterator[str]:
 
 
 def checked(cache: Path, version: str, device: str) -> KernelCheck | None:
-    """The remembered result for this version and device: never starts anything."""
+    """The stored result of this version and device, or None. Starts no process."""
     try:
         return KernelCheck.model_validate_json(_file(cache, version, device).read_bytes())
     except (OSError, ValidationError):
@@ -110,9 +110,9 @@ def checked(cache: Path, version: str, device: str) -> KernelCheck | None:
 
 
 async def check(engine_python: Path, cache: Path, version: str, device: str) -> KernelCheck:
-    """Runs the check and remembers its result. Takes about 15 s of one core, most of it vLLM's import.
+    """Runs the check and stores the result. Takes about 15 s of one core, mostly for the import of vLLM.
 
-    Raises EngineError(`kernel_check_failed`) when the interpreter gives no result.
+    Raises EngineError(`kernel_check_failed`) if the interpreter returns no result.
     """
     command = [str(engine_python), "-W", "ignore", str(_PROGRAM)]
     try:
@@ -123,14 +123,14 @@ async def check(engine_python: Path, cache: Path, version: str, device: str) -> 
         raise EngineError(
             "kernel_check_failed",
             f"the engine's kernels could not be checked ({type(error).__name__})",
-            "`pareta-agent doctor` checks the interpreter; each start still has its canary",
+            "check the interpreter with `pareta-agent doctor`; each start still requires a right canary",
         ) from error
     await asyncio.to_thread(remember, found, cache)
     return found
 
 
 def remember(found: KernelCheck, cache: Path) -> None:
-    """Keeps the result in `cache`, a directory, by version and device."""
+    """Stores the result in the directory `cache`, by version and device."""
     cache.mkdir(parents=True, exist_ok=True)
     file = _file(cache, found.version, found.device)
     write_atomically(file, found.model_dump_json(indent=1).encode())

@@ -14,7 +14,7 @@ from typing import Any
 from case_row import LIMITS, Row, measured, relative
 
 QUANTIZED_LIMIT = 5e-2
-"""Of a quantized product, against the dequantized weights: its activations are rounded to 8 bits."""
+"""The limit of a quantized product against dequantized weights: activations are rounded to 8 bits."""
 OUT, IN, TOKENS, GROUP = 256, 512, 24, 128
 FORMATS: dict[str, dict[str, Any]] = {
     "int8": {"weights": ("int", 8, "channel", None), "inputs": ("int", 8), "format": "int-quantized"},
@@ -37,7 +37,7 @@ def quantized_rows(torch: Any, platform: str, name: str) -> Iterator[Row]:
 
 @contextmanager
 def engine_context(torch: Any) -> Iterator[None]:
-    """vLLM's layers read a configuration and a process group of one rank."""
+    """Provides the configuration and the process group of one rank that vLLM's layers read."""
     config = import_module("vllm.config")
     parallel = import_module("vllm.distributed.parallel_state")
     with tempfile.TemporaryDirectory() as folder, config.set_current_vllm_config(config.VllmConfig()):
@@ -95,7 +95,7 @@ def linear_layer(torch: Any, device: str, dtype: Any, quant: Any) -> Any:
 
 
 def fill(torch: Any, layer: Any, device: str, bits: int, kind: str, group: int | None) -> Any:
-    """Random weights, quantized to nearest into the layer's parameters. Returns them dequantized, in float32."""
+    """Writes random weights, quantized to nearest, into the layer. Returns the dequantized weights in float32."""
     weight = torch.randn(OUT, IN, device=device) / IN**0.5
     width = group or IN
     grouped = weight.view(OUT, IN // width, width)

@@ -1,7 +1,7 @@
 """Kernel check, run in the engine's interpreter: compares vLLM's own kernels with float32 references in torch.
 
-Run as `python program.py`; prints one JSON object on its last line. A row without `error` is a kernel that
-did not run, with the reason in `detail`. Never imported by the agent.
+Run as `python program.py`; prints one JSON object on the last line. A row without `error` is a kernel that did not run,
+with the reason in `detail`. Never imported by the agent.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ IMPORTED = (
 
 def main() -> None:
     torch = import_module("torch")
-    for name in IMPORTED:  # once, before the children fork
+    for name in IMPORTED:  # once, before the forks
         with suppress(ImportError):
             import_module(name)
     platform = "cuda" if torch.cuda.is_available() else "cpu"
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def in_child(torch: Any, op: str, dtype: str, group: Callable[[], Iterator[Row]]) -> list[dict[str, Any]]:
-    """A group's rows from a forked child: a kernel that ends the process is a wrong one, and ends its group alone."""
+    """The rows of a group, from a forked child. A kernel that ends the process is wrong and ends its group only."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -70,10 +70,10 @@ def in_child(torch: Any, op: str, dtype: str, group: Callable[[], Iterator[Row]]
 def write_rows(
     torch: Any, title: Row, group: Callable[[], Iterator[Row]], write: Callable[[str], None]
 ) -> None:
-    """Every row of a group as a line; an error of the whole group is a row of its own."""
+    """Writes each row of a group as a line. An error of the whole group is a separate row."""
     torch.manual_seed(0)
     if hasattr(torch.cpu, "_init_amx"):
-        torch.cpu._init_amx()  # Linux grants a process its tile registers on request only
+        torch.cpu._init_amx()  # Linux enables tile registers on request only
     try:
         for row in group():
             write(json.dumps(asdict(row)))

@@ -1,1 +1,1 @@
-"""What could run here? Pure: values in, values out."""
+"""Planning: selects variant, layout, devices and limits of each endpoint. Pure, except for the support probe."""

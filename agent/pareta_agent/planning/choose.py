@@ -1,4 +1,4 @@
-"""The planner: every layout that could run a model here, the best of them first, and why the others are not.
+"""Planner: builds a report of all candidates for a model on a node, the best first, with every rejection.
 
 Pure and deterministic: the same architecture, variants, inventory and request give the same report.
 """
@@ -41,9 +41,10 @@ def plan(
 ) -> PlanReport:
     """The best plan first, then the runners-up; every rejection with its arithmetic.
 
-    No GPU in the inventory: a CPU plan. Variants are tried from the least lossy down, and a tier is left only
-    where no layout of it reaches a 32k context; within a tier the roofline decides. `measured` corrects the
-    closed form where the same thing has started before, and leaves out what failed here for good.
+    - An inventory without GPUs gives a CPU plan.
+    - Variants rank by tier, the least lossy first. A lower tier is selected only if no layout of a higher tier reaches
+      a 32k context. Within a tier the roofline decides.
+    - `measured` corrects the closed form by earlier starts of the same key, and excludes permanent failures.
     """
     settings = read_settings(request.settings)
     if settings.refused:
@@ -68,7 +69,7 @@ def plan(
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """What stays the same over all candidates of one plan."""
+    """The inputs that all candidates of one plan share."""
 
     arch: Architecture
     request: PlanRequest
@@ -78,13 +79,13 @@ class _Question:
 
     @property
     def wanted(self) -> int:
-        """Tokens of context that would be best: what was asked for, within the model's and the catalog's."""
+        """The wanted context in tokens: the request's, within the limits of the model and the catalog."""
         limit = self.arch.max_position_embeddings
         return min(limit, self.request.context or limit, self.request.max_model_len or limit)
 
 
 def layouts(arch: Architecture, pool: GpuPool) -> Iterator[Layout]:
-    """Spreads to try on a pool, the simplest first: tensor parallel, then stages, then experts over ranks."""
+    """The layouts to try on a pool, the simplest first: tensor, then pipeline, then expert parallelism."""
     count = 1 if pool.mig else len(pool.gpus)
     for pp in range(1, count + 1):
         for tp in range(1, count // pp + 1):
@@ -95,7 +96,7 @@ def layouts(arch: Architecture, pool: GpuPool) -> Iterator[Layout]:
 
 
 def _driver_too_old(inventory: Inventory, request: PlanRequest) -> Rejection | None:
-    """A CUDA build runs on any driver of its own major version or newer."""
+    """The rejection of a driver that is older than the engine's CUDA major version."""
     have, build = inventory.cuda_driver or _cuda_of(inventory.driver), request.cuda_build
     if have is None or build is None or have // 1000 >= build // 1000:
         return None
@@ -108,7 +109,7 @@ def _driver_too_old(inventory: Inventory, request: PlanRequest) -> Rejection | N
 
 
 def _cuda_of(driver: str | None) -> int | None:
-    """The CUDA major version of a driver by its branch (NVIDIA's compatibility table), where NVML said no more."""
+    """The CUDA version of a driver by its branch (NVIDIA's compatibility table), for drivers without that field."""
     branch = (driver or "").split(".")[0]
     if not branch.isdigit():
         return None
@@ -159,7 +160,7 @@ def _impossible_there(question: _Question, variant: Variant, quant: Quant, pool:
 def _cuts(
     question: _Question, quant: Quant, layout: Layout, pool: GpuPool
 ) -> list[tuple[Groups, bool]] | str:
-    """Where the replicas could sit, or why nowhere."""
+    """The GPU groups of the replicas, or the reason against the layout."""
     if (reason := illegal(question.arch, quant, layout)) is not None:
         return reason
     wanted = question.request.replicas
@@ -189,8 +190,9 @@ def _trial(
 
 
 def _scored(question: _Question, found: Fit, members: Groups, nvlink: bool) -> Scored:
-    """Node-wide tokens a second where replicas fill the node, a GPU's where their number is given. A layout
-    that misses the time a token loses with the miss, and with its square where latency is the aim.
+    """The fit with its score: tokens a second of the node, or of one GPU if the request sets the replicas.
+
+    A layout that misses the target time per token loses in proportion, for latency in proportion to the square.
     """
     pool, request = found.pool, question.request
     kernel = question.support.kernel(found.quant, pool.capability) or ""

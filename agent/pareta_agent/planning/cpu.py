@@ -1,10 +1,10 @@
-"""The plan for a node without GPUs: engines on the host's cores, which they share (`share.py`), and its memory. Pure.
+"""CPU planner: plans engines on the cores (`share.py`) and the memory of a host without GPUs. Pure.
 
-Engines compute in float32 where the catalog sets no dtype: its rounding is the same on every processor, while bfloat16
-rounds by instruction set (AMX, AVX-512, none), enough to change a greedy answer (benchmarks/results/numerics.json).
-vLLM 0.32 on CPU runs eagerly here (its compiled mode gave wrong text), takes its KV cache as an explicit
-number of bytes in blocks of 128 tokens (46,592 tokens of SmolLM2 to the GiB, as its log says), and is about
-4 GiB of interpreter and libraries in its processes.
+- Engines compute in float32 if the catalog sets no dtype: float32 rounds alike on every processor. bfloat16 rounds by
+  instruction set (AMX, AVX-512, none), enough to change a greedy answer (benchmarks/results/numerics.json).
+- vLLM 0.32 runs eagerly on the CPU: compiled mode gave wrong text.
+- The KV cache is an explicit number of bytes in blocks of 128 tokens (SmolLM2: 46,592 tokens per GiB in vLLM's log).
+- Interpreter and libraries take about 4 GiB in the engine's processes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pareta_agent.planning.settings import PlannerSettings
 from pareta_registry.catalog import Architecture, Variant
 
 CPU: Final = "cpu"
-"""What stands for a GPU's name in records of starts without one."""
+"""The GPU name in measurements of CPU starts."""
 _PROCESSES_BYTES: Final = 4 * GIB
 _KEPT_FREE_BYTES: Final = 1 * GIB
 _MOST_KV_BYTES: Final = 1 * GIB
@@ -45,8 +45,10 @@ def plan_cpu(
     settings: PlannerSettings,
     measured: Measured,
 ) -> PlanReport:
-    """Candidates in the catalog's order, each variant in every dtype that fits and computes rightly, the preferred one
-    first; a rejection for each that does not fit."""
+    """Candidates by quality, then in the catalog's order, and a rejection for each variant and dtype that cannot run.
+
+    A variant has a candidate for every dtype that fits and computes correctly, the preferred dtype first.
+    """
     dtypes = _dtypes(arch, settings)
     wrong = {dtype: why for dtype in dtypes if (why := measured.numerics.wrong_dtype(dtype)) is not None}
     avoided = next(iter(wrong.values()), None)
@@ -72,13 +74,13 @@ def plan_cpu(
 
 
 def _dtypes(arch: Architecture, settings: PlannerSettings) -> tuple[str, ...]:
-    """The catalog's dtype, else float32; then the one that may stand in."""
+    """The catalog's dtype, else float32; then the fallback."""
     wanted = (settings.dtype, FALLBACK_DTYPE) if settings.dtype else (FALLBACK_DTYPE, arch.dtype)
     return tuple(dict.fromkeys(wanted))
 
 
 def _candidate(plan: Plan, variant: Variant, wanted: int, avoided: str | None) -> Candidate:
-    """`avoided` is a computation that was to be used and is wrong here."""
+    """The candidate of a plan. `avoided` is the preferred computation, if wrong on this processor."""
     if avoided is not None:
         plan = replace(plan, workaround=dtype_workaround(avoided, plan.dtype))
     why = f"no GPU here: on the cores of the host, which its engines share; in {plan.dtype}"
@@ -126,7 +128,7 @@ def _on_host(
 
 
 def _kv_per_mille(variant: Variant, dtype: str, settings: PlannerSettings, measured: Measured) -> int:
-    """What a cache held at the last start of this, in thousandths of the closed form's word, at most all."""
+    """The cache capacity of the last start with this key, in thousandths of the closed form, at most 1000."""
     kv_dtype = settings.kv_cache_dtype or "auto"
     key = Key(variant.artifact, variant.name, CPU, Layout(), dtype, kv_dtype, True, settings.flags)
     known = measured.numbers(key)

@@ -1,7 +1,6 @@
-"""How fast a GPU is: memory bandwidth and dense tensor throughput, from NVIDIA's data sheets.
+"""GPU speed: maps a GPU to memory bandwidth and dense tensor throughput, from NVIDIA's data sheets.
 
-Only ratios matter to the planner: they rank layouts, they promise nothing. An unknown name is ranked by its
-compute capability's typical part.
+The planner uses only ratios, to rank layouts. An unknown name has the numbers of its compute capability's typical GPU.
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ from typing import Final
 class Device:
     """Per second: bytes read from memory, and dense bf16 (fp16 before 8.0) operations with fp32 sums.
 
-    `fp8` and `fp4` are the factors that native tensor cores add over bf16; 1 where there are none.
-    `link_bytes` is one direction of all NVLinks together.
+    `fp8` and `fp4` are the speed-up of native tensor cores over bf16; 1 without such cores. `link_bytes` is one
+    direction of all NVLinks together.
     """
 
     memory_bytes: float
@@ -66,7 +65,7 @@ _BY_CAPABILITY: Final[tuple[tuple[tuple[int, int], Device], ...]] = (
 
 @cache
 def device(name: str | None, capability: tuple[int, int]) -> Device:
-    """The data sheet's numbers for a GPU by its name, else for the typical part of its capability."""
+    """The data sheet's numbers of a GPU by name, else of the typical GPU of its compute capability."""
     for pattern, found in _BY_NAME:
         if name is not None and re.search(pattern, name):
             return found

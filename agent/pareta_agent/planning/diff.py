@@ -1,4 +1,4 @@
-"""What would change if a plan replaced the one that runs. Pure."""
+"""Plan diff: compares a running plan with a new plan. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _DERIVED: Final = frozenset({"footprint", "kv_tokens", "kernel", "workaround"})
 
 @dataclass(frozen=True, slots=True)
 class PlanChange:
-    """One field that differs, as text."""
+    """A field with its two different values, as text."""
 
     field: str
     running: str
@@ -22,9 +22,9 @@ class PlanChange:
 
 
 def diff(running: Mapping[str, Any], planned: Plan) -> tuple[PlanChange, ...]:
-    """Every knob that differs, in the plan's own order; empty when the engine may stay as it is.
+    """Every different field, in the plan's order; empty if the engine needs no restart.
 
-    `running` is a plan as JSON gives it back; fields that it does not hold are not compared.
+    `running` is a plan from JSON. Fields that `running` lacks are not compared.
     """
     wanted: dict[str, Any] = json.loads(json.dumps(asdict(planned)))
     return tuple(

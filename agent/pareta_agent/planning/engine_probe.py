@@ -1,7 +1,7 @@
-"""A program for the engine's interpreter: asks vLLM's own selectors which kernel each GPU generation gets.
+"""Support probe, run in the engine's interpreter: reads from vLLM's own selectors the kernel of each GPU generation.
 
-Run as `python engine_probe.py 7.5 9.0 …`; prints one JSON object on its last line. Each capability is faked in
-a child of its own, because vLLM freezes such answers at import. Never imported by the agent.
+Run as `python engine_probe.py 7.5 9.0 …`; prints one JSON object on the last line. Each capability is faked in a
+separate child process, because vLLM fixes the selection at import. Never imported by the agent.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ASKED = (
     "vllm.utils.flashinfer",
     "vllm.utils.import_utils",
 )
-# What the CUDA build's compiled `supports` functions answer, for builds that have none (csrc/quantization).
+# The results of the CUDA build's compiled `supports` functions, for builds without these functions (csrc/quantization).
 COMPILED: dict[str, Callable[[int], bool]] = {
     "cutlass_scaled_mm_supports_fp8": lambda cc: cc >= 89,
     "cutlass_scaled_mm_supports_block_fp8": lambda cc: cc >= 90,
@@ -39,7 +39,7 @@ COMPILED: dict[str, Callable[[int], bool]] = {
 def main() -> None:
     torch = import_module("torch")
     for name in ASKED:
-        import_module(name)  # once, before the children fork
+        import_module(name)  # once, before the forks
     answers: dict[str, Any] = {"version": version(), "cuda_build": torch.version.cuda, "kernels": {}}
     for text in sys.argv[1:]:
         for name, kernel in in_child(text).items():
@@ -59,12 +59,12 @@ def version() -> str:
 
 
 def in_child(text: str) -> dict[str, str | None]:
-    """The answers for one faked capability, from a forked child that exits."""
+    """The kernels for one faked capability, from a forked child process."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
         os.close(reader)
-        os.dup2(2, 1)  # what vLLM prints is talk
+        os.dup2(2, 1)  # standard output is for the result alone
         major, minor = text.split(".")
         answers = ask(int(major), int(minor))
         with os.fdopen(writer, "w") as out:
@@ -78,7 +78,7 @@ def in_child(text: str) -> dict[str, str | None]:
 
 
 def ask(major: int, minor: int) -> dict[str, str | None]:
-    """Per weight format, the short name of the selected kernel, or None where vLLM refuses."""
+    """The short name of the selected kernel by weight format; None if vLLM refuses the format."""
     fake(major, minor)
     linear = import_module("vllm.model_executor.kernels.linear")
     questions: dict[str, Callable[[], Any]] = {
@@ -99,7 +99,7 @@ def ask(major: int, minor: int) -> dict[str, str | None]:
 
 
 def engine_config() -> Any:
-    """A configuration in force that says nothing: selectors read it, a plain Llama is its model."""
+    """An active default configuration with a plain Llama model, which the selectors read."""
     config = import_module("vllm.config")
     empty = config.VllmConfig()
     text = SimpleNamespace(model_type="llama")
@@ -108,7 +108,7 @@ def engine_config() -> Any:
 
 
 def answer_of(function: Callable[..., Any], *given: Any, **perhaps: Any) -> Any:
-    """Calls with those of the named arguments that this version has."""
+    """Calls a function with the named arguments that this vLLM version accepts."""
     known = inspect.signature(function).parameters
     return function(*given, **{name: value for name, value in perhaps.items() if name in known})
 
@@ -120,7 +120,7 @@ def answer(question: Callable[[], Any]) -> str | None:
         sys.stderr.write(f"refused: {str(refused)[:2000]}\n")
         return None
     except Exception:
-        traceback.print_exc()  # neither yes nor no: the reader keeps its snapshot's word
+        traceback.print_exc()  # no result: the agent uses the snapshot's kernel
         return "unknown"
     if isinstance(kernel, str):
         return kernel
@@ -128,7 +128,7 @@ def answer(question: Callable[[], Any]) -> str | None:
 
 
 def family(name: str) -> str | None:
-    """The library behind a kernel's class name; what runs by unpacking to 16 bits keeps `a16` in its name."""
+    """The library of a kernel by class name. A kernel that unpacks to 16 bits has `a16` in its name."""
     lowered = name.lower().replace("trtllm", "flashinfer")  # TensorRT-LLM's kernels come with FlashInfer
     if "emulation" in lowered:
         return None
@@ -174,7 +174,7 @@ def mixed(linear: Any, weight_type: str) -> Any:
 
 
 def mxfp4_experts() -> str | None:
-    """The experts' backend for a gpt-oss shape; it takes bfloat16 only."""
+    """The expert backend for a gpt-oss shape, which accepts bfloat16 only."""
     oracle = import_module("vllm.model_executor.layers.fused_moe.oracle.mxfp4")
     experts = import_module("vllm.model_executor.layers.fused_moe.config")
     activation = import_module("vllm.model_executor.layers.fused_moe.activation").MoEActivation.SWIGLUOAI
@@ -197,9 +197,9 @@ def mxfp4_experts() -> str | None:
 
 
 def fake(major: int, minor: int) -> None:
-    """Makes this process believe in one CUDA device of that capability, with the CUDA build's libraries.
+    """Fakes one CUDA device of a capability in this process, with the CUDA build's libraries.
 
-    The platform object is already in every module's namespace, so its class is what changes.
+    Every module already has a reference to the platform object, so the object's class is replaced.
     """
     if import_module("torch").version.cuda is None:
         for name in ("_C_stable_libtorch", "_moe_C_stable_libtorch", "_C", "_moe_C"):
@@ -227,7 +227,7 @@ def fake(major: int, minor: int) -> None:
 
 
 def fake_libraries() -> None:
-    """A CUDA build answers for itself; any other is given what the pinned CUDA install has."""
+    """Fakes the libraries of the pinned CUDA engine in any build but the CUDA build."""
     if import_module("torch").version.cuda is not None:
         return
     operations = import_module("vllm._custom_ops")
@@ -242,14 +242,14 @@ def fake_libraries() -> None:
 
 
 def rebind(name: str, value: object) -> None:
-    """Replaces a function wherever a vLLM module imported it by name."""
+    """Replaces a function in every vLLM module that imported the function by name."""
     for module_name, module in list(sys.modules.items()):
         if module_name.startswith("vllm") and name in vars(module):
             setattr(module, name, value)
 
 
 def forget(capability: int) -> None:
-    """Answers that were cached, or frozen at import, while there was no device."""
+    """Clears results that were cached, or fixed at import, without a device."""
     for found in gc.get_objects():
         if isinstance(found, functools._lru_cache_wrapper) and found.__module__.startswith("vllm"):
             found.cache_clear()

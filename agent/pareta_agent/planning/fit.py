@@ -1,6 +1,6 @@
-"""One candidate worked out to the byte: a variant in a layout on a pool, with the caps and KV dtype that suit.
+"""Candidate fit: calculates the bytes of one variant in one layout on one pool, and selects caps and context.
 
-The answer is a `Fit` or a `Rejection`; nothing is compared here.
+The result is a `Fit` or a `Rejection`. `rank` compares the fits.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _NOISE_PER_MILLE: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """A candidate that starts. `room` says how freely: comfortable from 32k tokens of context up."""
+    """A candidate that starts. `comfortable`: the context has 32k tokens, or all that the request asked for."""
 
     variant: Variant
     quant: Quant
@@ -59,9 +59,7 @@ class Fit:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What is tried: everything that a footprint follows from, but the caps. `dtype` is that of activations
-    and of weights that are not quantized.
-    """
+    """The inputs of a footprint, without the caps. `dtype` is the type of activations and of unquantized weights."""
 
     arch: Architecture
     variant: Variant
@@ -77,7 +75,7 @@ class Trial:
     utilization: float
 
     def key(self, eager: bool) -> Key:
-        """Under which a start of this would have been recorded."""
+        """The key of this trial's measurements."""
         return Key(
             artifact=self.variant.artifact,
             variant=self.variant.name,
@@ -91,21 +89,21 @@ class Trial:
 
     @property
     def exact(self) -> bool:
-        """The context was asked for, so that a shorter one is no answer."""
+        """True if the request sets the context, so that a shorter context is a rejection."""
         return self.request.max_model_len is not None
 
 
 def utilization(pool: GpuPool) -> float:
-    """The share of the GPU that the engine may claim: 0.92, or what is free less CUDA's own context.
+    """The share of the GPU that the engine may claim: 0.92, or less if less is free without CUDA's context.
 
-    vLLM checks `free >= total * utilization` before anything else (v1/worker/utils.py, request_memory).
+    vLLM first checks `free >= total * utilization` (v1/worker/utils.py, request_memory).
     """
     free = (pool.free_bytes - _CONTEXT_BYTES) / pool.total_bytes
     return max(0.0, math.floor(min(UTILIZATION, free) * 1000) / 1000)
 
 
 def caps_ladder(pool: GpuPool, settings: PlannerSettings) -> list[Caps]:
-    """vLLM's defaults for such a GPU (arg_utils.py, get_batch_defaults), then smaller ones for tight fits."""
+    """vLLM's default caps for such a GPU (arg_utils.py, get_batch_defaults), then smaller caps for tight fits."""
     if pool.total_bytes >= 160 * GIB:
         default = Caps(16384, 1024)
     elif pool.total_bytes >= 70 * GIB and "a100" not in pool.name.lower():
@@ -118,16 +116,16 @@ def caps_ladder(pool: GpuPool, settings: PlannerSettings) -> list[Caps]:
 
 
 def kv_dtypes(arch: Architecture, pool: GpuPool, settings: PlannerSettings) -> list[str]:
-    """KV dtypes to try, the plain one first."""
+    """The KV dtypes to try, unquantized first."""
     if settings.kv_cache_dtype is not None:
         return [settings.kv_cache_dtype]
     return ["auto", "fp8"] if kv_fp8(arch, pool.capability) else ["auto"]
 
 
 def fit(trial: Trial) -> Fit | Rejection:
-    """The first caps that leave a comfortable context, else those that leave the longest one.
+    """The first caps with a comfortable context, else the caps with the longest context.
 
-    The smallest caps are asked first: where they do not fit, none do.
+    The smallest caps are tried first: if the smallest do not fit, no caps do.
     """
     *larger, smallest = caps_ladder(trial.pool, trial.settings)
     least = _with_caps(trial, smallest)
@@ -146,7 +144,7 @@ def fit(trial: Trial) -> Fit | Rejection:
 
 
 def _with_caps(trial: Trial, caps: Caps) -> Fit | Rejection:
-    """With CUDA graphs, else without; what failed on this node before is not tried again."""
+    """Fits with CUDA graphs, else without. A start that failed on this node is not tried again."""
     budget = math.ceil(trial.pool.total_bytes * trial.utilization)
     rejection: Rejection | None = None
     for eager in (False, True) if trial.request.enforce_eager is None else (trial.request.enforce_eager,):
@@ -182,7 +180,7 @@ def _fit(trial: Trial, caps: Caps, eager: bool, footprint: Footprint, shape: KvS
 
 
 def _footprint(trial: Trial, caps: Caps, eager: bool, budget: int) -> tuple[Footprint, KvShape]:
-    """The closed form, with measured bytes in the place of estimated ones where there are any."""
+    """The closed form, with measured bytes instead of estimates if a start was measured."""
     arch, layout = trial.arch, trial.layout
     weights = weights_bytes(arch, trial.quant, layout, trial.variant.weights_bytes, trial.dtype)
     weights += adapters_bytes(arch, layout, trial.request.adapters, trial.dtype)
@@ -204,8 +202,10 @@ def _footprint(trial: Trial, caps: Caps, eager: bool, budget: int) -> tuple[Foot
 
 
 def _context(shape: KvShape, kv_bytes: int, trial: Trial) -> int:
-    """The context to serve, 0 when too short. Short of what is wanted, a margin is kept for the estimate; a
-    cache under a percent of the GPU is within the estimate's own error, and no plan rests on it.
+    """The context to serve; 0 if too short.
+
+    A context below the wanted one keeps a margin for the error of the estimate. A cache below a percent of the GPU is
+    within that error and counts as 0.
     """
     if kv_bytes * 1000 < trial.pool.total_bytes * _NOISE_PER_MILLE:
         return 0
@@ -219,20 +219,21 @@ def _context(shape: KvShape, kv_bytes: int, trial: Trial) -> int:
 
 
 def _floor(trial: Trial) -> int:
-    """The shortest context that is an answer."""
+    """The shortest acceptable context."""
     return trial.wanted if trial.exact else min(LEAST_TOKENS, trial.wanted)
 
 
 def _least_cache_bytes(trial: Trial, shape: KvShape) -> int:
-    """The smallest cache with which `_context` would have found an answer."""
+    """The smallest cache for which `_context` returns more than 0."""
     tokens = trial.wanted if trial.exact else min(trial.wanted, math.ceil(LEAST_TOKENS / _ESTIMATE_ERROR))
     noise = -(-trial.pool.total_bytes * _NOISE_PER_MILLE // 1000)
     return max(shape.block_bytes * (shape.request_blocks(tokens) + 1), noise)
 
 
 def _seqs(shape: KvShape, kv_bytes: int, caps: Caps, kv_tokens: int) -> int:
-    """More sequences than the cache can hold 256 tokens of would only wait for one another; a hybrid's
-    constant states may take half of the pool.
+    """The maximum of sequences, each with at least 256 tokens of cache: more would only wait for one another.
+
+    The constant states of a hybrid model may take half of the pool.
     """
     seqs = min(caps.seqs, max(4, kv_tokens // 256))
     if shape.linear_groups:

@@ -1,6 +1,6 @@
-"""Bytes of one rank: what a replica's fullest GPU holds beside its KV cache. Integers, each term sourced.
+"""Footprint: calculates the bytes of a replica's fullest GPU without its KV cache. Integers, each term sourced.
 
-A prior that real starts correct (`measured.py`): vLLM profiles the same terms and logs what it found.
+Real starts correct these estimates (`measured.py`): vLLM profiles the same terms and logs the result.
 """
 
 from __future__ import annotations
@@ -27,23 +27,24 @@ _SLACK_PER_MILLE: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class Caps:
-    """How much one step may hold: `tokens` is max_num_batched_tokens, `seqs` is max_num_seqs."""
+    """The maximum of one step: `tokens` is max_num_batched_tokens, `seqs` is max_num_seqs."""
 
     tokens: int
     seqs: int
 
     def within(self, limit: Caps | None) -> Caps:
-        """These caps, cut to a limit."""
+        """The caps, cut to a limit."""
         return self if limit is None else Caps(min(self.tokens, limit.tokens), min(self.seqs, limit.seqs))
 
 
 def weights_bytes(arch: Architecture, quant: Quant, layout: Layout, checkpoint_bytes: int, dtype: str) -> int:
-    """The fullest rank's weights, from the checkpoint's real bytes.
+    """Weight bytes of the fullest rank, from the checkpoint's real bytes.
 
-    Vocabulary tables stay at `dtype` and split over tp; they sit on the first and the last stage. The body
-    splits over tp and stages, but for what every rank repeats (shape.py); with dp only experts split. MLA keeps
-    unpacked copies of kv_b_proj for absorbed decoding (mla_attention.py, W_UK_T and W_UV).
-    5 per mille more is allocated than stored (2 MiB segments; Llama 8B and 70B log 0.1 to 0.3 %).
+    - Vocabulary tables stay at `dtype`, split over tp, on the first and the last stage.
+    - The body splits over tp and stages, except for the parts that every rank repeats (shape.py). With dp only experts
+      split.
+    - MLA stores unpacked copies of kv_b_proj for absorbed decoding (mla_attention.py, W_UK_T and W_UV).
+    - Allocation is 5 per mille above the stored bytes (2 MiB segments; Llama 8B and 70B log 0.1 to 0.3 %).
     """
     parts = parameters(arch)
     width = DTYPE_BYTES[dtype]
@@ -70,11 +71,11 @@ def weights_bytes(arch: Architecture, quant: Quant, layout: Layout, checkpoint_b
 
 
 def adapters_bytes(arch: Architecture, layout: Layout, slots: AdapterSlots | None, dtype: str) -> int:
-    """Room for LoRA adapters on the fullest rank, taken at the start whether they come or not.
+    """Bytes for LoRA adapters on the fullest rank, allocated at the start even without an adapter.
 
-    vLLM stacks a pair of factors for each linear layer, the embedding and the head, for every slot at the full
-    rank: rows of A are whole on every rank, columns of B split over tp as their layer does (lora/layers,
-    create_lora_weights). It logs them with the weights. With experts, each has its own pair.
+    vLLM stacks a pair of factors per linear layer, embedding and head, for every slot at the full rank. Rows of A are
+    whole on every rank; columns of B split over tp like the layer (lora/layers, create_lora_weights). Each expert has a
+    separate pair. vLLM logs these bytes with the weights.
     """
     if slots is None:
         return 0
@@ -90,11 +91,11 @@ def adapters_bytes(arch: Architecture, layout: Layout, slots: AdapterSlots | Non
 
 
 def activation_bytes(arch: Architecture, layout: Layout, caps: Caps, max_model_len: int) -> int:
-    """Peak transient bytes of the profiling run: the widest step or the sampler, whichever is more.
+    """Peak transient bytes of the profiling run: the maximum of the widest step and the sampler.
 
-    Step: residual and normed copy, and gate, up and product of the MLP (or what the routed tokens of a
-    mixture need: fused_moe's two workspaces). MLA adds its chunked-prefill workspace (mla_attention.py).
-    Sampler: 14 bytes a logit (float32 logits, a sorted copy, indices) for each of `max_num_seqs` dummies.
+    - Step: residual and normed copy; gate, up and product of the MLP, or fused_moe's two workspaces for routed tokens.
+      MLA adds a chunked-prefill workspace (mla_attention.py).
+    - Sampler: 14 bytes per logit (float32 logits, a sorted copy, indices) for each of `max_num_seqs` dummy requests.
     """
     share = layout.tp * (layout.dp if layout.expert_parallel and layout.dp > 1 else 1)
     if arch.num_experts:
@@ -112,8 +113,9 @@ def activation_bytes(arch: Architecture, layout: Layout, caps: Caps, max_model_l
 
 
 def graphs_bytes(arch: Architecture, layout: Layout, caps: Caps) -> int:
-    """CUDA graphs up to 512 sequences: inputs and outputs of each captured size share a pool as large as the
-    largest, about 2 MiB a layer of launch parameters beside it. vLLM takes its estimate off the KV cache.
+    """Bytes of CUDA graphs up to 512 sequences, which vLLM subtracts from the KV cache.
+
+    Inputs and outputs of all captured sizes share a pool of the largest size. Launch parameters add 2 MiB a layer.
     """
     largest = min(512, 2 * caps.seqs)
     pool = largest * (4 * arch.hidden + arch.vocab // layout.tp) * 2
@@ -121,9 +123,12 @@ def graphs_bytes(arch: Architecture, layout: Layout, caps: Caps) -> int:
 
 
 def overhead_bytes(flashinfer: bool) -> int:
-    """What libraries take after vLLM's first look at free memory: cuBLAS workspaces and lazily loaded
-    kernels; FlashInfer's workspace (394 MiB, VLLM_FLASHINFER_WORKSPACE_BUFFER_SIZE) where it is the backend.
-    CUDA's context and NCCL's buffers (350-400 MiB) are older than that look: they live in 1 - util.
+    """Bytes that libraries allocate after vLLM first reads the free memory.
+
+    - cuBLAS workspaces and lazily loaded kernels.
+    - FlashInfer's workspace (394 MiB, VLLM_FLASHINFER_WORKSPACE_BUFFER_SIZE), if FlashInfer is the backend.
+
+    CUDA's context and NCCL's buffers (350-400 MiB) exist before that reading and belong to 1 - utilization.
     """
     return _LIBRARIES_BYTES + (_FLASHINFER_WORKSPACE_BYTES if flashinfer else 0)
 
@@ -135,7 +140,7 @@ def _absorbed_bytes(arch: Architecture, tp: int, width: int) -> int:
 
 
 def _repeated_kv_bytes(arch: Architecture, tp: int, kv_projection_bytes: int) -> int:
-    """More ranks than KV heads: each rank holds a whole head, so the projections' sum exceeds the stored."""
+    """Additional KV projection bytes if there are more ranks than KV heads: each rank has a whole head."""
     if tp <= arch.kv_heads or arch.kv_lora_rank is not None:
         return 0
     return kv_projection_bytes * (tp - arch.kv_heads) // (arch.kv_heads * tp)

@@ -1,7 +1,6 @@
-"""Start remedies: turns one knob of a plan whose start failed, or ends the candidate. Pure.
+"""Start remedies: changes one setting of a plan whose start failed, or rejects the candidate. Pure.
 
-A rejection ends the candidate; start recovery then takes the next one of the report. A planner's own mistake is
-never retried.
+After a rejection start recovery takes the next candidate of the report. A planner's mistake is never retried.
 """
 
 from __future__ import annotations
@@ -23,10 +22,10 @@ _CPU_CACHE_SHARE: Final = 0.8
 
 
 def remedy(failure: StartFailure, plan: Plan, attempt: int, *, kv_fp8: bool = False) -> Plan | Rejection:
-    """The plan for the next attempt, with one knob turned, or why there is none.
+    """The plan for the next attempt, with one setting changed, or the rejection.
 
-    `attempt` counts the starts of this candidate that failed, from 1. `kv_fp8` says that the GPU's attention
-    backend has an fp8 cache (`support.kv_fp8`).
+    `attempt` counts the failed starts of this candidate, from 1. `kv_fp8`: the GPU's attention backend supports an fp8
+    cache (`support.kv_fp8`).
     """
     if attempt >= MAX_ATTEMPTS:
         return _over(plan, f"{attempt} starts failed, the last with {failure.cause}")
@@ -38,7 +37,7 @@ def remedy(failure: StartFailure, plan: Plan, attempt: int, *, kv_fp8: bool = Fa
 
 
 def _less_utilization(failure: StartFailure, plan: Plan) -> Plan | Rejection:
-    """Claim what is free; refuse when that is less than the plan needs without any cache."""
+    """Claims the free memory; rejects if the free memory is less than the plan requires without any cache."""
     free, total = failure.numbers
     share = math.floor((free - _CONTEXT_GIB) / total * 1000) / 1000
     footprint = plan.footprint
@@ -70,7 +69,7 @@ def _less_cpu_cache(failure: StartFailure, plan: Plan) -> Plan | Rejection:
 
 
 def _shorter(failure: StartFailure, plan: Plan, kv_fp8: bool) -> Plan | Rejection:
-    """An fp8 cache holds twice as much; else the length that vLLM says would fit."""
+    """Selects an fp8 cache, which stores twice as much, else the length that vLLM's log estimates."""
     fits = int(failure.numbers[1]) if len(failure.numbers) > 1 else 0
     if kv_fp8 and plan.kv_cache_dtype == "auto" and 2 * fits >= plan.max_model_len:
         return replace(plan, kv_cache_dtype="fp8")
@@ -80,7 +79,7 @@ def _shorter(failure: StartFailure, plan: Plan, kv_fp8: bool) -> Plan | Rejectio
 
 
 def _within_positions(failure: StartFailure, plan: Plan) -> Plan | Rejection:
-    """The model's own limit, which is no matter of memory; the larger one where vLLM names two."""
+    """Reduces the length to the model's own limit, the larger of two in vLLM's log. Memory plays no part."""
     takes = int(max(failure.numbers[1:], default=0))
     if 0 < takes < plan.max_model_len:
         return replace(plan, max_model_len=takes)
@@ -88,8 +87,7 @@ def _within_positions(failure: StartFailure, plan: Plan) -> Plan | Rejection:
 
 
 def _whole_prompt(failure: StartFailure, plan: Plan, attempt: int) -> Plan:
-    """A model that reads its prompt in one step: the step becomes the context, or the context the step where that
-    failed."""
+    """For a model that reads its prompt in one step: raises the step to the context, then lowers the context."""
     step, context = (int(number) for number in failure.numbers)
     return (
         replace(plan, max_num_batched_tokens=context) if attempt == 1 else replace(plan, max_model_len=step)
@@ -109,7 +107,7 @@ def _fewer_seqs(_failure: StartFailure, plan: Plan) -> Plan | Rejection:
 
 
 def _eager(_failure: StartFailure, plan: Plan) -> Plan | Rejection:
-    """Graphs live outside the claimed share, so a smaller share does not help them."""
+    """Turns CUDA graphs off: graphs use memory outside the claimed share, so a smaller share has no effect."""
     return (
         _over(plan, "out of memory without graphs")
         if plan.enforce_eager

@@ -1,7 +1,7 @@
-"""The KV cache of one rank: bytes a block, blocks a request, and so tokens and the longest context. Integers.
+"""KV cache: calculates bytes per block, blocks per request, tokens and longest context of one rank. Integers.
 
 The formulas are vLLM 0.32's (v1/core/kv_cache_utils.py, v1/kv_cache_interface.py): layers of one kind form
-groups of equal size that draw blocks from one pool; the pool keeps one null block back.
+groups of equal size that draw blocks from one pool; the pool reserves one null block.
 """
 
 from __future__ import annotations
@@ -20,8 +20,11 @@ _FULL_GROUP_RATIO: Final = 1.5
 
 @dataclass(frozen=True, slots=True)
 class KvShape:
-    """One rank's cache. A request of n tokens takes a block per `block_tokens` in each full group, at most
-    a window's blocks in each sliding group, and one block in each linear group (its constant state).
+    """The cache of one rank. A request of n tokens takes blocks in each group:
+
+    - in a full group a block per `block_tokens`,
+    - in a sliding group at most the blocks of the window,
+    - in a linear group one block, the constant state.
     """
 
     block_tokens: int
@@ -33,24 +36,24 @@ class KvShape:
 
     @property
     def token_bytes(self) -> int:
-        """Bytes that one more token of context costs when the context is long."""
+        """Bytes of one more token in a long context."""
         return self.full_groups * self.block_bytes // self.block_tokens
 
     def request_blocks(self, tokens: int) -> int:
-        """Blocks that a request of this length holds at its end."""
+        """Blocks of a request at its full length."""
         held = self.full_groups * -(-tokens // self.block_tokens) + self.linear_groups
         if self.sliding_groups:
             held += self.sliding_groups * (-(-min(self.window_tokens, tokens) // self.block_tokens) + 1)
         return held
 
     def tokens(self, kv_bytes: int, max_model_len: int) -> int:
-        """The capacity that vLLM logs as `KV cache size`: concurrency at full length, times that length."""
+        """The capacity that vLLM logs as `KV cache size`: concurrency at full length times full length."""
         if kv_bytes <= 0 or not self.block_bytes:
             return 0
         return kv_bytes // self.block_bytes * max_model_len // self.request_blocks(max_model_len)
 
     def longest(self, kv_bytes: int, limit: int) -> int:
-        """The longest context, up to `limit`, that one request can have; 0 when not even one token fits."""
+        """The longest context of one request, up to `limit`; 0 if no token fits."""
         usable = kv_bytes // self.block_bytes - 1
         low, high = 0, limit
         while low < high:
@@ -69,7 +72,7 @@ def kv_shape(
 ) -> KvShape:
     """The cache of the fullest rank. `kv_dtype` is `auto` (then `dtype`) or `fp8`.
 
-    `in_flight_tokens`: scheduled but not settled, which a sliding window keeps on top of itself.
+    `in_flight_tokens` are scheduled and not finished. A sliding window stores these in addition to the window.
     """
     full, sliding, linear = kv_layers(arch)
     token = token_layer_bytes(arch, layout.tp, dtype if kv_dtype == "auto" else "fp8")
@@ -86,15 +89,16 @@ def kv_shape(
 
 
 def kv_layers(arch: Architecture) -> tuple[int, int, int]:
-    """Layers by what they keep: the whole context, a window of it, a constant state."""
+    """The number of layers that store the whole context, a window, and a constant state."""
     sliding = arch.sliding_layers if arch.sliding_window else 0
     full = arch.full_layers if arch.full_layers is not None else arch.layers - sliding - arch.linear_layers
     return full, sliding, arch.linear_layers
 
 
 def token_layer_bytes(arch: Architecture, tp: int, dtype: str) -> int:
-    """Bytes a token a layer on one rank. GQA keeps K and V of its share of heads, at least one; MLA keeps
-    one latent vector, whole on every rank.
+    """Bytes per token and layer on one rank.
+
+    GQA stores K and V of the rank's share of heads, at least one head. MLA stores a latent vector, whole on every rank.
     """
     if arch.kv_lora_rank is not None:
         width = arch.kv_lora_rank + (arch.qk_rope_head_dim or 0)
@@ -103,10 +107,10 @@ def token_layer_bytes(arch: Architecture, tp: int, dtype: str) -> int:
 
 
 def linear_state_bytes(arch: Architecture, tp: int) -> int:
-    """One request's recurrent state a linear layer on one rank, float32 (`mamba_ssm_dtype`).
+    """Bytes of one request's recurrent state per linear layer on one rank, float32 (`mamba_ssm_dtype`).
 
-    Where the architecture does not say: a value width of 1.5 hidden by 128 key dimensions, which covers
-    Gated DeltaNet (Qwen3.5: 6144 values at hidden 5120) and Mamba-2 (128 states).
+    An architecture without that number has a value width of 1.5 hidden by 128 key dimensions. This covers Gated
+    DeltaNet (Qwen3.5: 6144 values at hidden 5120) and Mamba-2 (128 states).
     """
     whole = arch.linear_state_bytes or 3 * arch.hidden // 2 * _STATE_KEY_DIM * 4
     return -(-whole // tp)

@@ -1,4 +1,4 @@
-"""How one replica is spread over GPUs, and which spreads vLLM refuses. Pure.
+"""Layout: spreads one replica over GPUs, and rejects layouts that vLLM refuses. Pure.
 
 Rules are vLLM 0.32's own: heads (config/model.py, verify_with_parallel_config), KV heads (linear.py,
 QKVParallelLinear: a bare assertion), the padded vocabulary (vocab_parallel_embedding.py), experts and groups.
@@ -19,7 +19,7 @@ FP8_BLOCK: Final = 128
 
 @dataclass(frozen=True, slots=True, order=True)
 class Layout:
-    """`dp` above 1 means one engine whose ranks share experts (`expert_parallel`); replicas are engines apart."""
+    """`dp` above 1: one engine whose ranks share experts (`expert_parallel`). Replicas are separate engines."""
 
     tp: int = 1
     pp: int = 1
@@ -28,7 +28,7 @@ class Layout:
 
     @property
     def gpus(self) -> int:
-        """GPUs that one replica takes."""
+        """GPUs of one replica."""
         return self.tp * self.pp * self.dp
 
     def __str__(self) -> str:
@@ -41,7 +41,7 @@ class Layout:
 
 
 def stage_layers(layers: int, pp: int) -> tuple[int, ...]:
-    """Layers of each pipeline stage, as vLLM deals them (distributed/utils.py, get_pp_indices)."""
+    """Layers of each pipeline stage, as vLLM distributes them (distributed/utils.py, get_pp_indices)."""
     stages = [layers // pp] * pp
     for i in range(2, layers % pp + 2):
         stages[-i] += 1
@@ -49,7 +49,7 @@ def stage_layers(layers: int, pp: int) -> tuple[int, ...]:
 
 
 def illegal(arch: Architecture, quant: Quant, layout: Layout) -> str | None:
-    """Why vLLM would not start this layout, None when it would."""
+    """The reason for which vLLM refuses this layout, or None."""
     tp = layout.tp
     if arch.heads % tp:
         return f"{arch.heads} attention heads do not divide by tp {tp}"
@@ -84,14 +84,14 @@ def _illegal_mlp(arch: Architecture, quant: Quant, layout: Layout) -> str | None
 
 
 def narrow_blocks(arch: Architecture, quant: Quant, layout: Layout) -> bool:
-    """True where a rank's MLP shard splits a 128-wide fp8 block: it starts, on a slow path (oracle/fp8.py)."""
+    """True if a rank's MLP shard splits a 128-wide fp8 block: the engine runs on a slow path (oracle/fp8.py)."""
     if quant.format != "fp8_block" or layout.expert_parallel or layout.tp == 1:
         return False
     return mlp_width(arch) // layout.tp % FP8_BLOCK != 0
 
 
 def mlp_width(arch: Architecture) -> int:
-    """The width that tensor parallelism cuts: one expert's where there are experts."""
+    """The MLP width that tensor parallelism cuts; in a mixture of experts, the width of one expert."""
     return (arch.moe_intermediate or arch.intermediate) if arch.num_experts else arch.intermediate
 
 

@@ -1,6 +1,6 @@
-"""From the log of a start that worked to the numbers that correct the next plan. Pure.
+"""Start log parser: extracts from the log of a successful start the numbers that correct the next plan. Pure.
 
-The lines are vLLM's own (gpu_worker.py, kv_cache_utils.py); on CPU the cache line says `CPU KV cache size`.
+The lines are vLLM's (gpu_worker.py, kv_cache_utils.py). On the CPU the cache line begins with `CPU KV cache size`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _TOKENS: Final = re.compile(r"KV cache size: ([\d,]+) tokens")
 
 
 def learn(plan: Plan, log: str) -> Numbers:
-    """What the log of this plan's engine says about one rank; the last rank's line where several speak."""
+    """The numbers of one rank in the engine's log; if several ranks log, the last line counts."""
     weights = _gib(_WEIGHTS, log)
     available = _gib(_AVAILABLE, log)
     tokens = _TOKENS.findall(log)
@@ -43,7 +43,7 @@ def learn(plan: Plan, log: str) -> Numbers:
 
 
 def key_of(plan: Plan, artifact: str, gpu_name: str) -> Key:
-    """The record's key of a plan whose weights are `artifact`, on GPUs of this name (`cpu` without one)."""
+    """The measurement key of a plan with the weights `artifact`, on GPUs of this name (`cpu` without a GPU)."""
     return Key(
         artifact=artifact,
         variant=plan.variant,
@@ -57,10 +57,10 @@ def key_of(plan: Plan, artifact: str, gpu_name: str) -> Key:
 
 
 def remember(measured: Measured, failed: Plan, worked: Plan, artifact: str, gpu_name: str) -> Measured:
-    """What made a start work after `failed` did not: no graphs, another cache dtype, or smaller caps.
+    """Stores the change that made a failed start work: no graphs, another cache dtype, or smaller caps.
 
-    A shorter context and a smaller share of the GPU are not kept: the measured bytes say the one, the free
-    memory of another day the other.
+    A shorter context and a smaller share of the GPU are not stored: the first follows from the measured bytes, the
+    second from the free memory at the time.
     """
     before, after = key_of(failed, artifact, gpu_name), key_of(worked, artifact, gpu_name)
     if before.kv_dtype != after.kv_dtype:

@@ -1,7 +1,6 @@
-"""What real starts taught: bytes that the engine logged, and what will never start here. Values only.
+"""Measurements: stores the bytes that engines logged, and the starts that fail on this node. Values only.
 
-Records are keyed by what made them, the closed form asks them for corrections. Who keeps the file decides
-where it lies (`to_json`, `from_json`).
+The closed form reads corrections by key. The caller of `to_json` and `from_json` stores the file.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from pareta_agent.planning.numerics import Numerics
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """What a record holds for: these bytes in this layout on such a GPU, with flags that move memory."""
+    """The key of a measurement: weights, layout, GPU, dtypes, graphs, and the flags that change memory."""
 
     artifact: str
     variant: str
@@ -31,7 +30,7 @@ class Key:
     flags: tuple[str, ...]
 
     def text(self, engine_version: str) -> str:
-        """The key as one line of a file."""
+        """The key as a text for the file."""
         flags = hashlib.sha256("\0".join(self.flags).encode()).hexdigest()[:12] if self.flags else "-"
         graphs = "eager" if self.eager else "graphs"
         words = (
@@ -49,9 +48,10 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """One rank's start, as logged under `caps`. `other_bytes`: neither weights nor KV cache (activations,
-    graphs, libraries). `kv_per_mille`: KV tokens found for each thousand that the closed form expects of
-    the same bytes. None is what the log did not say.
+    """The logged start of one rank under `caps`. None: not in the log.
+
+    - `other_bytes`: activations, graphs and libraries, without weights and KV cache.
+    - `kv_per_mille`: logged KV tokens per thousand that the closed form expects of the same bytes.
     """
 
     caps: Caps
@@ -60,14 +60,14 @@ class Numbers:
     kv_per_mille: int | None = None
 
     def other_within(self, caps: Caps) -> int | None:
-        """The measured rest where it bounds these caps too: a smaller step never holds more."""
+        """`other_bytes` if the measurement bounds these caps, else None: a smaller step never uses more."""
         small = caps.tokens <= self.caps.tokens and caps.seqs <= self.caps.seqs
         return self.other_bytes if small else None
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """All records of a node for one engine version; a newer one replaces an older one of the same key."""
+    """All measurements of a node for one engine version. A newer measurement of a key replaces the older."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
@@ -82,15 +82,15 @@ class Measured:
         return self.starts.get(key.text(self.engine_version)) if self.starts else None
 
     def failed(self, key: Key) -> bool:
-        """Whether a start of just this failed here, and one with another cache or without graphs worked."""
+        """True if a start of this key failed, and a start with another cache or without graphs worked."""
         return bool(self.failures) and key.text(self.engine_version) in self.failures
 
     def ceiling(self, key: Key) -> Caps | None:
-        """The caps that worked where larger ones ran out of memory."""
+        """The caps that worked after larger caps ran out of memory."""
         return self.ceilings.get(key.text(self.engine_version)) if self.ceilings else None
 
     def refused(self, artifact: str, capability: tuple[int, int]) -> bool:
-        """Whether these weights failed for good on GPUs of this compute capability."""
+        """True if these weights failed permanently on GPUs of this compute capability."""
         return self._refusal(artifact, capability) in self.refusals
 
     def learned(self, key: Key, numbers: Numbers) -> Measured:
@@ -106,7 +106,7 @@ class Measured:
         return replace(self, refusals=self.refusals | {self._refusal(artifact, capability)})
 
     def checked(self, numerics: Numerics) -> Measured:
-        """With this host's kernel check, beside what starts taught."""
+        """The measurements with this host's kernel check; the remedies stay."""
         return replace(self, numerics=replace(numerics, remedies=self.numerics.remedies))
 
     def _refusal(self, artifact: str, capability: tuple[int, int]) -> str:
@@ -122,5 +122,5 @@ def to_json(measured: Measured) -> bytes:
 
 
 def from_json(document: bytes) -> Measured:
-    """Reads what `to_json` wrote. Raises pydantic's ValidationError where it is something else."""
+    """Parses the output of `to_json`. Raises pydantic's ValidationError for any other document."""
     return _DOCUMENT.validate_json(document)

@@ -1,4 +1,4 @@
-"""For a refusal: the nearest thing that would fit, found by planning again with one thing changed. Pure."""
+"""Nearest fit: finds the nearest change that makes a refused request fit, by planning again. Pure."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def plan_or_nearest(
     support: Support | None = None,
     measured: Measured = NOTHING,
 ) -> PlanReport:
-    """`plan`, and when it refuses, a first rejection for the whole node whose `nearest` says what would fit."""
+    """The report of `plan`. An impossible report begins with a rejection whose `nearest` is the change that fits."""
     report = plan(architecture, variants, inventory, request, support=support, measured=measured)
     if report.candidates:
         return report
@@ -76,7 +76,7 @@ def _ways(
 def _with_other_gpus(
     arch: Architecture, variants: Sequence[Variant], inventory: Inventory, request: PlanRequest
 ) -> Iterator[str]:
-    """The same GPUs idle, else more of the best kind that is here, wired like the ones that are."""
+    """Yields the same GPUs idle, else a larger number of the node's best kind of GPU, with the same links."""
     idle = tuple(
         replace(gpu, memory_free_bytes=gpu.usable_bytes) if gpu.usable_bytes is not None else gpu
         for gpu in inventory.gpus

@@ -1,7 +1,7 @@
-"""Numerics: which computations of an engine gave wrong results on this hardware, and the knob that avoids each. Pure.
+"""Numerics: maps computations with wrong results on this hardware to the setting that avoids each. Pure.
 
-Two sources agree on one key. The kernel check compares kernels with float32 before anything is served; a canary that
-was wrong at a start and right with one knob turned is remembered.
+Two sources share a key. The kernel check compares kernels with float32 before anything is served. A canary that was
+wrong at a start, and right after a change of a setting, stores that change as a remedy.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _WEIGHT_ONLY: Final = frozenset({"", "torch", "marlin", "machete", "humming"})
 
 @dataclass(frozen=True, slots=True)
 class WrongKernel:
-    """A kernel that failed the check: the largest error over the largest reference value, and what was allowed."""
+    """A kernel that failed the check. `error` and `limit`: largest deviation over the largest reference value."""
 
     op: Op
     backend: str
@@ -39,8 +39,8 @@ class WrongKernel:
 
 @dataclass(frozen=True, slots=True)
 class Numerics:
-    """`device` names this host's processor. `wrong` is the kernel check's result, `remedies` a knob by the key of each
-    computation whose canary was wrong without it.
+    """`device` is this host's processor. `wrong` is the result of the kernel check. `remedies` maps the key of a
+    computation with a wrong canary to the setting that corrected the canary.
     """
 
     device: str = CPU
@@ -48,7 +48,7 @@ class Numerics:
     remedies: Mapping[str, str] = field(default_factory=dict)
 
     def wrong_dtype(self, dtype: str) -> str | None:
-        """Why nothing is computed in this dtype on the host's processor: `bfloat16 attention`, for instance."""
+        """The wrong computation against this dtype on the host's processor, such as `bfloat16 attention`, or None."""
         found = next((each for each in self.wrong if each.dtype == dtype and _plain(each)), None)
         if found is not None:
             return f"{dtype} {found.op}"
@@ -57,7 +57,7 @@ class Numerics:
         return dtype if remedied else None
 
     def wrong_format(self, name: str) -> str | None:
-        """Why weights of this format are not used on this host's GPUs."""
+        """The reason against weights of this format on this host's GPUs, or None."""
         found = next((each for each in self.wrong if each.op == "linear" and each.backend == name), None)
         return (
             f"the engine's {name} kernel gave wrong results here (`pareta-agent engine check`)"
@@ -66,8 +66,10 @@ class Numerics:
         )
 
     def corrected(self, plan: Plan, device: str, *, mla: bool = False) -> Plan:
-        """The plan with the knob turned that its computation needs on such a GPU. `mla`: its attention is latent, with
-        backends of its own that the kernel check does not run."""
+        """The plan with the remedy for its computation on such a GPU.
+
+        `mla`: the model has latent attention, with separate backends that the kernel check does not run.
+        """
         if (knob := self.remedies.get(key_of(plan, device))) is not None:
             return turned(plan, knob) or plan
         failed = {each.backend for each in self.wrong if (each.op, each.dtype) == ("attention", plan.dtype)}
@@ -84,17 +86,17 @@ def gpu_key(name: str | None, capability: tuple[int, int] | None) -> str:
 
 
 def key_of(plan: Plan, device: str) -> str:
-    """What the numbers of a plan depend on: hardware, dtypes, kernels, and whether graphs are compiled."""
+    """The key of a plan's computation: hardware, dtypes, kernels, and eager or compiled graphs."""
     attention, linear = _flag(plan, _ATTENTION) or "auto", _flag(plan, _LINEAR) or plan.kernel or "auto"
     graphs = "eager" if plan.enforce_eager else "compiled"
     return "|".join((device, plan.dtype, attention, linear, plan.kv_cache_dtype, graphs))
 
 
 def knobs(plan: Plan, dtypes: frozenset[str] = frozenset()) -> Iterator[str]:
-    """The knobs to turn after a wrong canary, one at a time, the cheapest first.
+    """The changes to try after a wrong canary, one at a time, the cheapest first.
 
-    On a CPU another dtype, of those in `dtypes` that have a plan. On a GPU another attention backend, eager mode,
-    weight-only kernels instead of native ones, a 16-bit KV cache instead of fp8.
+    - CPU: each other dtype in `dtypes`, which are the dtypes with a plan.
+    - GPU: another attention backend, eager mode, weight-only instead of native kernels, a 16-bit KV cache for fp8.
     """
     if plan.platform == "cpu":
         yield from (f"dtype={dtype}" for dtype in sorted(dtypes - {plan.dtype}, reverse=True))
@@ -105,7 +107,7 @@ def knobs(plan: Plan, dtypes: frozenset[str] = frozenset()) -> Iterator[str]:
 
 
 def turned(plan: Plan, knob: str) -> Plan | None:
-    """The plan with one knob turned and the reason in `workaround`; None where it is turned already."""
+    """The plan with one change and the reason in `workaround`; None if the plan already has the change."""
     name, _, value = knob.partition("=")
     if name == "attention" and _flag(plan, _ATTENTION) is None:
         why = f"the default attention backend gives wrong text on this GPU: {value} is used"
@@ -125,7 +127,7 @@ def turned(plan: Plan, knob: str) -> Plan | None:
 
 
 def dtype_workaround(what: str, used: str) -> str:
-    """The sentence for a CPU plan whose dtype is not the one that was to be used."""
+    """The workaround of a CPU plan that avoids the preferred dtype."""
     return f"{what} gives wrong text on this processor: {used} is used"
 
 

@@ -1,7 +1,7 @@
-"""Several endpoints on one node: each gets a place before any gets a second one. Pure.
+"""Packing: plans several endpoints on one node, the first replica of each before any second replica. Pure.
 
-GPUs are handed out whole; only where there are fewer than endpoints do small models share one, each with an
-equal part of its memory.
+An endpoint gets whole GPUs. If the node has fewer GPUs than endpoints, small models share a GPU in equal parts of its
+memory.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pareta_registry.catalog import Architecture, Variant
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What one endpoint asks for. `replicas` None in the request: one, and more where GPUs are left."""
+    """The request of one endpoint. `replicas` None in the request: one replica, and more if GPUs are left."""
 
     endpoint: str
     architecture: Architecture
@@ -30,7 +30,7 @@ class Need:
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """What every question of one packing has in common."""
+    """The planner with the inputs that all requests of one packing share."""
 
     support: Support | None
     measured: Measured
@@ -53,10 +53,10 @@ def pack(
     support: Support | None = None,
     measured: Measured = NOTHING,
 ) -> Mapping[str, PlanReport]:
-    """A report for each endpoint; plans overlap only where their shares of a GPU add up to less than all of it.
+    """A report for each endpoint. Plans share a GPU only if the shares add up to less than the GPU.
 
-    Those that need most GPUs choose first, then in the order given. Without GPUs, each has an equal part of the
-    host's memory.
+    Endpoints are planned by the number of GPUs, the largest first, then in the given order. Without GPUs each endpoint
+    has an equal part of the host's memory.
     """
     if not inventory.gpus and inventory.memory_available_bytes is not None:
         part_bytes = inventory.memory_available_bytes // max(len(needs), 1)
@@ -78,7 +78,7 @@ def pack(
 def _share(
     need: Need, needs: Sequence[Need], reports: Mapping[str, PlanReport], inventory: Inventory, ask: _Asked
 ) -> dict[str, PlanReport]:
-    """New reports for all that would share one GPU with `need`, empty where no GPU has room for it."""
+    """New reports for all endpoints on one GPU that `need` shares; empty if no GPU has space for `need`."""
     by_name = {other.endpoint: other for other in needs}
     for gpu in inventory.gpus:
         on_it = [
@@ -95,13 +95,13 @@ def _share(
 
 
 def _part(gpu: Gpu, users: int) -> Gpu:
-    """The GPU as one of several users may see it: an equal part of what is free."""
+    """The GPU with an equal part of its free memory, for one of several users."""
     free = gpu.usable_bytes if gpu.memory_free_bytes is None else gpu.memory_free_bytes
     return replace(gpu, memory_free_bytes=(free or 0) // users)
 
 
 def _fill(order: Sequence[Need], reports: dict[str, PlanReport], inventory: Inventory, ask: _Asked) -> None:
-    """Hands the GPUs that are left to endpoints that take as many replicas as they can, one each in turn."""
+    """Adds replicas on the remaining GPUs, one endpoint after the other, to endpoints without a set number."""
     growing = [need for need in order if need.request.replicas is None and _sole(need, reports)]
     while growing:
         still = []
@@ -118,7 +118,7 @@ def _fill(order: Sequence[Need], reports: dict[str, PlanReport], inventory: Inve
 
 
 def _sole(need: Need, reports: Mapping[str, PlanReport]) -> bool:
-    """Whether nobody shares this endpoint's GPUs."""
+    """True if no other endpoint uses this endpoint's GPUs."""
     own = _taken({need.endpoint: reports[need.endpoint]})
     others = _taken({name: report for name, report in reports.items() if name != need.endpoint})
     return bool(own) and not own & others

@@ -1,4 +1,4 @@
-"""Where replicas could sit: pools of identical, healthy, free GPUs, cut into groups along NVLink. Pure."""
+"""GPU placement: builds pools of identical, healthy, free GPUs and cuts each into groups along NVLink. Pure."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _UNIFIED_KEPT_PER_CENT: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class GpuPool:
-    """GPUs that may serve as equals. Bytes are the poorest member's: `total` as torch reports, `free` now.
+    """Interchangeable GPUs. Bytes are the minimum of all members: `total` as torch reports, `free` now.
 
-    `islands` are the GPUs again, in sets that NVLink joins, the largest first.
+    `islands` are the same GPUs in sets that NVLink joins, the largest first.
     """
 
     gpus: tuple[Gpu, ...]
@@ -36,10 +36,10 @@ class GpuPool:
 
 
 def pools(inventory: Inventory, *, exact: bool = False) -> tuple[list[GpuPool], list[Rejection]]:
-    """Every set worth planning on, the largest first, and each GPU that is no place, with its reason.
+    """Every pool to plan on, the largest first, and a rejection for each unusable GPU.
 
-    GPUs of one kind with unlike free memory make one pool for each level of free memory: all of them at
-    the least level, or fewer with more. `exact` tells apart every byte; without it, a sixth of the GPU.
+    GPUs of one kind form a pool per level of free memory: all at the lowest level, fewer at each higher level. A level
+    is a sixth of the GPU, or every byte with `exact`.
     """
     rejections = [
         Rejection(f"GPU {gpu.uuid}", reason)
@@ -55,8 +55,10 @@ Groups = tuple[tuple[Gpu, ...], ...]
 
 
 def groups(pool: GpuPool, layout: Layout, replicas: int | None = None) -> list[tuple[Groups, bool]]:
-    """How a pool can be cut into replicas (so many, or as many as it holds), and whether each group of ranks that talk
-    in every layer has NVLink: from islands alone where they do, and with what is left over, paired by NUMA node.
+    """The cuts of a pool into `replicas` (None: as many as fit), each with True if every group of ranks has NVLink.
+
+    A group is the ranks that communicate in every layer. The first cut takes groups from islands alone. The second adds
+    groups of the remaining GPUs, sorted by NUMA node.
     """
     size = layout.tp * layout.dp
     if layout.gpus > 1 and pool.mig:
@@ -82,9 +84,10 @@ def groups(pool: GpuPool, layout: Layout, replicas: int | None = None) -> list[t
 def seats(
     chosen: Plan, replicas: int, inventory: Inventory, taken: frozenset[str]
 ) -> tuple[tuple[str, ...], ...]:
-    """The GPUs of a plan that runs, as the node is now: each replica stays where it is while its GPUs are sound
-    and not `taken`; those that are missing of `replicas` go to idle GPUs of the same kind, wired as well, as far as
-    there are any.
+    """The GPU groups of a running plan on the current inventory.
+
+    A replica keeps its GPUs while all are healthy and not `taken`. Missing replicas get idle GPUs of the same kind with
+    the same links, as far as available.
     """
     if not any(chosen.gpus):
         return chosen.gpus
@@ -109,7 +112,7 @@ def seats(
 
 
 def rivals(chosen: Plan, others: Mapping[str, Plan]) -> frozenset[str]:
-    """Those of the others, by name, whose share of a GPU leaves less of it than this plan claims there."""
+    """The names of other plans whose share of a GPU conflicts with this plan's share of the same GPU."""
     found = set[str]()
     for uuid in {uuid for group in chosen.gpus for uuid in group}:
         there = {name: each for name, each in others.items() if any(uuid in group for group in each.gpus)}
@@ -140,8 +143,10 @@ def _no_place(gpu: Gpu, inventory: Inventory) -> str | None:
 
 
 def _memory(gpu: Gpu, inventory: Inventory) -> tuple[int, int] | None:
-    """Total and free bytes. With unified memory the driver reports neither well: vLLM takes the host's
-    available bytes as free (mem_utils.py), and the engine's own processes and the system live there too.
+    """Total and free bytes, None if unknown.
+
+    With unified memory the driver's numbers are wrong. vLLM takes the host's available bytes as free (mem_utils.py);
+    the engine's processes and the system use the same memory.
     """
     if not inventory.unified_memory:
         total = gpu.usable_bytes

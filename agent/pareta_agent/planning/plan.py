@@ -1,4 +1,4 @@
-"""What the planner answers: a plan, or rejections with their arithmetic. Values only."""
+"""Plan: the values that the planner returns: plans, candidates, and rejections with their arithmetic."""
 
 from __future__ import annotations
 
@@ -24,11 +24,13 @@ class Footprint:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How one endpoint runs. `gpus` holds one tuple of GPU uuids a replica, empty tuples on CPU.
+    """The plan of one endpoint.
 
-    `kv_cache_bytes` is set on CPU only (there it replaces `gpu_memory_utilization`).
-    `flags` are further engine flags that the catalog allows, ready for argv. `kernel` is the family that multiplies the
-    weights on a GPU; `workaround` says which wrong computation the plan avoids, and how.
+    - `gpus` has a tuple of GPU uuids per replica, empty on the CPU.
+    - `kv_cache_bytes` is set on the CPU only, instead of `gpu_memory_utilization`.
+    - `flags` are further engine flags of the catalog, as arguments.
+    - `kernel` is the family of GPU kernels that multiplies the weights.
+    - `workaround` is a sentence on the wrong computation that the plan avoids.
     """
 
     variant: str
@@ -55,25 +57,25 @@ class Plan:
 
     @property
     def all_weights_bytes(self) -> int:
-        """On all devices of all replicas."""
+        """Weight bytes on all devices of all replicas."""
         return self.footprint.weights_bytes * max(1, sum(map(len, self.gpus)))
 
     @property
     def greedy(self) -> bool:
-        """Whether the catalog sets temperature 0 for requests that set none."""
+        """True if the catalog sets temperature 0 for requests without a temperature."""
         if _SAMPLING_FLAG not in self.flags:
             return False
         sampling = json.loads(self.flags[self.flags.index(_SAMPLING_FLAG) + 1])
         return isinstance(sampling, dict) and sampling.get("temperature") == 0
 
     def group(self, index: int) -> tuple[str, ...]:
-        """The GPUs of one replica; none on the CPU."""
+        """The GPUs of one replica; empty on the CPU."""
         return self.gpus[index] if index < len(self.gpus) else ()
 
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """Why a candidate is not possible; bytes are per device, `nearest` says what would fit."""
+    """The refusal of a candidate. Bytes are per device; `nearest` is the nearest change that fits."""
 
     candidate: str
     reason: str
@@ -84,9 +86,9 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A legal plan with its score (higher is better, comparable within one report only).
+    """A possible plan with its score: higher is better, comparable within one report only.
 
-    `tight`: it starts, but its context is shorter than 32k tokens and shorter than what was asked for.
+    `tight`: the plan starts, with a context below 32k tokens and below the request.
     """
 
     plan: Plan
@@ -97,14 +99,14 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class PlanReport:
-    """Everything the planner found: the best first among `candidates`, and each rejection."""
+    """The result of the planner: `candidates`, the best first, and every rejection."""
 
     candidates: tuple[Candidate, ...]
     rejections: tuple[Rejection, ...]
 
     @property
     def verdict(self) -> Literal["compatible", "tight", "impossible"]:
-        """One word for the whole report."""
+        """The verdict of the report in one word."""
         if not self.candidates:
             return "impossible"
         return "tight" if self.candidates[0].tight else "compatible"

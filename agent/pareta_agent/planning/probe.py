@@ -1,6 +1,6 @@
-"""Asks an installed engine what it can run, once a version, and remembers the answer in a file.
+"""Support probe: reads an installed engine's kernels once per version, and stores the result in a file.
 
-The engine's interpreter does the asking (`engine_probe.py`); this module starts it and reads one JSON line.
+`engine_probe.py` runs in the engine's interpreter; this module starts that program and reads one JSON line.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pareta_agent.planning.support_snapshot import CAPABILITIES
 from pareta_registry.files import write_atomically
 
 SUPPORT: Final = "support"
-"""Where answers are kept, under the shared cache."""
+"""The directory of stored results under the shared cache."""
 _PROGRAM: Final = Path(__file__).with_name("engine_probe.py")
 _DEADLINE_S: Final = 300.0
 _UNKNOWN: Final = "unknown"
@@ -35,9 +35,9 @@ class _Answer(BaseModel):
 async def probed(
     engine_python: Path, cache: Path, version: str, capabilities: tuple[str, ...] = CAPABILITIES
 ) -> Support:
-    """What this engine's own selectors say; from `cache` (a directory) where the version was asked before.
+    """The support of this engine by its own selectors, from the directory `cache` if the version is stored.
 
-    Takes about a minute of one core. Raises EngineError when the interpreter cannot answer.
+    A probe takes about a minute of one core. Raises EngineError if the interpreter returns no result.
     """
     file = cache / f"support-{version}.json"
     known = _read(file)
@@ -49,7 +49,7 @@ async def probed(
 
 
 def cached(cache: Path, version: str | None) -> Support:
-    """The remembered answer of this version, else the shipped snapshot: never starts anything."""
+    """The stored result of this version, else the shipped snapshot. Starts no process."""
     known = _read(cache / f"support-{version}.json") if version else None
     return _support(known) if known is not None else snapshot(version)
 
@@ -64,8 +64,8 @@ async def _ask(engine_python: Path, capabilities: tuple[str, ...]) -> _Answer:
     except (IndexError, ValidationError) as error:
         raise EngineError(
             "support_probe_failed",
-            f"the engine's interpreter did not say what it supports (exit {done.returncode})",
-            "`pareta-agent doctor` checks the interpreter; plans use the shipped table meanwhile",
+            f"the probe of the engine's supported kernels failed (exit {done.returncode})",
+            "check the interpreter with `pareta-agent doctor`; until then plans use the shipped table",
         ) from error
 
 
@@ -77,7 +77,7 @@ def _read(file: Path) -> _Answer | None:
 
 
 def _support(answer: _Answer) -> Support:
-    """The answer, with the snapshot's word where a selector crashed instead of answering."""
+    """The probed support, with the snapshot's kernel for each selector that crashed."""
     shipped = snapshot(answer.version).kernels
     kernels = {
         form: {

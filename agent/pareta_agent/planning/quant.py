@@ -1,7 +1,7 @@
-"""What a variant's `quant` says: the number format of its weights, in one word, with the group size.
+"""Weight format: parses a variant's `quant` into a number format and a group size.
 
-The names are the catalog's (`none`, `fp8-block128`, `awq-int4-g128`, `mxfp4-moe` …); an unknown one is an
-answer too (`unknown`), because a plan must then be refused, not guessed.
+The names are the catalog's (`none`, `fp8-block128`, `awq-int4-g128`, `mxfp4-moe` …). An unknown name has the format
+`unknown`: its plan is refused, not guessed.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _BITS: Final[dict[Format, int]] = {
 
 @dataclass(frozen=True, slots=True)
 class Quant:
-    """`group` is the number of weights that share a scale along the input dimension, None for one a channel."""
+    """`group` is the number of weights that share a scale along the input dimension; None: a scale per channel."""
 
     format: Format
     group: int | None = None
@@ -54,12 +54,12 @@ class Quant:
 
     @property
     def bits(self) -> int:
-        """Bits of one weight; 16 where nothing better is known."""
+        """Bits of one weight; 16 for an unknown format."""
         return _BITS.get(self.format, 16)
 
 
 def parse_quant(text: str) -> Quant:
-    """Reads a catalog's `quant`."""
+    """Parses the catalog's `quant`."""
     name = text.lower()
     if name in _UNQUANTIZED:
         return Quant("none")

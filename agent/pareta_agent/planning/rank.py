@@ -1,4 +1,4 @@
-"""Which of several fits is best, and in words why: preference first, speed second. Pure."""
+"""Ranking: sorts the fits by preference, then by speed, and explains the order in words. Pure."""
 
 from __future__ import annotations
 
@@ -24,9 +24,11 @@ _WORTH_EIGHT_BITS: Final = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A fit with all that ranking looks at. `natural_kv`: its KV dtype costs no quality that the weights kept;
-    `filled`: replicas take every GPU they can, so GPUs left idle count against a layout; `busy`: the node is
-    planned for throughput alone, `hurried`: for latency.
+    """A fit with the inputs of ranking.
+
+    - `natural_kv`: the KV dtype loses no quality beyond the weights' own loss.
+    - `filled`: replicas take every GPU that fits, so idle GPUs count against a layout.
+    - `busy`: the objective is throughput. `hurried`: the objective is latency.
     """
 
     fit: Fit
@@ -43,10 +45,10 @@ class Scored:
 
 
 def ranked(scored: Sequence[Scored], variants: Sequence[Variant]) -> tuple[Candidate, ...]:
-    """Comfortable fits first, plain KV before fp8 KV, then by tier and score; tight ones by their context.
+    """Comfortable fits first, unquantized KV before fp8 KV, then by tier and score; tight fits by context.
 
-    A tier is left only where none of its layouts is comfortable, or for 8 bits that are three times as fast as
-    16. A variant whose measured quality is two points below the best one's comes after all that are not.
+    A lower tier comes first only if no layout of a higher tier is comfortable. Exception: 8 bits three times as
+    fast come before 16 bits. A variant with a measured quality two points below the best comes last.
     """
     best_quality = max((variant.quality for variant in variants), default=1.0)
     tensor_parallel = _tensor_parallel(scored)
@@ -70,7 +72,7 @@ def ranked(scored: Sequence[Scored], variants: Sequence[Variant]) -> tuple[Candi
 
 
 def _sixteen_bits_crawl(scored: Sequence[Scored]) -> bool:
-    """Whether unpacked 8 bits, which lose next to nothing, are worth the change: a starved cache makes it so."""
+    """True if 8 bits, with almost no loss, outrank 16 bits, which a small cache makes far slower."""
     best: dict[int, float] = {}
     for one in scored:
         if one.fit.comfortable and one.natural_kv:
@@ -81,8 +83,8 @@ def _sixteen_bits_crawl(scored: Sequence[Scored]) -> bool:
 
 
 def tier(quant: Quant, kernel_kind: Kind) -> int:
-    """How much a format is preferred, 0 best: 8-bit floats that the GPU multiplies natively, then what was
-    trained, then unpacked 8 bits, native 4 bits, and 4 bits that are unpacked.
+    """The tier of a format, 0 best: native 8-bit floats, 16 bits as trained, unpacked 8 bits, native 4 bits, then
+    unpacked 4 bits.
     """
     if quant.format in ("fp8", "fp8_block", "mxfp8"):
         return 0 if kernel_kind == "native" else 2
@@ -96,8 +98,10 @@ def tier(quant: Quant, kernel_kind: Kind) -> int:
 
 
 _Reach = dict[tuple[str, bool, bool], tuple[int, int]]
-"""By variant, whether the cache must be roomy, and whether stages count: the most GPUs that tensor parallelism (two
-ranks over PCIe) uses comfortably, and the fewest that a replica takes.
+"""(variant, large cache, stages allowed) → (GPUs, GPUs per replica).
+
+The first is the most GPUs that comfortable tensor parallelism uses (over PCIe two ranks), the second the fewest of a
+replica.
 """
 
 
@@ -119,12 +123,16 @@ def _roomy(one: Scored) -> bool:
 
 
 def _needless(one: Scored, tensor_parallel: _Reach) -> str | None:
-    """Why tensor parallelism (two ranks over PCIe) is preferred to this layout, None where it does not replace it.
+    """The reason for plain tensor parallelism (over PCIe two ranks) instead of this layout; None without a reason.
 
-    Stages lengthen every token's way, more than two ranks over PCIe have no custom all-reduce, ranks of experts
-    step together and wait for the slowest: all only where plain tensor parallelism would not fit, or would leave
-    GPUs idle, or its cache starved where theirs is roomy; ranks of experts also on a busy node. Two ranks with
-    stages come before more ranks over PCIe, unless tokens are in a hurry.
+    Three layouts are slower per token: stages, more than two ranks over PCIe (no custom all-reduce), and expert ranks,
+    which wait for the slowest. Such a layout is preferred only in these cases:
+
+    - plain tensor parallelism does not fit, or leaves GPUs idle;
+    - plain tensor parallelism has a small cache, and this layout a large cache;
+    - expert ranks, if the objective is throughput.
+
+    Two ranks with stages outrank more ranks over PCIe, except for latency.
     """
     plan = one.plan
     slow_wires = plan.tp > _TP_OVER_PCIE and not one.nvlink
@@ -162,7 +170,7 @@ def _why(one: Scored, best: Scored, tensor_parallel: _Reach) -> str:
 
 
 def _loss(one: Scored, best: Scored, tensor_parallel: _Reach) -> str:
-    """Why `one` is not the plan."""
+    """The reason against `one`."""
     if best.fit.comfortable and not one.fit.comfortable:
         return "its context is short of 32k tokens"
     if not best.fit.comfortable and one.fit.max_model_len < best.fit.max_model_len:

@@ -1,4 +1,4 @@
-"""What is asked of the planner: an objective, limits, and what the catalog sets for the engine. Values only."""
+"""Plan request: the planner's inputs for one endpoint: objective, limits, and the catalog's engine settings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pareta_registry.catalog import Adapter
 from pareta_registry.resolve import Resolution
 
 TPOT_TARGET_S: Final[Mapping[Objective, float]] = {"balanced": 0.050, "throughput": 0.100, "latency": 0.007}
-"""Seconds a token that a layout should hold; a layout that cannot is still ranked, by how near it comes."""
+"""Target seconds per token by objective. A slower layout has a lower score and is still ranked."""
 
 
 _AT_ONCE: Final = 4
@@ -21,10 +21,10 @@ _RANKS: Final = (16, 32, 64, 128, 256, 320, 512)
 
 @dataclass(frozen=True, slots=True)
 class AdapterSlots:
-    """What an engine keeps room for: `at_once` LoRA adapters of up to `rank` in one batch, `kept` in host memory.
+    """An engine's capacity for LoRA adapters: `at_once` of up to `rank` in one batch, `kept` in host memory.
 
-    vLLM takes certain ranks only (config/lora.py, MaxLoRARanks); adapters beyond `at_once` take turns, those beyond
-    `kept` are read from disk when they are called.
+    vLLM accepts only certain ranks (config/lora.py, MaxLoRARanks). Adapters beyond `at_once` take turns; adapters
+    beyond `kept` are read from disk at a call.
     """
 
     rank: int
@@ -38,8 +38,10 @@ class AdapterSlots:
 
 
 def slots_for(adapters: Sequence[Adapter]) -> AdapterSlots | None:
-    """Room for any of a model's adapters; None without any. It follows from the largest rank alone, so that an adapter
-    that the catalog adds or drops mostly finds the engine that runs."""
+    """The slots for a model's adapters; None without adapters.
+
+    Only the largest rank counts, so that most adapters that the catalog adds or removes require no engine restart.
+    """
     if not adapters:
         return None
     largest = max(adapter.rank for adapter in adapters)
@@ -48,12 +50,15 @@ def slots_for(adapters: Sequence[Adapter]) -> AdapterSlots | None:
 
 @dataclass(frozen=True, slots=True)
 class PlanRequest:
-    """`max_model_len` None: the longest that fits, up to the model's. `replicas` None: as many as fit.
+    """The request for a plan of one endpoint.
 
-    `context` is the catalog's own limit on the model's context; `settings` its engine settings.
-    `gpu_memory_utilization`, `kv_cache_bytes` (CPU) and `enforce_eager` are the node owner's word.
-    `cuda_build` is the CUDA that the engine was built for, 13000 for 13.0, None when unknown;
-    `engine_version` picks the support snapshot. `adapters` is room for LoRA adapters beside the weights.
+    - `max_model_len` None: the longest context that fits, up to the model's limit.
+    - `replicas` None: as many as fit.
+    - `context` is the catalog's limit of the model's context, `settings` the catalog's engine settings.
+    - `gpu_memory_utilization`, `kv_cache_bytes` (CPU) and `enforce_eager` are set by the node's owner.
+    - `cuda_build` is the CUDA version of the engine's build, 13000 for 13.0; None: unknown.
+    - `engine_version` selects the support snapshot.
+    - `adapters` are the slots for LoRA adapters.
     """
 
     objective: Objective = "balanced"
@@ -77,8 +82,9 @@ class PlanRequest:
 def for_resolution(
     resolution: Resolution, *, objective: Objective = "balanced", replicas: int | None = None
 ) -> PlanRequest:
-    """The request for what the registry resolved. The catalog's length is a limit, not a demand: a node whose
-    memory ends earlier serves a shorter context.
+    """The request for a resolved alias.
+
+    The catalog's context is a limit, not a requirement: a node with less memory serves a shorter context.
     """
     return PlanRequest(
         objective=objective,

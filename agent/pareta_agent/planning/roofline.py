@@ -1,7 +1,7 @@
-"""How many tokens a second a layout gives, by a roofline over weights, KV cache, arithmetic and wires. Pure.
+"""Roofline: estimates a layout's tokens a second from weights, KV cache, arithmetic and links. Pure.
 
-A ranking, not a promise. The load is the one that published comparisons use (2,000 tokens in, 500 out); the
-efficiencies below reproduce the order of AIConfigurator's tables for Llama 8B and 70B on H100, H200 and A100.
+The estimate ranks layouts; it predicts no benchmark. The load is that of published comparisons (2,000 tokens in, 500
+out). The efficiencies reproduce the order of AIConfigurator's tables for Llama 8B and 70B on H100, H200 and A100.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _CUSTOM_ALL_REDUCE: Final = frozenset({1, 2, 4, 6, 8, 16})
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What the score needs to know of a place: the GPU's speed, and whether a replica's ranks have NVLink."""
+    """The hardware of a replica: the GPU's speed, and whether its ranks have NVLink."""
 
     device: Device
     nvlink: bool
@@ -47,7 +47,7 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What one replica holds: bytes a rank of weights, bytes a token a rank of KV, how many tokens in all."""
+    """The memory of one replica: weight bytes per rank, KV bytes per token and rank, tokens in all."""
 
     weights_bytes: int
     kv_token_bytes: int
@@ -57,7 +57,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """One replica at its best batch: tokens a second in all, and seconds between a caller's tokens."""
+    """A replica at its best batch: tokens a second in all, and seconds between two tokens of a caller (TPOT)."""
 
     tokens_per_s: float
     tpot_s: float
@@ -73,9 +73,11 @@ def speed(
     request: PlanRequest,
     narrow: bool,
 ) -> Speed:
-    """The largest batch that holds the time a token and the KV cache. A step costs the weights' read once, and for
-    each sequence its KV's read, its arithmetic, its share of the prefills that keep the batch full, and wires.
-    Where the weights' read alone takes that time, twice of it is allowed (not for latency): slow, not useless.
+    """The speed at the largest batch within the target time per token and the KV cache.
+
+    - A step reads the weights once. Each sequence adds a KV read, arithmetic, link transfers, and a share of the
+      prefills that keep the batch full.
+    - Except for latency, the target is at least twice the time of a single sequence: a slow layout still has a score.
     """
     flops = machine.device.bf16_flops * _COMPUTE_EFFICIENCY * _format_factor(quant, kind, machine.device)
     if narrow:
@@ -104,7 +106,7 @@ def speed(
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """One stage's step: the read of all its weights, what any step costs, and what each sequence adds."""
+    """The step of one stage: the read of all weights, the fixed time, and the time per sequence."""
 
     read_s: float
     fixed_s: float
@@ -112,7 +114,7 @@ class _Step:
 
 
 def _best_batch(arch: Architecture, layout: Layout, step: _Step, cap: int, target_s: float) -> Speed:
-    """The largest batch whose tokens come in time, found by halving: a token's time grows with the batch."""
+    """The largest batch within the target, by binary search: the time per token grows with the batch."""
     low, high = 1, cap
     while low < high:
         middle = (low + high + 1) // 2
@@ -122,14 +124,15 @@ def _best_batch(arch: Architecture, layout: Layout, step: _Step, cap: int, targe
 
 
 def _tpot_s(arch: Architecture, layout: Layout, step: _Step, batch: int) -> float:
-    """Stages work at once, each on its part of the batch; a token passes through all of them."""
+    """Seconds per token. Stages run concurrently, each on a part of the batch; a token passes through all stages."""
     part = max(1.0, batch / layout.pp)
     return layout.pp * (step.read_s * _touched(arch, part) + step.fixed_s + step.sequence_s * part)
 
 
 def _efficiency(layout: Layout) -> float:
-    """What is lost outside the step: bubbles of stages, ranks that wait for the slowest, and a little for each
-    doubling of what fails together.
+    """The factor for losses outside the step: pipeline bubbles, ranks that wait for the slowest, and scale.
+
+    Each doubling of the GPUs that fail together costs a little more.
     """
     efficiency = math.pow(_RANK_EFFICIENCY, math.log2(layout.gpus))
     if layout.pp > 1:
@@ -138,7 +141,7 @@ def _efficiency(layout: Layout) -> float:
 
 
 def _touched(arch: Architecture, batch: float) -> float:
-    """The share of the weights that a step of this batch reads: of a mixture, the experts that were drawn."""
+    """The share of the weights that a step of this batch reads: for a mixture of experts, the routed experts."""
     if not arch.num_experts:
         return 1.0
     parts = parameters(arch)
@@ -157,7 +160,7 @@ def _format_factor(quant: Quant, kind: Kind, device: Device) -> float:
 
 
 def _wire_token_s(arch: Architecture, layout: Layout, machine: Machine) -> float:
-    """Two all-reduces a layer of one hidden vector; with dp, dispatch and combine of the routed copies."""
+    """Seconds per token: two all-reduces of a hidden vector per layer; with dp, dispatch and combine."""
     vector = arch.hidden * 2
     linked = machine.device.link_bytes * _NVLINK_EFFICIENCY if machine.nvlink else 0.0
     rate = max(linked, _PCIE_BYTES)  # a driver may report links that the data sheet does not have

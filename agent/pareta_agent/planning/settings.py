@@ -1,6 +1,6 @@
-"""The engine settings of a catalog entry, sorted: what shapes the plan, and what travels on as flags. Pure.
+"""Planner settings: splits the engine settings of a catalog entry into plan inputs and engine flags. Pure.
 
-What a catalog may set at all, and how each is spelled, is the registry's (`pareta_registry.engine_flags`).
+`pareta_registry.engine_flags` lists the allowed settings and their spelling.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _DTYPES: Final[Mapping[str, str]] = {"half": "float16", "float": "float32"}
 
 @dataclass(frozen=True, slots=True)
 class PlannerSettings:
-    """None leaves a choice to the planner; the caps are upper limits. `refused` are reasons not to plan."""
+    """None leaves the choice to the planner. The caps are upper limits. `refused` are reasons against any plan."""
 
     dtype: str | None = None
     kv_cache_dtype: str | None = None
@@ -28,7 +28,7 @@ class PlannerSettings:
 
 
 def read_settings(settings: Mapping[str, Any]) -> PlannerSettings:
-    """Reads a catalog's mapping. `auto` means what leaving a setting out means."""
+    """Parses the catalog's mapping. `auto` equals an absent setting."""
     refused = tuple(f"{name}: {why}" for name in sorted(settings) if (why := refusal(name, settings[name])))
     if refused:
         return PlannerSettings(refused=refused)

@@ -1,7 +1,7 @@
-"""How a model's parameters are spread over its parts: counts, from the architecture alone.
+"""Parameter counts: counts a model's parameters by part, from the architecture alone.
 
-Used to find what each rank holds of a checkpoint whose total bytes are known. Counts ignore norms and
-biases (under 0.01 % of any model that is planned here).
+The footprint uses the counts to distribute a checkpoint's total bytes over ranks. Norms and biases are left out (under
+0.01 % of any model that is planned here).
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ from pareta_registry.catalog import Architecture
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """Parameter counts. `embedding` and `head` are whole tables (`head` is 0 when tied to the embedding).
+    """Parameter counts.
 
-    `replicated` is the part of all layers that tensor parallelism copies to every rank: MLA's down
-    projections and the routers of a mixture of experts. `kv_projection` is what more ranks than KV heads copy.
+    - `embedding` and `head` are whole tables; `head` is 0 if tied to the embedding.
+    - `replicated` is the part of all layers that tensor parallelism copies to every rank: MLA's down projections and
+      the routers of a mixture of experts.
+    - `kv_projection` is copied if there are more ranks than KV heads.
     """
 
     embedding: int
@@ -37,7 +39,7 @@ class Parameters:
 
 
 def parameters(arch: Architecture) -> Parameters:
-    """Counts per part. MLA: q rank is taken as three times the KV rank (DeepSeek-V3, Kimi-K2: 1536 and 512)."""
+    """Counts per part. For MLA the q rank is three times the KV rank (DeepSeek-V3, Kimi-K2: 1536 and 512)."""
     embedding = arch.vocab * arch.hidden
     linear = arch.linear_layers
     if arch.kv_lora_rank is not None:
@@ -60,7 +62,7 @@ def parameters(arch: Architecture) -> Parameters:
 
 
 def active_parameters(arch: Architecture) -> int:
-    """Parameters that one token passes through, embeddings left out, the head counted."""
+    """Parameters that one token uses, without the embedding and with the head."""
     parts = parameters(arch)
     total = int(arch.params_b * 1e9) - parts.embedding
     if not parts.experts or not arch.num_experts:

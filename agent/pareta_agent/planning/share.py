@@ -1,6 +1,6 @@
-"""How engines without a GPU share a host's cores: in equal parts, within a NUMA node wherever that is possible. Pure.
+"""Core shares: divides a host's cores between CPU engines, in equal parts and within NUMA nodes if possible. Pure.
 
-Two that compute on all cores at once are slower than one after the other, for each step waits for its slowest thread.
+Two engines that compute on all cores at once are slower than in sequence: each step waits for the slowest thread.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Core = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """So many `threads` compute (None: the engine's own choice) on `cpus`; none: wherever the node may run."""
+    """`threads` is the number of compute threads; None: the engine's choice. `cpus` empty: all CPUs of the node."""
 
     threads: int | None
     cpus: tuple[int, ...] = ()
@@ -25,13 +25,14 @@ class Share:
         return f"{threads} on CPUs {ranges(self.cpus)}".strip() if self.cpus else threads
 
 
-def share(cores: Cores, engines: int, seat: int, threads: int | None = None) -> Share:
-    """The part of the engine on that seat, of so many. `threads` as told, else one a physical core, but a CPU is left
-    for the engine's server, or a token takes seconds.
+def share(cores: Cores, engines: int, index: int, threads: int | None = None) -> Share:
+    """The share of engine `index` of `engines`.
 
-    It is kept to its CPUs where such a one is among them; on fewer its processes would wait for each other.
+    `threads` None: a thread per physical core, with a CPU left for the engine's server, without which a token takes
+    seconds. The engine is bound to its CPUs only if more CPUs than threads remain: otherwise its processes would wait
+    for each other.
     """
-    mine = _parts(cores.nodes, engines)[seat]
+    mine = _parts(cores.nodes, engines)[index]
     cpus = tuple(sorted(cpu for core in mine for cpu in core))
     at_once = len(cpus) * cores.at_once // cores.cpus
     threads = threads or max(1, min(len(mine), at_once - 1))
@@ -49,7 +50,10 @@ def _parts(nodes: Sequence[Sequence[Core]], count: int) -> list[Sequence[Core]]:
 
 
 def _split(node: Sequence[Core], parts: int) -> list[Sequence[Core]]:
-    """Neighbours stay together, for they share a cache; with fewer cores than parts, some share one."""
+    """Splits a node into parts of neighbouring cores, which share a cache.
+
+    With more parts than cores, parts share a core.
+    """
     if parts > len(node):
         return [[node[part % len(node)]] for part in range(parts)]
     size = len(node)

@@ -1,7 +1,7 @@
-"""Start failures: maps the log of a failed engine start to its cause, whether that recurs, and the class of remedy.
+"""Start failures: maps the log of a failed engine start to cause, permanence and class of remedy.
 
-One table serves both readers, so that they cannot disagree: the restart policy repeats no start whose failure is
-permanent, and start recovery turns the knob of the remedy class. The patterns hold for vLLM 0.25 to 0.33.
+The restart policy and start recovery read the same table, so that both agree. The restart policy repeats no start with
+a permanent failure; start recovery applies the class of remedy. The patterns hold for vLLM 0.25 to 0.33.
 """
 
 from __future__ import annotations
@@ -50,17 +50,22 @@ EndCode = Literal[
     "core_died",
     "unknown",
 ]
-"""The public word for it: `engine_<code>` in events."""
+"""The public code of a failure: `engine_<code>` in events."""
 
 RemedyClass = Literal["replan", "next_plan", "retry", "blacklist", "operator", "restart"]
-"""Remedies of the planner: `replan` turns one knob of the same plan, `next_plan` takes the next candidate, `retry`
-starts the same plan again, `blacklist` excludes the weights from such GPUs and takes the next candidate. Others:
-`operator` waits for a person, `restart` leaves the start to the restart policy."""
+"""Classes of remedy.
+
+- `replan` changes one setting of the same plan.
+- `next_plan` takes the next candidate.
+- `retry` starts the same plan again.
+- `blacklist` excludes the weights from such GPUs and takes the next candidate.
+- `operator` waits for the operator.
+- `restart` leaves the start to the restart policy."""
 
 
 @dataclass(frozen=True, slots=True)
 class FailureRow:
-    """`permanent`: the same plan fails again in the same way. `code` None: the most telling other line names it."""
+    """`permanent`: the same plan fails again in the same way. `code` None: another line of the log has the code."""
 
     cause: FailureCause
     pattern: str
@@ -69,7 +74,7 @@ class FailureRow:
     remedy: RemedyClass
 
 
-# Found from the log's end upwards: the last lines only wrap an earlier one. Groups are the numbers of the remedy.
+# Searched from the log's end upwards: the last lines only wrap an earlier line. Groups are the numbers of the remedy.
 PLAN_ROWS: Final = (
     FailureRow(
         "memory_busy",
@@ -132,13 +137,13 @@ PLAN_ROWS: Final = (
     FailureRow("visibility", r"World size \((\d+)\) is larger than", None, False, "next_plan"),
 )
 _OOM: Final = r"OutOfMemoryError|CUDA out of memory|CUDA error: out of memory"
-# An out-of-memory error of the GPU, by how far the start had come.
+# Out-of-memory errors of the GPU, by the stage of the start.
 STAGE_ROWS: Final = {
     "loading": FailureRow("load_oom", _OOM, "memory", False, "next_plan"),
     "profiling": FailureRow("profile_oom", _OOM, "memory", False, "replan"),
     "capturing": FailureRow("capture_oom", _OOM, "memory", False, "replan"),
 }
-# Without a remedy of the planner: the first row that any line shows.
+# Failures without a remedy of the planner: the first row that matches any line.
 OTHER_ROWS: Final = (
     FailureRow(
         "flag", r"error: (?:unrecognized arguments|argument )|no such option", "flag", True, "operator"
@@ -204,9 +209,9 @@ _TEXT_CHARS: Final = 300
 
 @dataclass(frozen=True, slots=True)
 class StartFailure:
-    """One failed start, as the restart policy and start recovery both see it.
+    """A failed start, for the restart policy and start recovery.
 
-    `numbers` are those of the log line, in its order. `text` is the engine's own line, for the node's owner only.
+    `numbers` are the numbers of the log line, in order. `text` is the engine's own line, for the node's owner only.
     """
 
     cause: FailureCause
@@ -218,12 +223,12 @@ class StartFailure:
 
     @property
     def replannable(self) -> bool:
-        """Whether the planner has a remedy, which another plan or another try may be."""
+        """True if the planner has a remedy: another plan, or another attempt."""
         return self.remedy not in ("operator", "restart")
 
 
 def classify(lines: Sequence[str]) -> StartFailure:
-    """The cause of a failed start, from the end of its log: one that the planner can mend, else any other."""
+    """The cause of a failed start, from the end of the log: first causes with a planner's remedy, then all others."""
     other = _other(lines[-_OTHER_LINES:])
     for index in range(len(lines) - 1, -1, -1):
         line = lines[index]

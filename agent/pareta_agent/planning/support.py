@@ -1,6 +1,6 @@
-"""What the engine can run on which GPU: kernels by weight format, activations' dtype, KV cache dtype. Pure.
+"""Engine support: maps a GPU to kernels by weight format, activation dtype and KV cache dtype. Pure.
 
-Answers come from vLLM's own selectors (`probe.py`), or from a shipped snapshot of them.
+The table comes from vLLM's own kernel selectors (`probe.py`), or from a shipped snapshot.
 """
 
 from __future__ import annotations
@@ -26,14 +26,15 @@ _TRITON_FP8_FROM: Final[Capability] = (8, 9)
 
 @dataclass(frozen=True, slots=True)
 class Support:
-    """What one version of the engine can do; `version` None means the newest snapshot."""
+    """The kernels of one engine version."""
 
     version: str
     kernels: Answers
 
     def kernel(self, quant: Quant, capability: Capability) -> str | None:
-        """The kernel that runs these weights there, None when there is none. A capability newer than the
-        table counts as the newest of its family.
+        """The kernel for these weights on such a GPU, or None.
+
+        A capability that is newer than the table counts as the newest of its family.
         """
         answers = self.kernels.get(quant.format, {})
         known = [(_parse(text), name) for text, name in answers.items()]
@@ -42,19 +43,19 @@ class Support:
 
 
 def snapshot(version: str | None = None) -> Support:
-    """The shipped table of this version, or of the newest one when this version has none."""
+    """The shipped table of this version, or of the newest version in the snapshot."""
     newest = max(SNAPSHOTS, key=lambda text: tuple(int(part) for part in text.split(".")))
     found = newest if version is None or version not in SNAPSHOTS else version
     return Support(found, SNAPSHOTS[found])
 
 
 def kind(kernel: str) -> Kind:
-    """Weight-only kernels unpack to 16 bits before they multiply: memory is saved, arithmetic is not."""
+    """The kind of a kernel. Weight-only kernels unpack to 16 bits: they save memory and no arithmetic."""
     return "weight_only" if kernel in _WEIGHT_ONLY_KERNELS else "native"
 
 
 def activation_dtype(arch: Architecture, capability: Capability) -> str:
-    """The dtype that `--dtype auto` becomes (config/model.py, _resolve_auto_dtype)."""
+    """The dtype that `--dtype auto` selects (config/model.py, _resolve_auto_dtype)."""
     supported = ["bfloat16", "float16", "float32"] if capability >= (8, 0) else ["float16", "float32"]
     if refuses_float16(arch):
         supported.remove("float16")
@@ -63,14 +64,14 @@ def activation_dtype(arch: Architecture, capability: Capability) -> str:
 
 
 def refuses_float16(arch: Architecture) -> bool:
-    """Models that overflow in float16 (config/model.py, _FLOAT16_NOT_SUPPORTED_MODELS)."""
+    """True if the model overflows in float16 (config/model.py, _FLOAT16_NOT_SUPPORTED_MODELS)."""
     if arch.model_type is not None:
         return arch.model_type in _REFUSES_FLOAT16
     return arch.architecture.startswith(_REFUSES_FLOAT16_BY_CLASS)
 
 
 def unsupported(support: Support, arch: Architecture, quant: Quant, capability: Capability) -> str | None:
-    """Why these weights cannot run on such a GPU at all, None when they can."""
+    """The reason against these weights on such a GPU, or None."""
     here = f"compute capability {capability[0]}.{capability[1]}"
     if capability < _OLDEST:
         return f"{here} is older than the {_OLDEST[0]}.{_OLDEST[1]} that the engine is built for"
@@ -95,8 +96,11 @@ def unsupported(support: Support, arch: Architecture, quant: Quant, capability: 
 
 
 def kv_fp8(arch: Architecture, capability: Capability) -> bool:
-    """Whether an attention backend keeps its cache in fp8 there: FlashAttention 3/4 (9.0, 10.x), FlashInfer (8.0 to
-    12.1, these head sizes), or Triton, which has fp8 from 8.9 and takes any head and sinks. MLA has its own format.
+    """True if an attention backend supports an fp8 cache on such a GPU. MLA has a separate format.
+
+    - FlashAttention 3/4: 9.0, 10.x.
+    - FlashInfer: 8.0 to 12.1, head sizes of `_FLASHINFER_HEADS`.
+    - Triton: from 8.9, any head size, with attention sinks.
     """
     if arch.kv_lora_rank is not None:
         return capability >= (9, 0)
@@ -106,8 +110,10 @@ def kv_fp8(arch: Architecture, capability: Capability) -> bool:
 
 
 def uses_flashinfer(arch: Architecture, capability: Capability, kv_dtype: str) -> bool:
-    """Whether the attention backend is FlashInfer, whose workspace then counts: the first choice on 10.x, elsewhere
-    where FlashAttention will not do (an fp8 cache but on 9.0, sinks on 12.x).
+    """True if the attention backend is FlashInfer, with a workspace in the footprint.
+
+    FlashInfer is the first choice on 10.x. Elsewhere vLLM selects FlashInfer if FlashAttention cannot run: an fp8 cache
+    except on 9.0, and sinks on 12.x.
     """
     if arch.kv_lora_rank is not None or arch.head_dim not in _FLASHINFER_HEADS:
         return False

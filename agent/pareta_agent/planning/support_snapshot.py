@@ -1,7 +1,7 @@
-"""What vLLM's own selectors answered, by version, for nodes where no engine is installed yet.
+"""Support snapshot: the kernels that vLLM's own selectors choose, by version, for nodes without an engine.
 
-Made by `engine_probe.py`: 0.32.0's in its own interpreter, the others' over their wheels' sources
-(`benchmarks/gpu/support.py`). Tests hold the table to both.
+`engine_probe.py` generated the table: 0.32.0 in its interpreter, the other versions over the sources of their wheels
+(`benchmarks/gpu/support.py`). Tests compare the table with both.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Final
 
 Answers = Mapping[str, Mapping[str, str]]
-"""Per weight format, the kernel that each compute capability gets; a capability that is absent is refused."""
+"""Weight format → compute capability → kernel. An absent capability is refused."""
 
 CAPABILITIES: Final = ("7.5", "8.0", "8.6", "8.9", "9.0", "10.0", "10.3", "12.0", "12.1")
 
