@@ -53,7 +53,7 @@ class Attempt:
 
 
 class StartRecovery:
-    """`want` runs a spec anew. `gpu_of` names the GPU that a plan runs on, None on the CPU; `seats` says on which
+    """`want` runs a spec anew. `gpu_of` names the GPU that a plan runs on, None on the CPU; `gpu_groups` says on which
     GPUs an endpoint's plan, made for so many replicas, may run now.
     """
 
@@ -64,13 +64,13 @@ class StartRecovery:
         version: str,
         numerics: Callable[[], Numerics],
         gpu_of: Callable[[Plan], Gpu | None],
-        seats: Callable[[str, Plan, int], tuple[tuple[str, ...], ...]],
+        gpu_groups: Callable[[str, Plan, int], tuple[tuple[str, ...], ...]],
         want: Callable[[EngineSpec], None],
         clock: Clock,
         emit: Emit,
     ) -> None:
         self._path, self._log_dir, self._gpu_of, self._numerics = path, log_dir, gpu_of, numerics
-        self._seats, self._want, self._clock, self._emit = seats, want, clock, emit
+        self._gpu_groups, self._want, self._clock, self._emit = gpu_groups, want, clock, emit
         self._attempts: dict[str, Attempt] = {}
         self.measured = measured_at(path, version, numerics())
 
@@ -93,7 +93,7 @@ class StartRecovery:
         """GPUs broke, recovered or were freed: its replicas go where they may be now. False: there is no place."""
         attempt = self._attempts[endpoint]
         plan = attempt.spec.plan
-        groups = self._seats(endpoint, plan, attempt.replicas)
+        groups = self._gpu_groups(endpoint, plan, attempt.replicas)
         if groups and groups != plan.gpus:
             attempt.spec = replace(attempt.spec, plan=replace(plan, gpus=groups, replicas=len(groups)))
             self._want(attempt.spec)
@@ -189,7 +189,7 @@ class StartRecovery:
             at := next((i for i, p in enumerate(attempt.left) if p.variant == plan.variant), None)
         ) is not None:
             other = attempt.left.pop(at)
-            if groups := self._seats(attempt.spec.endpoint, other, other.replicas):
+            if groups := self._gpu_groups(attempt.spec.endpoint, other, other.replicas):
                 return replace(other, gpus=groups, replicas=len(groups))
         return None
 

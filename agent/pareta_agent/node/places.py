@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 from pareta_agent.engine.fleet import Fleet
 from pareta_agent.hardware.inventory import Inventory
-from pareta_agent.planning.place import rivals, seats
+from pareta_agent.planning.place import gpu_groups, rivals
 from pareta_agent.planning.plan import Plan
 
 
@@ -33,7 +33,7 @@ class Places:
             engine: p for engine, p in self.plans().items() if engine != but and self._fleet.sleeps(engine)
         }
 
-    def seats(self, engine: str, plan: Plan, replicas: int) -> tuple[tuple[str, ...], ...]:
+    def gpu_groups(self, engine: str, plan: Plan, replicas: int) -> tuple[tuple[str, ...], ...]:
         """Where these engines' plan may run now: on what they have, or on what nobody has, asleep or not. What sleeps
         is moved when it wakes: others may run where it was.
         """
@@ -42,7 +42,7 @@ class Places:
         plans = self.plans()
         own = gpus_of({engine: plans[engine]}) if engine in plans else frozenset()
         others = gpus_of({name: each for name, each in plans.items() if name != engine})
-        return seats(plan, replicas, self._latest(), others - own)
+        return gpu_groups(plan, replicas, self._latest(), others - own)
 
     def leaving(self, but: str) -> dict[str, Plan]:
         """The plans of other engines that left their devices to others, or are about to, and are still there."""
@@ -61,7 +61,7 @@ class Places:
         plan = self.plans().get(engine)
         if plan is None:
             return True
-        sound = seats(plan, len(plan.gpus), self._latest(), frozenset()) == plan.gpus
+        sound = gpu_groups(plan, len(plan.gpus), self._latest(), frozenset()) == plan.gpus
         return sound and not rivals(plan, self.running(engine) | self.leaving(engine))
 
     async def vacated(self, engine: str, plan: Plan) -> bool:

@@ -94,7 +94,7 @@ class Components:
         self.places = report.places = Places(self.fleet, lambda: self.gpus.latest)
         self.start_recovery = StartRecovery(
             settings.home / MEASURED, self.fleet.settings.log_dir, self.interpreter.version,
-            lambda: self.interpreter.numerics, self._gpu_of, self.places.seats, self.fleet.wish, clock, bus,
+            lambda: self.interpreter.numerics, self._gpu_of, self.places.gpu_groups, self.fleet.wish, clock, bus,
         )  # fmt: skip
         self.places.plans = self.start_recovery.plans
         self._join_plane(identity, bus, clock)

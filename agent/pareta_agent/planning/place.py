@@ -81,7 +81,7 @@ def groups(pool: GpuPool, layout: Layout, replicas: int | None = None) -> list[t
     return list(found.items())
 
 
-def seats(
+def gpu_groups(
     chosen: Plan, replicas: int, inventory: Inventory, taken: frozenset[str]
 ) -> tuple[tuple[str, ...], ...]:
     """The GPU groups of a running plan on the current inventory.

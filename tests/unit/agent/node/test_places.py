@@ -67,11 +67,11 @@ def test_a_sleeper_is_not_moved_and_does_not_wake_on_a_broken_gpu() -> None:
     """One of its two broke and another runs on the sound one: it stays what it is, and is planned anew when called."""
     plans = {"a": PAIR, "b": WHOLE}
     found = places(Fleet(a="sleeps", b="runs"), plans, broken(SOUND, 1))
-    assert found.seats("a", PAIR, 2) == PAIR.gpus
+    assert found.gpu_groups("a", PAIR, 2) == PAIR.gpus
     alone = places(Fleet(a="sleeps"), {"a": PAIR}, broken(SOUND, 1))
     assert not alone.free("a")
     awake = places(Fleet(a="runs"), {"a": PAIR}, broken(SOUND, 1))
-    assert awake.seats("a", PAIR, 2) == (("GPU-0",), ("GPU-2",))
+    assert awake.gpu_groups("a", PAIR, 2) == (("GPU-0",), ("GPU-2",))
 
 
 def test_what_lingers_is_ended_before_another_starts_and_who_runs_is_not() -> None:

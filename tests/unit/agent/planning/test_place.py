@@ -9,7 +9,7 @@ from planner_values import gpus, node
 
 from pareta_agent.hardware.inventory import GIB, Gpu, Health, Inventory
 from pareta_agent.planning.layout import Layout
-from pareta_agent.planning.place import groups, pools, rivals, seats
+from pareta_agent.planning.place import gpu_groups, groups, pools, rivals
 
 
 def grouped(inventory_gpus: tuple[Gpu, ...], layout: Layout) -> tuple[list[list[str]], bool]:
@@ -96,7 +96,7 @@ def placed(
 ) -> list[tuple[str, ...]]:
     """Where two replicas, planned on these GPUs, go on the node as it is now."""
     chosen = replace(PLAN, platform="cuda", gpus=groups, tp=tp, gpu_memory_utilization=0.9)
-    return list(seats(chosen, 2, inventory, frozenset(taken.split())))
+    return list(gpu_groups(chosen, 2, inventory, frozenset(taken.split())))
 
 
 def test_a_lost_replica_goes_to_an_idle_gpu_of_its_kind() -> None:
