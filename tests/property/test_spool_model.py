@@ -1,5 +1,6 @@
-"""The spool against a model of it: whatever is done in whatever order, with crashes in between, nothing is lost,
-nothing is there twice, and every chain is whole."""
+"""Spool against a model: for any order of operations and crashes, no record is lost or repeated, and chains are
+whole.
+"""
 
 from __future__ import annotations
 
@@ -29,11 +30,11 @@ def admission(request_id: str) -> Admission:
 
 
 class Crash(Exception):
-    """The process is gone before the commit."""
+    """The process ends before the commit."""
 
 
 class SpoolModel(RuleBasedStateMachine):
-    """`open` and `ended` are what the model says is in the file: requests without and with a record."""
+    """`open` and `ended` are the model's contents of the file: requests without and with a record."""
 
     @initialize()
     def birth(self) -> None:
@@ -61,7 +62,7 @@ class SpoolModel(RuleBasedStateMachine):
 
     @rule(opening=st.integers(0, 4), closing=st.integers(0, 4), crash=st.booleans())
     def commit(self, opening: int, closing: int, crash: bool) -> None:
-        """One group: some requests open, some end (of the old or the new), and perhaps the lights go out first."""
+        """Commits a group: some requests open, some end (old or new), and perhaps the process ends first."""
         new = [f"r{self.born + n}" for n in range(opening)]
         self.born += opening
         ending = [*sorted(self.open), *new][:closing]
@@ -103,7 +104,7 @@ class SpoolModel(RuleBasedStateMachine):
 
     @rule(share=st.floats(0, 1), forged=st.booleans())
     def ack(self, share: float, forged: bool) -> None:
-        """The plane acks a prefix of the oldest entries, or pretends to."""
+        """The plane acknowledges a prefix of the oldest entries, or sends a false hash."""
         if entries := self.reader.unacked(50):
             last = entries[int((len(entries) - 1) * share)]
             digest = bytes(32) if forged else last.hash
@@ -116,7 +117,7 @@ class SpoolModel(RuleBasedStateMachine):
     @precondition(lambda self: bool(self.journal.last))
     @rule(data=st.data())
     def rewind(self, data: st.DataObject) -> None:
-        """A plane that lost something asks for it again."""
+        """A plane that lost entries requests the entries again."""
         epoch = data.draw(st.sampled_from(sorted(self.journal.last)))
         expected = data.draw(st.integers(-1, self.journal.last[epoch] + 3))
         with self.journal.transaction():
@@ -138,7 +139,7 @@ class SpoolModel(RuleBasedStateMachine):
 
     @invariant()
     def the_state_is_the_file(self) -> None:
-        """What a reopened spool would know is what this one knows."""
+        """The state in memory equals the state of a reopened spool."""
         fresh = ChainState(self.store)
         assert (fresh.last, fresh.acked, fresh.staged) == (
             self.journal.last,

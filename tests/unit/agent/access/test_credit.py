@@ -1,4 +1,4 @@
-"""A node spends what it was leased, and not a micro-dollar more."""
+"""Credit: a node spends at most the leased amount, to the micro-dollar."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Purse:
 
 
 async def test_a_reservation_comes_from_the_lease_at_hand(clock: Any) -> None:
-    """The first asks the plane for a chunk, the next takes from it."""
+    """The first reservation requests a chunk from the plane, the next takes from the chunk."""
     purse = Purse(1000)
     book = CreditBook(purse, clock, ALWAYS)
     assert book.reserve("org", 30) is None
@@ -44,7 +44,7 @@ async def test_a_reservation_comes_from_the_lease_at_hand(clock: Any) -> None:
 
 
 async def test_what_was_not_used_returns(clock: Any) -> None:
-    """The use stays out of the lease, the rest goes back; settling twice changes nothing."""
+    """The use stays out of the lease, the rest returns; a second release changes nothing."""
     book = CreditBook(Purse(100), clock, ALWAYS)
     held = await book.top_up("org", 100)
     assert held is not None
@@ -55,7 +55,7 @@ async def test_what_was_not_used_returns(clock: Any) -> None:
 
 
 async def test_an_empty_balance_refuses_and_is_not_asked_again_at_once(clock: Any) -> None:
-    """It gives the little there is, then nothing; that stands for a moment, then the plane is asked again."""
+    """The plane grants the rest, then refuses; the refusal stands for a moment before the next request."""
     purse = Purse(10)
     book = CreditBook(purse, clock, ALWAYS)
     assert await book.top_up("org", 20) is None
@@ -67,7 +67,7 @@ async def test_an_empty_balance_refuses_and_is_not_asked_again_at_once(clock: An
 
 
 async def test_a_lease_ends_with_its_time(clock: Any) -> None:
-    """Past its end a lease lends nothing; a heartbeat extends it."""
+    """An expired lease grants nothing; a heartbeat extends a lease."""
     book = CreditBook(Purse(1000), clock, ALWAYS)
     await book.top_up("org", 10)
     clock.now_s += 50.0
@@ -79,7 +79,7 @@ async def test_a_lease_ends_with_its_time(clock: Any) -> None:
 
 
 async def test_a_plane_that_is_away_is_no_refusal(clock: Any) -> None:
-    """The caller gets a 503, not a 402; what is at hand is still lent."""
+    """The caller receives 503, not 402; the lease at hand still grants."""
     purse = Purse(1000)
     book = CreditBook(purse, clock, ALWAYS)
     await book.top_up("org", 10)
@@ -90,7 +90,7 @@ async def test_a_plane_that_is_away_is_no_refusal(clock: Any) -> None:
 
 
 async def test_a_crowd_that_can_pay_is_served_whole(clock: Any) -> None:
-    """A hundred at once, each worth half a chunk: nobody is refused, and the plane is asked a few times only."""
+    """A hundred requests at once, each half a chunk, are all granted with a few requests to the plane."""
     purse = Purse(10_000)
     book = CreditBook(purse, clock, ALWAYS)
     held = await asyncio.gather(*(book.top_up("org", 50) for _ in range(100)))
@@ -99,22 +99,22 @@ async def test_a_crowd_that_can_pay_is_served_whole(clock: Any) -> None:
 
 
 async def test_the_last_coins_are_lent_to_whom_they_suffice(clock: Any) -> None:
-    """A lease smaller than what was asked serves whom it can; the rest are refused."""
+    """A lease below the requested sum serves the requests that fit; the rest are refused."""
     book = CreditBook(Purse(70), clock, ALWAYS)
     held = await asyncio.gather(*(book.top_up("org", micro_usd) for micro_usd in (50, 60, 20)))
     assert [each is not None for each in held] == [True, False, True]
 
 
 async def test_a_free_request_needs_no_lease(clock: Any) -> None:
-    """A price of nothing asks nobody."""
+    """A price of zero requests no lease."""
     assert CreditBook(Purse(0), clock).reserve("org", 0) is not None
 
 
 @given(st.lists(st.tuples(st.integers(1, 60), st.floats(0, 1)), min_size=1, max_size=40), st.integers(0, 500))
 def test_a_crowd_never_spends_more_than_the_balance(requests: list[tuple[int, float]], balance: int) -> None:
-    """However requests interleave, what they used stays within what was granted."""
+    """For any interleaving, the use stays within the granted amount."""
 
-    async def crowd() -> int:
+    async def concurrent_requests() -> int:
         book, used = CreditBook(Purse(balance), SystemClock(), ALWAYS), 0
 
         async def one(worst: int, share: float) -> None:
@@ -128,11 +128,11 @@ def test_a_crowd_never_spends_more_than_the_balance(requests: list[tuple[int, fl
         await asyncio.gather(*(one(*request) for request in requests))
         return used
 
-    assert asyncio.run(crowd()) <= balance
+    assert asyncio.run(concurrent_requests()) <= balance
 
 
 async def test_a_new_epoch_in_the_midst_of_asking_does_not_ask_for_ever(clock: Any) -> None:
-    """What was granted under the old one is gone; under the new one a single further chunk is asked for."""
+    """The old epoch's grant is dropped; the new epoch requests a single further chunk."""
     purse = Purse(1000)
     book = CreditBook(purse, clock, ALWAYS)
     asking = asyncio.create_task(book.top_up("org", 30))
@@ -143,7 +143,7 @@ async def test_a_new_epoch_in_the_midst_of_asking_does_not_ask_for_ever(clock: A
 
 
 async def test_what_an_earlier_epoch_lent_returns_to_nobody(clock: Any) -> None:
-    """Its lease is gone: of a call that goes on only the use counts, against the lease that its debit will meet."""
+    """After a new epoch, only the use of a running call counts, against the lease that meets the debit."""
     book = CreditBook(Purse(1000), clock, ALWAYS)
     held = await book.top_up("org", 90)
     assert held is not None
@@ -154,7 +154,7 @@ async def test_what_an_earlier_epoch_lent_returns_to_nobody(clock: Any) -> None:
 
 
 async def test_what_an_ended_lease_held_returns_to_nobody(clock: Any) -> None:
-    """The plane gave it to others when its time was over; the lease that follows is not made larger by it."""
+    """A reservation from an expired lease does not enlarge the next lease."""
     book = CreditBook(Purse(1000), clock, ALWAYS)
     held = await book.top_up("org", 90)
     assert held is not None
@@ -165,7 +165,7 @@ async def test_what_an_ended_lease_held_returns_to_nobody(clock: Any) -> None:
 
 
 async def test_what_others_did_not_spend_comes_back(clock: Any) -> None:
-    """An agent that ends gives the rest of its leases to the one that took over."""
+    """The predecessor returns the rest of the leases to the successor."""
     leaving, staying = CreditBook(Purse(100), clock, ALWAYS), CreditBook(Purse(100), clock, ALWAYS)
     for book in (leaving, staying):
         assert await book.top_up("org", 60) is not None
@@ -175,7 +175,7 @@ async def test_what_others_did_not_spend_comes_back(clock: Any) -> None:
 
 
 async def test_what_comes_back_can_be_spent_by_who_had_leased_nothing(clock: Any) -> None:
-    """The plane has lent all there is; the agent that took over must not be refused what the other one left it."""
+    """With the whole balance leased, the successor spends the predecessor's rest."""
     purse = Purse(100)
     leaving, staying = CreditBook(purse, clock, ALWAYS), CreditBook(purse, clock, ALWAYS)
     assert await leaving.top_up("org", 60) is not None

@@ -1,4 +1,4 @@
-"""Keys are asked for once, remembered for as long as allowed, and asked for again or forgotten on a revision."""
+"""Key cache: keys are introspected once, stored within the ttl, and introspected again or dropped on a revision."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ GRANT = KeyGrant("org_a", "key_a", "active", ttl_s=60.0)
 
 
 class Plane:
-    """Answers introspections; `away` makes it fail, `answer` is what it says."""
+    """Answers introspections with `answer`; `away` makes each introspection fail."""
 
     def __init__(self, answer: KeyGrant | None = GRANT) -> None:
         self.answer, self.away, self.asked = answer, False, []
@@ -30,7 +30,7 @@ class Plane:
 
 
 async def test_a_key_is_asked_for_by_hash_and_then_peeked(clock: Any) -> None:
-    """The plane never sees the key; the second look asks nobody."""
+    """The plane never receives the key; the second lookup sends nothing."""
     plane = Plane()
     cache = KeyCache(plane, clock)
     assert cache.peek("sk") is None
@@ -40,7 +40,7 @@ async def test_a_key_is_asked_for_by_hash_and_then_peeked(clock: Any) -> None:
 
 
 async def test_a_grant_ends_with_its_ttl(clock: Any) -> None:
-    """Past its ttl a grant is asked for again."""
+    """Past the ttl a grant is introspected again."""
     plane = Plane()
     cache = KeyCache(plane, clock)
     await cache.grant("sk")
@@ -51,7 +51,7 @@ async def test_a_grant_ends_with_its_ttl(clock: Any) -> None:
 
 
 async def test_many_callers_ask_once(clock: Any) -> None:
-    """A crowd with one new key is one question."""
+    """Concurrent calls with a new key share one introspection."""
     plane = Plane()
     cache = KeyCache(plane, clock)
     assert await asyncio.gather(*(cache.grant("sk") for _ in range(50))) == [GRANT] * 50
@@ -59,7 +59,7 @@ async def test_many_callers_ask_once(clock: Any) -> None:
 
 
 async def test_an_unknown_key_is_remembered_briefly(clock: Any) -> None:
-    """Guessing costs the plane one question a few seconds."""
+    """An unknown key costs the plane one introspection every few seconds."""
     plane = Plane(None)
     cache = KeyCache(plane, clock)
     for _ in range(3):
@@ -71,7 +71,7 @@ async def test_an_unknown_key_is_remembered_briefly(clock: Any) -> None:
 
 
 async def test_a_top_up_is_noticed_soon(clock: Any) -> None:
-    """`no_credit` is believed for a moment only, whatever its ttl."""
+    """A `no_credit` answer stays valid for a moment only, whatever the ttl."""
     plane = Plane(KeyGrant("org_a", "key_a", "no_credit", ttl_s=600.0))
     cache = KeyCache(plane, clock)
     await cache.grant("sk")
@@ -81,7 +81,7 @@ async def test_a_top_up_is_noticed_soon(clock: Any) -> None:
 
 
 async def test_a_known_key_outlives_the_plane_by_the_grace(clock: Any) -> None:
-    """While the plane is away a known key is believed for the grace, an unknown one never."""
+    """While the plane is away a known key is accepted for the grace, an unknown key never."""
     plane = Plane()
     cache = KeyCache(plane, clock, KeySettings(offline_grace_s=100.0))
     await cache.grant("sk")
@@ -96,7 +96,7 @@ async def test_a_known_key_outlives_the_plane_by_the_grace(clock: Any) -> None:
 
 
 async def test_a_revision_forgets_and_outruns_an_answer_on_its_way(clock: Any) -> None:
-    """An answer from before a revocation is not remembered after it."""
+    """An answer from before a revocation is not stored afterwards."""
     plane = Plane()
     cache = KeyCache(plane, clock)
     cache.revise(1)
@@ -112,7 +112,7 @@ async def test_a_revision_forgets_and_outruns_an_answer_on_its_way(clock: Any) -
 
 
 async def test_a_revision_asks_again_and_keeps_what_was_not_withdrawn(clock: Any) -> None:
-    """Nobody waits for the second question; where it is not answered, the first answer holds to the end of its ttl."""
+    """No caller waits for the second introspection; without an answer, the first stays valid until the ttl."""
     plane = Plane()
     cache = KeyCache(plane, clock, KeySettings(offline_grace_s=0.0))
     for key in ("sk", "gone"):
@@ -133,7 +133,7 @@ async def test_a_revision_asks_again_and_keeps_what_was_not_withdrawn(clock: Any
 
 
 async def test_a_key_is_refused_once_it_was_asked_for_again(clock: Any) -> None:
-    """What the second question was answered holds from then on, for who has asked meanwhile too."""
+    """The second answer is valid from then on, also for callers that came during the introspection."""
     plane = Plane()
     cache = KeyCache(plane, clock)
     await cache.grant("sk")
@@ -146,7 +146,7 @@ async def test_a_key_is_refused_once_it_was_asked_for_again(clock: Any) -> None:
 
 
 async def test_what_was_no_grant_is_forgotten_by_any_revision(clock: Any) -> None:
-    """An unknown key may have been made, a poor one paid for."""
+    """An unknown key may have been minted, an org without credit may have been topped up."""
     for answer in (None, KeyGrant("org_a", "key_a", "no_credit", ttl_s=60.0)):
         plane = Plane(answer)
         cache = KeyCache(plane, clock)
@@ -157,7 +157,7 @@ async def test_what_was_no_grant_is_forgotten_by_any_revision(clock: Any) -> Non
 
 
 async def test_a_key_withdrawn_while_it_is_asked_for_is_not_believed(clock: Any) -> None:
-    """The plane went away with the question, and the withdrawal came before."""
+    """A revocation before the answer drops the key, even when the plane goes away."""
     plane = Plane()
     cache = KeyCache(plane, clock)
     await cache.grant("sk")
@@ -172,7 +172,7 @@ async def test_a_key_withdrawn_while_it_is_asked_for_is_not_believed(clock: Any)
 
 
 async def test_the_cache_is_bounded(clock: Any) -> None:
-    """A flood of keys pushes out the oldest."""
+    """New keys evict the oldest."""
     cache = KeyCache(Plane(), clock, KeySettings(max_keys=2))
     for key in ("a", "b", "c"):
         await cache.grant(key)

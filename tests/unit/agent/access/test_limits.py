@@ -1,4 +1,4 @@
-"""Limits of a key: a minute's burst, then a steady rate; what was not used comes back."""
+"""Rate limit: a minute's burst, then a steady rate; unused tokens return."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pareta_agent.access.limits import Excess, Limiter, Permit
 
 
 def test_requests_burst_and_then_drip(clock: Any) -> None:
-    """A minute's worth at once, then one each sixth of a minute's tenth."""
+    """A minute's worth is admitted at once, then requests at the steady rate."""
     limiter, limits = Limiter(clock), GrantLimits(requests_per_minute=10)
     assert all(isinstance(limiter.enter("k", limits, 0), Permit) for _ in range(10))
     assert limiter.enter("k", limits, 0) == Excess("requests", 10, 6.0)
@@ -22,7 +22,7 @@ def test_requests_burst_and_then_drip(clock: Any) -> None:
 
 
 def test_tokens_not_used_come_back(clock: Any) -> None:
-    """The worst case is taken at the door, the use is what stays taken."""
+    """Entry takes the worst case; after the end only the use stays taken."""
     limiter, limits = Limiter(clock), GrantLimits(tokens_per_minute=100)
     first = limiter.enter("k", limits, 80)
     assert limiter.enter("k", limits, 40) == Excess("tokens", 100, 12.0)
@@ -34,12 +34,12 @@ def test_tokens_not_used_come_back(clock: Any) -> None:
 
 
 def test_a_request_beyond_the_limit_itself_need_not_wait(clock: Any) -> None:
-    """No wait will make 101 tokens fit into 100."""
+    """No wait makes 101 tokens fit into 100."""
     assert Limiter(clock).enter("k", GrantLimits(tokens_per_minute=100), 101) == Excess("tokens", 100, None)
 
 
 def test_concurrency_is_freed_by_leaving(clock: Any) -> None:
-    """Two at once; the third enters when one has left."""
+    """Two at once; the third enters when another has left."""
     limiter, limits = Limiter(clock), GrantLimits(concurrency=2)
     first, _ = limiter.enter("k", limits, 0), limiter.enter("k", limits, 0)
     assert limiter.enter("k", limits, 0) == Excess("concurrency", 2, 1.0)
@@ -49,14 +49,14 @@ def test_concurrency_is_freed_by_leaving(clock: Any) -> None:
 
 
 def test_an_excess_takes_nothing(clock: Any) -> None:
-    """A request refused for its tokens does not use up a request."""
+    """A request refused for tokens does not use up a request."""
     limiter, limits = Limiter(clock), GrantLimits(requests_per_minute=1, tokens_per_minute=10)
     assert isinstance(limiter.enter("k", limits, 11), Excess)
     assert isinstance(limiter.enter("k", limits, 10), Permit)
 
 
 def test_headers_tell_what_is_left(clock: Any) -> None:
-    """The names that clients know; none for a key without limits."""
+    """Headers have the names that clients know; none for a key without limits."""
     limiter, limits = Limiter(clock), GrantLimits(requests_per_minute=10)
     limiter.enter("k", limits, 0)
     assert limiter.headers("k", limits) == {
@@ -69,7 +69,7 @@ def test_headers_tell_what_is_left(clock: Any) -> None:
 
 @given(st.lists(st.tuples(st.floats(0, 30), st.integers(1, 50), st.floats(0, 1)), max_size=60))
 def test_no_minute_sees_more_than_twice_the_limit(steps: list[tuple[float, int, float]]) -> None:
-    """A full bucket and a minute's filling: never more than that is used within any minute."""
+    """Any minute admits at most a full bucket and a minute's filling."""
 
     class Clock:
         now_s = 0.0

@@ -1,4 +1,4 @@
-"""Money is whole micro-dollars, rounded once, half to even."""
+"""Price: whole micro-dollars, rounded once, half to even."""
 
 from __future__ import annotations
 
@@ -38,6 +38,6 @@ def test_half_goes_to_even() -> None:
 def test_an_estimate_is_never_below_the_cost(
     price: TokenPrice, whole: int, cached: int, output: int, more: int
 ) -> None:
-    """A reservation covers whatever part was cached and however much of max_tokens was used."""
+    """A reservation covers any cached share and any part of max_tokens."""
     cost = cost_micro_usd(price, whole, min(cached, whole), output)
     assert estimate_micro_usd(price, whole, output + more) >= cost

@@ -1,4 +1,4 @@
-"""The records against an engine's counters, in tokens."""
+"""Usage audit: records against an engine's counters, in tokens."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def record(source: UsageSource = "engine_final", tokens: Tokens = SOME, name: st
 
 @pytest.fixture
 def account() -> Account:
-    """One that counts from an engine's 1,000 and 500."""
+    """Returns an account whose baseline is 1,000 prompt and 500 generated tokens."""
     found = Account()
     assert found.judge(found.look(), Counted(1000, 500)) is None
     return found
@@ -37,7 +37,7 @@ def drift(account: Account, input_tokens: int, output_tokens: int) -> Drift:
 
 
 def test_records_that_agree_with_the_engine_leave_no_drift(account: Account) -> None:
-    """Prompts count once for each answer, and the agent's own questions count too."""
+    """Prompts count once for each answer, and the agent's own requests count too."""
     ended(account, record(), copies=3)
     account.add(Counted(7, 2))
     assert drift(account, 37, 7) == Drift()
@@ -47,13 +47,13 @@ def test_records_that_agree_with_the_engine_leave_no_drift(account: Account) -> 
 def test_one_token_is_a_drift_that_nothing_explains(
     account: Account, engine: tuple[int, int], beyond: tuple[int, int]
 ) -> None:
-    """In either direction."""
+    """A difference of one token is drift, in either direction."""
     ended(account, record())
     assert drift(account, *engine) == Drift(Counted(*beyond), Counted(*beyond))
 
 
 def test_a_request_that_was_cut_explains_what_it_could_have_used(account: Account) -> None:
-    """From what was seen of it up to its most, and no more; it is named."""
+    """A cut request explains any use from the recorded tokens up to the maximum; the drift names the request."""
     ended(account, record("chunk_count", Tokens(output=5), "cut"))
     named = ("cut partial_client chunk_count",)
     assert drift(account, 0, 5) == Drift(NOTHING, NOTHING, False, named)
@@ -63,14 +63,14 @@ def test_a_request_that_was_cut_explains_what_it_could_have_used(account: Accoun
 
 
 def test_suspect_counts_explain_less_than_they_say(account: Account) -> None:
-    """An engine that says a million tokens and counted ten is one suspect request's matter."""
+    """A million reported tokens against ten counted are explained by one suspect request."""
     ended(account, record("suspect", Tokens(10, 0, 10**6)))
     found = drift(account, 10, 10)
     assert (found.tokens, found.unexplained) == (Counted(0, 10 - 10**6), NOTHING)
 
 
 def test_seconds_of_audio_explain_the_tokens_that_nobody_told(account: Account) -> None:
-    """A whole transcription is counted in seconds; the engine counts tokens for it all the same."""
+    """A transcription is recorded in seconds, while the engine counts tokens for the same request."""
     ended(account, replace(record(tokens=Tokens()), audio_seconds=3))
     named = ("r completed engine_final",)
     assert drift(account, 90, 40) == Drift(Counted(90, 40), NOTHING, False, named)
@@ -83,14 +83,14 @@ def test_what_the_engine_refused_explains_nothing(account: Account) -> None:
 
 
 def test_a_request_that_went_on_elsewhere_explains_what_it_could_have_used(account: Account) -> None:
-    """The engine that it left may have worked on it."""
+    """The engine that lost the request may have worked on the request."""
     account.lose(account.open(MOST), "r")
     assert drift(account, 100, 50) == Drift(MOST, NOTHING, False, ("r moved none",))
     assert drift(account, 101, 50).unexplained == Counted(1, 0)
 
 
 def test_what_runs_is_allowed_for(account: Account) -> None:
-    """Also what begins, or ends, between the look and the counters."""
+    """Running requests explain use, including requests that begin or end between look and counters."""
     running = account.open(MOST)
     look = account.look()
     later = account.open(MOST)
@@ -101,7 +101,7 @@ def test_what_runs_is_allowed_for(account: Account) -> None:
 
 
 def test_an_engine_that_was_taken_over_counts_from_the_first_look() -> None:
-    """What ran across it is allowed for; what had ended before is forgotten."""
+    """Requests across the first reading explain use; earlier requests do not count."""
     account = Account()
     ended(account, record())
     straddling = account.open(MOST)
@@ -117,7 +117,7 @@ def test_an_engine_that_was_taken_over_counts_from_the_first_look() -> None:
 
 
 def test_accounts_go_with_their_engines() -> None:
-    """But not before their last request."""
+    """An account is dropped with the engine, but not before the last request ends."""
     audit = Audit()
     open_entry = audit.of("ep/0", 1).open(MOST)
     audit.of("ep/0", 2)
@@ -129,7 +129,7 @@ def test_accounts_go_with_their_engines() -> None:
 
 
 def test_counters_are_summed_over_ranks() -> None:
-    """As vLLM writes them; text without them says nothing."""
+    """Counters are read in vLLM's format; text without counters gives None."""
     text = (
         '# TYPE vllm:prompt_tokens_total counter\nvllm:prompt_tokens_total{engine="0",model_name="m"} 1.5e+03\n'
         'vllm:prompt_tokens_total{engine="1",model_name="m"} 7.0\nvllm:generation_tokens_total{engine="0"} 3.0\n'

@@ -1,4 +1,4 @@
-"""What one commit of the spool carries."""
+"""Spool commit: the contents of one transaction."""
 
 from pareta_agent.meter.batch import Commit, Operation
 from pareta_agent.meter.record import Admission, Outcome, UsageRecord
@@ -9,7 +9,7 @@ def admitted(request_id, t_admit_wall_s):
 
 
 def test_a_young_admission_waits_for_its_own_record():
-    """While others are written; nobody waits for it, and mostly it ends before it would be on disk."""
+    """A young admission is postponed while records are written, since most requests end first."""
     batch = Commit(admissions=[admitted("old", 0.0), admitted("young", 9.0), admitted("ended", 9.0)])
     batch.records = [(UsageRecord(admitted("ended", 9.0), Outcome.COMPLETED, "none"), None)]
     assert [each.request_id for each in batch.postpone(10.0, 5.0)] == ["young"]
@@ -17,7 +17,7 @@ def test_a_young_admission_waits_for_its_own_record():
 
 
 def test_no_admission_waits_where_all_is_to_be_written():
-    """Because somebody asked for it, because nothing else is there, or because the clock was set back."""
+    """No admission waits for a flush, without records, or after the clock was set back."""
     young = admitted("young", 9.0)
     record = (UsageRecord(admitted("ended", 9.0), Outcome.COMPLETED, "none"), None)
     alone = Commit(admissions=[young])

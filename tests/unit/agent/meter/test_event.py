@@ -1,4 +1,4 @@
-"""Events as bytes: canonical, chained, the same on both ends of the wire."""
+"""Events as bytes: canonical, chained, equal on both ends of the wire."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ json_values = st.recursive(
     st.integers(1, 2**39),
 )
 def test_what_arrives_hashes_as_what_was_written(data: dict[str, object], epoch: int, sequence: int) -> None:
-    """The plane, which only has the parsed event, finds the bytes that the node hashed."""
+    """The plane calculates the node's bytes from the parsed event."""
     body = canonical(item("t", data, 1.5), "//pareta/node/n/spool/s", epoch, sequence)
     entry = SpoolEntry(epoch, sequence, NO_HASH, chain(NO_HASH, body), body)
     assert parse_wire(orjson.loads(entry.wire())) == entry
@@ -48,12 +48,12 @@ def test_what_arrives_hashes_as_what_was_written(data: dict[str, object], epoch:
 
 
 def test_a_hash_covers_the_previous_hash_and_the_bytes() -> None:
-    """The formula of the wire."""
+    """A hash follows the formula of the wire."""
     assert chain(NO_HASH, b"abc") == hashlib.sha256(bytes(32) + b"abc").digest()
 
 
 def test_a_usage_record_says_all_that_the_wire_asks_and_nothing_more() -> None:
-    """The members of inference.finished data, by name."""
+    """An event has exactly the members of `inference.finished`, by name."""
     admission = Admission("r1", "org", "key", "ep", "task", "alias", "/v1/completions", False, 1.7e9)
     data = orjson.loads(
         finished(UsageRecord(admission, Outcome.COMPLETED, "engine_final", Tokens(3, 1, 2))).data
@@ -72,7 +72,7 @@ def test_a_usage_record_says_all_that_the_wire_asks_and_nothing_more() -> None:
 
 
 def test_a_usage_record_is_canonical_as_it_is_written() -> None:
-    """Written in order at every depth: sorting changes nothing."""
+    """Keys are written in order at every depth: sorting changes nothing."""
     admission = Admission("r1", "org", "key", "ep", "task", "alias", "/v1/completions", False, 1.7e9)
     data = finished(
         UsageRecord(admission, Outcome.COMPLETED, "engine_final", Tokens(3, 1, 2), ("stop",))
@@ -89,12 +89,12 @@ def test_a_usage_record_is_canonical_as_it_is_written() -> None:
     ],
 )
 def test_timestamps_are_rfc3339_in_utc(wall_s: float, expected: str) -> None:
-    """Milliseconds, cut off."""
+    """Timestamps are cut to milliseconds."""
     assert timestamp(wall_s) == expected
 
 
 def test_verify_names_each_flaw() -> None:
-    """A changed byte, a broken link and a missing entry are told apart."""
+    """A changed byte, a broken link and a missing entry give different flaws."""
     entries, previous = [], NO_HASH
     for sequence in range(1, 6):
         body = canonical(item("t", {"n": sequence}, 0), "s", 1, sequence)

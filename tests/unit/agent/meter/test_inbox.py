@@ -1,4 +1,4 @@
-"""What wakes the spool's thread, and when."""
+"""Write queue: when a job wakes the writer thread."""
 
 import threading
 
@@ -8,7 +8,7 @@ LONG_S = 30.0
 
 
 def taken_by_a_thread(inbox, idle_s, linger_s):
-    """Takes in a thread of its own: that thread, and the list that will hold what it took."""
+    """Takes jobs in a thread; returns the thread and the list of taken jobs."""
     found = []
     thread = threading.Thread(target=lambda: found.append(inbox.take(8, idle_s, linger_s)), daemon=True)
     thread.start()
@@ -16,7 +16,7 @@ def taken_by_a_thread(inbox, idle_s, linger_s):
 
 
 def test_jobs_come_in_order_and_no_more_than_asked_for():
-    """What exceeds the limit is taken next, without a wait."""
+    """Jobs beyond the limit are taken next, without a wait."""
     inbox = WriteQueue()
     for number in range(5):
         inbox.put(number, urgent=True)
@@ -24,12 +24,12 @@ def test_jobs_come_in_order_and_no_more_than_asked_for():
 
 
 def test_an_empty_inbox_gives_nothing_after_its_time():
-    """The taker has other things to look after."""
+    """An empty queue returns after the idle time, so that the thread can do other work."""
     assert WriteQueue().take(8, 0.0, LONG_S) == []
 
 
 def test_an_urgent_job_wakes_the_taker():
-    """Neither of the two waits is waited out, whether it idles or lingers."""
+    """An urgent job ends both the idle wait and the linger wait."""
     idle, lingering = WriteQueue(), WriteQueue()
     lingering.put("patient", urgent=False)
     threads = [taken_by_a_thread(idle, LONG_S, LONG_S), taken_by_a_thread(lingering, LONG_S, LONG_S)]
@@ -41,7 +41,7 @@ def test_an_urgent_job_wakes_the_taker():
 
 
 def test_a_patient_job_is_taken_when_it_has_waited():
-    """It wakes an idle taker, who then waits for company only as long as said."""
+    """A job that may wait wakes an idle taker, which then waits at most the linger time."""
     inbox = WriteQueue()
     thread, found = taken_by_a_thread(inbox, LONG_S, 0.001)
     inbox.put("patient", urgent=False)
@@ -50,7 +50,7 @@ def test_a_patient_job_is_taken_when_it_has_waited():
 
 
 def test_no_job_is_lost_between_many_threads():
-    """Every job is taken once, in each putter's order, however wakes and sleeps fall."""
+    """Every job is taken once, in each putter's order, for any interleaving."""
     inbox, taken = WriteQueue(), []
 
     def put(base):

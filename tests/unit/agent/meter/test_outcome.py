@@ -1,4 +1,4 @@
-"""One case a row of the outcome table, and that each row can be reached."""
+"""Outcome table: a case for each row, and every row is reachable."""
 
 from __future__ import annotations
 
@@ -71,13 +71,13 @@ def test_outcome(facts: RequestFacts, expected: Outcome) -> None:
 
 @pytest.mark.parametrize(("facts", "expected"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
 def test_only_an_early_refusal_costs_the_engine_nothing(facts: RequestFacts, expected: Outcome) -> None:
-    """Whatever the table calls it, any other end may have cost tokens that no record names."""
+    """Any other end may have cost tokens beyond the record."""
     assert facts.unworked == (facts.upstream_status == 400 and not facts.late)
     assert expected is Outcome.FAILED_SERVER or not facts.unworked
 
 
 def test_every_row_decides_some_case() -> None:
-    """A row that no case reaches would be dead or untested."""
+    """A row without a case would be dead or untested."""
     deciding = {next(name for name, applies, _ in TABLE if applies(facts)) for _, facts, _ in CASES}
     assert deciding == {name for name, _, _ in TABLE}
 
@@ -95,7 +95,7 @@ def test_the_table_is_total() -> None:
 @pytest.mark.parametrize("ended", Outcome)
 @pytest.mark.parametrize("source", ["engine_final", "chunk_count", "none", "suspect"])
 def test_what_is_debited(ended: Outcome, source: UsageSource) -> None:
-    """A completed call; under `delivered` also what was seen of one that its caller left; no counts that can't be."""
+    """Completed calls are debited; partial answers under `delivered`; implausible counts never."""
     counted = source in ("engine_final", "chunk_count")
     assert debited(ended, source, "none") == (counted and ended == "completed")
     assert debited(ended, source, "delivered") == (counted and ended in ("completed", "partial_client"))

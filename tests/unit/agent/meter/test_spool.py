@@ -1,4 +1,4 @@
-"""The spool on a real file: durability, order, acks, recovery, room."""
+"""Spool on a real file: durability, order, acknowledgements, recovery, disk budget."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def spool_at(tmp_path: Path):
 
 
 async def test_a_finished_record_is_numbered_and_chained(spool_at: Open) -> None:
-    """Records take the next sequence of the running epoch and chain to the one before."""
+    """Records take the next sequence of the running epoch and chain to the previous entry."""
     spool = spool_at()
     await spool.begin_epoch(7)
     for name in ("a", "b"):
@@ -63,7 +63,7 @@ async def test_a_finished_record_is_numbered_and_chained(spool_at: Open) -> None
 
 
 async def test_records_before_the_first_epoch_follow_into_it(spool_at: Open) -> None:
-    """What was staged while the plane was away is durable at once and numbered later."""
+    """Staged records are durable at once and numbered in the next epoch."""
     spool = spool_at()
     await spool.finish(record("early"))
     assert (spool.stats().unacked, await spool.unacked(10)) == (1, [])
@@ -73,7 +73,7 @@ async def test_records_before_the_first_epoch_follow_into_it(spool_at: Open) -> 
 
 
 async def test_a_record_survives_close_and_open(spool_at: Open) -> None:
-    """A reopened spool has the same entries and goes on in a new epoch."""
+    """A reopened spool has the same entries and continues in a new epoch."""
     spool = spool_at()
     await spool.begin_epoch(1)
     await spool.finish(record("a"))
@@ -121,7 +121,7 @@ async def test_an_ack_needs_the_right_hash(spool_at: Open) -> None:
 
 
 async def test_an_old_ack_takes_nothing_back(spool_at: Open) -> None:
-    """Answers may overtake each other."""
+    """An acknowledgement that arrives late moves nothing back."""
     spool = spool_at()
     await spool.begin_epoch(1)
     await spool.finish(record("a"))
@@ -132,7 +132,7 @@ async def test_an_old_ack_takes_nothing_back(spool_at: Open) -> None:
 
 
 async def test_readers_may_crowd(spool_at: Open) -> None:
-    """Many reads at once, on threads, are all answered alike: they share a connection, which bears one at a time."""
+    """Concurrent reads on threads share a connection, which takes turns, and return the same entries."""
     spool = spool_at()
     await spool.begin_epoch(1)
     await asyncio.gather(*(spool.finish(record(str(n))) for n in range(300)))
@@ -141,7 +141,7 @@ async def test_readers_may_crowd(spool_at: Open) -> None:
 
 
 async def test_a_rewind_sends_acked_entries_again(spool_at: Open) -> None:
-    """Acked entries are kept, so a plane restored from a backup gets them once more."""
+    """Acknowledged entries are kept, so that a plane restored from a backup receives the entries again."""
     spool = spool_at()
     await spool.begin_epoch(1)
     await spool.finish(record("a"))
@@ -161,7 +161,7 @@ async def test_a_second_agent_is_refused_by_pid(spool_at: Open) -> None:
 
 
 async def test_a_full_spool_stops_admission_and_still_records(spool_at: Open) -> None:
-    """At 95 % of its limit nothing more is admitted, and what runs is still written."""
+    """At 95 % of the limit admission stops, and running requests are still recorded."""
     spool = spool_at(max_bytes=10_000)
     assert spool.can_admit() is False
     await spool.finish(record("a"))
@@ -171,7 +171,7 @@ async def test_a_full_spool_stops_admission_and_still_records(spool_at: Open) ->
 async def test_what_was_acked_is_kept_for_a_week_and_what_was_not_for_ever(
     tmp_path: Path, clock: Any
 ) -> None:
-    """Six days later all is there; after the seventh what the plane has is gone, and the chain still holds."""
+    """Delivered entries are trimmed after seven days; the chain stays intact and unacknowledged entries stay."""
     path, day_s = tmp_path / "spool.db", 86400.0
     spool = Spool.open(path, SpoolSettings("node-1", reserve_bytes=4096), clock)
     await spool.begin_epoch(1)
@@ -193,7 +193,7 @@ async def test_what_was_acked_is_kept_for_a_week_and_what_was_not_for_ever(
 
 
 async def test_a_spool_of_the_first_format_is_read_after_an_upgrade(tmp_path: Path) -> None:
-    """A file that an earlier agent left: its chain, its acks, its open request and what had no epoch yet."""
+    """An earlier agent's file keeps chain, acknowledgements, open request and staged records."""
     path = tmp_path / "spool.db"
     shutil.copy(FIRST_FORMAT, path)
     spool = Spool.open(path, SpoolSettings("node-1", reserve_bytes=4096, keep_acked_s=1e10), SystemClock())
@@ -211,7 +211,7 @@ async def test_a_spool_of_the_first_format_is_read_after_an_upgrade(tmp_path: Pa
 
 
 def test_a_spool_of_a_later_format_is_left_alone(tmp_path: Path) -> None:
-    """The file is not touched, and the error says which agent to start."""
+    """The file is not changed, and the error names the agent to start."""
     path = tmp_path / "spool.db"
     shutil.copy(FIRST_FORMAT, path)
     connection = apsw.Connection(str(path))
@@ -229,7 +229,7 @@ async def _open(path: Path) -> None:
 
 
 async def test_listeners_hear_only_growth(spool_at: Open) -> None:
-    """An ack is no news for the uplink; a record is."""
+    """A listener is called after a record, and not after an acknowledgement."""
     spool = spool_at()
     heard: list[int] = []
     await spool.begin_epoch(1)

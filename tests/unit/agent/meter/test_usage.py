@@ -1,4 +1,4 @@
-"""Usage objects of every answer shape, and which counts are believed."""
+"""Engine usage: usage objects of every answer shape, and plausible counts."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ SHAPES: dict[str, tuple[dict[str, Any], Tokens | None]] = {
 
 @pytest.mark.parametrize(("usage", "expected"), SHAPES.values(), ids=SHAPES.keys())
 def test_tokens_of(usage: dict[str, Any], expected: Tokens | None) -> None:
-    """Each shape gives its counts, with the cached part of the input included; anything odd gives none."""
+    """Each shape gives counts, with cached tokens included in the input; an invalid object gives none."""
     assert tokens_of(usage) == expected
 
 
@@ -72,7 +72,7 @@ def test_tokens_of(usage: dict[str, Any], expected: Tokens | None) -> None:
     ],
 )
 def test_plausible(tokens: Tokens, bounds: Bounds, expected: bool) -> None:
-    """Counts stand within what the request could use, to the token."""
+    """Counts stay within the request's maximum, to the token."""
     assert plausible(tokens, bounds) is expected
 
 

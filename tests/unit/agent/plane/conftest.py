@@ -1,4 +1,4 @@
-"""The plane's database, of each kind that it can run on."""
+"""Databases of the plane: each kind on which a plane runs."""
 
 from __future__ import annotations
 

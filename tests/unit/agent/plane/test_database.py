@@ -1,4 +1,4 @@
-"""Which database a plane runs on, and what it says when it cannot."""
+"""Plane database: valid URLs, and the errors of an unusable database."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from pareta_agent.plane.schema import orgs
 
 @pytest.mark.parametrize("url", ["plane", "nosuch://host/plane"])
 def test_what_is_no_database_is_refused(url: str) -> None:
-    """A path or an unknown kind, with an example of what is wanted."""
+    """A path or an unknown kind is refused, with an example of a valid URL."""
     with pytest.raises(ConfigError) as refused:
         Database(url)
     assert refused.value.code == "database_url_invalid"
 
 
 def test_every_commit_of_the_ledger_is_on_disk(tmp_path: Path) -> None:
-    """SQLite is told to sync at each commit (2 is FULL) and to take its write lock before it reads."""
+    """SQLite syncs at each commit (2 is FULL) and takes the write lock before reading."""
     database = Database(f"sqlite:///{tmp_path / 'plane.db'}")
     with database.write() as connection:
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
@@ -34,7 +34,7 @@ def test_every_commit_of_the_ledger_is_on_disk(tmp_path: Path) -> None:
 
 
 def test_who_reads_and_who_writes_do_not_wait_for_each_other(database: Database) -> None:
-    """A long look at the ledger holds up no lease and no heartbeat; what is not committed is not seen."""
+    """A long read of the ledger blocks no lease and no heartbeat, and reads committed rows only."""
     row = {"id": "org", "balance_micro_usd": 1}
     with database.read() as reading, database.write() as writing:
         assert reading.execute(select(orgs)).all() == []
@@ -46,7 +46,7 @@ def test_who_reads_and_who_writes_do_not_wait_for_each_other(database: Database)
 
 
 def test_a_server_that_is_away_is_named_without_its_password() -> None:
-    """The operator reads which one, the log does not learn the secret."""
+    """The error names the server, without the password."""
     database = Database("postgres://pareta:secret@127.0.0.1:1/plane?connect_timeout=2")
     with pytest.raises(PlaneError) as refused:
         database.create()

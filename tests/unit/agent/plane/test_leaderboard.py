@@ -1,4 +1,4 @@
-"""A board ranks open aliases by quality, then cost, and puts the best vendor beside them."""
+"""Leaderboard: ranks open aliases by quality, then cost, beside the best vendor."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def entry(name: str, quality: float | None, cost: int | None) -> Entry:
 
 
 def test_quality_then_cost_then_the_catalogs_order() -> None:
-    """What nobody measured comes last."""
+    """Unmeasured models come last."""
     board = [
         entry("unknown", None, 1),
         entry("dear", 0.9, 9),
@@ -48,7 +48,7 @@ def test_a_board_of_the_catalog(tmp_path: Path) -> None:
 
 
 def test_a_task_without_figures_has_a_board() -> None:
-    """Unknown is null, and the plane's own price holds."""
+    """Unknown is null, and the plane's own price applies."""
     catalog = builtin_catalog()
     board = leaderboard(catalog, catalog.tasks[1])
     assert board.frontier is None

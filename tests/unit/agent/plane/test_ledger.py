@@ -1,4 +1,4 @@
-"""The ledger: next entry only, once per identity and per request, and money in the same transaction."""
+"""Ledger: next entry only, once per identity and per request, and money in the same transaction."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_only_a_completed_request_is_debited(plane: Plane, outcome: Outcome) -> 
 
 
 def test_what_was_delivered_is_debited_where_the_org_says_so(plane: Plane) -> None:
-    """Ten output tokens seen, no prompt counted; back to `none`, the next such call is free again."""
+    """Under `delivered` ten output tokens are debited and no prompt; under `none` the next such call is free."""
     seen = {"outcome": Outcome.PARTIAL_CLIENT, "source": "chunk_count", "tokens": Tokens(output=10)}
     events = chained([usage("a", **seen), usage("b", **seen), usage("c", Outcome.FAILED_ENGINE)])
     plane.orgs.set_partial("org", "delivered")
@@ -96,7 +96,7 @@ def revision(database: Database) -> int:
 
 
 def test_a_key_says_its_orgs_policy(plane: Plane, database: Database) -> None:
-    """And a change moves the revision by which nodes ask anew."""
+    """The grant has the org's policy, and a change moves the revision."""
     secret = plane.keys.mint("org").secret
     before = revision(database)
     plane.orgs.set_partial("org", "delivered")
@@ -108,13 +108,13 @@ def test_a_key_says_its_orgs_policy(plane: Plane, database: Database) -> None:
 
 
 def test_a_suspect_count_is_not_debited(plane: Plane) -> None:
-    """Nobody pays for a number that can't be true."""
+    """An implausible count costs nothing."""
     plane.ledger.take("n", chained([usage("a", source="suspect")]))
     assert [(row["usage_source"], row["debit_micro_usd"]) for row in plane.ledger.rows()] == [("suspect", 0)]
 
 
 def test_a_repeat_is_a_duplicate(plane: Plane) -> None:
-    """The same batch again changes nothing and is acked again."""
+    """The same batch again changes nothing and is acknowledged again."""
     events = chained([usage("a"), usage("b")])
     plane.ledger.take("n", events)
     assert plane.ledger.take("n", events) == Taken(1, 2, events[-1]["hash"], 2, ())
@@ -122,19 +122,19 @@ def test_a_repeat_is_a_duplicate(plane: Plane) -> None:
 
 
 def test_a_batch_that_comes_twice_at_once_is_taken_once(plane: Plane) -> None:
-    """Eight deliveries of the same events: one row and one debit each, and everybody hears how far it is."""
+    """Eight concurrent deliveries give one row and one debit for each event, and the same acknowledgement."""
     names = [f"r{n:03}" for n in range(200)]
     events = chained([usage(name) for name in names])
     plane.ledger.take("n", events[:1])
-    with ThreadPoolExecutor(8) as crowd:
-        answers = list(crowd.map(lambda _: plane.ledger.take("n", events), range(8)))
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: plane.ledger.take("n", events), range(8)))
     assert [answer.acked_seq for answer in answers if isinstance(answer, Taken)] == [200] * 8
     assert [row["request_id"] for row in plane.ledger.rows()] == names
     assert plane.orgs.balance("org") == 1_000_000 - 200 * 100
 
 
 def test_a_request_twice_in_a_batch_is_ledgered_once(plane: Plane) -> None:
-    """The second is rejected by name; what follows is taken."""
+    """The second is rejected by name; later events are taken."""
     taken = plane.ledger.take("n", chained([usage("a"), usage("a"), usage("b")]))
     assert isinstance(taken, Taken)
     assert taken.rejected == ((2, "this request is in the ledger already"),)
@@ -142,7 +142,7 @@ def test_a_request_twice_in_a_batch_is_ledgered_once(plane: Plane) -> None:
 
 
 def test_the_database_itself_keeps_a_request_single(plane: Plane, database: Database) -> None:
-    """A second row of the same request is refused whoever writes it."""
+    """The database refuses a second row of the same request, whatever the writer."""
     plane.ledger.take("n", chained([usage("a")]))
     row = plane.ledger.rows()[0] | {"sequence": 99}
     with pytest.raises(IntegrityError), database.write() as connection:
@@ -159,7 +159,7 @@ def test_a_gap_is_refused_with_what_is_expected(plane: Plane) -> None:
 
 
 def test_a_changed_event_breaks_the_chain(plane: Plane) -> None:
-    """One count altered on the way: nothing of the batch is taken."""
+    """A count altered on the way: nothing of the batch is taken."""
     events = chained([usage("a"), usage("b")])
     events[1]["data"]["tokens"]["output"] = 11
     assert plane.ledger.take("n", events) == BatchRefused("the chain is broken at 2")
@@ -167,7 +167,7 @@ def test_a_changed_event_breaks_the_chain(plane: Plane) -> None:
 
 
 def test_a_forked_chain_is_refused(plane: Plane) -> None:
-    """Another history for the same epoch can't continue this one."""
+    """Another history for the same epoch cannot continue the chain."""
     plane.ledger.take("n", chained([usage("a")]))
     assert plane.ledger.take("n", chained([usage("x"), usage("y")])) == BatchRefused(
         "the chain is broken at 2"
@@ -175,7 +175,7 @@ def test_a_forked_chain_is_refused(plane: Plane) -> None:
 
 
 def test_a_request_is_ledgered_once_whatever_its_identity(plane: Plane) -> None:
-    """The same request in another epoch is rejected, and does not block what follows."""
+    """The same request in another epoch is rejected, and does not block later events."""
     plane.ledger.take("n", chained([usage("a")]))
     taken = plane.ledger.take("n", chained([usage("a"), usage("b")], epoch=2))
     assert isinstance(taken, Taken)
@@ -201,7 +201,7 @@ def test_a_request_is_ledgered_once_whatever_its_identity(plane: Plane) -> None:
     ],
 )
 def test_a_poison_event_is_rejected_and_passed(plane: Plane, poison: Item, reason: str) -> None:
-    """It keeps its place in the sequence, so that the rest can follow."""
+    """A rejected event keeps the sequence, so that later events can follow."""
     taken = plane.ledger.take("n", chained([poison, usage("b")]))
     assert isinstance(taken, Taken)
     assert (taken.acked_seq, taken.rejected) == (2, ((1, reason),))
@@ -214,12 +214,12 @@ def test_what_is_no_event_is_refused(plane: Plane, batch: list[dict[str, Any]]) 
 
 
 def test_another_nodes_source_is_refused(plane: Plane) -> None:
-    """A node writes its own chain only."""
+    """A node writes only the chains of that node."""
     assert plane.ledger.take("m", chained([usage("a")])) == BatchRefused("the source is not this node's")
 
 
 def test_a_failure_midway_leaves_nothing(plane: Plane, database: Database) -> None:
-    """When the sequence can't be written, neither the rows nor the debits are there."""
+    """When the sequence cannot be written, neither rows nor debits exist."""
     breaks = (
         "CREATE TRIGGER broken BEFORE INSERT ON chains BEGIN SELECT RAISE(ABORT, 'no'); END"
         if database.sqlite
@@ -234,7 +234,7 @@ def test_a_failure_midway_leaves_nothing(plane: Plane, database: Database) -> No
 
 
 def test_a_debit_uses_up_the_lease_that_covered_it(plane: Plane) -> None:
-    """What was leased and spent is not held twice."""
+    """A spent lease amount is not set aside twice."""
     plane.nodes.ensure("n", "token")
     assert plane.credit.lease("n", "org", 1_000_000).granted_micro_usd == 1_000_000
     plane.ledger.take("n", chained([usage("a")]))
@@ -243,7 +243,7 @@ def test_a_debit_uses_up_the_lease_that_covered_it(plane: Plane) -> None:
 
 
 def test_a_grant_that_nobody_heard_of_is_granted_again(plane: Plane) -> None:
-    """Its answer got lost: the node says what it heard, and the rest of what was set aside for it is free."""
+    """After a lost answer the node reports the received grants, and the plane releases the rest."""
     plane.nodes.ensure("n", "token")
     assert plane.credit.lease("n", "org", 400_000, 0).granted_micro_usd == 400_000
     plane.ledger.take("n", chained([usage("a")]))
@@ -257,7 +257,7 @@ def test_a_grant_that_nobody_heard_of_is_granted_again(plane: Plane) -> None:
 
 
 def test_what_was_heard_in_an_earlier_epoch_takes_nothing_from_a_new_one(plane: Plane) -> None:
-    """Leases end with their epoch, and the count of what was heard begins anew."""
+    """Leases end with the epoch, and the sum of received grants begins at zero."""
     plane.nodes.ensure("n", "token")
     assert plane.credit.lease("n", "org", 400_000, 0).granted_micro_usd == 400_000
     plane.nodes.register(Register(node="n", boot_id="b", agent_version="0", spool_id="s"))
@@ -266,7 +266,7 @@ def test_what_was_heard_in_an_earlier_epoch_takes_nothing_from_a_new_one(plane: 
 
 
 def test_two_nodes_are_not_granted_the_same_money(plane: Plane) -> None:
-    """Sixteen at once ask for more than there is: together they get what there is."""
-    with ThreadPoolExecutor(16) as crowd:
-        grants = list(crowd.map(lambda n: plane.credit.lease(f"n{n}", "org", 100_000), range(16)))
+    """Sixteen concurrent requests for more than the balance together receive the balance."""
+    with ThreadPoolExecutor(16) as pool:
+        grants = list(pool.map(lambda n: plane.credit.lease(f"n{n}", "org", 100_000), range(16)))
     assert sum(grant.granted_micro_usd for grant in grants) == 1_000_000

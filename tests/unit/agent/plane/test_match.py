@@ -1,4 +1,4 @@
-"""Free text finds its task, or is told that there is none: measured on phrasings that no setting was chosen on."""
+"""Task match: a free text finds the task or "unsupported", measured on held-out phrasings."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def benchmark() -> ModuleType:
 
 
 def test_held_out_phrasings_find_their_task(matcher: Matcher, benchmark: ModuleType) -> None:
-    """At least 85 % get it, and nine of ten that are called unsupported are; the committed figures are these."""
+    """At least 85 % find the task, nine of ten "unsupported" are right, and the committed figures agree."""
     found = benchmark.figures(matcher, benchmark.phrasings(True))
     assert found["top1"] >= 0.85
     assert found["unsupported_precision"] >= 0.9
@@ -51,7 +51,7 @@ def test_scores_are_shares_and_fall(matcher: Matcher) -> None:
 
 
 def test_two_tasks_that_fit_alike_are_ambiguous(matcher: Matcher) -> None:
-    """A question for one task is not, one that names two is."""
+    """A query for one task is not ambiguous, a query that names two tasks is."""
     assert not ambiguous(matcher.ranked("extract fields from supplier invoices"))
     assert ambiguous(matcher.ranked("news articles or product reviews"))
 
@@ -61,18 +61,18 @@ def test_two_tasks_that_fit_alike_are_ambiguous(matcher: Matcher) -> None:
     [("extract the parties of a contract", "contract-key-fields"), ("explain a clause", "clause-summary")],
 )
 def test_a_catalog_of_two_tasks_is_enough(query: str, task: str) -> None:
-    """The demo's catalog answers what it holds."""
+    """The demo's catalog answers queries for both tasks."""
     ranked = Matcher(builtin_catalog().tasks).ranked(query)
     assert (ranked[0].task, verdict(ranked)) == (task, "task")
 
 
 @pytest.mark.parametrize("query", ["", "  ", "???", "the of and", "日本語", "\ud800"])
 def test_a_question_without_words_is_unsupported(matcher: Matcher, query: str) -> None:
-    """Nothing is explained of nothing."""
+    """A query without words scores zero."""
     assert verdict(matcher.ranked(query)) == "unsupported"
 
 
 def test_an_empty_catalog_supports_nothing() -> None:
-    """Nor does it fail."""
+    """An empty catalog gives "unsupported", without an error."""
     tasks: list[Task] = []
     assert verdict(Matcher(tasks).ranked("contracts")) == "unsupported"

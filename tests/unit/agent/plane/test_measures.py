@@ -1,4 +1,4 @@
-"""Metrics read back what was taken: on SQLite and PostgreSQL alike, and of one org only."""
+"""Metric queries: sums of the recorded usage, alike on SQLite and PostgreSQL, and of one org only."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ PRICE = WirePrice(
 
 
 class Wall(SystemClock):
-    """Stands still until it is told."""
+    """A clock that stands still until set."""
 
     now_s = float(T0_S)
 
@@ -87,7 +87,7 @@ def observe(plane: Plane, epoch: int, status: Any) -> None:
 
 
 def test_requests_are_added_up_by_outcome_and_by_time(plane: Plane) -> None:
-    """Each in the part of the window in which it ended; another org's are not there, nor what was before."""
+    """Requests count in the window part of their end; other orgs and earlier requests do not count."""
     take(
         plane,
         usage("before", T0_S - 60),
@@ -99,10 +99,10 @@ def test_requests_are_added_up_by_outcome_and_by_time(plane: Plane) -> None:
     )
     subject = Subject("org", "ep_org", HOUR)
     outcomes = plane.measures.by_outcome(subject)
-    assert {name: tally.requests for name, tally in outcomes.items()} == {"completed": 3, "failed_engine": 1}
+    assert {name: sums.requests for name, sums in outcomes.items()} == {"completed": 3, "failed_engine": 1}
     assert (outcomes["completed"].debit_micro_usd, outcomes["failed_engine"].debit_micro_usd) == (306, 0)
     parts = plane.measures.by_part(subject)
-    assert {at_s - T0_S: (tally.requests, tally.completed) for at_s, tally in parts.items()} == {
+    assert {at_s - T0_S: (sums.requests, sums.completed) for at_s, sums in parts.items()} == {
         0: (2, 2),
         60: (1, 1),
         120: (1, 0),
@@ -114,20 +114,20 @@ def test_requests_are_added_up_by_outcome_and_by_time(plane: Plane) -> None:
 
 
 def test_cold_starts_of_one_endpoint_are_found(plane: Plane) -> None:
-    """What a node told of them; what is no report of a start is passed over."""
-    told = {"cause": "deploy", "outcome": "ready", "total_s": 12.5, "phases": {"load": 3.0}}
+    """Reported cold starts are returned; an invalid report is skipped."""
+    report = {"cause": "deploy", "outcome": "ready", "total_s": 12.5, "phases": {"load": 3.0}}
     take(
         plane,
-        item(COLDSTART, {"endpoint": "ep_org", **told}, T0_S),
-        item(COLDSTART, {"endpoint": "ep_other", **told}, T0_S),
+        item(COLDSTART, {"endpoint": "ep_org", **report}, T0_S),
+        item(COLDSTART, {"endpoint": "ep_other", **report}, T0_S),
         item(COLDSTART, {"endpoint": "ep_org", "total_s": "long"}, T0_S),
     )
     [start] = plane.measures.starts(Subject("org", "ep_org", HOUR))
-    assert (start.at_s, start.start_report.model_dump()) == (T0_S, told)
+    assert (start.at_s, start.start_report.model_dump()) == (T0_S, report)
 
 
 def test_a_loss_of_the_node_is_a_loss_of_what_it_served(plane: Plane, wall: Wall) -> None:
-    """Since it was last heard: while it is away, after it came back in the same epoch, and after a new one."""
+    """Endpoints are lost since the node's last heartbeat: during the absence, after a return, and after a new epoch."""
     epoch = plane.nodes.register(Register(node="n", boot_id="b", agent_version="0")).epoch
     observe(plane, epoch, "live")
     wall.now_s = T0_S + 100.0

@@ -1,4 +1,4 @@
-"""Nodes at the plane: epochs that only grow, fencing, gaps, and how alive each is."""
+"""Node registry: epochs that only grow, fencing, gaps, and the state of each node."""
 
 from __future__ import annotations
 
@@ -72,19 +72,19 @@ def taken(database: Database, epoch: int, last_seq: int) -> None:
 
 
 def test_epochs_only_grow(nodes: Nodes) -> None:
-    """Above what the plane gave, and above what the node remembers of a plane that was lost."""
+    """A new epoch is above the plane's epochs, and above the node's epochs from a lost plane."""
     assert [register(nodes), register(nodes), register(nodes, (40, 1, 1)), register(nodes)] == [1, 2, 41, 42]
 
 
 def test_registrations_at_once_get_an_epoch_each(nodes: Nodes) -> None:
     """Two holders of one epoch would not fence each other."""
-    with ThreadPoolExecutor(8) as crowd:
-        epochs = list(crowd.map(lambda _: register(nodes), range(8)))
+    with ThreadPoolExecutor(8) as pool:
+        epochs = list(pool.map(lambda _: register(nodes), range(8)))
     assert sorted(epochs) == list(range(1, 9))
 
 
 def test_a_new_epoch_starts_without_leases(nodes: Nodes, database: Database, clock: Clock) -> None:
-    """What the node's earlier life had set aside is free at once, not only when its lease would have run out."""
+    """Leases of the earlier epoch are free at once, not only after the expiry."""
     Orgs(database).ensure("org", 100)
     credit = Credit(database, clock)
     assert credit.lease("n", "org", 100).granted_micro_usd == 100
@@ -96,7 +96,7 @@ def test_a_new_epoch_starts_without_leases(nodes: Nodes, database: Database, clo
 def test_a_beat_hears_which_keys_were_revoked_since_the_last(
     nodes: Nodes, database: Database, clock: Clock
 ) -> None:
-    """By their hashes; a node whose revision is none of this plane's hears that it may be any of them."""
+    """The answer has the hashes; for an unknown revision the answer is None, which covers all keys."""
     orgs, keys, epoch = Orgs(database), Keys(database, clock), register(nodes)
     orgs.ensure("org", 100)
     first, second = keys.mint("org"), keys.mint("org")
@@ -125,7 +125,7 @@ def test_an_old_epoch_is_fenced(nodes: Nodes) -> None:
 
 
 def test_a_plane_that_is_behind_asks_for_more(nodes: Nodes, database: Database) -> None:
-    """Restored from a backup, it knows less than what the node calls acked: at registration and at a beat."""
+    """A plane restored from a backup returns the expected sequence, at registration and at a heartbeat."""
     taken(database, 1, 5)
     marks = [EpochMark(epoch=1, last_seq=9, acked_seq=7), EpochMark(epoch=2, last_seq=3, acked_seq=0)]
     body = Register(node="n", boot_id="b", agent_version="0", spool_id="s", epochs=marks)
@@ -137,7 +137,7 @@ def test_a_plane_that_is_behind_asks_for_more(nodes: Nodes, database: Database) 
 
 
 def test_a_node_that_forgot_is_noticed_once(nodes: Nodes, database: Database) -> None:
-    """Less reported than was sent is a gap, on record after one beat."""
+    """A report below the received sequence is a gap, recorded after one heartbeat."""
     epoch = register(nodes)
     taken(database, epoch, 5)
     for _ in range(3):
@@ -146,7 +146,7 @@ def test_a_node_that_forgot_is_noticed_once(nodes: Nodes, database: Database) ->
 
 
 def test_a_spool_without_the_newest_epochs_is_noticed(nodes: Nodes, database: Database) -> None:
-    """A disk rolled back by days does not know of epochs that it sent."""
+    """A disk rolled back by days lacks epochs that the plane received."""
     taken(database, 1, 5)
     taken(database, 2, 8)
     register(nodes, (1, 5, 5))
@@ -157,7 +157,7 @@ def test_a_spool_without_the_newest_epochs_is_noticed(nodes: Nodes, database: Da
 def test_what_a_beat_told_of_and_the_spool_no_longer_has_is_noticed(
     nodes: Nodes, database: Database, mark: tuple[int, int, int] | None, spool_id: str
 ) -> None:
-    """A disk rolled back or wiped between its last beat and the next delivery: the plane has not seen it, but heard."""
+    """A disk rolled back between heartbeat and delivery loses records that only the heartbeat reported."""
     epoch = register(nodes)
     taken(database, epoch, 5)
     nodes.heartbeat(beat(epoch, last_seq=9, acked_seq=5))
@@ -166,7 +166,7 @@ def test_what_a_beat_told_of_and_the_spool_no_longer_has_is_noticed(
 
 
 def test_a_spool_that_was_delivered_may_go(nodes: Nodes, database: Database) -> None:
-    """Of a new disk nothing is missed when the plane has all that the old one told of; of the same one neither."""
+    """A new disk is no gap when the plane has all that the old disk reported."""
     epoch = register(nodes)
     taken(database, epoch, 9)
     nodes.heartbeat(beat(epoch, last_seq=9, acked_seq=9))
@@ -177,7 +177,7 @@ def test_a_spool_that_was_delivered_may_go(nodes: Nodes, database: Database) -> 
 
 
 def test_a_node_that_cannot_meter_is_alive_and_not_ready(nodes: Nodes) -> None:
-    """Its lease is renewed all the same: what it has goes on being reported."""
+    """The lease is renewed, so that observed endpoints are still reported."""
     epoch = register(nodes)
     for metering_ok, state in ((True, "ready"), (False, "unready"), (True, "ready")):
         assert nodes.heartbeat(beat(epoch).model_copy(update={"metering_ok": metering_ok})) is not None
@@ -195,13 +195,13 @@ def test_a_silent_node_is_suspect_then_lost(nodes: Nodes, clock: Clock) -> None:
 
 
 def test_a_token_names_its_node(nodes: Nodes) -> None:
-    """A new token ends the old one; neither is stored."""
+    """A new token ends the old token; neither is stored."""
     minted = nodes.mint("n")
     assert (nodes.of_token(minted), nodes.of_token("token"), nodes.of_token("")) == ("n", None, None)
 
 
 def test_a_beat_renews_living_leases_only(nodes: Nodes, database: Database, clock: Clock) -> None:
-    """What ran out is gone, and the node is not told otherwise."""
+    """An expired lease is gone, and the answer does not list the lease."""
     Orgs(database).ensure("org", 100)
     Orgs(database).ensure("old", 100)
     credit, epoch = Credit(database, clock), register(nodes)
@@ -217,7 +217,7 @@ def test_a_beat_renews_living_leases_only(nodes: Nodes, database: Database, cloc
 def test_how_long_an_endpoint_idles_is_told_and_its_change_is_a_revision(
     database: Database, clock: Clock
 ) -> None:
-    """Said, said otherwise, and not said any more; the same again is none."""
+    """A set, changed or removed timeout is a revision; a repeat is not."""
     desired_state, revisions = DesiredState(database, clock), []
     for idle_s in (600.0, 600.0, 0.0, None):
         desired_state.replace([DesiredEndpoint(id="ep", org="o", task="t", alias="a", idle_sleep_s=idle_s)])

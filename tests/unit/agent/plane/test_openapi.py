@@ -1,4 +1,4 @@
-"""The committed description of the wire is the one that the code speaks."""
+"""OpenAPI: the committed descriptions match the code."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def test_the_committed_documents_are_current() -> None:
 
 
 def test_the_front_passes_on_what_is_described_and_nothing_else() -> None:
-    """Each path with its methods, and the description itself."""
+    """The gateway forwards each described path and method, and the description."""
     described = {
         path: sorted(map(str.upper, item)) for path, item in json.loads(PUBLIC.read_text())["paths"].items()
     }

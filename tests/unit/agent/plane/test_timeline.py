@@ -1,4 +1,4 @@
-"""How an endpoint stood over a window, from the moments at which that changed."""
+"""Status timeline: an endpoint's statuses over a window, from the moments of change."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DAY = [
 
 
 def test_stretches_are_cut_to_the_window() -> None:
-    """What was before the first change is unknown, what comes after now is not there."""
+    """The status before the first change is unknown, and there is none after now."""
     assert stretches(DAY, Window(0, 1000), 200) == [
         Stretch("deploying", 100, 110),
         Stretch("live", 110, 150),
@@ -47,16 +47,16 @@ def test_stretches_are_cut_to_the_window() -> None:
     ],
 )
 def test_uptime_counts_what_was_due(window: Window, ratio: float | None) -> None:
-    """A stop by its owner is no downtime; with nothing due there is no ratio."""
+    """A stop by the owner is no downtime; without required time there is no ratio."""
     assert uptime_ratio(seconds_by_status(stretches(DAY, window, 200))) == ratio
 
 
 def test_a_first_start_is_no_outage() -> None:
-    """What broke after it was live once is."""
+    """Only a failure after the first live stretch is an outage."""
     assert outages(stretches(DAY, Window(0, 1000), 200)) == [Stretch("lost", 150, 160)]
 
 
 def test_changes_told_late_are_put_in_order() -> None:
-    """A loss is noted when the node comes back, with the moment at which it was last heard."""
+    """A loss is recorded when the node returns, with the moment of the last heartbeat."""
     late = [StatusChange("live", 10), StatusChange("live", 40), StatusChange("lost", 20)]
     assert seconds_by_status(stretches(late, Window(0, 100), 50)) == {"live": 20, "lost": 20}

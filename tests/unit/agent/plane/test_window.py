@@ -1,4 +1,4 @@
-"""Windows of metrics: what may be asked for, and the parts that series have."""
+"""Metric window: valid windows, and the parts of a series."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NOW_S = 1_760_000_000.5
     ],
 )
 def test_a_window_is_a_length_or_two_moments(asked, expected) -> None:
-    """The end belongs to no window; a moment without a zone is UTC."""
+    """The end is outside the window; a moment without a zone is UTC."""
     assert parse(*asked, NOW_S) == Window(*expected)
 
 
@@ -43,19 +43,19 @@ def test_a_window_is_a_length_or_two_moments(asked, expected) -> None:
     ],
 )
 def test_what_is_no_window_is_said(asked) -> None:
-    """A sentence, and no exception."""
+    """An invalid window gives a sentence, not an exception."""
     assert isinstance(parse(*asked, NOW_S), str)
 
 
 @given(st.text(max_size=12), st.none() | st.text(max_size=30), st.none() | st.text(max_size=30))
 def test_any_text_is_a_window_or_a_sentence(length: str, since: str | None, until: str | None) -> None:
-    """Whatever a query string holds."""
+    """Any query string gives a window or a sentence."""
     assert isinstance(parse(length, since, until, NOW_S), Window | str)
 
 
 @given(st.integers(1, 90 * 86400))
 def test_a_series_covers_its_window_in_few_parts(seconds: int) -> None:
-    """At most ninety parts, the first begins the window."""
+    """At most ninety parts, and the first begins the window."""
     window = Window(1_000_000, 1_000_000 + seconds)
     assert window.parts[0] == window.since_s
     assert 1 <= len(window.parts) <= 90
@@ -63,5 +63,5 @@ def test_a_series_covers_its_window_in_few_parts(seconds: int) -> None:
 
 
 def test_moments_are_told_in_utc() -> None:
-    """With seconds, and nothing finer."""
+    """Moments have seconds, and nothing finer."""
     assert iso(1_760_000_000.9) == "2025-10-09T08:53:20+00:00"

@@ -1,4 +1,4 @@
-"""Which rows make a set, and what a model is asked for one."""
+"""Eval rows: valid rows, and the prompt of each row."""
 
 import pytest
 
@@ -13,7 +13,7 @@ def task(**more):
 
 
 def test_blank_lines_are_passed_over():
-    """Also with other line ends, and without one at the end."""
+    """Blank lines are skipped, also with other line ends, and without a line end at the end."""
     assert rows.read(b'\n{"input": "a", "expected": 1}\r\n\n{"input": "b", "expected": {"x": 2}}') == [
         {"input": "a", "expected": 1},
         {"input": "b", "expected": {"x": 2}},
@@ -33,7 +33,7 @@ def test_blank_lines_are_passed_over():
     ],
 )
 def test_a_bad_row_is_named_by_its_line(text, line, says):
-    """One bad row and there is no set: half of somebody's data is worse than none."""
+    """A single bad row refuses the set, and the refusal has the line."""
     found = rows.read(text)
     assert isinstance(found, rows.BadRows)
     assert found.line == line
@@ -41,7 +41,7 @@ def test_a_bad_row_is_named_by_its_line(text, line, says):
 
 
 def test_the_task_says_what_stands_around_the_input():
-    """System prompt, scaffold, and JSON for an input that is no text."""
+    """The prompt has system prompt and scaffold, and JSON for an input other than text."""
     asked = rows.messages(task(system_prompt="Be brief.", prompt_scaffold="Q: {input}\nA:"), ROW, [])
     assert asked == [
         {"role": "system", "content": "Be brief."},
@@ -51,7 +51,7 @@ def test_the_task_says_what_stands_around_the_input():
 
 
 def test_documents_go_with_the_text():
-    """A picture as a data URL, a text as itself under its field's name."""
+    """An image becomes a data URL; a text stands under the field's name."""
     blobs = [rows.Blob("scan", "image/png", b"\x89PNG"), rows.Blob("note", "text/plain", b"hello")]
     (asked,) = rows.messages(task(), ROW, blobs)
     assert asked["content"] == [

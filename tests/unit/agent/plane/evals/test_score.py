@@ -1,4 +1,4 @@
-"""What each scorer counts as right."""
+"""Scorers: the score of an answer by each scorer."""
 
 import pytest
 
@@ -39,12 +39,12 @@ def test_scorer(scorer, answer, expected, score):
 
 
 def test_the_default_is_a_scorer():
-    """A task that names none is scored all the same."""
+    """A task without a scorer uses the default scorer."""
     assert DEFAULT in SCORERS
 
 
 def test_quality_lies_in_its_interval():
-    """A mean of few scores has a wide interval; the same scores give the same one."""
+    """Few scores have a wide interval; equal scores give equal intervals."""
     few, many = quality([1.0, 0.0] * 3), quality([1.0, 0.0] * 300)
     assert few == quality([1.0, 0.0] * 3)
     assert (few.mean, many.mean) == (0.5, 0.5)
@@ -52,7 +52,7 @@ def test_quality_lies_in_its_interval():
 
 
 def test_scores_that_are_all_alike_leave_no_doubt():
-    """And no scores at all have no quality."""
+    """Equal scores have an interval of width zero; no scores have no quality."""
     alike = quality([1.0] * 4)
     assert (alike.mean, alike.low, alike.high) == (1.0, 1.0, 1.0)
     assert quality([]) is None
