@@ -100,15 +100,24 @@ async def gone(*processes: launch.Stat) -> None:
             await asyncio.sleep(0.05)
 
 
-async def test_each_process_may_be_killed_or_frozen(make: Make, model: Path) -> None:
+SERVER, CORE = 0, 1
+KILLED, FROZEN = (SERVER, signal.SIGKILL), (CORE, signal.SIGSTOP)
+
+
+@pytest.mark.parametrize(
+    "hits",
+    [(KILLED, FROZEN), pytest.param((KILLED, (CORE, signal.SIGKILL), FROZEN), marks=pytest.mark.long)],
+    ids=["two", "all"],
+)
+async def test_each_process_may_be_killed_or_frozen(
+    make: Make, model: Path, hits: tuple[tuple[int, signal.Signals], ...]
+) -> None:
     """kill -9 of the server, kill -9 of the core, SIGSTOP of the core: all of it goes, the next generation serves; it
     sleeps and wakes, too, by vLLM's own routes."""
     made = make(progress_s=6.0, idle_canary_s=3.0)
     await made.fleet.want(wanted(model, sleeps=True))
     await until(made, lambda view: view.status == "live")
-    for generation, (victim, number) in enumerate(
-        ((0, signal.SIGKILL), (1, signal.SIGKILL), (1, signal.SIGSTOP)), 2
-    ):
+    for generation, (victim, number) in enumerate(hits, 2):
         await standby_warm(made)
         processes = leader_and_core(made)
         os.kill(processes[victim].pid, number)
@@ -116,8 +125,8 @@ async def test_each_process_may_be_killed_or_frozen(make: Make, model: Path) -> 
         await gone(*processes)
         await until(made, lambda view, g=generation: bool(view.replicas) and view.replicas[0].generation == g)  # type: ignore[misc]
     codes = [event.fields["code"] for event in made.events("engine_ended")]
-    assert codes[2] == "engine_stalled"
-    assert [report.standby for report in made.reports] == [True] * 4
+    assert codes[-1] == "engine_stalled"
+    assert [report.standby for report in made.reports] == [True] * (len(hits) + 1)
     leader, _ = leader_and_core(made)
     await made.fleet.sleep("ep_x", keep=True)
     async with asyncio.timeout(120):

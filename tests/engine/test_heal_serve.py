@@ -17,7 +17,7 @@ from pareta_agent.weights.settings import WeightsSettings
 from pareta_agent.weights.store import WeightsStore
 from pareta_registry.load import builtin_catalog
 
-pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.engine, pytest.mark.long, pytest.mark.timeout(600)]
 
 CONTEXT = 100_000
 HELD_BY_A_GIBIBYTE = 46_592

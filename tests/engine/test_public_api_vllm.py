@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,8 +27,21 @@ ROWS = [
 SMALL, LARGE = b"\x89PNG small", b"\x89PNG" + bytes(5 * 2**20)
 
 
-async def test_every_method_and_every_verb(tmp_path: Path, engine_python: Path) -> None:
-    """Live, called, stopped and refused at once, live again; models and a vendor's compared; no credit, no run."""
+@dataclass(frozen=True)
+class Node:
+    """A live node; `endpoint` is the first of it."""
+
+    agent: Agent
+    root: str
+    key: str
+    endpoint: str
+
+    def client(self) -> pareta.Pareta:
+        return pareta.Pareta(api_key=self.key, base_url=self.root, max_retries=0, timeout=400)
+
+
+@contextmanager
+def node(tmp_path: Path, engine_python: Path) -> Iterator[Node]:
     with vendor_api() as vendor:
         settings = {
             "PARETA_ENGINE_PYTHON": str(engine_python),
@@ -35,24 +50,40 @@ async def test_every_method_and_every_verb(tmp_path: Path, engine_python: Path) 
         }
         with Agent(tmp_path / "home", settings=settings) as agent:
             ready = agent.ready(timeout_s=400)
-            root, key = ready["base_url"].removesuffix("/v1"), ready["api_key"]
-            with sdk_surface.used() as seen:
-                with pareta.Pareta(api_key=key, base_url=root, max_retries=0, timeout=400) as client:
-                    client.endpoints.stop(
-                        ready["endpoints"][0]["id"]
-                    )  # two are more than a small machine holds
-                    operates(client)
-                    discovers(client)
-                    compares(client)
-                    has_documents(client)
-                async with pareta.AsyncPareta(api_key=key, base_url=root, timeout=400) as client:
-                    await operates_async(client)
-                    await evaluates_async(client)
-            assert set(sdk_surface.methods().values()) - seen == set()
-            cli = Cli(root, key)
-            by_command(cli, tmp_path / "rows.jsonl")
-            assert sdk_surface.verbs() - cli.used == set()
-            without_credit(agent, root, ready["endpoints"][0]["id"])
+            root = ready["base_url"].removesuffix("/v1")
+            yield Node(agent, root, ready["api_key"], ready["endpoints"][0]["id"])
+
+
+def test_models_are_compared(tmp_path: Path, engine_python: Path) -> None:
+    """Engines that evals start one after the other, beside a vendor's model; no credit, no run."""
+    with node(tmp_path, engine_python) as made:
+        with made.client() as client:
+            client.endpoints.stop(made.endpoint)  # two are more than a small machine holds
+            discovers(client)
+            compares(client)
+            has_documents(client)
+        without_credit(made.agent, made.root, made.endpoint)
+
+
+@pytest.mark.long
+async def test_every_method_and_every_verb(tmp_path: Path, engine_python: Path) -> None:
+    """Live, called, stopped and refused at once, live again; models and a vendor's compared; no credit, no run."""
+    with node(tmp_path, engine_python) as made:
+        with sdk_surface.used() as seen:
+            with made.client() as client:
+                client.endpoints.stop(made.endpoint)  # two are more than a small machine holds
+                operates(client)
+                discovers(client)
+                compares(client)
+                has_documents(client)
+            async with pareta.AsyncPareta(api_key=made.key, base_url=made.root, timeout=400) as client:
+                await operates_async(client)
+                await evaluates_async(client)
+        assert set(sdk_surface.methods().values()) - seen == set()
+        cli = Cli(made.root, made.key)
+        by_command(cli, tmp_path / "rows.jsonl")
+        assert sdk_surface.verbs() - cli.used == set()
+        without_credit(made.agent, made.root, made.endpoint)
 
 
 def discovers(client: pareta.Pareta) -> None:

@@ -25,7 +25,7 @@ from pareta_registry.load import builtin_catalog
 from pareta_registry.publish_anywhere import publish_anywhere
 from pareta_registry.stores import StoreSettings
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.engine, pytest.mark.long, pytest.mark.timeout(600)]
 Place = Callable[[Path, Path], Iterator[tuple[dict[str, object], dict[str, str]]]]
 """Has the artifact for a while: the variant's fields that name it, and the node's settings that reach it."""
 
@@ -84,8 +84,8 @@ def write_catalog(folder: Path, variant: Variant) -> None:
     "place",
     [
         pytest.param(in_a_registry, marks=needs_registry),
-        pytest.param(in_a_bucket, marks=pytest.mark.long),
-        pytest.param(on_a_mirror, marks=pytest.mark.long),
+        in_a_bucket,
+        on_a_mirror,
     ],
 )
 def test_weights_from_a_store_are_served(tmp_path: Path, engine_python: Path, place: Place) -> None:
