@@ -13,7 +13,7 @@ from typing import Any, Final
 from pareta_agent.access.grant import KeyGrant
 from pareta_agent.engine.view import FleetView
 from pareta_agent.errors import HostError, PlaneError
-from pareta_agent.front import told as messages
+from pareta_agent.front import told as worker_messages
 from pareta_agent.front.body import InferenceRequest
 from pareta_agent.front.envelope import Problem
 from pareta_agent.front.poison import fingerprint_of
@@ -57,25 +57,25 @@ class MainProcessClient:
         several = endpoint is not None and len(endpoint.replicas) > 1
         self._applicants[applicant.id] = applicant
         summary = RequestSummary.of(request, route.prompt, several, fingerprint)
-        messages.send(
+        worker_messages.send(
             self.channel,
-            messages.ApplyForAdmission(applicant.id, route.path, grant, summary, idempotency_key),
+            worker_messages.ApplyForAdmission(applicant.id, route.path, grant, summary, idempotency_key),
         )
         return SentApplication(self, applicant.id)
 
     def connection_opened(self, connection: LimitedConnection, host: str) -> None:
         self._numbers += 1
         self._connections[connection], self._by_number[self._numbers] = self._numbers, connection
-        messages.send(self.channel, messages.ConnectionOpened(self._numbers, host))
+        worker_messages.send(self.channel, worker_messages.ConnectionOpened(self._numbers, host))
 
     def connection_closed(self, connection: LimitedConnection) -> None:
         number = self._connections.pop(connection)
         del self._by_number[number]
-        messages.send(self.channel, messages.ConnectionClosed(number))
+        worker_messages.send(self.channel, worker_messages.ConnectionClosed(number))
 
     def withdraw(self, request_id: str) -> None:
         if self._applicants.pop(request_id, None) is not None:
-            messages.send(self.channel, messages.WithdrawApplication(request_id))
+            worker_messages.send(self.channel, worker_messages.WithdrawApplication(request_id))
 
     async def introspect(self, digest: str) -> KeyGrant | None:
         """The grant of a key, valid as long as the main process's own. Raises PlaneError where the plane is away."""
@@ -83,7 +83,7 @@ class MainProcessClient:
         number = self._numbers
         answer: asyncio.Future[KeyGrant | None] = asyncio.get_running_loop().create_future()
         self._keys[number] = answer
-        messages.send(self.channel, messages.LookUpKey(number, digest))
+        worker_messages.send(self.channel, worker_messages.LookUpKey(number, digest))
         try:
             async with asyncio.timeout(KEY_S):
                 return await answer
@@ -95,7 +95,9 @@ class MainProcessClient:
     def emit(self, event: Event | Phase) -> None:
         """The main process emits the events of certificates, which it reads too."""
         if isinstance(event, Event) and not event.name.startswith(("certificate_", "front_stopped")):
-            messages.send(self.channel, messages.EventEmitted(event.name, event.level, dict(event.fields)))
+            worker_messages.send(
+                self.channel, worker_messages.EventEmitted(event.name, event.level, dict(event.fields))
+            )
 
     def settle(
         self, record: UsageRecord, status: int, refused: bool, document: bytes | None
@@ -105,43 +107,45 @@ class MainProcessClient:
         self._saving[request_id] = saved
         answer = None if document is None else document.decode()
         values = TerminalRecord.of(record)
-        messages.send(self.channel, messages.SettleRequest(request_id, values, status, refused, answer))
+        worker_messages.send(
+            self.channel, worker_messages.SettleRequest(request_id, values, status, refused, answer)
+        )
         return saved
 
     def receive(self, message: Any) -> None:
         match message:
-            case messages.RequestAdmitted():
+            case worker_messages.RequestAdmitted():
                 self._admitted(message)
-            case messages.RecordSaved(request_id, saved):
+            case worker_messages.RecordSaved(request_id, saved):
                 self._saved(request_id, saved)
-            case messages.RequestRefused():
+            case worker_messages.RequestRefused():
                 self._refused(message)
-            case messages.ReplayAnswer():
+            case worker_messages.ReplayAnswer():
                 self._replay(message)
-            case messages.SendKeepalive(request_id):
+            case worker_messages.SendKeepalive(request_id):
                 if (applicant := self._applicants.get(request_id)) is not None:
                     applicant.send_keepalive()
-            case messages.KeyFound():
+            case worker_messages.KeyFound():
                 self._found(message)
-            case messages.FleetChanged(fleet):
+            case worker_messages.FleetChanged(fleet):
                 self.fleet = fleet
-            case messages.QuarantineActive(active):
+            case worker_messages.QuarantineActive(active):
                 self.quarantine_active = active
-            case messages.ConnectionRefused(connection, reason):
+            case worker_messages.ConnectionRefused(connection, reason):
                 self._over_limit(connection, reason)
 
-    def _refused(self, message: messages.RequestRefused) -> None:
+    def _refused(self, message: worker_messages.RequestRefused) -> None:
         if (applicant := self._decided(message.request_id)) is not None:
             applicant.endpoint = message.endpoint
             applicant.add_headers(message.headers)
             applicant.refuse(message.problem)
 
-    def _replay(self, message: messages.ReplayAnswer) -> None:
+    def _replay(self, message: worker_messages.ReplayAnswer) -> None:
         if (applicant := self._decided(message.request_id)) is not None:
             applicant.endpoint = message.endpoint
             applicant.replay(message.original, message.document.encode())
 
-    def _found(self, message: messages.KeyFound) -> None:
+    def _found(self, message: worker_messages.KeyFound) -> None:
         answer = self._keys.get(message.number)
         if answer is None or answer.done():
             return
@@ -157,7 +161,7 @@ class MainProcessClient:
     def _decided(self, request_id: str) -> Applicant | None:
         return self._applicants.pop(request_id, None)
 
-    def _admitted(self, message: messages.RequestAdmitted) -> None:
+    def _admitted(self, message: worker_messages.RequestAdmitted) -> None:
         admission = message.admission
         applicant = self._decided(admission.request_id)
         target = self._target(admission.endpoint, message.replica, message.generation)
@@ -213,14 +217,16 @@ class RemoteAdmission:
     def lost(self, target: Target, request: InferenceRequest) -> None:
         fingerprint = fingerprint_of(target.endpoint, request).hex()
         replica = target.replica
-        messages.send(self.client.channel, messages.EngineLost(replica.name, replica.generation, fingerprint))
+        worker_messages.send(
+            self.client.channel, worker_messages.EngineLost(replica.name, replica.generation, fingerprint)
+        )
 
     def moved(self, target: Target) -> None:
         self.target = target
         replica = target.replica
-        messages.send(
+        worker_messages.send(
             self.client.channel,
-            messages.RequestMoved(self.admission.request_id, replica.name, replica.generation),
+            worker_messages.RequestMoved(self.admission.request_id, replica.name, replica.generation),
         )
 
     def settle(

@@ -18,7 +18,7 @@ from typing import Any, Final
 from pareta_agent import launch
 from pareta_agent.engine.restart import GiveUp, decide, failures_after
 from pareta_agent.engine.spec import RestartSettings
-from pareta_agent.front import told as messages
+from pareta_agent.front import told as worker_messages
 from pareta_agent.front.desk import GatewayContext
 from pareta_agent.front.hand import Welcome, WorkerSession
 from pareta_agent.front.tls import Certificate
@@ -66,7 +66,7 @@ class WorkerSupervisor:
         self._slots: list[WorkerSlot] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._listening = self._leaving = self._lame = False
-        context.deps.keys.listen(lambda revision: self._send(messages.KeysRevised(revision)))
+        context.deps.keys.listen(lambda revision: self._send(worker_messages.KeysRevised(revision)))
 
     @property
     def open(self) -> int:
@@ -109,37 +109,37 @@ class WorkerSupervisor:
         await asyncio.wait({loop.create_task(slot.tried.wait()) for slot in self._slots}, timeout=BEGIN_S)
         self._listening = True
         for session in self._up():
-            session.send(messages.ListenOn())
+            session.send(worker_messages.ListenOn())
 
     def welcome(self, sock: socket.socket) -> bool:
         """Passes a connection to a random worker; False where none is up."""
         if self._leaving or not (sessions := self._up()):
             return False
-        random.choice(sessions).send(messages.ServeConnection(), [sock.detach()])
+        random.choice(sessions).send(worker_messages.ServeConnection(), [sock.detach()])
         return True
 
     async def move(self) -> bool:
         """Stops the workers' listeners and moves their idle connections; whether none is left. Restarts no worker."""
         self._leaving = True
-        return all(await self._request(messages.MoveConnections, deadline_s=GRACE_S))
+        return all(await self._request(worker_messages.MoveConnections, deadline_s=GRACE_S))
 
     def lame_duck(self) -> None:
         """Makes each answer of the workers the last on its connection."""
         self._lame = True
         for session in self._up():
-            session.send(messages.EnterLameDuck())
+            session.send(worker_messages.EnterLameDuck())
 
     def reread(self) -> None:
-        self._send(messages.RereadCertificate())
+        self._send(worker_messages.RereadCertificate())
 
     async def scrape(self) -> None:
         """Returns once each worker has sent its counts."""
-        await self._request(messages.ReportCounts, deadline_s=SCRAPE_S)
+        await self._request(worker_messages.ReportCounts, deadline_s=SCRAPE_S)
 
     async def drain(self, deadline_s: float) -> int:
         """Lets the workers' requests finish; the number that was cut at the deadline."""
         self._leaving = True
-        cut = await self._request(messages.DrainRequests, deadline_s, deadline_s=deadline_s + GRACE_S)
+        cut = await self._request(worker_messages.DrainRequests, deadline_s, deadline_s=deadline_s + GRACE_S)
         return sum(each or 0 for each in cut)
 
     async def stop(self) -> None:
@@ -147,7 +147,7 @@ class WorkerSupervisor:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._send(messages.StopWorker())
+        self._send(worker_messages.StopWorker())
         for slot in self._slots:
             await self._end(slot)
         for slot in self._slots:
@@ -227,9 +227,9 @@ class WorkerSupervisor:
         if not session.up.is_set():
             await slot.process.kill_group()
         elif self._listening and not self._leaving:
-            session.send(messages.ListenOn())
+            session.send(worker_messages.ListenOn())
         if session.up.is_set() and self._lame:
-            session.send(messages.EnterLameDuck())
+            session.send(worker_messages.EnterLameDuck())
         slot.tried.set()
         self._count_up()
 
@@ -237,11 +237,11 @@ class WorkerSupervisor:
         slot.session = None
         slot.ended.set()
 
-    def _begin(self) -> messages.BeginWorker:
+    def _begin(self) -> worker_messages.BeginWorker:
         settings = self._context.settings
         shared = replace(settings, workers=0, max_uploads_bytes=settings.max_uploads_bytes // self._size)
         files = None if self._certificate is None else [str(each) for each in self._certificate.files]
-        return messages.BeginWorker(shared, self._context.deps.secret.hex(), files)
+        return worker_messages.BeginWorker(shared, self._context.deps.secret.hex(), files)
 
     async def _give_up(self, slot: WorkerSlot, reason: str) -> None:
         """Passes the slot's listeners to another worker, or to this process."""
@@ -289,6 +289,6 @@ def _listens(slot: WorkerSlot, listener: socket.socket) -> bool:
     with copy:
         if slot.up is None:
             return False
-        slot.up.send(messages.ListenOn(), [copy.detach()])
+        slot.up.send(worker_messages.ListenOn(), [copy.detach()])
     slot.listeners.append(listener)
     return True

@@ -10,7 +10,7 @@ from typing import Any
 
 from pareta_agent.engine.view import FleetView
 from pareta_agent.errors import AgentError
-from pareta_agent.front import told as messages
+from pareta_agent.front import told as worker_messages
 from pareta_agent.front.application import AdmissionController
 from pareta_agent.front.desk import GatewayContext
 from pareta_agent.front.envelope import Problem
@@ -48,20 +48,20 @@ class WorkerSession:
         self._quarantine_active = False
         self.up = asyncio.Event()
         self._handlers: dict[type[TypedMessage], Callable[..., None]] = {
-            messages.ApplyForAdmission: self._apply,
-            messages.WithdrawApplication: self._withdraw,
-            messages.SettleRequest: self._settle,
-            messages.RequestMoved: self._moved,
-            messages.EngineLost: self._engine_lost,
-            messages.LookUpKey: self._key,
-            messages.ConnectionOpened: self._opened,
-            messages.ConnectionClosed: self._closed,
-            messages.MetricsCounted: lambda counted: context.deps.metrics.add(counted.taken),
-            messages.EventEmitted: lambda it: self.emit(Event(it.name, it.level, it.fields)),
-            messages.WorkerAnswer: self._answered,
-            messages.TunnelOpened: lambda _, sock: tunnel(sock),
-            messages.ConnectionReturned: self._pass_on,
-            messages.WorkerUp: lambda _: self.up.set(),
+            worker_messages.ApplyForAdmission: self._apply,
+            worker_messages.WithdrawApplication: self._withdraw,
+            worker_messages.SettleRequest: self._settle,
+            worker_messages.RequestMoved: self._moved,
+            worker_messages.EngineLost: self._engine_lost,
+            worker_messages.LookUpKey: self._key,
+            worker_messages.ConnectionOpened: self._opened,
+            worker_messages.ConnectionClosed: self._closed,
+            worker_messages.MetricsCounted: lambda counted: context.deps.metrics.add(counted.taken),
+            worker_messages.EventEmitted: lambda it: self.emit(Event(it.name, it.level, it.fields)),
+            worker_messages.WorkerAnswer: self._answered,
+            worker_messages.TunnelOpened: lambda _, sock: tunnel(sock),
+            worker_messages.ConnectionReturned: self._pass_on,
+            worker_messages.WorkerUp: lambda _: self.up.set(),
         }
 
     @property
@@ -74,7 +74,7 @@ class WorkerSession:
         return len(self._connections)
 
     def send(self, message: TypedMessage, descriptors: Sequence[int] = ()) -> None:
-        messages.send(self._channel, message, descriptors)
+        worker_messages.send(self._channel, message, descriptors)
 
     async def request(self, command: Callable[..., TypedMessage], *values: float, deadline_s: float) -> Any:
         """The worker's answer to a numbered command; None where the worker is gone or misses the deadline."""
@@ -97,10 +97,10 @@ class WorkerSession:
         known = FleetView(dict(fleet.endpoints), fleet.complete)
         if known != self._shown:
             self._shown = known
-            self.send(messages.FleetChanged(fleet))
+            self.send(worker_messages.FleetChanged(fleet))
         if self._context.admission.quarantine.active != self._quarantine_active:
             self._quarantine_active = self._context.admission.quarantine.active
-            self.send(messages.QuarantineActive(self._quarantine_active))
+            self.send(worker_messages.QuarantineActive(self._quarantine_active))
 
     def close(self) -> None:
         """Settles the worker's requests without waiting for its end."""
@@ -113,41 +113,41 @@ class WorkerSession:
     def _receive(self, message: list[Any], descriptors: Sequence[int]) -> None:
         """Raises KeyError for an unknown kind."""
         kind, *values = message
-        decoded = messages.TO_MAIN.decode(kind, values)
+        decoded = worker_messages.TO_MAIN.decode(kind, values)
         socks = [socket.socket(fileno=each) for each in descriptors]
         self._handlers[type(decoded)](decoded, *socks)
 
-    def _pass_on(self, _: messages.ConnectionReturned, sock: socket.socket) -> None:
+    def _pass_on(self, _: worker_messages.ConnectionReturned, sock: socket.socket) -> None:
         assert self._context.successor is not None
         self._context.successor(sock)
 
-    def _withdraw(self, message: messages.WithdrawApplication) -> None:
+    def _withdraw(self, message: worker_messages.WithdrawApplication) -> None:
         if (applicant := self._waiting.pop(message.request_id, None)) is not None:
             applicant.application.withdraw()
 
-    def _engine_lost(self, message: messages.EngineLost) -> None:
+    def _engine_lost(self, message: worker_messages.EngineLost) -> None:
         self._context.admission.quarantine.note(
             message.replica, message.generation, bytes.fromhex(message.fingerprint)
         )
 
-    def _key(self, message: messages.LookUpKey) -> None:
+    def _key(self, message: worker_messages.LookUpKey) -> None:
         task = asyncio.get_running_loop().create_task(self._look_up(message.number, message.digest))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _opened(self, message: messages.ConnectionOpened) -> None:
+    def _opened(self, message: worker_messages.ConnectionOpened) -> None:
         self._connections[message.connection] = message.host
         if reason := self._context.connections.enter(message.host):
-            self.send(messages.ConnectionRefused(message.connection, reason))
+            self.send(worker_messages.ConnectionRefused(message.connection, reason))
 
-    def _closed(self, message: messages.ConnectionClosed) -> None:
+    def _closed(self, message: worker_messages.ConnectionClosed) -> None:
         self._context.connections.leave(self._connections.pop(message.connection))
 
-    def _answered(self, message: messages.WorkerAnswer) -> None:
+    def _answered(self, message: worker_messages.WorkerAnswer) -> None:
         if (answer := self._answers.get(message.number)) is not None and not answer.done():
             answer.set_result(message.result)
 
-    def _apply(self, message: messages.ApplyForAdmission) -> None:
+    def _apply(self, message: worker_messages.ApplyForAdmission) -> None:
         route = INFERENCE[b"POST", message.path.encode()]
         applicant = WorkerApplicant(self, message.request_id)
         request = message.request.request(route.prompt)
@@ -168,13 +168,13 @@ class WorkerSession:
         replica, headers = admitted.target.replica, applicant.headers
         self.decide(
             applicant.id,
-            messages.RequestAdmitted(admitted.admission, replica.name, replica.generation, headers),
+            worker_messages.RequestAdmitted(admitted.admission, replica.name, replica.generation, headers),
         )
 
     def emit(self, event: Event) -> None:
         self._context.deps.emit(event)
 
-    def _settle(self, message: messages.SettleRequest) -> None:
+    def _settle(self, message: worker_messages.SettleRequest) -> None:
         request_id, document = message.request_id, message.document
         admitted = self._open.pop(request_id)
         answer = None if document is None else document.encode()
@@ -182,11 +182,11 @@ class WorkerSession:
         saved = admitted.settle(record, message.status, message.refused, answer)
         saved.add_done_callback(
             lambda saved: self.send(
-                messages.RecordSaved(request_id, not saved.cancelled() and saved.exception() is None)
+                worker_messages.RecordSaved(request_id, not saved.cancelled() and saved.exception() is None)
             )
         )
 
-    def _moved(self, message: messages.RequestMoved) -> None:
+    def _moved(self, message: worker_messages.RequestMoved) -> None:
         admitted = self._open[message.request_id]
         endpoint = admitted.target.endpoint
         now = self._context.deps.fleet_view().endpoints.get(endpoint.id, endpoint)
@@ -200,10 +200,10 @@ class WorkerSession:
         try:
             grant, left_s = await keys.lookup(bytes.fromhex(digest))
         except AgentError:
-            self.send(messages.KeyFound(number, False, None))
+            self.send(worker_messages.KeyFound(number, False, None))
             return
         found = None if grant is None else replace(grant, ttl_s=max(1.0, left_s))
-        self.send(messages.KeyFound(number, True, found))
+        self.send(worker_messages.KeyFound(number, True, found))
 
     def _lost(self) -> None:
         """Settles open requests as a crash, withdraws waiting ones, and forgets the worker's connections."""
@@ -236,11 +236,13 @@ class WorkerApplicant:
 
     def replay(self, request_id: str, document: bytes) -> None:
         self.session.decide(
-            self.id, messages.ReplayAnswer(self.id, request_id, document.decode(), self.endpoint)
+            self.id, worker_messages.ReplayAnswer(self.id, request_id, document.decode(), self.endpoint)
         )
 
     def refuse(self, problem: Problem) -> None:
-        self.session.decide(self.id, messages.RequestRefused(self.id, problem, self.endpoint, self.headers))
+        self.session.decide(
+            self.id, worker_messages.RequestRefused(self.id, problem, self.endpoint, self.headers)
+        )
 
     def crashed(self, error: Exception) -> None:
         fields = {"request_id": self.id, "error": repr(error)}
@@ -248,7 +250,7 @@ class WorkerApplicant:
         self.refuse(Problem("internal"))
 
     def send_keepalive(self) -> None:
-        self.session.send(messages.SendKeepalive(self.id))
+        self.session.send(worker_messages.SendKeepalive(self.id))
 
     def add_headers(self, headers: dict[str, str]) -> None:
         self.headers |= headers

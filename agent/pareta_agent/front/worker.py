@@ -24,7 +24,7 @@ import uvloop
 from pareta_agent.access.credit import CreditBook, GrantedLease
 from pareta_agent.access.keys import KeyCache, KeySettings
 from pareta_agent.clock import SystemClock
-from pareta_agent.front import told as messages
+from pareta_agent.front import told as worker_messages
 from pareta_agent.front.books import MainProcessClient
 from pareta_agent.front.front import Gateway
 from pareta_agent.front.ports import GatewayDeps
@@ -87,29 +87,29 @@ class Worker:
         """Ignores an unknown kind."""
         kind, *values = message
         socks = [socket.socket(fileno=each) for each in descriptors]
-        if kind not in messages.TO_WORKER.by_kind:
+        if kind not in worker_messages.TO_WORKER.by_kind:
             return
-        match decoded := messages.TO_WORKER.decode(kind, values):
-            case messages.BeginWorker():
+        match decoded := worker_messages.TO_WORKER.decode(kind, values):
+            case worker_messages.BeginWorker():
                 self._do(self._begin(decoded, socks))
-            case messages.ListenOn():
+            case worker_messages.ListenOn():
                 self._do(self._listen(*socks))
-            case messages.ServeConnection():
+            case worker_messages.ServeConnection():
                 self._front.welcome(*socks)
-            case messages.MoveConnections(number):
+            case worker_messages.MoveConnections(number):
                 self._do(self._move(number))
-            case messages.KeysRevised(revision):
+            case worker_messages.KeysRevised(revision):
                 self._keys.revise(revision)
-            case messages.EnterLameDuck():
+            case worker_messages.EnterLameDuck():
                 self._front.lame_duck()
-            case messages.RereadCertificate():
+            case worker_messages.RereadCertificate():
                 self._front.renew_certificate(force=True)
-            case messages.ReportCounts(number):
+            case worker_messages.ReportCounts(number):
                 self._count()
-                messages.send(self._channel, messages.WorkerAnswer(number, None))
-            case messages.DrainRequests(number, deadline_s):
+                worker_messages.send(self._channel, worker_messages.WorkerAnswer(number, None))
+            case worker_messages.DrainRequests(number, deadline_s):
                 self._do(self._drain(number, deadline_s))
-            case messages.StopWorker():
+            case worker_messages.StopWorker():
                 self._over.set()
             case _:
                 self._client.receive(decoded)
@@ -119,7 +119,7 @@ class Worker:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _begin(self, message: messages.BeginWorker, socks: list[socket.socket]) -> None:
+    async def _begin(self, message: worker_messages.BeginWorker, socks: list[socket.socket]) -> None:
         nothing = _NoSpool()
         deps = GatewayDeps(
             keys=self._keys,
@@ -138,7 +138,7 @@ class Worker:
         self._front = Gateway(message.settings, deps, certificate, client=self._client, others=others)
         await self._front.start()
         self._listeners = socks
-        messages.send(self._channel, messages.WorkerUp())
+        worker_messages.send(self._channel, worker_messages.WorkerUp())
 
     async def _listen(self, *more: socket.socket) -> None:
         """Listens on the sockets of `begin` and on `more`."""
@@ -146,21 +146,25 @@ class Worker:
         await self._front.listen(*socks)
 
     async def _move(self, number: int) -> None:
-        messages.send(self._channel, messages.WorkerAnswer(number, await self._front.move(self._return)))
+        worker_messages.send(
+            self._channel, worker_messages.WorkerAnswer(number, await self._front.move(self._return))
+        )
 
     def _return(self, sock: socket.socket) -> None:
-        messages.send(self._channel, messages.ConnectionReturned(), [sock.detach()])
+        worker_messages.send(self._channel, worker_messages.ConnectionReturned(), [sock.detach()])
 
     async def _drain(self, number: int, deadline_s: float) -> None:
-        messages.send(self._channel, messages.WorkerAnswer(number, await self._front.drain(deadline_s)))
+        worker_messages.send(
+            self._channel, worker_messages.WorkerAnswer(number, await self._front.drain(deadline_s))
+        )
 
     def _tunnel(self, sock: socket.socket) -> None:
-        messages.send(self._channel, messages.TunnelOpened(), [sock.detach()])
+        worker_messages.send(self._channel, worker_messages.TunnelOpened(), [sock.detach()])
 
     def _count(self) -> None:
         self._sinks.count()
         if counted := self._metrics.take():
-            messages.send(self._channel, messages.MetricsCounted(counted))
+            worker_messages.send(self._channel, worker_messages.MetricsCounted(counted))
 
 
 async def _run() -> None:

@@ -49,20 +49,20 @@ class Deployment:
         interpreter: Callable[[], Awaitable[None]],
         support: Callable[[], Support],
         request: Callable[[Resolution, Wanted], PlanRequest],
-        healer: StartRecovery,
+        recovery: StartRecovery,
         emit: Emit,
         may_sleep: Callable[[Wanted], bool],
         remote_code: bool = False,
     ) -> None:
         self._catalog, self._fleet = catalog, fleet
-        self._interpreter, self._request, self._healer, self._emit = interpreter, request, healer, emit
+        self._interpreter, self._request, self._recovery, self._emit = interpreter, request, recovery, emit
         self._planner, self._places = Planner(inventory, support), places
         self._pins, self._remote_code = WeightPins(weights, lambda: self._catalog), remote_code
         self._may_sleep, self._expected = may_sleep, tuple[Wanted, ...]()
         self._bases, self._served = dict[str, str](), dict[str, tuple[str, str]]()
         self.reports: dict[str, PlanReport] = {}
 
-    def offer(self, catalog: Catalog) -> list[str]:
+    def catalog_changed(self, catalog: Catalog) -> list[str]:
         """Goes by this catalog from now on. Answers the wanted endpoints that it makes of something else."""
         before, self._catalog = self._catalog, catalog
 
@@ -105,8 +105,8 @@ class Deployment:
     async def done(self, running: frozenset[str]) -> None:
         await self._fleet.end_adoptable(await self._engines(running))
         self._fleet.know_all()
-        for engine in self._healer.plans():
-            self._healer.moved(engine)
+        for engine in self._recovery.plans():
+            self._recovery.moved(engine)
 
     async def _engines(self, running: frozenset[str]) -> frozenset[str]:
         """The engines that these endpoints run on; those that share one are found by what the plan is made from."""
@@ -129,7 +129,7 @@ class Deployment:
         """GPUs broke, recovered or were freed: each endpoint's replicas go where they may be. Answers those that have
         no place left, ended.
         """
-        engines = [engine for engine in self._healer.plans() if not self._healer.moved(engine)]
+        engines = [engine for engine in self._recovery.plans() if not self._recovery.moved(engine)]
         homeless = [
             endpoint for engine in engines for endpoint in self._fleet.endpoints_on(engine) or [engine]
         ]
@@ -149,7 +149,7 @@ class Deployment:
             await self._fleet.remove(engine)
             self._fleet.forget(engine)
         self.reports.pop(engine, None)
-        self._healer.forget(engine)
+        self._recovery.forget(engine)
         self._planner.forget(engine)
         self._pins.drop(engine)
 
@@ -159,7 +159,7 @@ class Deployment:
         wish = wish_of(resolution, request)
         engine = engine_of(wanted.id, resolution, wish)
         if (base := self._bases.get(wanted.id, engine)) != engine:
-            await self._room(resolution, request, base)
+            await self._require_fit(resolution, request, base)
             await self._end(wanted.id)
         if not (shares(resolution) and self._fleet.is_reusable(engine)):
             await self._run(engine, wanted, resolution, request, wish)
@@ -183,7 +183,7 @@ class Deployment:
             return self._may_sleep(wanted) and self._places.keeps_apart(chosen)
 
         spec = engine_order(engine, wanted, resolution, chosen, fetch, wish, code=code, may_sleep=may_sleep)
-        self._healer.deployed(spec, self.reports[engine])
+        self._recovery.deployed(spec, self.reports[engine])
         self._share_out()
         await self._fleet.want(spec)
 
@@ -235,9 +235,9 @@ class Deployment:
     ) -> PlanReport:
         model = resolution.model
         need = Need("", model.architecture, model.variants, request)
-        return await self._planner.judge(need, taken, self._healer.measured, self._places.leaving(""))
+        return await self._planner.judge(need, taken, self._recovery.measured, self._places.leaving(""))
 
-    async def _room(self, resolution: Resolution, request: PlanRequest, base: str) -> None:
+    async def _require_fit(self, resolution: Resolution, request: PlanRequest, base: str) -> None:
         """Raises unless it will have a place once this base is left, which may end it."""
         trusts_code(resolution, self._remote_code)
         ends = base if len(self._fleet.endpoints_on(base)) == 1 else ""
@@ -269,7 +269,7 @@ class Deployment:
 
     async def _best_beside(self, need: Need) -> PlanReport:
         """On what nobody has; else no more than was asked for, on what sleepers left."""
-        places, measured = self._places, self._healer.measured
+        places, measured = self._places, self._recovery.measured
         running, asleep = places.running(but=need.endpoint), places.asleep(but=need.endpoint)
         leaving = places.leaving(but=need.endpoint)
         needs = [need, *self._undecided(need.endpoint, running)]

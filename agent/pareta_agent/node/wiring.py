@@ -245,7 +245,7 @@ class Components:
 
     async def catalog_changed(self, catalog: Catalog) -> None:
         """Deploys the endpoints again whose weights or settings the catalog changes."""
-        for endpoint in self.deployment.offer(catalog):
+        for endpoint in self.deployment.catalog_changed(catalog):
             await self.controller.again(endpoint)
 
     def _wake(self, endpoint: str) -> None:

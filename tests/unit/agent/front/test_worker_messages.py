@@ -14,7 +14,7 @@ import pytest
 
 from pareta_agent.access.grant import GrantLimits, KeyGrant
 from pareta_agent.engine.view import EndpointView, FleetView, ReplicaView
-from pareta_agent.front import told as messages
+from pareta_agent.front import told as worker_messages
 from pareta_agent.front.deps import GatewaySettings
 from pareta_agent.front.envelope import Problem
 from pareta_agent.front.hand import WorkerSession
@@ -45,52 +45,59 @@ SHORT = RequestSummary("nowhere", "", 7, False, 1, 1, None, True, False, False, 
 SETTINGS = GatewaySettings(hosts=("a", "b"), max_uploads_bytes=256 * 2**20)
 
 TO_MAIN: list[Any] = [
-    messages.ApplyForAdmission("req_1", "/v1/completions", GRANT, LONG, IdempotencyKey("once", b"\x01\x02")),
-    messages.ApplyForAdmission("req_2", "/v1/completions", replace(GRANT, endpoints=None), SHORT, None),
-    messages.ConnectionOpened(1, "::1"),
-    messages.ConnectionClosed(1),
-    messages.WithdrawApplication("req_2"),
-    messages.LookUpKey(2, "ab" * 32),
-    messages.EventEmitted("thing_done", "warning", {"a": 1, "p": "/x"}),
-    messages.SettleRequest("req_1", TerminalRecord.of(RECORD), 200, False, '{"id":"é"}'),
-    messages.SettleRequest(
+    worker_messages.ApplyForAdmission(
+        "req_1", "/v1/completions", GRANT, LONG, IdempotencyKey("once", b"\x01\x02")
+    ),
+    worker_messages.ApplyForAdmission(
+        "req_2", "/v1/completions", replace(GRANT, endpoints=None), SHORT, None
+    ),
+    worker_messages.ConnectionOpened(1, "::1"),
+    worker_messages.ConnectionClosed(1),
+    worker_messages.WithdrawApplication("req_2"),
+    worker_messages.LookUpKey(2, "ab" * 32),
+    worker_messages.EventEmitted("thing_done", "warning", {"a": 1, "p": "/x"}),
+    worker_messages.SettleRequest("req_1", TerminalRecord.of(RECORD), 200, False, '{"id":"é"}'),
+    worker_messages.SettleRequest(
         "req_1", TerminalRecord.of(UsageRecord(ADMISSION, Outcome.PARTIAL_CLIENT, "none")), 499, True, None
     ),
-    messages.EngineLost("ep_a/0", 3, FINGERPRINT),
-    messages.RequestMoved("req_1", "ep_a/0", 3),
-    messages.MetricsCounted([[["m", ["l"], 2.0]], [["h", ["l"], [0, 1], 0.5]]]),
-    messages.WorkerUp(),
-    messages.WorkerAnswer(4, None),
-    messages.WorkerAnswer(5, True),
-    messages.WorkerAnswer(6, 3),
-    messages.ConnectionReturned(),
-    messages.TunnelOpened(),
+    worker_messages.EngineLost("ep_a/0", 3, FINGERPRINT),
+    worker_messages.RequestMoved("req_1", "ep_a/0", 3),
+    worker_messages.MetricsCounted([[["m", ["l"], 2.0]], [["h", ["l"], [0, 1], 0.5]]]),
+    worker_messages.WorkerUp(),
+    worker_messages.WorkerAnswer(4, None),
+    worker_messages.WorkerAnswer(5, True),
+    worker_messages.WorkerAnswer(6, 3),
+    worker_messages.ConnectionReturned(),
+    worker_messages.TunnelOpened(),
 ]
 TO_WORKER: list[Any] = [
-    messages.FleetChanged(FLEET),
-    messages.QuarantineActive(True),
-    messages.RequestAdmitted(ADMISSION, "ep_a/0", 3, {"x-a": "b"}),
-    messages.RequestRefused("req_1", Problem("endpoint_busy", retry_after_s=3), "ep_a", {"x-a": "b"}),
-    messages.ReplayAnswer("req_1", "req_0", '{"a":1}', "ep_a"),
-    messages.SendKeepalive("req_1"),
-    messages.ConnectionRefused(1, "too_many"),
-    messages.KeyFound(9, True, replace(GRANT, ttl_s=12.5)),
-    messages.KeyFound(10, True, None),
-    messages.KeyFound(11, False, None),
-    messages.RecordSaved("req_1", True),
-    messages.MoveConnections(1),
-    messages.ReportCounts(2),
-    messages.DrainRequests(3, 2.5),
-    messages.ListenOn(),
-    messages.ServeConnection(),
-    messages.EnterLameDuck(),
-    messages.RereadCertificate(),
-    messages.StopWorker(),
-    messages.KeysRevised(12),
-    messages.BeginWorker(SETTINGS, "0102", ["/c.pem", "/k.pem"]),
-    messages.BeginWorker(SETTINGS, "0102", None),
+    worker_messages.FleetChanged(FLEET),
+    worker_messages.QuarantineActive(True),
+    worker_messages.RequestAdmitted(ADMISSION, "ep_a/0", 3, {"x-a": "b"}),
+    worker_messages.RequestRefused("req_1", Problem("endpoint_busy", retry_after_s=3), "ep_a", {"x-a": "b"}),
+    worker_messages.ReplayAnswer("req_1", "req_0", '{"a":1}', "ep_a"),
+    worker_messages.SendKeepalive("req_1"),
+    worker_messages.ConnectionRefused(1, "too_many"),
+    worker_messages.KeyFound(9, True, replace(GRANT, ttl_s=12.5)),
+    worker_messages.KeyFound(10, True, None),
+    worker_messages.KeyFound(11, False, None),
+    worker_messages.RecordSaved("req_1", True),
+    worker_messages.MoveConnections(1),
+    worker_messages.ReportCounts(2),
+    worker_messages.DrainRequests(3, 2.5),
+    worker_messages.ListenOn(),
+    worker_messages.ServeConnection(),
+    worker_messages.EnterLameDuck(),
+    worker_messages.RereadCertificate(),
+    worker_messages.StopWorker(),
+    worker_messages.KeysRevised(12),
+    worker_messages.BeginWorker(SETTINGS, "0102", ["/c.pem", "/k.pem"]),
+    worker_messages.BeginWorker(SETTINGS, "0102", None),
 ]
-DIRECTIONS = [("to_main", TO_MAIN, messages.TO_MAIN), ("to_worker", TO_WORKER, messages.TO_WORKER)]
+DIRECTIONS = [
+    ("to_main", TO_MAIN, worker_messages.TO_MAIN),
+    ("to_worker", TO_WORKER, worker_messages.TO_WORKER),
+]
 
 
 @pytest.mark.parametrize(("name", "sent", "table"), DIRECTIONS, ids=["to_main", "to_worker"])
@@ -101,7 +108,7 @@ async def test_every_kind_has_the_bytes_that_other_releases_read(
     ours, theirs = socket.socketpair()
     channel = Channel(ours, lambda *_: None, lambda: None)
     for message in sent:
-        messages.send(channel, message)
+        worker_messages.send(channel, message)
     await asyncio.sleep(0)
     channel.close()
     expected = [text.encode() for kind in GOLDEN[name].values() for text in kind]
@@ -130,7 +137,7 @@ async def test_an_unknown_kind_is_reported_by_the_main_process_and_ignored_by_a_
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context["exception"]))
     channel = Channel(theirs, lambda *_: None, lambda: None)
     channel.send("of_another_release", 1)
-    messages.send(channel, messages.WorkerUp())
+    worker_messages.send(channel, worker_messages.WorkerUp())
     async with asyncio.timeout(60):
         await session.up.wait()
     assert [type(each) for each in reported] == [KeyError]
