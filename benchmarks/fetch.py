@@ -34,7 +34,7 @@ from fakes.artifact import write_artifact
 from fakes.hub import Hub
 from fakes.oci_registry import Registry
 
-from pareta_registry.publish import publish
+from pareta_registry.publish.oci_publisher import publish
 from pareta_registry.stores import StoreSettings
 
 OURS = """

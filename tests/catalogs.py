@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 import pareta_registry
 from pareta_registry.catalog import Task
-from pareta_registry.cli import app
+from pareta_registry.cli.main import app
 
 TASKS = Path(__file__).parent / "data" / "catalog" / "tasks.yaml"
 CONFIG = {

@@ -19,7 +19,7 @@ from pareta_agent.config import Settings
 from pareta_agent.front.engine_metrics import EXPORTED
 from pareta_agent.front.envelope import CATALOGUE
 from pareta_agent.telemetry.series import TABLE
-from pareta_registry import cli as registry_cli
+from pareta_registry.cli import main as registry_cli
 
 ACTIONS = Path(__file__).parents[1] / "docs" / "reference" / "errors.toml"
 RETRY = {"no": "no", "yes": "yes", "later": "after `retry-after`", "depends": "as `x-should-retry` says"}

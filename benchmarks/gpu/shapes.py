@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pareta_agent.planning.shape import parameters
-from pareta_registry.architecture import architecture_facts
 from pareta_registry.catalog import Architecture, Variant
+from pareta_registry.importers.architecture import architecture_facts
 
 
 @dataclass(frozen=True, slots=True)

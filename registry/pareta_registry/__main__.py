@@ -4,7 +4,7 @@ from pareta_registry import early_signals
 
 early_signals.hold_for_server()
 
-from pareta_registry.cli import main  # noqa: E402 an interrupt during this import must not be lost
+from pareta_registry.cli.main import main  # noqa: E402 an interrupt during this import must not be lost
 
 if __name__ == "__main__":
     main()

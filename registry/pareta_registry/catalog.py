@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints
 
-from pareta_registry.manifest import ArtifactFile
+from pareta_registry.artifacts.manifest import ArtifactFile
 
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]{0,62}$")]
 _NOT_SLUG = re.compile("[^a-z0-9.-]+")

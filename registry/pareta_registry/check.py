@@ -9,11 +9,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from pareta_registry.artifacts.manifest import Manifest
 from pareta_registry.catalog import Artifact, Model, Task
-from pareta_registry.document import Located, Path
+from pareta_registry.documents.document import Located, Path
 from pareta_registry.engine_flags import ALLOWED, refusal
 from pareta_registry.errors import CatalogProblem
-from pareta_registry.manifest import Manifest
 
 
 @dataclass(frozen=True, slots=True)

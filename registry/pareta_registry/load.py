@@ -13,10 +13,10 @@ from types import MappingProxyType
 
 from pydantic import ValidationError
 
-from pareta_registry.canonical import canonical_json, sha256_digest
 from pareta_registry.catalog import Catalog, Model, Task
 from pareta_registry.check import Placed, cross_check
-from pareta_registry.document import Located, read_documents
+from pareta_registry.documents.canonical import canonical_json, sha256_digest
+from pareta_registry.documents.document import Located, read_documents
 from pareta_registry.errors import CatalogError, CatalogProblem
 from pareta_registry.schema import SCHEMA_NAME
 

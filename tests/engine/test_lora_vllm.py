@@ -15,7 +15,7 @@ from harness import Agent, processes_of
 
 from pareta_agent.weights.settings import WeightsSettings
 from pareta_agent.weights.store import WeightsStore
-from pareta_registry.importing import import_checkpoint
+from pareta_registry.importers.hf_checkpoint import import_checkpoint
 from pareta_registry.load import builtin_catalog
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]

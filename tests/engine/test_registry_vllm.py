@@ -19,10 +19,10 @@ from harness import Agent
 
 from pareta_agent.weights.settings import WeightsSettings
 from pareta_agent.weights.store import WeightsStore
-from pareta_registry.build import build_manifest
+from pareta_registry.artifacts.build import build_manifest
 from pareta_registry.catalog import Variant
 from pareta_registry.load import builtin_catalog
-from pareta_registry.publish_anywhere import publish_anywhere
+from pareta_registry.publish.target import publish_anywhere
 from pareta_registry.stores import StoreSettings
 
 pytestmark = [pytest.mark.engine, pytest.mark.long, pytest.mark.timeout(600)]

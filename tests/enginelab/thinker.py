@@ -16,7 +16,7 @@ import yaml
 
 from pareta_agent.weights.settings import WeightsSettings
 from pareta_agent.weights.store import WeightsStore
-from pareta_registry.importing import import_checkpoint
+from pareta_registry.importers.hf_checkpoint import import_checkpoint
 from pareta_registry.load import builtin_catalog
 
 TOKENS = {"<repo_name>": "<think>", "<reponame>": "</think>"}

@@ -7,10 +7,10 @@ import random
 from collections.abc import AsyncGenerator, Callable, Mapping
 from pathlib import Path
 
-from pareta_registry.build import build_manifest
+from pareta_registry.artifacts.build import build_manifest
+from pareta_registry.artifacts.manifest import MANIFEST_NAME
 from pareta_registry.catalog import Variant
 from pareta_registry.errors import ArtifactError
-from pareta_registry.manifest import MANIFEST_NAME
 from pareta_registry.stores import StoreEntry
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from math import prod
 from pathlib import Path
 
-from pareta_registry.safetensors import DTYPE_BITS
+from pareta_registry.importers.safetensors import DTYPE_BITS
 
 INDEX = "model.safetensors.index.json"
 CONFIG = {

@@ -9,8 +9,8 @@ from types import TracebackType
 
 from aiohttp import web
 
-from pareta_registry.manifest import ArtifactFile, Manifest
-from pareta_registry.modelpack import MANIFEST_TYPE, pack
+from pareta_registry.artifacts.manifest import ArtifactFile, Manifest
+from pareta_registry.artifacts.modelpack import MANIFEST_TYPE, pack
 
 Script = Callable[[str, int], str]
 

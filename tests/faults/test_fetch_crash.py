@@ -13,7 +13,7 @@ from fakes import fetcher
 from fakes.artifact import random_files
 from fakes.flaky_registry import FlakyRegistry
 
-from pareta_registry.build import build_manifest
+from pareta_registry.artifacts.build import build_manifest
 
 pytestmark = pytest.mark.slow
 FILES = random_files({"model-1.safetensors": 900_000, "model-2.safetensors": 600_000, "config.json": 77})

@@ -13,7 +13,7 @@ from fakes.artifact import random_files, write_artifact
 from pareta_agent.errors import HostError
 from pareta_agent.weights.settings import WeightsSettings
 from pareta_agent.weights.store import WeightsStore
-from pareta_registry.build import build_manifest
+from pareta_registry.artifacts.build import build_manifest
 
 MIB = 1 << 20
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fakes.checkpoint import safetensors, write_checkpoint
 
-from pareta_registry.importing import import_checkpoint
+from pareta_registry.importers.hf_checkpoint import import_checkpoint
 
 WEIGHTS = {"model.safetensors": safetensors({"a": ("BF16", (10_000,))})}
 HELD = """

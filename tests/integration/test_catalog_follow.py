@@ -22,7 +22,7 @@ from fakes.oci_registry import Registry, needs_registry
 from fakes.ports import free_port
 from harness import AGENT, Agent, environment, fake_engine
 
-from pareta_registry.importing import import_checkpoint
+from pareta_registry.importers.hf_checkpoint import import_checkpoint
 
 pytestmark = pytest.mark.slow
 ENDPOINTS = [{"id": f"ep_{name}", "task": name} for name in ("first", "second")]

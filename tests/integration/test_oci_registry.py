@@ -22,15 +22,15 @@ from typer.testing import CliRunner
 from pareta_agent.errors import RegistryError
 from pareta_agent.weights.settings import WeightsSettings
 from pareta_agent.weights.store import WeightsStore
-from pareta_registry import keys
 from pareta_registry.catalog import Variant
-from pareta_registry.channel import promote, retag
-from pareta_registry.cli import app
+from pareta_registry.channels.channel import promote, retag
+from pareta_registry.channels.follow import CatalogFollower
+from pareta_registry.cli.main import app
+from pareta_registry.documents.oci_documents import OciDocuments
 from pareta_registry.errors import ArtifactError
-from pareta_registry.follow import CatalogFollower
 from pareta_registry.load import builtin_catalog, catalog_of
-from pareta_registry.oci_documents import OciDocuments
-from pareta_registry.publish import publish, sign_published
+from pareta_registry.publish.oci_publisher import publish, sign_published
+from pareta_registry.signing import keys
 from pareta_registry.stores import StoreSettings
 
 pytestmark = [needs_registry, pytest.mark.slow]

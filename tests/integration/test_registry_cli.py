@@ -15,12 +15,12 @@ from fakes.hub import COMMIT, Hub
 from fakes.oci_registry import Registry, needs_registry
 from fakes.tiny_gguf import write_tiny_gguf
 
+from pareta_registry.artifacts.stored_manifest import read_manifest
 from pareta_registry.catalog import Model
-from pareta_registry.source import read_manifest
 from pareta_registry.stores import open_store
 
 pytestmark = pytest.mark.slow
-PROGRAM = [sys.executable, "-c", "from pareta_registry.cli import main; main()"]
+PROGRAM = [sys.executable, "-c", "from pareta_registry.cli.main import main; main()"]
 
 
 def run(*argv: str, code: int = 0) -> str:

@@ -14,10 +14,10 @@ from fakes.hub import COMMIT, Hub
 from pareta_agent.errors import RegistryError
 from pareta_agent.weights.settings import WeightsSettings
 from pareta_agent.weights.store import WeightsStore
-from pareta_registry.build import build_manifest
+from pareta_registry.artifacts.build import build_manifest
 from pareta_registry.catalog import Variant
 from pareta_registry.errors import ArtifactError
-from pareta_registry.publish_anywhere import publish_anywhere
+from pareta_registry.publish.target import publish_anywhere
 from pareta_registry.stores import StoreSettings, open_store
 
 WRONG_KEY = base64.b64encode(b"a key that nobody gave out").decode()

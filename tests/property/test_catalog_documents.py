@@ -12,12 +12,12 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pareta_registry.artifacts.manifest import Manifest, parse_manifest, path_refusal
+from pareta_registry.artifacts.modelpack import ARTIFACT_TYPE, pack, unpack
 from pareta_registry.catalog import Catalog
 from pareta_registry.engine_flags import refusal
 from pareta_registry.errors import ArtifactError, CatalogError
 from pareta_registry.load import builtin_catalog, load_catalog
-from pareta_registry.manifest import Manifest, parse_manifest, path_refusal
-from pareta_registry.modelpack import ARTIFACT_TYPE, pack, unpack
 from pareta_registry.resolve import Resolution, resolve
 from pareta_registry.stores.credentials import docker_credentials
 from pareta_registry.stores.oci_reference import parse_reference

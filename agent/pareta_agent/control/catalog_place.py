@@ -9,11 +9,11 @@ from pathlib import Path
 from pareta_agent.clock import Clock
 from pareta_agent.errors import ConfigError, RegistryError
 from pareta_registry.catalog import Catalog
+from pareta_registry.channels.cache import CachedCatalog, CatalogCache
+from pareta_registry.channels.follow import CatalogFollower
 from pareta_registry.errors import RegistryFailure
-from pareta_registry.follow import CatalogFollower
-from pareta_registry.keep import CachedCatalog, CatalogCache
-from pareta_registry.keys import PublicKey
 from pareta_registry.load import builtin_catalog, load_catalog
+from pareta_registry.signing.keys import PublicKey
 from pareta_registry.stores import StoreSettings
 
 

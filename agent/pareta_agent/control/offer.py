@@ -16,8 +16,8 @@ from pareta_agent.control.catalog_place import CatalogLocation
 from pareta_agent.errors import RegistryError
 from pareta_agent.telemetry.events import Emit, Event
 from pareta_registry.catalog import Catalog
+from pareta_registry.channels.follow import LOOK_S, Followed
 from pareta_registry.errors import RegistryFailure
-from pareta_registry.follow import LOOK_S, Followed
 from pareta_registry.resolve import Resolution, Unresolved, resolve
 
 FIRST_LOOK_S = 5.0

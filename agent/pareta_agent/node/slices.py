@@ -19,8 +19,8 @@ from pareta_agent.meter.spool import SpoolSettings
 from pareta_agent.planning.request import PlanRequest, for_resolution
 from pareta_agent.weights.settings import WeightsSettings
 from pareta_registry.errors import TrustError
-from pareta_registry.keys import PublicKey, read_public
 from pareta_registry.resolve import Resolution
+from pareta_registry.signing.keys import PublicKey, read_public
 from pareta_registry.stores import StoreSettings
 
 

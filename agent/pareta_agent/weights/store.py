@@ -23,12 +23,12 @@ from pareta_agent.weights.transfer import Transfer
 from pareta_agent.weights.translate import registry_errors, short
 from pareta_agent.weights.turn import FetchPriority
 from pareta_agent.weights.verify import is_complete, is_signed, verify_artifact
+from pareta_registry.artifacts.manifest import MANIFEST_NAME, SIGNATURE_NAME, Manifest
+from pareta_registry.artifacts.stored_manifest import read_manifest
 from pareta_registry.catalog import Artifact
 from pareta_registry.errors import ArtifactError
 from pareta_registry.files import FileLock
-from pareta_registry.manifest import MANIFEST_NAME, SIGNATURE_NAME, Manifest
-from pareta_registry.model_signature import check_signature
-from pareta_registry.source import read_manifest
+from pareta_registry.signing.model_signature import check_signature
 from pareta_registry.stores import Store, open_store
 
 _FEW = 2

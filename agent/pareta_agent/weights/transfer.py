@@ -19,9 +19,9 @@ from pareta_agent.weights.part import Part, PartFetcher, Update
 from pareta_agent.weights.progress import Meter
 from pareta_agent.weights.settings import WeightsSettings
 from pareta_agent.weights.thread import whole
+from pareta_registry.artifacts.manifest import Manifest
 from pareta_registry.errors import ArtifactError
 from pareta_registry.files import sync
-from pareta_registry.manifest import Manifest
 from pareta_registry.stores import Store
 
 _HASH_BYTES = 1 << 18  # what a core keeps at hand

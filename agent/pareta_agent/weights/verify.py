@@ -11,10 +11,10 @@ from pareta_agent.clock import Clock
 from pareta_agent.weights.progress import Meter
 from pareta_agent.weights.settings import OnProgress
 from pareta_agent.weights.transfer import hash_range
+from pareta_registry.artifacts.manifest import MANIFEST_NAME, SIGNATURE_NAME, Manifest, parse_manifest
 from pareta_registry.errors import ArtifactError, RegistryFailure
-from pareta_registry.keys import PublicKey
-from pareta_registry.manifest import MANIFEST_NAME, SIGNATURE_NAME, Manifest, parse_manifest
-from pareta_registry.model_signature import check_signature
+from pareta_registry.signing.keys import PublicKey
+from pareta_registry.signing.model_signature import check_signature
 
 _STEP_BYTES = 64 << 20
 

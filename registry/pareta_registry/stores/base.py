@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from pareta_registry.artifacts.manifest import SIGNATURE_NAME
 from pareta_registry.errors import ArtifactError
-from pareta_registry.manifest import SIGNATURE_NAME
 
 MAX_SIGNATURE_BYTES = 8 << 20
 Piece = bytes | memoryview

@@ -8,8 +8,8 @@ import stat
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
+from pareta_registry.artifacts.manifest import BESIDE, path_refusal
 from pareta_registry.errors import ArtifactError, unreadable
-from pareta_registry.manifest import BESIDE, path_refusal
 from pareta_registry.stores.base import Piece, StoreEntry, signature_beside
 
 _PIECE_BYTES = 4 << 20

@@ -14,8 +14,8 @@ from urllib.parse import quote
 
 from yarl import URL
 
+from pareta_registry.artifacts.manifest import MANIFEST_NAME, path_refusal
 from pareta_registry.errors import ArtifactError
-from pareta_registry.manifest import MANIFEST_NAME, path_refusal
 from pareta_registry.stores.base import Piece, StoreEntry, signature_beside
 from pareta_registry.stores.http import HttpClient, next_page
 from pareta_registry.stores.settings import StoreSettings

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
-from pareta_registry.canonical import sha256_digest
+from pareta_registry.artifacts.manifest import ArtifactFile, Manifest
+from pareta_registry.artifacts.modelpack import unpack
+from pareta_registry.documents.canonical import sha256_digest
 from pareta_registry.errors import ArtifactError
-from pareta_registry.manifest import ArtifactFile, Manifest
-from pareta_registry.model_signature import BUNDLE_TYPE
-from pareta_registry.modelpack import unpack
+from pareta_registry.signing.model_signature import BUNDLE_TYPE
 from pareta_registry.stores.base import MAX_SIGNATURE_BYTES, Piece, StoreEntry
 from pareta_registry.stores.oci_reference import parse_reference, signature_tag
 from pareta_registry.stores.oci_repository import OciRepository

@@ -6,9 +6,9 @@ from typing import Any
 
 from yarl import URL
 
-from pareta_registry.canonical import canonical_json, sha256_digest
+from pareta_registry.artifacts.modelpack import MANIFEST_TYPE
+from pareta_registry.documents.canonical import canonical_json, sha256_digest
 from pareta_registry.errors import ArtifactError
-from pareta_registry.modelpack import MANIFEST_TYPE
 from pareta_registry.stores.oci_repository import OciRepository
 
 _EMPTY = b"{}"

@@ -8,10 +8,10 @@ from typing import Any
 
 from yarl import URL
 
-from pareta_registry.canonical import read_json, sha256_digest
+from pareta_registry.artifacts.manifest import MAX_MANIFEST_BYTES
+from pareta_registry.artifacts.modelpack import MANIFEST_TYPE
+from pareta_registry.documents.canonical import read_json, sha256_digest
 from pareta_registry.errors import ArtifactError
-from pareta_registry.manifest import MAX_MANIFEST_BYTES
-from pareta_registry.modelpack import MANIFEST_TYPE
 from pareta_registry.stores.connection import StoreResponse
 from pareta_registry.stores.credentials import docker_credentials
 from pareta_registry.stores.http import HttpClient, next_page

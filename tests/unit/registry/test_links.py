@@ -10,7 +10,7 @@ import pytest
 from fakes.checkpoint import CONFIG, safetensors, write_checkpoint
 
 from pareta_registry.errors import ArtifactError, CatalogError
-from pareta_registry.importing import import_checkpoint
+from pareta_registry.importers.hf_checkpoint import import_checkpoint
 from pareta_registry.load import load_catalog
 
 WEIGHTS = safetensors({"a": ("BF16", (10_000,))})

@@ -15,8 +15,8 @@ from pareta_agent.errors import ConfigError, RegistryError
 from pareta_agent.node.slices import catalog_place
 from pareta_agent.telemetry.events import Event, Phase
 from pareta_registry.catalog import Catalog
-from pareta_registry.channel import promote
-from pareta_registry.file_documents import FileDocuments
+from pareta_registry.channels.channel import promote
+from pareta_registry.documents.file_documents import FileDocuments
 from pareta_registry.load import builtin_catalog, catalog_of
 
 FIRST = builtin_catalog()
@@ -79,7 +79,7 @@ async def test_no_catalog_at_all_is_an_error(place: CatalogLocation) -> None:
 def test_keys_that_would_check_nothing_are_refused(tmp_path: Path) -> None:
     """A directory carries no signature; pinning keys beside it would only look safe."""
     keys = tmp_path / "key.pub"
-    from pareta_registry.keys import generate
+    from pareta_registry.signing.keys import generate
 
     keys.write_bytes(generate()[1])
     settings, _ = load({"registry.catalog": str(tmp_path), "registry.catalog_keys": keys, "home": tmp_path})

@@ -16,10 +16,10 @@ from pareta_agent.errors import HostError, RegistryError
 from pareta_agent.weights.builtin import parse_source
 from pareta_agent.weights.settings import WeightsProgress, WeightsSettings
 from pareta_agent.weights.store import WeightsStore
-from pareta_registry.build import build_manifest
+from pareta_registry.artifacts.build import build_manifest
 from pareta_registry.catalog import Variant
 from pareta_registry.errors import ArtifactError
-from pareta_registry.gguf import import_gguf
+from pareta_registry.importers.gguf import import_gguf
 from pareta_registry.load import CHAT_TEMPLATES
 
 PIP = """

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer
 
 from pareta_agent.weights.settings import WeightsSettings
 from pareta_agent.weights.store import WeightsStore
-from pareta_registry.importing import describe
+from pareta_registry.importers.hf_checkpoint import describe
 from pareta_registry.load import builtin_catalog
 
 

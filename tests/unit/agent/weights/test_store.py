@@ -14,8 +14,8 @@ from pareta_agent.errors import AgentError, HostError, RegistryError
 from pareta_agent.weights import disk
 from pareta_agent.weights.settings import WeightsProgress, WeightsSettings
 from pareta_agent.weights.store import WeightsStore
+from pareta_registry.artifacts.manifest import MANIFEST_NAME
 from pareta_registry.catalog import Variant
-from pareta_registry.manifest import MANIFEST_NAME
 
 FILES = random_files({"model.safetensors": 300_000, "config.json": 100, "sub/tokenizer.json": 3000})
 

@@ -11,8 +11,8 @@ from fakes.artifact import ScriptedStore, random_files
 from pareta_agent.weights.progress import Meter
 from pareta_agent.weights.settings import WeightsProgress, WeightsSettings
 from pareta_agent.weights.transfer import Transfer
+from pareta_registry.artifacts.manifest import ArtifactFile, Manifest
 from pareta_registry.errors import ArtifactError
-from pareta_registry.manifest import ArtifactFile, Manifest
 
 FILES = random_files({"a.safetensors": 25_000, "b.safetensors": 10_000, "config.json": 10, "empty.json": 0})
 

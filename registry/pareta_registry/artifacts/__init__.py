@@ -1,0 +1,1 @@
+"""Artifacts: manifests of files, addressed by digest."""

@@ -1,0 +1,1 @@
+"""Channels: published catalogs, followed by nodes."""

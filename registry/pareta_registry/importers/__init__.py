@@ -1,0 +1,1 @@
+"""Importers: checkpoints in other formats to artifacts and model documents."""

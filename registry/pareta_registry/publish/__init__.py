@@ -1,0 +1,1 @@
+"""Publish: uploads artifacts to an OCI registry or a bucket."""

@@ -1,0 +1,1 @@
+"""Signing: signatures of documents and artifacts."""
