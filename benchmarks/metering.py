@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from moneylab.disk import Disk
 
 from pareta_agent.clock import SystemClock
-from pareta_agent.meter.record import Admission, Outcome, Tokens, UsageRecord
+from pareta_agent.contract.usage_record import Admission, Outcome, Tokens, UsageRecord
 from pareta_agent.meter.settings import SpoolSettings
 from pareta_agent.meter.spool import Spool
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from pareta_agent.clock import SystemClock
-from pareta_agent.meter.record import Admission, Outcome, Tokens, UsageRecord
+from pareta_agent.contract.usage_record import Admission, Outcome, Tokens, UsageRecord
 from pareta_agent.meter.settings import SpoolSettings, spool_path
 from pareta_agent.meter.spool import Spool
 from pareta_agent.plane.plane import open_plane

@@ -16,10 +16,10 @@ from pathlib import Path
 import uvloop
 
 from pareta_agent.access.credit import CreditBook, GrantedLease
-from pareta_agent.access.grant import KeyGrant, TokenPrice
 from pareta_agent.access.keys import KeyCache
 from pareta_agent.clock import SystemClock
-from pareta_agent.engine.view import EndpointView, FleetView, ReplicaView
+from pareta_agent.contract.fleet_view import EndpointView, FleetView, ReplicaView
+from pareta_agent.contract.grant import KeyGrant, TokenPrice
 from pareta_agent.front.deps import GatewaySettings
 from pareta_agent.front.front import Gateway
 from pareta_agent.front.ports import GatewayDeps

@@ -16,10 +16,10 @@ from moneylab import plane as lab
 from moneylab.plane import BALANCE, ENDPOINT, NODE, ORG, LabPlane
 
 from pareta_agent.clock import Clock, SystemClock
-from pareta_agent.control import wire
+from pareta_agent.contract import wire
+from pareta_agent.contract.usage_record import Admission, Outcome, Tokens, UsageRecord
 from pareta_agent.control.heartbeat import HeartbeatLoop, Listeners, NodeIdentity, Vitals
 from pareta_agent.control.uplink import Uplink, UplinkSettings
-from pareta_agent.meter.record import Admission, Outcome, Tokens, UsageRecord
 from pareta_agent.meter.settings import SpoolSettings
 from pareta_agent.meter.spool import Spool
 

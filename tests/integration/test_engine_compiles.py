@@ -12,10 +12,10 @@ import httpx
 import pytest
 from engine_room import Room, rooms_in, spec
 
+from pareta_agent.contract.fleet_view import EndpointView
 from pareta_agent.engine import compiled_cache
 from pareta_agent.engine.process import marked
 from pareta_agent.engine.spec import PhaseLimits, RestartSettings
-from pareta_agent.engine.view import EndpointView
 
 pytestmark = pytest.mark.slow
 

@@ -13,7 +13,7 @@ import pytest
 from engine_room import Room, buried, crash, room, rooms_in, settings, spec
 
 from pareta_agent import launch
-from pareta_agent.engine.view import EndpointView
+from pareta_agent.contract.fleet_view import EndpointView
 
 pytestmark = pytest.mark.slow
 

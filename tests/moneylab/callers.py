@@ -10,8 +10,8 @@ from typing import Any
 
 import aiohttp
 
-from pareta_agent.access.grant import TokenPrice
-from pareta_agent.access.price import cost_micro_usd
+from pareta_agent.contract.grant import TokenPrice
+from pareta_agent.contract.price import cost_micro_usd
 from pareta_agent.plane.seed import DEFAULT_PRICE
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from sqlalchemy import func, select
 
-from pareta_agent.access.grant import TokenPrice
-from pareta_agent.access.price import cost_micro_usd
+from pareta_agent.contract.grant import TokenPrice
+from pareta_agent.contract.price import cost_micro_usd
 from pareta_agent.meter.reader import SpoolReader
 from pareta_agent.meter.verify import verify
 from pareta_agent.plane.database import Database

@@ -12,7 +12,7 @@ import httpx
 import orjson
 
 from pareta_agent.clock import Clock
-from pareta_agent.control import wire
+from pareta_agent.contract import wire
 from pareta_agent.control.client import EventsAnswer
 from pareta_agent.errors import PlaneError
 from pareta_agent.plane.database import Database

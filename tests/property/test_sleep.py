@@ -18,18 +18,18 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pareta_agent.access.credit import CreditBook, GrantedLease
-from pareta_agent.access.grant import KeyGrant, TokenPrice
 from pareta_agent.access.keys import KeyCache
+from pareta_agent.contract.api_errors import Problem
+from pareta_agent.contract.fleet_view import EndpointView, FleetView, ReplicaView
+from pareta_agent.contract.grant import KeyGrant, TokenPrice
+from pareta_agent.contract.usage_record import Outcome, UsageRecord
 from pareta_agent.engine.surroundings import Changed
-from pareta_agent.engine.view import EndpointView, FleetView, ReplicaView
 from pareta_agent.front.application import AdmissionController
 from pareta_agent.front.body import InferenceRequest
 from pareta_agent.front.deps import GatewaySettings
-from pareta_agent.front.envelope import Problem
 from pareta_agent.front.front import Gateway
 from pareta_agent.front.ports import AdmittedRequest, GatewayDeps
 from pareta_agent.front.routes import INFERENCE
-from pareta_agent.meter.record import Outcome, UsageRecord
 from pareta_agent.node.demand import Demand
 from pareta_agent.node.idler import LOOK_S, IdleScaler
 from pareta_agent.node.waker import Activator

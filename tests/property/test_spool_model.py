@@ -14,11 +14,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from pareta_agent.contract.usage_event import FINISHED, finished
+from pareta_agent.contract.usage_record import Admission, Outcome, UsageRecord
 from pareta_agent.meter.batch import Commit
-from pareta_agent.meter.event import FINISHED, finished
 from pareta_agent.meter.journal import ChainState
 from pareta_agent.meter.reader import SpoolReader
-from pareta_agent.meter.record import Admission, Outcome, UsageRecord
 from pareta_agent.meter.store import SpoolStore
 from pareta_agent.meter.verify import verify
 

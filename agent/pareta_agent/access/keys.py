@@ -11,8 +11,8 @@ import hashlib
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 
-from pareta_agent.access.grant import KeyGrant
 from pareta_agent.clock import Clock
+from pareta_agent.contract.grant import KeyGrant
 from pareta_agent.errors import PlaneError
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pareta_agent.access.grant import GrantLimits
 from pareta_agent.clock import Clock
+from pareta_agent.contract.grant import GrantLimits
 
 _MINUTE_S = 60.0
 Kind = Literal["requests", "tokens", "concurrency"]

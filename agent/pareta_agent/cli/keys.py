@@ -12,7 +12,7 @@ from pareta_agent import config
 from pareta_agent.cli.consoles import for_data
 from pareta_agent.cli.local_plane import open_local
 from pareta_agent.cli.options import AsJson, Config, Home, Listing
-from pareta_agent.control.wire import KeyLimits
+from pareta_agent.contract.wire import KeyLimits
 from pareta_agent.errors import ConfigError
 
 command = typer.Typer(help="Create, list and revoke API keys (embedded plane).", cls=Listing)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from pareta_agent.control import wire
+from pareta_agent.contract import wire
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ import aiohttp
 from pydantic import BaseModel, ValidationError
 
 from pareta_agent.access.credit import GrantedLease
-from pareta_agent.access.grant import GrantLimits, KeyGrant
-from pareta_agent.control import wire
+from pareta_agent.contract import wire
+from pareta_agent.contract.grant import GrantLimits, KeyGrant
 from pareta_agent.errors import PlaneError
 
 Answer = TypeVar("Answer", bound=BaseModel)

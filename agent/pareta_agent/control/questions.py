@@ -11,7 +11,7 @@ from typing import Protocol
 
 from pareta_agent.backoff import FULL_JITTER, Backoff
 from pareta_agent.clock import Clock
-from pareta_agent.control import wire
+from pareta_agent.contract import wire
 from pareta_agent.errors import PlaneError
 
 WAIT_S = 25.0

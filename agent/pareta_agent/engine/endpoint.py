@@ -7,6 +7,7 @@ import math
 from dataclasses import replace
 from itertools import count
 
+from pareta_agent.contract.fleet_view import EndpointStatus, EndpointView
 from pareta_agent.engine.history import History, remaining_s
 from pareta_agent.engine.lifecycle import ReplicaState
 from pareta_agent.engine.phases import Cause
@@ -14,7 +15,6 @@ from pareta_agent.engine.replica import Drain
 from pareta_agent.engine.slot import Slot
 from pareta_agent.engine.spec import EngineSpec
 from pareta_agent.engine.surroundings import FleetContext
-from pareta_agent.engine.view import EndpointStatus, EndpointView
 
 
 class Endpoint:

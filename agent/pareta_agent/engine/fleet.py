@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pareta_agent.clock import Clock
+from pareta_agent.contract.fleet_view import EndpointView, FleetView
 from pareta_agent.engine import orphans, standby
 from pareta_agent.engine.endpoint import Endpoint
 from pareta_agent.engine.gpumem import ReadGpus
@@ -20,7 +21,6 @@ from pareta_agent.engine.replica import Drain
 from pareta_agent.engine.spec import AdapterEndpointSpec, EngineSettings, EngineSpec
 from pareta_agent.engine.standby_pool import StandbyPool
 from pareta_agent.engine.surroundings import Changed, FleetContext
-from pareta_agent.engine.view import EndpointView, FleetView
 from pareta_agent.hardware.cores import Cores, read_cores
 from pareta_agent.hardware.nvml import read_inventory
 from pareta_agent.planning.plan import Plan

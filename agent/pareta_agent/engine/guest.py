@@ -12,13 +12,13 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
+from pareta_agent.contract.fleet_view import EndpointView, ReplicaView
 from pareta_agent.engine import restart
 from pareta_agent.engine import verdict as exit_reasons
 from pareta_agent.engine.phases import PhaseClock
 from pareta_agent.engine.spec import AdapterEndpointSpec
 from pareta_agent.engine.surroundings import FleetContext
 from pareta_agent.engine.verdict import ExitReason
-from pareta_agent.engine.view import EndpointView, ReplicaView
 from pareta_agent.engine.vllm import client
 from pareta_agent.telemetry.events import Event
 from pareta_registry.catalog import Canary

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from pareta_agent.contract.fleet_view import EndpointView
 from pareta_agent.engine.guest import AdapterEndpoint
 from pareta_agent.engine.spec import AdapterEndpointSpec
 from pareta_agent.engine.surroundings import FleetContext
-from pareta_agent.engine.view import EndpointView
 
 
 class AdapterEndpoints:

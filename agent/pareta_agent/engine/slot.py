@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any
 
+from pareta_agent.contract.fleet_view import ReplicaView
 from pareta_agent.engine import compiled_cache, restart
 from pareta_agent.engine import verdict as exit_reasons
 from pareta_agent.engine.lifecycle import ReplicaEvent, ReplicaState
@@ -19,7 +20,6 @@ from pareta_agent.engine.spec import EngineSpec
 from pareta_agent.engine.starter import Starter
 from pareta_agent.engine.surroundings import FleetContext
 from pareta_agent.engine.verdict import ExitReason
-from pareta_agent.engine.view import ReplicaView
 from pareta_agent.telemetry.events import Event
 
 

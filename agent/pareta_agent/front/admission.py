@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pareta_agent.access.grant import KeyGrant, TokenPrice
-from pareta_agent.access.price import estimate_micro_usd
-from pareta_agent.engine.view import EndpointView, FleetView
+from pareta_agent.contract.api_errors import Problem
+from pareta_agent.contract.fleet_view import EndpointView, FleetView
+from pareta_agent.contract.grant import KeyGrant, TokenPrice
+from pareta_agent.contract.price import estimate_micro_usd
+from pareta_agent.contract.usage_record import Admission
 from pareta_agent.front.body import InferenceRequest
-from pareta_agent.front.envelope import Problem
 from pareta_agent.front.ports import Target
-from pareta_agent.meter.record import Admission
 
 DEFAULT_CONTEXT_TOKENS = 4096
 STARTING = Problem("endpoint_cold", "This node is starting; try again soon.", retry_after_s=1)

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import orjson
 
-from pareta_agent.front.envelope import Problem
+from pareta_agent.contract.api_errors import Problem
 
 MAX_CHOICES: Final = 128
 MAX_SENT_CHARS: Final = 100

@@ -13,12 +13,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from pareta_agent import __version__
-from pareta_agent.engine.view import EndpointView
+from pareta_agent.contract.api_errors import Problem
+from pareta_agent.contract.fleet_view import EndpointView
+from pareta_agent.contract.http_errors import respond
 from pareta_agent.errors import AgentError
 from pareta_agent.front.admission import bearer_of, find
 from pareta_agent.front.desk import GatewayContext
-from pareta_agent.front.envelope import Problem
-from pareta_agent.front.http_errors import respond
 from pareta_agent.front.messages import error_body
 from pareta_agent.front.middleware import App, wrapped
 from pareta_agent.front.passage import ROUTES as PLANE_ROUTES

@@ -8,13 +8,13 @@ from __future__ import annotations
 import asyncio
 
 from pareta_agent.access.credit import Reservation
-from pareta_agent.access.grant import KeyGrant
 from pareta_agent.access.limits import Permit
+from pareta_agent.contract.api_errors import Problem
+from pareta_agent.contract.grant import KeyGrant
 from pareta_agent.errors import AgentError
 from pareta_agent.front.admission import find, record_of, worst_case
 from pareta_agent.front.body import InferenceRequest
 from pareta_agent.front.choice import select_replica
-from pareta_agent.front.envelope import Problem
 from pareta_agent.front.limits import enter as enter_limits
 from pareta_agent.front.ports import Applicant, IdempotencyKey, Pending, Target
 from pareta_agent.front.replays import CachedAnswer, Scope

@@ -10,11 +10,11 @@ from typing import Any, Final
 
 import orjson
 
+from pareta_agent.contract.api_errors import Problem
 from pareta_agent.front import conversation, form
 from pareta_agent.front.allowed import MAX_CHOICES, not_allowed
 from pareta_agent.front.constraints import looping
 from pareta_agent.front.conversation import ill_typed, missing
-from pareta_agent.front.envelope import Problem
 from pareta_agent.front.media import media_bytes, points_away
 from pareta_agent.front.routes import TALKING, Route
 from pareta_agent.value import value

@@ -10,18 +10,18 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from pareta_agent.access.grant import KeyGrant
-from pareta_agent.engine.view import FleetView
+from pareta_agent.contract.api_errors import Problem
+from pareta_agent.contract.fleet_view import FleetView
+from pareta_agent.contract.grant import KeyGrant
+from pareta_agent.contract.usage_record import Admission, Outcome, UsageRecord
 from pareta_agent.errors import HostError, PlaneError
 from pareta_agent.front import told as worker_messages
 from pareta_agent.front.body import InferenceRequest
-from pareta_agent.front.envelope import Problem
 from pareta_agent.front.poison import fingerprint_of
 from pareta_agent.front.ports import Applicant, IdempotencyKey, LimitedConnection, Target
 from pareta_agent.front.routes import Route
 from pareta_agent.front.worker_values import RequestSummary, TerminalRecord
 from pareta_agent.ipc.channel import Channel
-from pareta_agent.meter.record import Admission, Outcome, UsageRecord
 from pareta_agent.telemetry.events import Event, Phase
 
 KEY_S: Final = 10.0

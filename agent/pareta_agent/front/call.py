@@ -10,12 +10,12 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from pareta_agent.access.grant import KeyGrant
+from pareta_agent.contract.api_errors import Problem
+from pareta_agent.contract.grant import KeyGrant
 from pareta_agent.front import body
 from pareta_agent.front.admission import authorize, bearer_of
 from pareta_agent.front.desk import GatewayContext
 from pareta_agent.front.door import resolve_credentials
-from pareta_agent.front.envelope import Problem
 from pareta_agent.front.ports import AdmittedRequest, Pending
 from pareta_agent.front.replays import idempotency_key_of
 from pareta_agent.front.reply import COMMENT, ResponseWriter

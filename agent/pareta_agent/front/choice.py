@@ -9,11 +9,11 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final
 
-from pareta_agent.access.grant import KeyGrant
-from pareta_agent.engine.view import EndpointView, ReplicaView
+from pareta_agent.contract.api_errors import Problem
+from pareta_agent.contract.fleet_view import EndpointView, ReplicaView
+from pareta_agent.contract.grant import KeyGrant
 from pareta_agent.front.admission import unavailable
 from pareta_agent.front.body import InferenceRequest
-from pareta_agent.front.envelope import Problem
 from pareta_agent.front.ports import Target
 from pareta_agent.front.routes import Route
 from pareta_agent.front.state import AdmissionState, ConcurrencyCap

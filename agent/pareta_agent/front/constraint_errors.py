@@ -10,9 +10,9 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from pareta_agent.contract.api_errors import Problem
 from pareta_agent.front.allowed import ALLOWED, sent_of
 from pareta_agent.front.constraints import constraint_of
-from pareta_agent.front.envelope import Problem
 
 _UNCOMPILED: Final = "Internal server error"
 _ABOUT: Final = re.compile(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from pareta_agent.front.envelope import Problem
+from pareta_agent.contract.api_errors import Problem
 from pareta_agent.front.routes import MESSAGES, Route
 
 _LIMITS: Final = (

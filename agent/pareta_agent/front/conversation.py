@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from pareta_agent.front.envelope import Problem
+from pareta_agent.contract.api_errors import Problem
 from pareta_agent.front.routes import BATCH, CHAT, COUNT_TOKENS, MESSAGES, RESPONSES, Route
 
 # Tools of other types would be run by the engine, which reaches for other hosts.

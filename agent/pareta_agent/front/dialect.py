@@ -8,9 +8,9 @@ from typing import Any, Final
 
 import orjson
 
-from pareta_agent.front.envelope import Problem, body_of, event_of
+from pareta_agent.contract.api_errors import Problem, body_of, event_of
+from pareta_agent.contract.usage_record import Tokens
 from pareta_agent.front.sse import CHOICES, StreamFormat
-from pareta_agent.meter.record import Tokens
 from pareta_agent.meter.usage import tokens_of
 from pareta_agent.value import value
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
-from pareta_agent.access.grant import KeyGrant
+from pareta_agent.contract.api_errors import Problem
+from pareta_agent.contract.grant import KeyGrant
 from pareta_agent.errors import AgentError
 from pareta_agent.front import body
 from pareta_agent.front.admission import authorize
 from pareta_agent.front.desk import GatewayContext
-from pareta_agent.front.envelope import Problem
 from pareta_agent.front.media import media_bytes, too_much_text
 from pareta_agent.front.routes import Route
 

@@ -12,10 +12,10 @@ from typing import Any, Final
 
 import orjson
 
+from pareta_agent.contract.api_errors import Problem
 from pareta_agent.front import constraint_errors, context_errors
 from pareta_agent.front.allowed import not_allowed
 from pareta_agent.front.engine_rules import by_rule, limit_of
-from pareta_agent.front.envelope import Problem
 from pareta_agent.front.routes import Route
 
 _NAMED: Final = re.compile(r"\(parameter=(\w+)")

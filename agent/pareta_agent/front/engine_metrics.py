@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Final
 
-from pareta_agent.engine.view import FleetView, ReplicaView
+from pareta_agent.contract.fleet_view import FleetView, ReplicaView
 from pareta_agent.front.upstream import ConnectionPools, EngineConnection
 from pareta_agent.telemetry.metrics import Metrics
 

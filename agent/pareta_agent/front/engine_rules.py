@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from pareta_agent.contract.api_errors import Problem
 from pareta_agent.front.allowed import not_allowed
-from pareta_agent.front.envelope import Problem
 from pareta_agent.front.routes import Route
 
 # Stand for the route's own names: of its prompt, its documents, its limit of output tokens; and for the field that the

@@ -13,7 +13,8 @@ from typing import Any, Literal
 
 import uvicorn
 
-from pareta_agent.engine.view import at_engine, engine_of
+from pareta_agent.contract.api_errors import Problem
+from pareta_agent.contract.fleet_view import at_engine, engine_of
 from pareta_agent.errors import ConfigError
 from pareta_agent.front import engine_metrics
 from pareta_agent.front.application import apply
@@ -21,7 +22,6 @@ from pareta_agent.front.books import MainProcessClient
 from pareta_agent.front.crew import WorkerSupervisor
 from pareta_agent.front.deps import GatewaySettings
 from pareta_agent.front.desk import GatewayContext
-from pareta_agent.front.envelope import Problem
 from pareta_agent.front.ports import GatewayDeps
 from pareta_agent.front.protocol import ClientConnection, end_if_overdue
 from pareta_agent.front.readiness import Readiness

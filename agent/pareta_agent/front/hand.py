@@ -8,17 +8,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pareta_agent.engine.view import FleetView
+from pareta_agent.contract.api_errors import Problem
+from pareta_agent.contract.fleet_view import FleetView
+from pareta_agent.contract.usage_record import Outcome, UsageRecord
 from pareta_agent.errors import AgentError
 from pareta_agent.front import told as worker_messages
 from pareta_agent.front.application import AdmissionController
 from pareta_agent.front.desk import GatewayContext
-from pareta_agent.front.envelope import Problem
 from pareta_agent.front.ports import AdmittedRequest, Target
 from pareta_agent.front.routes import INFERENCE
 from pareta_agent.ipc.channel import Channel
 from pareta_agent.ipc.message_table import TypedMessage
-from pareta_agent.meter.record import Outcome, UsageRecord
 from pareta_agent.telemetry.events import Event
 
 Welcome = Callable[[socket.socket], None]

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from pareta_agent.access.keys import digest_of
+from pareta_agent.contract.api_errors import Problem
 from pareta_agent.front.admission import bearer_of
-from pareta_agent.front.envelope import Problem
 from pareta_agent.front.routes import Route
 from pareta_agent.front.wire import RequestHead
 

@@ -12,11 +12,11 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from pareta_agent.engine.view import EndpointView
+from pareta_agent.contract.api_errors import Problem
+from pareta_agent.contract.fleet_view import EndpointView
 from pareta_agent.front.admission import STARTING, unavailable
 from pareta_agent.front.body import InferenceRequest
 from pareta_agent.front.deps import GatewaySettings
-from pareta_agent.front.envelope import Problem
 from pareta_agent.front.ports import GatewayDeps
 
 LOOK_S: Final = 0.02

@@ -6,12 +6,12 @@ import math
 from collections.abc import Callable
 from typing import Final
 
-from pareta_agent.access.grant import KeyGrant
 from pareta_agent.access.limits import Excess, Limiter, Permit
-from pareta_agent.engine.view import EndpointView
+from pareta_agent.contract.api_errors import Problem
+from pareta_agent.contract.fleet_view import EndpointView
+from pareta_agent.contract.grant import KeyGrant
 from pareta_agent.front.admission import DEFAULT_CONTEXT_TOKENS
 from pareta_agent.front.body import InferenceRequest
-from pareta_agent.front.envelope import Problem
 
 LIKELY_ANSWER_TOKENS: Final = 256
 

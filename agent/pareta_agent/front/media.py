@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from pareta_agent.front.envelope import Problem
+from pareta_agent.contract.api_errors import Problem
 from pareta_agent.front.form import Upload
 
 _MEDIA: Final = ("image_url", "audio_url", "video_url", "file_url")

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import orjson
 
+from pareta_agent.contract.api_errors import Problem, error_object
 from pareta_agent.front.dialect import Dialect, Reading, read_unbilled
-from pareta_agent.front.envelope import Problem, error_object
 from pareta_agent.front.sse import Listener, StreamFormat
 from pareta_agent.meter.usage import tokens_of
 

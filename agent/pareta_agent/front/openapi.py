@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
-from pareta_agent.front.envelope import CATALOGUE
+from pareta_agent.contract.api_errors import CATALOGUE
 from pareta_agent.front.routes import BATCH, COUNT_TOKENS, INFERENCE, MESSAGES, RESPONSES, Route
 
 _DESCRIPTION: Final = (

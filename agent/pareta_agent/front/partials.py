@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pareta_agent.clock import Clock
-from pareta_agent.meter.record import Outcome, UsageRecord
+from pareta_agent.contract.usage_record import Outcome, UsageRecord
 from pareta_agent.telemetry.events import Emit, Event
 from pareta_agent.telemetry.metrics import Metrics
 

@@ -14,10 +14,10 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from yarl import URL
 
-from pareta_agent.front.envelope import Problem
+from pareta_agent.contract.api_errors import Problem
+from pareta_agent.contract.http_errors import respond
 from pareta_agent.front.forwarded import reached
 from pareta_agent.front.hosts import Hosts
-from pareta_agent.front.http_errors import respond
 
 _ONE = "/v1/endpoints/{id}"
 _TASK = "/v1/tasks/{id}"

@@ -13,9 +13,9 @@ from typing import Final
 import orjson
 
 from pareta_agent.clock import Clock
-from pareta_agent.engine.view import EndpointView, ReplicaView
+from pareta_agent.contract.api_errors import Problem
+from pareta_agent.contract.fleet_view import EndpointView, ReplicaView
 from pareta_agent.front.body import InferenceRequest
-from pareta_agent.front.envelope import Problem
 from pareta_agent.telemetry.metrics import Metrics
 
 ENDS: Final = 2

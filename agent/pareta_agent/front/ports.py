@@ -12,15 +12,15 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from pareta_agent.access.credit import CreditBook
-from pareta_agent.access.grant import KeyGrant, TokenPrice
 from pareta_agent.access.keys import KeyCache
 from pareta_agent.clock import Clock
-from pareta_agent.engine.view import EndpointView, FleetView, ReplicaView
+from pareta_agent.contract.api_errors import Problem
+from pareta_agent.contract.fleet_view import EndpointView, FleetView, ReplicaView
+from pareta_agent.contract.grant import KeyGrant, TokenPrice
+from pareta_agent.contract.usage_record import Admission, UsageRecord
 from pareta_agent.front.body import InferenceRequest
-from pareta_agent.front.envelope import Problem
 from pareta_agent.front.routes import Route
 from pareta_agent.meter.audit import Audit
-from pareta_agent.meter.record import Admission, UsageRecord
 from pareta_agent.telemetry.events import Emit
 from pareta_agent.telemetry.metrics import Metrics
 from pareta_agent.value import value

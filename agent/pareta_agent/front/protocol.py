@@ -13,10 +13,10 @@ from typing import Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from pareta_agent.contract.api_errors import Problem
 from pareta_agent.front.call import InferenceCall
 from pareta_agent.front.desk import GatewayContext
 from pareta_agent.front.dialect import OPENAI
-from pareta_agent.front.envelope import Problem
 from pareta_agent.front.heads import WHOLE_BYTES, known_head_of, split_length
 from pareta_agent.front.protocol_offer import parser_for, without_upgrade
 from pareta_agent.front.reply import ResponseWriter

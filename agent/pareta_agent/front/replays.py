@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from pareta_agent.clock import Clock
-from pareta_agent.front.envelope import Problem
+from pareta_agent.contract.api_errors import Problem
 from pareta_agent.front.ports import IdempotencyKey
 
 Scope = tuple[str, ...]

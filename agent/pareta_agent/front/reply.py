@@ -6,9 +6,9 @@ from asyncio import Transport
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
+from pareta_agent.contract.api_errors import Problem, headers_of
 from pareta_agent.front.chunked import LAST_CHUNK, chunk
 from pareta_agent.front.dialect import Dialect
-from pareta_agent.front.envelope import Problem, headers_of
 from pareta_agent.front.wire import JSON, UNBUFFERED, Headers, response_head
 
 COMMENT: Final = b": waiting for the endpoint\n\n"

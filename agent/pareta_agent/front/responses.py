@@ -10,10 +10,10 @@ from typing import Any, Final
 
 import orjson
 
+from pareta_agent.contract.api_errors import Problem, body_of, error_object
+from pareta_agent.contract.usage_record import Tokens
 from pareta_agent.front.dialect import Dialect, Reading, drop_nulls
-from pareta_agent.front.envelope import Problem, body_of, error_object
 from pareta_agent.front.sse import Listener, StreamFormat
-from pareta_agent.meter.record import Tokens
 from pareta_agent.meter.usage import tokens_of
 
 _ENDS: Final = ("response.completed", "response.incomplete", "response.cancelled")

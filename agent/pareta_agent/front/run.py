@@ -13,21 +13,21 @@ from typing import Final
 
 import orjson
 
+from pareta_agent.contract.api_errors import Problem
+from pareta_agent.contract.outcome import RequestFacts
+from pareta_agent.contract.usage_record import Outcome, Tokens, UsageRecord
 from pareta_agent.front import form
 from pareta_agent.front.body import InferenceRequest
 from pareta_agent.front.choice import select_other_replica
 from pareta_agent.front.constraints import constraint_of
 from pareta_agent.front.desk import GatewayContext
 from pareta_agent.front.engine_errors import precedes_work, problem_in, problem_of
-from pareta_agent.front.envelope import Problem
 from pareta_agent.front.ports import AdmittedRequest, GatewayCaller
 from pareta_agent.front.relay import Relay
 from pareta_agent.front.settle import Times, Used, bounds_of, settle
 from pareta_agent.front.tally import failure_event
 from pareta_agent.front.ticket import error_of
 from pareta_agent.front.upstream import EngineConnection
-from pareta_agent.meter.outcome import RequestFacts
-from pareta_agent.meter.record import Outcome, Tokens, UsageRecord
 
 LAST_WORDS_S: Final = 2.0
 

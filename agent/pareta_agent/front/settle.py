@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from pareta_agent.engine.view import EndpointView, ReplicaView
+from pareta_agent.contract.fleet_view import EndpointView, ReplicaView
+from pareta_agent.contract.outcome import RequestFacts, outcome
+from pareta_agent.contract.usage_record import Admission, Tokens, UsageRecord
 from pareta_agent.front.body import InferenceRequest
 from pareta_agent.meter.audit import Counted
-from pareta_agent.meter.outcome import RequestFacts, outcome
-from pareta_agent.meter.record import Admission, Tokens, UsageRecord
 from pareta_agent.meter.usage import Bounds, judge
 from pareta_agent.value import value
 

@@ -12,9 +12,9 @@ from typing import Any, Final
 
 import orjson
 
+from pareta_agent.contract.usage_record import Tokens
 from pareta_agent.front.dialect import OPENAI, Reading
 from pareta_agent.front.sse import DONE_EVENT, Listener, StreamFormat
-from pareta_agent.meter.record import Tokens
 from pareta_agent.meter.usage import tokens_of
 
 

@@ -13,8 +13,8 @@ from typing import Any, Final
 
 import orjson
 
+from pareta_agent.contract.usage_record import Tokens
 from pareta_agent.front.chunked import OPENINGS, Template, template_of
-from pareta_agent.meter.record import Tokens
 from pareta_agent.meter.usage import tokens_of
 
 NEEDLES: Final = (b'"usage":{', b'"finish_reason":"', b'{"error":', b"[DONE]")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from pareta_agent.access.limits import Limiter
-from pareta_agent.engine.view import ReplicaView
+from pareta_agent.contract.fleet_view import ReplicaView
 from pareta_agent.front.deps import GatewaySettings
 from pareta_agent.front.hold import WakeQueue
 from pareta_agent.front.partials import PartialAnswers

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pareta_agent.access.credit import Reservation
-from pareta_agent.access.grant import TokenPrice
 from pareta_agent.access.limits import Permit
-from pareta_agent.access.price import cost_micro_usd
-from pareta_agent.front.envelope import Problem
-from pareta_agent.meter.outcome import debited
-from pareta_agent.meter.record import Outcome, PartialPolicy, UsageRecord
+from pareta_agent.contract.api_errors import Problem
+from pareta_agent.contract.grant import TokenPrice
+from pareta_agent.contract.outcome import debited
+from pareta_agent.contract.price import cost_micro_usd
+from pareta_agent.contract.usage_record import Outcome, PartialPolicy, UsageRecord
 from pareta_agent.telemetry.events import Event
 from pareta_agent.telemetry.metrics import Metrics
 from pareta_agent.value import value

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import asyncio
 
+from pareta_agent.contract.api_errors import Problem
+from pareta_agent.contract.usage_record import Admission, UsageRecord
 from pareta_agent.front.body import InferenceRequest
-from pareta_agent.front.envelope import Problem
 from pareta_agent.front.ports import Target
 from pareta_agent.front.replays import Scope
 from pareta_agent.front.settle import bounds_of, most_of, prompt_bytes
 from pareta_agent.front.state import AdmissionState
 from pareta_agent.front.tally import Charge, count
-from pareta_agent.meter.record import Admission, UsageRecord
 
 
 class LocalAdmission:

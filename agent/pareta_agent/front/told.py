@@ -12,15 +12,15 @@ from typing import Any, ClassVar, Final, Literal
 
 from pydantic import TypeAdapter
 
-from pareta_agent.access.grant import KeyGrant
-from pareta_agent.engine.view import FleetView
+from pareta_agent.contract.api_errors import Problem
+from pareta_agent.contract.fleet_view import FleetView
+from pareta_agent.contract.grant import KeyGrant
+from pareta_agent.contract.usage_record import Admission
 from pareta_agent.front.deps import GatewaySettings
-from pareta_agent.front.envelope import Problem
 from pareta_agent.front.ports import IdempotencyKey
 from pareta_agent.front.worker_values import RequestSummary, TerminalRecord, decode_grant, encode_grant
 from pareta_agent.ipc.channel import Channel
 from pareta_agent.ipc.message_table import MessageTable, TypedMessage, values_of
-from pareta_agent.meter.record import Admission
 
 _FLEET: Final = TypeAdapter(FleetView)
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 import aiohttp
 from yarl import URL
 
-from pareta_agent.front.envelope import Problem, body_of, headers_of
+from pareta_agent.contract.api_errors import Problem, body_of, headers_of
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]

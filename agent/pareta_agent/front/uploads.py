@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from pareta_agent.contract.api_errors import Problem
 from pareta_agent.front.deps import GatewaySettings
-from pareta_agent.front.envelope import Problem
 from pareta_agent.front.media import too_much_text
 
 UNCOUNTED_BYTES: Final = 16 * 2**10

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Final
 
-from pareta_agent.front.envelope import Problem
+from pareta_agent.contract.api_errors import Problem
 from pareta_agent.front.hosts import Hosts
 from pareta_agent.front.routes import Route
 

@@ -24,6 +24,7 @@ import uvloop
 from pareta_agent.access.credit import CreditBook, GrantedLease
 from pareta_agent.access.keys import KeyCache, KeySettings
 from pareta_agent.clock import SystemClock
+from pareta_agent.contract.usage_record import Admission, UsageRecord
 from pareta_agent.front import told as worker_messages
 from pareta_agent.front.books import MainProcessClient
 from pareta_agent.front.front import Gateway
@@ -31,7 +32,6 @@ from pareta_agent.front.ports import GatewayDeps
 from pareta_agent.front.tls import Certificate
 from pareta_agent.front.tunnel import Tunnel
 from pareta_agent.ipc.channel import Channel
-from pareta_agent.meter.record import Admission, UsageRecord
 from pareta_agent.telemetry import sink
 from pareta_agent.telemetry.metrics import Metrics
 from pareta_agent.telemetry.sink_counts import SinkCounts

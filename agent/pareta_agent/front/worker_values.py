@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import astuple, dataclass
 from typing import Any
 
-from pareta_agent.access.grant import GrantLimits, KeyGrant
+from pareta_agent.contract.grant import GrantLimits, KeyGrant
+from pareta_agent.contract.usage_record import Admission, Outcome, Tokens, UsageRecord
 from pareta_agent.front.body import InferenceRequest
 from pareta_agent.front.choice import MIN_PREFIX_CHARS, prompt_prefix
 from pareta_agent.ipc.message_table import values_of
-from pareta_agent.meter.record import Admission, Outcome, Tokens, UsageRecord
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from pareta_agent.meter.record import UsageRecord
+from pareta_agent.contract.usage_record import UsageRecord
 from pareta_agent.value import value
 
 _COUNTER: Final = re.compile(

@@ -9,8 +9,8 @@ from typing import Any
 
 import orjson
 
+from pareta_agent.contract.usage_record import Admission, UsageRecord
 from pareta_agent.errors import AgentError
-from pareta_agent.meter.record import Admission, UsageRecord
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from pareta_agent.meter.event import QUARANTINED, SpoolEntry, canonical, chain, item
+from pareta_agent.contract.usage_event import QUARANTINED, SpoolEntry, canonical, chain, item
 
 
 @dataclass(frozen=True, slots=True)

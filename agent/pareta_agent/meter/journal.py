@@ -11,10 +11,10 @@ from contextlib import contextmanager
 
 import orjson
 
+from pareta_agent.contract.usage_event import EPOCH_CLOSED, EPOCH_OPENED, Item, crashed, item
+from pareta_agent.contract.usage_record import Admission
 from pareta_agent.errors import PlaneError
-from pareta_agent.meter.event import EPOCH_CLOSED, EPOCH_OPENED, Item, crashed, item
 from pareta_agent.meter.inspect import inspect
-from pareta_agent.meter.record import Admission
 from pareta_agent.meter.store import ChainHead, SpoolStore
 
 _UNSTAGED_AT_ONCE = 500

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pareta_agent.meter.event import SpoolEntry
+from pareta_agent.contract.usage_event import SpoolEntry
 from pareta_agent.meter.store import SEQUENCE_BITS, connect, key_of, place_of, span_of
 
 _COLUMNS = "key, prev_hash, hash, body"

@@ -11,7 +11,7 @@ import orjson
 from ulid import ULID
 
 from pareta_agent.clock import Clock
-from pareta_agent.meter.event import FINISHED, QUARANTINED, Item, SpoolEntry, item
+from pareta_agent.contract.usage_event import FINISHED, QUARANTINED, Item, SpoolEntry, item
 from pareta_agent.meter.settings import SpoolSettings
 from pareta_agent.meter.store import Connection, Damaged, SpoolStore, StoreError, connect, place_of
 

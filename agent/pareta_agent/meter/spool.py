@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from pareta_agent.clock import Clock
+from pareta_agent.contract.usage_event import SpoolEntry, item
+from pareta_agent.contract.usage_record import Admission, UsageRecord
 from pareta_agent.errors import AgentError, HostError
-from pareta_agent.meter.event import SpoolEntry, item
 from pareta_agent.meter.lock import lock_spool
 from pareta_agent.meter.reader import SpoolReader
-from pareta_agent.meter.record import Admission, UsageRecord
 from pareta_agent.meter.room import DiskBudget
 from pareta_agent.meter.salvage import sound_store
 from pareta_agent.meter.settings import SpoolSettings, SpoolStats, spool_path

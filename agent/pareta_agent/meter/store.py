@@ -13,8 +13,8 @@ from pathlib import Path
 
 import apsw  # noqa: TID251
 
+from pareta_agent.contract.usage_event import NO_HASH, Item, SpoolEntry, canonical, chain
 from pareta_agent.errors import HostError
-from pareta_agent.meter.event import NO_HASH, Item, SpoolEntry, canonical, chain
 
 FORMAT = 1
 ROWS_AT_ONCE = 32

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pareta_agent.meter.record import Tokens, UsageSource
+from pareta_agent.contract.usage_record import Tokens, UsageSource
 from pareta_agent.value import value
 
 

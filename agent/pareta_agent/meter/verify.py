@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from pareta_agent.meter.event import NO_HASH, SpoolEntry
+from pareta_agent.contract.usage_event import NO_HASH, SpoolEntry
 
 
 @dataclass(frozen=True, slots=True)

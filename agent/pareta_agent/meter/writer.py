@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from pareta_agent.clock import Clock
+from pareta_agent.contract.usage_event import Item, finished
+from pareta_agent.contract.usage_record import Admission, UsageRecord
 from pareta_agent.errors import HostError
 from pareta_agent.meter.batch import Commit, Operation
-from pareta_agent.meter.event import Item, finished
 from pareta_agent.meter.inbox import WriteQueue
 from pareta_agent.meter.journal import ChainState
-from pareta_agent.meter.record import Admission, UsageRecord
 from pareta_agent.meter.room import DiskBudget
 from pareta_agent.meter.settings import SpoolSettings
 from pareta_agent.meter.store import Damaged, DiskFull, SpoolStore, StoreError

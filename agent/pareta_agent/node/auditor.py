@@ -7,8 +7,8 @@ from asyncio import timeout
 from collections import defaultdict
 
 from pareta_agent.clock import Clock
+from pareta_agent.contract.fleet_view import ReplicaView
 from pareta_agent.engine.fleet import Fleet
-from pareta_agent.engine.view import ReplicaView
 from pareta_agent.engine.vllm import client
 from pareta_agent.meter.audit import NOTHING, Audit, Counted, Drift, counters
 from pareta_agent.telemetry.events import Emit, Event, Phase

@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from pareta_agent.clock import Clock
-from pareta_agent.engine.view import at_engine
+from pareta_agent.contract.fleet_view import at_engine
 from pareta_agent.front.front import Gateway
 
 

@@ -10,8 +10,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Container, Iterable, Mapping
 
 from pareta_agent.clock import Clock
+from pareta_agent.contract.fleet_view import EndpointView
 from pareta_agent.engine.fleet import Fleet
-from pareta_agent.engine.view import EndpointView
 from pareta_agent.hardware.host import Host, read_host
 from pareta_agent.planning.plan import Plan
 from pareta_agent.telemetry.events import Emit, Event

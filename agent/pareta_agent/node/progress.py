@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pareta_agent.clock import Clock
-from pareta_agent.control import wire
-from pareta_agent.engine.view import EndpointView
+from pareta_agent.contract import wire
+from pareta_agent.contract.fleet_view import EndpointView
 from pareta_agent.telemetry.events import Event, Phase
 
 _ALMOST = 99

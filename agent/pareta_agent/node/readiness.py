@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from enum import Enum
 
+from pareta_agent.contract.fleet_view import EndpointView, FleetView
 from pareta_agent.control.reconcile import Wanted
-from pareta_agent.engine.view import EndpointView, FleetView
 from pareta_agent.front.readiness import Readiness
 
 

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from pareta_agent.contract.usage_event import COLDSTART
 from pareta_agent.control.controller import Controller
 from pareta_agent.control.heartbeat import HeartbeatLoop, Vitals
 from pareta_agent.control.offer import CatalogSource
@@ -16,7 +17,6 @@ from pareta_agent.control.uplink import Uplink
 from pareta_agent.engine.fleet import Fleet
 from pareta_agent.engine.phases import ColdStartReport
 from pareta_agent.front.front import Gateway
-from pareta_agent.meter.event import COLDSTART
 from pareta_agent.meter.spool import Spool
 from pareta_agent.node.deploy import Deployment
 from pareta_agent.node.gauges import Gauges

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from pareta_agent.contract.fleet_view import EndpointView
 from pareta_agent.control.reconcile import Wanted
-from pareta_agent.engine.view import EndpointView
 from pareta_registry.catalog import Catalog
 from pareta_registry.resolve import Resolution, resolve
 

@@ -8,7 +8,7 @@ import time
 from asyncio import timeout
 from collections.abc import Awaitable, Callable
 
-from pareta_agent.engine.view import FleetView
+from pareta_agent.contract.fleet_view import FleetView
 from pareta_agent.errors import AgentError, EngineError
 from pareta_agent.node.idle_notice import IdleNotice
 from pareta_agent.node.readiness import PlaneAddress, Ready, StartState, judge, not_ready

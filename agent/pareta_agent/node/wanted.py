@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pareta_agent.access.grant import TokenPrice
-from pareta_agent.control import wire
+from pareta_agent.contract import wire
+from pareta_agent.contract.grant import TokenPrice
 from pareta_agent.control.client import PlaneClient
 from pareta_agent.control.reconcile import Wanted
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from sqlalchemy import Connection, case, func, select, update
 
 from pareta_agent.clock import Clock
-from pareta_agent.control.wire import CreditLease
+from pareta_agent.contract.wire import CreditLease
 from pareta_agent.plane.database import Database
 from pareta_agent.plane.schema import grants, leases, orgs
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from sqlalchemy import Connection, Select, func, select, update
 
 from pareta_agent.clock import Clock
-from pareta_agent.control.wire import WirePrice
+from pareta_agent.contract.wire import WirePrice
 from pareta_agent.plane.database import Database
 from pareta_agent.plane.revisions import bump, revision_of
 from pareta_agent.plane.schema import deployments, endpoints, rests

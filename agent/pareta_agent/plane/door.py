@@ -12,8 +12,8 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from pareta_agent.front.envelope import CATALOGUE, Problem
-from pareta_agent.front.http_errors import respond
+from pareta_agent.contract.api_errors import CATALOGUE, Problem
+from pareta_agent.contract.http_errors import respond
 from pareta_agent.plane.keys import sha256_hex
 from pareta_agent.plane.node_api import ThePlane
 from pareta_registry.catalog import Catalog

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from pydantic import BaseModel
 
-from pareta_agent.engine.view import EndpointStatus
+from pareta_agent.contract.fleet_view import EndpointStatus
 from pareta_agent.plane.deployments import Deployed
 from pareta_agent.plane.standing import Standing
 from pareta_registry.catalog import Catalog

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, select, update
 from ulid import ULID
 
 from pareta_agent.clock import Clock
-from pareta_agent.control.wire import KeyAnswer, KeyLimits
+from pareta_agent.contract.wire import KeyAnswer, KeyLimits
 from pareta_agent.errors import ConfigError
 from pareta_agent.plane.database import Database
 from pareta_agent.plane.orgs import partial_policies

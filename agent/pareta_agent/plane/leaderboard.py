@@ -8,9 +8,9 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from pareta_agent.access import grant
-from pareta_agent.access.price import cost_micro_usd
-from pareta_agent.control.wire import WirePrice
+from pareta_agent.contract import grant
+from pareta_agent.contract.price import cost_micro_usd
+from pareta_agent.contract.wire import WirePrice
 from pareta_agent.plane.seed import price_of
 from pareta_registry.catalog import Alias, Baseline, Catalog, Price, Task, TypicalTokens
 

@@ -12,12 +12,12 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sqlalchemy import Connection, case, select, update
 
-from pareta_agent.access.grant import TokenPrice
-from pareta_agent.access.price import cost_micro_usd
 from pareta_agent.clock import Clock
-from pareta_agent.meter.event import FINISHED, NO_HASH, QUARANTINED, SpoolEntry, parse_wire
-from pareta_agent.meter.outcome import debited
-from pareta_agent.meter.record import Outcome, PartialPolicy
+from pareta_agent.contract.grant import TokenPrice
+from pareta_agent.contract.outcome import debited
+from pareta_agent.contract.price import cost_micro_usd
+from pareta_agent.contract.usage_event import FINISHED, NO_HASH, QUARANTINED, SpoolEntry, parse_wire
+from pareta_agent.contract.usage_record import Outcome, PartialPolicy
 from pareta_agent.plane.database import Database
 from pareta_agent.plane.orgs import partial_policies
 from pareta_agent.plane.schema import (

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from sqlalchemy import BigInteger, ColumnElement, Select, and_, case, cast, func, select
 
-from pareta_agent.meter.event import COLDSTART
+from pareta_agent.contract.usage_event import COLDSTART
 from pareta_agent.plane.database import Database
 from pareta_agent.plane.schema import events, ledger, standings, timings
 from pareta_agent.plane.standing import LOST

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel
 
-from pareta_agent.control.wire import WirePrice
+from pareta_agent.contract.wire import WirePrice
 
 
 class Span(BaseModel):

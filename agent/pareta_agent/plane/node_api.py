@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
-from pareta_agent.control import wire
+from pareta_agent.contract import wire
 from pareta_agent.plane.ledger import Taken
 from pareta_agent.plane.plane import Plane
 

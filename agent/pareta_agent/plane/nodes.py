@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, func, select, update
 
 from pareta_agent.clock import Clock
-from pareta_agent.control.wire import Heartbeat, HeartbeatAnswer, Observed, Register, Registered
+from pareta_agent.contract.wire import Heartbeat, HeartbeatAnswer, Observed, Register, Registered
 from pareta_agent.plane import credit, standing
 from pareta_agent.plane.database import Database
 from pareta_agent.plane.keys import sha256_hex, withdrawn_since

@@ -11,7 +11,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from pareta_agent.control import wire
+from pareta_agent.contract import wire
 from pareta_agent.plane import public_api
 from pareta_agent.plane.node_api import router
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, select, update
 
+from pareta_agent.contract.usage_record import PartialPolicy
 from pareta_agent.errors import ConfigError
-from pareta_agent.meter.record import PartialPolicy
 from pareta_agent.plane.database import Database
 from pareta_agent.plane.revisions import bump
 from pareta_agent.plane.schema import orgs, policies

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from ulid import ULID
 
-from pareta_agent.control.wire import PlanQuestion, PlanVerdict
+from pareta_agent.contract.wire import PlanQuestion, PlanVerdict
 
 
 @dataclass(slots=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from pareta_agent.control.wire import DesiredEndpoint, WirePrice
+from pareta_agent.contract.wire import DesiredEndpoint, WirePrice
 from pareta_registry.catalog import Alias
 from pareta_registry.files import write_atomically
 

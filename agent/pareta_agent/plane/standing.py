@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, select
 
-from pareta_agent.control.wire import Observed, ObservedEndpoint, Progress
-from pareta_agent.engine.view import EndpointStatus
+from pareta_agent.contract.fleet_view import EndpointStatus
+from pareta_agent.contract.wire import Observed, ObservedEndpoint, Progress
 from pareta_agent.plane.schema import nodes, standings
 
 LOST = "lost"

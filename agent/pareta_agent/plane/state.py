@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, select, update
 
 from pareta_agent.clock import Clock
-from pareta_agent.control.wire import Desired, DesiredEndpoint, WirePrice
+from pareta_agent.contract.wire import Desired, DesiredEndpoint, WirePrice
 from pareta_agent.plane.database import Database
 from pareta_agent.plane.revisions import bump, revision_of
 from pareta_agent.plane.schema import deployments, endpoints, rests

@@ -17,16 +17,16 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "fakes"))
 import engine as fake
 
 from pareta_agent.access.credit import CreditBook, GrantedLease
-from pareta_agent.access.grant import GrantLimits, KeyGrant, TokenPrice
 from pareta_agent.access.keys import KeyCache
 from pareta_agent.clock import SystemClock
-from pareta_agent.engine.view import EndpointView, FleetView, ReplicaView
+from pareta_agent.contract.fleet_view import EndpointView, FleetView, ReplicaView
+from pareta_agent.contract.grant import GrantLimits, KeyGrant, TokenPrice
+from pareta_agent.contract.usage_record import Admission, UsageRecord
 from pareta_agent.front.deps import GatewaySettings
 from pareta_agent.front.front import Gateway
 from pareta_agent.front.ports import GatewayDeps
 from pareta_agent.front.tls import Certificate
 from pareta_agent.meter.audit import Audit
-from pareta_agent.meter.record import Admission, UsageRecord
 from pareta_agent.node.listen import listen
 from pareta_agent.telemetry.events import Event, Phase
 from pareta_agent.telemetry.metrics import Metrics

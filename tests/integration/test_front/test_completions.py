@@ -9,7 +9,7 @@ import openai
 import pareta
 import pytest
 
-from pareta_agent.access.grant import TokenPrice
+from pareta_agent.contract.grant import TokenPrice
 
 KEY = "pareta_sk_" + "a" * 32
 FRANCE = [{"role": "user", "content": "What is the capital of France?"}]

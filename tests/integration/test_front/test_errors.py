@@ -9,7 +9,7 @@ import openai
 import pareta
 import pytest
 
-from pareta_agent.access.grant import TokenPrice
+from pareta_agent.contract.grant import TokenPrice
 from pareta_agent.errors import PlaneError
 
 KEY = "pareta_sk_" + "a" * 32

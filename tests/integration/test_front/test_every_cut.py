@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable
 import orjson
 import pytest
 
-from pareta_agent.engine.view import ReplicaView
+from pareta_agent.contract.fleet_view import ReplicaView
 
 ASK = json.dumps(
     {"model": "ep_x", "messages": [{"role": "user", "content": "hi"}], "stream": True, "max_tokens": 12}

@@ -9,7 +9,7 @@ import time
 import openai
 import pytest
 
-from pareta_agent.access.grant import TokenPrice
+from pareta_agent.contract.grant import TokenPrice
 
 SLOW = "pareta_sk_slow"  # two requests a minute, a hundred tokens a minute, one at once
 

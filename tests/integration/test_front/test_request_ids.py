@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from pareta_agent.meter.event import finished
+from pareta_agent.contract.usage_event import finished
 
 BODY = json.dumps(
     {"model": "ep_x", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 3}

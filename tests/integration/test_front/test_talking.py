@@ -9,7 +9,7 @@ import anthropic
 import openai
 import pytest
 
-from pareta_agent.access.grant import TokenPrice
+from pareta_agent.contract.grant import TokenPrice
 
 KEY = "pareta_sk_" + "a" * 32
 QUESTION = "What is the capital of France?"

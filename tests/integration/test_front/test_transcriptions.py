@@ -8,7 +8,7 @@ import httpx
 import openai
 import pytest
 
-from pareta_agent.meter.event import finished
+from pareta_agent.contract.usage_event import finished
 
 KEY = "pareta_sk_" + "a" * 32
 AUDIO = ("my secret meeting.wav", b"RIFF" + b"\x00" * 5000, "audio/wav")

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from pareta_agent.access.grant import TokenPrice
+from pareta_agent.contract.grant import TokenPrice
 
 ASKS = {"/tokenize": {"prompt": "a b c"}, "/detokenize": {"tokens": [1, 2, 3]}}
 TOLD = {

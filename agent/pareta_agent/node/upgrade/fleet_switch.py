@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from pareta_agent.engine.view import EndpointView, FleetView
+from pareta_agent.contract.fleet_view import EndpointView, FleetView
 
 
 def merged(before: FleetView, now: FleetView, kept: frozenset[str] | None) -> FleetView:

@@ -12,10 +12,10 @@ from typing import Any, ClassVar, Final
 
 from pydantic import TypeAdapter
 
-from pareta_agent.engine.view import FleetView
+from pareta_agent.contract.fleet_view import FleetView
+from pareta_agent.contract.usage_record import Admission, UsageRecord
 from pareta_agent.ipc.link import Link, LinkMessage
 from pareta_agent.ipc.message_table import MessageTable, TypedMessage, field_names, values_of
-from pareta_agent.meter.record import Admission, UsageRecord
 
 _ADMISSION: Final = TypeAdapter(Admission)
 _RECORD: Final = TypeAdapter(UsageRecord)

@@ -8,14 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pareta_agent.access.credit import CreditBook, GrantedLease
+from pareta_agent.contract.fleet_view import FleetView
+from pareta_agent.contract.usage_record import Admission, UsageRecord
 from pareta_agent.control.controller import Controller
 from pareta_agent.control.heartbeat import HeartbeatLoop
 from pareta_agent.control.lender import CreditLeases
 from pareta_agent.engine.fleet import Fleet
-from pareta_agent.engine.view import FleetView
 from pareta_agent.errors import HostError, PlaneError
 from pareta_agent.front.front import Gateway
-from pareta_agent.meter.record import Admission, UsageRecord
 from pareta_agent.meter.spool import Spool
 from pareta_agent.node.auditor import Auditor
 from pareta_agent.node.upgrade.fleet_switch import FleetSwitch

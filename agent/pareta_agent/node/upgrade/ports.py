@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from pareta_agent.access.credit import GrantedLease
-from pareta_agent.engine.view import FleetView
-from pareta_agent.meter.record import Admission, UsageRecord
+from pareta_agent.contract.fleet_view import FleetView
+from pareta_agent.contract.usage_record import Admission, UsageRecord
 from pareta_agent.node.upgrade.successor import Successor
 
 

@@ -13,11 +13,11 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
-from pareta_agent.engine.view import FleetView
+from pareta_agent.contract.fleet_view import FleetView
+from pareta_agent.contract.usage_record import Admission, Outcome, UsageRecord
 from pareta_agent.errors import AgentError, HostError
 from pareta_agent.ipc.link import Link, LinkMessage
 from pareta_agent.ipc.message_table import TypedMessage
-from pareta_agent.meter.record import Admission, Outcome, UsageRecord
 from pareta_agent.node.demand import Borrowed
 from pareta_agent.node.upgrade.messages import (
     TO_SUCCESSOR,

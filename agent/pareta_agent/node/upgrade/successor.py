@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pareta_agent.access.credit import GrantedLease
-from pareta_agent.engine.view import FleetView
+from pareta_agent.contract.fleet_view import FleetView
+from pareta_agent.contract.usage_record import Admission, UsageRecord
 from pareta_agent.errors import HostError, PlaneError
 from pareta_agent.ipc.link import Link, LinkMessage
 from pareta_agent.ipc.message_table import TypedMessage
-from pareta_agent.meter.record import Admission, UsageRecord
 from pareta_agent.node.upgrade.messages import (
     TO_PREDECESSOR,
     AdmissionMade,

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel
 
-from pareta_agent.access import grant
-from pareta_agent.access.price import cost_micro_usd
-from pareta_agent.control.wire import WirePrice
+from pareta_agent.contract import grant
+from pareta_agent.contract.price import cost_micro_usd
+from pareta_agent.contract.wire import WirePrice
 from pareta_agent.plane.evals.runs import EvalCandidate, Kind, RowAnswer
 from pareta_agent.plane.evals.score import quality
 from pareta_registry.catalog import Price

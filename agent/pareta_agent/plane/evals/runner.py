@@ -13,8 +13,8 @@ from typing import Any, Final
 
 from starlette.concurrency import run_in_threadpool
 
-from pareta_agent.access import grant
-from pareta_agent.access.price import cost_micro_usd
+from pareta_agent.contract import grant
+from pareta_agent.contract.price import cost_micro_usd
 from pareta_agent.plane.evals import roster as vendors
 from pareta_agent.plane.evals import rows, score
 from pareta_agent.plane.evals.calls import Heard, ModelAddress, ask

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from pareta_agent.access.grant import KeyGrant
 from pareta_agent.access.keys import KeyCache, KeySettings
+from pareta_agent.contract.grant import KeyGrant
 from pareta_agent.errors import PlaneError
 
 GRANT = KeyGrant("org_a", "key_a", "active", ttl_s=60.0)

@@ -7,8 +7,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pareta_agent.access.grant import GrantLimits
 from pareta_agent.access.limits import Excess, Limiter, Permit
+from pareta_agent.contract.grant import GrantLimits
 
 
 def test_requests_burst_and_then_drip(clock: Any) -> None:

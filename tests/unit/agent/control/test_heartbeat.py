@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pareta_agent.control import wire
+from pareta_agent.contract import wire
 from pareta_agent.control.heartbeat import HeartbeatLoop, HeartbeatSettings, Listeners, NodeIdentity, Vitals
 from pareta_agent.errors import PlaneError
 from pareta_agent.meter.settings import SpoolSettings

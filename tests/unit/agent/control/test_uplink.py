@@ -9,11 +9,11 @@ from pathlib import Path
 import orjson
 
 from pareta_agent.clock import SystemClock
-from pareta_agent.control import wire
+from pareta_agent.contract import wire
+from pareta_agent.contract.usage_record import Admission, Outcome, Tokens, UsageRecord
 from pareta_agent.control.client import EventsAnswer, PlaneClient
 from pareta_agent.control.uplink import Uplink, UplinkSettings
 from pareta_agent.errors import PlaneError
-from pareta_agent.meter.record import Admission, Outcome, Tokens, UsageRecord
 from pareta_agent.meter.settings import SpoolSettings
 from pareta_agent.meter.spool import Spool
 from pareta_agent.telemetry.events import Bus

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from pareta_agent.access.grant import KeyGrant, TokenPrice
-from pareta_agent.engine.view import EndpointView, FleetView, ReplicaView
+from pareta_agent.contract.api_errors import Problem
+from pareta_agent.contract.fleet_view import EndpointView, FleetView, ReplicaView
+from pareta_agent.contract.grant import KeyGrant, TokenPrice
 from pareta_agent.front.admission import authorize, bearer_of, find, worst_case
 from pareta_agent.front.body import InferenceRequest
-from pareta_agent.front.envelope import Problem
 
 REPLICAS = tuple(ReplicaView(f"ep/{i}", 1, Path(f"/{i}")) for i in range(3))
 LIVE = EndpointView("ep", "org", "t", "a", "live", REPLICAS, max_model_len=1000)

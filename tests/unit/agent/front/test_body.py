@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from pareta_agent.contract.api_errors import Problem
 from pareta_agent.front.body import InferenceRequest, read, rebuild, too_deep
-from pareta_agent.front.envelope import Problem
 from pareta_agent.front.routes import (
     BATCH,
     CHAT,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pareta_agent.engine.view import EndpointView, ReplicaView
+from pareta_agent.contract.fleet_view import EndpointView, ReplicaView
 from pareta_agent.front.choice import pick, prompt_prefix
 from pareta_agent.front.state import REMEMBERED, Affinity, ConcurrencyCap
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from pareta_agent.contract.usage_record import Admission, Outcome, UsageRecord
 from pareta_agent.front.partials import PartialAnswers
-from pareta_agent.meter.record import Admission, Outcome, UsageRecord
 from pareta_agent.telemetry.metrics import Metrics
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pareta_agent.engine.view import EndpointView, ReplicaView
+from pareta_agent.contract.fleet_view import EndpointView, ReplicaView
 from pareta_agent.front.body import InferenceRequest
 from pareta_agent.front.poison import REFUSED_S, WITHIN_S, Quarantine, fingerprint, refused_until
 from pareta_agent.telemetry.metrics import Metrics

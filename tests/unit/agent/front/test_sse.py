@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from pareta_agent.contract.usage_record import Tokens
 from pareta_agent.front.sse import EventTooLarge, Listener, data_of, is_content_only
-from pareta_agent.meter.record import Tokens
 
 
 def event(body) -> bytes:

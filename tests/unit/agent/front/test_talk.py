@@ -4,11 +4,11 @@ import json
 
 import pytest
 
+from pareta_agent.contract.usage_record import Tokens
 from pareta_agent.front import messages, responses
 from pareta_agent.front.messages import MESSAGES_DIALECT
 from pareta_agent.front.responses import RESPONSES_DIALECT
 from pareta_agent.front.sse import Listener
-from pareta_agent.meter.record import Tokens
 
 
 def event(kind, **more) -> bytes:

@@ -5,9 +5,16 @@ from __future__ import annotations
 import pytest
 
 from pareta_agent.access.credit import Reservation
-from pareta_agent.access.grant import TokenPrice
+from pareta_agent.contract.grant import TokenPrice
+from pareta_agent.contract.usage_record import (
+    Admission,
+    Outcome,
+    PartialPolicy,
+    Tokens,
+    UsageRecord,
+    UsageSource,
+)
 from pareta_agent.front.tally import Charge
-from pareta_agent.meter.record import Admission, Outcome, PartialPolicy, Tokens, UsageRecord, UsageSource
 
 PRICE = TokenPrice(1_000_000, 1_000_000, 1_000_000)
 

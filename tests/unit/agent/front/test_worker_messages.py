@@ -12,18 +12,18 @@ from typing import Any
 
 import pytest
 
-from pareta_agent.access.grant import GrantLimits, KeyGrant
-from pareta_agent.engine.view import EndpointView, FleetView, ReplicaView
+from pareta_agent.contract.api_errors import Problem
+from pareta_agent.contract.fleet_view import EndpointView, FleetView, ReplicaView
+from pareta_agent.contract.grant import GrantLimits, KeyGrant
+from pareta_agent.contract.usage_record import Admission, Outcome, Tokens, UsageRecord
 from pareta_agent.front import told as worker_messages
 from pareta_agent.front.deps import GatewaySettings
-from pareta_agent.front.envelope import Problem
 from pareta_agent.front.hand import WorkerSession
 from pareta_agent.front.ports import IdempotencyKey
 from pareta_agent.front.worker import Worker
 from pareta_agent.front.worker_values import RequestSummary, TerminalRecord
 from pareta_agent.ipc.channel import Channel
 from pareta_agent.ipc.message_table import MessageTable
-from pareta_agent.meter.record import Admission, Outcome, Tokens, UsageRecord
 
 GOLDEN = json.loads((Path(__file__).parents[3] / "data/worker_messages.json").read_text())
 ADMISSION = Admission("req_1", "org_a", "key_a", "ep_a", "task", "alias-1", "/v1/completions", True, 1.7e9)

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from pareta_agent.contract.usage_record import Admission, Outcome, Tokens, UsageRecord, UsageSource
 from pareta_agent.meter.audit import NOTHING, Account, Audit, Counted, Drift, counters
-from pareta_agent.meter.record import Admission, Outcome, Tokens, UsageRecord, UsageSource
 
 MOST, SOME = Counted(100, 50), Tokens(10, 0, 5)
 

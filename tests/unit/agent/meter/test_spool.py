@@ -12,10 +12,10 @@ import apsw
 import pytest
 
 from pareta_agent.clock import SystemClock
+from pareta_agent.contract.usage_event import NO_HASH
+from pareta_agent.contract.usage_record import Admission, Outcome, Tokens, UsageRecord
 from pareta_agent.errors import HostError, PlaneError
-from pareta_agent.meter.event import NO_HASH
 from pareta_agent.meter.reader import SpoolReader
-from pareta_agent.meter.record import Admission, Outcome, Tokens, UsageRecord
 from pareta_agent.meter.spool import Spool, SpoolSettings
 from pareta_agent.meter.verify import verify
 

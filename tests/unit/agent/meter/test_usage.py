@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pareta_agent.meter.record import Tokens
+from pareta_agent.contract.usage_record import Tokens
 from pareta_agent.meter.usage import Bounds, judge, plausible, tokens_of
 
 SHAPES: dict[str, tuple[dict[str, Any], Tokens | None]] = {

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from engine_plans import PLAN
 
-from pareta_agent.engine.view import EndpointStatus, EndpointView, ReplicaView
+from pareta_agent.contract.fleet_view import EndpointStatus, EndpointView, ReplicaView
 from pareta_agent.hardware.host import Host
 from pareta_agent.node.idler import due, overslept, with_room
 from pareta_agent.planning.plan import Plan

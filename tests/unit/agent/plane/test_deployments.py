@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from pareta_agent.clock import SystemClock
-from pareta_agent.control.wire import DesiredEndpoint
+from pareta_agent.contract.wire import DesiredEndpoint
 from pareta_agent.plane.database import Database
 from pareta_agent.plane.deployments import Deployed, Deployments, DeployOrder
 from pareta_agent.plane.seed import DEFAULT_PRICE

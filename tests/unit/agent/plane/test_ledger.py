@@ -10,10 +10,10 @@ import pytest
 from sqlalchemy.exc import IntegrityError
 
 from pareta_agent.clock import SystemClock
-from pareta_agent.control.wire import DesiredEndpoint, Register, WirePrice
+from pareta_agent.contract.usage_event import NO_HASH, Item, SpoolEntry, canonical, chain, finished, item
+from pareta_agent.contract.usage_record import Admission, Outcome, Tokens, UsageRecord
+from pareta_agent.contract.wire import DesiredEndpoint, Register, WirePrice
 from pareta_agent.errors import ConfigError
-from pareta_agent.meter.event import NO_HASH, Item, SpoolEntry, canonical, chain, finished, item
-from pareta_agent.meter.record import Admission, Outcome, Tokens, UsageRecord
 from pareta_agent.plane.database import Database
 from pareta_agent.plane.keys import sha256_hex
 from pareta_agent.plane.ledger import BatchRefused, Taken

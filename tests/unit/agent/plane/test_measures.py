@@ -8,7 +8,18 @@ import orjson
 import pytest
 
 from pareta_agent.clock import SystemClock
-from pareta_agent.control.wire import (
+from pareta_agent.contract.usage_event import (
+    COLDSTART,
+    NO_HASH,
+    Item,
+    SpoolEntry,
+    canonical,
+    chain,
+    finished,
+    item,
+)
+from pareta_agent.contract.usage_record import Admission, Outcome, Tokens, UsageRecord
+from pareta_agent.contract.wire import (
     DesiredEndpoint,
     Heartbeat,
     Observed,
@@ -16,8 +27,6 @@ from pareta_agent.control.wire import (
     Register,
     WirePrice,
 )
-from pareta_agent.meter.event import COLDSTART, NO_HASH, Item, SpoolEntry, canonical, chain, finished, item
-from pareta_agent.meter.record import Admission, Outcome, Tokens, UsageRecord
 from pareta_agent.plane.database import Database
 from pareta_agent.plane.ledger import Taken
 from pareta_agent.plane.measures import RequestTimes, Subject

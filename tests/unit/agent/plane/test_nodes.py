@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from pareta_agent.control.wire import (
+from pareta_agent.contract.wire import (
     DesiredEndpoint,
     EpochMark,
     Heartbeat,

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from pareta_agent.engine.view import EndpointView, FleetView, ReplicaView
+from pareta_agent.contract.fleet_view import EndpointView, FleetView, ReplicaView
 from pareta_agent.node.upgrade.fleet_switch import FleetSwitch, merged
 
 OLD = ReplicaView("ep_a/0", 1, Path("/old"))

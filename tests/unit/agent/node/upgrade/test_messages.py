@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from pareta_agent.engine.view import EndpointView, FleetView, ReplicaView
+from pareta_agent.contract.fleet_view import EndpointView, FleetView, ReplicaView
+from pareta_agent.contract.usage_record import Admission, Outcome, Tokens, UsageRecord
 from pareta_agent.ipc.link import Link, LinkMessage
 from pareta_agent.ipc.message_table import MessageTable
-from pareta_agent.meter.record import Admission, Outcome, Tokens, UsageRecord
 from pareta_agent.node.upgrade import messages
 from pareta_agent.node.upgrade.messages import TO_PREDECESSOR, TO_SUCCESSOR, decode, send
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from pareta_agent.engine.view import FleetView
+from pareta_agent.contract.fleet_view import FleetView
 from pareta_agent.ipc.link import Link
 from pareta_agent.node.upgrade.predecessor import Predecessor
 from pareta_agent.node.upgrade.successor import Successor

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pareta_agent.clock import SystemClock
-from pareta_agent.meter.record import Admission, Outcome, Tokens, UsageRecord
+from pareta_agent.contract.usage_record import Admission, Outcome, Tokens, UsageRecord
 from pareta_agent.meter.spool import Spool, SpoolSettings
 from pareta_agent.node.upgrade.spool_switch import SpoolSwitch
 from pareta_agent.node.upgrade.successor import Unanswered

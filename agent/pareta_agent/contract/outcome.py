@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
-from pareta_agent.meter.record import Outcome, PartialPolicy, UsageSource
+from pareta_agent.contract.usage_record import Outcome, PartialPolicy, UsageSource
 
 
 class RequestFacts(NamedTuple):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pareta_agent.meter.event import (
+from pareta_agent.contract.usage_event import (
     NO_HASH,
     SpoolEntry,
     canonical,
@@ -19,7 +19,7 @@ from pareta_agent.meter.event import (
     parse_wire,
     timestamp,
 )
-from pareta_agent.meter.record import Admission, Outcome, Tokens, UsageRecord
+from pareta_agent.contract.usage_record import Admission, Outcome, Tokens, UsageRecord
 from pareta_agent.meter.verify import Flaw, verify
 
 json_values = st.recursive(

@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from pareta_agent.meter.record import Admission, Outcome, UsageRecord
+from pareta_agent.contract.usage_record import Admission, Outcome, UsageRecord
 from pareta_agent.value import value
 
 FINISHED = "ai.pareta.inference.finished.v1"

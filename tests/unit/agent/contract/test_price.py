@@ -7,8 +7,8 @@ from fractions import Fraction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pareta_agent.access.grant import TokenPrice
-from pareta_agent.access.price import cost_micro_usd, estimate_micro_usd
+from pareta_agent.contract.grant import TokenPrice
+from pareta_agent.contract.price import cost_micro_usd, estimate_micro_usd
 
 prices = st.builds(TokenPrice, *[st.integers(0, 10**8)] * 3)
 tokens = st.integers(0, 10**6)

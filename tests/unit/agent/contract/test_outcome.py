@@ -6,8 +6,8 @@ import itertools
 
 import pytest
 
-from pareta_agent.meter.outcome import TABLE, RequestFacts, debited, outcome
-from pareta_agent.meter.record import Outcome, UsageSource
+from pareta_agent.contract.outcome import TABLE, RequestFacts, debited, outcome
+from pareta_agent.contract.usage_record import Outcome, UsageSource
 
 WHOLE = {"upstream_status": 200, "ended": True, "finish_reasons": ("stop",)}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
-from pareta_agent.front.envelope import Problem, body_of, headers_of
+from pareta_agent.contract.api_errors import Problem, body_of, headers_of
 
 
 def respond(problem: Problem) -> Response:

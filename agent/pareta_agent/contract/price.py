@@ -4,7 +4,7 @@ price.
 
 from __future__ import annotations
 
-from pareta_agent.access.grant import TokenPrice
+from pareta_agent.contract.grant import TokenPrice
 
 _MTOK = 1_000_000
 

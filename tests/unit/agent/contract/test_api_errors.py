@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pareta_agent.front import envelope
-from pareta_agent.front.envelope import CATALOGUE, Problem, body_of, event_of, headers_of
+from pareta_agent.contract import api_errors
+from pareta_agent.contract.api_errors import CATALOGUE, Problem, body_of, event_of, headers_of
 
 
 @pytest.mark.parametrize("code", sorted(CATALOGUE))
@@ -21,7 +21,7 @@ def test_each_code_renders_for_both_clients(code):
 
 def test_no_code_is_kept_for_nothing():
     """Each one is said by the front, or by the plane's public API."""
-    room = Path(envelope.__file__).parent
+    room = Path(api_errors.__file__).parent
     files = [*room.glob("*.py"), *(room.parent / "plane").rglob("*.py")]
     said = "".join(file.read_text() for file in files if file.name != "envelope.py")
     assert [code for code in CATALOGUE if f'"{code}"' not in said] == []

@@ -1,0 +1,1 @@
+"""Contract: the values that node, gateway and control plane share."""
