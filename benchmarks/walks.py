@@ -23,7 +23,7 @@ from harness import Agent, fake_engine
 
 TRACER = Path(__file__).resolve().parent / "walk_tracer"
 IDLE_S, DELIVERY_S, SWITCH_S = 14.0, 3.0, 0.5
-BACKGROUND = ("control/questions.py", "control/plan_queries.py")  # polled by chance within a walk
+BACKGROUND = ("control/plan_answers.py", "control/plan_queries.py")  # polled by chance within a walk
 
 
 class Tracer:

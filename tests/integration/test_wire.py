@@ -17,8 +17,8 @@ from fakes.ports import free_port
 from pareta_agent.access.keys import KeyCache, KeySettings
 from pareta_agent.clock import SystemClock
 from pareta_agent.contract.usage_record import Admission, Outcome, Tokens, UsageRecord
-from pareta_agent.control.client import PlaneClient
 from pareta_agent.control.heartbeat import HeartbeatLoop, Listeners, NodeIdentity, Vitals
+from pareta_agent.control.plane_client import PlaneClient
 from pareta_agent.control.uplink import Uplink
 from pareta_agent.errors import PlaneError
 from pareta_agent.meter.spool import Spool, SpoolSettings

@@ -19,8 +19,8 @@ import uvloop
 
 from pareta_agent.clock import SystemClock
 from pareta_agent.contract.usage_record import Admission, Outcome, Tokens, UsageRecord
-from pareta_agent.control.client import EventsAnswer, PlaneClient
 from pareta_agent.control.heartbeat import HeartbeatLoop, Listeners, NodeIdentity, Vitals
+from pareta_agent.control.plane_client import EventsAnswer, PlaneClient
 from pareta_agent.control.uplink import Uplink, UplinkSettings
 from pareta_agent.meter.settings import SpoolSettings
 from pareta_agent.meter.spool import Spool

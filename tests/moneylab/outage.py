@@ -22,8 +22,8 @@ from moneylab.kills import BALANCE
 from moneylab.life import ENDPOINT, NODE, ORG
 from pareta_agent.clock import SystemClock
 from pareta_agent.contract.usage_record import Admission, Outcome, Tokens, UsageRecord
-from pareta_agent.control.client import PlaneClient
 from pareta_agent.control.heartbeat import HeartbeatLoop, NodeIdentity, Vitals
+from pareta_agent.control.plane_client import PlaneClient
 from pareta_agent.control.uplink import Uplink, UplinkSettings
 from pareta_agent.meter.settings import SpoolSettings
 from pareta_agent.meter.spool import Spool

@@ -13,7 +13,7 @@ import orjson
 
 from pareta_agent.clock import Clock
 from pareta_agent.contract import wire
-from pareta_agent.control.client import EventsAnswer
+from pareta_agent.control.plane_client import EventsAnswer
 from pareta_agent.errors import PlaneError
 from pareta_agent.plane.database import Database
 from pareta_agent.plane.node_api import create_app

@@ -20,10 +20,10 @@ from typing import Final
 import aiohttp
 
 from pareta_agent import config, launch
+from pareta_agent.catalog.source import read_catalog
 from pareta_agent.cli.doctor_values import HostFacts
 from pareta_agent.clock import SystemClock
 from pareta_agent.config import Settings
-from pareta_agent.control.offer import read_catalog
 from pareta_agent.engine.install import installed
 from pareta_agent.engine.interpreter import inspect
 from pareta_agent.errors import AgentError, ConfigError, HostError

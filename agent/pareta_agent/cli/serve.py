@@ -15,11 +15,11 @@ import uvloop
 from rich.console import Console
 
 from pareta_agent import config, launch
+from pareta_agent.catalog.source import CatalogSource, find
 from pareta_agent.cli.options import Config
 from pareta_agent.cli.terminal import JsonLines, Terminal, ready_block, ready_fields
 from pareta_agent.clock import SystemClock
 from pareta_agent.config import EndpointEntry, Settings
-from pareta_agent.control.offer import CatalogSource, find
 from pareta_agent.errors import ConfigError
 from pareta_agent.hardware.nvml import read_inventory
 from pareta_agent.node.identity import StoredIdentity, identify, prepare

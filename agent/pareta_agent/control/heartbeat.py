@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from pareta_agent.backoff import FULL_JITTER, Backoff
 from pareta_agent.clock import Clock
 from pareta_agent.contract import wire
-from pareta_agent.control.client import FENCED, UNAUTHORIZED
+from pareta_agent.control.plane_client import FENCED, UNAUTHORIZED
 from pareta_agent.errors import PlaneError
 from pareta_agent.meter.spool import Spool
 from pareta_agent.telemetry.events import Emit, Event

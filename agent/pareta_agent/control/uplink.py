@@ -18,8 +18,8 @@ from pareta_agent.backoff import FULL_JITTER, Backoff
 from pareta_agent.clock import Clock
 from pareta_agent.contract import wire
 from pareta_agent.contract.usage_event import SpoolEntry
-from pareta_agent.control.ack import Acked, Rewind, Split, Wait, judge
-from pareta_agent.control.client import EventsAnswer
+from pareta_agent.control.delivery import Acked, Rewind, Split, Wait, judge
+from pareta_agent.control.plane_client import EventsAnswer
 from pareta_agent.errors import PlaneError
 from pareta_agent.meter.spool import Spool
 from pareta_agent.telemetry.events import Emit, Event

@@ -7,9 +7,9 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 
+from pareta_agent.catalog.source import find, trusts_code
 from pareta_agent.contract import wire
 from pareta_agent.contract.fleet_view import EndpointStatus, EndpointView
-from pareta_agent.control.offer import find, trusts_code
 from pareta_agent.control.reconcile import Wanted
 from pareta_agent.engine.fleet import Fleet
 from pareta_agent.errors import AgentError, NothingFits, RegistryError

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import get_args
 
+from pareta_agent.catalog.source import CatalogSource
 from pareta_agent.contract.fleet_view import EndpointStatus, FleetView
 from pareta_agent.control.heartbeat import HeartbeatView
-from pareta_agent.control.offer import CatalogSource
 from pareta_agent.engine.history import Summary
 from pareta_agent.engine.phases import ColdStartReport
 from pareta_agent.hardware.sample import GpuFault

@@ -15,10 +15,10 @@ from functools import partial
 from typing import Any
 
 from pareta_agent import __version__, config
+from pareta_agent.catalog.source import CatalogSource
 from pareta_agent.clock import Clock, SystemClock
 from pareta_agent.config import Settings
 from pareta_agent.contract.fleet_view import FleetView
-from pareta_agent.control.offer import CatalogSource
 from pareta_agent.node.admin import Admin
 from pareta_agent.node.identity import StoredIdentity
 from pareta_agent.node.lame_duck import lame_duck

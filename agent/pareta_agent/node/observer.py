@@ -10,7 +10,7 @@ from typing import Any
 from pareta_agent.clock import Clock
 from pareta_agent.contract import wire
 from pareta_agent.contract.fleet_view import FleetView
-from pareta_agent.control.client import PlaneClient
+from pareta_agent.control.plane_client import PlaneClient
 from pareta_agent.engine.fleet import Fleet
 from pareta_agent.errors import PlaneError
 from pareta_agent.node.progress import ProgressBook

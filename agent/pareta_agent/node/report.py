@@ -9,10 +9,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from pareta_agent.catalog.source import CatalogSource
 from pareta_agent.contract.usage_event import COLDSTART
-from pareta_agent.control.controller import Controller
 from pareta_agent.control.heartbeat import HeartbeatLoop, Vitals
-from pareta_agent.control.offer import CatalogSource
+from pareta_agent.control.reconciler import Controller
 from pareta_agent.control.uplink import Uplink
 from pareta_agent.engine.fleet import Fleet
 from pareta_agent.engine.phases import ColdStartReport

@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from pareta_agent import config
+from pareta_agent.catalog.location import CatalogLocation, catalog_state
 from pareta_agent.config import Settings
-from pareta_agent.control.catalog_place import CatalogLocation, catalog_state
 from pareta_agent.control.reconcile import Wanted
 from pareta_agent.engine.spec import EngineSettings, RestartSettings
 from pareta_agent.errors import ConfigError

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from pareta_agent.contract import wire
 from pareta_agent.contract.grant import TokenPrice
-from pareta_agent.control.client import PlaneClient
+from pareta_agent.control.plane_client import PlaneClient
 from pareta_agent.control.reconcile import Wanted
 
 

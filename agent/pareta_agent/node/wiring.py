@@ -10,15 +10,15 @@ import orjson
 from pareta_agent import __version__
 from pareta_agent.access.credit import CreditBook, GrantedLease
 from pareta_agent.access.keys import KeyCache
+from pareta_agent.catalog.source import CatalogSource
 from pareta_agent.clock import Clock
 from pareta_agent.config import Settings
 from pareta_agent.control import heartbeat
-from pareta_agent.control.client import PlaneClient
-from pareta_agent.control.controller import Controller
+from pareta_agent.control.credit_leases import CreditLeases
 from pareta_agent.control.heartbeat import HeartbeatLoop, Listeners
-from pareta_agent.control.lender import CreditLeases
-from pareta_agent.control.offer import CatalogSource
-from pareta_agent.control.questions import PlanAnswers
+from pareta_agent.control.plan_answers import PlanAnswers
+from pareta_agent.control.plane_client import PlaneClient
+from pareta_agent.control.reconciler import Controller
 from pareta_agent.control.uplink import Uplink
 from pareta_agent.engine.fleet import Fleet
 from pareta_agent.engine.phases import ColdStartReport

@@ -14,8 +14,8 @@ import orjson
 import uvicorn
 from fastapi import FastAPI
 
-from pareta_agent.control.catalog_place import CatalogLocation, cached_catalog, catalog_state
-from pareta_agent.control.offer import CatalogSource
+from pareta_agent.catalog.location import CatalogLocation, cached_catalog, catalog_state
+from pareta_agent.catalog.source import CatalogSource
 from pareta_agent.plane import probes, public_api
 from pareta_agent.plane.evals import roster
 from pareta_agent.plane.evals.mount import mount

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from pareta_agent.backoff import EQUAL_JITTER, FULL_JITTER, Backoff, spread
-from pareta_agent.control import controller, questions
+from pareta_agent.control import plan_answers, reconciler
 from pareta_agent.control.heartbeat import HeartbeatSettings
 from pareta_agent.control.uplink import UplinkSettings
 from pareta_agent.engine.restart import RestartAfter, decide
@@ -41,8 +41,8 @@ def restarted(settings: RestartSettings) -> Formula:
 
 BEAT, LINK = HeartbeatSettings(), UplinkSettings()
 CASES: dict[str, tuple[Formula, Backoff]] = {
-    "desired state": (lambda n, draw: uniform(0, min(60.0, 2.0**n), draw), controller.RETRY),
-    "plan questions": (lambda n, draw: uniform(0, min(60.0, 2.0 ** min(n, 6)), draw), questions.RETRY),
+    "desired state": (lambda n, draw: uniform(0, min(60.0, 2.0**n), draw), reconciler.RETRY),
+    "plan questions": (lambda n, draw: uniform(0, min(60.0, 2.0 ** min(n, 6)), draw), plan_answers.RETRY),
     "registration": (full(1.0, 60.0), Backoff(BEAT.backoff_s, BEAT.backoff_max_s, FULL_JITTER)),
     "usage events": (full(1.0, 60.0), Backoff(LINK.backoff_s, LINK.backoff_max_s, FULL_JITTER)),
     "parts of weights": (lambda n, draw: uniform(0, min(30.0, 0.25 * 2**n), draw), part._BACKOFF),
@@ -80,7 +80,7 @@ def test_the_embedded_plane_doubles_its_wait_without_jitter() -> None:
 
 def test_years_of_failures_wait_no_longer_than_the_cap() -> None:
     """2.0 ** 1024 would be an OverflowError, which ended the controller's task after half a day without a plane."""
-    assert controller.RETRY.delay_s(1_000_000, 0.5) == 30.0
+    assert reconciler.RETRY.delay_s(1_000_000, 0.5) == 30.0
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pareta_agent.access.credit import CreditBook, GrantedLease
 from pareta_agent.contract.fleet_view import FleetView
 from pareta_agent.contract.usage_record import Admission, UsageRecord
-from pareta_agent.control.controller import Controller
+from pareta_agent.control.credit_leases import CreditLeases
 from pareta_agent.control.heartbeat import HeartbeatLoop
-from pareta_agent.control.lender import CreditLeases
+from pareta_agent.control.reconciler import Controller
 from pareta_agent.engine.fleet import Fleet
 from pareta_agent.errors import HostError, PlaneError
 from pareta_agent.front.front import Gateway

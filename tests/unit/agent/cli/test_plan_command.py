@@ -9,10 +9,10 @@ import pytest
 from planner_values import gpus, node
 from typer.testing import CliRunner
 
+from pareta_agent.catalog.source import find
 from pareta_agent.cli import app
 from pareta_agent.cli.plan import load_inventory
 from pareta_agent.config import Settings
-from pareta_agent.control.offer import find
 from pareta_agent.errors import ConfigError, RegistryError
 from pareta_agent.hardware.inventory import Inventory, from_json, to_json
 from pareta_agent.node.interpreter import EngineProgram

@@ -11,7 +11,7 @@ import orjson
 from pareta_agent.clock import SystemClock
 from pareta_agent.contract import wire
 from pareta_agent.contract.usage_record import Admission, Outcome, Tokens, UsageRecord
-from pareta_agent.control.client import EventsAnswer, PlaneClient
+from pareta_agent.control.plane_client import EventsAnswer, PlaneClient
 from pareta_agent.control.uplink import Uplink, UplinkSettings
 from pareta_agent.errors import PlaneError
 from pareta_agent.meter.settings import SpoolSettings

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from pareta_agent.control.controller import Controller
 from pareta_agent.control.reconcile import Wanted
+from pareta_agent.control.reconciler import Controller
 from pareta_agent.errors import NothingFits, PlaneError
 
 A = Wanted("ep_a", "org", "task", "alias-1", "running")

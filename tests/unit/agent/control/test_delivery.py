@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pareta_agent.control.ack import Acked, Rewind, Split, Verdict, Wait, judge
+from pareta_agent.control.delivery import Acked, Rewind, Split, Verdict, Wait, judge
 
 ACK = (
     b'{"server_time":1,"epoch":7,"acked_seq":10,"hash":"00ff","duplicates":2,'

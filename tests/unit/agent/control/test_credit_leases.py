@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pareta_agent.access.credit import CreditBook, CreditSettings, GrantedLease
-from pareta_agent.control.lender import CreditLeases
+from pareta_agent.control.credit_leases import CreditLeases
 from pareta_agent.errors import PlaneError
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from pareta_agent.catalog.location import CatalogLocation, cached_catalog
+from pareta_agent.catalog.source import CatalogSource, read_catalog
 from pareta_agent.clock import SystemClock
 from pareta_agent.config import load
-from pareta_agent.control.catalog_place import CatalogLocation, cached_catalog
-from pareta_agent.control.offer import CatalogSource, read_catalog
 from pareta_agent.errors import ConfigError, RegistryError
 from pareta_agent.node.slices import catalog_place
 from pareta_agent.telemetry.events import Event, Phase

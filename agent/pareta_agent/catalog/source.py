@@ -11,8 +11,8 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from pareta_agent.catalog.location import CatalogLocation
 from pareta_agent.clock import Clock
-from pareta_agent.control.catalog_place import CatalogLocation
 from pareta_agent.errors import RegistryError
 from pareta_agent.telemetry.events import Emit, Event
 from pareta_registry.catalog import Catalog
