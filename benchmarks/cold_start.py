@@ -28,9 +28,9 @@ import uvloop
 
 from pareta_agent.clock import SystemClock
 from pareta_agent.engine.fleet import Fleet
-from pareta_agent.engine.intent import Intents
-from pareta_agent.engine.interpreter import inspect
-from pareta_agent.engine.phases import ColdStartReport
+from pareta_agent.engine.install.interpreter import inspect
+from pareta_agent.engine.process.process_record import Intents
+from pareta_agent.engine.replica.start_phases import ColdStartReport
 from pareta_agent.engine.spec import EngineSettings, EngineSpec, FetchProgress
 from pareta_agent.engine.vllm import command
 from pareta_agent.hardware.cores import read_cores

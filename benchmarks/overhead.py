@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from interval import ratio_of, verdict
 from loadgen import client
 
-from pareta_agent.engine.pins import choose
+from pareta_agent.engine.install.requirements import choose
 
 ROOT = Path(__file__).resolve().parents[1]
 FAKE = f"{sys.executable} {ROOT / 'tests' / 'fakes' / 'engine.py'} --slow-token 0.01"

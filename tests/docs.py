@@ -8,7 +8,7 @@ from pathlib import Path
 
 import reference
 
-from pareta_agent.engine import lifecycle
+from pareta_agent.engine.replica import lifecycle
 
 ROOT = Path(__file__).parents[1]
 COMMAND = "python tests/docs.py"

@@ -17,8 +17,8 @@ from pareta_agent import launch
 from pareta_agent.clock import SystemClock
 from pareta_agent.contract.fleet_view import EndpointView
 from pareta_agent.engine.fleet import Fleet
-from pareta_agent.engine.phases import ColdStartReport
-from pareta_agent.engine.process import marked
+from pareta_agent.engine.process.engine_process import marked
+from pareta_agent.engine.replica.start_phases import ColdStartReport
 from pareta_agent.engine.spec import EngineSettings, EngineSpec, FetchProgress, PhaseLimits, RestartSettings
 from pareta_agent.hardware.cores import Cores, read_cores
 from pareta_agent.telemetry.events import Event, Phase

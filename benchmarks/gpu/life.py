@@ -11,8 +11,8 @@ from typing import Any
 from cold_start import CANARY, Bench
 from ground import Ground
 
-from pareta_agent.engine.place import run_dir_of
-from pareta_agent.engine.process import marked
+from pareta_agent.engine.process.engine_process import marked
+from pareta_agent.engine.process.run_dir import run_dir_of
 from pareta_agent.engine.vllm import client
 from pareta_agent.hardware.nvml import read_inventory
 

@@ -33,7 +33,7 @@ import shapes
 from ground import ROOT, Ground
 
 from pareta_agent import launch
-from pareta_agent.engine.interpreter import inspect
+from pareta_agent.engine.install.interpreter import inspect
 from pareta_agent.hardware.inventory import to_json
 from pareta_agent.hardware.nvml import read_inventory
 

@@ -16,7 +16,7 @@ from engine_room import Room, buried, crash, room, settings, spec
 
 from pareta_agent import launch
 from pareta_agent.contract.fleet_view import EndpointView
-from pareta_agent.engine.process import marked
+from pareta_agent.engine.process.engine_process import marked
 from pareta_agent.engine.spec import EngineSpec, FetchProgress, RestartSettings
 from pareta_agent.weights.settings import WeightsSettings
 from pareta_agent.weights.store import WeightsStore

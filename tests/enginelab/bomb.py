@@ -12,7 +12,7 @@ from typing import Any
 from engine_room import FAKE, room, settings, spec
 
 from enginelab.remains import Remains, home_left
-from pareta_agent.engine.process import marked
+from pareta_agent.engine.process.engine_process import marked
 
 SIZE = 364
 """With five generations of three children each."""

@@ -19,7 +19,7 @@ from harness import Agent, processes_of
 from enginelab.calls import ENDPOINT, Call, Load, account, in_flight, words
 from enginelab.remains import Engine, Remains, home_left, home_settings, remains, seen, settled
 from pareta_agent import launch
-from pareta_agent.engine.process import marked
+from pareta_agent.engine.process.engine_process import marked
 
 _LIVE_S = 240.0
 _SILENT = "before the first"

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pareta_agent import config, launch
-from pareta_agent.engine.intent import Intents
-from pareta_agent.engine.place import run_dir_of
-from pareta_agent.engine.process import marked, shared_memory
+from pareta_agent.engine.process.engine_process import marked, shared_memory
+from pareta_agent.engine.process.process_record import Intents
+from pareta_agent.engine.process.run_dir import run_dir_of
 from pareta_agent.engine.spec import EngineSettings
 
 _SHM = Path("/dev/shm")

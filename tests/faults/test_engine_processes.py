@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from engine_room import FAKE, Room, buried, crash, room, rooms_in, settings, spec
 
-from pareta_agent.engine.process import marked
+from pareta_agent.engine.process.engine_process import marked
 
 Make = Callable[..., Room]
 

@@ -13,8 +13,8 @@ import pytest
 from engine_room import Room, rooms_in, spec
 
 from pareta_agent.contract.fleet_view import EndpointView
-from pareta_agent.engine import compiled_cache
-from pareta_agent.engine.process import marked
+from pareta_agent.engine.process import compiled_cache
+from pareta_agent.engine.process.engine_process import marked
 from pareta_agent.engine.spec import PhaseLimits, RestartSettings
 
 pytestmark = pytest.mark.slow

@@ -9,7 +9,7 @@ import pytest
 from engine_room import Room, room, settings, spec
 from fakes import stub_vllm
 
-from pareta_agent.engine.intent import Intents
+from pareta_agent.engine.process.process_record import Intents
 from pareta_agent.hardware.cores import Cores
 
 pytestmark = pytest.mark.slow

@@ -13,7 +13,7 @@ import pytest
 from engine_plans import PLAN
 from engine_room import Room, rooms_in, spec
 
-from pareta_agent.engine.process import marked
+from pareta_agent.engine.process.engine_process import marked
 from pareta_agent.hardware.inventory import Gpu
 
 Make = Callable[..., Room]

@@ -16,7 +16,7 @@ from engine_room import PLAN, Room, buried, crash, room, settings, spec
 from fakes.adapter import adapter
 
 from pareta_agent.contract.fleet_view import EndpointView
-from pareta_agent.engine.process import marked
+from pareta_agent.engine.process.engine_process import marked
 from pareta_agent.engine.spec import AdapterEndpointSpec, EngineSpec, FetchProgress
 from pareta_agent.engine.vllm import client
 from pareta_agent.errors import RegistryError

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from pareta_agent.engine import install
-from pareta_agent.engine.install import InstallSettings, ensure, installed
-from pareta_agent.engine.interpreter import inspect
+from pareta_agent.engine.install import install
+from pareta_agent.engine.install.install import InstallSettings, ensure, installed
+from pareta_agent.engine.install.interpreter import inspect
 from pareta_agent.errors import HostError
 from pareta_agent.telemetry.events import Event, Phase
 

@@ -14,9 +14,9 @@ from fakes.package_index import PackageIndex
 from fakes.ports import free_port
 from fakes.pythons import OWN, SERIES, others
 
-from pareta_agent.engine import install
-from pareta_agent.engine.install import InstallSettings, ensure, installed
-from pareta_agent.engine.pythons import find
+from pareta_agent.engine.install import install
+from pareta_agent.engine.install.install import InstallSettings, ensure, installed
+from pareta_agent.engine.install.pythons import find
 from pareta_agent.errors import HostError
 from pareta_agent.telemetry.events import Phase
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from engine_room import Room, crash, rooms_in, spec
 
-from pareta_agent.engine.place import run_dir_of
-from pareta_agent.engine.process import marked
+from pareta_agent.engine.process.engine_process import marked
+from pareta_agent.engine.process.run_dir import run_dir_of
 from pareta_agent.engine.spec import PhaseLimits
 from pareta_agent.engine.vllm import client
 

@@ -16,8 +16,8 @@ from engine_room import Room, room, settings, spec
 from fakes import stub_vllm
 
 from pareta_agent import launch
-from pareta_agent.engine import standby
-from pareta_agent.engine.process import marked
+from pareta_agent.engine.process.engine_process import marked
+from pareta_agent.engine.standby import standby
 
 pytestmark = pytest.mark.slow
 Make = Callable[..., Room]

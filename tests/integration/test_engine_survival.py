@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from engine_room import PLAN, Room, buried, crash, room, settings, spec
 
-from pareta_agent.engine.process import marked
+from pareta_agent.engine.process.engine_process import marked
 from pareta_agent.engine.spec import EngineSettings
 from pareta_registry.catalog import Canary
 

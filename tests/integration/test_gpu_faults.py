@@ -12,7 +12,7 @@ import pytest
 from fakes.driver import GIB, Driver, needs_compiler
 from harness import until
 
-from pareta_agent.engine.intent import Intents
+from pareta_agent.engine.process.process_record import Intents
 from pareta_agent.plane.plane import open_plane
 
 pytestmark = [pytest.mark.slow, needs_compiler]

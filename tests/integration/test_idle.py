@@ -16,7 +16,7 @@ import pytest
 from fakes.driver import GIB, Driver, needs_compiler
 from harness import Agent, endpoint, until
 
-from pareta_agent.engine.intent import Intents
+from pareta_agent.engine.process.process_record import Intents
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 

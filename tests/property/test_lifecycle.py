@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pareta_agent.engine.lifecycle import (
+from pareta_agent.engine.replica.lifecycle import (
     TABLE,
     EventRefusal,
     IllegalEvent,

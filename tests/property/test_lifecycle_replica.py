@@ -12,11 +12,11 @@ import engine_room
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pareta_agent.engine import verdict as exit_reasons
-from pareta_agent.engine.lifecycle import ReplicaEvent, ReplicaState
-from pareta_agent.engine.phases import ColdStartReport
-from pareta_agent.engine.replica import Replica
-from pareta_agent.engine.sleeper import SleepSwitch
+from pareta_agent.engine.replica import exit_reason as exit_reasons
+from pareta_agent.engine.replica.lifecycle import ReplicaEvent, ReplicaState
+from pareta_agent.engine.replica.replica import Replica
+from pareta_agent.engine.replica.sleeping import SleepSwitch
+from pareta_agent.engine.replica.start_phases import ColdStartReport
 from pareta_agent.engine.vllm.log_lines import StartMeasures
 from pareta_agent.errors import HostError
 

@@ -23,7 +23,7 @@ from pareta_agent.contract.api_errors import Problem
 from pareta_agent.contract.fleet_view import EndpointView, FleetView, ReplicaView
 from pareta_agent.contract.grant import KeyGrant, TokenPrice
 from pareta_agent.contract.usage_record import Outcome, UsageRecord
-from pareta_agent.engine.surroundings import Changed
+from pareta_agent.engine.fleet_context import Changed
 from pareta_agent.front.application import AdmissionController
 from pareta_agent.front.body import InferenceRequest
 from pareta_agent.front.deps import GatewaySettings

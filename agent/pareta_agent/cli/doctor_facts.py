@@ -24,8 +24,8 @@ from pareta_agent.catalog.source import read_catalog
 from pareta_agent.cli.doctor_values import HostFacts
 from pareta_agent.clock import SystemClock
 from pareta_agent.config import Settings
-from pareta_agent.engine.install import installed
-from pareta_agent.engine.interpreter import inspect
+from pareta_agent.engine.install.install import installed
+from pareta_agent.engine.install.interpreter import inspect
 from pareta_agent.errors import AgentError, ConfigError, HostError
 from pareta_agent.hardware.nvml import read_inventory
 from pareta_agent.kernel_check import check as kernels

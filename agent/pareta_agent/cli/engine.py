@@ -13,9 +13,9 @@ import typer
 
 from pareta_agent import config
 from pareta_agent.cli.options import AsJson, Config, Listing
-from pareta_agent.engine import install as installing
-from pareta_agent.engine.install import Installed, InstallSettings
-from pareta_agent.engine.pins import Platform, committed
+from pareta_agent.engine.install import install as installing
+from pareta_agent.engine.install.install import Installed, InstallSettings
+from pareta_agent.engine.install.requirements import Platform, committed
 from pareta_agent.errors import AgentError, ConfigError, EngineError
 from pareta_agent.hardware.nvml import read_inventory
 from pareta_agent.kernel_check import check as kernels

@@ -10,17 +10,18 @@ from typing import Any
 
 from pareta_agent.clock import Clock
 from pareta_agent.contract.fleet_view import EndpointView, FleetView
-from pareta_agent.engine import orphans, standby
-from pareta_agent.engine.endpoint import Endpoint
-from pareta_agent.engine.gpumem import ReadGpus
-from pareta_agent.engine.guests import AdapterEndpoints
-from pareta_agent.engine.history import History, Summary
-from pareta_agent.engine.intent import Intents
-from pareta_agent.engine.phases import ColdStartReport, OnColdStart
-from pareta_agent.engine.replica import Drain
+from pareta_agent.engine.adapter_endpoints import AdapterEndpoints
+from pareta_agent.engine.fleet_context import Changed, FleetContext
+from pareta_agent.engine.process import adoption
+from pareta_agent.engine.process.gpu_memory import ReadGpus
+from pareta_agent.engine.process.process_record import Intents
+from pareta_agent.engine.replica.replica import Drain
+from pareta_agent.engine.replica.start_history import History, Summary
+from pareta_agent.engine.replica.start_phases import ColdStartReport, OnColdStart
+from pareta_agent.engine.replica_set import Endpoint
 from pareta_agent.engine.spec import AdapterEndpointSpec, EngineSettings, EngineSpec
-from pareta_agent.engine.standby_pool import StandbyPool
-from pareta_agent.engine.surroundings import Changed, FleetContext
+from pareta_agent.engine.standby import standby
+from pareta_agent.engine.standby.standby_pool import StandbyPool
 from pareta_agent.hardware.cores import Cores, read_cores
 from pareta_agent.hardware.nvml import read_inventory
 from pareta_agent.planning.plan import Plan
@@ -48,7 +49,7 @@ class Fleet:
         self._intents = Intents(settings.state_dir)
         self._pool = StandbyPool(emit)
         read_gpus = read_gpus or (lambda: read_inventory().gpus)
-        self.adoptable = orphans.AdoptableEngines(read_gpus, clock, self._changed)
+        self.adoptable = adoption.AdoptableEngines(read_gpus, clock, self._changed)
         self._context = FleetContext(
             settings,
             self._intents,
@@ -237,12 +238,12 @@ class Fleet:
         With `settings.adopt`, engines that still serve are spared: `want` takes them over, `end_adoptable` ends
         those that nobody wanted.
         """
-        ended = await orphans.reap(self.settings, self._intents, self.adoptable, self._emit)
+        ended = await adoption.reap(self.settings, self._intents, self.adoptable, self._emit)
         standby.sweep(self.settings)
         self.reaped = True
         return ended
 
-    async def adoptable_plan(self, endpoint: str, wish: str) -> orphans.AdoptablePlan | None:
+    async def adoptable_plan(self, endpoint: str, wish: str) -> adoption.AdoptablePlan | None:
         """The plan of the endpoint's spared engines, if it is for this wish; else they are ended, so that a new plan
         finds their memory free."""
         found = self.adoptable.plan(endpoint, wish)

@@ -10,16 +10,17 @@ from dataclasses import replace
 from typing import Any
 
 from pareta_agent.contract.fleet_view import ReplicaView
-from pareta_agent.engine import compiled_cache, restart
-from pareta_agent.engine import verdict as exit_reasons
-from pareta_agent.engine.lifecycle import ReplicaEvent, ReplicaState
-from pareta_agent.engine.phases import Cause
-from pareta_agent.engine.replica import Drain, Replica
-from pareta_agent.engine.sleeper import SleepSwitch
+from pareta_agent.engine.fleet_context import FleetContext
+from pareta_agent.engine.process import compiled_cache
+from pareta_agent.engine.replica import exit_reason as exit_reasons
+from pareta_agent.engine.replica import restart_policy
+from pareta_agent.engine.replica.exit_reason import ExitReason
+from pareta_agent.engine.replica.lifecycle import ReplicaEvent, ReplicaState
+from pareta_agent.engine.replica.replica import Drain, Replica
+from pareta_agent.engine.replica.sleeping import SleepSwitch
+from pareta_agent.engine.replica.start import Starter
+from pareta_agent.engine.replica.start_phases import Cause
 from pareta_agent.engine.spec import EngineSpec
-from pareta_agent.engine.starter import Starter
-from pareta_agent.engine.surroundings import FleetContext
-from pareta_agent.engine.verdict import ExitReason
 from pareta_agent.telemetry.events import Event
 
 
@@ -136,10 +137,10 @@ class Slot:
             if self._sleep_switch.wanted:
                 continue
             settings = self._context.settings.restart
-            failures = restart.failures_after(failures, self._ready_s(replica), settings)
+            failures = restart_policy.failures_after(failures, self._ready_s(replica), settings)
             self._plain = replica.warm and replica.ready_at_s is None  # perhaps it was the fork: try without
             left = await self._cache_left(replica, exit_reason, failures)
-            decision = restart.decide(
+            decision = restart_policy.decide(
                 failures,
                 exit_reason.reason,
                 permanent=exit_reason.permanent and not self._plain and not left,
@@ -147,7 +148,7 @@ class Slot:
                 draw=random.random(),
                 settings=settings,
             )
-            if isinstance(decision, restart.GiveUp):
+            if isinstance(decision, restart_policy.GiveUp):
                 self._give_up(exit_reason, decision.reason)
                 return
             self.cause = "restart"

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from pareta_agent import launch
-from pareta_agent.engine.restart import GiveUp, decide, failures_after
+from pareta_agent.engine.replica.restart_policy import GiveUp, decide, failures_after
 from pareta_agent.engine.spec import RestartSettings
 from pareta_agent.front import told as worker_messages
 from pareta_agent.front.desk import GatewayContext

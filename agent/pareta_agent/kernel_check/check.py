@@ -19,7 +19,7 @@ from pareta_agent.errors import EngineError
 from pareta_agent.planning.numerics import Op, WrongKernel
 from pareta_registry.files import write_atomically
 
-_PROGRAM: Final = Path(__file__).with_name("program.py")
+_PROGRAM: Final = Path(__file__).with_name("comparisons.py")
 _DEADLINE_S: Final = 300.0
 _ENVIRONMENT: Final = {
     "VLLM_PLUGINS": "",

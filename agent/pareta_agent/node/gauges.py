@@ -8,8 +8,8 @@ from typing import get_args
 from pareta_agent.catalog.source import CatalogSource
 from pareta_agent.contract.fleet_view import EndpointStatus, FleetView
 from pareta_agent.control.heartbeat import HeartbeatView
-from pareta_agent.engine.history import Summary
-from pareta_agent.engine.phases import ColdStartReport
+from pareta_agent.engine.replica.start_history import Summary
+from pareta_agent.engine.replica.start_phases import ColdStartReport
 from pareta_agent.hardware.sample import GpuFault
 from pareta_agent.meter.spool import SpoolStats
 from pareta_agent.node.gpus import GpuWatch

@@ -16,7 +16,7 @@ from typing import Final
 from pydantic import ValidationError
 
 from pareta_agent.clock import Clock
-from pareta_agent.engine.phases import ColdStartReport
+from pareta_agent.engine.replica.start_phases import ColdStartReport
 from pareta_agent.engine.spec import EngineSpec
 from pareta_agent.hardware.inventory import Gpu
 from pareta_agent.planning.cpu import CPU

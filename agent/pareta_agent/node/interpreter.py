@@ -9,11 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pareta_agent.config import Settings
-from pareta_agent.engine import install
-from pareta_agent.engine.install import InstallSettings
-from pareta_agent.engine.interpreter import EngineInterpreter as Found
-from pareta_agent.engine.interpreter import inspect
-from pareta_agent.engine.pins import Platform, choose
+from pareta_agent.engine.install import install
+from pareta_agent.engine.install.install import InstallSettings
+from pareta_agent.engine.install.interpreter import EngineInterpreter as Found
+from pareta_agent.engine.install.interpreter import inspect
+from pareta_agent.engine.install.requirements import Platform, choose
 from pareta_agent.errors import EngineError
 from pareta_agent.hardware.inventory import Inventory
 from pareta_agent.hardware.processor import read_processor

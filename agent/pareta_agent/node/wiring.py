@@ -21,7 +21,7 @@ from pareta_agent.control.plane_client import PlaneClient
 from pareta_agent.control.reconciler import Controller
 from pareta_agent.control.uplink import Uplink
 from pareta_agent.engine.fleet import Fleet
-from pareta_agent.engine.phases import ColdStartReport
+from pareta_agent.engine.replica.start_phases import ColdStartReport
 from pareta_agent.errors import NothingFits
 from pareta_agent.front.front import Gateway
 from pareta_agent.front.ports import GatewayDeps

@@ -10,7 +10,7 @@ from pareta_agent.backoff import EQUAL_JITTER, FULL_JITTER, Backoff, spread
 from pareta_agent.control import plan_answers, reconciler
 from pareta_agent.control.heartbeat import HeartbeatSettings
 from pareta_agent.control.uplink import UplinkSettings
-from pareta_agent.engine.restart import RestartAfter, decide
+from pareta_agent.engine.replica.restart_policy import RestartAfter, decide
 from pareta_agent.engine.spec import RestartSettings
 from pareta_agent.front.crew import RESTARTS
 from pareta_agent.plane import embedded

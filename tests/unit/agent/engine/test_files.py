@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from engine_room import settings
 
-from pareta_agent.engine.history import History, Summary, remaining_s
-from pareta_agent.engine.intent import Intent, Intents, boot_id
-from pareta_agent.engine.logtail import LogTail, turn_over
-from pareta_agent.engine.phases import Cause, ColdStartReport
-from pareta_agent.engine.place import run_dir_of
+from pareta_agent.engine.process.log_tail import LogTail, turn_over
+from pareta_agent.engine.process.process_record import Intent, Intents, boot_id
+from pareta_agent.engine.process.run_dir import run_dir_of
+from pareta_agent.engine.replica.start_history import History, Summary, remaining_s
+from pareta_agent.engine.replica.start_phases import Cause, ColdStartReport
 from pareta_agent.engine.vllm.log_lines import StartMeasures
 from pareta_agent.errors import HostError
 

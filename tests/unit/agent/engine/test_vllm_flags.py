@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from engine_plans import PLAN
 
-from pareta_agent.engine.pins import committed
+from pareta_agent.engine.install.requirements import committed
 from pareta_agent.engine.vllm import caches, command, structured, versions
 from pareta_agent.planning import request
 from pareta_agent.planning.plan import Plan

@@ -10,7 +10,7 @@ from engine_plans import PLAN
 from planner_values import gpus
 
 from pareta_agent.clock import SystemClock
-from pareta_agent.engine.phases import ColdStartReport
+from pareta_agent.engine.replica.start_phases import ColdStartReport
 from pareta_agent.engine.spec import EngineSpec, FetchProgress
 from pareta_agent.engine.vllm.log_lines import StartMeasures
 from pareta_agent.hardware.inventory import Gpu

@@ -1,0 +1,1 @@
+"""Process: an engine's process group, its files and its memory."""

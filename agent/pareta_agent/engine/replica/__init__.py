@@ -1,0 +1,1 @@
+"""Replica: one engine's single life, from fetch to end."""
