@@ -17,7 +17,7 @@ from typer.main import get_command
 from pareta_agent import cli, config
 from pareta_agent.config import Settings
 from pareta_agent.contract.api_errors import CATALOGUE
-from pareta_agent.front.engine_metrics import EXPORTED
+from pareta_agent.gateway.upstream.engine_metrics import EXPORTED
 from pareta_agent.telemetry.series import TABLE
 from pareta_registry.cli import main as registry_cli
 

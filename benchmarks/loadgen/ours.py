@@ -20,9 +20,9 @@ from pareta_agent.access.keys import KeyCache
 from pareta_agent.clock import SystemClock
 from pareta_agent.contract.fleet_view import EndpointView, FleetView, ReplicaView
 from pareta_agent.contract.grant import KeyGrant, TokenPrice
-from pareta_agent.front.deps import GatewaySettings
-from pareta_agent.front.front import Gateway
-from pareta_agent.front.ports import GatewayDeps
+from pareta_agent.gateway.gateway import Gateway
+from pareta_agent.gateway.ports import GatewayDeps
+from pareta_agent.gateway.settings import GatewaySettings
 from pareta_agent.meter.spool import Spool, SpoolSettings
 from pareta_agent.node.listen import listen
 from pareta_agent.telemetry.metrics import Metrics

@@ -28,7 +28,7 @@ from pareta_agent import launch
 pytestmark = pytest.mark.slow
 
 ENDPOINT = "ep_contract_kie"
-FRONT = ["-P", "-m", "pareta_agent.front.worker"]
+FRONT = ["-P", "-m", "pareta_agent.gateway.worker_main"]
 SLOW = ("--slow-token", "0.01")
 Serve = Callable[..., Agent]
 Figures = Callable[..., None]

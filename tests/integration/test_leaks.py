@@ -13,7 +13,7 @@ import pytest
 from catalogs import catalog
 from harness import AGENT, Agent, environment, fake_engine
 
-from pareta_agent.front.routes import INFERENCE, TRANSCRIPTIONS
+from pareta_agent.gateway.api.routes import INFERENCE, TRANSCRIPTIONS
 
 pytestmark = pytest.mark.slow
 

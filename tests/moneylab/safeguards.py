@@ -208,7 +208,7 @@ MUTANTS = (
     Mutant("leaving a limit once", "access/limits.py", "if not permit.open:", "if False:", (ACCESS,)),
     Mutant(
         "the record before the last bytes",
-        "front/run.py",
+        "gateway/downstream/exchange.py",
         "durable.add_done_callback(self._say_success)",
         "(saved := asyncio.get_running_loop().create_future()).set_result(None), self._say_success(saved)",
         (FRONT,),

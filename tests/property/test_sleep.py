@@ -24,12 +24,12 @@ from pareta_agent.contract.fleet_view import EndpointView, FleetView, ReplicaVie
 from pareta_agent.contract.grant import KeyGrant, TokenPrice
 from pareta_agent.contract.usage_record import Outcome, UsageRecord
 from pareta_agent.engine.fleet_context import Changed
-from pareta_agent.front.application import AdmissionController
-from pareta_agent.front.body import InferenceRequest
-from pareta_agent.front.deps import GatewaySettings
-from pareta_agent.front.front import Gateway
-from pareta_agent.front.ports import AdmittedRequest, GatewayDeps
-from pareta_agent.front.routes import INFERENCE
+from pareta_agent.gateway.admission.controller import AdmissionController
+from pareta_agent.gateway.api.request_body import InferenceRequest
+from pareta_agent.gateway.api.routes import INFERENCE
+from pareta_agent.gateway.gateway import Gateway
+from pareta_agent.gateway.ports import AdmittedRequest, GatewayDeps
+from pareta_agent.gateway.settings import GatewaySettings
 from pareta_agent.node.demand import Demand
 from pareta_agent.node.idler import LOOK_S, IdleScaler
 from pareta_agent.node.waker import Activator

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pareta_agent.front.chunked import LAST_CHUNK, ChunkReader, chunk, template_of
-from pareta_agent.front.dialect import OPENAI
-from pareta_agent.front.messages import MESSAGES_DIALECT
-from pareta_agent.front.relay import Relay
-from pareta_agent.front.responses import RESPONSES_DIALECT
-from pareta_agent.front.sse import Listener
+from pareta_agent.gateway.api.dialects.anthropic_messages import MESSAGES_DIALECT
+from pareta_agent.gateway.api.dialects.base import OPENAI
+from pareta_agent.gateway.api.dialects.openai_responses import RESPONSES_DIALECT
+from pareta_agent.gateway.upstream.chunked import LAST_CHUNK, ChunkReader, chunk, template_of
+from pareta_agent.gateway.upstream.relay import Relay
+from pareta_agent.gateway.upstream.sse import Listener
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 DONE = b"data: [DONE]\n\n"

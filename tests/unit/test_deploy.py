@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pareta_agent.config import Settings
-from pareta_agent.front.engine_metrics import EXPORTED
+from pareta_agent.gateway.upstream.engine_metrics import EXPORTED
 from pareta_agent.telemetry.series import TABLE as SERIES
 
 ROOT = Path(__file__).parents[2]

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from pareta_agent.front import told
+from pareta_agent.gateway.workers import worker_messages
 from pareta_agent.ipc.message_table import MessageTable, field_names
 from pareta_agent.node.upgrade import messages
 
 DOCS = Path(__file__).parents[2] / "docs/internals"
 TABLES = [
-    ("worker-protocol.md", "Worker to main process", told.TO_MAIN),
-    ("worker-protocol.md", "Main process to worker", told.TO_WORKER),
+    ("worker-protocol.md", "Worker to main process", worker_messages.TO_MAIN),
+    ("worker-protocol.md", "Main process to worker", worker_messages.TO_WORKER),
     ("upgrade-protocol.md", "Successor to predecessor", messages.TO_PREDECESSOR),
     ("upgrade-protocol.md", "Predecessor to successor", messages.TO_SUCCESSOR),
 ]

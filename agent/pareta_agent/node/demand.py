@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from pareta_agent.clock import Clock
 from pareta_agent.contract.fleet_view import at_engine
-from pareta_agent.front.front import Gateway
+from pareta_agent.gateway.gateway import Gateway
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Collection
 from typing import Any
 
-from pareta_agent.front.front import Gateway
+from pareta_agent.gateway.gateway import Gateway
 from pareta_agent.telemetry.events import Emit, Event
 
 

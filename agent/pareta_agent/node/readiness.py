@@ -8,7 +8,7 @@ from enum import Enum
 
 from pareta_agent.contract.fleet_view import EndpointView, FleetView
 from pareta_agent.control.reconcile import Wanted
-from pareta_agent.front.readiness import Readiness
+from pareta_agent.gateway.asgi.readyz import Readiness
 
 
 @dataclass(frozen=True, slots=True)

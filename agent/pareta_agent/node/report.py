@@ -16,7 +16,7 @@ from pareta_agent.control.reconciler import Controller
 from pareta_agent.control.uplink import Uplink
 from pareta_agent.engine.fleet import Fleet
 from pareta_agent.engine.replica.start_phases import ColdStartReport
-from pareta_agent.front.front import Gateway
+from pareta_agent.gateway.gateway import Gateway
 from pareta_agent.meter.spool import Spool
 from pareta_agent.node.deploy import Deployment
 from pareta_agent.node.gauges import Gauges

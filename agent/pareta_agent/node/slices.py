@@ -13,8 +13,8 @@ from pareta_agent.config import Settings
 from pareta_agent.control.reconcile import Wanted
 from pareta_agent.engine.spec import EngineSettings, RestartSettings
 from pareta_agent.errors import ConfigError
-from pareta_agent.front.deps import GatewaySettings
-from pareta_agent.front.tls import Certificate
+from pareta_agent.gateway.downstream.tls import Certificate
+from pareta_agent.gateway.settings import GatewaySettings
 from pareta_agent.meter.spool import SpoolSettings
 from pareta_agent.planning.request import PlanRequest, for_resolution
 from pareta_agent.weights.settings import WeightsSettings

@@ -23,8 +23,8 @@ from pareta_agent.control.uplink import Uplink
 from pareta_agent.engine.fleet import Fleet
 from pareta_agent.engine.replica.start_phases import ColdStartReport
 from pareta_agent.errors import NothingFits
-from pareta_agent.front.front import Gateway
-from pareta_agent.front.ports import GatewayDeps
+from pareta_agent.gateway.gateway import Gateway
+from pareta_agent.gateway.ports import GatewayDeps
 from pareta_agent.hardware.inventory import Gpu, to_json
 from pareta_agent.hardware.nvml import read_inventory
 from pareta_agent.meter.audit import Audit

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
 from pareta_agent.contract.wire import Observed
-from pareta_agent.front.wire import UNBUFFERED
+from pareta_agent.gateway.downstream.request_head import UNBUFFERED
 from pareta_agent.plane.deployments import Deployed, DeployOrder, State
 from pareta_agent.plane.door import ApiCaller, ApiRefused, Origin, TheCaller, TheCatalog, refusals
 from pareta_agent.plane.endpoint_record import EndpointRecord, record

@@ -22,10 +22,10 @@ from pareta_agent.clock import SystemClock
 from pareta_agent.contract.fleet_view import EndpointView, FleetView, ReplicaView
 from pareta_agent.contract.grant import GrantLimits, KeyGrant, TokenPrice
 from pareta_agent.contract.usage_record import Admission, UsageRecord
-from pareta_agent.front.deps import GatewaySettings
-from pareta_agent.front.front import Gateway
-from pareta_agent.front.ports import GatewayDeps
-from pareta_agent.front.tls import Certificate
+from pareta_agent.gateway.downstream.tls import Certificate
+from pareta_agent.gateway.gateway import Gateway
+from pareta_agent.gateway.ports import GatewayDeps
+from pareta_agent.gateway.settings import GatewaySettings
 from pareta_agent.meter.audit import Audit
 from pareta_agent.node.listen import listen
 from pareta_agent.telemetry.events import Event, Phase

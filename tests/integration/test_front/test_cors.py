@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from pareta_agent.front.cors import Cors
+from pareta_agent.gateway.downstream.cors import Cors
 
 KEY = "pareta_sk_" + "a" * 32
 ASK = {"model": "ep_x", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 3}

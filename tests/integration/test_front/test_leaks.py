@@ -10,7 +10,7 @@ import random
 
 import pytest
 
-from pareta_agent.front.routes import INFERENCE
+from pareta_agent.gateway.api.routes import INFERENCE
 
 KEY = "pareta_sk_" + "a" * 32
 CANARY = b"CANARY"

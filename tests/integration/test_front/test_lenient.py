@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import pytest
 
-from pareta_agent.front.routes import INFERENCE
+from pareta_agent.gateway.api.routes import INFERENCE
 
 KEY = "pareta_sk_" + "a" * 32
 ASK = {"model": "ep_x", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 3}

@@ -9,7 +9,7 @@ import warnings
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
-from pareta_agent.front.openapi import document
+from pareta_agent.gateway.api.openapi import document
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

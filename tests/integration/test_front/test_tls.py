@@ -14,7 +14,7 @@ import pytest
 from fakes.certificates import Certificate as Files
 from fakes.certificates import make_certificate
 
-from pareta_agent.front.tls import Certificate
+from pareta_agent.gateway.downstream.tls import Certificate
 
 KEY = "pareta_sk_" + "a" * 32
 ASK = {"model": "ep_x", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 3}

@@ -12,7 +12,7 @@ from pareta_agent.control.heartbeat import HeartbeatSettings
 from pareta_agent.control.uplink import UplinkSettings
 from pareta_agent.engine.replica.restart_policy import RestartAfter, decide
 from pareta_agent.engine.spec import RestartSettings
-from pareta_agent.front.crew import RESTARTS
+from pareta_agent.gateway.workers.supervisor import RESTARTS
 from pareta_agent.plane import embedded
 from pareta_agent.plane.evals import calls
 from pareta_agent.weights import part

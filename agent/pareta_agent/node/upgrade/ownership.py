@@ -15,7 +15,7 @@ from pareta_agent.control.heartbeat import HeartbeatLoop
 from pareta_agent.control.reconciler import Controller
 from pareta_agent.engine.fleet import Fleet
 from pareta_agent.errors import HostError, PlaneError
-from pareta_agent.front.front import Gateway
+from pareta_agent.gateway.gateway import Gateway
 from pareta_agent.meter.spool import Spool
 from pareta_agent.node.auditor import Auditor
 from pareta_agent.node.upgrade.fleet_switch import FleetSwitch

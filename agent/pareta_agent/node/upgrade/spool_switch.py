@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable, Collection
 
 from pareta_agent.contract.usage_record import Admission, UsageRecord
-from pareta_agent.front.ports import UsageSpool
+from pareta_agent.gateway.ports import UsageSpool
 from pareta_agent.node.upgrade.successor import Unanswered
 
 Job = Admission | tuple[UsageRecord, asyncio.Future[None]]

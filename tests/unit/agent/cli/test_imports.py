@@ -12,7 +12,7 @@ import pytest
 @pytest.mark.parametrize(
     ("modules", "unwanted"),
     [
-        ("pareta_agent.cli.serve, pareta_agent.front.app", {"fastapi", "sqlalchemy", "numpy"}),
+        ("pareta_agent.cli.serve, pareta_agent.gateway.asgi.app", {"fastapi", "sqlalchemy", "numpy"}),
         ("pareta_agent.cli.usage, pareta_agent.cli.keys", {"fastapi", "uvicorn", "numpy"}),
         ("pareta_agent.plane.__main__", {"numpy", "rich", "aiohttp", "pareta_agent.sections"}),
     ],

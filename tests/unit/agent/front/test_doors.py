@@ -2,11 +2,11 @@
 
 import pytest
 
-from pareta_agent.front.crowd import ConnectionLimiter, address_of
-from pareta_agent.front.deps import GatewaySettings
-from pareta_agent.front.hosts import Hosts
-from pareta_agent.front.media import media_bytes
-from pareta_agent.front.uploads import UNCOUNTED_BYTES, InboundBodyBudget
+from pareta_agent.gateway.api.media import media_bytes
+from pareta_agent.gateway.downstream.body_limits import UNCOUNTED_BYTES, InboundBodyBudget
+from pareta_agent.gateway.downstream.connection_limits import ConnectionLimiter, address_of
+from pareta_agent.gateway.downstream.host_allowlist import Hosts
+from pareta_agent.gateway.settings import GatewaySettings
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,10 @@ import json
 import pytest
 
 from pareta_agent.contract.usage_record import Tokens
-from pareta_agent.front import messages, responses
-from pareta_agent.front.messages import MESSAGES_DIALECT
-from pareta_agent.front.responses import RESPONSES_DIALECT
-from pareta_agent.front.sse import Listener
+from pareta_agent.gateway.api.dialects import anthropic_messages, openai_responses
+from pareta_agent.gateway.api.dialects.anthropic_messages import MESSAGES_DIALECT
+from pareta_agent.gateway.api.dialects.openai_responses import RESPONSES_DIALECT
+from pareta_agent.gateway.upstream.sse import Listener
 
 
 def event(kind, **more) -> bytes:
@@ -45,7 +45,7 @@ def test_a_response_ends_by_what_its_counts_allow(last, reasons, tokens):
     listener = Listener(True, RESPONSES_DIALECT.stream_format)
     end = event("response.completed", response=last)
     assert listener.feed(DELTA + end) == DELTA
-    reading = responses.read(json.dumps(last).encode())
+    reading = openai_responses.read(json.dumps(last).encode())
     assert (listener.done, listener.last, listener.finish_reasons, listener.tokens) == (
         True,
         end,
@@ -95,10 +95,12 @@ def test_a_message_without_a_reason_was_cut(stop):
     listener = Listener(True, MESSAGES_DIALECT.stream_format)
     listener.feed(event("message_delta", delta=stop, usage={"input_tokens": 3, "output_tokens": 2}))
     assert listener.finish_reasons == ["abort"]
-    assert messages.read(json.dumps({"content": [], **stop}).encode()).finish_reasons == ("abort",)
+    assert anthropic_messages.read(json.dumps({"content": [], **stop}).encode()).finish_reasons == ("abort",)
 
 
-@pytest.mark.parametrize("is_content_only", [responses.is_content_only, messages.is_content_only])
+@pytest.mark.parametrize(
+    "is_content_only", [openai_responses.is_content_only, anthropic_messages.is_content_only]
+)
 def test_words_cannot_look_like_news(is_content_only):
     """Quotes in generated text are escaped; news is never content only."""
     for text in (
@@ -109,12 +111,12 @@ def test_words_cannot_look_like_news(is_content_only):
     ):
         assert is_content_only(event("x", delta=text, index=0))
     for kind in ("error", "response.completed"):
-        assert not responses.is_content_only(event(kind, response={}))
+        assert not openai_responses.is_content_only(event(kind, response={}))
     for news in (event("error", error={}), event("message_stop"), event("message_delta", usage={})):
-        assert not messages.is_content_only(news)
+        assert not anthropic_messages.is_content_only(news)
 
 
-@pytest.mark.parametrize("read", [responses.read, messages.read])
+@pytest.mark.parametrize("read", [openai_responses.read, anthropic_messages.read])
 @pytest.mark.parametrize("answer", [b"", b"[]", b"3", b'{"a":', b"null"])
 def test_what_is_no_answer_raises_what_a_run_expects(read, answer):
     """And nothing else, so that it ends as a failure of the engine."""

@@ -16,12 +16,12 @@ from pareta_agent.contract.api_errors import Problem
 from pareta_agent.contract.fleet_view import EndpointView, FleetView, ReplicaView
 from pareta_agent.contract.grant import GrantLimits, KeyGrant
 from pareta_agent.contract.usage_record import Admission, Outcome, Tokens, UsageRecord
-from pareta_agent.front import told as worker_messages
-from pareta_agent.front.deps import GatewaySettings
-from pareta_agent.front.hand import WorkerSession
-from pareta_agent.front.ports import IdempotencyKey
-from pareta_agent.front.worker import Worker
-from pareta_agent.front.worker_values import RequestSummary, TerminalRecord
+from pareta_agent.gateway.ports import IdempotencyKey
+from pareta_agent.gateway.settings import GatewaySettings
+from pareta_agent.gateway.worker_main import Worker
+from pareta_agent.gateway.workers import worker_messages
+from pareta_agent.gateway.workers.main_side import WorkerSession
+from pareta_agent.gateway.workers.worker_values import RequestSummary, TerminalRecord
 from pareta_agent.ipc.channel import Channel
 from pareta_agent.ipc.message_table import MessageTable
 

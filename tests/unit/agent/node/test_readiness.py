@@ -4,7 +4,7 @@ import pytest
 
 from pareta_agent.contract.fleet_view import EndpointView, FleetView
 from pareta_agent.control.reconcile import Wanted
-from pareta_agent.front.readiness import Readiness
+from pareta_agent.gateway.asgi.readyz import Readiness
 from pareta_agent.node.readiness import StartState, judge, not_ready, state_of
 
 

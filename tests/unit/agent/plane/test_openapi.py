@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from pareta_agent.front.passage import ROUTES
+from pareta_agent.gateway.asgi.plane_proxy import ROUTES
 from pareta_agent.plane.openapi import COMMITTED, PUBLIC, document, public_document
 from pareta_agent.plane.public_api import DESCRIPTION
 

@@ -1,0 +1,1 @@
+"""Admission control: selects a replica, applies limits, reserves credit, or queues a request."""

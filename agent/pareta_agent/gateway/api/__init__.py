@@ -1,0 +1,1 @@
+"""API: the routes, request bodies, dialects and errors that callers meet."""

@@ -1,0 +1,1 @@
+"""Dialects: the request and stream formats of OpenAI and Anthropic routes."""

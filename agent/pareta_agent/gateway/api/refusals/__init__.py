@@ -1,0 +1,1 @@
+"""Refusals: translates an engine's refusal into the error catalogue's words."""

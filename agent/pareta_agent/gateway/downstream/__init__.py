@@ -1,0 +1,1 @@
+"""Downstream: callers' HTTP connections."""

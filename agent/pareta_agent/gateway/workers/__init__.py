@@ -1,0 +1,1 @@
+"""Workers: gateway processes beside the main one, and the messages between them."""
