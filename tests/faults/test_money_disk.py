@@ -18,10 +18,10 @@ from pareta_agent.clock import SystemClock
 from pareta_agent.contract.usage_event import SpoolEntry
 from pareta_agent.contract.usage_record import Admission, Outcome, Tokens, UsageRecord
 from pareta_agent.errors import HostError
+from pareta_agent.meter.chain_check import verify
 from pareta_agent.meter.reader import SpoolReader
 from pareta_agent.meter.settings import SpoolSettings
 from pareta_agent.meter.spool import Spool
-from pareta_agent.meter.verify import verify
 
 _names = count()
 Figures = Callable[..., None]

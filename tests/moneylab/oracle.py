@@ -9,8 +9,8 @@ from sqlalchemy import func, select
 
 from pareta_agent.contract.grant import TokenPrice
 from pareta_agent.contract.price import cost_micro_usd
+from pareta_agent.meter.chain_check import verify
 from pareta_agent.meter.reader import SpoolReader
-from pareta_agent.meter.verify import verify
 from pareta_agent.plane.database import Database
 from pareta_agent.plane.schema import gaps, ledger, orgs, rejections
 from pareta_agent.plane.seed import SeedEndpoint

@@ -25,7 +25,7 @@ class Mutant:
 
 
 MUTANTS = (
-    Mutant("syncing the spool", "meter/store.py", "synchronous=FULL", "synchronous=OFF", (DISK,)),
+    Mutant("syncing the spool", "meter/sqlite_store.py", "synchronous=FULL", "synchronous=OFF", (DISK,)),
     Mutant(
         "waiting for the commit",
         "meter/spool.py",
@@ -33,24 +33,26 @@ MUTANTS = (
         "self._queue.put((record, future), urgent=True), future.set_result(None)",
         (DISK, KILLS),
     ),
-    Mutant("the lock", "meter/lock.py", "lock.try_acquire()", "lock.try_acquire(exclusive=False)", (SPOOL,)),
+    Mutant(
+        "the lock", "meter/spool_lock.py", "lock.try_acquire()", "lock.try_acquire(exclusive=False)", (SPOOL,)
+    ),
     Mutant(
         "the spool's transaction",
-        "meter/store.py",
+        "meter/sqlite_store.py",
         '"BEGIN IMMEDIATE")\n        try:\n            yield\n            self._writer.execute("COMMIT")',
         '"SELECT 1")\n        try:\n            yield\n            self._writer.execute("SELECT 1")',
         (DISK, KILLS),
     ),
     Mutant(
         "noting open requests",
-        "meter/journal.py",
+        "meter/chain.py",
         "self._store.add_admitted(opened)",
         "pass",
         (SPOOL,),
     ),
     Mutant(
         "closing what a crash left open once",
-        "meter/journal.py",
+        "meter/chain.py",
         "            self._store.drop_admitted([admission.request_id for admission in left])",
         "            pass",
         (KILLS,),
@@ -64,21 +66,25 @@ MUTANTS = (
     ),
     Mutant(
         "the ack's hash",
-        "meter/journal.py",
+        "meter/chain.py",
         "self._store.hash_of(epoch, sequence) != digest",
         "False",
         (SPOOL, WIRE),
     ),
-    Mutant("mending at open", "meter/journal.py", "self._mend(epoch, now_s)", "pass", (DISK,)),
+    Mutant("mending at open", "meter/chain.py", "self._mend(epoch, now_s)", "pass", (DISK,)),
     Mutant(
         "the new epoch",
-        "meter/journal.py",
+        "meter/chain.py",
         "if epoch <= max(self.last, default=0):",
         "if False:",
         (SPOOL, HEART),
     ),
     Mutant(
-        "the node's name in the spool", "meter/store.py", 'if meta["node"] != node:', "if False:", (DISK,)
+        "the node's name in the spool",
+        "meter/sqlite_store.py",
+        'if meta["node"] != node:',
+        "if False:",
+        (DISK,),
     ),
     Mutant(
         "dedupe by identity",
@@ -177,14 +183,14 @@ MUTANTS = (
     ),
     Mutant(
         "undoing the state of a write that failed",
-        "meter/journal.py",
+        "meter/chain.py",
         "            self.head, self.last, self.acked, self.staged, self.quarantined = before\n",
         "",
         (DISK,),
     ),
     Mutant(
         "acks that only grow",
-        "meter/journal.py",
+        "meter/chain.py",
         "if sequence > self.acked[epoch]:",
         "if True:",
         (SPOOL,),

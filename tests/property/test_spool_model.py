@@ -16,11 +16,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from pareta_agent.contract.usage_event import FINISHED, finished
 from pareta_agent.contract.usage_record import Admission, Outcome, UsageRecord
-from pareta_agent.meter.batch import Commit
-from pareta_agent.meter.journal import ChainState
+from pareta_agent.meter.chain import ChainState
+from pareta_agent.meter.chain_check import verify
+from pareta_agent.meter.commit import Commit
 from pareta_agent.meter.reader import SpoolReader
-from pareta_agent.meter.store import SpoolStore
-from pareta_agent.meter.verify import verify
+from pareta_agent.meter.sqlite_store import SpoolStore
 
 NOW_S = 1000.0
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pareta_agent.errors import HostError
 from pareta_agent.meter.reader import SpoolReader
-from pareta_agent.meter.store import StoreError
+from pareta_agent.meter.sqlite_store import StoreError
 
 
 @contextmanager

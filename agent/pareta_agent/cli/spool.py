@@ -15,9 +15,9 @@ from pareta_agent.cli.consoles import for_data
 from pareta_agent.cli.local_spool import open_spool
 from pareta_agent.cli.options import AsJson, Config, Home, Listing
 from pareta_agent.errors import HostError
+from pareta_agent.meter.chain_check import verify as flaws_of
 from pareta_agent.meter.reader import SpoolReader
 from pareta_agent.meter.spool import spool_path
-from pareta_agent.meter.verify import verify as flaws_of
 
 command = typer.Typer(help="List, verify and export usage records on disk.", cls=Listing)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pareta_agent.contract.usage_event import SpoolEntry
-from pareta_agent.meter.store import SEQUENCE_BITS, connect, key_of, place_of, span_of
+from pareta_agent.meter.sqlite_store import SEQUENCE_BITS, connect, key_of, place_of, span_of
 
 _COLUMNS = "key, prev_hash, hash, body"
 _FIRST_UNACKED = """

@@ -13,7 +13,7 @@ from ulid import ULID
 from pareta_agent.clock import Clock
 from pareta_agent.contract.usage_event import FINISHED, QUARANTINED, Item, SpoolEntry, item
 from pareta_agent.meter.settings import SpoolSettings
-from pareta_agent.meter.store import Connection, Damaged, SpoolStore, StoreError, connect, place_of
+from pareta_agent.meter.sqlite_store import Connection, Damaged, SpoolStore, StoreError, connect, place_of
 
 _CHECKED_AT_OPEN_BYTES = 16 * 2**20  # a larger file is checked only after a read or a write found damage
 

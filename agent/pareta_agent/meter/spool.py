@@ -16,12 +16,12 @@ from pareta_agent.clock import Clock
 from pareta_agent.contract.usage_event import SpoolEntry, item
 from pareta_agent.contract.usage_record import Admission, UsageRecord
 from pareta_agent.errors import AgentError, HostError
-from pareta_agent.meter.lock import lock_spool
+from pareta_agent.meter.disk_budget import DiskBudget
 from pareta_agent.meter.reader import SpoolReader
-from pareta_agent.meter.room import DiskBudget
 from pareta_agent.meter.salvage import sound_store
 from pareta_agent.meter.settings import SpoolSettings, SpoolStats, spool_path
-from pareta_agent.meter.store import SpoolStore, StoreError
+from pareta_agent.meter.spool_lock import lock_spool
+from pareta_agent.meter.sqlite_store import SpoolStore, StoreError
 from pareta_agent.meter.writer import SpoolWriter
 from pareta_registry.files import FileLock
 

@@ -18,12 +18,12 @@ from pareta_agent.clock import Clock
 from pareta_agent.contract.usage_event import Item, finished
 from pareta_agent.contract.usage_record import Admission, UsageRecord
 from pareta_agent.errors import HostError
-from pareta_agent.meter.batch import Commit, Operation
-from pareta_agent.meter.inbox import WriteQueue
-from pareta_agent.meter.journal import ChainState
-from pareta_agent.meter.room import DiskBudget
+from pareta_agent.meter.chain import ChainState
+from pareta_agent.meter.commit import Commit, Operation
+from pareta_agent.meter.disk_budget import DiskBudget
 from pareta_agent.meter.settings import SpoolSettings
-from pareta_agent.meter.store import Damaged, DiskFull, SpoolStore, StoreError
+from pareta_agent.meter.sqlite_store import Damaged, DiskFull, SpoolStore, StoreError
+from pareta_agent.meter.write_queue import WriteQueue
 
 T = TypeVar("T")
 Job = Admission | tuple[UsageRecord, asyncio.Future[None]] | Operation | None

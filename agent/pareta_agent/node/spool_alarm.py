@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pareta_agent.meter.room import ALARM_RATIO
+from pareta_agent.meter.disk_budget import ALARM_RATIO
 from pareta_agent.meter.settings import SpoolStats
 from pareta_agent.telemetry.events import Emit, Event
 

@@ -20,10 +20,10 @@ from pareta_agent import launch
 from pareta_agent.clock import Clock
 from pareta_agent.errors import HostError
 from pareta_agent.weights import disk
-from pareta_agent.weights.layout import StorePaths
+from pareta_agent.weights.fetch_progress import Meter
 from pareta_agent.weights.lock import patiently
-from pareta_agent.weights.progress import Meter
 from pareta_agent.weights.settings import OnProgress, WeightsProgress, WeightsSettings
+from pareta_agent.weights.store_paths import StorePaths
 from pareta_agent.weights.thread import stoppable, whole
 from pareta_agent.weights.translate import short
 from pareta_agent.weights.verify import is_complete

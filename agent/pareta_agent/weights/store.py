@@ -14,14 +14,14 @@ from pathlib import Path
 
 from pareta_agent.clock import Clock, SystemClock
 from pareta_agent.weights import builtin, disk
-from pareta_agent.weights.layout import StorePaths
+from pareta_agent.weights.fetch_priority import FetchPriority
+from pareta_agent.weights.fetch_progress import Meter
 from pareta_agent.weights.lock import patiently
-from pareta_agent.weights.progress import Meter
 from pareta_agent.weights.settings import OnProgress, WeightsProgress, WeightsSettings
+from pareta_agent.weights.store_paths import StorePaths
 from pareta_agent.weights.thread import whole
 from pareta_agent.weights.transfer import Transfer
 from pareta_agent.weights.translate import registry_errors, short
-from pareta_agent.weights.turn import FetchPriority
 from pareta_agent.weights.verify import is_complete, is_signed, verify_artifact
 from pareta_registry.artifacts.manifest import MANIFEST_NAME, SIGNATURE_NAME, Manifest
 from pareta_registry.artifacts.stored_manifest import read_manifest

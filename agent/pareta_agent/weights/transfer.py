@@ -14,9 +14,9 @@ from pathlib import Path
 
 from pareta_agent.clock import Clock
 from pareta_agent.weights.disk import share
-from pareta_agent.weights.journal import PartJournal
+from pareta_agent.weights.fetch_progress import Meter
 from pareta_agent.weights.part import Part, PartFetcher, Update
-from pareta_agent.weights.progress import Meter
+from pareta_agent.weights.part_journal import PartJournal
 from pareta_agent.weights.settings import WeightsSettings
 from pareta_agent.weights.thread import whole
 from pareta_registry.artifacts.manifest import Manifest

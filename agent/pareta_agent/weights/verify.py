@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pareta_agent.clock import Clock
-from pareta_agent.weights.progress import Meter
+from pareta_agent.weights.fetch_progress import Meter
 from pareta_agent.weights.settings import OnProgress
 from pareta_agent.weights.transfer import hash_range
 from pareta_registry.artifacts.manifest import MANIFEST_NAME, SIGNATURE_NAME, Manifest, parse_manifest

@@ -20,7 +20,7 @@ from pareta_agent.contract.usage_event import (
     timestamp,
 )
 from pareta_agent.contract.usage_record import Admission, Outcome, Tokens, UsageRecord
-from pareta_agent.meter.verify import Flaw, verify
+from pareta_agent.meter.chain_check import Flaw, verify
 
 json_values = st.recursive(
     st.none()

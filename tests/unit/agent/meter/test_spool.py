@@ -15,9 +15,9 @@ from pareta_agent.clock import SystemClock
 from pareta_agent.contract.usage_event import NO_HASH
 from pareta_agent.contract.usage_record import Admission, Outcome, Tokens, UsageRecord
 from pareta_agent.errors import HostError, PlaneError
+from pareta_agent.meter.chain_check import verify
 from pareta_agent.meter.reader import SpoolReader
 from pareta_agent.meter.spool import Spool, SpoolSettings
-from pareta_agent.meter.verify import verify
 
 FIRST_FORMAT = Path(__file__).parents[3] / "data" / "spool-format-1.db"
 Open = Callable[..., Spool]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from fakes.artifact import ScriptedStore, random_files
 
-from pareta_agent.weights.progress import Meter
+from pareta_agent.weights.fetch_progress import Meter
 from pareta_agent.weights.settings import WeightsProgress, WeightsSettings
 from pareta_agent.weights.transfer import Transfer
 from pareta_registry.artifacts.manifest import ArtifactFile, Manifest

@@ -2,7 +2,7 @@
 
 import threading
 
-from pareta_agent.meter.inbox import WriteQueue
+from pareta_agent.meter.write_queue import WriteQueue
 
 LONG_S = 30.0
 

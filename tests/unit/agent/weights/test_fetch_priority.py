@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from pareta_agent.weights.turn import FetchPriority
+from pareta_agent.weights.fetch_priority import FetchPriority
 
 
 async def test_work_that_goes_first_interrupts() -> None:

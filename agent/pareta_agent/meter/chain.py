@@ -14,8 +14,8 @@ import orjson
 from pareta_agent.contract.usage_event import EPOCH_CLOSED, EPOCH_OPENED, Item, crashed, item
 from pareta_agent.contract.usage_record import Admission
 from pareta_agent.errors import PlaneError
-from pareta_agent.meter.inspect import inspect
-from pareta_agent.meter.store import ChainHead, SpoolStore
+from pareta_agent.meter.repair import inspect
+from pareta_agent.meter.sqlite_store import ChainHead, SpoolStore
 
 _UNSTAGED_AT_ONCE = 500
 

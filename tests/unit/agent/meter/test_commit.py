@@ -1,7 +1,7 @@
 """Spool commit: the contents of one transaction."""
 
 from pareta_agent.contract.usage_record import Admission, Outcome, UsageRecord
-from pareta_agent.meter.batch import Commit, Operation
+from pareta_agent.meter.commit import Commit, Operation
 
 
 def admitted(request_id, t_admit_wall_s):
