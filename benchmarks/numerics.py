@@ -62,7 +62,7 @@ async def measure() -> dict[str, Any]:
     from pareta_agent.hardware.nvml import read_inventory
     from pareta_agent.hardware.processor import read_processor
     from pareta_agent.kernel_check import check as kernels
-    from pareta_agent.node.interpreter import EngineProgram
+    from pareta_agent.node.engine_interpreter import EngineProgram
 
     settings, _ = config.load({})
     pulled = [sys.executable, "-m", "pareta_agent", "pull", "contract-key-fields", "--json"]

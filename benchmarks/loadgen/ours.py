@@ -24,7 +24,7 @@ from pareta_agent.gateway.gateway import Gateway
 from pareta_agent.gateway.ports import GatewayDeps
 from pareta_agent.gateway.settings import GatewaySettings
 from pareta_agent.meter.spool import Spool, SpoolSettings
-from pareta_agent.node.listen import listen
+from pareta_agent.node.listeners import listen
 from pareta_agent.telemetry.metrics import Metrics
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from pareta_agent.node.auditor import LOOK_EVERY_S
+from pareta_agent.node.status.usage_audit import LOOK_EVERY_S
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 

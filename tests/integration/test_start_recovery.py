@@ -11,7 +11,7 @@ from engine_plans import PLAN
 from engine_room import Room, rooms_in, spec
 
 from pareta_agent.clock import SystemClock
-from pareta_agent.node.healer import StartRecovery
+from pareta_agent.node.deployment.start_recovery import StartRecovery
 from pareta_agent.planning.numerics import Numerics
 from pareta_agent.planning.plan import Candidate, Plan, PlanReport
 

@@ -30,9 +30,9 @@ from pareta_agent.gateway.api.routes import INFERENCE
 from pareta_agent.gateway.gateway import Gateway
 from pareta_agent.gateway.ports import AdmittedRequest, GatewayDeps
 from pareta_agent.gateway.settings import GatewaySettings
-from pareta_agent.node.demand import Demand
-from pareta_agent.node.idler import LOOK_S, IdleScaler
-from pareta_agent.node.waker import Activator
+from pareta_agent.node.sleep.demand import Demand
+from pareta_agent.node.sleep.scale_down import LOOK_S, IdleScaler
+from pareta_agent.node.sleep.wake import Activator
 from pareta_agent.telemetry.metrics import Metrics
 
 ROUTE = INFERENCE[b"POST", b"/v1/completions"]

@@ -29,9 +29,9 @@ from pareta_agent.engine.install.interpreter import inspect
 from pareta_agent.errors import AgentError, ConfigError, HostError
 from pareta_agent.hardware.nvml import read_inventory
 from pareta_agent.kernel_check import check as kernels
-from pareta_agent.node.admin import ask
-from pareta_agent.node.interpreter import EngineProgram
-from pareta_agent.node.slices import catalog_place, certificate
+from pareta_agent.node.engine_interpreter import EngineProgram
+from pareta_agent.node.settings_map import catalog_place, certificate
+from pareta_agent.node.status.admin_socket import ask
 from pareta_agent.planning.probe import SUPPORT
 
 _PLANE_DEADLINE_S: Final = 5.0

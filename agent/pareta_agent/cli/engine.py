@@ -19,7 +19,7 @@ from pareta_agent.engine.install.requirements import Platform, committed
 from pareta_agent.errors import AgentError, ConfigError, EngineError
 from pareta_agent.hardware.nvml import read_inventory
 from pareta_agent.kernel_check import check as kernels
-from pareta_agent.node.interpreter import EngineProgram
+from pareta_agent.node.engine_interpreter import EngineProgram
 from pareta_agent.telemetry.events import Event, Phase
 
 command = typer.Typer(name="engine", help="Install, check and list engines.", cls=Listing)

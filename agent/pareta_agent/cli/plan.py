@@ -21,10 +21,10 @@ from pareta_agent.config import Settings
 from pareta_agent.errors import ConfigError, HostError, NothingFits
 from pareta_agent.hardware.inventory import Inventory, from_json
 from pareta_agent.hardware.nvml import read_inventory
-from pareta_agent.node.admin import ask
-from pareta_agent.node.healer import MEASURED, measured_at
-from pareta_agent.node.interpreter import EngineProgram
-from pareta_agent.node.slices import catalog_place
+from pareta_agent.node.deployment.start_recovery import MEASURED, measured_at
+from pareta_agent.node.engine_interpreter import EngineProgram
+from pareta_agent.node.settings_map import catalog_place
+from pareta_agent.node.status.admin_socket import ask
 from pareta_agent.planning.diff import PlanChange
 from pareta_agent.planning.diff import diff as compare
 from pareta_agent.planning.nearest import plan_or_nearest

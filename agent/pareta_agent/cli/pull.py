@@ -19,7 +19,7 @@ from pareta_agent.clock import SystemClock
 from pareta_agent.errors import ConfigError, NothingFits
 from pareta_agent.hardware.nvml import read_inventory
 from pareta_agent.node.identity import prepare
-from pareta_agent.node.slices import catalog_place, weights_settings
+from pareta_agent.node.settings_map import catalog_place, weights_settings
 from pareta_agent.planning.choose import plan
 from pareta_agent.planning.request import for_resolution
 from pareta_agent.telemetry.events import Phase

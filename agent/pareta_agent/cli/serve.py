@@ -22,12 +22,12 @@ from pareta_agent.clock import SystemClock
 from pareta_agent.config import EndpointEntry, Settings
 from pareta_agent.errors import ConfigError
 from pareta_agent.hardware.nvml import read_inventory
+from pareta_agent.node.engine_interpreter import EngineProgram
 from pareta_agent.node.identity import StoredIdentity, identify, prepare
-from pareta_agent.node.interpreter import EngineProgram
 from pareta_agent.node.node import Node
 from pareta_agent.node.readiness import PlaneAddress, Ready
+from pareta_agent.node.settings_map import catalog_place
 from pareta_agent.node.signals import Signals
-from pareta_agent.node.slices import catalog_place
 from pareta_agent.node.upgrade.predecessor import Predecessor
 from pareta_agent.plane import embedded
 from pareta_agent.plane.seed import price_of

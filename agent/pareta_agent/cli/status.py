@@ -16,7 +16,7 @@ from pareta_agent import config
 from pareta_agent.cli.consoles import for_data
 from pareta_agent.cli.options import AsJson, Config, Home
 from pareta_agent.hardware.inventory import GIB
-from pareta_agent.node.admin import ask
+from pareta_agent.node.status.admin_socket import ask
 
 
 def command(

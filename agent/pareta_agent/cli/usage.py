@@ -17,7 +17,7 @@ from pareta_agent.cli.local_spool import open_spool
 from pareta_agent.cli.options import AsJson, Config, Home
 from pareta_agent.config import Settings
 from pareta_agent.meter.spool import spool_path
-from pareta_agent.node.admin import ask
+from pareta_agent.node.status.admin_socket import ask
 
 _FIELDS = (
     "request_id",

@@ -14,7 +14,7 @@ from pareta_agent.cli.options import AsJson, Config, Home, Listing
 from pareta_agent.cli.pull import teller
 from pareta_agent.cli.terminal import Terminal
 from pareta_agent.errors import RegistryError
-from pareta_agent.node.slices import weights_settings
+from pareta_agent.node.settings_map import weights_settings
 from pareta_agent.weights.store import WeightsStore
 
 command = typer.Typer(help="List, verify and remove the artifacts on this disk.", cls=Listing)

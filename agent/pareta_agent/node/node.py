@@ -19,13 +19,13 @@ from pareta_agent.catalog.source import CatalogSource
 from pareta_agent.clock import Clock, SystemClock
 from pareta_agent.config import Settings
 from pareta_agent.contract.fleet_view import FleetView
-from pareta_agent.node.admin import Admin
 from pareta_agent.node.identity import StoredIdentity
 from pareta_agent.node.lame_duck import lame_duck
-from pareta_agent.node.listen import base_url, close, inherit, listen
+from pareta_agent.node.listeners import base_url, close, inherit, listen
 from pareta_agent.node.readiness import PlaneAddress, Ready, arrived, state_of
 from pareta_agent.node.signals import Signals
 from pareta_agent.node.startup import Startup
+from pareta_agent.node.status.admin_socket import Admin
 from pareta_agent.node.task_group import LoopGroup
 from pareta_agent.node.upgrade.handover import Handover
 from pareta_agent.node.upgrade.predecessor import Predecessor

@@ -10,9 +10,9 @@ from collections.abc import Awaitable, Callable
 
 from pareta_agent.contract.fleet_view import FleetView
 from pareta_agent.errors import AgentError, EngineError
-from pareta_agent.node.idle_notice import IdleNotice
 from pareta_agent.node.readiness import PlaneAddress, Ready, StartState, judge, not_ready
-from pareta_agent.node.spool_alarm import SpoolAlarm
+from pareta_agent.node.status.idle_notice import IdleNotice
+from pareta_agent.node.status.spool_alarm import SpoolAlarm
 from pareta_agent.node.wiring import Components
 from pareta_agent.telemetry.events import Bus, Event
 from pareta_agent.telemetry.systemd import Notifier

@@ -30,27 +30,27 @@ from pareta_agent.hardware.nvml import read_inventory
 from pareta_agent.meter.audit import Audit
 from pareta_agent.meter.settings import spool_path
 from pareta_agent.meter.spool import Spool
-from pareta_agent.node import slices
-from pareta_agent.node.auditor import Auditor
-from pareta_agent.node.demand import Demand
-from pareta_agent.node.deploy import Deployment
-from pareta_agent.node.gpus import GpuWatch
-from pareta_agent.node.healer import MEASURED, StartRecovery
+from pareta_agent.node import settings_map
+from pareta_agent.node.deployment.deployer import Deployment
+from pareta_agent.node.deployment.desired_source import WantedSource
+from pareta_agent.node.deployment.placement import Places
+from pareta_agent.node.deployment.prefetch import Prefetcher
+from pareta_agent.node.deployment.start_recovery import MEASURED, StartRecovery
+from pareta_agent.node.engine_interpreter import EngineProgram
 from pareta_agent.node.identity import StoredIdentity
-from pareta_agent.node.idler import IdleScaler
-from pareta_agent.node.interpreter import EngineProgram
-from pareta_agent.node.observer import Observer
-from pareta_agent.node.places import Places
-from pareta_agent.node.prefetch import Prefetcher
-from pareta_agent.node.progress import ProgressBook
 from pareta_agent.node.readiness import PlaneAddress
-from pareta_agent.node.report import StatusReport
-from pareta_agent.node.sleep_policy import SleepPolicy
+from pareta_agent.node.sleep.demand import Demand
+from pareta_agent.node.sleep.policy import SleepPolicy
+from pareta_agent.node.sleep.scale_down import IdleScaler
+from pareta_agent.node.sleep.wake import Activator
+from pareta_agent.node.status.gpu_monitor import GpuWatch
+from pareta_agent.node.status.observed_reporter import Observer
+from pareta_agent.node.status.report import StatusReport
+from pareta_agent.node.status.start_progress import ProgressBook
+from pareta_agent.node.status.usage_audit import Auditor
 from pareta_agent.node.upgrade.fleet_switch import FleetSwitch
 from pareta_agent.node.upgrade.ownership import Ownership
 from pareta_agent.node.upgrade.spool_switch import SpoolSwitch
-from pareta_agent.node.waker import Activator
-from pareta_agent.node.wanted import WantedSource
 from pareta_agent.planning.plan import Plan
 from pareta_agent.telemetry.events import Bus
 from pareta_agent.telemetry.metrics import Metrics
@@ -88,7 +88,7 @@ class Components:
         self.gpus = report.gpus = GpuWatch(inventory, bus, report.xid)
         self.interpreter = EngineProgram(settings, inventory, bus)
         self.fleet = report.fleet = Fleet(
-            slices.engine_settings(settings, self.interpreter.version), clock, bus, self._cold_started
+            settings_map.engine_settings(settings, self.interpreter.version), clock, bus, self._cold_started
         )
         self.interpreter.use = self._use_interpreter
         self.places = report.places = Places(self.fleet, lambda: self.gpus.latest)
@@ -111,7 +111,7 @@ class Components:
         self.keys = KeyCache(client.introspect, clock)
         self.credit_leases = CreditLeases(client.credit_lease, lambda: self.heart.view.epoch)
         self.book = CreditBook(self._lease, clock)
-        weights = WeightsStore(slices.weights_settings(settings), clock)
+        weights = WeightsStore(settings_map.weights_settings(settings), clock)
         self.deployment = report.deployment = Deployment(
             self.catalog_source.catalog,
             self.gpus.inventory,
@@ -120,7 +120,7 @@ class Components:
             self.fleet,
             self.interpreter.ready,
             lambda: self.interpreter.support,
-            lambda *asked: slices.plan_request(settings, self.interpreter.version, *asked),
+            lambda *asked: settings_map.plan_request(settings, self.interpreter.version, *asked),
             self.start_recovery,
             bus,
             lambda wanted: asleep_s > 0 and self.policy.limit_s(wanted) is not None,
@@ -163,8 +163,10 @@ class Components:
             wake=self._wake,
             audit=audit,
         )
-        certificate = slices.certificate(self.settings)
-        self.front = self.report.front = Gateway(slices.front_settings(self.settings), deps, certificate)
+        certificate = settings_map.certificate(self.settings)
+        self.front = self.report.front = Gateway(
+            settings_map.front_settings(self.settings), deps, certificate
+        )
         bus.listen(self.front.observe_event)
         self.demand = Demand(self.front, clock)
         self.fleet.watch(self.demand.load, self.demand.waiting)
@@ -195,7 +197,7 @@ class Components:
 
         `shared`: a predecessor still works on the requests that are open in the spool.
         """
-        of_spool = slices.spool_settings(settings, identity.node)
+        of_spool = settings_map.spool_settings(settings, identity.node)
         spool = Spool.open(spool_path(settings.home), of_spool, clock, shared=shared)
         client = PlaneClient(address.url, address.token, identity.node)
         try:

@@ -9,7 +9,7 @@ import orjson
 from pareta_agent.clock import SystemClock
 from pareta_agent.contract.fleet_view import FleetView
 from pareta_agent.contract.usage_record import Tokens
-from pareta_agent.node.auditor import Auditor
+from pareta_agent.node.status.usage_audit import Auditor
 from pareta_agent.telemetry.events import Event
 
 

@@ -17,11 +17,11 @@ from pareta_agent.engine.fleet import Fleet
 from pareta_agent.errors import HostError, PlaneError
 from pareta_agent.gateway.gateway import Gateway
 from pareta_agent.meter.spool import Spool
-from pareta_agent.node.auditor import Auditor
+from pareta_agent.node.sleep.wake import Activator
+from pareta_agent.node.status.usage_audit import Auditor
 from pareta_agent.node.upgrade.fleet_switch import FleetSwitch
 from pareta_agent.node.upgrade.spool_switch import SpoolSwitch
 from pareta_agent.node.upgrade.successor import Successor
-from pareta_agent.node.waker import Activator
 
 
 @dataclass(slots=True)

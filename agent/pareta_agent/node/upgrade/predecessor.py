@@ -18,7 +18,7 @@ from pareta_agent.contract.usage_record import Admission, Outcome, UsageRecord
 from pareta_agent.errors import AgentError, HostError
 from pareta_agent.ipc.link import Link, LinkMessage
 from pareta_agent.ipc.message_table import TypedMessage
-from pareta_agent.node.demand import Borrowed
+from pareta_agent.node.sleep.demand import Borrowed
 from pareta_agent.node.upgrade.messages import (
     TO_SUCCESSOR,
     AdmissionMade,

@@ -12,7 +12,7 @@ from pareta_agent.catalog.source import CatalogSource, read_catalog
 from pareta_agent.clock import SystemClock
 from pareta_agent.config import load
 from pareta_agent.errors import ConfigError, RegistryError
-from pareta_agent.node.slices import catalog_place
+from pareta_agent.node.settings_map import catalog_place
 from pareta_agent.telemetry.events import Event, Phase
 from pareta_registry.catalog import Catalog
 from pareta_registry.channels.channel import promote

@@ -15,7 +15,7 @@ from pareta_agent.cli.plan import load_inventory
 from pareta_agent.config import Settings
 from pareta_agent.errors import ConfigError, RegistryError
 from pareta_agent.hardware.inventory import Inventory, from_json, to_json
-from pareta_agent.node.interpreter import EngineProgram
+from pareta_agent.node.engine_interpreter import EngineProgram
 from pareta_agent.planning import measured
 from pareta_agent.planning.measured import Measured
 from pareta_registry.catalog import Adapter

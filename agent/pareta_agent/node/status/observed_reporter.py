@@ -13,7 +13,7 @@ from pareta_agent.contract.fleet_view import FleetView
 from pareta_agent.control.plane_client import PlaneClient
 from pareta_agent.engine.fleet import Fleet
 from pareta_agent.errors import PlaneError
-from pareta_agent.node.progress import ProgressBook
+from pareta_agent.node.status.start_progress import ProgressBook
 
 SETTLE_S = 0.2
 LOOK_EVERY_S = 1.0

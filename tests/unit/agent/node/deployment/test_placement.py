@@ -10,7 +10,7 @@ from engine_plans import PLAN
 from planner_values import gpus, node
 
 from pareta_agent.hardware.inventory import Health, Inventory
-from pareta_agent.node.places import Places
+from pareta_agent.node.deployment.placement import Places
 from pareta_agent.planning.plan import Plan
 
 HALF = replace(PLAN, platform="cuda", gpus=(("GPU-0",),), gpu_memory_utilization=0.45, kv_cache_bytes=None)

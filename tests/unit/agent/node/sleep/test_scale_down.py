@@ -10,7 +10,7 @@ from engine_plans import PLAN
 
 from pareta_agent.contract.fleet_view import EndpointStatus, EndpointView, ReplicaView
 from pareta_agent.hardware.host import Host
-from pareta_agent.node.idler import due, overslept, with_room
+from pareta_agent.node.sleep.scale_down import due, overslept, with_room
 from pareta_agent.planning.plan import Plan
 
 USED_S = {"ep_a": 0.0, "ep_b": 95.0, "base-1": 0.0, "base-2": 0.0}

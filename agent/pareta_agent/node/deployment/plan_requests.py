@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from pareta_agent.control.reconcile import Wanted
-from pareta_agent.node.seat import engine_of, wish_of
+from pareta_agent.node.deployment.engine_sharing import engine_of, wish_of
 from pareta_agent.planning.pack import Need
 from pareta_agent.planning.request import PlanRequest
 from pareta_registry.catalog import Catalog

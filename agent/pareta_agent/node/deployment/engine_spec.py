@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from pareta_agent.control.reconcile import Wanted
 from pareta_agent.engine.spec import AdapterEndpointSpec, EngineSpec, Fetch
-from pareta_agent.node.seat import shares
+from pareta_agent.node.deployment.engine_sharing import shares
 from pareta_agent.planning.plan import Plan
 from pareta_registry.catalog import Variant
 from pareta_registry.resolve import Resolution

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pareta_agent.meter.settings import SpoolStats
-from pareta_agent.node.spool_alarm import SpoolAlarm
+from pareta_agent.node.status.spool_alarm import SpoolAlarm
 
 STATS = SpoolStats(1, 1, "", 0, 1, 1, 0, 1, 0, 1, 0.5, False)
 

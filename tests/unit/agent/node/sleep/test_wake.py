@@ -9,7 +9,7 @@ from typing import Any, cast
 from pareta_agent.clock import SystemClock
 from pareta_agent.contract.fleet_view import EndpointStatus, EndpointView, FleetView
 from pareta_agent.engine.fleet_context import Changed
-from pareta_agent.node.waker import Activator
+from pareta_agent.node.sleep.wake import Activator
 
 
 class Node:

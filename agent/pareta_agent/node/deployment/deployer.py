@@ -14,14 +14,14 @@ from pareta_agent.control.reconcile import Wanted
 from pareta_agent.engine.fleet import Fleet
 from pareta_agent.errors import AgentError, NothingFits, RegistryError
 from pareta_agent.hardware.inventory import Inventory
-from pareta_agent.node.healer import StartRecovery
-from pareta_agent.node.needs import need_of, needs_of, replicas_of
-from pareta_agent.node.order import engine_order, guest_order, variant_of
-from pareta_agent.node.pins import WeightPins
-from pareta_agent.node.places import Places, gpus_of
-from pareta_agent.node.planner import Planner
-from pareta_agent.node.seat import engine_of, shares, wish_of
-from pareta_agent.node.summary import fitting, refusal, summary
+from pareta_agent.node.deployment.engine_sharing import engine_of, shares, wish_of
+from pareta_agent.node.deployment.engine_spec import engine_order, guest_order, variant_of
+from pareta_agent.node.deployment.placement import Places, gpus_of
+from pareta_agent.node.deployment.plan_requests import need_of, needs_of, replicas_of
+from pareta_agent.node.deployment.planner import Planner
+from pareta_agent.node.deployment.start_recovery import StartRecovery
+from pareta_agent.node.deployment.weight_pins import WeightPins
+from pareta_agent.planning.describe import fitting, refusal, summary
 from pareta_agent.planning.pack import Need
 from pareta_agent.planning.plan import Candidate, Plan, PlanReport
 from pareta_agent.planning.request import PlanRequest

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 
 from pareta_agent.clock import Clock
 from pareta_agent.engine.fleet import Fleet
-from pareta_agent.node.places import Places
+from pareta_agent.node.deployment.placement import Places
 
 
 class Activator:

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 import pytest
 
 from pareta_agent.errors import HostError
-from pareta_agent.node.listen import listen, url_host, widen
+from pareta_agent.node.listeners import listen, url_host, widen
 
 
 def test_port_zero_picks_a_free_port():

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pareta_agent.node.seat import engine_of, shares, wish_of
+from pareta_agent.node.deployment.engine_sharing import engine_of, shares, wish_of
 from pareta_agent.planning.request import AdapterSlots, for_resolution, slots_for
 from pareta_registry.catalog import Adapter, Alias, Task
 from pareta_registry.load import builtin_catalog, catalog_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pareta_agent.control.reconcile import Wanted
-from pareta_agent.node.sleep_policy import SleepPolicy
+from pareta_agent.node.sleep.policy import SleepPolicy
 from pareta_registry.load import builtin_catalog
 
 CATALOG = builtin_catalog()

@@ -12,8 +12,8 @@ from pareta_agent.engine.replica.start_history import Summary
 from pareta_agent.engine.replica.start_phases import ColdStartReport
 from pareta_agent.hardware.sample import GpuFault
 from pareta_agent.meter.spool import SpoolStats
-from pareta_agent.node.gpus import GpuWatch
-from pareta_agent.node.prefetch import Prefetcher, State
+from pareta_agent.node.deployment.prefetch import Prefetcher, State
+from pareta_agent.node.status.gpu_monitor import GpuWatch
 from pareta_agent.planning.plan import Plan, PlanReport
 from pareta_agent.telemetry.events import PHASES, Event, Phase
 from pareta_agent.telemetry.metrics import Metrics

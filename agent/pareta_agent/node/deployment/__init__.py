@@ -1,0 +1,1 @@
+"""Deployment: plans, places and starts the endpoints that the control plane requests."""

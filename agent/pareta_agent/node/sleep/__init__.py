@@ -1,0 +1,1 @@
+"""Sleep: scales idle endpoints to zero and starts them again on demand."""

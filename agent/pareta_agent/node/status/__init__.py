@@ -1,0 +1,1 @@
+"""Status: reports, gauges and the admin socket of a node."""
