@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from pareta_agent.plane.match import Matcher, verdict
+from pareta_agent.plane.tasks.match import Matcher, verdict
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 

@@ -11,7 +11,7 @@ from pareta_agent.meter.settings import SpoolSettings, spool_path
 from pareta_agent.meter.spool import Spool
 from pareta_agent.plane.plane import open_plane
 from pareta_agent.plane.seed import Seed, SeedEndpoint
-from pareta_agent.plane.serve import apply_seed
+from pareta_agent.plane.standalone import apply_seed
 
 SEED = Seed(node="n", endpoints=(SeedEndpoint(id="ep_a", task="t", alias="a"),))
 

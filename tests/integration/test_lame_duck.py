@@ -20,9 +20,9 @@ from fakes.ports import free_port
 from harness import AGENT, Agent, environment, fake_engine
 
 from pareta_agent.clock import SystemClock
-from pareta_agent.plane.database import Database
 from pareta_agent.plane.plane import Plane
 from pareta_agent.plane.seed import SeedEndpoint
+from pareta_agent.plane.store.database import Database
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 ENDPOINT, ORG = "ep_shared", "org_shared"

@@ -20,9 +20,9 @@ from pareta_agent.control.plane_client import PlaneClient
 from pareta_agent.control.uplink import Uplink
 from pareta_agent.meter.settings import SpoolSettings
 from pareta_agent.meter.spool import Spool
-from pareta_agent.plane.database import Database
 from pareta_agent.plane.plane import Plane
 from pareta_agent.plane.seed import SeedEndpoint
+from pareta_agent.plane.store.database import Database
 from pareta_agent.telemetry.events import Bus
 
 pytestmark = pytest.mark.slow

@@ -17,8 +17,8 @@ from harness import AGENT, environment
 
 from pareta_agent.clock import SystemClock
 from pareta_agent.plane import probes
-from pareta_agent.plane.database import Database
 from pareta_agent.plane.plane import Plane
+from pareta_agent.plane.store.database import Database
 
 PROGRAMS = {
     "plane serve": [*AGENT, "plane", "serve", "--port", "0"],

@@ -11,9 +11,9 @@ from pareta_agent.contract.grant import TokenPrice
 from pareta_agent.contract.price import cost_micro_usd
 from pareta_agent.meter.chain_check import verify
 from pareta_agent.meter.reader import SpoolReader
-from pareta_agent.plane.database import Database
-from pareta_agent.plane.schema import gaps, ledger, orgs, rejections
 from pareta_agent.plane.seed import SeedEndpoint
+from pareta_agent.plane.store.database import Database
+from pareta_agent.plane.store.schema import gaps, ledger, orgs, rejections
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,10 @@ from pareta_agent.clock import Clock
 from pareta_agent.contract import wire
 from pareta_agent.control.plane_client import EventsAnswer
 from pareta_agent.errors import PlaneError
-from pareta_agent.plane.database import Database
-from pareta_agent.plane.node_api import create_app
+from pareta_agent.plane.api.node_api import create_app
 from pareta_agent.plane.plane import Plane
 from pareta_agent.plane.seed import SeedEndpoint
+from pareta_agent.plane.store.database import Database
 
 NODE, ORG, ENDPOINT, BALANCE = "n", "org", "ep", 10**12
 

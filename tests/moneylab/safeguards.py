@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 DISK, WIRE = "tests/faults/test_money_disk.py", "tests/faults/test_money_wire.py"
 KILLS, SPOOL = "tests/faults/test_money_kills.py", "tests/unit/agent/meter/test_spool.py"
-LEDGER, ACCESS = "tests/unit/agent/plane/test_ledger.py", "tests/unit/agent/access"
-PLANE, DATABASE = "tests/unit/agent/plane", "tests/unit/agent/plane/test_database.py"
+LEDGER, ACCESS = "tests/unit/agent/plane/store/test_ledger.py", "tests/unit/agent/access"
+PLANE, DATABASE = "tests/unit/agent/plane", "tests/unit/agent/plane/store/test_database.py"
 FRONT = "tests/integration/test_front/test_completions.py"
 HEART, SOCKETS = "tests/unit/agent/control/test_heartbeat.py", "tests/integration/test_wire.py"
 
@@ -88,34 +88,50 @@ MUTANTS = (
     ),
     Mutant(
         "dedupe by identity",
-        "plane/ledger.py",
+        "plane/store/ledger.py",
         "if pair[0].sequence > last]",
         "]",
         (LEDGER, WIRE),
     ),
-    Mutant("dedupe by request", "plane/ledger.py", "if usage.request_id in seen:", "if False:", (LEDGER,)),
-    Mutant("order", "plane/ledger.py", "if entry.sequence != reached + 1:", "if False:", (LEDGER,)),
     Mutant(
-        "the chain's check", "plane/ledger.py", "not (entry.intact or _tombstone(event))", "False", (LEDGER,)
+        "dedupe by request", "plane/store/ledger.py", "if usage.request_id in seen:", "if False:", (LEDGER,)
+    ),
+    Mutant("order", "plane/store/ledger.py", "if entry.sequence != reached + 1:", "if False:", (LEDGER,)),
+    Mutant(
+        "the chain's check",
+        "plane/store/ledger.py",
+        "not (entry.intact or _tombstone(event))",
+        "False",
+        (LEDGER,),
     ),
     Mutant(
         "the ledger's transaction",
-        "plane/database.py",
+        "plane/store/database.py",
         "with self.engine.begin() as connection:",
         'with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:',
         (LEDGER,),
     ),
     Mutant(
         "debiting completed calls only",
-        "plane/ledger.py",
+        "plane/store/ledger.py",
         'costs = debited(usage.outcome, usage.usage_source, partial.get(usage.org, "none"))',
         "costs = True",
         (LEDGER,),
     ),
     Mutant(
-        "fencing", "plane/nodes.py", "if row.epoch != beat.epoch:", "if False:", ("tests/unit/agent/plane",)
+        "fencing",
+        "plane/store/nodes.py",
+        "if row.epoch != beat.epoch:",
+        "if False:",
+        ("tests/unit/agent/plane",),
     ),
-    Mutant("holding what is leased", "plane/credit.py", "balance - int(", "balance - 0 * int(", (SOCKETS,)),
+    Mutant(
+        "holding what is leased",
+        "plane/store/credit_store.py",
+        "balance - int(",
+        "balance - 0 * int(",
+        (SOCKETS,),
+    ),
     Mutant(
         "keeping what was used out of the lease",
         "access/credit.py",
@@ -133,11 +149,17 @@ MUTANTS = (
         "                    pass",
         (WIRE,),
     ),
-    Mutant("syncing the ledger", "plane/database.py", '"synchronous=FULL"', '"synchronous=OFF"', (DATABASE,)),
-    Mutant("the ledger's lock", "plane/database.py", '"BEGIN IMMEDIATE"', '"BEGIN"', (DATABASE,)),
+    Mutant(
+        "syncing the ledger",
+        "plane/store/database.py",
+        '"synchronous=FULL"',
+        '"synchronous=OFF"',
+        (DATABASE,),
+    ),
+    Mutant("the ledger's lock", "plane/store/database.py", '"BEGIN IMMEDIATE"', '"BEGIN"', (DATABASE,)),
     Mutant(
         "locking a chain while it grows",
-        "plane/ledger.py",
+        "plane/store/ledger.py",
         "select(chains).where(mine).with_for_update()",
         "select(chains).where(mine)",
         (LEDGER,),
@@ -145,7 +167,7 @@ MUTANTS = (
     ),
     Mutant(
         "locking a balance while it is leased",
-        "plane/credit.py",
+        "plane/store/credit_store.py",
         ".where(orgs.c.id == org).with_for_update()",
         ".where(orgs.c.id == org)",
         (LEDGER,),
@@ -153,30 +175,32 @@ MUTANTS = (
     ),
     Mutant(
         "locking a node while it registers",
-        "plane/nodes.py",
+        "plane/store/nodes.py",
         "select(nodes.c.epoch).where(nodes.c.id == request.node).with_for_update()",
         "select(nodes.c.epoch).where(nodes.c.id == request.node)",
         (PLANE,),
         slow=True,
     ),
-    Mutant("dedupe within a batch", "plane/ledger.py", 'seen.add(row["request_id"])', "pass", (LEDGER,)),
+    Mutant(
+        "dedupe within a batch", "plane/store/ledger.py", 'seen.add(row["request_id"])', "pass", (LEDGER,)
+    ),
     Mutant(
         "the ledger's own constraint",
-        "plane/schema.py",
+        "plane/store/schema.py",
         'Column("request_id", String(128), nullable=False, unique=True)',
         'Column("request_id", String(128), nullable=False)',
         (LEDGER,),
     ),
     Mutant(
         "noting a gap once",
-        "plane/nodes.py",
+        "plane/store/nodes.py",
         "not connection.execute(select(gaps.c.id).where(known)).first()",
         "True",
         (PLANE,),
     ),
     Mutant(
         "an epoch's leases ending with it",
-        "plane/nodes.py",
+        "plane/store/nodes.py",
         "            credit.drop(connection, request.node)\n",
         "",
         (PLANE,),
@@ -206,7 +230,7 @@ MUTANTS = (
     ),
     Mutant(
         "forgetting every key at a strange revision",
-        "plane/keys.py",
+        "plane/store/api_keys.py",
         "if not 0 < before <= now:",
         "if False:",
         (PLANE,),

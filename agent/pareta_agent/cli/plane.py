@@ -16,7 +16,7 @@ from pareta_agent.cli.local_plane import open_local
 from pareta_agent.cli.options import AsJson, Config, Home
 from pareta_agent.clock import SystemClock
 from pareta_agent.node.settings_map import catalog_place
-from pareta_agent.plane.serve import serve as serve_plane
+from pareta_agent.plane.standalone import serve as serve_plane
 from pareta_agent.sections import unbracketed
 from pareta_agent.telemetry import sink
 from pareta_agent.telemetry.log import listener

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from pareta_agent.errors import AgentError, HostError
 from pareta_agent.plane.seed import DATABASE_ENV, Seed
-from pareta_agent.plane.serve import serve
+from pareta_agent.plane.standalone import serve
 
 
 def main() -> None:

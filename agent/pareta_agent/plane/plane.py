@@ -10,17 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pareta_agent.clock import Clock, SystemClock
-from pareta_agent.plane.credit import Credit
-from pareta_agent.plane.database import Database
-from pareta_agent.plane.deployments import Deployments
-from pareta_agent.plane.keys import Keys
-from pareta_agent.plane.ledger import Ledger
-from pareta_agent.plane.measures import MetricQueries
-from pareta_agent.plane.nodes import Nodes
-from pareta_agent.plane.orgs import Orgs
-from pareta_agent.plane.questions import PlanQueries
+from pareta_agent.plane.metrics.queries import MetricQueries
+from pareta_agent.plane.plan_queries import PlanQueries
 from pareta_agent.plane.seed import database_url, plane_home
-from pareta_agent.plane.state import DesiredState
+from pareta_agent.plane.store.api_keys import Keys
+from pareta_agent.plane.store.credit_store import Credit
+from pareta_agent.plane.store.database import Database
+from pareta_agent.plane.store.deployments import Deployments
+from pareta_agent.plane.store.desired_state import DesiredState
+from pareta_agent.plane.store.ledger import Ledger
+from pareta_agent.plane.store.nodes import Nodes
+from pareta_agent.plane.store.orgs import Orgs
 
 
 @dataclass(frozen=True, slots=True)

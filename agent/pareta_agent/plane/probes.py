@@ -15,8 +15,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
 from pareta_agent import __version__
-from pareta_agent.plane.database import Database
 from pareta_agent.plane.plane import Plane
+from pareta_agent.plane.store.database import Database
 from pareta_agent.telemetry.metrics import Metrics
 from pareta_agent.telemetry.series import Series
 

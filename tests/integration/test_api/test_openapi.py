@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from pareta_agent.plane.openapi import PUBLIC
+from pareta_agent.plane.openapi_documents import PUBLIC
 
 pytestmark = pytest.mark.slow
 EXAMPLES_A_ROUTE = 12

@@ -14,7 +14,7 @@ from pareta_agent.engine.replica.restart_policy import RestartAfter, decide
 from pareta_agent.engine.spec import RestartSettings
 from pareta_agent.gateway.workers.supervisor import RESTARTS
 from pareta_agent.plane import embedded
-from pareta_agent.plane.evals import calls
+from pareta_agent.plane.evals import model_client
 from pareta_agent.weights import part
 
 Formula = Callable[[int, float], float]
@@ -46,7 +46,7 @@ CASES: dict[str, tuple[Formula, Backoff]] = {
     "registration": (full(1.0, 60.0), Backoff(BEAT.backoff_s, BEAT.backoff_max_s, FULL_JITTER)),
     "usage events": (full(1.0, 60.0), Backoff(LINK.backoff_s, LINK.backoff_max_s, FULL_JITTER)),
     "parts of weights": (lambda n, draw: uniform(0, min(30.0, 0.25 * 2**n), draw), part._BACKOFF),
-    "eval calls": (lambda n, draw: uniform(0.5, 1.0, draw) * min(30.0, 2.0 ** (n - 1)), calls.RETRY),
+    "eval calls": (lambda n, draw: uniform(0.5, 1.0, draw) * min(30.0, 2.0 ** (n - 1)), model_client.RETRY),
 }
 
 

@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 from fastapi import FastAPI
 
-from pareta_agent.plane.database import Database
-from pareta_agent.plane.evals.roster import Vendors
 from pareta_agent.plane.evals.run_api import Evals
 from pareta_agent.plane.evals.runner import Runner
 from pareta_agent.plane.evals.runs import Runs
 from pareta_agent.plane.evals.sets import Sets
+from pareta_agent.plane.evals.vendors import Vendors
 from pareta_agent.plane.plane import Plane
+from pareta_agent.plane.store.database import Database
 from pareta_registry.catalog import Catalog
 
 

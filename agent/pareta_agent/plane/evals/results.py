@@ -11,7 +11,7 @@ from pareta_agent.contract import grant
 from pareta_agent.contract.price import cost_micro_usd
 from pareta_agent.contract.wire import WirePrice
 from pareta_agent.plane.evals.runs import EvalCandidate, Kind, RowAnswer
-from pareta_agent.plane.evals.score import quality
+from pareta_agent.plane.evals.scorers import quality
 from pareta_registry.catalog import Price
 
 

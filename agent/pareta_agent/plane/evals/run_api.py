@@ -8,14 +8,14 @@ import orjson
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, Field
 
-from pareta_agent.plane.door import ApiRefused, TheCaller, TheCatalog, refusals
+from pareta_agent.plane.api.auth import ApiRefused, TheCaller, TheCatalog, refusals
+from pareta_agent.plane.api.node_api import ThePlane
 from pareta_agent.plane.evals.results import Result, estimate_micro_usd, result
-from pareta_agent.plane.evals.roster import Vendors
 from pareta_agent.plane.evals.runner import Runner, answer_room
 from pareta_agent.plane.evals.runs import EvalRun, Kind, Runs, Status
 from pareta_agent.plane.evals.set_api import TheSets, find
 from pareta_agent.plane.evals.sets import EvalSet, Sets
-from pareta_agent.plane.node_api import ThePlane
+from pareta_agent.plane.evals.vendors import Vendors
 from pareta_agent.plane.seed import price_of
 from pareta_registry.catalog import Task
 

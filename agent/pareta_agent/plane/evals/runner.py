@@ -15,13 +15,12 @@ from starlette.concurrency import run_in_threadpool
 
 from pareta_agent.contract import grant
 from pareta_agent.contract.price import cost_micro_usd
-from pareta_agent.plane.evals import roster as vendors
-from pareta_agent.plane.evals import rows, score
-from pareta_agent.plane.evals.calls import Heard, ModelAddress, ask
-from pareta_agent.plane.evals.engines import Engines, NoEngine
-from pareta_agent.plane.evals.roster import Vendor, Vendors
+from pareta_agent.plane.evals import rows, scorers, vendors
+from pareta_agent.plane.evals.engine_leases import Engines, NoEngine
+from pareta_agent.plane.evals.model_client import Heard, ModelAddress, ask
 from pareta_agent.plane.evals.runs import Charge, EvalCandidate, EvalRun, RowAnswer, Runs
 from pareta_agent.plane.evals.sets import EvalSet, Sets
+from pareta_agent.plane.evals.vendors import Vendor, Vendors
 from pareta_agent.plane.plane import Plane
 from pareta_registry.catalog import Catalog, Task
 
@@ -158,7 +157,7 @@ class Runner:
     def _judged(
         self, candidate: EvalCandidate, number: int, row: dict[str, Any], heard: Heard, scorer: str
     ) -> RowAnswer:
-        points = None if heard.text is None else score.SCORERS[scorer](heard.text, row["expected"])
+        points = None if heard.text is None else scorers.SCORERS[scorer](heard.text, row["expected"])
         here = f"{candidate.run_id}-{candidate.place}-{number}"
         request_id = heard.request_id if candidate.kind == "open" and heard.request_id else here
         return RowAnswer(number, points, heard.error, heard.latency_s, request_id)

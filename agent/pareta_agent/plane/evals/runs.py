@@ -10,10 +10,10 @@ from sqlalchemy import Connection, func, select, update
 from ulid import ULID
 
 from pareta_agent.clock import Clock
-from pareta_agent.plane.database import Database
 from pareta_agent.plane.evals import tables
 from pareta_agent.plane.evals.sets import EvalSet
-from pareta_agent.plane.schema import ledger, orgs
+from pareta_agent.plane.store.database import Database
+from pareta_agent.plane.store.schema import ledger, orgs
 
 Kind = Literal["open", "frontier"]
 Status = Literal["queued", "running", "completed", "failed"]

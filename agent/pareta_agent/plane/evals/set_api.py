@@ -9,11 +9,11 @@ from fastapi import APIRouter, Depends, File, Form, Request, UploadFile
 from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
-from pareta_agent.plane.door import ApiCaller, ApiRefused, Origin, TheCaller, TheCatalog, refusals
+from pareta_agent.plane.api.auth import ApiCaller, ApiRefused, Origin, TheCaller, TheCatalog, refusals
 from pareta_agent.plane.evals import rows
-from pareta_agent.plane.evals.score import DEFAULT, SCORERS
+from pareta_agent.plane.evals.scorers import DEFAULT, SCORERS
 from pareta_agent.plane.evals.sets import DocumentPosition, EvalSet, Sets
-from pareta_agent.plane.keys import sha256_hex
+from pareta_agent.plane.store.api_keys import sha256_hex
 
 MOST_BLOB_BYTES: Final = 32 * 2**20
 router = APIRouter(tags=["eval sets"])

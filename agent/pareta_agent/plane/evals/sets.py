@@ -10,10 +10,10 @@ from sqlalchemy import Connection, Row, delete, select, update
 from ulid import ULID
 
 from pareta_agent.clock import Clock
-from pareta_agent.plane.database import Database
 from pareta_agent.plane.evals import tables
 from pareta_agent.plane.evals.rows import Blob
-from pareta_agent.plane.keys import sha256_hex
+from pareta_agent.plane.store.api_keys import sha256_hex
+from pareta_agent.plane.store.database import Database
 
 UPLOAD_TTL_S: Final = 900.0
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from sqlalchemy import JSON, BigInteger, Boolean, Column, Float, Integer, LargeBinary, String, Table, Text
 
-from pareta_agent.plane.schema import metadata
+from pareta_agent.plane.store.schema import metadata
 
 sets = Table(
     "eval_sets",

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pareta_agent.plane.database import Database
+from pareta_agent.plane.store.database import Database
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""Plane API: the routes of the control plane."""

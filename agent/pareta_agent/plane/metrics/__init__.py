@@ -1,0 +1,1 @@
+"""Plane metrics: usage and latency of endpoints over time."""

@@ -1,0 +1,1 @@
+"""Plane store: the control plane's database, its tables and its transactions."""

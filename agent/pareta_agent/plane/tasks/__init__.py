@@ -1,0 +1,1 @@
+"""Plane tasks: matches a description to a task, and ranks a task's models."""
