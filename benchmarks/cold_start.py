@@ -34,7 +34,7 @@ from pareta_agent.engine.replica.start_phases import ColdStartReport
 from pareta_agent.engine.spec import EngineSettings, EngineSpec, FetchProgress
 from pareta_agent.engine.vllm import command
 from pareta_agent.hardware.cores import read_cores
-from pareta_agent.planning.share import share
+from pareta_agent.planning.placement.cpu_share import share
 from pareta_agent.telemetry.events import Event, Phase
 from pareta_agent.weights.settings import WeightsSettings
 from pareta_agent.weights.store import WeightsStore

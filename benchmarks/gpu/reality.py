@@ -14,7 +14,7 @@ from pareta_agent import launch
 from pareta_agent.hardware.inventory import GIB
 from pareta_agent.hardware.nvml import read_inventory
 from pareta_agent.planning.choose import plan
-from pareta_agent.planning.learn import learn
+from pareta_agent.planning.memory.learn import learn
 from pareta_agent.planning.plan import Plan
 from pareta_agent.planning.request import PlanRequest
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from pareta_agent.planning.shape import parameters
+from pareta_agent.planning.memory.shape import parameters
 from pareta_registry.catalog import Architecture, Variant
 from pareta_registry.importers.architecture import architecture_facts
 

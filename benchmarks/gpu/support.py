@@ -18,8 +18,8 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from pareta_agent.planning import engine_probe
-from pareta_agent.planning.support_snapshot import CAPABILITIES
+from pareta_agent.planning.support import engine_probe
+from pareta_agent.planning.support.support_snapshot import CAPABILITIES
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = re.compile(r"vllm/.*\.(py|json)$|vllm-.*\.dist-info/METADATA$")

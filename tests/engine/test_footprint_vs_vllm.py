@@ -12,7 +12,7 @@ from planner_values import SMOLLM2, SMOLLM2_CONFIG, host, variant
 
 from pareta_agent.hardware.inventory import GIB
 from pareta_agent.planning.choose import plan
-from pareta_agent.planning.learn import learn
+from pareta_agent.planning.memory.learn import learn
 from pareta_agent.planning.request import PlanRequest
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]

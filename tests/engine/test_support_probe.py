@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from planner_values import LLAMA_8B
 
-from pareta_agent.planning import engine_probe
-from pareta_agent.planning.probe import cached, probed
-from pareta_agent.planning.support import kv_fp8, uses_flashinfer
-from pareta_agent.planning.support_snapshot import CAPABILITIES, SNAPSHOTS
+from pareta_agent.planning.support import engine_probe
+from pareta_agent.planning.support.probe import cached, probed
+from pareta_agent.planning.support.support import kv_fp8, uses_flashinfer
+from pareta_agent.planning.support.support_snapshot import CAPABILITIES, SNAPSHOTS
 
 pytestmark = [pytest.mark.engine, pytest.mark.long]
 VERSION = "0.32.0"

@@ -17,7 +17,7 @@ from fakes.certificates import make_certificate
 from harness import AGENT, Agent, environment, fake_engine, processes_of
 
 from pareta_agent.hardware.cores import read_cores
-from pareta_agent.planning.share import share
+from pareta_agent.planning.placement.cpu_share import share
 
 pytestmark = pytest.mark.slow
 

@@ -12,8 +12,8 @@ from engine_room import Room, rooms_in, spec
 
 from pareta_agent.clock import SystemClock
 from pareta_agent.node.deployment.start_recovery import StartRecovery
-from pareta_agent.planning.numerics import Numerics
 from pareta_agent.planning.plan import Candidate, Plan, PlanReport
+from pareta_agent.planning.support.numerics import Numerics
 
 Make = Callable[..., Room]
 NO_CACHE = ("--least-stages", "2")

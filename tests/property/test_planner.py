@@ -10,10 +10,10 @@ from planner_values import DEEPSEEK_V3, GPT_OSS_20B, LLAMA_8B, LLAMA_70B, SMOLLM
 
 from pareta_agent.hardware.inventory import GIB, Gpu, Health, Inventory, Mig
 from pareta_agent.planning.choose import plan
-from pareta_agent.planning.layout import Layout, illegal
+from pareta_agent.planning.placement.layout import Layout, illegal
 from pareta_agent.planning.plan import Objective, Plan
-from pareta_agent.planning.quant import parse_quant
 from pareta_agent.planning.request import PlanRequest
+from pareta_agent.planning.support.quant import parse_quant
 from pareta_registry.catalog import Architecture, Variant
 
 ODD = LLAMA_8B.model_copy(

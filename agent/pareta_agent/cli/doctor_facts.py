@@ -32,7 +32,7 @@ from pareta_agent.kernel_check import check as kernels
 from pareta_agent.node.engine_interpreter import EngineProgram
 from pareta_agent.node.settings_map import catalog_place, certificate
 from pareta_agent.node.status.admin_socket import ask
-from pareta_agent.planning.probe import SUPPORT
+from pareta_agent.planning.support.probe import SUPPORT
 
 _PLANE_DEADLINE_S: Final = 5.0
 _CUDA_DEADLINE_S: Final = 30.0

@@ -25,12 +25,12 @@ from pareta_agent.node.deployment.start_recovery import MEASURED, measured_at
 from pareta_agent.node.engine_interpreter import EngineProgram
 from pareta_agent.node.settings_map import catalog_place
 from pareta_agent.node.status.admin_socket import ask
-from pareta_agent.planning.diff import PlanChange
-from pareta_agent.planning.diff import diff as compare
+from pareta_agent.planning.changes import PlanChange
+from pareta_agent.planning.changes import diff as compare
 from pareta_agent.planning.nearest import plan_or_nearest
-from pareta_agent.planning.numerics import Numerics
 from pareta_agent.planning.plan import Objective, PlanReport
 from pareta_agent.planning.request import PlanRequest, for_resolution
+from pareta_agent.planning.support.numerics import Numerics
 from pareta_registry.resolve import Resolution
 
 

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pareta_agent.hardware.inventory import GIB
-from pareta_agent.planning.diff import PlanChange
+from pareta_agent.planning.changes import PlanChange
 from pareta_agent.planning.plan import Candidate, Footprint, Plan, PlanReport, Rejection
 
 _BAR_CELLS = 40

@@ -14,7 +14,7 @@ from pareta_agent.engine.replica.start_phases import OnColdStart
 from pareta_agent.engine.spec import EngineSettings
 from pareta_agent.engine.standby.standby_pool import StandbyPool
 from pareta_agent.hardware.cores import Cores
-from pareta_agent.planning import share
+from pareta_agent.planning.placement import cpu_share
 from pareta_agent.telemetry.events import Emit
 
 
@@ -58,10 +58,10 @@ class FleetContext:
     read_cores: Callable[[], Cores]
     expected: tuple[str, ...] = ()
 
-    def share(self, replica: str) -> share.Share:
+    def share(self, replica: str) -> cpu_share.Share:
         """The part of the host's cores of an engine without a GPU, among all that are to run here. Reads files."""
         seats = self.expected if replica in self.expected else (*self.expected, replica)
-        return share.share(self.read_cores(), len(seats), seats.index(replica), self.settings.threads)
+        return cpu_share.share(self.read_cores(), len(seats), seats.index(replica), self.settings.threads)
 
     def held(self, replica: str) -> int:
         """Requests that the front holds at a replica now; the front may come to be after the first engine."""

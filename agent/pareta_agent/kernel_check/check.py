@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pareta_agent import launch
 from pareta_agent.errors import EngineError
-from pareta_agent.planning.numerics import Op, WrongKernel
+from pareta_agent.planning.support.numerics import Op, WrongKernel
 from pareta_registry.files import write_atomically
 
 _PROGRAM: Final = Path(__file__).with_name("comparisons.py")

@@ -19,10 +19,10 @@ from pareta_agent.hardware.inventory import Inventory
 from pareta_agent.hardware.processor import read_processor
 from pareta_agent.kernel_check import check as kernels
 from pareta_agent.kernel_check.check import KernelCheck
-from pareta_agent.planning.numerics import Numerics, gpu_key
-from pareta_agent.planning.probe import SUPPORT, cached, probed
-from pareta_agent.planning.support import Support
-from pareta_agent.planning.support_snapshot import SNAPSHOTS
+from pareta_agent.planning.support.numerics import Numerics, gpu_key
+from pareta_agent.planning.support.probe import SUPPORT, cached, probed
+from pareta_agent.planning.support.support import Support
+from pareta_agent.planning.support.support_snapshot import SNAPSHOTS
 from pareta_agent.telemetry.events import Emit, Event, Phase
 
 

@@ -11,20 +11,20 @@ from itertools import product
 from typing import Final
 
 from pareta_agent.hardware.inventory import Inventory
-from pareta_agent.planning.cpu import plan_cpu
-from pareta_agent.planning.devices import device
+from pareta_agent.planning.cpu_plan import plan_cpu
 from pareta_agent.planning.fit import Fit, Trial, fit, kv_dtypes, utilization
-from pareta_agent.planning.layout import Layout, illegal, narrow_blocks
-from pareta_agent.planning.measured import NOTHING, Measured
-from pareta_agent.planning.numerics import gpu_key
-from pareta_agent.planning.place import GpuPool, Groups, groups, pools
+from pareta_agent.planning.memory.measured import NOTHING, Measured
+from pareta_agent.planning.placement.gpu_pools import GpuPool, Groups, groups, pools
+from pareta_agent.planning.placement.layout import Layout, illegal, narrow_blocks
 from pareta_agent.planning.plan import Plan, PlanReport, Rejection
-from pareta_agent.planning.quant import Quant, parse_quant
 from pareta_agent.planning.rank import Scored, ranked
 from pareta_agent.planning.request import PlanRequest
 from pareta_agent.planning.roofline import Load, Machine, Speed, speed
 from pareta_agent.planning.settings import PlannerSettings, read_settings
-from pareta_agent.planning.support import Kind, Support, activation_dtype, kind, snapshot, unsupported
+from pareta_agent.planning.support.devices import device
+from pareta_agent.planning.support.numerics import gpu_key
+from pareta_agent.planning.support.quant import Quant, parse_quant
+from pareta_agent.planning.support.support import Kind, Support, activation_dtype, kind, snapshot, unsupported
 from pareta_registry.catalog import Architecture, Variant
 
 _DRIVER_BRANCHES: Final = ((580, 13000), (525, 12000), (450, 11000))

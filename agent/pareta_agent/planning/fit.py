@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from pareta_agent.hardware.inventory import GIB
-from pareta_agent.planning.footprint import (
+from pareta_agent.planning.memory.footprint import (
     Caps,
     activation_bytes,
     adapters_bytes,
@@ -18,15 +18,15 @@ from pareta_agent.planning.footprint import (
     overhead_bytes,
     weights_bytes,
 )
-from pareta_agent.planning.kv import KvShape, kv_shape
-from pareta_agent.planning.layout import Layout
-from pareta_agent.planning.measured import Key, Measured
-from pareta_agent.planning.place import GpuPool
+from pareta_agent.planning.memory.kv import KvShape, kv_shape
+from pareta_agent.planning.memory.measured import Key, Measured
+from pareta_agent.planning.placement.gpu_pools import GpuPool
+from pareta_agent.planning.placement.layout import Layout
 from pareta_agent.planning.plan import Footprint, Rejection
-from pareta_agent.planning.quant import Quant
 from pareta_agent.planning.request import PlanRequest
 from pareta_agent.planning.settings import PlannerSettings
-from pareta_agent.planning.support import kv_fp8, uses_flashinfer
+from pareta_agent.planning.support.quant import Quant
+from pareta_agent.planning.support.support import kv_fp8, uses_flashinfer
 from pareta_registry.catalog import Architecture, Variant
 
 UTILIZATION: Final = 0.92

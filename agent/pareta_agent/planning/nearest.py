@@ -7,10 +7,10 @@ from dataclasses import replace
 
 from pareta_agent.hardware.inventory import Gpu, Inventory
 from pareta_agent.planning.choose import plan
-from pareta_agent.planning.measured import NOTHING, Measured
+from pareta_agent.planning.memory.measured import NOTHING, Measured
 from pareta_agent.planning.plan import PlanReport, Rejection
 from pareta_agent.planning.request import PlanRequest
-from pareta_agent.planning.support import Support
+from pareta_agent.planning.support.support import Support
 from pareta_registry.catalog import Architecture, Variant
 
 _COUNTS = (1, 2, 4, 8, 16)

@@ -9,9 +9,9 @@ from typing import Final
 
 from pareta_agent.planning.fit import Fit
 from pareta_agent.planning.plan import Candidate, Plan
-from pareta_agent.planning.quant import Quant
 from pareta_agent.planning.roofline import Speed
-from pareta_agent.planning.support import Kind
+from pareta_agent.planning.support.quant import Quant
+from pareta_agent.planning.support.support import Kind
 from pareta_registry.catalog import Variant
 
 _TP_OVER_PCIE: Final = 2

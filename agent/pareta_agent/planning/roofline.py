@@ -10,12 +10,12 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-from pareta_agent.planning.devices import Device
-from pareta_agent.planning.layout import Layout, mlp_width
-from pareta_agent.planning.quant import Quant
+from pareta_agent.planning.memory.shape import active_parameters, parameters
+from pareta_agent.planning.placement.layout import Layout, mlp_width
 from pareta_agent.planning.request import PlanRequest
-from pareta_agent.planning.shape import active_parameters, parameters
-from pareta_agent.planning.support import Kind
+from pareta_agent.planning.support.devices import Device
+from pareta_agent.planning.support.quant import Quant
+from pareta_agent.planning.support.support import Kind
 from pareta_registry.catalog import Architecture
 
 _INPUT_TOKENS: Final = 2000

@@ -33,7 +33,7 @@ from pareta_agent.engine.standby.standby import StandbyCommand, suits
 from pareta_agent.engine.standby.standby_pool import StandbyPool
 from pareta_agent.engine.vllm import client, log_lines
 from pareta_agent.hardware.cores import cores_near
-from pareta_agent.planning.share import Share
+from pareta_agent.planning.placement.cpu_share import Share
 from pareta_registry.catalog import Canary
 
 _POLL_S = 0.1

@@ -22,10 +22,10 @@ from pareta_agent.node.deployment.planner import Planner
 from pareta_agent.node.deployment.start_recovery import StartRecovery
 from pareta_agent.node.deployment.weight_pins import WeightPins
 from pareta_agent.planning.describe import fitting, refusal, summary
-from pareta_agent.planning.pack import Need
+from pareta_agent.planning.placement.pack import Need
 from pareta_agent.planning.plan import Candidate, Plan, PlanReport
 from pareta_agent.planning.request import PlanRequest
-from pareta_agent.planning.support import Support
+from pareta_agent.planning.support.support import Support
 from pareta_agent.telemetry.events import Emit, Phase
 from pareta_agent.weights.store import WeightsStore
 from pareta_registry.catalog import Artifact, Catalog

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 from pareta_agent.control.reconcile import Wanted
 from pareta_agent.node.deployment.engine_sharing import engine_of, wish_of
-from pareta_agent.planning.pack import Need
+from pareta_agent.planning.placement.pack import Need
 from pareta_agent.planning.request import PlanRequest
 from pareta_registry.catalog import Catalog
 from pareta_registry.resolve import Resolution, resolve

@@ -11,11 +11,11 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from pareta_agent.hardware.inventory import Gpu, Inventory
-from pareta_agent.planning.measured import Measured
+from pareta_agent.planning.memory.measured import Measured
 from pareta_agent.planning.nearest import plan_or_nearest
-from pareta_agent.planning.pack import Need, pack
+from pareta_agent.planning.placement.pack import Need, pack
 from pareta_agent.planning.plan import Plan, PlanReport, Rejection
-from pareta_agent.planning.support import Support
+from pareta_agent.planning.support.support import Support
 
 
 class Planner:

@@ -1,7 +1,7 @@
 """Start recovery: learns from engine starts for the next plan, and replans a start that failed.
 
 A start that failed for a known reason is repeated with one knob turned, then with the next candidate of its report.
-After a wrong canary the knobs are those that change how the same numbers are computed (`planning/numerics.py`). A
+After a wrong canary the knobs are those that change how the same numbers are computed (`planning/support/numerics.py`). A
 reason that is not known is left to the restart policy.
 """
 
@@ -19,13 +19,13 @@ from pareta_agent.clock import Clock
 from pareta_agent.engine.replica.start_phases import ColdStartReport
 from pareta_agent.engine.spec import EngineSpec
 from pareta_agent.hardware.inventory import Gpu
-from pareta_agent.planning.cpu import CPU
-from pareta_agent.planning.heal import remedy
-from pareta_agent.planning.learn import key_of, learn, remember
-from pareta_agent.planning.measured import Measured, from_json, to_json
-from pareta_agent.planning.numerics import Numerics, dtype_workaround, gpu_key, knobs, turned
+from pareta_agent.planning.cpu_plan import CPU
+from pareta_agent.planning.memory.learn import key_of, learn, remember
+from pareta_agent.planning.memory.measured import Measured, from_json, to_json
 from pareta_agent.planning.plan import Plan, PlanReport
+from pareta_agent.planning.remedy import remedy
 from pareta_agent.planning.start_failure import StartFailure, classify
+from pareta_agent.planning.support.numerics import Numerics, dtype_workaround, gpu_key, knobs, turned
 from pareta_agent.telemetry.events import Emit, Event
 from pareta_registry.files import write_atomically
 

@@ -16,8 +16,8 @@ from pareta_agent.config import Settings
 from pareta_agent.errors import ConfigError, RegistryError
 from pareta_agent.hardware.inventory import Inventory, from_json, to_json
 from pareta_agent.node.engine_interpreter import EngineProgram
-from pareta_agent.planning import measured
-from pareta_agent.planning.measured import Measured
+from pareta_agent.planning.memory import measured
+from pareta_agent.planning.memory.measured import Measured
 from pareta_registry.catalog import Adapter
 from pareta_registry.load import builtin_catalog
 

@@ -8,7 +8,7 @@ import pytest
 
 from pareta_agent.errors import EngineError
 from pareta_agent.kernel_check.check import KernelCheck, KernelResult, check, checked, summary, table
-from pareta_agent.planning.numerics import WrongKernel
+from pareta_agent.planning.support.numerics import WrongKernel
 
 RIGHT = KernelResult(op="attention", backend="vec", dtype="float32", case="decode", limit=0.002, error=0.0001)
 NOT_RUN = KernelResult(op="linear", backend="fp8", dtype="bfloat16", case="", limit=0.05, detail="no kernel")

@@ -9,9 +9,9 @@ from planner_values import DEEPSEEK_V3, LLAMA_8B, LLAMA_70B, gpus, node, variant
 
 from pareta_agent.hardware.inventory import GIB, Health, Mig
 from pareta_agent.planning.choose import plan
-from pareta_agent.planning.footprint import Caps
-from pareta_agent.planning.learn import key_of
-from pareta_agent.planning.measured import Measured, Numbers
+from pareta_agent.planning.memory.footprint import Caps
+from pareta_agent.planning.memory.learn import key_of
+from pareta_agent.planning.memory.measured import Measured, Numbers
 from pareta_agent.planning.plan import Plan
 from pareta_agent.planning.request import PlanRequest
 

@@ -6,9 +6,9 @@ import pytest
 from planner_values import LLAMA_8B, LLAMA_70B, gpus, node, variant
 
 from pareta_agent.planning.choose import plan
-from pareta_agent.planning.quant import parse_quant
 from pareta_agent.planning.rank import tier
 from pareta_agent.planning.request import PlanRequest
+from pareta_agent.planning.support.quant import parse_quant
 
 
 def test_formats_in_their_order() -> None:

@@ -15,8 +15,8 @@ from pareta_agent.engine.spec import EngineSpec, FetchProgress
 from pareta_agent.engine.vllm.log_lines import StartMeasures
 from pareta_agent.hardware.inventory import Gpu
 from pareta_agent.node.deployment.start_recovery import StartRecovery
-from pareta_agent.planning.numerics import Numerics, gpu_key
 from pareta_agent.planning.plan import Candidate, Plan, PlanReport
+from pareta_agent.planning.support.numerics import Numerics, gpu_key
 from pareta_agent.telemetry.events import Event, Phase
 
 CARD = gpus(1)[0]

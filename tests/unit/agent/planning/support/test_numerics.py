@@ -10,9 +10,9 @@ from planner_values import LLAMA_8B, SMOLLM2, gpus, host, node, variant
 
 from pareta_agent.hardware.inventory import GIB
 from pareta_agent.planning.choose import plan
-from pareta_agent.planning.measured import Measured, from_json, to_json
-from pareta_agent.planning.numerics import Numerics, WrongKernel, gpu_key, key_of, knobs, turned
+from pareta_agent.planning.memory.measured import Measured, from_json, to_json
 from pareta_agent.planning.request import PlanRequest
+from pareta_agent.planning.support.numerics import Numerics, WrongKernel, gpu_key, key_of, knobs, turned
 
 PLAN = replace(SMALL, dtype="bfloat16")
 CUDA = replace(

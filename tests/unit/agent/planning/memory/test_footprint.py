@@ -6,7 +6,7 @@ import pytest
 from planner_values import DEEPSEEK_V3, LLAMA_8B, LLAMA_70B, SMOLLM2
 
 from pareta_agent.hardware.inventory import GIB
-from pareta_agent.planning.footprint import (
+from pareta_agent.planning.memory.footprint import (
     Caps,
     activation_bytes,
     adapters_bytes,
@@ -14,9 +14,9 @@ from pareta_agent.planning.footprint import (
     overhead_bytes,
     weights_bytes,
 )
-from pareta_agent.planning.layout import Layout
-from pareta_agent.planning.quant import parse_quant
+from pareta_agent.planning.placement.layout import Layout
 from pareta_agent.planning.request import AdapterSlots
+from pareta_agent.planning.support.quant import parse_quant
 from pareta_registry.catalog import Architecture
 
 CAPS = Caps(8192, 1024)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from planner_values import DEEPSEEK_V3, GPT_OSS_20B, LLAMA_8B, LLAMA_70B, SMOLLM2
 
-from pareta_agent.planning.kv import kv_shape, linear_state_bytes
-from pareta_agent.planning.layout import Layout
+from pareta_agent.planning.memory.kv import kv_shape, linear_state_bytes
+from pareta_agent.planning.placement.layout import Layout
 from pareta_registry.catalog import Architecture
 
 IN_FLIGHT = 4096

@@ -8,7 +8,7 @@ from typing import Final
 
 from pareta_agent.hardware.inventory import GIB, Gpu, Inventory
 from pareta_agent.hardware.islands import fully_linked, identical, islands
-from pareta_agent.planning.layout import Layout
+from pareta_agent.planning.placement.layout import Layout
 from pareta_agent.planning.plan import Plan, Rejection
 
 _COARSE_LEVELS: Final = 6

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from pareta_agent.planning.layout import Layout, stage_layers
+from pareta_agent.planning.placement.layout import Layout, stage_layers
 from pareta_registry.catalog import Architecture
 
 DTYPE_BYTES: Final = {"bfloat16": 2, "float16": 2, "float32": 4, "fp8": 1}

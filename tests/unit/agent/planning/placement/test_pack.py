@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from planner_values import LLAMA_8B, LLAMA_70B, SMOLLM2, gpus, host, node, variant
 
-from pareta_agent.planning.pack import Need, pack
+from pareta_agent.planning.placement.pack import Need, pack
 from pareta_agent.planning.plan import Plan, PlanReport
 from pareta_agent.planning.request import PlanRequest
 from pareta_registry.catalog import Architecture, Variant

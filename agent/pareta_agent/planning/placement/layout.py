@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from pareta_agent.planning.quant import Quant
+from pareta_agent.planning.support.quant import Quant
 from pareta_registry.catalog import Architecture
 
 _VOCAB_PADDING: Final = 64

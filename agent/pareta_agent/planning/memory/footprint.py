@@ -8,11 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from pareta_agent.planning.kv import DTYPE_BYTES
-from pareta_agent.planning.layout import Layout, mlp_width, stage_layers
-from pareta_agent.planning.quant import Quant
+from pareta_agent.planning.memory.kv import DTYPE_BYTES
+from pareta_agent.planning.memory.shape import parameters
+from pareta_agent.planning.placement.layout import Layout, mlp_width, stage_layers
 from pareta_agent.planning.request import AdapterSlots
-from pareta_agent.planning.shape import parameters
+from pareta_agent.planning.support.quant import Quant
 from pareta_registry.catalog import Architecture
 
 _MIB: Final = 1 << 20

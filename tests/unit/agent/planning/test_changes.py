@@ -7,8 +7,8 @@ from dataclasses import asdict, replace
 
 from planner_values import LLAMA_8B, gpus, node, variant
 
+from pareta_agent.planning.changes import PlanChange, diff
 from pareta_agent.planning.choose import plan
-from pareta_agent.planning.diff import PlanChange, diff
 from pareta_agent.planning.request import PlanRequest
 
 PLAN = plan(LLAMA_8B, [variant()], node(gpus(2)), PlanRequest()).candidates[0].plan

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 
 from pareta_agent.hardware.inventory import Gpu, Inventory
 from pareta_agent.planning.choose import plan
-from pareta_agent.planning.measured import NOTHING, Measured
+from pareta_agent.planning.memory.measured import NOTHING, Measured
 from pareta_agent.planning.plan import Plan, PlanReport
 from pareta_agent.planning.request import PlanRequest
-from pareta_agent.planning.support import Support
+from pareta_agent.planning.support.support import Support
 from pareta_registry.catalog import Architecture, Variant
 
 

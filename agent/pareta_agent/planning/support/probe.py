@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pareta_agent import launch
 from pareta_agent.errors import EngineError
-from pareta_agent.planning.support import Support, snapshot
-from pareta_agent.planning.support_snapshot import CAPABILITIES
+from pareta_agent.planning.support.support import Support, snapshot
+from pareta_agent.planning.support.support_snapshot import CAPABILITIES
 from pareta_registry.files import write_atomically
 
 SUPPORT: Final = "support"

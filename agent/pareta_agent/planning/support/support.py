@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from pareta_agent.planning.quant import Quant
-from pareta_agent.planning.support_snapshot import SNAPSHOTS, Answers
+from pareta_agent.planning.support.quant import Quant
+from pareta_agent.planning.support.support_snapshot import SNAPSHOTS, Answers
 from pareta_registry.catalog import Architecture
 
 Capability = tuple[int, int]

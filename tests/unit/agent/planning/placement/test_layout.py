@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from planner_values import DEEPSEEK_V3, LLAMA_8B
 
-from pareta_agent.planning.layout import Layout, illegal, narrow_blocks, stage_layers
-from pareta_agent.planning.quant import parse_quant
+from pareta_agent.planning.placement.layout import Layout, illegal, narrow_blocks, stage_layers
+from pareta_agent.planning.support.quant import parse_quant
 from pareta_registry.catalog import Architecture
 
 PLAIN = parse_quant("none")

@@ -9,9 +9,9 @@ from planner_values import LLAMA_70B, SMOLLM2, host, variant
 
 from pareta_agent.hardware.inventory import GIB
 from pareta_agent.planning.choose import plan
-from pareta_agent.planning.cpu import CPU
-from pareta_agent.planning.learn import key_of, learn
-from pareta_agent.planning.measured import Measured
+from pareta_agent.planning.cpu_plan import CPU
+from pareta_agent.planning.memory.learn import key_of, learn
+from pareta_agent.planning.memory.measured import Measured
 from pareta_agent.planning.request import PlanRequest
 
 DEMO = variant(gib=269_030_016 / GIB)

@@ -10,9 +10,9 @@ from dataclasses import replace
 from typing import Final
 
 from pareta_agent.hardware.inventory import GIB
-from pareta_agent.planning.footprint import Caps
-from pareta_agent.planning.layout import Layout
-from pareta_agent.planning.measured import Key, Measured, Numbers
+from pareta_agent.planning.memory.footprint import Caps
+from pareta_agent.planning.memory.measured import Key, Measured, Numbers
+from pareta_agent.planning.placement.layout import Layout
 from pareta_agent.planning.plan import Plan
 
 _WEIGHTS: Final = re.compile(r"Model loading took ([\d.]+) GiB")

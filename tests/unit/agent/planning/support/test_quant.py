@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pareta_agent.planning.quant import Quant, parse_quant
+from pareta_agent.planning.support.quant import Quant, parse_quant
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import pytest
 from engine_plans import PLAN as SMALL
 
 from pareta_agent.hardware.inventory import GIB
-from pareta_agent.planning.heal import MAX_ATTEMPTS, remedy
 from pareta_agent.planning.plan import Footprint, Plan, Rejection
+from pareta_agent.planning.remedy import MAX_ATTEMPTS, remedy
 from pareta_agent.planning.start_failure import PLAN_ROWS, STAGE_ROWS, FailureCause, StartFailure, classify
 
 PLAN = replace(

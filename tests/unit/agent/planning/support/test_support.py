@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from planner_values import DEEPSEEK_V3, GPT_OSS_20B, LLAMA_8B
 
-from pareta_agent.planning.quant import parse_quant
-from pareta_agent.planning.support import (
+from pareta_agent.planning.support.quant import parse_quant
+from pareta_agent.planning.support.support import (
     activation_dtype,
     kind,
     kv_fp8,
@@ -22,7 +22,7 @@ GEMMA3 = LLAMA_8B.model_copy(
     update={"architecture": "Gemma3ForConditionalGeneration", "model_type": "gemma3"}
 )
 TABLE = snapshot()
-ASKED = json.loads((Path(__file__).parents[3] / "data" / "vllm_support.json").read_text())
+ASKED = json.loads((Path(__file__).parents[4] / "data" / "vllm_support.json").read_text())
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ from typing import Final
 
 from pydantic import ConfigDict, TypeAdapter
 
-from pareta_agent.planning.footprint import Caps
-from pareta_agent.planning.layout import Layout
-from pareta_agent.planning.numerics import Numerics
+from pareta_agent.planning.memory.footprint import Caps
+from pareta_agent.planning.placement.layout import Layout
+from pareta_agent.planning.support.numerics import Numerics
 
 
 @dataclass(frozen=True, slots=True)

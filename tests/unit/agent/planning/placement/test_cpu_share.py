@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pareta_agent.hardware.cores import Cores
-from pareta_agent.planning.share import Share, share
+from pareta_agent.planning.placement.cpu_share import Share, share
 
 
 def node(first: int, cores: int, *, siblings: int = 0) -> tuple[tuple[int, ...], ...]:

@@ -14,15 +14,15 @@ from dataclasses import replace
 from typing import Final
 
 from pareta_agent.hardware.inventory import GIB, Inventory
-from pareta_agent.planning.footprint import Caps, activation_bytes, adapters_bytes, weights_bytes
-from pareta_agent.planning.kv import kv_shape
-from pareta_agent.planning.layout import Layout
-from pareta_agent.planning.measured import Key, Measured
-from pareta_agent.planning.numerics import FALLBACK_DTYPE, dtype_workaround
+from pareta_agent.planning.memory.footprint import Caps, activation_bytes, adapters_bytes, weights_bytes
+from pareta_agent.planning.memory.kv import kv_shape
+from pareta_agent.planning.memory.measured import Key, Measured
+from pareta_agent.planning.placement.layout import Layout
 from pareta_agent.planning.plan import Candidate, Footprint, Plan, PlanReport, Rejection
-from pareta_agent.planning.quant import parse_quant
 from pareta_agent.planning.request import PlanRequest
 from pareta_agent.planning.settings import PlannerSettings
+from pareta_agent.planning.support.numerics import FALLBACK_DTYPE, dtype_workaround
+from pareta_agent.planning.support.quant import parse_quant
 from pareta_registry.catalog import Architecture, Variant
 
 CPU: Final = "cpu"

@@ -8,9 +8,9 @@ from planner_values import LLAMA_8B, gpus, node, variant
 
 from pareta_agent.hardware.inventory import GIB
 from pareta_agent.planning.choose import plan
-from pareta_agent.planning.footprint import Caps
-from pareta_agent.planning.learn import key_of, learn, remember
-from pareta_agent.planning.measured import Measured, from_json, to_json
+from pareta_agent.planning.memory.footprint import Caps
+from pareta_agent.planning.memory.learn import key_of, learn, remember
+from pareta_agent.planning.memory.measured import Measured, from_json, to_json
 from pareta_agent.planning.request import PlanRequest
 
 ONE = variant()

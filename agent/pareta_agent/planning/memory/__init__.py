@@ -1,0 +1,1 @@
+"""Memory: bytes and tokens of one rank, computed and measured."""

@@ -1,0 +1,1 @@
+"""Placement: layouts of replicas over GPUs and over CPU cores."""

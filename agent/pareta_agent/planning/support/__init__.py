@@ -1,0 +1,1 @@
+"""Support: the kernels, dtypes and devices that an engine version can use."""
