@@ -13,7 +13,7 @@ from pathlib import Path
 
 from engine_plans import PLAN
 
-from pareta_agent import launch
+from pareta_agent import processes
 from pareta_agent.clock import SystemClock
 from pareta_agent.contract.fleet_view import EndpointView
 from pareta_agent.engine.fleet import Fleet
@@ -57,7 +57,7 @@ class Room:
         return [found.pid for found in marked(self.settings.home_id)], files
 
 
-ORPHANS: list[launch.Process] = []
+ORPHANS: list[processes.Process] = []
 
 
 async def crash(room: Room) -> None:

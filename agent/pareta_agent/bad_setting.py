@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from pydantic_core import ErrorDetails
 
-from pareta_agent.sections import Settings
+from pareta_agent.settings import Settings
 
 _KINDS: Final = {"integer": "a whole number", "number": "a finite number", "boolean": "on or off"}
 

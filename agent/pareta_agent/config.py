@@ -20,7 +20,7 @@ from pydantic_core import ErrorDetails
 
 from pareta_agent.bad_setting import explain, nearest
 from pareta_agent.errors import ConfigError
-from pareta_agent.sections import NONE, UNSET, EndpointEntry, Section, Settings
+from pareta_agent.settings import NONE, UNSET, EndpointEntry, Section, Settings
 
 __all__ = ["EndpointEntry", "Settings", "environment", "load", "run_dir", "setting_rows"]
 

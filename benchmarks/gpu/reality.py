@@ -10,7 +10,7 @@ from typing import Any
 from ground import Ground
 from shapes import Shape
 
-from pareta_agent import launch
+from pareta_agent import processes
 from pareta_agent.hardware.inventory import GIB
 from pareta_agent.hardware.nvml import read_inventory
 from pareta_agent.planning.choose import plan
@@ -50,7 +50,7 @@ async def compare(ground: Ground, shape: Shape) -> dict[str, Any]:
 async def no_vocabulary(python: Path) -> str | None:
     """Why this engine could not speak Harmony, or None: its vocabulary comes from a folder or over the network."""
     try:
-        asked = await launch.run([str(python), "-I", "-c", _HARMONY], timeout_s=_HARMONY_S)
+        asked = await processes.run([str(python), "-I", "-c", _HARMONY], timeout_s=_HARMONY_S)
     except TimeoutError:
         return f"{_NO_VOCABULARY}: it did not come within {_HARMONY_S:.0f} s"
     last = (asked.output.strip().splitlines() or ["it said nothing"])[-1]

@@ -32,7 +32,7 @@ import reality
 import shapes
 from ground import ROOT, Ground
 
-from pareta_agent import launch
+from pareta_agent import processes
 from pareta_agent.engine.install.interpreter import inspect
 from pareta_agent.hardware.inventory import to_json
 from pareta_agent.hardware.nvml import read_inventory
@@ -141,7 +141,7 @@ def main() -> None:
     told.out = told.out or ROOT / "benchmarks" / "results" / "gpu" / told.device
     told.python = told.python.absolute()  # an engine's place is its own; a link makes a virtual environment
     told.weights = told.weights.resolve()
-    launch.allow_open_files()
+    processes.allow_open_files()
     import uvloop
 
     sys.exit(0 if uvloop.run(run(told)) else 1)

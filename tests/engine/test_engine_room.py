@@ -14,7 +14,7 @@ import pytest
 from engine_plans import PLAN
 from engine_room import Room, buried, crash, room, settings, spec
 
-from pareta_agent import launch
+from pareta_agent import processes as launch
 from pareta_agent.contract.fleet_view import EndpointView
 from pareta_agent.engine.process.engine_process import marked
 from pareta_agent.engine.spec import EngineSpec, FetchProgress, RestartSettings

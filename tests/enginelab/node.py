@@ -18,7 +18,7 @@ from harness import Agent, processes_of
 
 from enginelab.calls import ENDPOINT, Call, Load, account, in_flight, words
 from enginelab.remains import Engine, Remains, home_left, home_settings, remains, seen, settled
-from pareta_agent import launch
+from pareta_agent import processes
 from pareta_agent.engine.process.engine_process import marked
 
 _LIVE_S = 240.0
@@ -127,7 +127,7 @@ async def agent_kills(made: Node, ready: dict[str, Any], key: str, rounds: int) 
         await asyncio.to_thread(made.agent.kill)
         made.begin()
         await made.ready()
-        left += launch.adopt(engine.leader.pid, engine.leader.started) is None
+        left += processes.adopt(engine.leader.pid, engine.leader.started) is None
     calls = await load.end()
     beside = await settled(lambda: made.strays(engine))
     fault = f"kill -9 of the agent and a restart, {rounds} times, under load"
@@ -173,7 +173,7 @@ async def stops(home: Path, python: Path, moments_s: Sequence[float], **settings
 def _gone_s(engine: Engine) -> float:
     """When its leader was ended."""
     end_s = time.monotonic() + _STALL_S + 30
-    while launch.adopt(engine.leader.pid, engine.leader.started) and time.monotonic() < end_s:
+    while processes.adopt(engine.leader.pid, engine.leader.started) and time.monotonic() < end_s:
         time.sleep(0.02)
     return time.monotonic()
 

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pareta_agent import config, launch
+from pareta_agent import config
+from pareta_agent import processes as launch
 from pareta_agent.engine.process.engine_process import marked, shared_memory
 from pareta_agent.engine.process.process_record import Intents
 from pareta_agent.engine.process.run_dir import run_dir_of

@@ -14,7 +14,7 @@ import pytest
 from fakes.ports import free_port
 from harness import Agent, fake_engine, processes_of
 
-from pareta_agent import launch
+from pareta_agent import processes
 
 ENDPOINT = "ep_contract_kie"
 PATIENCE_S = 30.0
@@ -138,4 +138,4 @@ def test_an_engine_that_is_no_longer_wanted_is_ended(node: Callable[..., Agent],
     agent = node()
     states = {endpoint["id"]: endpoint["status"] for endpoint in agent.ready()["endpoints"]}
     assert states == {"ep_other": "live", ENDPOINT: "stopped"}
-    assert launch.adopt(engine["pid"], engine["started"]) is None
+    assert processes.adopt(engine["pid"], engine["started"]) is None

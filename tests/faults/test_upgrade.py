@@ -23,7 +23,7 @@ import pytest
 from fakes.certificates import make_certificate
 from harness import Agent, fake_engine, processes_of
 
-from pareta_agent import launch
+from pareta_agent import processes
 
 pytestmark = pytest.mark.slow
 
@@ -370,11 +370,11 @@ async def test_a_reload_starts_the_next_agent_and_tells_systemd(home: Path) -> N
                 await asyncio.sleep(0.05)
         second = readies[1]
         assert [word for word in said if word.startswith("MAINPID=")] == [f"MAINPID={second['pid']}"]
-        found = launch.stat(second["pid"])
+        found = processes.stat(second["pid"])
         assert found is not None
         os.kill(second["pid"], signal.SIGTERM)
         async with asyncio.timeout(120):
-            await launch.Process(found.pid, found.started).wait()
+            await processes.Process(found.pid, found.started).wait()
         agent.__exit__()
     assert processes_of(home) == []
 

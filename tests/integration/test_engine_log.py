@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from engine_room import Room, buried, crash, room, rooms_in, settings, spec
 
-from pareta_agent import launch
+from pareta_agent import processes
 from pareta_agent.contract.fleet_view import EndpointView
 
 pytestmark = pytest.mark.slow
@@ -36,8 +36,8 @@ def log_of(made: Room) -> Path:
     return made.settings.log_dir / "ep_x-0.log"
 
 
-def keepers(made: Room) -> list[launch.Stat]:
-    return [found for found in launch.processes() if _keeps(found.pid, log_of(made))]
+def keepers(made: Room) -> list[processes.Stat]:
+    return [found for found in processes.processes() if _keeps(found.pid, log_of(made))]
 
 
 def _keeps(pid: int, log: Path) -> bool:
@@ -165,7 +165,7 @@ async def test_a_crashed_engine_leaves_no_log_keeper(make: Make) -> None:
     (keeper,) = keepers(made)
     os.kill(keeper.group, signal.SIGKILL)
     async with asyncio.timeout(120):
-        while launch.adopt(keeper.pid, keeper.started) is not None:
+        while processes.adopt(keeper.pid, keeper.started) is not None:
             await asyncio.sleep(0.01)
     await made.until(lambda view: live(view) and view.replicas[0].generation == 2)
     assert len(keepers(made)) == 1

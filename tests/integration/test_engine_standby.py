@@ -15,7 +15,7 @@ import pytest
 from engine_room import Room, room, settings, spec
 from fakes import stub_vllm
 
-from pareta_agent import launch
+from pareta_agent import processes
 from pareta_agent.engine.process.engine_process import marked
 from pareta_agent.engine.standby import standby
 
@@ -89,7 +89,7 @@ async def test_forked_children_die_with_their_server(make: Make) -> None:
     intent = made.fleet._intents.read("ep_x", 0)
     assert intent is not None
     assert intent.pid is not None
-    children = [found for found in launch.processes() if found.parent == intent.pid]
+    children = [found for found in processes.processes() if found.parent == intent.pid]
     assert len(children) >= 1
     slot = made.fleet._endpoints["ep_x"]._slots[0]
     assert slot.replica is not None
@@ -100,7 +100,7 @@ async def test_forked_children_die_with_their_server(make: Make) -> None:
     slot._task.cancel()
     await asyncio.sleep(0)
     os.kill(intent.pid, signal.SIGKILL)
-    alive = [launch.Process(child.pid, child.started) for child in children]
+    alive = [processes.Process(child.pid, child.started) for child in children]
     await until(lambda: not any(child.alive for child in alive))
     await process.wait()
     slot.replica.starter.run_dir.sweep()

@@ -17,7 +17,7 @@ from fakes.oci_registry import Registry, needs_registry
 from fakes.ports import free_port
 from harness import environment
 
-from pareta_agent.sections import RegistrySection
+from pareta_agent.settings import RegistrySection
 
 pytestmark = [pytest.mark.slow, needs_registry]
 PAGE = (Path(__file__).parents[2] / "registry" / "README.md").read_text()

@@ -10,11 +10,11 @@ import typer
 from rich.markup import escape
 
 from pareta_agent import config
-from pareta_agent.cli.consoles import for_data
-from pareta_agent.cli.doctor_checks import findings
-from pareta_agent.cli.doctor_facts import read_facts
-from pareta_agent.cli.doctor_values import Finding
+from pareta_agent.cli.diagnosis.facts import read_facts
+from pareta_agent.cli.diagnosis.findings import Finding
+from pareta_agent.cli.diagnosis.host_checks import findings
 from pareta_agent.cli.options import AsJson, Config, Home
+from pareta_agent.cli.output.console import for_data
 from pareta_agent.errors import HostError
 
 _STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}

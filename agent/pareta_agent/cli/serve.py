@@ -14,10 +14,10 @@ import typer
 import uvloop
 from rich.console import Console
 
-from pareta_agent import config, launch
+from pareta_agent import config, processes
 from pareta_agent.catalog.source import CatalogSource, find
 from pareta_agent.cli.options import Config
-from pareta_agent.cli.terminal import JsonLines, Terminal, ready_block, ready_fields
+from pareta_agent.cli.output.terminal import JsonLines, Terminal, ready_block, ready_fields
 from pareta_agent.clock import SystemClock
 from pareta_agent.config import EndpointEntry, Settings
 from pareta_agent.errors import ConfigError
@@ -92,7 +92,7 @@ def command(
 
 async def _serve(settings: Settings, warnings: list[str], json_lines: bool, upgrade: bool) -> int:
     """Joins plane, node and listeners. Returns the exit code."""
-    launch.allow_open_files()
+    processes.allow_open_files()
     bus, signals = Bus(), Signals()
     show = JsonLines(_write) if json_lines else Terminal(Console(stderr=True))
     bus.listen(show)
@@ -146,7 +146,7 @@ async def _replace(signals: Signals, bus: Bus) -> None:
         await signals.replace.wait()
         signals.replace.clear()
         argv = [word for word in sys.argv[1:] if word != "--upgrade"]
-        successor = await launch.spawn(
+        successor = await processes.spawn(
             [sys.executable, "-m", "pareta_agent", *argv, "--upgrade"],
             env=config.environment(),
             share_output=True,

@@ -14,7 +14,7 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pareta_agent import launch
+from pareta_agent import processes
 from pareta_agent.errors import EngineError
 from pareta_agent.planning.support.numerics import Op, WrongKernel
 from pareta_registry.files import write_atomically
@@ -116,7 +116,9 @@ async def check(engine_python: Path, cache: Path, version: str, device: str) -> 
     """
     command = [str(engine_python), "-W", "ignore", str(_PROGRAM)]
     try:
-        done = await launch.run(command, env={**launch.environment(), **_ENVIRONMENT}, timeout_s=_DEADLINE_S)
+        done = await processes.run(
+            command, env={**processes.environment(), **_ENVIRONMENT}, timeout_s=_DEADLINE_S
+        )
         lines = [line for line in done.output.splitlines() if line.startswith("{")]
         found = KernelCheck(version=version, device=device, **json.loads(lines[-1]))
     except (LookupError, ValueError, TypeError, TimeoutError, OSError) as error:

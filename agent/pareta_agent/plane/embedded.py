@@ -14,7 +14,7 @@ from typing import Any
 import aiohttp
 import orjson
 
-from pareta_agent import launch
+from pareta_agent import processes
 from pareta_agent.backoff import Backoff
 from pareta_agent.errors import PlaneError
 from pareta_agent.plane.seed import DATABASE_ENV, FIRST_KEY, Seed, SeedEndpoint, node_token, plane_home
@@ -36,7 +36,7 @@ class EmbeddedPlane:
         home: Path,
         seed: Seed,
         port: int,
-        process: launch.Process,
+        process: processes.Process,
         database: str | None = None,
     ) -> None:
         self.url = f"http://127.0.0.1:{port}"
@@ -96,9 +96,11 @@ async def start(home: Path, seed: Seed, port: int = 0, database: str | None = No
     """Starts the plane on `database`, or on the file under `home`, and waits for the ready line; raises PlaneError."""
     argv = [sys.executable, "-m", "pareta_agent.plane", "--home", str(home), "--port", str(port)]
     argv += ["--log", str(plane_home(home) / "plane.log")]
-    process = await launch.spawn(
+    process = await processes.spawn(
         [*argv, "--seed", seed.model_dump_json()],
-        env=launch.environment({DATABASE_ENV: database} if database else None),  # the URL may hold a password
+        env=processes.environment(
+            {DATABASE_ENV: database} if database else None
+        ),  # the URL may hold a password
         stdout_pipe=True,
         new_session=True,
         die_with_parent=True,
@@ -119,7 +121,7 @@ async def start(home: Path, seed: Seed, port: int = 0, database: str | None = No
     return EmbeddedPlane(home, seed, int(ready["port"]), process, database)
 
 
-async def _ready_line(process: launch.Process, said: list[str]) -> dict[str, Any] | None:
+async def _ready_line(process: processes.Process, said: list[str]) -> dict[str, Any] | None:
     """Returns the first line that is JSON; None at the end of the output. Earlier lines are added to `said`."""
     while process.stdout is not None and (line := await process.stdout.readline()):
         try:

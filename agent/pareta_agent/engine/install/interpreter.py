@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pareta_agent import launch
+from pareta_agent import processes
 from pareta_agent.errors import HostError
 
 _TIMEOUT_S = 60.0
@@ -43,7 +43,7 @@ async def inspect(path: Path) -> EngineInterpreter:
             "point --engine-python at a Python that has vLLM, or leave it out and one is installed",
         )
     try:
-        done = await launch.run([str(path), "-I", "-c", _ASK], timeout_s=_TIMEOUT_S)
+        done = await processes.run([str(path), "-I", "-c", _ASK], timeout_s=_TIMEOUT_S)
         answer = (
             json.loads(done.output.splitlines()[-1]) if done.returncode == 0 and done.output.strip() else None
         )

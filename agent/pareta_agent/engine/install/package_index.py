@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from pareta_agent import launch
+from pareta_agent import processes
 from pareta_agent.engine.install.pip_output import explain, is_network
 from pareta_agent.errors import HostError
 
@@ -49,9 +49,9 @@ class Index:
         argv = [str(self._python), "-m", "pip", "download", *_OPTIONS, "--python-version", series]
         argv += ["--extra-index-url", extra_index] if extra_index else []
         # A constraint on the package would replace the list by a conflict; an empty variable leaves a file's in force.
-        env = launch.environment({"PIP_CONSTRAINT": os.devnull})
+        env = processes.environment({"PIP_CONSTRAINT": os.devnull})
         try:
-            done = await launch.run([*argv, f"{name}>1,<1"], env=env, timeout_s=_TIMEOUT_S)
+            done = await processes.run([*argv, f"{name}>1,<1"], env=env, timeout_s=_TIMEOUT_S)
         except TimeoutError:
             raise HostError(
                 "no_network",

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pareta_agent import launch
+from pareta_agent import processes
 
 SERIES = ("3.11", "3.12", "3.13", "3.14")
 """Those that vLLM's builds are made for."""
@@ -45,7 +45,7 @@ async def find(own: Path) -> tuple[Python, ...]:
 
 def _on_path() -> Iterator[Path]:
     """Every candidate: the first of a name may be a shim of pyenv's that only says that it is none."""
-    folders = [Path(folder) for folder in os.get_exec_path(launch.environment())]
+    folders = [Path(folder) for folder in os.get_exec_path(processes.environment())]
     for series in SERIES:
         for folder in folders:
             path = folder / f"python{series}"
@@ -55,7 +55,7 @@ def _on_path() -> Iterator[Path]:
 
 async def _asked(path: Path) -> Python | None:
     try:
-        done = await launch.run([str(path), "-I", "-c", _ASK], timeout_s=_TIMEOUT_S)
+        done = await processes.run([str(path), "-I", "-c", _ASK], timeout_s=_TIMEOUT_S)
         answer = json.loads(done.output.splitlines()[-1]) if done.returncode == 0 else {}
         return Python(Path(answer["path"]), answer["series"]) if answer["usable"] else None
     except (TimeoutError, OSError, ValueError, LookupError, TypeError):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
-from pareta_agent import launch
+from pareta_agent import processes
 from pareta_agent.clock import Clock
 from pareta_agent.engine.process import gpu_memory
 from pareta_agent.engine.process.engine_process import end_strays, marked
@@ -40,14 +40,14 @@ class AdoptableEngines:
     name, whether that agent still runs and may send requests there, for it has not heard yet that it is to end."""
 
     def __init__(self, read_gpus: gpu_memory.ReadGpus, clock: Clock, changed: Callable[[], None]) -> None:
-        self._found: dict[tuple[str, int], tuple[Intent, launch.Process]] = {}
+        self._found: dict[tuple[str, int], tuple[Intent, processes.Process]] = {}
         self._asleep: set[tuple[str, int]] = set()
         self.kept: frozenset[str] = frozenset()
         self.in_flight: Callable[[str], int] = lambda _replica: 0
         self.unaware: Callable[[str], bool] = lambda _replica: False
         self._read_gpus, self._clock, self._changed = read_gpus, clock, changed
 
-    def add(self, intent: Intent, process: launch.Process, *, asleep: bool) -> None:
+    def add(self, intent: Intent, process: processes.Process, *, asleep: bool) -> None:
         self._found[intent.endpoint, intent.index] = (intent, process)
         if asleep:
             self._asleep.add((intent.endpoint, intent.index))
@@ -85,7 +85,7 @@ class AdoptableEngines:
         found = [intent for intent, _ in self._found.values() if intent.endpoint == endpoint]
         return {intent.gpus: intent.index for intent in found if intent.gpus}
 
-    async def claim(self, spec: EngineSpec, index: int, settings: EngineSettings) -> launch.Process | None:
+    async def claim(self, spec: EngineSpec, index: int, settings: EngineSettings) -> processes.Process | None:
         """The engine that is what this spec would start; one of another make is ended, to make room."""
         intent, process = self._found.get((spec.endpoint, index), (None, None))
         if intent is None or process is None:
@@ -102,7 +102,7 @@ class AdoptableEngines:
         await asyncio.gather(*(self._end(settings, intent, process) for intent, process in ended))
         return len(ended)
 
-    async def _end(self, settings: EngineSettings, intent: Intent, process: launch.Process) -> None:
+    async def _end(self, settings: EngineSettings, intent: Intent, process: processes.Process) -> None:
         del self._found[intent.endpoint, intent.index]
         replica = f"{intent.endpoint}/{intent.index}"
         self.kept -= {replica}
@@ -140,7 +140,7 @@ async def reap(settings: EngineSettings, intents: Intents, adoptable: AdoptableE
             adoptable.add(intent, process, asleep=intent.sleeps and await client.is_sleeping(socket) is True)
             kept.add(process.pid)
 
-    def strays() -> list[launch.Stat]:
+    def strays() -> list[processes.Stat]:
         return [found for found in marked(settings.home_id) if found.group not in kept]
 
     orphans = strays()
@@ -157,12 +157,12 @@ async def reap(settings: EngineSettings, intents: Intents, adoptable: AdoptableE
 
 async def _adoptable(
     settings: EngineSettings, intent: Intent, marked_pids: set[int]
-) -> launch.Process | None:
+) -> processes.Process | None:
     if not settings.adopt or not intent.ready or intent.ended or intent.boot_id != boot_id():
         return None
     if intent.pid is None or intent.started is None or intent.pid not in marked_pids:
         return None
-    process = launch.adopt(intent.pid, intent.started)
+    process = processes.adopt(intent.pid, intent.started)
     where = run_dir_of(settings, intent.endpoint, intent.index, intent.generation)
     return process if process is not None and await client.healthy(where.socket) else None
 

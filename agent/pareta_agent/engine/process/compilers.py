@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pareta_agent import launch
+from pareta_agent import processes as launch
 
 _NAMES: Final = re.compile(
     r"(?:\w[\w.]*-)*(?:cc|cc1|cc1plus|gcc|[cg]\+\+|c89|c99|collect2|lto1|lto-wrapper|as|ld|ld\.\w+|lld|mold|clang|clang\+\+"

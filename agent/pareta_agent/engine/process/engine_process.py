@@ -14,7 +14,7 @@ from pathlib import Path
 from signal import SIGKILL, SIGTERM
 from typing import Any
 
-from pareta_agent import launch
+from pareta_agent import processes
 from pareta_agent.engine.process import compilers, stacks
 from pareta_agent.engine.process.process_record import Intent, Intents
 from pareta_agent.engine.process.run_dir import RunDir
@@ -27,11 +27,11 @@ _FOLLOWS_S = 1.5
 class EngineProcess:
     """A running engine and the record of it."""
 
-    def __init__(self, process: launch.Process, run_dir: RunDir, intents: Intents, intent: Intent) -> None:
+    def __init__(self, process: processes.Process, run_dir: RunDir, intents: Intents, intent: Intent) -> None:
         self._process = process
         self._run_dir = run_dir
         self._intents = intents
-        self._cores: list[launch.Process] = []
+        self._cores: list[processes.Process] = []
         self.intent = intent
 
     @property
@@ -61,7 +61,7 @@ class EngineProcess:
         }
         least = max(children.values(), default=0) / 2
         cores = [found for found, pages in children.items() if pages >= least]
-        self._cores = [launch.Process(found.pid, found.started) for found in cores]
+        self._cores = [processes.Process(found.pid, found.started) for found in cores]
 
     def notice_segments(self) -> None:
         """Records the segments of shared memory that it has by now: when it dies at once, nobody could ask it then."""
@@ -124,40 +124,40 @@ async def start(
     Raises OSError when the program cannot be started or the record cannot be written.
     """
     intents.write(intent)
-    process = await launch.spawn(
+    process = await processes.spawn(
         argv,
         env=env,
         cwd=cwd,
         log_path=run_dir.log,
-        rlimits={"core": 0, "nofile": launch.OPEN_FILES},
+        rlimits={"core": 0, "nofile": processes.OPEN_FILES},
         cpus=cpus,
         beside=run_dir.log_keeper,
     )
     return record(process, run_dir, intents, intent)
 
 
-def record(process: launch.Process, run_dir: RunDir, intents: Intents, intent: Intent) -> EngineProcess:
+def record(process: processes.Process, run_dir: RunDir, intents: Intents, intent: Intent) -> EngineProcess:
     """Names the process in the durable record."""
     engine = EngineProcess(process, run_dir, intents, intent)
     engine._record(pid=process.pid, started=process.started)
     return engine
 
 
-async def adopt(process: launch.Process, run_dir: RunDir, intents: Intents) -> EngineProcess:
+async def adopt(process: processes.Process, run_dir: RunDir, intents: Intents) -> EngineProcess:
     """Takes over an engine that an earlier agent started; its record must be there, its log keeper need not."""
     name, _, index = run_dir.name.rpartition("/")
     intent = intents.read(name, int(index))
     if intent is None:
         raise HostError("intent_missing", f"the record of {run_dir.name} is gone", "")
     with contextlib.suppress(OSError):
-        await (await launch.spawn([*run_dir.log_keeper, str(process.pid)], env={})).wait()
+        await (await processes.spawn([*run_dir.log_keeper, str(process.pid)], env={})).wait()
     return EngineProcess(process, run_dir, intents, intent)
 
 
-def marked(prefix: str) -> list[launch.Stat]:
+def marked(prefix: str) -> list[processes.Stat]:
     """Living processes whose environment carries a marker with this prefix (whole parts of it)."""
     wanted = f"PARETA_MARKER={prefix}".encode()
-    return [found for found in launch.processes() if _carries(found.pid, wanted)]
+    return [found for found in processes.processes() if _carries(found.pid, wanted)]
 
 
 def _carries(pid: int, wanted: bytes) -> bool:
@@ -187,7 +187,7 @@ def _resident_pages(pid: int) -> int:
         return 0
 
 
-async def end_strays(strays: Callable[[], Iterable[launch.Stat]], deadline_s: float) -> bool:
+async def end_strays(strays: Callable[[], Iterable[processes.Stat]], deadline_s: float) -> bool:
     """SIGKILL to all of them until there is none: what is killed may have forked meanwhile, so each time anew.
 
     False when there were some at the deadline.
@@ -195,7 +195,7 @@ async def end_strays(strays: Callable[[], Iterable[launch.Stat]], deadline_s: fl
     end_s = asyncio.get_running_loop().time() + deadline_s
     while left := list(strays()):
         for stray in left:
-            launch.Process(stray.pid, stray.started).signal(SIGKILL)
+            processes.Process(stray.pid, stray.started).signal(SIGKILL)
         if asyncio.get_running_loop().time() > end_s:
             return False
         await asyncio.sleep(0.02)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from pareta_agent import launch
+from pareta_agent import processes
 from pareta_agent.engine.process import compiled_cache
 from pareta_agent.engine.process.run_dir import RunDir
 from pareta_agent.engine.spec import EngineSettings, EngineSpec
@@ -40,7 +40,7 @@ def invocation(
         sleeps=sleeps,
         threads=threads or 1,
     )
-    env = command.environment(spec.plan, target, settings.version, launch.environment())
+    env = command.environment(spec.plan, target, settings.version, processes.environment())
     if settings.python is not None:  # what compiles looks for the interpreter's own ninja there
         env["PATH"] = os.pathsep.join((str(settings.python.parent), env.get("PATH", os.defpath)))
     return _program(settings), command.arguments(spec.plan, target, settings.version), env

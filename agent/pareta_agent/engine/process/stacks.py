@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 from signal import SIGABRT, SIGCONT
 
-from pareta_agent import launch
+from pareta_agent import processes
 from pareta_agent.engine.process.log_tail import turn_over
 from pareta_agent.engine.process.run_dir import RunDir
 
@@ -20,7 +20,7 @@ _PY_SPY_S = 5.0
 _LAST_WORDS_S = 2.0
 
 
-async def dump(process: launch.Process, run_dir: RunDir, python: Path | None) -> Path | None:
+async def dump(process: processes.Process, run_dir: RunDir, python: Path | None) -> Path | None:
     """The file that holds the stacks, beside the engine's log; None when nobody said anything."""
     dumped = await _by_py_spy(process, _py_spy(python)) or await _by_themselves(process, run_dir.log)
     if not dumped.strip():
@@ -40,7 +40,7 @@ def _py_spy(python: Path | None) -> str | None:
     return str(beside) if beside and beside.exists() else shutil.which("py-spy")
 
 
-async def _by_py_spy(process: launch.Process, program: str | None) -> str:
+async def _by_py_spy(process: processes.Process, program: str | None) -> str:
     """Empty when it is missing, may not look, or takes too long."""
     if program is None:
         return ""
@@ -50,18 +50,18 @@ async def _by_py_spy(process: launch.Process, program: str | None) -> str:
             for member in process.group():
                 # not pausing it: a process that SIGSTOP holds would never be given back
                 argv = [program, "dump", "--nonblocking", "--pid", str(member.pid)]
-                done = await launch.run(argv, timeout_s=_PY_SPY_S)
+                done = await processes.run(argv, timeout_s=_PY_SPY_S)
                 dumped += [done.output] if done.returncode == 0 else []
     return "\n".join(dumped)
 
 
-async def _by_themselves(process: launch.Process, log: Path) -> str:
+async def _by_themselves(process: processes.Process, log: Path) -> str:
     try:
         before = log.stat().st_size
     except OSError:
         return ""
     for member in process.group():
-        handle = launch.Process(member.pid, member.started)
+        handle = processes.Process(member.pid, member.started)
         handle.signal(SIGABRT)
         handle.signal(SIGCONT)
     loop = asyncio.get_running_loop()

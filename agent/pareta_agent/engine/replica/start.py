@@ -14,7 +14,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from pareta_agent import launch
+from pareta_agent import processes
 from pareta_agent.clock import Clock
 from pareta_agent.engine.process import engine_process, gpu_memory, invocation
 from pareta_agent.engine.process.compilers import Stillness
@@ -59,7 +59,7 @@ class Starter:
     read_gpus: gpu_memory.ReadGpus
     share: Callable[[str], Share]
     plain: bool = False
-    adopted: launch.Process | None = None
+    adopted: processes.Process | None = None
 
     @property
     def name(self) -> str:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pareta_agent import launch
+from pareta_agent import processes
 from pareta_agent.engine.process import compiled_cache
 from pareta_agent.engine.process.log_tail import turn_over
 from pareta_agent.engine.spec import EngineSettings
@@ -66,7 +66,9 @@ class StandbyCommand:
 class Standby:
     """One process, used once. `become` makes it an engine; until then `discard` ends it."""
 
-    def __init__(self, process: launch.Process, control: socket.socket, directory: Path, marker: str) -> None:
+    def __init__(
+        self, process: processes.Process, control: socket.socket, directory: Path, marker: str
+    ) -> None:
         self.process = process
         self.marker = marker
         self._control = control
@@ -159,19 +161,21 @@ async def warm_up(settings: EngineSettings, platform: str) -> Standby:
     turn_over(log)
     marker = f"{settings.home_id}/standby/{name}"
     cache = compiled_cache.ready(settings, directory / "c")
-    env = command.base_environment(platform, directory, cache, marker, _IMPORT_THREADS, launch.environment())
+    env = command.base_environment(
+        platform, directory, cache, marker, _IMPORT_THREADS, processes.environment()
+    )
     script = directory / "standby_main.py"
     script.write_text(_PROGRAM)
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     try:
-        process = await launch.spawn(
+        process = await processes.spawn(
             [str(settings.python), "-P", str(script)],
             env=env,
             cwd=directory,
             log_path=log,
             stdin_fd=theirs.fileno(),
-            rlimits={"core": 0, "nofile": launch.OPEN_FILES},
+            rlimits={"core": 0, "nofile": processes.OPEN_FILES},
         )
     except OSError:
         ours.close()

@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from pareta_agent import launch
+from pareta_agent import processes
 from pareta_agent.engine.replica.restart_policy import GiveUp, decide, failures_after
 from pareta_agent.engine.spec import RestartSettings
 from pareta_agent.gateway.downstream.context import GatewayContext
@@ -39,7 +39,7 @@ class WorkerSlot:
     number: int
     listeners: list[socket.socket]
     session: WorkerSession | None = None
-    process: launch.Process | None = None
+    process: processes.Process | None = None
     restarts: int = 0
     given_up: str | None = None
     tried: asyncio.Event = field(default_factory=asyncio.Event)
@@ -208,9 +208,9 @@ class WorkerSupervisor:
         with theirs, ExitStack() as unless_spawned:
             unless_spawned.enter_context(ours)
             listeners = [unless_spawned.enter_context(each.dup()) for each in slot.listeners]
-            slot.process = await launch.spawn(
+            slot.process = await processes.spawn(
                 [sys.executable, "-P", "-m", "pareta_agent.gateway.worker_main"],
-                env=launch.environment(),
+                env=processes.environment(),
                 stdin_fd=theirs.fileno(),
                 share_output=True,
                 die_with_parent=True,

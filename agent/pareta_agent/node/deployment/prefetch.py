@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pareta_agent.clock import Clock
 from pareta_agent.control.reconcile import Wanted
 from pareta_agent.errors import AgentError
-from pareta_agent.sections import RegistrySection
+from pareta_agent.settings import RegistrySection
 from pareta_agent.telemetry.events import Emit, Event
 from pareta_agent.weights.settings import WeightsProgress
 from pareta_agent.weights.store import WeightsStore

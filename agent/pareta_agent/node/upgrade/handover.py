@@ -12,7 +12,7 @@ import socket
 from collections.abc import Callable, Sequence
 from signal import SIGKILL
 
-from pareta_agent import launch
+from pareta_agent import processes
 from pareta_agent.ipc.link import Link
 from pareta_agent.ipc.message_table import TypedMessage
 from pareta_agent.node.task_group import LoopGroup
@@ -63,11 +63,11 @@ class Handover:
         while True:
             link = await self._upgrades.next()
             requested = await _received(link, RequestHandover, HELLO_S)
-            other = launch.stat(link.peer_pid)
+            other = processes.stat(link.peer_pid)
             if not requested or other is None:
                 link.close()
                 continue
-            trying = asyncio.create_task(self._hand_over(link, launch.Process(other.pid, other.started)))
+            trying = asyncio.create_task(self._hand_over(link, processes.Process(other.pid, other.started)))
             try:
                 done = await asyncio.shield(trying)
             except asyncio.CancelledError:
@@ -87,7 +87,7 @@ class Handover:
         if self._pump is not None:
             self._pump.cancel()
 
-    async def _hand_over(self, link: Link, other: launch.Process) -> bool:
+    async def _hand_over(self, link: Link, other: processes.Process) -> bool:
         """Passes spool and engines; False when both are taken back, because the successor did not come up."""
         self._emit(Event("handover_begun", "info", {"pid": other.pid}))
         for loops in self._loops:
@@ -102,7 +102,7 @@ class Handover:
         self._pump = asyncio.create_task(self._exchange(successor, other))
         return True
 
-    async def _exchange(self, successor: Successor, other: launch.Process) -> None:
+    async def _exchange(self, successor: Successor, other: processes.Process) -> None:
         """Receives the successor's messages and sends the demand until the link ends."""
         ticking = asyncio.create_task(self._tick(successor))
         try:
@@ -146,7 +146,7 @@ class Handover:
         self._emit(Event("handed_over", "info", {"pid": pid}))
         await self._node.pass_connections(self.successor)
 
-    async def _take_back(self, link: Link, other: launch.Process) -> None:
+    async def _take_back(self, link: Link, other: processes.Process) -> None:
         """Ends the successor, whose lock ends with it, and goes on in its place."""
         link.close()
         other.signal(SIGKILL)

@@ -11,7 +11,7 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from pareta_agent import launch
+from pareta_agent import processes
 from pareta_agent.errors import EngineError
 from pareta_agent.planning.support.support import Support, snapshot
 from pareta_agent.planning.support.support_snapshot import CAPABILITIES
@@ -55,7 +55,7 @@ def cached(cache: Path, version: str | None) -> Support:
 
 
 async def _ask(engine_python: Path, capabilities: tuple[str, ...]) -> _Answer:
-    done = await launch.run(
+    done = await processes.run(
         [str(engine_python), "-W", "ignore", str(_PROGRAM), *capabilities], timeout_s=_DEADLINE_S
     )
     lines = [line for line in done.output.splitlines() if line.startswith("{")]

@@ -14,7 +14,7 @@ import pytest
     [
         ("pareta_agent.cli.serve, pareta_agent.gateway.asgi.app", {"fastapi", "sqlalchemy", "numpy"}),
         ("pareta_agent.cli.usage, pareta_agent.cli.keys", {"fastapi", "uvicorn", "numpy"}),
-        ("pareta_agent.plane.__main__", {"numpy", "rich", "aiohttp", "pareta_agent.sections"}),
+        ("pareta_agent.plane.__main__", {"numpy", "rich", "aiohttp", "pareta_agent.settings"}),
     ],
 )
 def test_a_start_loads_no_library_that_it_does_not_use(modules: str, unwanted: set[str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pareta_agent.engine.process.compilers import family, is_compiler
-from pareta_agent.launch import Stat
+from pareta_agent.processes import Stat
 
 
 @pytest.mark.parametrize(

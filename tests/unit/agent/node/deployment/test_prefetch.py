@@ -12,7 +12,7 @@ from pareta_agent.clock import SystemClock
 from pareta_agent.control.reconcile import Wanted
 from pareta_agent.errors import NothingFits
 from pareta_agent.node.deployment.prefetch import RETRY_S, Prefetcher, names_ahead
-from pareta_agent.sections import RegistrySection
+from pareta_agent.settings import RegistrySection
 from pareta_agent.telemetry.events import Event, Phase
 from pareta_agent.weights.settings import WeightsSettings
 from pareta_agent.weights.store import WeightsStore

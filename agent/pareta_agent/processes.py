@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from signal import SIGKILL, Signals
 
-_EXEC = str(Path(__file__).with_name("launch_exec.py"))
+_EXEC = str(Path(__file__).with_name("processes_exec.py"))
 _KEPT_OUTPUT_CHARS = 256 * 1024
 _GONE_DEADLINE_S = 10.0
 OPEN_FILES = 65536

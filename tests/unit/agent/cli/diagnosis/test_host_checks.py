@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 from planner_values import gpus, host, node
 
-from pareta_agent.cli import doctor_checks as checks
-from pareta_agent.cli.doctor_checks import findings
-from pareta_agent.cli.doctor_engine import kernels
-from pareta_agent.cli.doctor_values import Finding, HostFacts
+from pareta_agent.cli.diagnosis import host_checks as checks
+from pareta_agent.cli.diagnosis.engine_checks import kernels
+from pareta_agent.cli.diagnosis.findings import Finding, HostFacts
+from pareta_agent.cli.diagnosis.host_checks import findings
 from pareta_agent.hardware.inventory import GIB, Health
 
 WELL = HostFacts(

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from pareta_agent.cli.terminal import JsonLines, Terminal
+from pareta_agent.cli.output.terminal import JsonLines, Terminal
 from pareta_agent.telemetry.events import Event
 
-ROOT = Path(__file__).parents[4]
+ROOT = Path(__file__).parents[5]
 PAGES = (ROOT / "README.md", ROOT / "docs" / "operating" / "scripts.md")
 
 

@@ -19,9 +19,9 @@ from typing import Final
 
 import aiohttp
 
-from pareta_agent import config, launch
+from pareta_agent import config, processes
 from pareta_agent.catalog.source import read_catalog
-from pareta_agent.cli.doctor_values import HostFacts
+from pareta_agent.cli.diagnosis.findings import HostFacts
 from pareta_agent.clock import SystemClock
 from pareta_agent.config import Settings
 from pareta_agent.engine.install.install import installed
@@ -123,13 +123,13 @@ async def _engine(settings: Settings) -> tuple[str | None, str | None, str | Non
 
 def _compiler() -> str | None:
     """The C compiler, searched in Triton's order."""
-    names = [launch.environment().get("CC", ""), "gcc", "clang", "cc"]
+    names = [processes.environment().get("CC", ""), "gcc", "clang", "cc"]
     return next((found for name in names if name and (found := shutil.which(name))), None)
 
 
 def _nvcc() -> str | None:
     """The CUDA compiler, searched in FlashInfer's order."""
-    homes = [launch.environment().get(name, "") for name in ("CUDA_HOME", "CUDA_PATH")]
+    homes = [processes.environment().get(name, "") for name in ("CUDA_HOME", "CUDA_PATH")]
     places = [*(str(Path(home, "bin", "nvcc")) for home in homes if home), "nvcc", "/usr/local/cuda/bin/nvcc"]
     return next((found for place in places if (found := shutil.which(place))), None)
 
@@ -139,7 +139,7 @@ async def _python_headers(python: str | None) -> bool | None:
     if python is None:
         return None
     try:
-        done = await launch.run([python, "-I", "-c", _HEADERS], timeout_s=_CUDA_DEADLINE_S)
+        done = await processes.run([python, "-I", "-c", _HEADERS], timeout_s=_CUDA_DEADLINE_S)
     except (TimeoutError, OSError):
         return None
     return done.output.strip() == "True" if done.returncode == 0 else None
@@ -148,7 +148,7 @@ async def _python_headers(python: str | None) -> bool | None:
 async def _cuda_of_torch(path: Path) -> int | None:
     """The CUDA version, such as 13000, from torch's version file: an import would take seconds and a gigabyte."""
     try:
-        done = await launch.run([str(path), "-I", "-c", _CUDA_OF_TORCH], timeout_s=_CUDA_DEADLINE_S)
+        done = await processes.run([str(path), "-I", "-c", _CUDA_OF_TORCH], timeout_s=_CUDA_DEADLINE_S)
         text = json.loads(done.output.splitlines()[-1])
         major, minor = str(text).split(".")[:2]
         return int(major) * 1000 + int(minor) * 10

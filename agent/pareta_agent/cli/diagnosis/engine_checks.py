@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pareta_agent.cli.doctor_values import Finding, HostFacts
+from pareta_agent.cli.diagnosis.findings import Finding, HostFacts
 
 
 def toolchain(facts: HostFacts) -> Finding:

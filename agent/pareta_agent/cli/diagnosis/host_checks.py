@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from pareta_agent.cli.doctor_engine import kernels, toolchain
-from pareta_agent.cli.doctor_values import Finding, HostFacts, Level
+from pareta_agent.cli.diagnosis.engine_checks import kernels, toolchain
+from pareta_agent.cli.diagnosis.findings import Finding, HostFacts, Level
 from pareta_agent.hardware.inventory import GIB
 
 _NEEDED_SHM_BYTES: Final = GIB

@@ -1,0 +1,1 @@
+"""Diagnosis: the facts that `doctor` reads and its findings."""

@@ -1,0 +1,1 @@
+"""Output: tables, progress and reports for a person at a terminal."""
