@@ -1,6 +1,6 @@
 """Process launcher: sets parent-death signal, resource limits and CPU affinity, starts a side program, then execs.
 
-Run as `python -I -S launch_exec.py PARENT_PID OPTIONS -- argv…`, about 15 ms. A `preexec_fn` would run Python in a
+Run as `python -I -S processes_exec.py PARENT_PID OPTIONS -- argv…`, about 15 ms. A `preexec_fn` would run Python in a
 forked copy of a threaded process, which may deadlock. This file imports nothing of the agent.
 """
 

@@ -170,7 +170,7 @@ async def test_standby_ends_when_its_agent_is_gone(make: Make) -> None:
 
 async def test_a_program_that_is_replaced_on_disk_is_not_run(make: Make, tmp_path: Path) -> None:
     """An agent whose package was upgraded under it warms the program that it speaks with."""
-    for name in ("standby.py", "standby_main.py"):
+    for name in ("standby.py", "program.py"):
         shutil.copy(Path(standby.__file__).with_name(name), tmp_path / name)
     found = importlib.util.spec_from_file_location("pareta_agent.engine.elsewhere", tmp_path / "standby.py")
     assert found is not None
@@ -178,7 +178,7 @@ async def test_a_program_that_is_replaced_on_disk_is_not_run(make: Make, tmp_pat
     elsewhere = importlib.util.module_from_spec(found)
     sys.modules[found.name] = elsewhere
     found.loader.exec_module(elsewhere)
-    (tmp_path / "standby_main.py").write_text("raise SystemExit('of another version')")
+    (tmp_path / "program.py").write_text("raise SystemExit('of another version')")
     warm = await elsewhere.warm_up(make().settings, "cpu")
     try:
         assert (await warm.ready())["unsafe"] is None

@@ -201,7 +201,7 @@ MUTANTS = (
     Mutant(
         "an epoch's leases ending with it",
         "plane/store/nodes.py",
-        "            credit.drop(connection, request.node)\n",
+        "            credit_store.drop(connection, request.node)\n",
         "",
         (PLANE,),
     ),

@@ -31,7 +31,7 @@ def test_the_codemap_sends_readers_to_files_that_exist():
         folder = ROOT / ("registry" if package == "pareta_registry" else "agent") / package.replace(".", "/")
         missing += [
             f"{package}/{file}"
-            for file in re.findall(r"`([a-z_]+\.py)`", files)
+            for file in re.findall(r"`([a-z_/]+\.py)`", files)
             if not (folder / file).exists()
         ]
     assert missing == []

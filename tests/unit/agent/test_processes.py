@@ -114,9 +114,9 @@ async def test_limits_reach_the_program(tmp_path: Path) -> None:
 async def test_child_dies_with_an_agent_that_is_killed(tmp_path: Path) -> None:
     """SIGKILL of the parent takes the child with it when it was asked to die with it."""
     code = (
-        "import asyncio,sys; from pareta_agent import launch\n"
+        "import asyncio,sys; from pareta_agent import processes\n"
         "async def main():\n"
-        "    child = await launch.spawn(['sleep', '60'], env={'PATH': '/usr/bin:/bin'}, die_with_parent=True)\n"
+        "    child = await processes.spawn(['sleep', '60'], env={'PATH': '/usr/bin:/bin'}, die_with_parent=True)\n"
         "    print(child.pid, child.started, flush=True); await child.wait()\n"
         "asyncio.run(main())"
     )

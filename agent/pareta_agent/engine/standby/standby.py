@@ -1,6 +1,6 @@
 """Standby: starts a warm process that has imported vLLM, and turns it into an engine in seconds.
 
-The other end of `standby_main.py`. It knows one process, used once; how many are kept is the pool's.
+The other end of `program.py`. It knows one process, used once; how many are kept is the pool's.
 """
 
 from __future__ import annotations

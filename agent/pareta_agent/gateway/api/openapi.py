@@ -1,4 +1,6 @@
-"""OpenAPI document of the inference API, made of the route table: `python -m pareta_agent.gateway.api.openapi` prints it.
+"""OpenAPI document: describes the inference API from the route table.
+
+`python -m pareta_agent.gateway.api.openapi` prints it.
 
 The document lists the fields that are checked and that may reach an engine; the engine checks the values.
 """

@@ -18,8 +18,6 @@ Fields = dict[bytes, bytes]
 
 _STATUS_LINES: Final = {s.value: b"HTTP/1.1 %d %b\r\n" % (s.value, s.phrase.encode()) for s in HTTPStatus}
 JSON: Final = b"application/json"
-# Of a stream: a proxy may keep an answer, and nginx collects it before it passes it on, unless these forbid it.
-UNBUFFERED: Final = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
 FORM: Final = b"multipart/form-data"
 _NAME: Final = re.compile(rb"[!-~]{1,255}")
 _TAG: Final = re.compile(rb"[!-~]{1,128}")

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from pareta_agent.contract.api_errors import Problem, headers_of
+from pareta_agent.contract.stream_headers import UNBUFFERED
 from pareta_agent.gateway.api.dialects.base import Dialect
-from pareta_agent.gateway.downstream.request_head import JSON, UNBUFFERED, Headers, response_head
+from pareta_agent.gateway.downstream.request_head import JSON, Headers, response_head
 from pareta_agent.gateway.upstream.chunked import LAST_CHUNK, chunk
 
 COMMENT: Final = b": waiting for the endpoint\n\n"

@@ -1,8 +1,8 @@
 """Start recovery: learns from engine starts for the next plan, and replans a start that failed.
 
 A start that failed for a known reason is repeated with one knob turned, then with the next candidate of its report.
-After a wrong canary the knobs are those that change how the same numbers are computed (`planning/support/numerics.py`). A
-reason that is not known is left to the restart policy.
+After a wrong canary a knob changes how the same numbers are computed (`planning/support/numerics.py`). An unknown
+reason is left to the restart policy.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from pareta_agent import processes
 from pareta_agent.ipc.link import Link
 from pareta_agent.ipc.message_table import TypedMessage
 from pareta_agent.node.task_group import LoopGroup
+from pareta_agent.node.upgrade.handover_ports import HandOverPort
 from pareta_agent.node.upgrade.messages import (
     HandoverDone,
     NowServing,
@@ -24,7 +25,6 @@ from pareta_agent.node.upgrade.messages import (
     SpoolTaken,
     send,
 )
-from pareta_agent.node.upgrade.ports import HandOverPort
 from pareta_agent.node.upgrade.successor import Successor
 from pareta_agent.node.upgrade.upgrade_socket import UpgradeListener
 from pareta_agent.telemetry.events import Emit, Event

@@ -19,6 +19,7 @@ from pareta_agent.errors import AgentError, HostError
 from pareta_agent.ipc.link import Link, LinkMessage
 from pareta_agent.ipc.message_table import TypedMessage
 from pareta_agent.node.sleep.demand import Borrowed
+from pareta_agent.node.upgrade.handover_ports import TakeOverPort
 from pareta_agent.node.upgrade.messages import (
     TO_SUCCESSOR,
     AdmissionMade,
@@ -41,7 +42,6 @@ from pareta_agent.node.upgrade.messages import (
     decode,
     send,
 )
-from pareta_agent.node.upgrade.ports import TakeOverPort
 from pareta_agent.node.upgrade.upgrade_socket import FILE, connect
 from pareta_agent.telemetry.events import Emit, Event
 

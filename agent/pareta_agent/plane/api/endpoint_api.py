@@ -14,8 +14,8 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
+from pareta_agent.contract.stream_headers import UNBUFFERED
 from pareta_agent.contract.wire import Observed
-from pareta_agent.gateway.downstream.request_head import UNBUFFERED
 from pareta_agent.plane.api.auth import ApiCaller, ApiRefused, Origin, TheCaller, TheCatalog, refusals
 from pareta_agent.plane.api.endpoint_record import EndpointRecord, record
 from pareta_agent.plane.api.node_api import ThePlane
