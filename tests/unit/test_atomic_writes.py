@@ -11,6 +11,7 @@ TREES = [ast.parse(source.read_text()) for source in SOURCES]
 # The functions that rename something else than a file that was just written, and why.
 RENAMES = {
     "write_atomically": "the one address",
+    "apply_seed": "endpoints in a database, no file",
     "open": "a hand-over's socket, which has its name once it listens",
     "publish": "a directory of weights, whose files were synced one by one",
     "_publish": "a directory of the registry that becomes an artifact",

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 from pareta_agent.engine.fleet import Fleet
 from pareta_agent.hardware.inventory import Inventory
-from pareta_agent.planning.placement.gpu_pools import rivals, gpu_groups
+from pareta_agent.planning.placement.gpu_pools import gpu_groups, rivals
 from pareta_agent.planning.plan import Plan
 
 

@@ -8,7 +8,7 @@ from engine_plans import PLAN
 from planner_values import gpus, node
 
 from pareta_agent.hardware.inventory import GIB, Gpu, Health, Inventory
-from pareta_agent.planning.placement.gpu_pools import groups, pools, rivals, gpu_groups
+from pareta_agent.planning.placement.gpu_pools import gpu_groups, groups, pools, rivals
 from pareta_agent.planning.placement.layout import Layout
 
 
