@@ -146,7 +146,7 @@ def test_an_adopted_engines_own_memory_is_free_for_its_successor(start, driver: 
     again.ready()
     before = until(again, lambda seen: seen["replicas"] == 2)
     plane, database = open_plane(again.home)  # the owner asks for another attempt
-    assert plane.deployments.turn("org_local", "ep_contract_kie", "running")
+    assert plane.deployments.set_state("org_local", "ep_contract_kie", "running")
     database.close()
     deadline = time.monotonic() + 120
     while len(planned := planning(again)) < 2 and time.monotonic() < deadline:

@@ -94,7 +94,11 @@ MUTANTS = (
         (LEDGER, WIRE),
     ),
     Mutant(
-        "dedupe by request", "plane/store/ledger.py", "if usage.request_id in seen:", "if False:", (LEDGER,)
+        "dedupe by request",
+        "plane/store/ledger_rows.py",
+        "if usage.request_id in seen:",
+        "if False:",
+        (LEDGER,),
     ),
     Mutant("order", "plane/store/ledger.py", "if entry.sequence != reached + 1:", "if False:", (LEDGER,)),
     Mutant(
@@ -113,7 +117,7 @@ MUTANTS = (
     ),
     Mutant(
         "debiting completed calls only",
-        "plane/store/ledger.py",
+        "plane/store/ledger_rows.py",
         'costs = debited(usage.outcome, usage.usage_source, partial.get(usage.org, "none"))',
         "costs = True",
         (LEDGER,),

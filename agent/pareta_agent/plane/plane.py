@@ -35,8 +35,8 @@ class Plane:
     credit: Credit
     ledger: Ledger
     deployments: Deployments
-    measures: MetricQueries
-    questions: PlanQueries
+    metrics: MetricQueries
+    plan_queries: PlanQueries
     leaving: asyncio.Event
 
     @classmethod

@@ -22,13 +22,13 @@ from pareta_agent.plane.api.node_api import ThePlane
 from pareta_agent.plane.plane import Plane
 from pareta_agent.plane.seed import price_of
 from pareta_agent.plane.store.deployments import Deployed, DeployOrder, State
-from pareta_agent.plane.store.endpoint_status import Standing, heard, stand
+from pareta_agent.plane.store.endpoint_status import Standing, is_stopped, standing_of
 from pareta_registry.catalog import Catalog
 from pareta_registry.resolve import Resolution, Unresolved, resolve
 
 VERDICT_S = 10.0
 LOOK_EVERY_S = 0.25
-HEARD_WITHIN_S = 10.0
+STOPPED_WITHIN_S = 10.0
 SIGN_OF_LIFE_S = 10.0
 LONGEST_DEPLOY_S = 3600.0
 router = APIRouter(prefix="/v1/endpoints", tags=["endpoints"])
@@ -68,7 +68,7 @@ class ChangeRequest(BaseModel):
 def every(caller: TheCaller, plane: ThePlane, catalog: TheCatalog, origin: Origin) -> list[EndpointRecord]:
     reports = _reports(plane)
     return [
-        record(each, stand(each.id, each.state, each.revision, reports), catalog, origin)
+        record(each, standing_of(each.id, each.state, each.revision, reports), catalog, origin)
         for each in plane.deployments.of(caller.org)
         if caller.reaches(each.id)
     ]
@@ -108,7 +108,7 @@ async def deploy(
         taken: bool = await run_in_threadpool(plane.deployments.named, caller.org, body.name)
         if taken:
             raise ApiRefused("endpoint_exists")
-    await _room_for(plane, found)
+    await _check_capacity(plane, found)
     family, _, rank = found.alias.id.rpartition("-")
     base = family if rank.isdigit() and family else found.alias.id
     names = (caller.org, found.task.id, found.alias.id, base)
@@ -138,7 +138,7 @@ def change(
     check.
     """
     find(plane, caller, id)
-    changed = plane.deployments.let_sleep(caller.org, id, body.idle_sleep_s)
+    changed = plane.deployments.set_idle_timeout(caller.org, id, body.idle_sleep_s)
     return _record(plane, _allowed(caller, id, changed), catalog, origin)
 
 
@@ -149,7 +149,7 @@ def start(id: str, caller: TheCaller, plane: ThePlane, catalog: TheCatalog, orig
     """
     if not caller.credit:
         raise ApiRefused("insufficient_credit")
-    return _record(plane, _turn(id, "running", caller, plane), catalog, origin)
+    return _record(plane, _set_state(id, "running", caller, plane), catalog, origin)
 
 
 @router.post("/{id}/stop", responses=_UNKNOWN)
@@ -161,15 +161,15 @@ async def stop(
     origin: Origin,
 ) -> EndpointRecord:
     """Returns when the nodes refuse calls for the endpoint; admitted requests still finish."""
-    found = await run_in_threadpool(_turn, id, "stopped", caller, plane)
-    await _heard(plane, id)
+    found = await run_in_threadpool(_set_state, id, "stopped", caller, plane)
+    await _until_stopped(plane, id)
     return await run_in_threadpool(_record, plane, found, catalog, origin)
 
 
 @router.delete("/{id}", status_code=204, responses=_UNKNOWN)
 async def delete(id: str, caller: TheCaller, plane: ThePlane) -> None:  # noqa: A002
-    await run_in_threadpool(_turn, id, "deleted", caller, plane)
-    await _heard(plane, id)
+    await run_in_threadpool(_set_state, id, "deleted", caller, plane)
+    await _until_stopped(plane, id)
 
 
 def find(plane: Plane, caller: ApiCaller, endpoint: str) -> Deployed:
@@ -183,17 +183,19 @@ def _allowed(caller: ApiCaller, endpoint: str, found: Deployed | None) -> Deploy
     return found
 
 
-def _turn(endpoint: str, state: State, caller: ApiCaller, plane: Plane) -> Deployed:
+def _set_state(endpoint: str, state: State, caller: ApiCaller, plane: Plane) -> Deployed:
     found = find(plane, caller, endpoint)
     if found.state == state and _standing(plane, found).status != "failed":
         return found
-    return _allowed(caller, endpoint, plane.deployments.turn(caller.org, endpoint, state))
+    return _allowed(caller, endpoint, plane.deployments.set_state(caller.org, endpoint, state))
 
 
-async def _heard(plane: Plane, endpoint: str) -> None:
+async def _until_stopped(plane: Plane, endpoint: str) -> None:
     """Waits until no node serves the endpoint, for a bounded time when a node does not report."""
-    until_s = plane.clock.mono_s() + HEARD_WITHIN_S
-    while not heard(endpoint, await run_in_threadpool(_reports, plane)) and plane.clock.mono_s() < until_s:
+    until_s = plane.clock.mono_s() + STOPPED_WITHIN_S
+    while (
+        not is_stopped(endpoint, await run_in_threadpool(_reports, plane)) and plane.clock.mono_s() < until_s
+    ):
         await plane.clock.sleep(LOOK_EVERY_S)
 
 
@@ -202,19 +204,19 @@ def _reports(plane: Plane) -> list[Observed | None]:
 
 
 def _standing(plane: Plane, found: Deployed) -> Standing:
-    return stand(found.id, found.state, found.revision, _reports(plane))
+    return standing_of(found.id, found.state, found.revision, _reports(plane))
 
 
 def _record(plane: Plane, found: Deployed, catalog: Catalog, origin: str) -> EndpointRecord:
     return record(found, _standing(plane, found), catalog, origin)
 
 
-async def _room_for(plane: Plane, found: Resolution) -> None:
+async def _check_capacity(plane: Plane, found: Resolution) -> None:
     """Queries the living nodes' planners; a node without an answer counts as feasible, because the start will show."""
     nodes = [each.node for each in await run_in_threadpool(plane.nodes.reports)]
     if not nodes:
         raise ApiRefused("no_capacity", "No node is available to run the endpoint.")
-    verdict = await plane.questions.ask(nodes, found.task.id, found.alias.id, VERDICT_S)
+    verdict = await plane.plan_queries.ask(nodes, found.task.id, found.alias.id, VERDICT_S)
     if verdict is not None and verdict.verdict != "fits":
         raise ApiRefused("no_capacity" if verdict.verdict == "busy" else "nothing_fits", verdict.reason)
 

@@ -56,8 +56,8 @@ TheAsked = Annotated[MetricQuery, Depends(_asked)]
 
 @router.get("/performance")
 def performance(asked: TheAsked, plane: ThePlane) -> Performance:
-    subject, measures = asked.subject, plane.measures
-    samples, parts = measures.samples(subject), measures.by_part(subject)
+    subject, metrics = asked.subject, plane.metrics
+    samples, parts = metrics.samples(subject), metrics.by_part(subject)
     aggregate = sums.total(parts.values())
     return Performance(
         endpoint=subject.endpoint,
@@ -69,7 +69,7 @@ def performance(asked: TheAsked, plane: ThePlane) -> Performance:
         ttft_ms=sums.first_token_ms(samples),
         latency_ms=sums.latency_ms(samples),
         output_tokens_per_second=sums.tokens_per_second(samples),
-        cold_starts=sums.starts(measures.starts(subject)),
+        cold_starts=sums.starts(metrics.starts(subject)),
         series=sums.series(subject.window, parts),
     )
 
@@ -85,13 +85,13 @@ def uptime(asked: TheAsked, plane: ThePlane) -> Uptime:
         uptime_ratio=None if ratio is None else round(ratio, 6),
         status_seconds={status: round(seconds, 3) for status, seconds in spent.items()},
         outages=[sums.outage(each) for each in timeline.outages(stretches)],
-        cold_starts=len(plane.measures.starts(asked.subject)),
+        cold_starts=len(plane.metrics.starts(asked.subject)),
     )
 
 
 @router.get("/cost")
 def cost(asked: TheAsked, plane: ThePlane) -> Cost:
-    parts = plane.measures.by_part(asked.subject)
+    parts = plane.metrics.by_part(asked.subject)
     aggregate = sums.total(parts.values())
     return Cost(
         endpoint=asked.endpoint.id,
@@ -113,7 +113,7 @@ def cost(asked: TheAsked, plane: ThePlane) -> Cost:
 
 @router.get("/quality")
 def quality(asked: TheAsked, plane: ThePlane, catalog: TheCatalog) -> Quality:
-    outcomes = plane.measures.by_outcome(asked.subject)
+    outcomes = plane.metrics.by_outcome(asked.subject)
     aggregate = sums.total(outcomes.values())
     return Quality(
         endpoint=asked.endpoint.id,
@@ -122,7 +122,7 @@ def quality(asked: TheAsked, plane: ThePlane, catalog: TheCatalog) -> Quality:
         completed=aggregate.completed,
         completed_ratio=round(aggregate.completed / aggregate.requests, 6) if aggregate.requests else None,
         outcomes={outcome: each.requests for outcome, each in sorted(outcomes.items())},
-        usage_sources=plane.measures.by_source(asked.subject),
+        usage_sources=plane.metrics.by_source(asked.subject),
         benchmark=_benchmark(catalog, asked.endpoint),
     )
 
@@ -130,7 +130,7 @@ def quality(asked: TheAsked, plane: ThePlane, catalog: TheCatalog) -> Quality:
 @router.get("/activity")
 def activity(asked: TheAsked, plane: ThePlane, limit: Annotated[int, Query(ge=1, le=200)] = 20) -> Activity:
     subject = asked.subject
-    parts, recent = plane.measures.by_part(subject), plane.measures.newest(subject, limit)
+    parts, recent = plane.metrics.by_part(subject), plane.metrics.newest(subject, limit)
     return Activity(
         endpoint=subject.endpoint,
         window=asked.span,
@@ -139,12 +139,12 @@ def activity(asked: TheAsked, plane: ThePlane, limit: Annotated[int, Query(ge=1,
         series=sums.series(subject.window, parts),
         recent=[sums.call(row) for row in recent],
         statuses=[sums.moment(each) for each in _stretches(asked, plane)],
-        cold_starts=[sums.started(each) for each in plane.measures.starts(subject)],
+        cold_starts=[sums.started(each) for each in plane.metrics.starts(subject)],
     )
 
 
 def _stretches(asked: MetricQuery, plane: Plane) -> list[timeline.Stretch]:
-    changes = plane.measures.changes(asked.endpoint.id, plane.nodes.lost_since_s())
+    changes = plane.metrics.changes(asked.endpoint.id, plane.nodes.lost_since_s())
     return timeline.stretches(changes, asked.subject.window, plane.clock.wall_s())
 
 

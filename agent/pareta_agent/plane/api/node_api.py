@@ -90,14 +90,14 @@ async def questions(node: Node, plane: ThePlane, wait_s: float = 0.0) -> wire.Pl
     end_s = plane.clock.mono_s() + min(wait_s, _LONGEST_WAIT_S)
     while True:
         left_s = end_s - plane.clock.mono_s()
-        found = await plane.questions.open(node, max(0.0, min(left_s, _LOOK_EVERY_S)))
+        found = await plane.plan_queries.open(node, max(0.0, min(left_s, _LOOK_EVERY_S)))
         if found or plane.leaving.is_set() or left_s <= 0:
             return wire.PlanQuestions(server_time=plane.clock.wall_s(), questions=found)
 
 
 @router.post("/nodes/{node}/verdicts", status_code=204)
 async def verdicts(node: Node, body: wire.PlanVerdict, plane: ThePlane) -> None:
-    plane.questions.answer(node, body)
+    plane.plan_queries.answer(node, body)
 
 
 @router.post(

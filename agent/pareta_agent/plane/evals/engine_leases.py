@@ -12,7 +12,7 @@ from pareta_agent.plane.evals.runs import EvalCandidate, EvalRun, Runs
 from pareta_agent.plane.plane import Plane
 from pareta_agent.plane.seed import price_of
 from pareta_agent.plane.store.deployments import Deployed, DeployOrder
-from pareta_agent.plane.store.endpoint_status import stand
+from pareta_agent.plane.store.endpoint_status import standing_of
 from pareta_agent.plane.store.nodes import NodeReport
 from pareta_registry.catalog import Alias
 
@@ -29,7 +29,7 @@ class NoEngine:
     reason: str
 
 
-class Engines:
+class EngineLeases:
     def __init__(self, plane: Plane, runs: Runs) -> None:
         self._plane, self._runs = plane, runs
 
@@ -37,10 +37,10 @@ class Engines:
         """Returns the model's address with a key for that endpoint alone; continues a deploy from before a restart."""
         found = await run_in_threadpool(self._serving, run, candidate)
         if found is None:
-            wished = await self._wish(run, candidate, alias)
-            if isinstance(wished, NoEngine):
-                return wished
-            found = wished
+            deployed = await self._deploy(run, candidate, alias)
+            if isinstance(deployed, NoEngine):
+                return deployed
+            found = deployed
         url = await self._live(run, found)
         if isinstance(url, NoEngine):
             return url
@@ -53,9 +53,9 @@ class Engines:
         urls = [each.front_url for each in reports if each.front_url and _serves(each, place.model)]
         return place if place.base_url in urls or not urls else replace(place, base_url=urls[0])
 
-    async def give_back(self, run: EvalRun, candidate: EvalCandidate) -> None:
+    async def release(self, run: EvalRun, candidate: EvalCandidate) -> None:
         """Removes the candidate's key, and the endpoint if the run deployed the endpoint."""
-        await run_in_threadpool(self._give_back, run, candidate)
+        await run_in_threadpool(self._release, run, candidate)
 
     async def sweep(self) -> None:
         """Removes eval endpoints that no run uses, left by a crash."""
@@ -70,15 +70,15 @@ class Engines:
                 return kept
         for each in deployments.of(run.org):
             if (each.task, each.alias, each.state) == (run.task, candidate.model, "running"):
-                self._runs.note(candidate, endpoint=each.id, ours=False)
+                self._runs.update(candidate, endpoint=each.id, ours=False)
                 return each
         return None
 
-    async def _wish(self, run: EvalRun, candidate: EvalCandidate, alias: Alias) -> Deployed | NoEngine:
+    async def _deploy(self, run: EvalRun, candidate: EvalCandidate, alias: Alias) -> Deployed | NoEngine:
         plane, begun_s = self._plane, self._plane.clock.mono_s()
         while True:
             nodes = [each.node for each in await run_in_threadpool(plane.nodes.reports)]
-            verdict = await plane.questions.ask(nodes, run.task, alias.id, VERDICT_S)
+            verdict = await plane.plan_queries.ask(nodes, run.task, alias.id, VERDICT_S)
             if nodes and (verdict is None or verdict.verdict == "fits"):
                 break
             if verdict is not None and verdict.verdict == "never":
@@ -89,7 +89,7 @@ class Engines:
         order = DeployOrder(run.org, run.task, alias.id, f"eval_{alias.id}", price_of(alias), purpose="eval")
         made = await run_in_threadpool(plane.deployments.create, order)
         assert made is not None  # without a name, none can be taken
-        await run_in_threadpool(self._runs.note, candidate, endpoint=made.id, ours=True)
+        await run_in_threadpool(self._runs.update, candidate, endpoint=made.id, ours=True)
         return made
 
     async def _live(self, run: EvalRun, wanted: Deployed) -> str | NoEngine:
@@ -100,7 +100,7 @@ class Engines:
             if found is None or found.state != "running":
                 return NoEngine("the endpoint was stopped or deleted meanwhile")
             reports = await run_in_threadpool(plane.nodes.reports)
-            standing = stand(found.id, found.state, found.revision, [each.observed for each in reports])
+            standing = standing_of(found.id, found.state, found.revision, [each.observed for each in reports])
             if standing.status == "failed":
                 return NoEngine(standing.reason or "the endpoint could not be started")
             url = next(
@@ -114,14 +114,14 @@ class Engines:
     def _key(self, run: EvalRun, candidate: EvalCandidate, endpoint: str) -> str:
         self._revoke(candidate)
         minted = self._plane.keys.mint(run.org, only=[endpoint])
-        self._runs.note(candidate, key_id=minted.id)
+        self._runs.update(candidate, key_id=minted.id)
         return minted.secret
 
-    def _give_back(self, run: EvalRun, candidate: EvalCandidate) -> None:
+    def _release(self, run: EvalRun, candidate: EvalCandidate) -> None:
         kept = next(each for each in self._runs.candidates(run.id) if each.place == candidate.place)
         self._revoke(kept)
         if kept.ours and kept.endpoint is not None:
-            self._plane.deployments.turn(run.org, kept.endpoint, "deleted")
+            self._plane.deployments.set_state(run.org, kept.endpoint, "deleted")
 
     def _revoke(self, candidate: EvalCandidate) -> None:
         if candidate.key_id is not None:
@@ -132,7 +132,7 @@ class Engines:
         for org, _ in self._plane.orgs.rows():
             for each in self._plane.deployments.of(org, "eval"):
                 if each.id not in used:
-                    self._plane.deployments.turn(org, each.id, "deleted")
+                    self._plane.deployments.set_state(org, each.id, "deleted")
 
 
 def _serves(report: NodeReport, endpoint: str) -> bool:

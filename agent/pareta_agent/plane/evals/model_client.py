@@ -36,7 +36,7 @@ class ModelAddress:
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class ModelAnswer:
     """`text` is None when `error` is set; `status` is the last HTTP status, None without an answer."""
 
     text: str | None
@@ -54,24 +54,26 @@ async def ask(
     where: Callable[[], Awaitable[ModelAddress]],
     messages: list[dict[str, Any]],
     max_tokens: int,
-) -> Heard:
+) -> ModelAnswer:
     """Returns the model's greedy answer.
 
     `latency_s` covers the last attempt alone; each attempt calls `where` for the address.
     """
     said = {"messages": messages, "max_tokens": max_tokens, "temperature": 0}
-    heard = Heard(None, "the model was never called", None, 0.0, "")
+    reply = ModelAnswer(None, "the model was never called", None, 0.0, "")
     for attempt in range(TRIES):
         if attempt:
             await clock.sleep(RETRY.delay_s(attempt, random.random()))
         place = await where()
-        heard = await _once(session, clock, place, orjson.dumps({"model": place.model, **said}))
-        if heard.error is None or (heard.status is not None and heard.status not in _TRIED_AGAIN):
+        reply = await _once(session, clock, place, orjson.dumps({"model": place.model, **said}))
+        if reply.error is None or (reply.status is not None and reply.status not in _TRIED_AGAIN):
             break
-    return heard
+    return reply
 
 
-async def _once(session: aiohttp.ClientSession, clock: Clock, place: ModelAddress, body: bytes) -> Heard:
+async def _once(
+    session: aiohttp.ClientSession, clock: Clock, place: ModelAddress, body: bytes
+) -> ModelAnswer:
     import aiohttp  # loaded by the first call: a start of the plane must not pay for the import
     from yarl import URL
 
@@ -88,25 +90,27 @@ async def _once(session: aiohttp.ClientSession, clock: Clock, place: ModelAddres
         ) as answer:
             said = await answer.read()
             latency_s = clock.mono_s() - begun_s
-            return _heard(answer.status, said, latency_s, answer.headers.get("x-request-id", ""))
+            return _model_answer(answer.status, said, latency_s, answer.headers.get("x-request-id", ""))
     except (aiohttp.ClientError, TimeoutError) as error:
         reason = f"no answer: {type(error).__name__}"
-        return Heard(None, reason, None, clock.mono_s() - begun_s, "")
+        return ModelAnswer(None, reason, None, clock.mono_s() - begun_s, "")
 
 
-def _heard(status: int, said: bytes, latency_s: float, request_id: str) -> Heard:
+def _model_answer(status: int, said: bytes, latency_s: float, request_id: str) -> ModelAnswer:
     try:
         body = orjson.loads(said)
         if status == 200:
             usage = body.get("usage") or {}
             tokens = (int(usage.get("prompt_tokens", 0)), int(usage.get("completion_tokens", 0)))
             text = body["choices"][0]["message"].get("content") or ""
-            return Heard(str(text), None, status, latency_s, request_id, *tokens)
+            return ModelAnswer(str(text), None, status, latency_s, request_id, *tokens)
         fault = body.get("error")
         message = fault.get("message") if isinstance(fault, dict) else None
     except (orjson.JSONDecodeError, KeyError, IndexError, TypeError, AttributeError, ValueError):
         message = None
-    return Heard(None, f"{status}: {message or 'an unreadable answer'}"[:500], status, latency_s, request_id)
+    return ModelAnswer(
+        None, f"{status}: {message or 'an unreadable answer'}"[:500], status, latency_s, request_id
+    )
 
 
 def _is_loopback(host: str | None) -> bool:

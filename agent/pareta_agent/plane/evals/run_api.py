@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from pareta_agent.plane.api.auth import ApiRefused, TheCaller, TheCatalog, refusals
 from pareta_agent.plane.api.node_api import ThePlane
 from pareta_agent.plane.evals.results import Result, estimate_micro_usd, result
-from pareta_agent.plane.evals.runner import Runner, answer_room
+from pareta_agent.plane.evals.runner import Runner, max_answer_tokens
 from pareta_agent.plane.evals.runs import EvalRun, Kind, Runs, Status
 from pareta_agent.plane.evals.set_api import TheSets, find
 from pareta_agent.plane.evals.sets import EvalSet, Sets
@@ -153,7 +153,7 @@ def _kind(task: Task, vendors: Vendors, model: str) -> Kind:
 def _estimate(task: Task, vendors: Vendors, sets: Sets, found: EvalSet, models: list[str]) -> int:
     around = len(task.system_prompt or "") + len(task.prompt_scaffold or "")
     prompts = sum(len(orjson.dumps(row["input"])) + around for row in sets.rows(found.id))
-    usual = task.typical_tokens.output if task.typical_tokens else answer_room(task)
+    usual = task.typical_tokens.output if task.typical_tokens else max_answer_tokens(task)
     prices = {alias.id: price_of(alias) for alias in task.aliases}
     total = 0
     for model in models:

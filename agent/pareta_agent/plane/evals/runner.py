@@ -16,9 +16,9 @@ from starlette.concurrency import run_in_threadpool
 from pareta_agent.contract import grant
 from pareta_agent.contract.price import cost_micro_usd
 from pareta_agent.plane.evals import rows, scorers, vendors
-from pareta_agent.plane.evals.engine_leases import Engines, NoEngine
-from pareta_agent.plane.evals.model_client import Heard, ModelAddress, ask
-from pareta_agent.plane.evals.runs import Charge, EvalCandidate, EvalRun, RowAnswer, Runs
+from pareta_agent.plane.evals.engine_leases import EngineLeases, NoEngine
+from pareta_agent.plane.evals.model_client import ModelAddress, ModelAnswer, ask
+from pareta_agent.plane.evals.runs import EvalCandidate, EvalRun, RowAnswer, Runs, VendorCharge
 from pareta_agent.plane.evals.sets import EvalSet, Sets
 from pareta_agent.plane.evals.vendors import Vendor, Vendors
 from pareta_agent.plane.plane import Plane
@@ -44,7 +44,7 @@ class Runner:
     ) -> None:
         self._plane, self._sets, self._runs = plane, sets, runs
         self._catalog, self._vendors = catalog, vendors
-        self._engines = Engines(plane, runs)
+        self._engines = EngineLeases(plane, runs)
         self._news = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -92,10 +92,10 @@ class Runner:
                 try:
                     error = await self._candidate(run, found, task, candidate)
                 except Exception:  # but not when the plane stops: the run resumes with the same engine
-                    await self._engines.give_back(run, candidate)
+                    await self._engines.release(run, candidate)
                     raise
-                await self._engines.give_back(run, candidate)
-                await run_in_threadpool(self._runs.note, candidate, done=True, error=error)
+                await self._engines.release(run, candidate)
+                await run_in_threadpool(self._runs.update, candidate, done=True, error=error)
 
     async def _candidate(
         self, run: EvalRun, found: EvalSet, task: Task, candidate: EvalCandidate
@@ -135,17 +135,17 @@ class Runner:
 
         for number, row in left:
             blobs = await run_in_threadpool(self._sets.blobs, found.id, number)
-            heard = await ask(
+            reply = await ask(
                 self._session,
                 self._plane.clock,
                 where,
                 rows.messages(task, row, blobs),
-                answer_room(task),
+                max_answer_tokens(task),
             )
-            if heard.status == 402:
+            if reply.status == 402:
                 return "the organization ran out of credit"
-            answer = self._judged(candidate, number, row, heard, found.scorer)
-            charge = _charge(vendor, heard) if vendor else None
+            answer = self._judged(candidate, number, row, reply, found.scorer)
+            charge = _charge(vendor, reply) if vendor else None
             await run_in_threadpool(self._runs.answered, candidate, answer, charge)
             if (
                 charge is not None
@@ -155,12 +155,12 @@ class Runner:
         return None
 
     def _judged(
-        self, candidate: EvalCandidate, number: int, row: dict[str, Any], heard: Heard, scorer: str
+        self, candidate: EvalCandidate, number: int, row: dict[str, Any], reply: ModelAnswer, scorer: str
     ) -> RowAnswer:
-        points = None if heard.text is None else scorers.SCORERS[scorer](heard.text, row["expected"])
+        points = None if reply.text is None else scorers.SCORERS[scorer](reply.text, row["expected"])
         here = f"{candidate.run_id}-{candidate.place}-{number}"
-        request_id = heard.request_id if candidate.kind == "open" and heard.request_id else here
-        return RowAnswer(number, points, heard.error, heard.latency_s, request_id)
+        request_id = reply.request_id if candidate.kind == "open" and reply.request_id else here
+        return RowAnswer(number, points, reply.error, reply.latency_s, request_id)
 
     async def _open(self, run: EvalRun, task: Task, candidate: EvalCandidate) -> ModelAddress | NoEngine:
         alias = next((alias for alias in task.aliases if alias.id == candidate.model), None)
@@ -184,15 +184,15 @@ class Runner:
             await clock.sleep(LOOK_EVERY_S)
 
 
-def answer_room(task: Task) -> int:
+def max_answer_tokens(task: Task) -> int:
     """Returns the longest requested answer in tokens: a multiple of the usual answer, which bounds the cost."""
     usual = task.typical_tokens.output if task.typical_tokens else 0
     return max(LEAST_ANSWER_TOKENS, ROOM_RATIO * usual)
 
 
-def _charge(vendor: Vendor, heard: Heard) -> Charge | None:
-    if heard.text is None:
+def _charge(vendor: Vendor, reply: ModelAnswer) -> VendorCharge | None:
+    if reply.text is None:
         return None
     price = grant.TokenPrice(**vendor.price.model_dump())
-    cost = cost_micro_usd(price, heard.input_tokens, 0, heard.output_tokens)
-    return Charge("eval", heard.input_tokens, heard.output_tokens, cost)
+    cost = cost_micro_usd(price, reply.input_tokens, 0, reply.output_tokens)
+    return VendorCharge("eval", reply.input_tokens, reply.output_tokens, cost)

@@ -59,7 +59,7 @@ class RowAnswer:
 
 
 @dataclass(frozen=True, slots=True)
-class Charge:
+class VendorCharge:
     """Usage of a vendor's model, debited by this plane because no node meters the call."""
 
     key_id: str
@@ -154,13 +154,15 @@ class Runs:
         now_s = self._clock.wall_s()
         self._set(tables.runs, tables.runs.c.id == run_id, status=status, error=error, ended_s=now_s)
 
-    def note(self, candidate: EvalCandidate, **facts: Any) -> None:
+    def update(self, candidate: EvalCandidate, **facts: Any) -> None:
         """Changes the stored candidate."""
         columns = tables.candidates.c
         here = (columns.run_id == candidate.run_id) & (columns.place == candidate.place)
         self._set(tables.candidates, here, **facts)
 
-    def answered(self, candidate: EvalCandidate, answer: RowAnswer, charge: Charge | None = None) -> bool:
+    def answered(
+        self, candidate: EvalCandidate, answer: RowAnswer, charge: VendorCharge | None = None
+    ) -> bool:
         """Stores an answer with the charge; changes nothing and returns False when the row has an answer."""
         key = {"run_id": candidate.run_id, "candidate": candidate.place, "place": answer.place}
         columns = tables.answers.c
@@ -191,7 +193,7 @@ class Runs:
 
 
 def _debit(
-    connection: Connection, candidate: EvalCandidate, answer: RowAnswer, charge: Charge, now_s: float
+    connection: Connection, candidate: EvalCandidate, answer: RowAnswer, charge: VendorCharge, now_s: float
 ) -> None:
     """Adds a ledger row of the plane's own, identified by the run's row: no row is debited twice."""
     org = connection.execute(

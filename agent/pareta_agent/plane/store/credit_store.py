@@ -40,7 +40,7 @@ class Credit:
             if granted:
                 _add(connection, node, org, granted, now_s + LEASE_TTL_S)
             if heard_micro_usd is not None:
-                _note(connection, node, org, heard_micro_usd + granted)
+                _record_grant(connection, node, org, heard_micro_usd + granted)
         return CreditLease(org=org, granted_micro_usd=granted, expires_s=LEASE_TTL_S if granted else 0.0)
 
 
@@ -67,7 +67,7 @@ def _correct(connection: Connection, node: str, org: str, heard_micro_usd: int) 
         connection.execute(lease.values(remaining_micro_usd=case((left > 0, left), else_=0)))
 
 
-def _note(connection: Connection, node: str, org: str, micro_usd: int) -> None:
+def _record_grant(connection: Connection, node: str, org: str, micro_usd: int) -> None:
     mine = (grants.c.node == node) & (grants.c.org == org)
     if not connection.execute(update(grants).where(mine).values(micro_usd=micro_usd)).rowcount:
         connection.execute(grants.insert().values(node=node, org=org, micro_usd=micro_usd))

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Select, func, select, update
 from pareta_agent.clock import Clock
 from pareta_agent.contract.wire import WirePrice
 from pareta_agent.plane.store.database import Database
-from pareta_agent.plane.store.desired_state import rest
+from pareta_agent.plane.store.desired_state import write_idle_timeout
 from pareta_agent.plane.store.revisions import bump, revision_of
 from pareta_agent.plane.store.schema import deployments, endpoints, rests
 
@@ -82,10 +82,10 @@ class Deployments:
                     revision=revision,
                 )
             )
-            rest(connection, endpoint, order.idle_sleep_s)
+            write_idle_timeout(connection, endpoint, order.idle_sleep_s)
             return _one(connection, order.org, endpoint)
 
-    def turn(self, org: str, endpoint: str, state: State) -> Deployed | None:
+    def set_state(self, org: str, endpoint: str, state: State) -> Deployed | None:
         """Sets the endpoint's desired state; None when the org has no such endpoint. The same state again is a new
         attempt.
         """
@@ -97,7 +97,7 @@ class Deployments:
             _own(connection, found, name=name, revision=_moved(connection))
             return found if state == "deleted" else _one(connection, org, endpoint)
 
-    def let_sleep(self, org: str, endpoint: str, idle_sleep_s: float | None) -> Deployed | None:
+    def set_idle_timeout(self, org: str, endpoint: str, idle_sleep_s: float | None) -> Deployed | None:
         """Sets the idle timeout after which the endpoint may sleep (0: never; None: not set).
 
         Returns None when the org has no such endpoint. The change is no attempt: running engines continue.
@@ -107,7 +107,7 @@ class Deployments:
             if (found := _one(connection, org, endpoint)) is None:
                 return None
             _own(connection, found, name=found.name, revision=found.revision)
-            rest(connection, endpoint, idle_sleep_s)
+            write_idle_timeout(connection, endpoint, idle_sleep_s)
             return _one(connection, org, endpoint)
 
     def find(self, org: str, endpoint: str) -> Deployed | None:

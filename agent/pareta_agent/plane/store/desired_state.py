@@ -38,7 +38,7 @@ class DesiredState:
                 else:
                     created = {"id": each.id, "created_s": int(self._clock.wall_s())}
                     connection.execute(endpoints.insert().values(**row, **created))
-                rest(connection, each.id, each.idle_sleep_s)
+                write_idle_timeout(connection, each.id, each.idle_sleep_s)
             kept = [*owned, *(each.id for each in wanted)]
             connection.execute(update(endpoints).where(endpoints.c.id.not_in(kept)).values(state="stopped"))
             if _endpoint_rows(connection) != before:
@@ -66,7 +66,7 @@ class DesiredState:
         )
 
 
-def rest(connection: Connection, endpoint: str, idle_sleep_s: float | None) -> None:
+def write_idle_timeout(connection: Connection, endpoint: str, idle_sleep_s: float | None) -> None:
     """Sets the endpoint's idle timeout; None removes the timeout."""
     connection.execute(delete(rests).where(rests.c.endpoint == endpoint))
     if idle_sleep_s is not None:

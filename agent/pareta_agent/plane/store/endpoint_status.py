@@ -24,7 +24,7 @@ class Standing:
     callable: bool = False
 
 
-def stand(endpoint: str, state: str, revision: int, reports: Iterable[Observed | None]) -> Standing:
+def standing_of(endpoint: str, state: str, revision: int, reports: Iterable[Observed | None]) -> Standing:
     """Returns the endpoint's status by the living nodes' reports.
 
     A node's report counts only from `revision` on: the revision of the desired state that last changed the endpoint.
@@ -43,12 +43,12 @@ def stand(endpoint: str, state: str, revision: int, reports: Iterable[Observed |
     return Standing(found.status, found.reason, found.progress, found.status in ("live", "cold"))
 
 
-def heard(endpoint: str, reports: Iterable[Observed | None]) -> bool:
+def is_stopped(endpoint: str, reports: Iterable[Observed | None]) -> bool:
     """True when every living node reports that the stopped endpoint is no longer served."""
     return all(report is not None and not _serves(endpoint, report) for report in reports)
 
 
-def note(connection: Connection, observed: Observed, now_s: float) -> None:
+def record_changes(connection: Connection, observed: Observed, now_s: float) -> None:
     """Records each status change; part of the caller's transaction."""
     last = _last(connection)
     for each in observed.endpoints:
@@ -57,7 +57,7 @@ def note(connection: Connection, observed: Observed, now_s: float) -> None:
             connection.execute(standings.insert().values(**row))
 
 
-def interrupted(connection: Connection, node: str, now_s: float, lost_s: float) -> None:
+def record_loss(connection: Connection, node: str, now_s: float, lost_s: float) -> None:
     """Records that the node's live endpoints went down with the last heartbeat: the node restarts or returns."""
     row = connection.execute(select(nodes).where(nodes.c.id == node)).first()
     if row is None or not row.observed:

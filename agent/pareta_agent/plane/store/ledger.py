@@ -7,18 +7,15 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sqlalchemy import Connection, case, select, update
 
 from pareta_agent.clock import Clock
 from pareta_agent.contract.grant import TokenPrice
-from pareta_agent.contract.outcome import debited
-from pareta_agent.contract.price import cost_micro_usd
 from pareta_agent.contract.usage_event import FINISHED, NO_HASH, QUARANTINED, SpoolEntry, parse_wire
-from pareta_agent.contract.usage_record import Outcome, PartialPolicy
 from pareta_agent.plane.store.database import Database
+from pareta_agent.plane.store.ledger_rows import ledger_row, timing_row
 from pareta_agent.plane.store.orgs import partial_policies
 from pareta_agent.plane.store.schema import (
     chains,
@@ -31,9 +28,6 @@ from pareta_agent.plane.store.schema import (
     rejections,
     timings,
 )
-
-_PRINTABLE = "^[ -~]*$"  # text that every database accepts: a refused event would block all later events
-_Count = Annotated[int, Field(ge=0, le=2**53)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,26 +47,6 @@ class BatchRefused:
 
     reason: str
     expected_seq: int | None = None
-
-
-class _Tokens(BaseModel):
-    model_config = ConfigDict(strict=True)
-    input: _Count
-    input_cached: _Count
-    output: _Count
-    output_reasoning: _Count
-
-
-class _Finished(BaseModel):
-    """The ledger's part of `inference.finished` data."""
-
-    request_id: str = Field(min_length=1, max_length=128, pattern=_PRINTABLE)
-    org: str
-    key_id: str = Field(max_length=64, pattern=_PRINTABLE)
-    endpoint: str
-    outcome: Outcome
-    usage_source: Literal["engine_final", "chunk_count", "none", "suspect"]
-    tokens: _Tokens
 
 
 @dataclass(slots=True)
@@ -171,18 +145,18 @@ class Ledger:
                 work.rejections.append({**place, "reason": "damaged on the node", "event": event})
                 continue
             if len(event["type"]) > 64 or "\x00" in event["type"]:
-                work.rejections.append({**place, "reason": "the type is none", "event": event})
+                work.rejections.append({**place, "reason": "the event type is invalid", "event": event})
                 continue
             if event["type"] != FINISHED:
                 work.events.append({**place, "type": event["type"], "data": event["data"]})
                 continue
-            row = _ledger_row(event["data"], prices, known_orgs, partial, seen)
+            row = ledger_row(event["data"], prices, known_orgs, partial, seen)
             if isinstance(row, str):
                 work.rejections.append({**place, "reason": row, "event": event})
                 continue
             seen.add(row["request_id"])
             work.ledger.append({**place, **row})
-            work.timings.append(_timing(place, event["data"]))
+            work.timings.append(timing_row(place, event["data"]))
             work.debits[row["org"]] += row["debit_micro_usd"]
         return work
 
@@ -228,56 +202,6 @@ def _follow(
             return BatchRefused(f"the chain is broken at {entry.sequence}")
         reached, digest = entry.sequence, entry.hash.hex()
     return reached, digest
-
-
-def _ledger_row(
-    data: dict[str, Any],
-    prices: dict[str, TokenPrice],
-    known_orgs: set[str],
-    partial: dict[str, PartialPolicy],
-    seen: set[str],
-) -> dict[str, Any] | str:
-    """Returns the ledger row, or the reason for a rejection."""
-    try:
-        usage = _Finished.model_validate(data)
-    except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        return f"invalid data: {'.'.join(map(str, first['loc']))}: {first['type']}"
-    if usage.request_id in seen:
-        return "this request is in the ledger already"
-    if usage.org not in known_orgs:
-        return "unknown org"
-    if (price := prices.get(usage.endpoint)) is None:
-        return "unknown endpoint"
-    tokens = usage.tokens
-    costs = debited(usage.outcome, usage.usage_source, partial.get(usage.org, "none"))
-    cost = cost_micro_usd(price, tokens.input, tokens.input_cached, tokens.output)
-    return {
-        "request_id": usage.request_id,
-        "org": usage.org,
-        "key_id": usage.key_id,
-        "endpoint": usage.endpoint,
-        "outcome": usage.outcome.value,
-        "usage_source": usage.usage_source,
-        "input_tokens": tokens.input,
-        "cached_tokens": tokens.input_cached,
-        "output_tokens": tokens.output,
-        "reasoning_tokens": tokens.output_reasoning,
-        "debit_micro_usd": cost if costs else 0,
-    }
-
-
-def _timing(place: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-    """Returns the request's times; a missing or invalid time does not reject the record."""
-    begun_s, first_s, total_s = (data.get(name) for name in ("t_admit", "t_first_token", "t_end"))
-    spent_s = float(total_s) if isinstance(total_s, int | float) else 0.0
-    return {
-        **{name: place[name] for name in ("source", "epoch", "sequence")},
-        "endpoint": data["endpoint"],
-        "first_token_s": float(first_s) if isinstance(first_s, int | float) else None,
-        "total_s": spent_s,
-        "finished_s": begun_s + spent_s if isinstance(begun_s, int | float) else place["received_s"],
-    }
 
 
 def _tombstone(event: dict[str, Any]) -> bool:

@@ -84,7 +84,7 @@ class Nodes:
             )
             before = held.scalar_one()
             epoch = max([before, *(mark.epoch for mark in request.epochs)]) + 1
-            self._note_forgotten(connection, request, before)
+            self._record_forgotten(connection, request, before)
             report = {
                 "inventory": request.inventory,
                 "agent_version": request.agent_version,
@@ -92,7 +92,7 @@ class Nodes:
             }
             row = {"epoch": epoch, "boot_id": request.boot_id, "state": "starting", "report": report}
             times = {"registered_s": now_s, "heartbeat_s": now_s}
-            endpoint_status.interrupted(connection, request.node, now_s, self._settings.lost_s)
+            endpoint_status.record_loss(connection, request.node, now_s, self._settings.lost_s)
             known = update(nodes).where(nodes.c.id == request.node)
             connection.execute(known.values(**row, **times, observed={}))
             credit_store.drop(connection, request.node)
@@ -100,11 +100,11 @@ class Nodes:
             held_here = _last_sequences(connection, chains.c.source == source)
             newest = max((mark.epoch for mark in request.epochs), default=0)
             for vanished in (each for each in held_here if each > newest):
-                self._note_gap(connection, request.node, vanished, held_here[vanished], 0)
+                self._record_gap(connection, request.node, vanished, held_here[vanished], 0)
             expected = {}
             for mark in request.epochs:
                 last = held_here.get(mark.epoch, 0)
-                self._note_gap(connection, request.node, mark.epoch, last, mark.last_seq)
+                self._record_gap(connection, request.node, mark.epoch, last, mark.last_seq)
                 if last < mark.acked_seq:
                     expected[mark.epoch] = last + 1
             return Registered(
@@ -129,14 +129,14 @@ class Nodes:
                 and now_s - row.heartbeat_s >= self._settings.lost_s
                 and row.observed
             ):
-                endpoint_status.interrupted(connection, beat.node, now_s, self._settings.lost_s)
-                endpoint_status.note(connection, Observed.model_validate(row.observed), now_s)
+                endpoint_status.record_loss(connection, beat.node, now_s, self._settings.lost_s)
+                endpoint_status.record_changes(connection, Observed.model_validate(row.observed), now_s)
             report = {**row.report, **beat.model_dump(exclude_none=True)}
             values = {"heartbeat_s": now_s, "state": beat.state, "report": report}
             connection.execute(update(nodes).where(nodes.c.id == beat.node).values(**values))
             mine = (chains.c.node == beat.node) & (chains.c.epoch == beat.epoch)
             last = _last_sequences(connection, mine).get(beat.epoch, 0)
-            self._note_gap(connection, beat.node, beat.epoch, last, beat.spool.last_seq)
+            self._record_gap(connection, beat.node, beat.epoch, last, beat.spool.last_seq)
             keys = revision_of(connection, "keys")
             return HeartbeatAnswer(
                 server_time=now_s,
@@ -156,7 +156,7 @@ class Nodes:
             values = {"observed": observed.model_dump()}
             current = bool(connection.execute(update(nodes).where(mine).values(**values)).rowcount)
             if current:
-                endpoint_status.note(connection, observed, self._clock.wall_s())
+                endpoint_status.record_changes(connection, observed, self._clock.wall_s())
             return current
 
     def reports(self) -> list[NodeReport]:
@@ -201,7 +201,7 @@ class Nodes:
         with self._database.read() as connection:
             found = connection.execute(select(nodes).order_by(nodes.c.id)).all()
         return [
-            self._row(row.id, row.epoch, _said(row.state, row.report), row.heartbeat_s, now_s)
+            self._row(row.id, row.epoch, _reported_state(row.state, row.report), row.heartbeat_s, now_s)
             for row in found
         ]
 
@@ -211,16 +211,18 @@ class Nodes:
             return NodeRow(node, epoch, "lost", age_s)
         return NodeRow(node, epoch, "suspect" if age_s >= self._settings.suspect_s else state, age_s)
 
-    def _note_forgotten(self, connection: Connection, request: Register, epoch: int) -> None:
+    def _record_forgotten(self, connection: Connection, request: Register, epoch: int) -> None:
         """Records a loss when the last heartbeat of that epoch reported a sequence that plane and spool both lack."""
         said = connection.execute(select(nodes.c.report).where(nodes.c.id == request.node)).scalar_one()
         last_reported = said.get("spool", {}).get("last_seq", 0)
         mine = (chains.c.node == request.node) & (chains.c.epoch == epoch)
         kept = max((mark.last_seq for mark in request.epochs if mark.epoch == epoch), default=0)
         if _last_sequences(connection, mine).get(epoch, 0) < last_reported:
-            self._note_gap(connection, request.node, epoch, last_reported, kept)
+            self._record_gap(connection, request.node, epoch, last_reported, kept)
 
-    def _note_gap(self, connection: Connection, node: str, epoch: int, last: int, reported_seq: int) -> None:
+    def _record_gap(
+        self, connection: Connection, node: str, epoch: int, last: int, reported_seq: int
+    ) -> None:
         """Records once that a node lost records: the node reports less than the plane received (a rolled-back disk)."""
         known = (gaps.c.node == node) & (gaps.c.epoch == epoch) & (gaps.c.expected_seq == last)
         if reported_seq < last and not connection.execute(select(gaps.c.id).where(known)).first():
@@ -233,5 +235,5 @@ def _last_sequences(connection: Connection, where: ColumnElement[bool]) -> dict[
     return {row.epoch: row.last_seq for row in rows}
 
 
-def _said(state: str, report: dict[str, Any]) -> str:
+def _reported_state(state: str, report: dict[str, Any]) -> str:
     return "unready" if state == "ready" and not report.get("metering_ok", True) else state

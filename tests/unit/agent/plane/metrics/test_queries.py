@@ -107,19 +107,19 @@ def test_requests_are_added_up_by_outcome_and_by_time(plane: Plane) -> None:
         usage("foreign", T0_S + 1, org="other"),
     )
     subject = Subject("org", "ep_org", HOUR)
-    outcomes = plane.measures.by_outcome(subject)
+    outcomes = plane.metrics.by_outcome(subject)
     assert {name: sums.requests for name, sums in outcomes.items()} == {"completed": 3, "failed_engine": 1}
     assert (outcomes["completed"].debit_micro_usd, outcomes["failed_engine"].debit_micro_usd) == (306, 0)
-    parts = plane.measures.by_part(subject)
+    parts = plane.metrics.by_part(subject)
     assert {at_s - T0_S: (sums.requests, sums.completed) for at_s, sums in parts.items()} == {
         0: (2, 2),
         60: (1, 1),
         120: (1, 0),
     }
-    assert plane.measures.by_source(subject) == {"engine_final": 4}
-    assert plane.measures.samples(subject) == [RequestTimes(0.5, 2.5, 11)] * 3
-    assert [row["request_id"] for row in plane.measures.newest(subject, 2)] == ["failed", "c"]
-    assert plane.measures.by_outcome(Subject("other", "ep_org", HOUR)) == {}
+    assert plane.metrics.by_source(subject) == {"engine_final": 4}
+    assert plane.metrics.samples(subject) == [RequestTimes(0.5, 2.5, 11)] * 3
+    assert [row["request_id"] for row in plane.metrics.newest(subject, 2)] == ["failed", "c"]
+    assert plane.metrics.by_outcome(Subject("other", "ep_org", HOUR)) == {}
 
 
 def test_cold_starts_of_one_endpoint_are_found(plane: Plane) -> None:
@@ -131,7 +131,7 @@ def test_cold_starts_of_one_endpoint_are_found(plane: Plane) -> None:
         item(COLDSTART, {"endpoint": "ep_other", **report}, T0_S),
         item(COLDSTART, {"endpoint": "ep_org", "total_s": "long"}, T0_S),
     )
-    [start] = plane.measures.starts(Subject("org", "ep_org", HOUR))
+    [start] = plane.metrics.starts(Subject("org", "ep_org", HOUR))
     assert (start.at_s, start.start_report.model_dump()) == (T0_S, report)
 
 
@@ -140,12 +140,12 @@ def test_a_loss_of_the_node_is_a_loss_of_what_it_served(plane: Plane, wall: Wall
     epoch = plane.nodes.register(Register(node="n", boot_id="b", agent_version="0")).epoch
     observe(plane, epoch, "live")
     wall.now_s = T0_S + 100.0
-    assert plane.measures.changes("ep_org", plane.nodes.lost_since_s())[-1] == StatusChange("lost", T0_S)
+    assert plane.metrics.changes("ep_org", plane.nodes.lost_since_s())[-1] == StatusChange("lost", T0_S)
     beat = Heartbeat(node="n", epoch=epoch, hb_seq=1, boot_id="b", state="ready")
     assert plane.nodes.heartbeat(beat)
     assert plane.nodes.lost_since_s() is None
     back = [StatusChange("live", T0_S), StatusChange("lost", T0_S), StatusChange("live", T0_S + 100)]
-    assert plane.measures.changes("ep_org", plane.nodes.lost_since_s()) == back
+    assert plane.metrics.changes("ep_org", plane.nodes.lost_since_s()) == back
     wall.now_s = T0_S + 300.0
     plane.nodes.register(Register(node="n", boot_id="b", agent_version="0"))
-    assert plane.measures.changes("ep_org")[-1] == StatusChange("lost", T0_S + 100)
+    assert plane.metrics.changes("ep_org")[-1] == StatusChange("lost", T0_S + 100)

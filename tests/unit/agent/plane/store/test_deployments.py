@@ -43,7 +43,7 @@ def test_a_change_of_how_long_it_idles_is_told_and_is_no_attempt(
     before = only_endpoint(desired_state)
     for idle_sleep_s in (60.0, 0.0, None):
         revision = desired_state.read().revision
-        changed = deployments.let_sleep("org", deployed.id, idle_sleep_s)
+        changed = deployments.set_idle_timeout("org", deployed.id, idle_sleep_s)
         assert changed is not None
         assert (changed.idle_sleep_s, changed.revision) == (idle_sleep_s, deployed.revision)
         assert desired_state.read().revision > revision
@@ -58,7 +58,7 @@ def test_what_an_owner_said_of_an_endpoint_of_the_settings_outlasts_them(
     settings = [DesiredEndpoint(id="ep_a", org="org", task="t", alias="a", idle_sleep_s=600.0)]
     desired_state.replace(settings)
     before = only_endpoint(desired_state)
-    deployments.let_sleep("org", "ep_a", 5.0)
+    deployments.set_idle_timeout("org", "ep_a", 5.0)
     desired_state.replace(settings)
     assert only_endpoint(desired_state) == before.model_copy(update={"idle_sleep_s": 5.0})
 
@@ -67,10 +67,10 @@ def test_nobody_else_lets_it_sleep(
     deployments: Deployments, deployed: Deployed, desired_state: DesiredState
 ) -> None:
     """Another org cannot change the timeout, nor the owner after a delete."""
-    assert deployments.let_sleep("other", deployed.id, 5.0) is None
+    assert deployments.set_idle_timeout("other", deployed.id, 5.0) is None
     assert only_endpoint(desired_state).idle_sleep_s == 600.0
-    deployments.turn("org", deployed.id, "deleted")
-    assert deployments.let_sleep("org", deployed.id, 5.0) is None
+    deployments.set_state("org", deployed.id, "deleted")
+    assert deployments.set_idle_timeout("org", deployed.id, 5.0) is None
 
 
 def test_changes_at_once_leave_one_of_them(deployments: Deployments, desired_state: DesiredState) -> None:
@@ -78,8 +78,8 @@ def test_changes_at_once_leave_one_of_them(deployments: Deployments, desired_sta
     desired_state.replace([DesiredEndpoint(id="ep_a", org="org", task="t", alias="a")])
     said = [float(number) for number in range(1, 9)]
     with ThreadPoolExecutor(8) as callers:
-        started = callers.submit(deployments.turn, "org", "ep_a", "running")
-        list(callers.map(lambda idle_s: deployments.let_sleep("org", "ep_a", idle_s), said))
+        started = callers.submit(deployments.set_state, "org", "ep_a", "running")
+        list(callers.map(lambda idle_s: deployments.set_idle_timeout("org", "ep_a", idle_s), said))
     turned = started.result()
     assert turned is not None
     assert only_endpoint(desired_state).attempt == turned.revision > 0

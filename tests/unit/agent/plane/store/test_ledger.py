@@ -197,7 +197,7 @@ def test_a_request_is_ledgered_once_whatever_its_identity(plane: Plane) -> None:
         ),
         (usage("a", key_id="k" * 65), "invalid data: key_id: string_too_long"),
         (usage("a", tokens=Tokens(2**63, 0, 1)), "invalid data: tokens.input: less_than_equal"),
-        (item("t" * 65, {}, 0), "the type is none"),
+        (item("t" * 65, {}, 0), "the event type is invalid"),
     ],
 )
 def test_a_poison_event_is_rejected_and_passed(plane: Plane, poison: Item, reason: str) -> None:
