@@ -64,7 +64,7 @@ def test_gpus_that_fall_off_the_bus_and_come_back(start, driver: Driver) -> None
     until(agent, lambda seen: seen["replicas"] == 2)
     driver.says(**{"0_lost": 1, "1_rows_pending": 1, "1_rows_failure": 0})
     gone = until(agent, lambda seen: seen["status"] == "failed")
-    assert gone["reason"] == "it could not be started (nothing_fits)"
+    assert gone["reason"] == "the start failed (nothing_fits)"
     reasons = {e["gpu"]: e["reason"] for e in agent.events if e["event"] == "gpu_fenced"}
     assert reasons == {"GPU-0": "fell off the bus", "GPU-1": "row remapping pends a reset"}
     driver.says()

@@ -1,1 +1,1 @@
-"""Who knows everybody? The composition root."""
+"""Node: the composition root and the parts of one node (deployment, sleep, status, hot restart)."""

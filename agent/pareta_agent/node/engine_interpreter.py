@@ -1,4 +1,6 @@
-"""Which program runs engines on this node: one that replaces vLLM, an interpreter that was named, or a pinned one."""
+"""Engine interpreter: selects the engine program (a replacement of vLLM, a named interpreter, or the pinned
+interpreter).
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,7 @@ from pareta_agent.telemetry.events import Emit, Event, Phase
 
 
 class EngineProgram:
-    """`use` hears of the interpreter once it is certain; `version` is what is expected until then."""
+    """`use` receives the interpreter once known; `version` is the expected version until then."""
 
     def __init__(self, settings: Settings, inventory: Inventory, emit: Emit) -> None:
         self._settings, self._emit, self._gpus = settings, emit, inventory.gpus
@@ -44,13 +46,13 @@ class EngineProgram:
 
     @property
     def support(self) -> Support:
-        """What the engine's own selectors answered, else the shipped table of its version."""
+        """The answer of the engine's own selectors, else the shipped table of its version."""
         return cached(self._answers, self.version)
 
     async def ready(self) -> None:
         """Returns when engines can be started; installs the pinned interpreter where none was named.
 
-        Raises HostError when the named one is of no use or the installation fails; the next call tries again.
+        Raises HostError when the named interpreter is unusable or the installation fails; the next call tries again.
         """
         async with self._lock:
             if self._known:
@@ -68,14 +70,14 @@ class EngineProgram:
 
     @property
     def device(self) -> str:
-        """What the kernel check's result holds for: the processor, or the GPU."""
+        """The device of the kernel check's result: the processor, or the GPU."""
         if self._platform == "cpu" or not self._gpus:
             return read_processor().key
         return gpu_key(self._gpus[0].name or self._gpus[0].uuid, self._gpus[0].compute_capability)
 
     @property
     def numerics(self) -> Numerics:
-        """What the kernel check found wrong here; nothing where it has not run, or another program replaces vLLM."""
+        """The kernel check's findings here; empty before the check, and when another program replaces vLLM."""
         device = self.device
         known = (
             None if self._settings.engine.command else kernels.checked(self._answers, self.version, device)
@@ -83,12 +85,12 @@ class EngineProgram:
         return Numerics(device, known.wrong if known else ())
 
     async def check(self, *, again: bool = False) -> KernelCheck:
-        """The kernel check's result, remembered or made now. Raises HostError, EngineError."""
+        """The kernel check's result, stored or new. Raises HostError, EngineError."""
         found = await inspect(self._settings.engine.python or await self._install())
         return await self._check(found, again)
 
     async def _check(self, found: Found, again: bool = False) -> KernelCheck:
-        """Once for an engine version and a device: engines start only on kernels that passed."""
+        """Checks the kernels once per engine version and device: engines start only on kernels that passed."""
         device = self.device
         known = kernels.checked(self._answers, found.version, device)
         if known is not None and not again:
@@ -105,8 +107,9 @@ class EngineProgram:
         return result
 
     async def _ask(self, found: Found) -> None:
-        """What this version runs on which GPU, from its own selectors: a minute of one core, once a version. The
-        shipped table does meanwhile where it has the version, and at all where the selectors cannot be asked.
+        """Reads this version's supported GPUs from its own selectors: a minute of a core, once per version.
+
+        The shipped table of the version serves meanwhile, and permanently when the selectors do not answer.
         """
         try:
             await probed(found.path, self._answers, found.version)

@@ -1,4 +1,4 @@
-"""Who this node is: an id made once and kept, and the boot it runs in."""
+"""Identity: stores the node's id, made once, and reads the host's boot id."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class StoredIdentity:
 
 
 def prepare(home: Path) -> None:
-    """Makes the node's directories, for its user only. Raises HostError when it may not.
+    """Makes the node's directories, for its user only. Raises HostError when the permission is missing.
 
-    The sockets' directory may lie under the machine's temporary one, where anybody could have made it first.
+    The sockets' directory may lie under the machine's temporary directory, where another user could have made it first.
     """
     try:
         for directory in (home, config.run_dir(home)):
@@ -42,14 +42,14 @@ def prepare(home: Path) -> None:
         raise HostError(
             "run_dir_not_ours",
             f"{config.run_dir(home)} is open to other users",
-            "remove it, or set a shorter PARETA_HOME",
+            "remove this directory, or set a shorter PARETA_HOME",
         )
 
 
 def identify(home: Path, named: str | None) -> StoredIdentity:
-    """The identity of the node under `home`; its id is `named`, or one made at the first start.
+    """The identity of the node under `home`; the id is `named`, or made at the first start.
 
-    Raises HostError where the id that was kept is damaged: a new one would be another node to the plane.
+    Raises HostError where the stored id is damaged: a new id would be another node to the plane.
     """
     boot_id = BOOT_ID.read_text().strip()
     if named:
@@ -66,6 +66,6 @@ def _kept(path: Path) -> str:
         raise HostError(
             "node_id_damaged",
             f"{path} holds no node id",
-            "write the id there that the control plane knows this node by, or remove the file for a new one",
+            "write the node's id at the control plane into the file, or remove the file for a new id",
         )
     return node

@@ -1,4 +1,4 @@
-"""Lame duck: after SIGTERM the node admits calls for a while, and `/readyz` sends load balancers elsewhere."""
+"""Lame duck: admits calls for a while after SIGTERM, while `/readyz` sends load balancers elsewhere."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pareta_agent.telemetry.events import Emit, Event
 async def lame_duck(
     emit: Emit, seconds: float, front: Gateway, hurry: asyncio.Event, others: Collection[asyncio.Future[Any]]
 ) -> set[asyncio.Future[Any]]:
-    """Returns those of `others` that ended before `seconds` were over. A second signal ends the lame duck alone."""
+    """Returns the futures of `others` that ended within `seconds`. A second signal ends the lame duck alone."""
     if not seconds:
         return set()
     emit(Event("lame_duck", fields={"seconds": seconds}))

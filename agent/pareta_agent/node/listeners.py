@@ -1,4 +1,4 @@
-"""The one port: bound before anything slow begins, so that a taken port is known at once."""
+"""Listeners: binds the gateway's port before any slow step, so that a taken port is reported at once."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ BACKLOG = 2048
 
 
 def listen(host: str, port: int, size: int = 1) -> list[socket.socket]:
-    """As many TCP sockets on one port, among which the kernel deals connections out; port 0 picks a free one.
-    The first listens, the others once they are served from.
+    """`size` TCP sockets on the same port, among which the kernel distributes connections; port 0 selects a free port.
+    The first socket listens at once, each further socket when served.
 
     Raises HostError: port_taken, port_refused, host_unknown.
     """
@@ -26,8 +26,11 @@ def listen(host: str, port: int, size: int = 1) -> list[socket.socket]:
 
 
 def widen(socks: Sequence[socket.socket], size: int) -> list[socket.socket]:
-    """At least `size` sockets on the port of `socks`. Those that are added are bound, and listen once they are served
-    from: what waits at one ends with the process that alone has it. Raises HostError port_taken, port_refused."""
+    """At least `size` sockets on the port of `socks`. Added sockets are bound, and listen when served: connections that
+    wait at a socket end with the only process that has the socket.
+
+    Raises HostError: port_taken, port_refused.
+    """
     added: list[socket.socket] = []
     try:
         while len(socks) + len(added) < size:
@@ -39,7 +42,7 @@ def widen(socks: Sequence[socket.socket], size: int) -> list[socket.socket]:
 
 
 def _first(host: str, port: int) -> socket.socket:
-    """It is bound alone, so that a port which another agent shares with its own is seen to be taken."""
+    """Binds without SO_REUSEPORT, so that a port shared by another agent's sockets is reported as taken."""
     try:
         family, kind, proto, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -81,7 +84,7 @@ def close(socks: Iterable[socket.socket]) -> None:
 
 
 def url_host(host: str) -> str:
-    """How a caller on this machine names the address `host` in a URL."""
+    """The address `host` in a URL for a caller on this machine."""
     if host in ("0.0.0.0", ""):
         return "127.0.0.1"
     if host == "::":
@@ -94,11 +97,11 @@ def _refusal(host: str, port: int, error: OSError) -> HostError:
         return HostError(
             "port_taken",
             f"port {port} on {host} is taken",
-            f"`--port 0` picks a free one; `ss -ltnp 'sport = :{port}'` names who has it",
+            f"`--port 0` selects a free port; `ss -ltnp 'sport = :{port}'` shows the process on this port",
         )
     if error.errno == errno.EACCES:
         return HostError(
-            "port_refused", f"port {port} needs a privilege that this user has not", "use a port above 1023"
+            "port_refused", f"port {port} requires a privilege that this user lacks", "use a port above 1023"
         )
     return HostError(
         "port_refused", f"cannot listen on {host}:{port}: {error.strerror}", "name an address of this machine"
@@ -106,12 +109,12 @@ def _refusal(host: str, port: int, error: OSError) -> HostError:
 
 
 def base_url(scheme: str, host: str, sock: socket.socket) -> str:
-    """The address that callers give their SDK."""
+    """The base URL for a caller's SDK."""
     return f"{scheme}://{url_host(host)}:{sock.getsockname()[1]}/v1"
 
 
 def inherit(given: list[socket.socket], host: str, port: int, size: int) -> list[socket.socket]:
-    """The listeners that another agent gave, widened to `size`, or fresh ones where another port is wanted now."""
+    """The predecessor's listeners, widened to `size`, or fresh listeners where the settings name another port."""
     if port in (0, given[0].getsockname()[1]):
         return widen(given, size)
     close(given)

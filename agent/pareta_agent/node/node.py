@@ -1,4 +1,4 @@
-"""Node: starts the components of one node, runs their loops until a signal, and stops them in order.
+"""Node: starts the components of a node, runs the loops until a signal, and stops the components in order.
 
 Up: port, spool, gateway, adopted engines, plane, engines; after a predecessor the gateway comes last. Down: readiness,
 admitted requests, engines, the last records, the port.
@@ -38,7 +38,7 @@ FLUSH_S = 5.0
 
 
 class Node:
-    """One node from start to end. `run` returns the exit code; `on_ready` is called once, at most."""
+    """A node from start to end. `run` returns the exit code; `on_ready` is called once, at most."""
 
     def __init__(
         self,
@@ -138,7 +138,7 @@ class Node:
         )
 
     async def _live(self, it: Components) -> None:
-        """Runs every loop until a signal, until one of the loops ends, or until a hand-over is complete."""
+        """Runs every loop until a signal, a loop's end, or a complete hand-over."""
         self._notify("READY=1", "STATUS=starting engines")
         if self._predecessor is not None:
             self._helping = asyncio.create_task(self._predecessor.serve(it.ownership))
@@ -158,7 +158,7 @@ class Node:
             await self._working.stop()
 
     async def _control(self, it: Components) -> None:
-        """Starts the controller once there is an epoch, under which its starts are reported."""
+        """Starts the controller once the plane has assigned an epoch; starts are reported under the epoch."""
         await it.registered.wait()
         await it.controller.run()
 
@@ -169,14 +169,16 @@ class Node:
         await it.auditor.run()
 
     async def _reread(self, it: Components) -> None:
-        """Reads the certificate again at each SIGHUP, whether or not its files look changed."""
+        """Reads the certificate again at each SIGHUP, even when the files look unchanged."""
         while True:
             await self._signals.reread.wait()
             self._signals.reread.clear()
             it.front.renew_certificate(force=True)
 
     async def _advance(self, view: FleetView) -> None:
-        """Opens the gateway, after a predecessor only when the engines in use are proved here or it is gone."""
+        """Opens the gateway. After a predecessor: only when the engines in use are live here, or the predecessor is
+        gone.
+        """
         self._alive()
         alone = self._predecessor_is_gone()
         if self._unopened is not None and (alone or arrived(view, self._components.fleet.kept)):
@@ -190,7 +192,7 @@ class Node:
         return True
 
     async def _open(self) -> None:
-        """Answers callers from now on."""
+        """Opens the gateway, the admin socket and the upgrade socket."""
         assert self._unopened is not None
         socks, self._unopened = self._unopened, None
         await self._components.front.start(*socks)

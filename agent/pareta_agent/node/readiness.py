@@ -23,7 +23,8 @@ class PlaneAddress:
 @dataclass(frozen=True, slots=True)
 class Ready:
     """`base_url` ends in /v1; `seconds` since the start of the program's work. `workarounds` are sentences about wrong
-    computations that the plans avoid."""
+    computations that the plans avoid.
+    """
 
     base_url: str
     metrics_url: str
@@ -41,9 +42,9 @@ class StartState(Enum):
 
 
 def judge(wanted: Iterable[Wanted], view: FleetView) -> StartState:
-    """IDLE while nothing is wanted; FAILED once all that run were given up.
+    """IDLE without a running endpoint in the desired state; FAILED once every start has failed for good.
 
-    LIVE once no wanted endpoint is on its way and one is live, or sleeps until it is called.
+    LIVE once no endpoint is starting and at least a single endpoint is live, or sleeps until its next call.
     """
     running = [entry.id for entry in wanted if entry.state == "running"]
     states = [view.endpoints[name].status if name in view.endpoints else "deploying" for name in running]
@@ -55,13 +56,13 @@ def judge(wanted: Iterable[Wanted], view: FleetView) -> StartState:
 
 
 def arrived(view: FleetView, kept: Collection[str]) -> bool:
-    """Every replica that is kept from an earlier agent is live, and what else is wanted here is known."""
+    """Every replica kept from an earlier agent is live, and the remaining desired state is known."""
     live = {replica.name for endpoint in view.endpoints.values() for replica in endpoint.replicas}
     return view.complete and live >= set(kept)
 
 
 def state_of(readiness: Readiness, *, stopping: bool, was_ready: bool) -> str:
-    """One word for `pareta-agent status`, in agreement with `/readyz`."""
+    """The node's state for `pareta-agent status`, in agreement with `/readyz`."""
     if stopping:
         return "draining"
     if readiness.status == "not ready":
@@ -70,7 +71,7 @@ def state_of(readiness: Readiness, *, stopping: bool, was_ready: bool) -> str:
 
 
 def not_ready(wanted: Iterable[Wanted], view: FleetView, *, lease: bool, metering: bool) -> list[str]:
-    """Why this node should get no traffic, in words for `/readyz`; empty when it should."""
+    """The reasons against traffic to this node, for `/readyz`; empty when ready."""
     reasons = []
     if not lease:
         reasons.append("no lease with the control plane")

@@ -1,4 +1,4 @@
-"""The settings as each room takes them: the one place that knows both shapes."""
+"""Settings map: converts the node's settings into the settings of each package."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def front_settings(settings: Settings) -> GatewaySettings:
 
 
 def certificate(settings: Settings) -> Certificate | None:
-    """The port's certificate, None for plain HTTP. Raises ConfigError for files that are no good."""
+    """The port's certificate, None for plain HTTP. Raises ConfigError for a key without a certificate."""
     cert, key = settings.front.tls_cert_file, settings.front.tls_key_file
     if cert is None and key is not None:
         raise ConfigError("tls_invalid", "there is a TLS key and no certificate", "set `front.tls_cert_file`")
@@ -79,7 +79,7 @@ def catalog_place(settings: Settings) -> CatalogLocation:
         raise ConfigError(
             "catalog_unsigned",
             "registry.catalog_keys is set, and only a published catalog carries signatures",
-            "name the address that it is published at in registry.catalog, or leave the keys out",
+            "name the catalog's published address in registry.catalog, or unset registry.catalog_keys",
         )
     return place
 
@@ -122,7 +122,7 @@ def engine_settings(settings: Settings, version: str) -> EngineSettings:
 
 
 def plan_request(settings: Settings, version: str, resolution: Resolution, wanted: Wanted) -> PlanRequest:
-    """What is asked of the planner for an endpoint, with an engine of this version."""
+    """The plan request of an endpoint for an engine of this version."""
     objective = wanted.objective or settings.objective
     request = for_resolution(resolution, objective=objective, replicas=wanted.replicas)
     return replace(request, max_model_len=settings.max_model_len, engine_version=version)

@@ -1,4 +1,6 @@
-"""SIGTERM and SIGINT: the first stops, the second hurries. SIGHUP: read files again. SIGUSR2: be replaced."""
+"""Signals: the first SIGTERM or SIGINT stops, the second hurries. SIGHUP reads files again; SIGUSR2 starts a hot
+restart.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +15,9 @@ T = TypeVar("T")
 
 
 class Signals:
-    """Made on the event loop; from then on no signal of these ends the process by itself.
+    """Construct on the event loop; afterwards no handled signal ends the process by itself.
 
-    A stop that came before, while modules were imported, is set from the beginning.
+    A stop that arrived earlier, during imports, is set from the beginning.
     """
 
     def __init__(self) -> None:
@@ -32,7 +34,7 @@ class Signals:
             self.stop.set()
 
     async def unless_stopped(self, work: Coroutine[Any, Any, T]) -> T | None:
-        """The result of `work`; None where a stop came first, and `work` was cancelled."""
+        """The result of `work`; None after an earlier stop, which cancels `work`."""
         doing, stopped = asyncio.create_task(work), asyncio.create_task(self.stop.wait())
         try:
             await asyncio.wait({doing, stopped}, return_when=asyncio.FIRST_COMPLETED)

@@ -10,7 +10,7 @@ Endless = Callable[[], Coroutine[Any, Any, None]]
 
 
 class LoopGroup:
-    """`over` is done once one of the loops has returned or raised, with its exception."""
+    """`over` is done once a loop has returned or raised, with the loop's exception."""
 
     def __init__(self, loops: Sequence[Endless]) -> None:
         self._loops = loops

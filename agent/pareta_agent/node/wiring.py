@@ -239,14 +239,14 @@ class Components:
         self.start_recovery.engine_is(version)
 
     async def gpus_moved(self) -> None:
-        """Plans the endpoints again that lost their GPUs or had none, after GPUs failed or recovered."""
+        """Plans endpoints again that lost their GPUs or had none, after GPUs failed or recovered."""
         homeless = await self.controller.between(self.deployment.moved)
         unplaced = [e for e, error in self.controller.failures.items() if isinstance(error, NothingFits)]
         for endpoint in dict.fromkeys([*homeless, *unplaced]):
             await self.controller.again(endpoint)
 
     async def catalog_changed(self, catalog: Catalog) -> None:
-        """Deploys the endpoints again whose weights or settings the catalog changes."""
+        """Deploys endpoints again whose weights or settings the catalog changes."""
         for endpoint in self.deployment.catalog_changed(catalog):
             await self.controller.again(endpoint)
 

@@ -1,4 +1,4 @@
-"""Carries out what the controller decided: resolve, plan, and hand the engine room its specification."""
+"""Deployer: resolves, plans and starts the endpoints that the controller requests."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ from pareta_registry.resolve import Resolution, engine_inputs, resolve
 
 
 class Deployment:
-    """The controller's hands. `interpreter` makes the engine's interpreter once, before the first engine;
-    `inventory` reads the node and blocks.
+    """Carries out the controller's decisions. `interpreter` installs the engine's interpreter once, before the first
+    engine; `inventory` reads the node and blocks.
 
-    Plans, reports and pins go by the name of the engines: an endpoint's own, or that of the base it shares.
+    Plans, reports and pins are keyed by engine name: an endpoint's own, or the shared base's.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Deployment:
         self.reports: dict[str, PlanReport] = {}
 
     def catalog_changed(self, catalog: Catalog) -> list[str]:
-        """Goes by this catalog from now on. Answers the wanted endpoints that it makes of something else."""
+        """Uses this catalog from now on. Returns the running endpoints with changed engine inputs."""
         before, self._catalog = self._catalog, catalog
 
         def changed(e: Wanted) -> bool:
@@ -74,13 +74,14 @@ class Deployment:
         return [e.id for e in self._expected if e.state == "running" and changed(e)]
 
     def expect(self, wanted: Sequence[Wanted]) -> None:
-        """The whole of what will be deployed: those that are new share what is free."""
+        """Sets every desired endpoint; new endpoints share the free GPUs."""
         self._expected = tuple(wanted)
         self._share_out()
 
     async def deploy(self, wanted: Wanted) -> None:
-        """Returns once the engines are under way. Raises AgentError when they cannot even be started: what runs of the
-        same task and alias goes on then, as long as the catalog has them."""
+        """Returns once the engines are under way. Raises AgentError when a start is impossible. Running engines of the
+        same task and alias then go on, as long as the catalog has both.
+        """
         try:
             if not self._serves(wanted):
                 self._show(wanted, "deploying")
@@ -90,7 +91,7 @@ class Deployment:
         except AgentError as error:
             if not self._serves(wanted):
                 await self._end(wanted.id)
-                self._show(wanted, "failed", f"it could not be started ({error.code})")
+                self._show(wanted, "failed", f"the start failed ({error.code})")
             raise
 
     def _serves(self, wanted: Wanted) -> bool:
@@ -109,10 +110,10 @@ class Deployment:
             self._recovery.moved(engine)
 
     async def _engines(self, running: frozenset[str]) -> frozenset[str]:
-        """The engines that these endpoints run on; those that share one are found by what the plan is made from."""
+        """The engines of these endpoints; the name of a shared engine follows from the inputs of its plan."""
         found = {wanted.id: resolve(self._catalog, wanted.task, wanted.alias) for wanted in self._expected}
         if any(isinstance(each, Resolution) and shares(each) for each in found.values()):
-            with contextlib.suppress(AgentError):  # its version is part of the name
+            with contextlib.suppress(AgentError):  # a shared engine's name includes the version
                 await self._interpreter()
         wanted = [each for each in self._expected if each.id in running]
         return running | {need.endpoint for need in needs_of(wanted, self._catalog, self._request)}
@@ -126,8 +127,8 @@ class Deployment:
         self._fleet.forget(endpoint)
 
     async def moved(self) -> list[str]:
-        """GPUs broke, recovered or were freed: each endpoint's replicas go where they may be. Answers those that have
-        no place left, ended.
+        """Places replicas again after GPUs broke, recovered or became free. Returns the endpoints without a placement,
+        already ended.
         """
         engines = [engine for engine in self._recovery.plans() if not self._recovery.moved(engine)]
         homeless = [
@@ -138,7 +139,9 @@ class Deployment:
         return homeless
 
     async def _end(self, endpoint: str) -> None:
-        """Its engines end, its GPUs are free, its weights may be evicted; an engine that others share goes on."""
+        """Ends the endpoint's engines, frees the GPUs and releases the weights; an engine with further endpoints goes
+        on.
+        """
         engine = self._bases.pop(endpoint, endpoint)
         self._served.pop(endpoint, None)
         await self._fleet.remove(endpoint)
@@ -172,7 +175,7 @@ class Deployment:
     async def _run(
         self, engine: str, wanted: Wanted, resolution: Resolution, request: PlanRequest, wish: str
     ) -> None:
-        """Plans the engines and has them run; raises NothingFits, or RegistryError for code that is not trusted."""
+        """Plans and starts the engines; raises NothingFits, or RegistryError for code that is not trusted."""
         code = trusts_code(resolution, self._remote_code)
         chosen = await self._plan(engine, wanted, resolution, request, wish)
         while not await self._places.vacated(engine, chosen):
@@ -188,7 +191,9 @@ class Deployment:
         await self._fleet.want(spec)
 
     def _share_out(self) -> None:
-        """Tells the fleet who will share the host's cores; a shared engine's name is known once the interpreter is."""
+        """Sends the fleet every replica that will share the host's cores. Without an interpreter the name of a shared
+        engine is unknown.
+        """
         self._fleet.expect(replicas_of(needs_of(self._expected, self._catalog, self._request)))
 
     def _resolve(self, wanted: Wanted) -> Resolution:
@@ -202,7 +207,7 @@ class Deployment:
         return found
 
     async def judge(self, question: wire.PlanQuestion) -> wire.PlanVerdict:
-        """Would it run here now, beside what runs? Plans and throws the plan away."""
+        """Plans the endpoint beside the running engines and discards the plan."""
         wanted = Wanted(question.id, "", question.task, question.alias, "running")
         try:
             resolution = find(self._catalog, wanted.task, wanted.alias)
@@ -211,20 +216,22 @@ class Deployment:
             return wire.PlanVerdict(id=question.id, verdict="never", reason=error.message)
         request = self._request(resolution, wanted)
         if shares(resolution) and self._fleet.is_reusable(need_of(wanted, resolution, request).endpoint):
-            return wire.PlanVerdict(id=question.id, verdict="fits", reason="on an engine that runs already")
+            return wire.PlanVerdict(id=question.id, verdict="fits", reason="on a running engine")
         report = await self._report(resolution, request, gpus_of(self._places.running(but=wanted.id)))
         if report.best is not None:
             return wire.PlanVerdict(id=question.id, verdict="fits", reason=summary(report.best))
         taken = bool(gpus_of(self._places.running(but=wanted.id)))
         alone = taken and (await self._report(resolution, request, frozenset())).best is not None
-        reason = "every GPU that it would fit on is taken" if alone else refusal(report)
+        reason = "every GPU that fits is taken" if alone else refusal(report)
         return wire.PlanVerdict(id=question.id, verdict="busy" if alone else "never", reason=reason)
 
     async def parts(self, wanted: Wanted) -> list[tuple[Artifact, bool]]:
-        """What its start would fetch on this node if it had all of it; raises AgentError where it cannot start."""
+        """The artifacts that a start would fetch on this node with every GPU free; raises AgentError where a start is
+        impossible.
+        """
         resolution = find(self._catalog, wanted.task, wanted.alias)
         code, request = trusts_code(resolution, self._remote_code), self._request(resolution, wanted)
-        best = fitting(await self._report(resolution, request, frozenset()), "ask for another alias")
+        best = fitting(await self._report(resolution, request, frozenset()), "choose another alias")
         return [
             (variant_of(resolution, best), code),
             *([(resolution.adapter, False)] if resolution.adapter else []),
@@ -238,20 +245,20 @@ class Deployment:
         return await self._planner.judge(need, taken, self._recovery.measured, self._places.leaving(""))
 
     async def _require_fit(self, resolution: Resolution, request: PlanRequest, base: str) -> None:
-        """Raises unless it will have a place once this base is left, which may end it."""
+        """Raises unless the endpoint fits after leaving this base, which may end the base."""
         trusts_code(resolution, self._remote_code)
         ends = base if len(self._fleet.endpoints_on(base)) == 1 else ""
         taken = gpus_of(self._places.running(but=ends))
-        fitting(await self._report(resolution, request, taken), "stop another endpoint or give it room")
+        fitting(await self._report(resolution, request, taken), "stop another endpoint to free GPUs")
 
     async def _plan(
         self, engine: str, wanted: Wanted, resolution: Resolution, request: PlanRequest, wish: str
     ) -> Plan:
-        """What an earlier agent's engines still run for the same wish goes on; else a new plan."""
+        """The plan of an earlier agent's engines with an equal fingerprint, otherwise a new plan."""
         self._emit(Phase(wanted.id, "plan", "started"))
         begun_s = time.perf_counter()
         if (kept := await self._fleet.adoptable_plan(engine, wish)) is not None:
-            report = PlanReport((Candidate(kept.plan, 0.0, "it runs already"),), ())
+            report = PlanReport((Candidate(kept.plan, 0.0, "already running"),), ())
             self._planner.adopted(engine, kept.gpu_free_bytes)
         else:
             report = await self._best_beside(need_of(wanted, resolution, request))
@@ -262,13 +269,17 @@ class Deployment:
             said = refusal(report)
             self._emit(Phase(wanted.id, "plan", "failed", seconds, detail=said))
             raise NothingFits(
-                "nothing_fits", said, f"`pareta-agent plan {wanted.task}/{wanted.alias}` shows all of it"
+                "nothing_fits",
+                said,
+                f"`pareta-agent plan {wanted.task}/{wanted.alias}` shows every rejection",
             )
         self._emit(Phase(wanted.id, "plan", "done", seconds, detail=summary(report.best)))
         return report.best
 
     async def _best_beside(self, need: Need) -> PlanReport:
-        """On what nobody has; else no more than was asked for, on what sleepers left."""
+        """A report for free GPUs. Where none fits: for GPUs of sleeping engines too, with no more replicas than
+        requested.
+        """
         places, measured = self._places, self._recovery.measured
         running, asleep = places.running(but=need.endpoint), places.asleep(but=need.endpoint)
         leaving = places.leaving(but=need.endpoint)
@@ -280,7 +291,7 @@ class Deployment:
         return report
 
     def _undecided(self, engine: str, running: Mapping[str, Plan]) -> list[Need]:
-        """What is to be deployed beside these engines and has no place yet."""
+        """The plan requests of desired endpoints without a placement."""
         decided = {engine, *running, *self.reports}
         needs = needs_of(self._expected, self._catalog, self._request)
         return [need for need in needs if need.endpoint not in decided]

@@ -1,4 +1,4 @@
-"""What the plane wants of this node, in the node's own values, and what it charges."""
+"""Desired source: reads the desired endpoints from the plane, with prices and idle times."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pareta_agent.control.reconcile import Wanted
 
 
 class WantedSource:
-    """Asks the plane; remembers the prices and idle times that came with the last answer."""
+    """Requests the desired state; remembers the prices and idle times of the last answer."""
 
     def __init__(self, client: PlaneClient) -> None:
         self._client = client
@@ -25,11 +25,11 @@ class WantedSource:
         return answer.revision, [_wanted(entry) for entry in answer.endpoints]
 
     def price_of(self, endpoint: str) -> TokenPrice | None:
-        """None where nothing is charged, or the endpoint is unknown."""
+        """None for a free or an unknown endpoint."""
         return self._prices.get(endpoint)
 
     def idle_sleep_s(self, endpoint: str) -> float | None:
-        """How long it idles before it may sleep, 0 for never; None where its owner did not say."""
+        """The endpoint's own idle timeout in seconds, 0 for never; None where unset."""
         return self._idle_sleep_s.get(endpoint)
 
 

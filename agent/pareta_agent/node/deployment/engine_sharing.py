@@ -1,4 +1,4 @@
-"""What an endpoint runs on: engines of its own, or those of a base that it shares with others. Pure."""
+"""Engine sharing: decides whether an endpoint runs on its own engines or on a base shared by endpoints. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pareta_registry.resolve import Resolution
 
 
 def wish_of(resolution: Resolution, request: PlanRequest) -> str:
-    """Names what a plan is made from, but for the hardware: equal names may share a running engine."""
+    """A fingerprint of a plan's inputs without the hardware: equal fingerprints may share a running engine."""
     model = resolution.model
     offered = [(variant.name, variant.artifact) for variant in model.variants]
     asked_for = model.id if shares(resolution) else resolution.alias.id
@@ -17,11 +17,12 @@ def wish_of(resolution: Resolution, request: PlanRequest) -> str:
 
 
 def shares(resolution: Resolution) -> bool:
-    """A model with adapters has one engine for all of its aliases, with an adapter or without."""
+    """A model with adapters has a single engine for all of its aliases, with an adapter or without."""
     return bool(resolution.model.adapters)
 
 
 def engine_of(endpoint: str, resolution: Resolution, wish: str) -> str:
-    """The engines' name. Endpoints share when all that their plans are made from is equal, so that one plan is
-    right for each of them; and the name is the same after a restart of the agent, which finds them by it."""
+    """The engine's name. Endpoints share an engine when all inputs of the plans are equal. The name survives a restart
+    of the agent, which adopts engines by name.
+    """
     return f"base-{wish[:12]}" if shares(resolution) else endpoint

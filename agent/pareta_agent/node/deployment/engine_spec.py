@@ -1,4 +1,4 @@
-"""What the engine room is told to run for a wanted endpoint. Pure."""
+"""Engine spec: builds the specification of an engine or of an adapter endpoint from a plan. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pareta_registry.resolve import Resolution
 
 
 def variant_of(resolution: Resolution, plan: Plan) -> Variant:
-    """What the plan would load."""
+    """The variant that the plan loads."""
     return next(v for v in resolution.model.variants if v.name == plan.variant)
 
 
@@ -28,7 +28,7 @@ def engine_order(
     code: bool,
     may_sleep: Callable[[], bool],
 ) -> EngineSpec:
-    """Engines of the endpoint's own, or those of the base `engine` that it shares and that belongs to nobody."""
+    """The spec of the endpoint's own engines, or of the shared base `engine`, which has no owner."""
     own = not shares(resolution)
     return EngineSpec(
         endpoint=engine,
@@ -53,7 +53,7 @@ def engine_order(
 def guest_order(
     wanted: Wanted, resolution: Resolution, engine: str, fetch: Fetch | None
 ) -> AdapterEndpointSpec:
-    """The endpoint on a base, with its adapter if it has one."""
+    """The spec of an endpoint on a base, with the endpoint's adapter, if any."""
     adapter = resolution.adapter
     return AdapterEndpointSpec(
         endpoint=wanted.id,

@@ -1,6 +1,6 @@
-"""Who has which devices of this node: engines that run hold theirs, and what sleeps leaves its own to others.
+"""Placement: maps engines to the devices of this node. Running engines hold devices; sleeping engines free devices.
 
-Small models may share a GPU by shares of its memory, so what counts is whether they add up.
+Small models may share a GPU by shares of its memory: engines conflict when the shares exceed the whole.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from pareta_agent.planning.plan import Plan
 
 
 class Places:
-    """`plans`, set before first use, is what all engines run by now, by name: the planner's word, mended by failed
-    starts and broken GPUs. `latest` is the node as it was read last.
+    """`plans`, set before first use, returns the present plan of each engine by name, after remedies and lost GPUs.
+    `latest` returns the node as last read.
     """
 
     plans: Callable[[], dict[str, Plan]]
@@ -24,18 +24,18 @@ class Places:
         self._fleet, self._latest = fleet, latest
 
     def running(self, but: str) -> dict[str, Plan]:
-        """The plans of other engines that hold their devices."""
+        """The plans of other engines that hold devices."""
         return {engine: p for engine, p in self.plans().items() if engine != but and self._fleet.runs(engine)}
 
     def asleep(self, but: str) -> dict[str, Plan]:
-        """The plans of other engines that sleep: others may have their devices, but had better have what is idle."""
+        """The plans of other engines that sleep. A new engine may take the devices, but prefers free devices."""
         return {
             engine: p for engine, p in self.plans().items() if engine != but and self._fleet.sleeps(engine)
         }
 
     def gpu_groups(self, engine: str, plan: Plan, replicas: int) -> tuple[tuple[str, ...], ...]:
-        """Where these engines' plan may run now: on what they have, or on what nobody has, asleep or not. What sleeps
-        is moved when it wakes: others may run where it was.
+        """The GPUs on which the plan may run now: the engine's own GPUs, or GPUs in no other plan, asleep included. A
+        sleeping engine stays in place and moves when it wakes.
         """
         if self._fleet.sleeps(engine):
             return plan.gpus
@@ -45,7 +45,7 @@ class Places:
         return gpu_groups(plan, replicas, self._latest(), others - own)
 
     def leaving(self, but: str) -> dict[str, Plan]:
-        """The plans of other engines that left their devices to others, or are about to, and are still there."""
+        """The plans of other engines that are ending or about to end and still exist."""
         return {
             engine: p
             for engine, p in self.plans().items()
@@ -53,11 +53,11 @@ class Places:
         }
 
     def keeps_apart(self, plan: Plan) -> bool:
-        """Whether weights in the host's memory would leave the plan's devices to others."""
+        """True when host memory is separate from the plan's devices, so that sleeping weights free the devices."""
         return plan.platform == "cuda" and not self._latest().unified_memory
 
     def free(self, engine: str) -> bool:
-        """Whether what the engine ran last may start again now, where it was."""
+        """True when the engine's last plan may start again on the same devices."""
         plan = self.plans().get(engine)
         if plan is None:
             return True
@@ -65,9 +65,9 @@ class Places:
         return sound and not rivals(plan, self.running(engine) | self.leaving(engine))
 
     async def vacated(self, engine: str, plan: Plan) -> bool:
-        """Waits until what is leaving has left room for the plan; False: by now somebody runs there.
+        """Evicts engines from the plan's devices and waits for the end; False when another engine runs there by now.
 
-        Between a True and the start of the engine nothing may be awaited.
+        Await nothing between True and the start of the engine.
         """
         for other in rivals(plan, self.running(engine) | self.leaving(engine)):
             await self._fleet.evict(other)

@@ -1,4 +1,4 @@
-"""What the endpoints that are to run here ask for, as far as the catalog knows them. Pure."""
+"""Plan requests: collects the planner's inputs of every desired endpoint that the catalog knows. Pure."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ Ask = Callable[[Resolution, Wanted], PlanRequest]
 
 
 def need_of(wanted: Wanted, resolution: Resolution, request: PlanRequest) -> Need:
-    """By the name of the engines that it would run on."""
+    """The plan request under the name of the endpoint's engine."""
     engine = engine_of(wanted.id, resolution, wish_of(resolution, request))
     return Need(engine, resolution.model.architecture, resolution.model.variants, request)
 
 
 def needs_of(expected: Iterable[Wanted], catalog: Catalog, ask: Ask) -> list[Need]:
-    """Of those that are to run; what shares an engine, once."""
+    """The plan requests of running endpoints; a shared engine counts once."""
     found: dict[str, Need] = {}
     for wanted in expected:
         resolution = resolve(catalog, wanted.task, wanted.alias)
@@ -32,5 +32,5 @@ def needs_of(expected: Iterable[Wanted], catalog: Catalog, ask: Ask) -> list[Nee
 
 
 def replicas_of(needs: Iterable[Need]) -> list[str]:
-    """Their replicas by name, where the node has no GPUs to give them more."""
+    """The replica names on a node without GPUs for additional replicas."""
     return [f"{need.endpoint}/{index}" for need in needs for index in range(need.request.replicas or 1)]

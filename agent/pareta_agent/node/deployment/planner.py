@@ -1,7 +1,7 @@
-"""Plans endpoints on this node as it is now: beside what runs, together with what is yet to be placed.
+"""Planner: plans endpoints on the present node, beside running engines and together with unplaced endpoints.
 
-An endpoint's own engines count as gone: they end before the new ones start. So the free memory that was found
-before they started is remembered.
+An endpoint's own engines count as gone, because a new start ends them first. The free memory before an engine's start
+is therefore remembered.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pareta_agent.planning.support.support import Support
 
 
 class Planner:
-    """`inventory` reads the node and blocks; `support` is what the engine is known to run."""
+    """`inventory` reads the node and blocks; `support` returns the engine's supported features."""
 
     def __init__(self, inventory: Callable[[], Inventory], support: Callable[[], Support]) -> None:
         self._inventory, self._support = inventory, support
@@ -31,13 +31,13 @@ class Planner:
         self._packed.pop(endpoint, None)
 
     def adopted(self, endpoint: str, free_bytes: Mapping[str, int]) -> None:
-        """An earlier agent started its engines, when its GPUs had so much free."""
+        """Remembers the free memory of each GPU before an earlier agent started the endpoint's engines."""
         self._free_bytes[endpoint] = dict(free_bytes)
 
     async def judge(
         self, need: Need, taken: frozenset[str], measured: Measured, leaving: Collection[str] = ()
     ) -> PlanReport:
-        """What would be said of a need on the node without these GPUs; nothing is remembered."""
+        """A report for a plan request on the node without the taken GPUs; remembers nothing."""
         return self._alone(need, (await self._without(leaving)).without(taken), measured)
 
     async def _without(self, engines: Iterable[str]) -> Inventory:
@@ -54,8 +54,8 @@ class Planner:
         measured: Measured,
         leaving: Collection[str] = (),
     ) -> PlanReport:
-        """The first need's report. The others have no place yet: what is free is shared out among all of them,
-        and each finds its part here when its turn comes. The memory of engines that are `leaving` counts as free.
+        """The first plan request's report. Free GPUs are divided among all requests; a later request finds its part
+        stored here. Memory of `leaving` engines counts as free.
         """
         need = needs[0]
         if (kept := self._packed.pop(need.endpoint, None)) is not None and kept[0] == need:
@@ -100,7 +100,7 @@ class Planner:
 
 
 def _as_if_ended(inventory: Inventory, free_bytes: Mapping[str, int]) -> Inventory:
-    """The node without an endpoint's own engines, whose GPUs had so much free before they started."""
+    """The node with the free memory from before the start of an endpoint's own engines."""
 
     def freed(gpu: Gpu) -> Gpu:
         if gpu.memory_free_bytes is None or gpu.uuid not in free_bytes:
@@ -114,7 +114,7 @@ def _crowded_out(report: PlanReport, running: Mapping[str, Plan]) -> PlanReport:
     names = ", ".join(sorted(endpoint for endpoint, plan in running.items() if any(plan.gpus)))
     first = Rejection(
         "this node",
-        "the GPUs that it would take are other endpoints'",
+        "other endpoints have the required GPUs",
         nearest=f"once {names} is stopped, or has fewer replicas",
     )
     return PlanReport((), (first, *report.rejections))

@@ -1,6 +1,6 @@
-"""Brings weights here before a start needs them: one artifact at a time, and only while no endpoint waits for its own.
+"""Prefetch: fetches weights before a start requires them, an artifact at a time, while no endpoint waits for weights.
 
-What is wanted ahead follows from the desired state and the catalog; which variant that is, the planner says.
+The desired state and the catalog determine the aliases; the planner determines the variant.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ State = Literal["waiting", "fetching", "here", "refused"]
 
 @dataclass(frozen=True, slots=True)
 class Ahead:
-    """A task's alias whose weights are wanted here; `total_bytes` is None until they were asked for."""
+    """The prefetch state of a task's alias; `total_bytes` is None until the first request to the store."""
 
     task: str
     alias: str
@@ -37,14 +37,14 @@ class Ahead:
 
 Names = tuple[str, str]
 Parts = Callable[[Wanted], Awaitable[Sequence[tuple[Artifact, bool]]]]
-"""What a start fetches, each with whether it may hold code; raises AgentError where there is nothing to start."""
+"""The artifacts that a start fetches, each with True if it may hold code; raises AgentError without a start."""
 
 
 def names_ahead(
     catalog: Catalog, wanted: Iterable[Wanted], asked: Sequence[str], follow: bool
 ) -> list[Names]:
-    """The (task, alias) pairs to have here, in order: what the operator `asked` for, and with `follow` stopped
-    endpoints' and what is recommended by now for the tasks of those that run. Pure.
+    """The (task, alias) pairs to prefetch, in order: the operator's `asked` aliases first. With `follow`: aliases of
+    stopped endpoints and the recommended aliases of running tasks. Pure.
     """
     wanted = list(wanted)
     found: dict[Names, None] = {}
@@ -65,8 +65,9 @@ def _alias(catalog: Catalog, task: str, alias: str | None) -> Names:
 
 
 class Prefetcher:
-    """`catalog` and `wanted` are of now. What it fetched stays pinned until it is no longer named, or an endpoint
-    needs the room."""
+    """`catalog` and `wanted` return present values. Fetched artifacts stay pinned until no longer named, or until an
+    endpoint requires the disk space.
+    """
 
     def __init__(
         self,
@@ -100,7 +101,7 @@ class Prefetcher:
             await self._clock.sleep(LOOK_S)
 
     async def look(self) -> None:
-        """Forgets what is no longer named and brings what is missing."""
+        """Forgets aliases no longer named and fetches missing artifacts."""
         of = self._settings
         names = names_ahead(self._catalog(), self._wanted(), of.prefetch, of.prefetch_wanted)
         for gone in self._found.keys() - set(names):

@@ -1,8 +1,8 @@
 """Start recovery: learns from engine starts for the next plan, and replans a start that failed.
 
-A start that failed for a known reason is repeated with one knob turned, then with the next candidate of its report.
-After a wrong canary a knob changes how the same numbers are computed (`planning/support/numerics.py`). An unknown
-reason is left to the restart policy.
+A start that failed for a known reason is repeated with a single remedy, then with the next candidate of its report.
+After a wrong canary a remedy changes the computation of the same numbers (`planning/support/numerics.py`). The restart
+policy handles unknown reasons.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ TAIL_BYTES = 256 * 1024
 
 @dataclass(slots=True)
 class Attempt:
-    """One deployment under way: the plans that are left, and how many starts of the present one failed.
+    """A deployment under way: the remaining plans, and the failed starts of the present plan.
 
-    `replicas` is how many the present plan was made for, however many GPUs are left to it. `wrong` is the plan whose
-    canary was wrong, `knobs` those that are left to turn on it, `knob` the one that is turned now.
+    `replicas` is the planned number, however many GPUs remain. `wrong` is the plan with the wrong canary, `knobs` the
+    numerics remedies still untried, `knob` the present remedy.
     """
 
     spec: EngineSpec
@@ -53,8 +53,8 @@ class Attempt:
 
 
 class StartRecovery:
-    """`want` runs a spec anew. `gpu_of` names the GPU that a plan runs on, None on the CPU; `gpu_groups` says on which
-    GPUs an endpoint's plan, made for so many replicas, may run now.
+    """`want` starts a spec. `gpu_of` returns a plan's first GPU, None on the CPU. `gpu_groups` returns the present GPUs
+    for an endpoint's plan and number of replicas.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class StartRecovery:
         self.measured = measured_at(path, version, numerics())
 
     def engine_is(self, version: str) -> None:
-        """Which engine it is turned out to be, and its kernels were checked: nothing of another one counts."""
+        """Sets the engine's version after the kernel check; discards measurements of another version."""
         if version != self.measured.engine_version:
             self.measured = measured_at(self._path, version, self._numerics())
         self.measured = self.measured.checked(self._numerics())
@@ -86,11 +86,11 @@ class StartRecovery:
         self._attempts[spec.endpoint] = Attempt(spec, left, spec.plan.replicas)
 
     def plans(self) -> dict[str, Plan]:
-        """What everything that was deployed was last told to run, by the name of its engines."""
+        """The last started plan of every deployment, by engine name."""
         return {endpoint: attempt.spec.plan for endpoint, attempt in self._attempts.items()}
 
     def moved(self, endpoint: str) -> bool:
-        """GPUs broke, recovered or were freed: its replicas go where they may be now. False: there is no place."""
+        """Places the replicas again after GPUs broke, recovered or became free. False when no placement fits."""
         attempt = self._attempts[endpoint]
         plan = attempt.spec.plan
         groups = self._gpu_groups(endpoint, plan, attempt.replicas)
@@ -103,10 +103,10 @@ class StartRecovery:
         self._attempts.pop(endpoint, None)
 
     def cold_started(self, report: ColdStartReport) -> None:
-        """Learns from a start that worked, mends one that failed."""
+        """Learns from a successful start, repairs a failed start."""
         attempt = self._attempts.get(report.endpoint)
         if attempt is None or self._clock.mono_s() - report.total_s < attempt.since_s:
-            return  # it was begun under a plan that is no longer wanted
+            return  # a start under an earlier plan
         log = self._tail(report.replica)
         if report.outcome == "ready":
             self._learn(attempt, log)
@@ -130,7 +130,9 @@ class StartRecovery:
         self._keep(measured)
 
     def _compute_otherwise(self, attempt: Attempt) -> None:
-        """Turns the next knob on the plan whose canary was wrong; never two at once, so the one that helps is known."""
+        """Applies the next numerics remedy to the plan with the wrong canary. Never two remedies together: the
+        effective remedy must be known.
+        """
         if attempt.wrong is None:
             plan = attempt.wrong = attempt.spec.plan
             others = frozenset(each.dtype for each in attempt.left if each.variant == plan.variant)
@@ -141,7 +143,7 @@ class StartRecovery:
                 self._again(attempt, other, StartFailure("numerics"))
                 return
         attempt.knob = ""
-        reason = "the canary is wrong with every way to compute that this engine has here"
+        reason = "the canary is wrong with every numerics remedy of this engine"
         remedy = "check the weights and the catalog's canary: `pareta-agent engine check` shows the kernels"
         self._emit(
             Event(
@@ -183,7 +185,7 @@ class StartRecovery:
             self._emit(Event("replan_refused", "error", fields))
 
     def _next(self, attempt: Attempt) -> Plan | None:
-        """The next candidate with the same weights that has a place by now; those before it are used up."""
+        """The next candidate with the same weights and a free placement; skipped candidates are used up."""
         plan = attempt.spec.plan
         while (
             at := next((i for i, p in enumerate(attempt.left) if p.variant == plan.variant), None)
@@ -207,7 +209,7 @@ class StartRecovery:
         return (gpu.name or gpu.uuid) if gpu else CPU
 
     def _tail(self, replica: str) -> str:
-        """The end of the engine's log; empty when there is none."""
+        """The end of the engine's log; empty without a log."""
         try:
             with (self._log_dir / f"{replica.replace('/', '-')}.log").open("rb") as file:
                 file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL_BYTES))
@@ -223,8 +225,9 @@ class StartRecovery:
 
 
 def measured_at(path: Path, version: str, numerics: Numerics) -> Measured:
-    """What is kept for this engine version, with the kernel check's result; a file that is damaged or of another
-    version counts as none."""
+    """The stored measurements for this engine version, with the kernel check's result. A file that is damaged or of
+    another version counts as none.
+    """
     try:
         kept = from_json(path.read_bytes())
     except (OSError, ValidationError):

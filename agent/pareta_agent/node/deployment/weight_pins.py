@@ -1,4 +1,4 @@
-"""What runs holds its bytes: engines and adapters one pin each, on what they fetched last; it is not evicted then."""
+"""Weight pins: protects the artifacts of running engines and adapters from eviction, a pin per holder."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pareta_registry.catalog import Artifact, Catalog
 
 
 class WeightPins:
-    """`catalog` is the present one: a store may move while an endpoint lives."""
+    """`catalog` returns the present catalog: a store may move during an endpoint's life."""
 
     def __init__(self, weights: WeightsStore, catalog: Callable[[], Catalog]) -> None:
         self._weights, self._catalog = weights, catalog
         self._held: dict[str, str] = {}
 
     def fetch(self, holder: str, artifact: Artifact, *, code: bool = False) -> Fetch:
-        """Brings the artifact from where it is when it is wanted; each start fetches."""
+        """A fetch from the artifact's present store, called at each start."""
 
         async def fetch(progress: FetchProgress) -> Path:
             def reported(step: WeightsProgress) -> None:

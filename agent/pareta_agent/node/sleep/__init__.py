@@ -1,1 +1,1 @@
-"""Sleep: scales idle endpoints to zero and starts them again on demand."""
+"""Scale to zero: puts idle endpoints to sleep and wakes them on demand."""

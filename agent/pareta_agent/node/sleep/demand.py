@@ -1,6 +1,6 @@
-"""Demand: the requests and the waiting calls of each engine, this agent's and those of the agent before it.
+"""Demand: counts the requests and waiting calls of each engine, of this agent and of its predecessor.
 
-The agent before this one answers its last callers on engines that are this one's by then.
+The predecessor answers its last callers on engines that this agent already owns.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pareta_agent.gateway.gateway import Gateway
 
 @dataclass(slots=True)
 class Borrowed:
-    """The other agent's: `load` is its admitted requests by replica, `waiting` its waiting calls by endpoint."""
+    """The predecessor's demand: `load` has admitted requests by replica, `waiting` has waiting calls by endpoint."""
 
     load: Counter[str] = field(default_factory=Counter)
     waiting: Counter[str] = field(default_factory=Counter)
@@ -28,14 +28,14 @@ class Demand:
     borrowed: Borrowed = field(default_factory=Borrowed)
 
     def load(self, replica: str) -> int:
-        """Admitted requests at a replica, by its name."""
+        """Admitted requests at a replica."""
         return self.front.load(replica) + self.borrowed.load[replica]
 
     def waiting(self, endpoint: str) -> int:
-        """Calls that wait to be admitted to an endpoint, by its id."""
+        """Calls that wait for admission to an endpoint."""
         return self.front.waiting(endpoint) + self.borrowed.waiting[endpoint]
 
     def used_s(self, engine: str) -> float:
-        """The moment of the monotonic clock at which the engine was last busy: now while it works, -inf for never."""
+        """The monotonic time of the engine's last work: now while busy, -inf for never."""
         borrowed = at_engine(self.borrowed.load, engine)
         return self.clock.mono_s() if borrowed else self.front.used_s(engine)

@@ -1,4 +1,4 @@
-"""How long an endpoint idles before it sleeps: as its owner says, else its alias in the catalog, else this node."""
+"""Sleep policy: selects an endpoint's idle timeout for scale to zero (its own, else the alias's, else the node's)."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from pareta_registry.resolve import Resolution, resolve
 
 @dataclass(frozen=True, slots=True)
 class SleepPolicy:
-    """Asked at each look, so that a change holds at once and restarts nothing. None is "not said", 0 is never."""
+    """Evaluated at each look: a change takes effect at once and restarts nothing. None is unset, 0 is never."""
 
     of_endpoint: Callable[[str], float | None]
     catalog: Callable[[], Catalog]
     of_node_s: float | None
 
     def limit_s(self, endpoint: EndpointView | Wanted) -> float | None:
-        """None: it never sleeps."""
+        """The idle timeout; None: the endpoint never sleeps."""
         return first_said(self.of_endpoint(endpoint.id), self._of_alias(endpoint), self.of_node_s)
 
     def _of_alias(self, endpoint: EndpointView | Wanted) -> float | None:
@@ -29,5 +29,5 @@ class SleepPolicy:
 
 
 def first_said(*limits_s: float | None) -> float | None:
-    """The first that is said; None also for one that says never."""
+    """The first value that is set; None also when that value is 0, never."""
     return next((each for each in limits_s if each is not None), None) or None

@@ -1,7 +1,7 @@
-"""Puts endpoints to sleep that nobody has called for a while: their devices are free until the next call wakes them.
+"""Idle scaler: scales idle endpoints to zero and frees the devices until the next call wakes the endpoint.
 
-An engine that can sleeps with its weights in the host's memory, where there is room for them; it ends when it has slept
-for long, or when the host runs short. Any other ends at once.
+An engine that supports sleep keeps its weights in host memory while there is room. A sleeping engine ends after
+`asleep_s`, or when the host runs short. Any other engine ends at once.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ def due(
     now_s: float,
     limit_s: LimitS,
 ) -> list[str]:
-    """Live endpoints whose engine was not used for their limit, nor became live since, and nobody waits for. Pure.
+    """Live endpoints idle for longer than the timeout, since the engine's last use and since becoming live, without
+    waiting calls. Pure.
 
     Endpoints that share an engine are due together.
     """
@@ -47,7 +48,7 @@ def due(
 
 
 def with_room(engines: Iterable[str], plans: Mapping[str, Plan], host: Host) -> frozenset[str]:
-    """Those whose weights may all lie in the host's memory, which then cannot be swapped out; first come. Pure."""
+    """The engines whose weights together fit into host memory, in order; sleeping weights are not swappable. Pure."""
     left_bytes = host.memory_available_bytes - host.memory_bytes * _SPARED_PER_CENT // 100
     found = set[str]()
     for engine in dict.fromkeys(engines):
@@ -58,15 +59,16 @@ def with_room(engines: Iterable[str], plans: Mapping[str, Plan], host: Host) -> 
 
 
 def overslept(since_s: Mapping[str, float], now_s: float, limit_s: float, host: Host) -> list[str]:
-    """The sleepers that slept for their limit and, where the host runs short of memory, who slept longest. Pure."""
+    """The sleeping engines past the limit; otherwise, when the host runs short of memory, the longest asleep. Pure."""
     found = [engine for engine, since in since_s.items() if now_s - since > limit_s]
     short = host.memory_available_bytes < host.memory_bytes * _SHORT_PER_CENT // 100
     return found or (sorted(since_s, key=lambda engine: since_s[engine])[:1] if short else [])
 
 
 class IdleScaler:
-    """`plans` is what engines run, by name; `used_s` is when an engine, by name, was last busy: now while it works,
-    -inf when it never was. `asleep_s` is how long weights may lie in the host's memory."""
+    """`plans` returns each engine's plan by name. `used_s` returns the time of an engine's last work: now while busy,
+    -inf for never. `asleep_s` limits weights in host memory.
+    """
 
     def __init__(
         self,
@@ -83,7 +85,7 @@ class IdleScaler:
         self._clock, self._emit = clock, emit
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Runs until cancelled."""
         while True:
             await self._clock.sleep(LOOK_S)
             await self._put_to_sleep()
@@ -96,7 +98,7 @@ class IdleScaler:
             return
         engines = [endpoints[name].runs_on for name in found] if self._asleep_s > 0 else []
         keep = with_room(engines, self._plans(), read_host())
-        # all at once, before anybody else runs: to end one may take long, and meanwhile another one may be called
+        # All at once, before another task runs: an end may take long, and a call may arrive meanwhile.
         await asyncio.gather(*[self._sleep(endpoints[name], keep) for name in found])
 
     def _sleep(self, endpoint: EndpointView, keep: Container[str]) -> Awaitable[None]:

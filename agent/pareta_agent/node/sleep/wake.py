@@ -1,6 +1,6 @@
-"""Wakes what is called while it sleeps: where it was or, when others have that place by now, wherever there is room.
+"""Activator: wakes a sleeping endpoint on its first request, on its previous GPUs if free, otherwise on GPUs that fit.
 
-Where there is none it is tried again whenever another engine leaves, as long as a call may be waiting.
+Without a placement, tries again whenever another engine leaves, as long as a call may be waiting.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pareta_agent.node.deployment.placement import Places
 
 
 class Activator:
-    """`deploy` plans an endpoint anew and has it run; `patience_s` is how long a call waits."""
+    """`deploy` plans and starts an endpoint; `patience_s` is the maximum wait of a call."""
 
     def __init__(
         self,
@@ -30,7 +30,7 @@ class Activator:
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def wake(self, endpoint: str) -> None:
-        """Somebody calls it; one that does not sleep is left as it is."""
+        """Wakes the endpoint of a call; ignores an endpoint that is not asleep."""
         view = self._fleet.view().endpoints.get(endpoint)
         if view is None or view.status != "cold":
             return

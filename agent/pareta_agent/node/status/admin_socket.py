@@ -1,6 +1,6 @@
-"""The operator's door to a running node: a unix socket that only the node's user can open.
+"""Admin socket: serves the operator's commands on a unix socket that only the node's user can open.
 
-`GET /status` is what `pareta-agent status` shows; `POST /flush` returns once the plane has every record.
+`GET /status` returns the content of `pareta-agent status`; `POST /flush` returns once the plane has every record.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Admin:
         if self._runner is not None:
             await self._runner.cleanup()
         with contextlib.suppress(FileNotFoundError):
-            if self._path.stat().st_ino == self._inode:  # else it is the socket of the agent that took over
+            if self._path.stat().st_ino == self._inode:  # otherwise the socket belongs to the successor
                 self._path.unlink()
 
     async def _get_status(self, _: web.Request) -> web.Response:
@@ -57,7 +57,7 @@ class Admin:
 async def ask(path: Path, method: str, route: str) -> Any | None:
     """The running node's answer, or None when no node listens at `path`.
 
-    Raises HostError when one listens and does not answer within 10 s.
+    Raises HostError when a listening node does not answer within 10 s.
     """
     try:
         async with (
@@ -73,5 +73,5 @@ async def ask(path: Path, method: str, route: str) -> Any | None:
         raise HostError(
             "node_silent",
             f"the node behind {path} does not answer: {error!r}",
-            "look at its log, or restart it",
+            "read the node's log, or restart the node",
         ) from error

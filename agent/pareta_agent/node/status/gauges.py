@@ -1,4 +1,4 @@
-"""What is read rather than counted: the rooms' views as metrics, set ahead of each scrape."""
+"""Gauges: sets metrics from the components' views before each scrape."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Gauges:
         self._beats = {"sent": 0, "failed": 0}
 
     def endpoints(self, view: FleetView) -> None:
-        """One child a state and endpoint; those of an endpoint that is gone are dropped."""
+        """Sets a child for each state and endpoint; drops the children of removed endpoints."""
         names = {name for e in view.endpoints.values() for name in (e.id, e.runs_on)}
         for gone in self._shown - names:
             for state in STATES:
@@ -91,7 +91,7 @@ class Gauges:
         self._metrics.set("pareta_prefetch_bytes", prefetcher.fetched_bytes)
 
     def gpus(self, watch: GpuWatch) -> None:
-        """One child a GPU for what its driver says; a GPU that fell silent keeps none but its fence."""
+        """Sets a child for each GPU and driver value; drops every value of a silent GPU except the fence."""
         said: dict[str, dict[str, float | None]] = {
             gpu.uuid: {
                 "memory_total_bytes": gpu.usable_bytes,
@@ -120,7 +120,7 @@ class Gauges:
         self._metrics.inc("pareta_gpu_xid_total", fault.uuid, str(fault.xid))
 
     def heard(self, event: Phase | Event) -> None:
-        """A bus listener: counts engines that ended, by the verdict's code."""
+        """A bus listener: counts ended engines by the exit reason's code."""
         if isinstance(event, Event) and event.name == "engine_ended":
             self._metrics.inc("pareta_engine_exits_total", event.fields["endpoint"], event.fields["code"])
 
@@ -128,7 +128,7 @@ class Gauges:
         self._metrics.inc("pareta_cold_starts_total", report.endpoint, report.cause, report.outcome)
         if report.outcome == "ready":
             self._metrics.set("pareta_cold_start_seconds", report.total_s, report.endpoint)
-            for phase in PHASES:  # an engine that only woke had fewer than its start before
+            for phase in PHASES:  # a wake has fewer phases than the start before
                 if (seconds := report.phases.get(phase)) is None:
                     self._metrics.drop("pareta_cold_start_phase_seconds", report.endpoint, phase)
                 else:

@@ -1,7 +1,7 @@
-"""Follows this node's GPUs: what they do, for metrics; what breaks, so that it is fenced and its work moved.
+"""GPU monitor: samples this node's GPUs for metrics, fences faulty GPUs and reports the change.
 
-A fatal XID fences until the agent starts anew, because only a reset heals it; any other fault as long as NVML
-says so. NVML's own silence fences nothing. Who runs where is not known here.
+A fatal XID fences until the agent's next start, because only a reset repairs the GPU. Any other fault fences as long as
+NVML reports the fault. NVML's own silence fences nothing. The monitor knows no placement.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ TICK_S = 5.0
 
 
 class GpuWatch:
-    """`sick` holds each fenced GPU's reason, by uuid. `moved` is told after every change of it."""
+    """`sick` has each fenced GPU's reason, by uuid. `moved` is called after every change of `sick`."""
 
     def __init__(self, first: Inventory, emit: Emit, on_xid: Callable[[GpuFault], None]) -> None:
         self._emit, self._on_xid = emit, on_xid
@@ -32,11 +32,11 @@ class GpuWatch:
         self.sick: Mapping[str, str] = sick(first, ())
 
     def inventory(self) -> Inventory:
-        """The node as it is now, fatal XIDs included. Blocks."""
+        """The present node, fatal XIDs included. Blocks."""
         return fenced(read_inventory(), tuple(self._faults.values()))
 
     async def run(self, moved: Callable[[], Awaitable[None]]) -> None:
-        """Until cancelled. On a node without GPUs there is nothing to follow, for ever."""
+        """Runs until cancelled; does nothing on a node without GPUs."""
         if not self._known:
             await asyncio.Event().wait()
         stopped, loop = threading.Event(), asyncio.get_running_loop()
@@ -66,7 +66,7 @@ class GpuWatch:
             self._woken.set()
 
     async def _look(self) -> bool:
-        """Reads everything once; whether another set of GPUs is sick than before."""
+        """Reads every GPU once; returns whether the set of fenced GPUs changed."""
         found, self.samples = await asyncio.to_thread(lambda: (self.inventory(), read_samples()))
         if found.nvml_error is not None:
             return False

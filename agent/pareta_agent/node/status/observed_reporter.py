@@ -1,4 +1,4 @@
-"""Tells the plane what this node observes: endpoint states with reasons, plan summaries and how far a start is."""
+"""Observed reporter: sends the plane endpoint states with reasons, plan summaries and start progress."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RETRY_S = 5.0
 
 
 class Observer:
-    """Level-based: what is sent is the whole of it, so a lost message costs delay only."""
+    """Level-based: each message is the whole state, so a lost message costs delay only."""
 
     def __init__(
         self,
@@ -32,12 +32,14 @@ class Observer:
         place: Callable[[], tuple[int, int]],
         clock: Clock,
     ) -> None:
-        """`place` answers (epoch, desired revision); epoch 0 means that there is nobody to tell yet."""
+        """`place` returns (epoch, desired revision); epoch 0 means that the node is not registered yet."""
         self._client, self._fleet, self._plans = client, fleet, plans
         self._progress, self._place, self._clock = progress, place, clock
 
     async def run(self) -> None:
-        """Until cancelled: looks when the fleet changed, and every second, since phases and revisions move too."""
+        """Runs until cancelled: looks after each change of the fleet and every second, since phases and revisions also
+        change.
+        """
         revision = 0
         reported: wire.Observed | None = None
         while True:
@@ -69,7 +71,7 @@ def observed(
     epoch: int,
     desired_revision: int,
 ) -> wire.Observed:
-    """The wire's picture of the fleet: reasons and layouts, never a weights id or a path."""
+    """The observed state on the wire: reasons and layouts, never a weights id or a path."""
     endpoints = [
         wire.ObservedEndpoint(
             id=e.id,

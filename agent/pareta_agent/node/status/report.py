@@ -1,4 +1,4 @@
-"""The node described from its rooms' views: for the heartbeat, for `pareta-agent status`, for each scrape."""
+"""Status report: describes the node for the heartbeat, for `pareta-agent status` and for each scrape."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from pareta_agent.telemetry.sink_counts import SinkCounts
 
 
 class StatusReport:
-    """Reads, never changes; the rooms below are set before first use."""
+    """Reads components and changes none; set the component attributes before first use."""
 
     heart: HeartbeatLoop
     front: Gateway
@@ -58,7 +58,7 @@ class StatusReport:
         metrics.before_render(self.sinks.count)
 
     def cold_started(self, report: ColdStartReport) -> None:
-        """One event, one count and one line of status a start."""
+        """Records an event, a count and a status line for each start."""
         self._gauges.cold_started(report)
         self._last_start_s[report.endpoint] = report.total_s
         names = ("endpoint", "replica", "generation", "cause", "total_s", "outcome", "reason")
@@ -85,7 +85,7 @@ class StatusReport:
         )
 
     def up_to_date(self) -> bool:
-        """Whether all that the plane wants of this node was carried out, be it nothing."""
+        """True once the desired state was carried out; an empty desired state counts."""
         beat = self.heart.view
         return beat.epoch > 0 and beat.desired_revision == self.controller.revision
 
@@ -94,12 +94,12 @@ class StatusReport:
         return {e: {"summary": summary(p), **asdict(p)} for e, p in self.places.plans().items()}
 
     def workarounds(self) -> tuple[str, ...]:
-        """Which wrong computations the plans avoid here, each once."""
+        """The wrong computations that the plans avoid here, without repetition."""
         found = (plan.workaround for plan in self.places.plans().values())
         return tuple(dict.fromkeys(note for note in found if note))
 
     def status(self) -> dict[str, Any]:
-        """For `pareta-agent status`: plain values."""
+        """Plain values for `pareta-agent status`."""
         beat, plans, refused = self.heart.view, self.plans(), self.controller.failures
         endpoints = self.fleet.view().endpoints.values() if self.fleet else ()
         asleep_bytes = self.fleet.asleep_bytes() if self.fleet else {}

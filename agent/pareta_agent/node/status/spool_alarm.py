@@ -1,4 +1,4 @@
-"""Says when the spool runs out of room, and when it has room again; each change once."""
+"""Spool alarm: emits an event when the spool runs out of room and when room returns, once a change."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pareta_agent.meter.disk_budget import ALARM_RATIO
 from pareta_agent.meter.settings import SpoolStats
 from pareta_agent.telemetry.events import Emit, Event
 
-CALM_RATIO = ALARM_RATIO - 0.05  # so that a spool around the mark does not repeat itself
+CALM_RATIO = ALARM_RATIO - 0.05  # hysteresis: no repeated events around the mark
 Level = Literal["roomy", "nearly_full", "full"]
 
 
 def level(before: Level, stats: SpoolStats, can_admit: bool) -> Level:
-    """`full`: nothing may be admitted any more, for want of room in the spool or on its disk. Pure."""
+    """`full`: no admission, because the spool or its disk has no room. Pure."""
     if not can_admit:
         return "full"
     mark = ALARM_RATIO if before == "roomy" else CALM_RATIO
@@ -26,7 +26,7 @@ class SpoolAlarm:
         self._level: Level = "roomy"
 
     def look(self, stats: SpoolStats, can_admit: bool) -> None:
-        """A failed disk is the spool's own to tell: the node ends of it."""
+        """Ignores a failed disk: the spool reports the failure and the node ends."""
         if stats.failed:
             return
         now = level(self._level, stats, can_admit)

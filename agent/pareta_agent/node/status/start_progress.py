@@ -1,4 +1,4 @@
-"""How far each endpoint's start is: the bus's phases and the fleet's expectation, as one line for its owner."""
+"""Start progress: combines the bus's phases with the fleet's expected duration into a line per starting endpoint."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class _Start:
 
 
 class ProgressBook:
-    """Hears the bus; `of` an endpoint that is on its way is a line that never goes back."""
+    """Listens to the bus; `of` returns a starting endpoint's progress, which never decreases."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -38,7 +38,7 @@ class ProgressBook:
             start.detail = _amount(event)
 
     def of(self, view: EndpointView) -> wire.Progress | None:
-        """None for an endpoint that is not starting; its next start begins at nothing again."""
+        """None for an endpoint that is not starting; the next start begins at zero."""
         if view.status != "deploying":
             self._starts.pop(view.runs_on, None)
             return None
@@ -51,7 +51,7 @@ class ProgressBook:
         )
 
     def all(self, endpoints: Mapping[str, EndpointView]) -> dict[str, wire.Progress]:
-        """The endpoints that are starting; what is no longer known is forgotten."""
+        """The progress of starting endpoints; forgets unknown endpoints."""
         for gone in self._starts.keys() - {view.runs_on for view in endpoints.values()}:
             del self._starts[gone]
         reported = ((view.id, self.of(view)) for view in endpoints.values())

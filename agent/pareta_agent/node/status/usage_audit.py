@@ -1,4 +1,4 @@
-"""Holds the records against the engines' own token counters, and tells where they differ."""
+"""Usage audit: compares usage records with the engines' own token counters and reports the drift."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ Engine = tuple[str, int]  # replica and generation
 
 
 class Auditor:
-    """Looks at each engine when it comes and every ten seconds. A difference is told when two looks agree on it: the
-    counters may be a moment behind the answers."""
+    """Looks at each engine on arrival and every ten seconds. A drift is reported when two looks agree: the counters may
+    lag behind the answers.
+    """
 
     def __init__(self, fleet: Fleet, audit: Audit, metrics: Metrics, clock: Clock, emit: Emit) -> None:
         self._fleet, self._audit, self._metrics = fleet, audit, metrics
@@ -31,19 +32,19 @@ class Auditor:
         self._reported: dict[Engine, tuple[Drift, float]] = {}
 
     def heard(self, event: Phase | Event) -> None:
-        """A bus listener: the agent's own questions are no caller's."""
+        """A bus listener: counts the agent's own canaries, which have no usage record."""
         if isinstance(event, Event) and event.name == "canary_answered":
             asked = event.fields
             account = self._audit.of(asked["replica"], asked["generation"])
             account.add(Counted(asked["input_tokens"], asked["output_tokens"]))
 
     def forget(self) -> None:
-        """Another agent has asked these engines meanwhile: their counts begin anew."""
+        """Starts new baselines: another agent has sent requests to these engines meanwhile."""
         self._audit.keep(())
         self._seen.clear()
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Runs until cancelled."""
         revision, due_s = 0, self._clock.mono_s()
         while True:
             with contextlib.suppress(TimeoutError):
@@ -55,11 +56,11 @@ class Auditor:
             await self.look(every=all_are_due)
 
     async def look(self, *, every: bool = True) -> None:
-        """At every engine, or only at those that are new."""
+        """Looks at every engine, or only at new engines."""
         endpoints = self._fleet.view().endpoints.values()
         replicas = {
             replica.name: replica for e in endpoints for replica in e.replicas
-        }  # some share an engine
+        }  # endpoints may share a replica
         for replica in replicas.values():
             account = self._audit.of(replica.name, replica.generation)
             if every or account.baseline is None:
@@ -86,7 +87,7 @@ class Auditor:
         if (drift.tokens, drift.unexplained) == (before.tokens, before.unexplained):
             return
         if drift.busy and (drift.unexplained == NOTHING or now_s - reported_s < REPEAT_S):
-            return  # what runs may account for it, or it was said a moment ago
+            return  # running requests may explain the drift, or a report is recent
         self._reported[engine] = (drift, now_s)
         new = [each for each in drift.requests if each not in before.requests]
         fields = {
@@ -103,7 +104,7 @@ class Auditor:
         self._emit(Event("usage_drifted", level, fields))  # type: ignore[arg-type]
 
     def _show(self, endpoint: str) -> None:
-        """An endpoint's drift is that of all engines it has had."""
+        """Sets an endpoint's drift: the sum over all of its engines so far."""
         sums: dict[str, Counted] = defaultdict(Counted)
         for (replica, _), drift in self._seen.items():
             if replica.partition("/")[0] == endpoint:

@@ -1,7 +1,6 @@
-"""Fleet switch: shows the front a fleet while the engines change their owner.
+"""Fleet switch: shows the gateway a fleet while the engines change owner.
 
-An engine of the previous fleet goes on serving while its new owner still proves it: until the engine is live there, or
-is not kept.
+An engine of the previous fleet serves until the engine is live under its new owner, or is not kept.
 """
 
 from __future__ import annotations
@@ -13,8 +12,9 @@ from pareta_agent.contract.fleet_view import EndpointView, FleetView
 
 
 def merged(before: FleetView, now: FleetView, kept: frozenset[str] | None) -> FleetView:
-    """The fleet to serve from: each live endpoint as it is now, every other one with its previous replicas that are
-    kept (by name; None: all). Pure."""
+    """The fleet to serve from: live endpoints of `now`, and every other endpoint with its previous replicas. `kept`
+    limits the previous replicas by name; None keeps all. Pure.
+    """
     shown = {
         e.id: _served(e, now.endpoints.get(e.id), kept)
         for e in before.endpoints.values()

@@ -1,6 +1,6 @@
-"""Hand-over: passes spool, engines, listening sockets and connections to the next agent of this home.
+"""Handover: passes spool, engines, listening sockets and connections to the next agent of this home.
 
-First the spool and the engines, while this agent answers on and sends its records over. Then, once the successor
+First the spool and the engines, while this agent goes on answering and sends records over. Then, once the successor
 serves, the listening sockets and each connection between two requests. Until then the hand-over can be taken back.
 """
 
@@ -38,7 +38,8 @@ GOODBYE_S = 5.0
 
 
 class Handover:
-    """`run` returns once this agent has nothing left; after a cancellation, `successor` is set where one took over.
+    """`run` returns once this agent has nothing left; after a cancellation, `successor` is set where an agent took
+    over.
 
     `main_is` receives the pid of the agent that serves now; `alive` is called every `TICK_S` while `loops` rest.
     """
@@ -78,7 +79,7 @@ class Handover:
                 return
 
     async def goodbye(self) -> None:
-        """Sends the last message, after every other one."""
+        """Sends the last message, after all earlier messages."""
         if self.successor is not None and not self.successor.link.closed:
             send(self.successor.link, HandoverDone(self._node.unspent()))
             async with asyncio.timeout(GOODBYE_S):
@@ -147,7 +148,7 @@ class Handover:
         await self._node.pass_connections(self.successor)
 
     async def _take_back(self, link: Link, other: processes.Process) -> None:
-        """Ends the successor, whose lock ends with it, and goes on in its place."""
+        """Ends the successor, whose lock ends too, and resumes serving."""
         link.close()
         other.signal(SIGKILL)
         async with asyncio.timeout(KILL_S):

@@ -1,7 +1,8 @@
 """Hand-over messages: every kind between a running agent (predecessor) and the agent that replaces it (successor).
 
-`docs/internals/upgrade-protocol.md` lists them in order. The two agents may come from two releases: no kind and no
-field changes its JSON form. The body of a message is null without fields, the value of one field, or a list of several.
+`docs/internals/upgrade-protocol.md` lists every kind in order. The two agents may come from two releases: no kind and
+no field changes its JSON form. A message's body is null without fields, the value of a single field, or a list of
+several.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class RequestHandover:
 
 @dataclass(frozen=True, slots=True)
 class SpoolTaken:
-    """The successor has opened the spool and has read the admissions that are open in it."""
+    """The successor has opened the spool and has read the open admissions."""
 
     kind: ClassVar[str] = "taken"
 
@@ -182,7 +183,7 @@ class FleetConfirmed:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionPassed:
-    """Carries one descriptor: a caller's connection between two requests."""
+    """Carries a descriptor: a caller's connection between two requests."""
 
     kind: ClassVar[str] = "connection"
 

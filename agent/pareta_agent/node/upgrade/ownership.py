@@ -64,13 +64,13 @@ class Ownership:
     def refund(self, org: str, micro_usd: int, expires_s: float) -> None:
         self.book.refund(org, micro_usd, expires_s)
 
-    # for the front, and for a predecessor's
+    # for the gateway, and for a predecessor's gateway
 
     def wake(self, endpoint: str) -> None:
         (self._successor or self.activator).wake(endpoint)
 
     async def lease(self, org: str, micro_usd: int) -> GrantedLease:
-        """More credit for an org, from the plane or from the successor that has its lease. Raises PlaneError."""
+        """More credit for an org, from the plane or from the successor with the org's lease. Raises PlaneError."""
         if (successor := self._successor) is not None:
             try:
                 return await successor.lease(org, micro_usd)

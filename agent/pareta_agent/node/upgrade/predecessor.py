@@ -1,7 +1,7 @@
 """Predecessor: takes over from the running agent of this home, then writes its records and leases its credit.
 
-The predecessor sends its records here until its last request is answered. Where it dies before, its open requests are
-recorded as `agent_crash`.
+The predecessor sends records here until the last request is answered. Open requests of a predecessor that dies earlier
+are recorded as `agent_crash`.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Predecessor:
         self.borrowed.load = Counter(passed.load)
 
     def may_use(self, replica: str) -> bool:
-        """True until the predecessor confirms a fleet without the replica: it may still send requests there."""
+        """True until the predecessor confirms a fleet without the replica: requests may still arrive there."""
         return not self.gone and (self._confirmed is None or replica in self._confirmed)
 
     def serving(self, welcome: Callable[[socket.socket], None]) -> None:
@@ -184,10 +184,10 @@ class Predecessor:
             pass
         if message is None or message.kind != expected.kind:
             self._link.close()
-            reason: Any = message.body if message is not None else "it does not answer"
+            reason: Any = message.body if message is not None else "no answer"
             raise HostError(
                 "upgrade_refused",
                 f"the running agent goes on: {reason}",
-                "try again, or stop it and start anew",
+                "try again, or stop the running agent and start anew",
             )
         return message

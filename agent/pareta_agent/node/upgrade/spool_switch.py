@@ -1,6 +1,6 @@
-"""Spool switch: sends the front's records to this process's spool, or to the successor.
+"""Spool switch: sends the gateway's records to this process's spool, or to the successor.
 
-While the spool's file changes its owner, records wait. A waiting record is not durable, so its caller waits too.
+While the spool's file changes owner, records wait. A waiting record is not durable, so the caller waits too.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Job = Admission | tuple[UsageRecord, asyncio.Future[None]]
 
 
 class SpoolSwitch:
-    """The spool of the front; it also refuses admissions that the node's lease does not cover."""
+    """The gateway's spool; refuses admissions that the node's lease does not cover."""
 
     def __init__(self, spool: UsageSpool, may_admit: Callable[[], bool]) -> None:
         self._spool: UsageSpool = spool
@@ -44,10 +44,10 @@ class SpoolSwitch:
         self._paused = []
 
     def take_back(self, left: Unanswered, open_ids: Collection[str]) -> None:
-        """Queues the records again that the other agent may not have written, and confirms the others.
+        """Queues the records again that the other agent may not have written, and confirms the rest.
 
-        The other agent has closed every request of its inheritance that is not among `open_ids`. Requests admitted
-        since are uncertain; the plane counts a request once, however often its record arrives.
+        The other agent has closed every inherited request that is not among `open_ids`. Later admitted requests are
+        uncertain; the plane counts a request once, however often the record arrives.
         """
         since = {each.request_id for each in left.admitted}
         self._paused = [*left.admitted]

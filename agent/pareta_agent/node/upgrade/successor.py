@@ -1,6 +1,6 @@
-"""Successor: sends this agent's admissions, records and credit requests to the agent that replaces this one.
+"""Successor: sends this agent's admissions, records and credit requests to the agent that replaces this agent.
 
-`handover` decides when; this module holds no rule of the hand-over.
+`handover` decides the time; this module holds no rule of the hand-over.
 """
 
 from __future__ import annotations
@@ -66,12 +66,13 @@ class Successor:
     _records: dict[int, UsageRecord] = field(default_factory=dict)
 
     def pass_ownership(self, load: Mapping[str, int]) -> None:
-        """Passes engines and credit. The load goes along: without it the successor might end an engine of another
-        configuration while it answers."""
+        """Passes engines and credit, with the load: without the load the successor might end a busy engine of another
+        configuration.
+        """
         send(self.link, OwnershipPassed(load))
 
     def send_demand(self) -> None:
-        """Sends the load and the waiting requests where they have changed."""
+        """Sends the load and the waiting requests after a change."""
         if (load := self.loads()) != self._sent_load:
             send(self.link, LoadChanged(load))
             self._sent_load = load
@@ -79,7 +80,7 @@ class Successor:
             send(self.link, WaitingChanged(waiting))
             self._sent_waiting = waiting
 
-    # the spool of the front
+    # the gateway's spool
 
     def can_admit(self) -> bool:
         return self.admits and not self._gone
@@ -101,7 +102,7 @@ class Successor:
         self.lost()
         return Unanswered(tuple(self._admitted.values()), records)
 
-    # the rest of the front's requests
+    # further requests of the gateway
 
     async def lease(self, org: str, micro_usd: int) -> GrantedLease:
         try:
@@ -134,7 +135,7 @@ class Successor:
                 send(self.link, FleetConfirmed(number, self._sent_load))
 
     def lost(self) -> None:
-        """Fails every open request, and refuses the later ones."""
+        """Fails every open request, and refuses later requests."""
         self._gone = True
         self.link.close()
         for request in self._requests.values():

@@ -1,4 +1,4 @@
-"""Upgrade socket: listens for the next agent of this home, and connects to the running one."""
+"""Upgrade socket: listens for the next agent of this home, and connects to the running agent."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class UpgradeListener:
         return Link(sock)
 
     def close(self) -> None:
-        """Removes the file, unless a later listener has replaced it."""
+        """Removes the file, unless a later listener has replaced the file."""
         if self._sock is not None:
             self._sock.close()
             with contextlib.suppress(FileNotFoundError):
