@@ -27,6 +27,19 @@ recommended: talk-1
 TOOLS = "engine:\n  enable_auto_tool_choice: true\n  tool_call_parser: hermes\n"
 
 
+FORCED = "test_a_forced_tool_is_called_with_its_arguments"
+FORCED_HERE = tuple(f"{FORCED}[{case}]" for case in ("required-None", "named-True", "named-False"))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A forced tool costs twelve CPU seconds on real vLLM: half of the cases are short."""
+    for item in items:
+        forced = item.path.name == "test_sdks_vllm.py" and item.name.startswith(FORCED)
+        if forced and item.name not in FORCED_HERE:
+            item.add_marker(pytest.mark.long)
+
+
 @pytest.fixture(scope="package")
 def vllm_agent(tmp_path_factory: pytest.TempPathFactory, engine_python: Path) -> Iterator[Agent]:
     root = tmp_path_factory.mktemp("talk")

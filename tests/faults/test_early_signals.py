@@ -48,17 +48,26 @@ def program(name: str, home: Path) -> list[str]:
             return [sys.executable, "-m", "pareta_registry", "serve", str(home), "--json", *port]
 
 
-@pytest.mark.parametrize("number", NUMBERS)
+IMPORTS = (
+    ("agent", "typer", signal.SIGINT),
+    ("agent", "pydantic", signal.SIGTERM),
+    ("agent", "uvloop", signal.SIGTERM),
+    ("agent", "pareta_agent.node.node", signal.SIGINT),
+    ("plane", "uvicorn", signal.SIGTERM),
+    ("embedded plane", "fastapi", signal.SIGINT),
+    ("registry", "aiohttp", signal.SIGINT),
+)
+OTHER = {signal.SIGINT: signal.SIGTERM, signal.SIGTERM: signal.SIGINT}
+
+
 @pytest.mark.parametrize(
-    ("name", "module"),
+    ("name", "module", "number"),
     [
-        ("agent", "typer"),
-        ("agent", "pydantic"),
-        ("agent", "uvloop"),
-        ("agent", "pareta_agent.node.node"),
-        ("plane", "uvicorn"),
-        ("embedded plane", "fastapi"),
-        ("registry", "aiohttp"),
+        *IMPORTS,
+        *(
+            pytest.param(name, module, OTHER[number], marks=pytest.mark.long)
+            for name, module, number in IMPORTS
+        ),
     ],
 )
 def test_an_interrupt_in_the_midst_of_an_import_is_obeyed(

@@ -123,7 +123,8 @@ def kill_engine(node: Node) -> None:
 @pytest.mark.parametrize(
     ("sink", "form"),
     [
-        *((sink, ("--json",)) for sink in SINKS),
+        *((sink, ("--json",)) for sink in SINKS if sink != "full"),
+        pytest.param("full", ("--json",), marks=pytest.mark.long),
         pytest.param("slow", (), marks=pytest.mark.long),
         pytest.param("broken", (), marks=pytest.mark.long),
     ],

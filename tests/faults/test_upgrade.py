@@ -146,7 +146,7 @@ def workers_of(agent: Agent) -> list[dict[str, Any]]:
     return found
 
 
-@pytest.mark.parametrize(("before", "after"), [(0, 2), (2, 2), (2, 0)])
+@pytest.mark.parametrize(("before", "after"), [(0, 2), pytest.param(2, 2, marks=pytest.mark.long), (2, 0)])
 async def test_callers_change_hands_between_fronts(serve: Serve, home: Path, before: int, after: int) -> None:
     """From workers or none to workers or none, under streams and documents: nothing fails, and whoever is there now
     is called."""
@@ -225,7 +225,12 @@ def hang_a_worker(agent: Agent) -> None:
 
 @pytest.mark.parametrize(
     ("moment", "workers"),
-    [("handover_begun", 0), ("port_opened", 0), ("registered", 0), ("workers", 2)],
+    [
+        pytest.param("handover_begun", 0, marks=pytest.mark.long),
+        ("port_opened", 0),
+        pytest.param("registered", 0, marks=pytest.mark.long),
+        ("workers", 2),
+    ],
 )
 async def test_a_successor_that_dies_half_way_is_not_missed(
     serve: Serve, home: Path, moment: str, workers: int
@@ -283,7 +288,7 @@ async def test_what_a_killed_agent_had_still_open_ends_as_a_crash(serve: Serve) 
     }
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [pytest.param(0, marks=pytest.mark.long), 2])
 async def test_an_upgrade_under_tls_is_not_seen(
     serve: Serve, home: Path, tmp_path: Path, workers: int
 ) -> None:

@@ -21,6 +21,9 @@ COMMANDS = (
     "plan contract-key-fields --json", "status", "usage", "weights", "keys", "org", "spool", "spool export",
     "engine", "plane nodes", "keys --help",
 )  # fmt: skip
+FEW = (
+    "inventory", "doctor", "plan contract-key-fields --json", "usage", "keys", "spool export", "plane nodes",
+)  # fmt: skip
 EXIT_CODES = range(8)
 REGISTRY = [sys.executable, "-m", "pareta_registry"]
 
@@ -37,11 +40,15 @@ def run(home: Path, argv: str, **how) -> subprocess.CompletedProcess[bytes]:
 
 
 @pytest.mark.parametrize(
-    "kind", ["full", *(pytest.param(kind, marks=pytest.mark.long) for kind in ("closed", "left"))]
+    ("kind", "commands"),
+    [
+        ("full", FEW),
+        *(pytest.param(kind, COMMANDS, marks=pytest.mark.long) for kind in ("full", "closed", "left")),
+    ],
 )
-def test_output_that_cannot_be_written_is_an_error_in_one_line(used, kind, tmp_path):
+def test_output_that_cannot_be_written_is_an_error_in_one_line(used, kind, commands, tmp_path):
     """A full disk and a closed descriptor are the host's (4), a reader that left is nobody's (0)."""
-    for argv in COMMANDS:
+    for argv in commands:
         reader, writer = os.pipe()
         os.close(reader)
         full = os.open("/dev/full", os.O_WRONLY)
@@ -64,10 +71,16 @@ def test_output_that_cannot_be_written_is_an_error_in_one_line(used, kind, tmp_p
             assert ("output_unwritable" in said) == (kind != "left"), (argv, said)
 
 
-@pytest.mark.parametrize("encoding", ["latin-1", pytest.param("ascii", marks=pytest.mark.long)])
-def test_a_narrow_encoding_loses_nothing(used, encoding):
+@pytest.mark.parametrize(
+    ("encoding", "commands"),
+    [
+        ("latin-1", FEW),
+        *(pytest.param(encoding, COMMANDS, marks=pytest.mark.long) for encoding in ("latin-1", "ascii")),
+    ],
+)
+def test_a_narrow_encoding_loses_nothing(used, encoding, commands):
     """What it lacks is escaped as in JSON, on both streams, for people and for scripts."""
-    for argv in COMMANDS:
+    for argv in commands:
         done = run(used, argv, env={"PYTHONIOENCODING": encoding}, capture_output=True)
         assert b"Traceback" not in done.stderr, (argv, done.stderr)
         assert done.returncode in EXIT_CODES, argv
@@ -96,9 +109,12 @@ def test_off_a_terminal_no_row_is_wrapped(used):
     assert len(row) > 200
 
 
-def test_bare_groups_list(used):
+@pytest.mark.parametrize(
+    "groups", [("weights", "keys"), pytest.param(("spool", "org", "engine"), marks=pytest.mark.long)]
+)
+def test_bare_groups_list(used, groups):
     """As `ls`, with its options; `--help` is still the group's."""
-    for group in ("weights", "spool", "keys", "org", "engine"):
+    for group in groups:
         bare, listed = (
             run(used, argv, capture_output=True) for argv in (f"{group} --json", f"{group} ls --json")
         )
@@ -143,17 +159,23 @@ DAMAGES = {
 }
 
 
+DAMAGE = {"empty": b"", "garbage": b"\x00\xffnot what it was" * 400, "json": b"[]", "directory": None}
+EMPTY = ("plane/plane.db", "spool/spool.db", "node-id")
+
+
 @pytest.mark.parametrize(
-    "damage",
+    ("name", "damage"),
     [
-        b"",
-        b"\x00\xffnot what it was" * 400,
-        pytest.param(b"[]", marks=pytest.mark.long),
-        pytest.param(None, marks=pytest.mark.long),
+        pytest.param(
+            name,
+            damage,
+            id=f"{name}-{kind}",
+            marks=() if kind == "garbage" or (kind == "empty" and name in EMPTY) else pytest.mark.long,
+        )
+        for name in DAMAGES
+        for kind, damage in DAMAGE.items()
     ],
-    ids=["empty", "garbage", "json", "directory"],
 )
-@pytest.mark.parametrize("name", DAMAGES)
 def test_a_damaged_state_file_is_told_in_one_line(used, name, damage):
     """Empty, garbage, JSON of another shape, a directory in a file's place: an exit code of the list, no traceback."""
     path = used / name

@@ -92,6 +92,7 @@ async def test_another_python_whose_wheels_are_served_is_taken(
     assert (await ensure(settings, told.append), told) == (python, [])
 
 
+@pytest.mark.long
 async def test_a_constraint_in_pips_configuration_hides_no_version(
     settings: InstallSettings, index: PackageIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,11 +20,11 @@ pytestmark = pytest.mark.slow
 PLANTED = "xqleakword"
 FAULTS = (
     (),
-    ("--error-then-done",),
+    pytest.param(("--error-then-done",), marks=pytest.mark.long),
     ("--cut-mid-stream",),
-    ("--abort-finish",),
+    pytest.param(("--abort-finish",), marks=pytest.mark.long),
     ("--http-error", "400"),
-    ("--http-error", "500"),
+    pytest.param(("--http-error", "500"), marks=pytest.mark.long),
 )
 
 

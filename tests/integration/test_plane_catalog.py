@@ -259,7 +259,16 @@ CONTRACT = TASK | {
 }
 
 
-@pytest.mark.parametrize("published", [True, False], ids=["published", "built-in"])
+@pytest.mark.parametrize(
+    ("database_url", "published"),
+    [
+        ("sqlite", True),
+        pytest.param("postgresql", False, marks=pytest.mark.slow),
+        pytest.param("sqlite", False, marks=pytest.mark.long),
+        pytest.param("postgresql", True, marks=pytest.mark.long),
+    ],
+    indirect=["database_url"],
+)
 def test_the_page_does_what_it_says(
     tmp_path: Path, publisher: Publisher, database_url: str, published: bool
 ) -> None:

@@ -214,7 +214,10 @@ def test_after_kill_9_the_next_start_cleans_up_and_loses_no_record(start):
     assert [o for o in processes_of(agent.home) if "--slow-token" in o] == []
 
 
-@pytest.mark.parametrize("after_s", [0.3, 0.8, 1.2, 1.6, 2.2, 3.0])
+@pytest.mark.parametrize(
+    "after_s",
+    [0.3, *(pytest.param(after_s, marks=pytest.mark.long) for after_s in (0.8, 1.2, 1.6, 3.0)), 2.2],
+)
 def test_ctrl_c_at_any_moment_of_the_start_leaves_nothing(home, after_s):
     """No process, no half file, a quick end."""
     settings = {"PARETA_ENGINE_COMMAND": fake_engine("--ready-after", "2")}
