@@ -239,8 +239,8 @@ async def _lock(path: Path, emit: Emit) -> AsyncIterator[None]:
     try:
         while not lock.try_acquire():
             if not waiting:
-                fields = {"for": "another installation of the same engine"}
-                emit(Event("engine_install_waiting", "info", fields))
+                other = "another installation of the same engine"
+                emit(Event("engine_install_waiting", "info", {"for": other}))
             waiting = True
             await asyncio.sleep(_LOCK_POLL_S)
         yield
