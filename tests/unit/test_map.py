@@ -1,5 +1,6 @@
 """The map cannot lie: ARCHITECTURE and README are compared with the code."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -61,3 +62,19 @@ def test_the_readme_names_every_command():
     assert [
         name for name in COMMANDS if f"`pareta-agent {name}" not in README and f"`{name}`" not in README
     ] == []
+
+
+def test_no_module_hides_a_name_of_its_package():
+    """An import of `pareta_agent.cli.output` would replace an `output` that `cli/__init__.py` had imported."""
+    hidden = []
+    for init in [*(ROOT / "agent").rglob("__init__.py"), *(ROOT / "registry").rglob("__init__.py")]:
+        modules = {path.stem for path in init.parent.iterdir() if path.suffix == ".py" or path.is_dir()}
+        for node in ast.walk(ast.parse(init.read_text())):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                bound = {(alias.asname or alias.name).partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+                bound = {node.name}
+            else:
+                continue
+            hidden += [f"{init.parent.name}.{name}" for name in sorted(bound & modules)]
+    assert hidden == []

@@ -14,7 +14,7 @@ from pareta_agent.cli.diagnosis.facts import read_facts
 from pareta_agent.cli.diagnosis.findings import Finding
 from pareta_agent.cli.diagnosis.host_checks import findings
 from pareta_agent.cli.options import AsJson, Config, Home
-from pareta_agent.cli.output.console import for_data
+from pareta_agent.cli.views.console import for_data
 from pareta_agent.errors import HostError
 
 _STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}

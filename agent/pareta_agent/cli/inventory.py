@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from pareta_agent.cli.output.console import for_data
+from pareta_agent.cli.views.console import for_data
 from pareta_agent.hardware.inventory import GIB, Gpu, Inventory, to_json
 from pareta_agent.hardware.islands import islands
 from pareta_agent.hardware.nvml import read_inventory

@@ -11,7 +11,7 @@ from rich.table import Table
 from pareta_agent import config
 from pareta_agent.cli.local.local_plane import open_local
 from pareta_agent.cli.options import AsJson, Config, Home, Listing
-from pareta_agent.cli.output.console import for_data
+from pareta_agent.cli.views.console import for_data
 from pareta_agent.contract.wire import KeyLimits
 from pareta_agent.errors import ConfigError
 

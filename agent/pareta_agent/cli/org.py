@@ -14,7 +14,7 @@ from pareta_agent import config
 from pareta_agent.cli.keys import only_org
 from pareta_agent.cli.local.local_plane import dollars, open_local
 from pareta_agent.cli.options import AsJson, Config, Home, Listing
-from pareta_agent.cli.output.console import for_data
+from pareta_agent.cli.views.console import for_data
 from pareta_agent.errors import ConfigError
 
 command = typer.Typer(help="Manage orgs and their balances (embedded plane).", cls=Listing)

@@ -14,8 +14,8 @@ from pydantic import ValidationError
 from pareta_agent import config
 from pareta_agent.catalog.source import find, read_catalog
 from pareta_agent.cli.options import AsJson, Config, Home
-from pareta_agent.cli.output.console import for_data
-from pareta_agent.cli.output.plan_view import render
+from pareta_agent.cli.views.console import for_data
+from pareta_agent.cli.views.plan_view import render
 from pareta_agent.clock import SystemClock
 from pareta_agent.config import Settings
 from pareta_agent.errors import ConfigError, HostError, NothingFits

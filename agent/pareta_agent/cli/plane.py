@@ -13,7 +13,7 @@ from pareta_agent import config
 from pareta_agent.catalog.source import CatalogSource
 from pareta_agent.cli.local.local_plane import open_local
 from pareta_agent.cli.options import AsJson, Config, Home
-from pareta_agent.cli.output.console import for_data
+from pareta_agent.cli.views.console import for_data
 from pareta_agent.clock import SystemClock
 from pareta_agent.node.settings_map import catalog_place
 from pareta_agent.plane.standalone import serve as serve_plane

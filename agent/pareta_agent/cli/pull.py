@@ -14,7 +14,7 @@ from rich.console import Console
 from pareta_agent import config
 from pareta_agent.catalog.source import find, read_catalog, trusts_code
 from pareta_agent.cli.options import AsJson, Config, Home
-from pareta_agent.cli.output.terminal import Terminal
+from pareta_agent.cli.views.terminal import Terminal
 from pareta_agent.clock import SystemClock
 from pareta_agent.errors import ConfigError, NothingFits
 from pareta_agent.hardware.nvml import read_inventory

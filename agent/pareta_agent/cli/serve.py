@@ -17,7 +17,7 @@ from rich.console import Console
 from pareta_agent import config, processes
 from pareta_agent.catalog.source import CatalogSource, find
 from pareta_agent.cli.options import Config
-from pareta_agent.cli.output.terminal import JsonLines, Terminal, ready_block, ready_fields
+from pareta_agent.cli.views.terminal import JsonLines, Terminal, ready_block, ready_fields
 from pareta_agent.clock import SystemClock
 from pareta_agent.config import EndpointEntry, Settings
 from pareta_agent.errors import ConfigError

@@ -13,7 +13,7 @@ from rich.table import Table
 from pareta_agent import config
 from pareta_agent.cli.local.local_spool import open_spool
 from pareta_agent.cli.options import AsJson, Config, Home, Listing
-from pareta_agent.cli.output.console import for_data
+from pareta_agent.cli.views.console import for_data
 from pareta_agent.errors import HostError
 from pareta_agent.meter.chain_check import verify as flaws_of
 from pareta_agent.meter.reader import SpoolReader

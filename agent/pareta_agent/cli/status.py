@@ -14,7 +14,7 @@ from rich.table import Table
 
 from pareta_agent import config
 from pareta_agent.cli.options import AsJson, Config, Home
-from pareta_agent.cli.output.console import for_data
+from pareta_agent.cli.views.console import for_data
 from pareta_agent.hardware.inventory import GIB
 from pareta_agent.node.status.admin_socket import ask
 

@@ -14,7 +14,7 @@ from pareta_agent import config
 from pareta_agent.cli.local.local_plane import dollars, open_local
 from pareta_agent.cli.local.local_spool import open_spool
 from pareta_agent.cli.options import AsJson, Config, Home
-from pareta_agent.cli.output.console import for_data
+from pareta_agent.cli.views.console import for_data
 from pareta_agent.config import Settings
 from pareta_agent.meter.spool import spool_path
 from pareta_agent.node.status.admin_socket import ask

@@ -11,8 +11,8 @@ from rich.console import Console
 
 from pareta_agent import config
 from pareta_agent.cli.options import AsJson, Config, Home, Listing
-from pareta_agent.cli.output.terminal import Terminal
 from pareta_agent.cli.pull import teller
+from pareta_agent.cli.views.terminal import Terminal
 from pareta_agent.errors import RegistryError
 from pareta_agent.node.settings_map import weights_settings
 from pareta_agent.weights.store import WeightsStore

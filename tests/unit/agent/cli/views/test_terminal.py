@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from pareta_agent.cli.output.terminal import JsonLines, Terminal
+from pareta_agent.cli.views.terminal import JsonLines, Terminal
 from pareta_agent.telemetry.events import Event
 
 ROOT = Path(__file__).parents[5]

@@ -1,1 +1,0 @@
-"""Output: tables, progress and reports for a person at a terminal."""

@@ -1,0 +1,1 @@
+"""Views: tables, progress and reports for a person at a terminal."""
