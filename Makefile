@@ -1,11 +1,11 @@
-# Two commands for a newcomer: `make serve` runs the node, `make test` proves it. Nothing but Python >= 3.11 is assumed.
+# `make serve` runs the node, `make test` runs all tests. The only requirement is Python >= 3.11.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
 PYTEST := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest
 
-# Many containers set it; every start, and the suite starts a node some hundred times, would compile all of its code again.
+# Many containers set PYTHONDONTWRITEBYTECODE: each of the suite's hundreds of node starts would compile all code again.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: serve test long soak check fmt bench tools engine pythons clean
@@ -17,15 +17,15 @@ serve: $(VENV)/.runtime
 test: $(VENV)/.dev tools engine lint
 	@$(PYTEST) -n 3 --dist loadfile --no-loadscope-reorder -m "not long and not gpu" $(ARGS)
 
-# What takes minutes a test: real engines killed, stopped and frozen at many moments, compiled mode, every kernel asked.
+# Tests that take minutes each: real engines killed, stopped and frozen at many moments, compiled mode, every kernel.
 long: $(VENV)/.dev tools engine
 	@$(PYTEST) -m long $(ARGS)
 
-# Half an hour of mixed load in which something breaks every five seconds; memory and descriptors are followed.
+# Half an hour of mixed load with a fault every five seconds; watches memory and descriptors.
 soak: $(VENV)/.dev
 	@PYTHONPATH=tests $(BIN)/python -m moneylab.soak $(ARGS)
 
-# The fast tier: what to run before each commit. A third process works while the others wait.
+# The fast tier, for each commit. A third process uses the cores while the others wait.
 check: $(VENV)/.dev lint
 	@$(PYTEST) -n 3 -m "not slow and not engine and not gpu and not long" $(ARGS)
 
@@ -42,11 +42,11 @@ fmt: $(VENV)/.dev
 bench: $(VENV)/.dev engine
 	@$(BIN)/python benchmarks/overhead.py $(ARGS)
 
-# Programs that some tests run (promtool, Node, an OCI registry); without root their tests say that they were skipped.
+# Installs programs that some tests run (promtool, Node, an OCI registry). Without root these tests are skipped.
 tools:
 	@sh tests/tools.sh
 
-# The unit tests under each other Python that this machine has, each in one process.
+# The unit tests under each other installed Python, one process each.
 pythons: $(VENV)/.dev
 	@PYTHONPATH=tests $(BIN)/python tests/pythons.py
 
@@ -54,7 +54,7 @@ engine: $(VENV)/.dev
 	@$(BIN)/pareta-agent engine install --cpu
 
 $(VENV)/bin/python:
-	@$(PYTHON) -c 'import sys; sys.exit("Python >= 3.11 is needed, this is " + sys.version.split()[0] + "; name one: make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
+	@$(PYTHON) -c 'import sys; sys.exit("Python >= 3.11 is required, this is " + sys.version.split()[0] + "; set it: make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
 	@$(PYTHON) -m venv $(VENV) || { echo "Python's venv module is missing: apt-get install python3-venv"; exit 1; }
 
 $(VENV)/.runtime: pyproject.toml | $(VENV)/bin/python

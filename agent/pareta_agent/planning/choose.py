@@ -52,7 +52,7 @@ def plan(
     if request.adapters is not None:
         settings = replace(settings, flags=(*settings.flags, *request.adapters.flags))
     if not inventory.gpus and inventory.gpus_taken:
-        return PlanReport((), (Rejection("this node", "every GPU of it is another endpoint's"),))
+        return PlanReport((), (Rejection("this node", "every GPU belongs to another endpoint"),))
     if not inventory.gpus:
         return plan_cpu(architecture, variants, inventory, request, settings, measured)
     if (driver := _driver_too_old(inventory, request)) is not None:
@@ -102,7 +102,7 @@ def _driver_too_old(inventory: Inventory, request: PlanRequest) -> Rejection | N
         return None
     return Rejection(
         "driver",
-        f"driver {inventory.driver or 'unknown'} speaks CUDA {have // 1000}.{have % 1000 // 10}, "
+        f"driver {inventory.driver or 'unknown'} supports CUDA {have // 1000}.{have % 1000 // 10}, "
         f"the engine is built for CUDA {build // 1000}",
         nearest=f"a driver for CUDA {build // 1000}, or an engine built for CUDA {have // 1000}",
     )
@@ -149,11 +149,11 @@ def _on_pool(question: _Question, variant: Variant, pool: GpuPool) -> tuple[list
 def _impossible_there(question: _Question, variant: Variant, quant: Quant, pool: GpuPool) -> str | None:
     least, have = variant.min_compute_capability, pool.capability
     if least is not None and have[0] + have[1] / 10 < least:
-        return f"the catalog asks for compute capability {least}, this is {have[0]}.{have[1]}"
+        return f"the catalog requires compute capability {least}, the GPU has {have[0]}.{have[1]}"
     if (wrong := question.measured.numerics.wrong_format(quant.format)) is not None:
         return wrong
     if question.measured.refused(variant.artifact, have):
-        return "it failed to start on such a GPU before, for a reason that a retry does not change"
+        return "an earlier start on such a GPU failed permanently"
     return unsupported(question.support, question.arch, quant, have)
 
 
@@ -167,7 +167,7 @@ def _cuts(
     if cuts := groups(pool, layout, wanted):
         return cuts
     most = max((len(members) for members, _ in groups(pool, layout)), default=0)
-    return f"{wanted} replicas do not fit, {most} do" if most else "too few GPUs that may work together"
+    return f"{wanted} replicas do not fit, only {most}" if most else "too few GPUs in one pool"
 
 
 def _trial(

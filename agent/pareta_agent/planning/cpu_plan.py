@@ -55,7 +55,9 @@ def plan_cpu(
     candidates, rejections = list[Candidate](), list[Rejection]()
     for variant in variants:
         if parse_quant(variant.quant).format != "none":
-            rejections.append(Rejection(f"{variant.name} on the CPU", f"{variant.quant} weights need a GPU"))
+            rejections.append(
+                Rejection(f"{variant.name} on the CPU", f"{variant.quant} weights require a GPU")
+            )
             continue
         found = list[Candidate]()
         for dtype in dtypes:
@@ -83,7 +85,7 @@ def _candidate(plan: Plan, variant: Variant, wanted: int, avoided: str | None) -
     """The candidate of a plan. `avoided` is the preferred computation, if wrong on this processor."""
     if avoided is not None:
         plan = replace(plan, workaround=dtype_workaround(avoided, plan.dtype))
-    why = f"no GPU here: on the cores of the host, which its engines share; in {plan.dtype}"
+    why = f"no GPU: engines share the host's cores; in {plan.dtype}"
     return Candidate(plan, variant.quality, why, plan.max_model_len < min(_COMFORTABLE_TOKENS, wanted))
 
 

@@ -157,7 +157,7 @@ def _with_caps(trial: Trial, caps: Caps) -> Fit | Rejection:
             return _fit(trial, held, eager, footprint, shape, context)
         needed = budget - footprint.kv_bytes + _least_cache_bytes(trial, shape)
         rejection = Rejection(_title(trial), _shortage(trial, footprint), needed, budget)
-    return rejection or Rejection(_title(trial), "just this failed to start here before")
+    return rejection or Rejection(_title(trial), "an earlier start of this candidate failed on this node")
 
 
 def _fit(trial: Trial, caps: Caps, eager: bool, footprint: Footprint, shape: KvShape, context: int) -> Fit:

@@ -70,7 +70,7 @@ def _ways(
     elif inventory.memory_available_bytes is not None and inventory.memory_bytes is not None:
         freed = replace(inventory, memory_available_bytes=inventory.memory_bytes)
         if best(freed, request).best:
-            yield "once other programs give their memory back"
+            yield "once other programs free host memory"
 
 
 def _with_other_gpus(
@@ -82,7 +82,7 @@ def _with_other_gpus(
         for gpu in inventory.gpus
     )
     if idle != inventory.gpus and plan(arch, variants, replace(inventory, gpus=idle), request).best:
-        yield "once other programs leave the GPUs"
+        yield "once other programs free the GPUs"
         return
     sound = [gpu for gpu in idle if gpu.fault is None and not gpu.mig_enabled and gpu.mig is None]
     if not sound:

@@ -143,11 +143,9 @@ def _needless(one: Scored, tensor_parallel: _Reach) -> str | None:
     if (most < _gpus(plan)) if one.filled else (fewest > one.fit.layout.gpus):
         return None
     if plan.pp > 1:
-        return "tensor parallelism makes its stages needless"
+        return "tensor parallelism without stages suffices"
     return (
-        "two ranks are enough over PCIe"
-        if slow_wires
-        else "tensor parallelism makes its expert ranks needless"
+        "two ranks are enough over PCIe" if slow_wires else "tensor parallelism without expert ranks suffices"
     )
 
 
@@ -172,13 +170,13 @@ def _why(one: Scored, best: Scored, tensor_parallel: _Reach) -> str:
 def _loss(one: Scored, best: Scored, tensor_parallel: _Reach) -> str:
     """The reason against `one`."""
     if best.fit.comfortable and not one.fit.comfortable:
-        return "its context is short of 32k tokens"
+        return "the context is below 32k tokens"
     if not best.fit.comfortable and one.fit.max_model_len < best.fit.max_model_len:
-        return "its context is shorter"
+        return "the context is shorter"
     if best.natural_kv and not one.natural_kv:
-        return "fp8 KV is not needed"
+        return "fp8 KV is not required"
     if tier(one.fit.quant, one.kind) > tier(best.fit.quant, best.kind):
-        return f"its weights are less preferred than {best.plan.variant}"
+        return f"the weights are less preferred than {best.plan.variant}"
     if (needless := _needless(one, tensor_parallel)) is not None:
         return needless
-    return f"its score is {100 - 100 * one.score / max(best.score, 1e-9):.0f} % lower"
+    return f"the score is {100 - 100 * one.score / max(best.score, 1e-9):.0f} % lower"

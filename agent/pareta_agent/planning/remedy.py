@@ -61,10 +61,10 @@ def _less_cpu_cache(failure: StartFailure, plan: Plan) -> Plan | Rejection:
     available = failure.numbers[0] * GIB
     cache = int(available * _CPU_CACHE_SHARE)
     if plan.kv_cache_bytes is None or cache >= plan.kv_cache_bytes:
-        return _over(plan, "the host's memory is taken", plan.kv_cache_bytes, int(available))
+        return _over(plan, "other programs hold the host's memory", plan.kv_cache_bytes, int(available))
     length = min(plan.max_model_len, cache // max(plan.footprint.kv_bytes_per_token, 1))
     if length < _LEAST_CONTEXT:
-        return _over(plan, "the host's memory is taken", plan.kv_cache_bytes, int(available))
+        return _over(plan, "other programs hold the host's memory", plan.kv_cache_bytes, int(available))
     return replace(plan, kv_cache_bytes=cache, max_model_len=length)
 
 
@@ -102,7 +102,7 @@ def _fewer_tokens(_failure: StartFailure, plan: Plan) -> Plan | Rejection:
 
 def _fewer_seqs(_failure: StartFailure, plan: Plan) -> Plan | Rejection:
     if plan.max_num_seqs <= 1:
-        return _over(plan, "not even one sequence can be sampled")
+        return _over(plan, "the memory does not suffice to sample one sequence")
     return replace(plan, max_num_seqs=plan.max_num_seqs // 2)
 
 
@@ -130,7 +130,7 @@ def _ended(reason: str, nearest: str | None = None) -> Callable[[StartFailure, P
 
 
 def _unknown(_failure: StartFailure, plan: Plan) -> Rejection:
-    return _over(plan, "it failed for a reason that is not known here")
+    return _over(plan, "the start failed for an unknown reason")
 
 
 def _over(plan: Plan, reason: str, need: int | None = None, have: int | None = None) -> Rejection:
@@ -148,7 +148,7 @@ _REMEDIES: Final[dict[FailureCause, Callable[[StartFailure, Plan], Plan | Reject
     "sampler_oom": _fewer_seqs,
     "capture_oom": _eager,
     "memory_moved": _same,
-    "indivisible": _ended("the planner chose a layout that vLLM refuses: please report it"),
+    "indivisible": _ended("the planner chose a layout that vLLM refuses: please report the plan"),
     "kernel": _ended("vLLM has no kernel for these weights on this GPU"),
     "attention": _plain_cache,
     "visibility": _ended("the engine sees fewer GPUs than the plan names"),

@@ -134,11 +134,11 @@ def _no_place(gpu: Gpu, inventory: Inventory) -> str | None:
     if gpu.fault is not None:
         return gpu.fault
     if gpu.mig_enabled:
-        return "its memory is handed out as MIG instances"
+        return "the memory is split into MIG instances"
     if gpu.compute_capability is None:
-        return "its compute capability is unknown"
+        return "the compute capability is unknown"
     if _memory(gpu, inventory) is None:
-        return "its memory is unknown"
+        return "the memory is unknown"
     return None
 
 

@@ -80,16 +80,16 @@ def unsupported(support: Support, arch: Architecture, quant: Quant, capability: 
     if quant.format == "odd_bits":
         return "GPTQ and AWQ weights have kernels for 4 and 8 bits only"
     if quant.format == "unknown":
-        return "the catalog's quantization is not known here"
+        return "the catalog's quantization is unknown"
     if quant.desc_act and quant.group is not None:
         return "GPTQ with desc_act and groups has no kernel"
     if quant.format == "int8" and capability >= _NO_INT8_FROM:
-        return f"{here} has no int8 multiply in the engine's CUTLASS build, which its selector does not know"
+        return f"{here} has no int8 multiply in the engine's CUTLASS build, although vLLM's selector chooses int8"
     if support.kernel(quant, capability) is None:
         return f"vLLM {support.version} has no {quant.format} kernel for {here}"
     dtype = activation_dtype(arch, capability)
     if quant.format != "none" and dtype == "float32":
-        return f"{here} leaves float32 for this model, which {quant.format} weights refuse"
+        return f"{here} leaves only float32 for this model, which {quant.format} weights refuse"
     if quant.format == "mxfp4" and dtype != "bfloat16":
         return "mxfp4 needs bfloat16"
     return None

@@ -238,7 +238,7 @@ def test_what_cannot_start_on_such_a_gpu_is_not_tried_again() -> None:
     refused = Measured().blacklisted(BF16_8B.artifact, (9, 0))
     report = plan(LLAMA_8B, [BF16_8B], node(gpus(1)), ASK, measured=refused)
     assert report.best is None
-    assert "failed to start on such a GPU before" in report.rejections[0].reason
+    assert "an earlier start on such a GPU failed permanently" in report.rejections[0].reason
 
 
 def test_no_gpu_fits_and_the_numbers_say_so() -> None:

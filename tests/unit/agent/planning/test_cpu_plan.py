@@ -55,7 +55,7 @@ def test_quantized_weights_need_a_gpu() -> None:
     report = plan(SMOLLM2, [variant("awq", "awq-int4-g128", 0.1), DEMO], host(), PlanRequest())
     assert report.best is not None
     assert report.best.variant == "bf16"
-    assert "need a GPU" in report.rejections[0].reason
+    assert "require a GPU" in report.rejections[0].reason
 
 
 def test_replicas_share_the_host() -> None:

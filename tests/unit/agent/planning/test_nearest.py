@@ -37,14 +37,14 @@ def test_memory_that_others_hold() -> None:
     """The card is large enough, once it is free."""
     busy = tuple(replace(gpu, memory_free_bytes=5 * GIB) for gpu in CARD)
     assert (
-        nearest(LLAMA_8B, [variant()], node(busy), PlanRequest()) == "fits once other programs leave the GPUs"
+        nearest(LLAMA_8B, [variant()], node(busy), PlanRequest()) == "fits once other programs free the GPUs"
     )
 
 
 def test_the_hosts_memory_that_others_hold() -> None:
     """The same on a node without GPUs."""
     said = nearest(SMOLLM2, [variant(gib=0.25)], host(24.0, 1.0), PlanRequest())
-    assert said == "fits once other programs give their memory back"
+    assert said == "fits once other programs free host memory"
 
 
 def test_the_first_rejection_is_the_nearest_miss() -> None:

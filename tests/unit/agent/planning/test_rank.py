@@ -40,10 +40,10 @@ def whys() -> list[str]:
     "reason",
     [
         "% lower",
-        "its weights are less preferred than fp8",
-        "tensor parallelism makes its stages needless",
-        "fp8 KV is not needed",
-        "its context is short of 32k tokens",
+        "the weights are less preferred than fp8",
+        "tensor parallelism without stages suffices",
+        "fp8 KV is not required",
+        "the context is below 32k tokens",
     ],
 )
 def test_every_runner_up_says_what_it_lacks(whys: list[str], reason: str) -> None:

@@ -234,11 +234,11 @@ def test_retries_have_a_budget() -> None:
 
 def test_what_is_not_known_is_not_guessed_at() -> None:
     """The engine's own restarts deal with it."""
-    assert "not known" in refused(StartFailure("unknown")).reason
+    assert "unknown reason" in refused(StartFailure("unknown")).reason
 
 
 @pytest.mark.parametrize("cause", sorted({row.cause for row in (*PLAN_ROWS, *STAGE_ROWS.values())}))
 def test_every_cause_of_the_planner_has_a_remedy(cause: FailureCause) -> None:
     """A row of the table that promises one is not left to the restart policy."""
     found = remedy(StartFailure(cause, (1.0, 2.0)), PLAN, 1)
-    assert not isinstance(found, Rejection) or "not known" not in found.reason
+    assert not isinstance(found, Rejection) or "unknown reason" not in found.reason

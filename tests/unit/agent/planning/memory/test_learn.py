@@ -92,7 +92,7 @@ def test_a_cache_dtype_without_backend_is_given_up() -> None:
     known = remember(Measured(), failed, PLAN, ONE.artifact, NAME)
     report = plan(LLAMA_8B, [ONE], NODE, PlanRequest(settings={"kv_cache_dtype": "fp8"}), measured=known)
     assert report.best is None
-    assert report.rejections[0].reason == "just this failed to start here before"
+    assert report.rejections[0].reason == "an earlier start of this candidate failed on this node"
 
 
 def test_a_shorter_context_is_not_remembered_as_such() -> None:

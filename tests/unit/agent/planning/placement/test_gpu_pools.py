@@ -72,9 +72,9 @@ def test_what_is_unknown_is_no_place() -> None:
     found, rejections = pools(node(odd))
     assert found == []
     assert [one.reason for one in rejections] == [
-        "its compute capability is unknown",
-        "its memory is unknown",
-        "its memory is handed out as MIG instances",
+        "the compute capability is unknown",
+        "the memory is unknown",
+        "the memory is split into MIG instances",
     ]
 
 

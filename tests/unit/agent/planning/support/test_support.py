@@ -51,7 +51,7 @@ def test_native_or_unpacked(quant: str, capability: tuple[int, int], expected: s
     [
         ("none", (7, 0), "compute capability 7.0 is older than the 7.5"),
         ("gguf-q4", (9, 0), "no longer reads"),
-        ("sparse-wonder", (9, 0), "not known here"),
+        ("sparse-wonder", (9, 0), "is unknown"),
         ("gptq-int4-g128-desc", (9, 0), "desc_act and groups"),
         ("gptq-int3-g128", (9, 0), "4 and 8 bits only"),
         ("int8-w8a8", (12, 0), "no int8 multiply"),
@@ -75,7 +75,7 @@ def test_a_newer_chip_of_a_known_family_is_its_newest() -> None:
 def test_gemma_on_a_t4_has_no_dtype_left() -> None:
     """No bfloat16 there, no float16 for the model, no float32 for AWQ; plain weights may take float32."""
     assert activation_dtype(GEMMA3, (7, 5)) == "float32"
-    assert "leaves float32" in str(unsupported(TABLE, GEMMA3, parse_quant("awq-int4-g128"), (7, 5)))
+    assert "leaves only float32" in str(unsupported(TABLE, GEMMA3, parse_quant("awq-int4-g128"), (7, 5)))
     assert unsupported(TABLE, GEMMA3, parse_quant("none"), (7, 5)) is None
 
 
