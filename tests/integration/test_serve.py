@@ -252,7 +252,7 @@ def test_two_endpoints_of_one_name_are_refused(home):
     (home / "config.toml").write_text('[[endpoints]]\ntask = "contract-key-fields"\n' * 2)
     refused = serve(home)
     assert refused.returncode == 2
-    assert "two of the endpoints are called ep_contract_kie (endpoint_twice)" in refused.stderr
+    assert "two endpoints have the id ep_contract_kie (endpoint_twice)" in refused.stderr
 
 
 def test_an_empty_balance_is_402_until_it_is_topped_up(start):

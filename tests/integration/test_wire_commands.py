@@ -53,7 +53,7 @@ def test_usage_prints_the_ledger_as_the_contract_says(used: Path) -> None:
             "sequence": 2,
         }
     ]
-    assert done.stderr == "in the spool, not in the ledger yet: 1 records, 1 open requests\n"
+    assert done.stderr == "in the spool, not in the ledger: 1 records, 1 open requests\n"
     assert run(used, "usage", "--json", "--endpoint", "ep_other").stdout == ""
     assert "0.000300" in run(used, "usage").stdout
 
