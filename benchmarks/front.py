@@ -5,7 +5,9 @@ proxy's own, from /proc, all its threads and children. Ratios are to nginx withi
 machine drifts. nginx and haproxy forward bytes only; ours checks keys, meters durably and bills. `raw` is a relay on
 uvloop that looks at nothing: what Python itself costs here.
 
-    python benchmarks/front.py [--rounds 3] [--seconds 4] [--routers VENV/bin] [--only ours,nginx]
+    python benchmarks/front.py [--rounds 3] [--seconds 4] [--routers VENV/bin] [--only ours,nginx] [--before CHECKOUT]
+
+`--before` runs another checkout's gateway as `ours-before`, in turn with this one's.
 
 The last lines are the front's targets, each with its figure and whether it is met.
 
@@ -52,7 +54,11 @@ PACED = Scenario("256 streams x 50/s", 256, 256, 20_000)
 DENSE = Scenario("128 streams x 200/s", 128, 512, 5_000, targets=("nginx", "ours", "vllm-router"))
 MANY = Scenario("2000 streams x 4/s", 2000, 64, 250_000, targets=("nginx", "ours"))
 UNPACED = Scenario(
-    "unpaced, 64 streams", 64, 1024, 0, targets=("nginx", "ours", "ours-2-workers", "vllm-router")
+    "unpaced, 64 streams",
+    64,
+    1024,
+    0,
+    targets=("nginx", "ours-before", "ours", "ours-1-worker", "ours-2-workers", "vllm-router"),
 )
 JSON = Scenario("JSON, 32-way", 32, 0, 0, "request")
 SCENARIOS = (PACED, DENSE, MANY, UNPACED, JSON)
@@ -85,8 +91,8 @@ AIMS = (
 class Target:
     """A way to the engine. `argv` may write files into `place`; the port answers when it is up."""
 
-    def __init__(self, name: str, place: Path, routers: Path | None) -> None:
-        self.name, self.place, self.routers = name, place, routers
+    def __init__(self, name: str, place: Path, routers: Path | None, before: Path | None = None) -> None:
+        self.name, self.place, self.routers, self.before = name, place, routers, before
         self.port = free_port()
 
     def argv(self, uds: Path, tcp_port: int) -> list[str]:
@@ -96,6 +102,15 @@ class Target:
         spool = Path(tempfile.mkdtemp(dir=self.place))
         arguments = [str(uds), str(self.port), MODEL, KEY, str(spool)]
         return [sys.executable, str(HERE / "loadgen" / "ours.py"), *arguments]
+
+    def _ours_before(self, uds: Path, tcp_port: int) -> list[str]:
+        assert self.before is not None
+        program = self.before / "benchmarks" / "loadgen" / "ours.py"
+        path = f"PYTHONPATH={self.before / 'agent'}:{self.before / 'registry'}"
+        return ["env", path, sys.executable, str(program), *self._ours(uds, tcp_port)[2:]]
+
+    def _ours_1_worker(self, uds: Path, tcp_port: int) -> list[str]:
+        return [*self._ours(uds, tcp_port), "1"]
 
     def _ours_2_workers(self, uds: Path, tcp_port: int) -> list[str]:
         return [*self._ours(uds, tcp_port), "2"]
@@ -372,12 +387,14 @@ def plot(table: dict[str, Any], path: Path) -> None:
 
 
 def targets_of(options: argparse.Namespace) -> list[str]:
-    known = ["direct", "nginx", "haproxy", "raw", "ours", "ours-2-workers", "vllm-router", "sglang-router"]
+    known = ["direct", "nginx", "haproxy", "raw", "ours-before", "ours", "ours-1-worker", "ours-2-workers"]
+    known += ["vllm-router", "sglang-router"]
     if options.only:
         known = [name for name in known if name in options.only.split(",")]
     have = {"nginx": shutil.which("nginx"), "haproxy": shutil.which("haproxy")}
     for name in ("vllm-router", "sglang-router"):
         have[name] = options.routers and (options.routers / name).exists()
+    have["ours-before"] = options.before
     missing = [name for name in known if name in have and not have[name]]
     if missing:
         print(f"left out, not installed: {', '.join(missing)}", file=sys.stderr)
@@ -407,6 +424,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--routers", type=Path)
+    parser.add_argument("--before", type=lambda text: Path(text).resolve(), help="a checkout")
     parser.add_argument("--only", default="")
     parser.add_argument("--scenarios", default="", help="parts of the names to run")
     parser.add_argument("--out", type=Path)
@@ -426,7 +444,9 @@ def main() -> None:
                 for name in names[turn % len(names) :] + names[: turn % len(names)]:
                     if scenario.targets and name not in scenario.targets:
                         continue
-                    result = measure(Target(name, place, options.routers), scenario, options.seconds, place)
+                    result = measure(
+                        Target(name, place, options.routers, options.before), scenario, options.seconds, place
+                    )
                     runs.append({"round": turn, "scenario": scenario.name, "target": name, **result})
                     print(
                         f"round {turn} {scenario.name} {name} cpu_us={result.get('cpu_us', 0):.1f}",
