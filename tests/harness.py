@@ -185,7 +185,7 @@ class Agent:
         while True:
             done = self.command("usage", "--json")
             assert done.returncode == 0, done.stderr
-            missing = re.search(r"not in the ledger yet: [1-9]", done.stderr)
+            missing = re.search(r"not in the ledger: [1-9]", done.stderr)
             if not missing or self.process.poll() is not None or time.monotonic() > deadline:
                 return [json.loads(line) for line in done.stdout.splitlines()]
 
