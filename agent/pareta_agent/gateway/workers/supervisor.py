@@ -12,7 +12,7 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, Final
 
 from pareta_agent import processes
@@ -22,6 +22,7 @@ from pareta_agent.gateway.downstream.context import GatewayContext
 from pareta_agent.gateway.downstream.tls import Certificate
 from pareta_agent.gateway.workers import worker_messages
 from pareta_agent.gateway.workers.main_side import Welcome, WorkerSession
+from pareta_agent.gateway.workers.worker_slot import GRACE_S, WorkerSlot
 from pareta_agent.ipc.message_table import TypedMessage
 from pareta_agent.telemetry.events import Event
 
@@ -29,25 +30,6 @@ RESTARTS: Final = RestartSettings(first_delay_s=0.1, max_delay_s=1.0, budget=10,
 BEGIN_S: Final = 30.0
 SHOW_S: Final = 0.1
 SCRAPE_S: Final = 1.0
-GRACE_S: Final = 2.0
-
-
-@dataclass(slots=True, eq=False)
-class WorkerSlot:
-    """One of the configured workers: its listeners, and its process and session while one runs."""
-
-    number: int
-    listeners: list[socket.socket]
-    session: WorkerSession | None = None
-    process: processes.Process | None = None
-    restarts: int = 0
-    given_up: str | None = None
-    tried: asyncio.Event = field(default_factory=asyncio.Event)
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
-
-    @property
-    def up(self) -> WorkerSession | None:
-        return self.session if self.session is not None and self.session.up.is_set() else None
 
 
 class WorkerSupervisor:
@@ -78,16 +60,7 @@ class WorkerSupervisor:
 
     def view(self) -> list[dict[str, Any]]:
         """For `pareta-agent status`."""
-        return [
-            {
-                "pid": slot.process.pid if slot.process and slot.session else None,
-                "state": "given up" if slot.given_up else "up" if slot.up else "starting",
-                "open": slot.session.open if slot.session else 0,
-                "connections": slot.session.connections if slot.session else 0,
-                "restarts": slot.restarts,
-            }
-            for slot in self._slots
-        ]
+        return [slot.view() for slot in self._slots]
 
     def impaired(self) -> list[str]:
         """The workers that are given up, as sentences for `/readyz`."""
@@ -149,21 +122,10 @@ class WorkerSupervisor:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._send(worker_messages.StopWorker())
         for slot in self._slots:
-            await self._end(slot)
+            await slot.end()
         for slot in self._slots:
             for listener in slot.listeners:
                 listener.close()
-
-    async def _end(self, slot: WorkerSlot) -> None:
-        if slot.process is None:
-            return
-        try:
-            async with asyncio.timeout(GRACE_S):
-                await slot.process.wait()
-        except TimeoutError:
-            await slot.process.kill_group()
-        if slot.session is not None:
-            slot.session.close()
 
     async def _keep(self, slot: WorkerSlot) -> None:
         """Runs one worker after another until the supervisor stops or the restart budget is spent."""
@@ -250,7 +212,7 @@ class WorkerSupervisor:
         self._context.deps.emit(Event("front_worker_given_up", "error", fields))
         survivor = next((other for other in self._slots if other.up), None)
         for listener in slot.listeners:
-            if survivor is None or not _listens(survivor, listener):
+            if survivor is None or not survivor.take_listener(listener):
                 await self._listen(listener)
         slot.listeners = []
 
@@ -278,17 +240,3 @@ class WorkerSupervisor:
 
     def _up(self) -> list[WorkerSession]:
         return [session for slot in self._slots if (session := slot.up)]
-
-
-def _listens(slot: WorkerSlot, listener: socket.socket) -> bool:
-    """Passes a listener; False where the slot has no worker, or this process no descriptor left."""
-    try:
-        copy = listener.dup()
-    except OSError:
-        return False
-    with copy:
-        if slot.up is None:
-            return False
-        slot.up.send(worker_messages.ListenOn(), [copy.detach()])
-    slot.listeners.append(listener)
-    return True
