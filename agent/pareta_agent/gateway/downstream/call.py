@@ -21,7 +21,7 @@ from pareta_agent.gateway.downstream.context import GatewayContext
 from pareta_agent.gateway.downstream.credentials import resolve_credentials
 from pareta_agent.gateway.downstream.exchange import UpstreamExchange
 from pareta_agent.gateway.downstream.request_head import RequestHead
-from pareta_agent.gateway.downstream.response import COMMENT, ResponseWriter
+from pareta_agent.gateway.downstream.response import COMMENT, ResponseWriter, common_headers
 from pareta_agent.gateway.ports import AdmittedRequest, Pending
 from pareta_agent.telemetry.events import Event
 
@@ -65,12 +65,9 @@ class InferenceCall:
         self._pending: Pending | None = None
         self._exchange: UpstreamExchange | None = None
         self._started = False
-        common = [(name, self.id.encode()) for name in route.dialect.id_headers]
-        common += connection.server_state.default_headers
-        common += context.cors.headers(head.origin)
         self.client_request_id = (head.client_request_id or b"").decode()
-        if head.client_request_id:
-            common.append((b"x-client-request-id", head.client_request_id))
+        shared = connection.server_state.default_headers + context.cors.headers(head.origin)
+        common = common_headers(route.dialect, self.id, head, shared)
         keep_alive = head.keep_alive and not context.lame_duck
         self._response = ResponseWriter(connection.transport, route.dialect, common, head.http11, keep_alive)
 

@@ -9,7 +9,7 @@ from typing import Final
 from pareta_agent.contract.api_errors import Problem, headers_of
 from pareta_agent.contract.stream_headers import UNBUFFERED
 from pareta_agent.gateway.api.dialects.base import Dialect
-from pareta_agent.gateway.downstream.request_head import JSON, Headers, response_head
+from pareta_agent.gateway.downstream.request_head import JSON, Headers, RequestHead, response_head
 from pareta_agent.gateway.upstream.chunked import LAST_CHUNK, chunk
 
 COMMENT: Final = b": waiting for the endpoint\n\n"
@@ -18,6 +18,13 @@ STREAM_HEADERS: Final = (
     *UNBUFFERED,
     (b"transfer-encoding", b"chunked"),
 )
+
+
+def common_headers(dialect: Dialect, request_id: str, head: RequestHead, shared: Headers) -> Headers:
+    """The headers of every answer to a request: request ids and the `shared` headers of the server."""
+    ids = [(name, request_id.encode()) for name in dialect.id_headers]
+    given = head.client_request_id
+    return [*ids, *shared, *([(b"x-client-request-id", given)] if given else [])]
 
 
 class ResponseWriter:
