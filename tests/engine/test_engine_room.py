@@ -75,7 +75,7 @@ async def until(made: Room, done: Callable[[EndpointView], bool]) -> EndpointVie
 
 async def standby_warm(made: Room) -> None:
     async with asyncio.timeout(240):
-        while made.fleet.standbys_ready == 0:
+        while made.fleet.standbys.ready == 0:
             await asyncio.sleep(0.2)
 
 
@@ -167,7 +167,7 @@ async def test_stop_at_any_moment_of_the_start(make: Make, model: Path, standby:
         await asyncio.sleep(moment_s)
         async with asyncio.timeout(5):
             await made.fleet.remove("ep_x")
-        standbys = {standby.process.pid for standby in made.fleet._pool._waiting}
+        standbys = {standby.process.pid for standby in made.fleet.standbys._waiting}
         assert [found for found in marked(made.settings.home_id) if found.group not in standbys] == []
 
 

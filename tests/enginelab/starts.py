@@ -84,7 +84,7 @@ async def kills(made: Room, model: Path, cases: Sequence[Case]) -> list[dict[str
 async def _started(made: Room, model: Path, phase: str, role: str) -> Engine | None:
     if made.settings.standby:  # what failed from a standby is tried plainly next, so that is not waited for
         await made.fleet.remove("ep_x")
-        await made.fleet.warm(WORKING)
+        await made.fleet.standbys.warm(made.fleet.settings, WORKING)
         await _standby_warm(made)
     await made.fleet.want(wanted(model))
     return await _moment(made, phase, role)
@@ -138,5 +138,5 @@ def _phase(made: Room) -> str | None:
 
 async def _standby_warm(made: Room) -> None:
     async with asyncio.timeout(_PATIENCE_S):
-        while not made.fleet.standbys_ready:
+        while not made.fleet.standbys.ready:
             await asyncio.sleep(0.1)

@@ -63,7 +63,7 @@ async def test_start_forks_from_a_standby_and_another_is_warmed(make: Make) -> N
     await live(made)
     assert [(report.outcome, report.standby) for report in made.reports] == [("ready", True)]
     assert "children are made by fork" in log_of(made)
-    await until(lambda: made.fleet.standbys_ready == 1 and bool(made.events("standby_ready")))
+    await until(lambda: made.fleet.standbys.ready == 1 and bool(made.events("standby_ready")))
     assert [event.fields["memory_bytes"] > 0 for event in made.events("standby_ready")] == [True]
 
 
@@ -110,7 +110,7 @@ async def test_restart_takes_the_warm_one(make: Make) -> None:
     """After a crash the next generation comes from the standby that waited."""
     made = make()
     await live(made)
-    await until(lambda: made.fleet.standbys_ready == 1)
+    await until(lambda: made.fleet.standbys.ready == 1)
     intent = made.fleet._intents.read("ep_x", 0)
     assert intent is not None
     assert intent.pid is not None
@@ -159,8 +159,8 @@ async def test_standby_ends_when_its_agent_is_gone(make: Make) -> None:
     """A closed control socket is the end of an idle standby, without a signal; the next agent removes its directory."""
     made = make()
     await live(made)
-    await until(lambda: made.fleet.standbys_ready == 1)
-    standby = made.fleet._pool._waiting[0]
+    await until(lambda: made.fleet.standbys.ready == 1)
+    standby = made.fleet.standbys._waiting[0]
     standby._control.close()
     await asyncio.wait_for(standby.process.wait(), 120)
     assert len(list(made.settings.run_dir.glob("w.*"))) == 1
@@ -191,9 +191,9 @@ async def test_dead_standby_is_replaced(make: Make) -> None:
     """A standby that was killed is noticed by the next start, which warms its own."""
     made = make()
     await live(made)
-    await until(lambda: made.fleet.standbys_ready == 1)
-    await made.fleet._pool._waiting[0].process.kill_group()
-    assert made.fleet.standbys_ready == 0
+    await until(lambda: made.fleet.standbys.ready == 1)
+    await made.fleet.standbys._waiting[0].process.kill_group()
+    assert made.fleet.standbys.ready == 0
     await made.fleet.remove("ep_x")
     assert await live(made) == 2
     assert made.reports[-1].standby

@@ -24,7 +24,6 @@ from pareta_agent.engine.standby import standby
 from pareta_agent.engine.standby.standby_pool import StandbyPool
 from pareta_agent.hardware.cores import Cores, read_cores
 from pareta_agent.hardware.nvml import read_inventory
-from pareta_agent.planning.plan import Plan
 from pareta_agent.telemetry.events import Emit
 
 _KILL_MARGIN_S = 20.0
@@ -47,7 +46,7 @@ class Fleet:
         self._history = History(settings.state_dir / "starts.json")
         self._changed = Changed()
         self._intents = Intents(settings.state_dir)
-        self._pool = StandbyPool(emit)
+        self.standbys = StandbyPool(emit)
         read_gpus = read_gpus or (lambda: read_inventory().gpus)
         self.adoptable = adoption.AdoptableEngines(read_gpus, clock, self._changed)
         self._context = FleetContext(
@@ -57,7 +56,7 @@ class Fleet:
             emit,
             self._cold_started,
             self._changed,
-            self._pool,
+            self.standbys,
             lambda _replica: 0,
             self.adoptable,
             read_gpus,
@@ -169,15 +168,6 @@ class Fleet:
         self._endpoints.pop(endpoint, None)
         self._changed()
 
-    async def warm(self, plan: Plan) -> None:
-        """Begins to warm a standby for starts of such a plan, where one may be; `standbys_ready` tells when."""
-        await self._pool.warm(self.settings, plan)
-
-    @property
-    def standbys_ready(self) -> int:
-        """Warm interpreters that wait for the next start."""
-        return self._pool.ready
-
     def start_times(self) -> tuple[Summary, ...]:
         """Times of the last starts, by cause."""
         return self._history.summaries()
@@ -267,7 +257,7 @@ class Fleet:
         """
         await self._adapter_endpoints.leave()
         left, self._endpoints = self._endpoints, {}
-        await asyncio.gather(*(endpoint.leave() for endpoint in left.values()), self._pool.leave())
+        await asyncio.gather(*(endpoint.leave() for endpoint in left.values()), self.standbys.leave())
         self._complete = self.reaped = False
         self.adoptable.forget()
         self._changed()
@@ -287,7 +277,7 @@ class Fleet:
             await asyncio.wait({stops}, timeout=_KILL_MARGIN_S)
         for endpoint in self._endpoints.values():
             await endpoint.close()
-        await self._pool.close()
+        await self.standbys.close()
         await self.end_adoptable()
 
     def _cold_started(self, report: ColdStartReport) -> None:
