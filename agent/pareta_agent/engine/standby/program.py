@@ -1,9 +1,14 @@
-"""Runs in the engine's interpreter: imports vLLM once, waits, then becomes an API server that forks its children.
+"""Standby program: imports vLLM once in the engine's interpreter, waits, then becomes an API server that forks.
 
-Standard input is a socket to the agent, spoken to in JSON lines: it says `ready`, is told how to start, says
-`starting` and is from then on that server, under the same pid. It imports nothing of the agent; when the agent
-goes away before the start, it ends. vLLM's CPU platform forces `spawn`, which imports everything again in each
-child: here `get_mp_context` answers `fork` instead, which is safe only before CUDA and with no busy threads.
+Standard input is a socket to the agent. Each message is a line of JSON, in this order:
+- sends `ready` after the imports: the reason against a fork, the duration, the missing modules and the memory;
+- receives the order: environment, cores, log, directory and arguments of an engine;
+- sends `starting`, and is from then on that engine, under the same pid; or sends `refused` with the reason, and ends.
+
+The program ends when the agent closes the socket before the order. It imports nothing of the agent.
+
+vLLM's CPU platform forces `spawn`, which imports everything again in each child. `get_mp_context` therefore returns
+`fork` here. A fork is safe only before CUDA is initialised and while no other thread runs.
 """
 
 from __future__ import annotations
@@ -27,7 +32,7 @@ from typing import Any
 
 PR_SET_PDEATHSIG = 1
 SERVERS = ("vllm.entrypoints.launchers.api_server.entry", "vllm.entrypoints.openai.api_server")
-"""Where the API server lives: the second one up to 0.25, where the first one is missing."""
+"""The modules of the API server: the second up to vLLM 0.25, which has no first."""
 PARSERS = (
     "vllm.entrypoints.launchers.cli_args",
     "vllm.entrypoints.common.cli_args",
@@ -104,7 +109,7 @@ CUDA = (
 
 
 def preload() -> list[str]:
-    """Imports what a server and its core will need; answers the modules that this version does not have."""
+    """Imports the modules of a server and its core; returns the modules that this version does not have."""
     missing = []
     first_of(SERVERS)
     for name in (*PRELOAD, *(CUDA if built_for_cuda() else CPU)):
@@ -112,7 +117,7 @@ def preload() -> list[str]:
             importlib.import_module(name)
         except Exception as error:
             missing.append(f"{name}: {type(error).__name__}")
-    with contextlib.suppress(Exception):  # building the parser reads every config class's source once
+    with contextlib.suppress(Exception):  # the parser reads every config class's source once
         utils = importlib.import_module("vllm.utils.argparse_utils")
         first_of(PARSERS).make_arg_parser(utils.FlexibleArgumentParser())
     return missing
@@ -123,7 +128,7 @@ def built_for_cuda() -> bool:
 
 
 def first_of(names: tuple[str, ...]) -> Any:
-    """The first of these modules that this version has, imported; None when it has none of them."""
+    """Imports the first of these modules that this version has; None without any."""
     for name in names:
         with contextlib.suppress(Exception):
             return importlib.import_module(name)
@@ -131,12 +136,12 @@ def first_of(names: tuple[str, ...]) -> Any:
 
 
 def server() -> Any:
-    """The module that serves, once it was imported."""
+    """The imported module of the API server."""
     return next((sys.modules[name] for name in SERVERS if name in sys.modules), None)
 
 
 def unsafe() -> str | None:
-    """Why forking would be wrong here, or None."""
+    """The reason against a fork here, or None."""
     torch = sys.modules.get("torch")
     if torch is None or server() is None:
         return "vLLM could not be imported"
@@ -148,7 +153,9 @@ def unsafe() -> str | None:
 
 
 def fork_children() -> None:
-    """From here on vLLM's children are forks of this process; they die with it and hold none of its sockets."""
+    """Makes every later child of vLLM a fork of this process, which dies with the process and holds none of its
+    sockets.
+    """
     system_utils = importlib.import_module("vllm.utils.system_utils")
     spawning = system_utils.get_mp_context
 
@@ -169,7 +176,7 @@ def fork_children() -> None:
     def in_child() -> None:
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         with contextlib.suppress(ValueError):
-            signal.set_wakeup_fd(-1)  # else a signal to the child wakes the parent's event loop
+            signal.set_wakeup_fd(-1)  # otherwise a signal to the child wakes the parent's event loop
         for descriptor in listening:
             with contextlib.suppress(OSError):
                 os.close(descriptor)
@@ -178,8 +185,10 @@ def fork_children() -> None:
 
 
 def inspect_here() -> None:
-    """A model's class that no cache knows is looked at in this process. vLLM has another one do it, to keep CUDA
-    out of here, and that one imports everything again.
+    """Inspects the class of an uncached model in this process.
+
+    vLLM starts a subprocess for the inspection, to keep CUDA out of the parent. The subprocess would import everything
+    again.
     """
     registry = sys.modules.get("vllm.model_executor.models.registry")
     if registry is not None and hasattr(registry, "_run_in_subprocess") and not built_for_cuda():
@@ -217,14 +226,15 @@ def status(begun_s: float, missing: list[str]) -> dict[str, Any]:
 
 
 def become(order: dict[str, Any]) -> None:
-    """Takes on the environment, the cores, the log and the arguments of the order, and serves. What a script in the
-    interpreter's place had set (PYTHONPATH, say) stays, as it would at a plain launch.
+    """Takes on the order's environment, cores, log and arguments, and serves.
+
+    Variables that a script in the interpreter's place had set (PYTHONPATH, say) stay, as at a plain launch.
     """
-    for name, value in list(os.environ.items()):  # caches that imports placed in the standby's own directory
+    for name, value in list(os.environ.items()):  # caches of the imports in the standby's own directory
         if value.startswith(f"{os.environ.get('TMPDIR')}/"):
             del os.environ[name]
     os.environ.update(order["env"], PARETA_MARKER=os.environ.get("PARETA_MARKER", ""))
-    tempfile.tempdir = None  # it was cached when something first asked
+    tempfile.tempdir = None  # cached by an import
     log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     null = os.open(os.devnull, os.O_RDONLY)
     for source, target in ((null, 0), (log, 1), (log, 2)):
@@ -234,14 +244,16 @@ def become(order: dict[str, Any]) -> None:
     os.chdir(order["cwd"])
     if beside := order.get("beside"):
         with contextlib.suppress(OSError):
-            os.waitpid(os.posix_spawn(beside[0], beside, {}), 0)  # it forks and leaves this process alone
+            os.waitpid(os.posix_spawn(beside[0], beside, {}), 0)  # the program beside forks and detaches
     take_cores(order)
     sys.argv = ["vllm", *order["argv"]]
     serve(server())
 
 
 def take_cores(order: dict[str, Any]) -> None:
-    """Its part of the machine. torch read a number of threads at its import; forks inherit what it is told now."""
+    """Takes the order's part of the machine. torch has read a number of threads at its import; forks inherit the number
+    set here.
+    """
     if order["cpus"]:
         os.sched_setaffinity(0, order["cpus"])
     if threads := order["env"].get("OMP_NUM_THREADS"):
@@ -249,7 +261,7 @@ def take_cores(order: dict[str, Any]) -> None:
 
 
 def serve(module: Any) -> None:
-    """Runs vLLM's server module as its main program does: newer versions have that as a function."""
+    """Runs vLLM's server module like its main program, which newer versions have as a function."""
     if hasattr(module, "main"):
         module.main()
         return
@@ -262,11 +274,11 @@ def serve(module: Any) -> None:
 def main() -> int:
     begun_s = time.monotonic()
     control = socket.socket(fileno=os.dup(0))
-    gc.disable()  # it would walk all that is imported again and again
+    gc.disable()  # a collection would walk every import, again and again
     missing = preload()
     gc.enable()
     gc.collect()
-    gc.freeze()  # what was imported is never collected, so forks share its pages
+    gc.freeze()  # imported objects are never collected, so forks share the pages
     control.sendall(json.dumps(status(begun_s, missing)).encode() + b"\n")
     with control.makefile("rb") as orders:
         line = orders.readline()
@@ -282,7 +294,7 @@ def main() -> int:
     control.sendall(json.dumps({"refused": reason} if reason else {"starting": True}).encode() + b"\n")
     control.close()
     if reason is None:
-        # its file goes with the standby's directory, and children that are spawned would run it first
+        # The file goes with the standby's directory, and spawned children would run the file first.
         vars(sys.modules["__main__"]).pop("__file__", None)
         become(json.loads(line))
     return 0
