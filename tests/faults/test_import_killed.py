@@ -16,7 +16,7 @@ WEIGHTS = {"model.safetensors": safetensors({"a": ("BF16", (10_000,))})}
 HELD = """
 import sys, time
 from pathlib import Path
-from pareta_registry.staging import staged
+from pareta_registry.importers.staging import staged
 with staged(Path(sys.argv[1])) as work:
     (work / "half").write_text("x")
     print("staged", flush=True)
