@@ -140,9 +140,9 @@ class Components:
         self.observer = Observer(client, self.fleet, report.plans, progress, self._place, clock)
         self.prefetcher = report.prefetcher = Prefetcher(
             lambda: self.catalog_source.catalog, self.controller.wanted.values, settings.registry,
-            self.deployment.parts, weights, clock, bus,
+            self.deployment.dry_run.parts, weights, clock, bus,
         )  # fmt: skip
-        self.questions = PlanAnswers(client, self.deployment.judge, clock)
+        self.questions = PlanAnswers(client, self.deployment.dry_run.judge, clock)
 
     def _join_front(self, metrics: Metrics, bus: Bus, clock: Clock) -> None:
         audit = Audit()

@@ -8,27 +8,27 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 
 from pareta_agent.catalog.source import find, trusts_code
-from pareta_agent.contract import wire
 from pareta_agent.contract.fleet_view import EndpointStatus, EndpointView
 from pareta_agent.control.reconcile import Wanted
 from pareta_agent.engine.fleet import Fleet
 from pareta_agent.errors import AgentError, NothingFits, RegistryError
 from pareta_agent.hardware.inventory import Inventory
+from pareta_agent.node.deployment.dry_run import DryRun
 from pareta_agent.node.deployment.engine_sharing import engine_of, shares, wish_of
 from pareta_agent.node.deployment.engine_spec import engine_order, guest_order, variant_of
-from pareta_agent.node.deployment.placement import Places, gpus_of
+from pareta_agent.node.deployment.placement import Places
 from pareta_agent.node.deployment.plan_requests import need_of, needs_of, replicas_of
 from pareta_agent.node.deployment.planner import Planner
 from pareta_agent.node.deployment.start_recovery import StartRecovery
 from pareta_agent.node.deployment.weight_pins import WeightPins
-from pareta_agent.planning.describe import fitting, refusal, summary
+from pareta_agent.planning.describe import refusal, summary
 from pareta_agent.planning.placement.pack import Need
 from pareta_agent.planning.plan import Candidate, Plan, PlanReport
 from pareta_agent.planning.request import PlanRequest
 from pareta_agent.planning.support.support import Support
 from pareta_agent.telemetry.events import Emit, Phase
 from pareta_agent.weights.store import WeightsStore
-from pareta_registry.catalog import Artifact, Catalog
+from pareta_registry.catalog import Catalog
 from pareta_registry.resolve import Resolution, engine_inputs, resolve
 
 
@@ -61,6 +61,15 @@ class Deployment:
         self._may_sleep, self._expected = may_sleep, tuple[Wanted, ...]()
         self._bases, self._served = dict[str, str](), dict[str, tuple[str, str]]()
         self.reports: dict[str, PlanReport] = {}
+        self.dry_run = DryRun(
+            lambda: self._catalog,
+            self._planner,
+            places,
+            fleet,
+            request,
+            lambda: recovery.measured,
+            remote_code,
+        )
 
     def catalog_changed(self, catalog: Catalog) -> list[str]:
         """Uses this catalog from now on. Returns the running endpoints with changed engine inputs."""
@@ -162,7 +171,7 @@ class Deployment:
         wish = wish_of(resolution, request)
         engine = engine_of(wanted.id, resolution, wish)
         if (base := self._bases.get(wanted.id, engine)) != engine:
-            await self._require_fit(resolution, request, base)
+            await self.dry_run.require_fit(resolution, request, base)
             await self._end(wanted.id)
         if not (shares(resolution) and self._fleet.is_reusable(engine)):
             await self._run(engine, wanted, resolution, request, wish)
@@ -205,51 +214,6 @@ class Deployment:
             raise
         self._emit(Phase(wanted.id, "resolve", "done", 0.0, detail=f"{found.task.id} → {found.alias.id}"))
         return found
-
-    async def judge(self, question: wire.PlanQuestion) -> wire.PlanVerdict:
-        """Plans the endpoint beside the running engines and discards the plan."""
-        wanted = Wanted(question.id, "", question.task, question.alias, "running")
-        try:
-            resolution = find(self._catalog, wanted.task, wanted.alias)
-            trusts_code(resolution, self._remote_code)
-        except RegistryError as error:
-            return wire.PlanVerdict(id=question.id, verdict="never", reason=error.message)
-        request = self._request(resolution, wanted)
-        if shares(resolution) and self._fleet.is_reusable(need_of(wanted, resolution, request).endpoint):
-            return wire.PlanVerdict(id=question.id, verdict="fits", reason="on a running engine")
-        report = await self._report(resolution, request, gpus_of(self._places.running(but=wanted.id)))
-        if report.best is not None:
-            return wire.PlanVerdict(id=question.id, verdict="fits", reason=summary(report.best))
-        taken = bool(gpus_of(self._places.running(but=wanted.id)))
-        alone = taken and (await self._report(resolution, request, frozenset())).best is not None
-        reason = "every GPU that fits is taken" if alone else refusal(report)
-        return wire.PlanVerdict(id=question.id, verdict="busy" if alone else "never", reason=reason)
-
-    async def parts(self, wanted: Wanted) -> list[tuple[Artifact, bool]]:
-        """The artifacts that a start would fetch on this node with every GPU free; raises AgentError where a start is
-        impossible.
-        """
-        resolution = find(self._catalog, wanted.task, wanted.alias)
-        code, request = trusts_code(resolution, self._remote_code), self._request(resolution, wanted)
-        best = fitting(await self._report(resolution, request, frozenset()), "choose another alias")
-        return [
-            (variant_of(resolution, best), code),
-            *([(resolution.adapter, False)] if resolution.adapter else []),
-        ]
-
-    async def _report(
-        self, resolution: Resolution, request: PlanRequest, taken: frozenset[str]
-    ) -> PlanReport:
-        model = resolution.model
-        need = Need("", model.architecture, model.variants, request)
-        return await self._planner.judge(need, taken, self._recovery.measured, self._places.leaving(""))
-
-    async def _require_fit(self, resolution: Resolution, request: PlanRequest, base: str) -> None:
-        """Raises unless the endpoint fits after leaving this base, which may end the base."""
-        trusts_code(resolution, self._remote_code)
-        ends = base if len(self._fleet.endpoints_on(base)) == 1 else ""
-        taken = gpus_of(self._places.running(but=ends))
-        fitting(await self._report(resolution, request, taken), "stop another endpoint to free GPUs")
 
     async def _plan(
         self, engine: str, wanted: Wanted, resolution: Resolution, request: PlanRequest, wish: str
