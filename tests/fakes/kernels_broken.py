@@ -9,8 +9,8 @@ import sys
 
 sys.path.insert(0, sys.argv[1])
 
+import comparisons
 import linear_cases
-import program
 from vllm import _custom_ops as ops
 
 attention, quantized = ops.cpu_attention_with_kv_cache, linear_cases.quantized_error
@@ -31,4 +31,4 @@ def dying(torch, device, name):
 if __name__ == "__main__":
     ops.cpu_attention_with_kv_cache = scaled
     linear_cases.quantized_error = dying
-    program.main()
+    comparisons.main()
