@@ -68,7 +68,10 @@ def test_no_module_hides_a_name_of_its_package():
     """An import of `pareta_agent.cli.output` would replace an `output` that `cli/__init__.py` had imported."""
     hidden = []
     for init in [*(ROOT / "agent").rglob("__init__.py"), *(ROOT / "registry").rglob("__init__.py")]:
-        modules = {path.stem for path in init.parent.iterdir() if path.suffix == ".py" or path.is_dir()}
+        modules = {
+            path.stem
+            for path in [*init.parent.glob("*.py"), *(each.parent for each in init.parent.glob("*/*.py"))]
+        }
         for node in ast.walk(ast.parse(init.read_text())):
             if isinstance(node, ast.Import | ast.ImportFrom):
                 bound = {(alias.asname or alias.name).partition(".")[0] for alias in node.names}
