@@ -1,1 +1,1 @@
-"""Engines: supervises vLLM processes, from the start of a replica to its end."""
+"""Engines: supervises vLLM processes, from a replica's start to its end."""

@@ -1,7 +1,7 @@
-"""Adapter endpoint: keeps the adapter of one endpoint loaded, and proven, on every replica of a shared engine.
+"""Adapter endpoint: keeps one endpoint's adapter loaded, and proven, on every replica of a shared engine.
 
-One task makes it so. The base has its own life: a new generation of it has no adapters, and gets this one again; one
-that an earlier agent started is asked what it has. Whoever wants the base to run at all is not known here.
+One task per endpoint loads the adapter again on each new generation of the base, which starts without adapters. An
+engine of an earlier agent is first queried for loaded adapters. Desired state of the base is not known here.
 """
 
 from __future__ import annotations
@@ -53,26 +53,28 @@ class AdapterEndpoint:
             self._again.set()
 
     async def leave(self) -> None:
-        """Out of the view at once, then out of the engine, which goes on with all that it has taken."""
+        """Leaves the view at once, then unloads the adapter; the engine finishes accepted requests."""
         self._leaving = True
         self._context.changed()
         await self.close()
         on = [replica.socket for replica in self._host().replicas if replica.socket in self._on]
         if on:
-            await self._context.clock.sleep(_LAST_CALLS_S)  # what was sent before has reached it by then
+            await self._context.clock.sleep(
+                _LAST_CALLS_S
+            )  # calls sent before have reached the engine by then
         for socket in on:
-            # an engine that ends takes its adapters along
+            # an engine that ends takes all adapters along
             with contextlib.suppress(OSError, client.AdapterRefused):
                 await client.unload_adapter(socket, self.spec.endpoint)
 
     async def close(self) -> None:
-        """Ends its task and leaves the engine as it is."""
+        """Ends the task and leaves the engine as is."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
     def view(self) -> EndpointView:
-        """As callers meet it: live on the replicas that have its adapter."""
+        """The view for callers: live on the replicas that have the adapter loaded."""
         spec, host = self.spec, self._host()
         ready = tuple(replica for replica in host.replicas if self._serves(replica))
         status, reason, wait_s = host.status, host.reason, host.retry_after_s
@@ -125,8 +127,9 @@ class AdapterEndpoint:
                     await self._context.changed.since(revision)
 
     async def _look_again(self) -> None:
-        """Now and then an idle engine is asked this adapter's canary; one that is wrong twice is loaded anew, and then
-        it must be right. Silence is the engine's watchdog's to judge. Raises client.AdapterRefused, OSError."""
+        """Sends this adapter's canary to an idle engine at intervals. After two wrong answers the adapter is loaded
+        anew and must then pass. Silence is left to the engine's watchdog. Raises client.AdapterRefused, OSError.
+        """
         settings, now_s = self._context.settings, self._context.clock.mono_s()
         if now_s - self._asked_s < settings.idle_canary_s or not (settings.canary and self.spec.canaries):
             return
@@ -156,7 +159,7 @@ class AdapterEndpoint:
         if self._directory is None:
             self._directory = await self._fetched()
         replicas = self._host().replicas
-        there = {replica.socket for replica in replicas}  # each generation has a socket of its own
+        there = {replica.socket for replica in replicas}  # each generation has a new socket
         self._on = {socket: since_s for socket, since_s in self._on.items() if socket in there}
         for replica in replicas:
             if replica.socket not in self._on:
@@ -176,7 +179,7 @@ class AdapterEndpoint:
         return directory
 
     async def _move_in(self, replica: ReplicaView, directory: Path) -> None:
-        """Loads the adapter, unless it is there; then it must answer its canaries. Raises _Refused, OSError."""
+        """Loads the adapter if absent; the adapter must then pass all canaries. Raises _Refused, OSError."""
         name, socket = self.spec.endpoint, replica.socket
         self._phases.begin("load")
         there = (await client.loaded_adapters(socket)).get(name)
@@ -212,7 +215,7 @@ class AdapterEndpoint:
             ) from None
 
     async def _failed(self, error: Exception, failures: int) -> None:
-        """Waits as the restart policy says; what would fail again waits until it is asked for anew."""
+        """Waits by the restart policy; once the policy gives up, waits for `retry`."""
         said = (
             error.exit_reason
             if isinstance(error, _Refused)
@@ -221,7 +224,7 @@ class AdapterEndpoint:
         self._phases.end("failed", said.reason)
         settings = self._context.settings.restart
         if isinstance(error, OSError):
-            failures = min(failures, settings.budget)  # an engine that is silent is its watchdog's to end
+            failures = min(failures, settings.budget)  # the watchdog ends a silent engine
         decision = restart_policy.decide(
             failures, said.reason, permanent=said.permanent, draw=random.random(), settings=settings
         )

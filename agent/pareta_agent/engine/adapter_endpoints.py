@@ -1,4 +1,4 @@
-"""Adapter endpoints: maps each endpoint to the engine that it shares, and records which ones sleep."""
+"""Adapter endpoints: maps each endpoint to the shared engine, and records which endpoints sleep."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pareta_agent.engine.spec import AdapterEndpointSpec
 
 
 class AdapterEndpoints:
-    """Guests by endpoint id. The shared engines have their own life: `host` reads one's view."""
+    """Adapter endpoints by id. Shared engines have a separate life: `host` reads an engine's view."""
 
     def __init__(self, context: FleetContext) -> None:
         self._context = context
@@ -29,7 +29,7 @@ class AdapterEndpoints:
         return [name for name, attached in self._attached.items() if attached.spec.engine == engine]
 
     def engine_of(self, endpoint: str) -> str:
-        """The engine that the endpoint runs on: its own, or a shared one."""
+        """The engine on which the endpoint runs: the endpoint's own, or a shared engine."""
         attached = self._attached.get(endpoint)
         return attached.spec.engine if attached else endpoint
 
@@ -49,7 +49,9 @@ class AdapterEndpoints:
         self._context.changed()
 
     def mark_asleep(self, endpoint: str) -> bool:
-        """Puts the guest to sleep; whether nobody on its engine is awake then. True for an engine of its own."""
+        """Puts the adapter endpoint to sleep. True when no endpoint on the engine is awake, and for an unshared
+        engine.
+        """
         engine = self.engine_of(endpoint)
         if endpoint in self._attached:
             self._attached[endpoint].asleep = True
@@ -67,10 +69,10 @@ class AdapterEndpoints:
         return {name: attached.view() for name, attached in self._attached.items()}
 
     async def close(self) -> None:
-        """Ends their tasks and leaves the engines as they are."""
+        """Ends all tasks and leaves the engines running."""
         await asyncio.gather(*(attached.close() for attached in self._attached.values()))
 
     async def leave(self) -> None:
-        """As `close`, and forgets them."""
+        """As `close`, and forgets the endpoints."""
         attached, self._attached = self._attached, {}
         await asyncio.gather(*(attached.close() for attached in attached.values()))

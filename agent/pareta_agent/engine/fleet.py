@@ -1,4 +1,4 @@
-"""Fleet: starts and ends the engines of this node by desired state, and publishes a frozen view of them."""
+"""Fleet: starts and ends the engines of this node by desired state, and publishes a frozen view of all engines."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _KILL_MARGIN_S = 20.0
 
 
 class Fleet:
-    """Must be made on the event loop that it runs on, by the only agent that uses `settings.state_dir`."""
+    """Requires the event loop that later runs the fleet; only one agent at a time uses `settings.state_dir`."""
 
     def __init__(
         self,
@@ -70,11 +70,11 @@ class Fleet:
         self.reaped = False
 
     async def want(self, spec: EngineSpec) -> None:
-        """This endpoint shall run so; the same wish again changes nothing. Returns at once: watch the view."""
+        """Sets the endpoint's desired spec; an equal spec changes nothing. Returns at once: watch the view."""
         self.wish(spec)
 
     def wish(self, spec: EngineSpec) -> None:
-        """`want` for callbacks: heard before anybody can read another view."""
+        """`want` for callbacks: takes effect before any other reader of the view runs."""
         self._shown.pop(spec.endpoint, None)
         self._adapter_endpoints.mark_awake(spec.endpoint)
         endpoint = self._endpoints.get(spec.endpoint)
@@ -94,9 +94,10 @@ class Fleet:
         return self._adapter_endpoints.on(engine)
 
     async def remove(self, endpoint: str, drain: Drain | None = None, drain_s: float | None = None) -> None:
-        """Takes the endpoint out of the view's replicas, waits for `drain` at most `drain_s`, ends its engines.
+        """Takes the endpoint out of the view's replicas, waits for `drain` at most `drain_s`, ends the endpoint's
+        engines.
 
-        Returns when nothing of it runs; a shared engine goes on. An unknown endpoint is already as wanted.
+        Returns when nothing of the endpoint runs; a shared engine goes on. An unknown endpoint is left as is.
         """
         if endpoint in self._adapter_endpoints:
             await self._adapter_endpoints.remove(endpoint)
@@ -109,17 +110,17 @@ class Fleet:
         return self._context.settings
 
     def use_interpreter(self, python: Path, version: str) -> None:
-        """Starts from now on run in this interpreter; what runs already keeps its own."""
+        """Starts from now on use this interpreter; running engines keep the old interpreter."""
         self._context.settings = replace(self._context.settings, python=python, version=version)
 
     def expect(self, replicas: Sequence[str]) -> None:
-        """All that are to run here, by name: without GPUs they share the host's cores, each from its next start on."""
+        """Names all replicas that are to run here. Without GPUs, each shares the cores from the next start on."""
         self._context.expected = tuple(replicas)
 
     def watch(self, in_flight: Callable[[str], int], waiting: Callable[[str], int] | None = None) -> None:
-        """Gives the watchdogs the number of requests that a replica, by name, holds at the front: what they judge by.
+        """Gives the watchdogs the number of requests in flight at the gateway for a replica, by name.
 
-        `waiting` is the number of calls that wait for an endpoint, by its id.
+        `waiting` is the number of calls that wait for an endpoint, by id.
         """
         self._context.in_flight = self.adoptable.in_flight = in_flight
         self._waiting = waiting or self._waiting
@@ -131,11 +132,11 @@ class Fleet:
     def sleep(
         self, endpoint: str, drain: Drain | None = None, drain_s: float | None = None, *, keep: bool = False
     ) -> Coroutine[Any, Any, None]:
-        """Gives an idle endpoint's devices back: drains and ends its engines; `cold` until `wake` or `want`.
+        """Frees an idle endpoint's devices: drains and ends the engines; `cold` until `wake` or `want`.
 
-        The endpoint is cold when this returns, and what it returns waits for the engines' end. While a call waits for
-        an endpoint of its engine, nothing happens. `keep`: engines that can sleep do so instead of ending, with their
-        weights in the host's memory. A shared engine sleeps when all of its endpoints were put to sleep.
+        The endpoint is cold on return; the returned awaitable waits for the engines' end. While a call waits for an
+        endpoint of the same engine, nothing happens. `keep`: engines that can sleep do so instead of ending, with
+        weights in the host's memory. A shared engine sleeps when all endpoints on the engine were put to sleep.
         """
         engine = self._adapter_endpoints.engine_of(endpoint)
         found = self._endpoints.get(engine)
@@ -145,7 +146,7 @@ class Fleet:
         return found.settled() if found else asyncio.sleep(0)
 
     def wake(self, endpoint: str) -> None:
-        """Starts a cold endpoint again, from a standby where there is one; any other is left as it is."""
+        """Starts a cold endpoint again, from a standby if available; any other endpoint is left as is."""
         engine = self._adapter_endpoints.engine_of(endpoint)
         self._adapter_endpoints.mark_awake(engine)
         if found := self._endpoints.get(engine):
@@ -158,12 +159,12 @@ class Fleet:
             found.retry()
 
     def set_status(self, view: EndpointView) -> None:
-        """Shows an endpoint that has no engine (stopped, or failed before there could be one)."""
+        """Shows an endpoint without an engine (stopped, or failed before an engine existed)."""
         self._shown[view.id] = view
         self._changed()
 
     def forget(self, endpoint: str) -> None:
-        """Drops from the view an endpoint that no longer exists; its engines must have been removed."""
+        """Drops from the view an endpoint that no longer exists; the engines must have been removed."""
         self._shown.pop(endpoint, None)
         self._endpoints.pop(endpoint, None)
         self._changed()
@@ -177,21 +178,21 @@ class Fleet:
         return FleetView({**views, **self._adapter_endpoints.views(), **self._shown}, self._complete)
 
     def is_reusable(self, engine: str) -> bool:
-        """True where engines of that name run, or sleep so that one more endpoint on them wakes them."""
+        """True where engines of that name run, or sleep so that another endpoint on the engines causes a wake."""
         return self.runs(engine) or engine in self.asleep_bytes()
 
     def runs(self, engine: str) -> bool:
-        """True where engines of that name hold their devices, or are about to."""
+        """True where engines of that name hold devices, or are about to."""
         found = self._endpoints.get(engine)
         return found is not None and found.view().status in ("deploying", "live")
 
     def sleeps(self, engine: str) -> bool:
-        """True where engines of that name gave their devices up until they are called."""
+        """True where engines of that name gave up all devices until the next call."""
         found = self._endpoints.get(engine)
         return found is not None and found.view().status == "cold"
 
     def asleep_bytes(self) -> dict[str, int]:
-        """The engines that sleep, by name, with what their weights have of the host's memory."""
+        """Sleeping engines by name, with the host memory that each engine's weights occupy, in bytes."""
         found = {name: each.asleep_bytes for name, each in self._endpoints.items()}
         return {name: kept for name, kept in found.items() if kept is not None}
 
@@ -200,18 +201,18 @@ class Fleet:
         return self._endpoints[engine].asleep_since_s
 
     def is_terminating(self, engine: str) -> bool:
-        """True where engines of that name gave their devices up, or will, and something of them is still there."""
+        """True where engines of that name gave up all devices, or will, and some process still exists."""
         found = self._endpoints.get(engine)
         return found is not None and found.is_terminating
 
     async def evict(self, engine: str) -> None:
-        """Ends engines that sleep; returns when none is terminating. Those that run, or were woken, are left alone."""
+        """Ends sleeping engines; returns when none is terminating. Running or woken engines are left alone."""
         if (found := self._endpoints.get(engine)) and found.is_terminating:
             found.sleep(None, 0.0, keep=False)
             await found.settled()
 
     def know_all(self) -> None:
-        """Every endpoint that is wanted here was named: one that is not in the view does not exist."""
+        """Marks the desired state complete: an endpoint absent from the view does not exist."""
         self._complete = True
 
     @property
@@ -219,14 +220,14 @@ class Fleet:
         return self._changed.revision
 
     async def changed(self, since: int) -> int:
-        """Waits until the fleet's revision is past `since`, and answers it: no change can be missed."""
+        """Waits until the fleet's revision is past `since`, and returns the new revision: no change can be missed."""
         return await self._changed.since(since)
 
     async def reap_orphans(self) -> int:
-        """Ends what an earlier agent of this home left running, and sweeps its files; how many processes.
+        """Ends processes that an earlier agent of this home left running, and sweeps the files; returns the process
+        count.
 
-        With `settings.adopt`, engines that still serve are spared: `want` takes them over, `end_adoptable` ends
-        those that nobody wanted.
+        With `settings.adopt`, serving engines are spared: `want` takes an engine over, `end_adoptable` ends the rest.
         """
         ended = await adoption.reap(self.settings, self._intents, self.adoptable, self._emit)
         standby.sweep(self.settings)
@@ -234,26 +235,27 @@ class Fleet:
         return ended
 
     async def adoptable_plan(self, endpoint: str, wish: str) -> adoption.AdoptablePlan | None:
-        """The plan of the endpoint's spared engines, if it is for this wish; else they are ended, so that a new plan
-        finds their memory free."""
+        """The plan of the endpoint's spared engines, if made for the same `wish`. Otherwise ends the spared engines,
+        so that a new plan finds the memory free.
+        """
         found = self.adoptable.plan(endpoint, wish)
         if found is None:
             await self.adoptable.end(self.settings, lambda name: name == endpoint)
         return found
 
     async def end_adoptable(self, keep: Container[str] = ()) -> int:
-        """Ends the spared engines of every endpoint but `keep` that no wish has claimed; how many."""
+        """Ends unclaimed spared engines of every endpoint but `keep`; returns the number."""
         return await self.adoptable.end(self.settings, lambda name: name not in keep)
 
     @property
     def kept(self) -> frozenset[str]:
-        """Replicas of an earlier agent, by name, that serve on: none of them was ended here."""
+        """Replicas of an earlier agent, by name, that serve on: none was ended here."""
         return self.adoptable.kept
 
     async def leave(self) -> None:
-        """Lets go of everything as it runs, for another agent of this home to take over; what only starts is ended.
+        """Leaves running engines for another agent of this home to adopt; engines that only start are ended.
 
-        Nothing is wanted afterwards; `reap_orphans` and new wishes take it back.
+        No endpoint is desired afterwards; `reap_orphans` and new specs take the engines back.
         """
         await self._adapter_endpoints.leave()
         left, self._endpoints = self._endpoints, {}
@@ -268,7 +270,7 @@ class Fleet:
             endpoint.kill()
 
     async def close(self, deadline_s: float, drain: Drain | None = None) -> None:
-        """Drains and ends every engine; past `deadline_s` their groups are killed. Nothing runs afterwards."""
+        """Drains and ends every engine; past `deadline_s` the process groups are killed. Nothing runs afterwards."""
         await self._adapter_endpoints.close()
         stops = asyncio.gather(*(self.remove(name, drain, deadline_s) for name in self._endpoints))
         done, _ = await asyncio.wait({stops}, timeout=deadline_s + _KILL_MARGIN_S)

@@ -19,7 +19,7 @@ from pareta_agent.telemetry.events import Emit
 
 
 class Changed:
-    """A counter that grows with every change, and wakes who waits for it."""
+    """A counter that grows with every change and wakes all waiters."""
 
     def __init__(self) -> None:
         self.revision = 0
@@ -31,7 +31,7 @@ class Changed:
         self._woken = asyncio.Event()
 
     async def since(self, revision: int) -> int:
-        """Waits until the revision is past this one, and answers it."""
+        """Waits until the counter is past `revision`, and returns the counter."""
         while self.revision <= revision:
             await self._woken.wait()
         return self.revision
@@ -42,7 +42,7 @@ class FleetContext:
     """Dependencies of every slot of the fleet. `changed` is called after any change that a view can show.
 
     Only the fleet replaces `settings` (when the interpreter becomes known), `in_flight` and `expected`; a running
-    engine keeps its own settings.
+    engine keeps the old settings.
     """
 
     settings: EngineSettings

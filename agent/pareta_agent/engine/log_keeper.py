@@ -1,4 +1,4 @@
-"""Shim of release 0.1: a running 0.1 agent starts its log keepers by this path. Removed in 0.3."""
+"""Shim of release 0.1: a running 0.1 agent starts log keepers by this path. Removed in 0.3."""
 
 import runpy
 from pathlib import Path

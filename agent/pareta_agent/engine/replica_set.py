@@ -1,4 +1,4 @@
-"""Replica set: reconciles the slots of one endpoint with its desired spec, one spec at a time."""
+"""Replica set: reconciles the slots of an endpoint with the desired spec, one spec at a time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pareta_agent.engine.spec import EngineSpec
 
 
 class Endpoint:
-    """Level-based: `want` and `remove` say what should be; one task makes it so and nobody else touches the slots."""
+    """Level-based: `want` and `remove` set the desired state; a single task reconciles and alone touches the slots."""
 
     def __init__(self, spec: EngineSpec, context: FleetContext, history: History) -> None:
         self._spec = spec
@@ -37,9 +37,9 @@ class Endpoint:
         self._task = asyncio.create_task(self._reconcile())
 
     def want(self, spec: EngineSpec) -> None:
-        """The wish of an owner also wakes; the same one again for what runs changes nothing.
+        """Sets the owner's desired spec, which also wakes; a spec equal to the running spec changes nothing.
 
-        What an earlier agent left asleep sleeps on until it is called.
+        An engine that an earlier agent left asleep sleeps on until the first call.
         """
         if spec == self._wanted:
             self.wake()
@@ -55,8 +55,9 @@ class Endpoint:
             self._wish(None)
 
     def sleep(self, drain: Drain | None, drain_s: float, *, keep: bool) -> None:
-        """Cold from now on. `keep`: engines that can sleep do so, with their weights in the host's memory, unless they
-        slept badly before; all else ends, also what slept that way."""
+        """Makes the endpoint cold. `keep`: engines that can sleep do so, with weights in the host's memory, unless a
+        sleep failed before. Otherwise all engines end, sleeping engines included.
+        """
         if self._wanted is None:
             return
         self._spec = self._wanted
@@ -76,7 +77,7 @@ class Endpoint:
             self._set_sleep()
 
     def _turn(self, asleep: bool) -> None:
-        """Every change between cold and not is dated here: who only looks now and then would miss some."""
+        """Dates every change between cold and not cold: a reader that polls would miss some."""
         if asleep != self._asleep:
             self._asleep, self._turned_s = asleep, self._context.clock.mono_s()
 
@@ -106,16 +107,16 @@ class Endpoint:
 
     @property
     def asleep_since_s(self) -> float:
-        """The moment of the monotonic clock at which it was put to sleep, while it sleeps."""
+        """The moment of the monotonic clock at which the present sleep began."""
         return self._turned_s
 
     @property
     def is_terminating(self) -> bool:
-        """True while it is to hold no devices, and its engines have not all ended."""
+        """True while no devices are to be held and some engine has not ended."""
         return self.asleep_bytes is not None or (self._wanted is None and not self._settled.is_set())
 
     async def settled(self) -> None:
-        """Waits until what runs is what is wanted (for a start: that it was begun)."""
+        """Waits until the running engines match the desired spec (a start counts once begun)."""
         await self._settled.wait()
 
     async def leave(self) -> None:
@@ -124,7 +125,7 @@ class Endpoint:
         await asyncio.gather(self._task, *(slot.leave() for slot in self._slots), return_exceptions=True)
 
     async def close(self) -> None:
-        """Ends the task that owns the slots; they must have been removed and settled."""
+        """Ends the task that owns the slots; the slots must have been removed and settled."""
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
 
@@ -154,8 +155,9 @@ class Endpoint:
             self._context.changed()
 
     def _missing(self, wanted: EngineSpec, kept: list[Slot], cause: Cause) -> list[Slot]:
-        """Slots for the replicas that nobody runs yet: at the index of an engine that outlived its agent there, else
-        at one that is free."""
+        """Slots for replicas that no slot runs yet: at the index of an engine that outlived an agent, else at a free
+        index.
+        """
         if not any(wanted.plan.gpus):
             return [self._slot(wanted, wanted, index, cause) for index in range(wanted.plan.replicas)]
         seats = {slot.index: slot.gpus for slot in kept}

@@ -1,4 +1,4 @@
-"""Slot: keeps one replica of an endpoint running, generation after generation, by the restart policy."""
+"""Slot: keeps a replica of an endpoint running, generation after generation, by the restart policy."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ from pareta_agent.telemetry.events import Event
 
 
 class Slot:
-    """Keeps one replica of `spec` running. `gave_up` is the last exit reason once no restart follows; `slept_badly`:
-    an engine of it did not fall asleep, died asleep or did not wake rightly. `wanted`: whether the spec still is
-    what its endpoint runs; a failure that another spec has mended is neither repeated nor final."""
+    """Keeps a replica of `spec` running. `gave_up` is the last exit reason once no restart follows. `slept_badly`: an
+    engine of the slot did not fall asleep, died asleep or did not wake correctly. `wanted`: whether the endpoint still
+    runs this spec; a failure that another spec has mended is neither repeated nor final.
+    """
 
     def __init__(
         self, spec: EngineSpec, index: int, context: FleetContext, cause: Cause, wanted: Callable[[], bool]
@@ -57,13 +58,13 @@ class Slot:
         return self.spec.plan.group(self.index)
 
     def serves(self, wanted: EngineSpec) -> bool:
-        """True where the replica here is one of `wanted` too, so that only its neighbours change."""
+        """True where the replica here is part of `wanted` too, so that only the neighbours change."""
         plan = replace(self.spec.plan, gpus=wanted.plan.gpus, replicas=wanted.plan.replicas)
         same = replace(self.spec, plan=plan) == wanted
         return same and bool(self.gpus) and self.gpus in wanted.plan.gpus and self.gave_up is None
 
     def view(self) -> ReplicaView | None:
-        """The replica, while it takes requests."""
+        """The replica, while open for requests."""
         replica = self.replica
         if replica is None or replica.state is not ReplicaState.READY:
             return None
@@ -76,11 +77,11 @@ class Slot:
 
     @property
     def sleeps(self) -> bool:
-        """True where its engine serves, and can sleep with its weights in the host's memory."""
+        """True while the engine serves and can sleep with weights in the host's memory."""
         return self.replica is not None and self.replica.sleeps
 
     def set_sleep(self, wanted: bool) -> None:
-        """Its engine is to sleep, or no more; one that ends meanwhile is not started before it is to wake."""
+        """Sets whether the engine is to sleep; an engine that ends meanwhile is not started before the wake."""
         self._sleep_switch.set(wanted)
 
     def kill(self) -> None:
@@ -89,7 +90,7 @@ class Slot:
             self.replica.post(ReplicaEvent.KILL)
 
     async def stop(self, drain: Drain | None, drain_s: float) -> None:
-        """Drains and ends the replica and keeps no other; returns when nothing of it runs."""
+        """Drains and ends the replica and keeps no other; returns when no process of the replica runs."""
         self._stopping = True
         if self._pause:
             self._pause.cancel()
@@ -107,7 +108,7 @@ class Slot:
         await asyncio.wait({self._task})
 
     async def _guard(self) -> None:
-        """A bug of ours must not leave an endpoint that says `deploying` for ever."""
+        """Prevents a defect of ours from leaving an endpoint in `deploying` for ever."""
         try:
             await self._keep()
         except Exception as error:
@@ -138,7 +139,7 @@ class Slot:
                 continue
             settings = self._context.settings.restart
             failures = restart_policy.failures_after(failures, self._ready_s(replica), settings)
-            self._plain = replica.warm and replica.ready_at_s is None  # perhaps it was the fork: try without
+            self._plain = replica.warm and replica.ready_at_s is None  # perhaps the fork failed: try without
             left = await self._cache_left(replica, exit_reason, failures)
             decision = restart_policy.decide(
                 failures,
@@ -155,8 +156,9 @@ class Slot:
             await self._wait(decision.delay_s, failures)
 
     async def _cache_left(self, replica: Replica, exit_reason: ExitReason, failures: int) -> bool:
-        """True where the next start has an empty compiled cache, for a damaged one would end it again: once in a row of
-        failures, and not for the first end of an engine that served."""
+        """True where the next start has an empty compiled cache, for a damaged cache would end the start again.
+        Happens once in a row of failures, and not for the first end of an engine that served.
+        """
         self._cache_doubted = self._cache_doubted and failures > 1
         if (
             self._cache_doubted
@@ -177,7 +179,7 @@ class Slot:
         adopted = await context.adoptable.claim(self.spec, self.index, context.settings)
         generation = (last.generation if last else 0) + (adopted is None)
         if last is not None and self.cause == "deploy":
-            self.cause = "start"  # it was deployed in an earlier life of the agent
+            self.cause = "start"  # deployed in an earlier life of the agent
         starter = Starter(
             self.spec,
             self.index,
@@ -212,7 +214,7 @@ class Slot:
         await self._pausing(self._sleep_switch.until(False))
 
     async def _pausing(self, pause: Coroutine[Any, Any, None]) -> None:
-        """Until it ends, or the slot is stopped."""
+        """Waits for the end of `pause`, or for the slot's stop."""
         self._pause = asyncio.create_task(pause)
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.wait({self._pause})

@@ -1,4 +1,4 @@
-"""Engine spec: the node's settings for engines, and the desired engines of one endpoint.
+"""Engine spec: the node's settings for engines, and the desired engines of an endpoint.
 
 Values only. Defaults of the engine settings are written here and nowhere else.
 """
@@ -49,14 +49,16 @@ class RestartSettings:
 class EngineSettings:
     """`home_id` marks our processes among all others; `run_dir` must be short (sockets hold 107 bytes of path).
 
-    `python` is the engine's interpreter; `command` replaces `python -m vllm…` by a program that takes the same
-    arguments. `drain_s` is what a request may still take once a stop was asked for. `threads` None: by its share
-    of the cores. An engine that holds requests and makes no token for `progress_s`, not even for its canary, is
-    ended; an idle one is asked its canary every `idle_canary_s`. `adopt`: healthy engines that outlived their agent
-    are taken over, else removed.
-    `standby` is how many warm interpreters wait for the next start (about 500 MB each; 0: none), with
-    `standby_untried` also for engines and devices with which that was not tried: to try it. `read_ahead`: weights
-    are read into the page cache while the engine imports. `log_max_bytes` bounds the log of one generation.
+    `python` is the engine's interpreter; `command` replaces `python -m vllm…` by a program with the same arguments.
+    `drain_s` is the time for requests in flight after a stop request. `threads` None: by the engine's share of cores.
+
+    `progress_s` bounds the time without a token while requests are in flight, the canary's included; then the engine
+    is ended. An idle engine receives a canary every `idle_canary_s`. `adopt`: healthy engines that outlived an earlier
+    agent are taken over, else removed.
+
+    `standby` is the number of warm interpreters for the next starts (about 500 MB each; 0: none). `standby_untried`
+    includes engines and devices without a tested standby, to test. `read_ahead`: weights are read into the page cache
+    while the engine imports. `log_max_bytes` bounds the log of a generation.
     """
 
     home_id: str
@@ -82,8 +84,7 @@ class EngineSettings:
 
 
 def digest(settings: EngineSettings, spec: EngineSpec, index: int) -> str:
-    """Digest of the engine at that index, wherever its neighbours run: a live engine with the same digest is equal to
-    one started anew."""
+    """Digest of the engine at that index, wherever the neighbours run. An equal live engine equals a new start."""
     plan = replace(spec.plan, gpus=(spec.plan.group(index),), replicas=1)
     parts = (spec.endpoint, spec.revision, plan, settings.version, settings.command, settings.python)
     return hashlib.sha256(repr(parts).encode()).hexdigest()
@@ -91,11 +92,11 @@ def digest(settings: EngineSettings, spec: EngineSpec, index: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class EngineSpec:
-    """Desired engines of one endpoint: equal specs need the same engines; `revision` names the weights' bytes.
+    """Desired engines of an endpoint: equal specs need the same engines; `revision` names the weights' bytes.
 
-    `shared`: several endpoints run on the engines, each by an `AdapterEndpointSpec`. `wish` names everything that
-    the plan was made from, so that the same wish after a restart of the agent finds the plan that still runs.
-    `may_sleep` is called at each start: whether the engine can then sleep with its weights in the host's memory.
+    `shared`: several endpoints run on the engines, each by an `AdapterEndpointSpec`. `wish` names the plan's inputs:
+    after an agent restart, the same `wish` finds the plan that still runs. `may_sleep` is called at each start:
+    whether the engine can then sleep with weights in the host's memory.
     """
 
     endpoint: str
@@ -120,8 +121,8 @@ class EngineSpec:
 class AdapterEndpointSpec:
     """Desired state of an endpoint on a shared `engine`: an adapter there, or the base's own weights.
 
-    `revision` names the adapter's bytes and `fetch` brings them; both are None for the base's own, whose canaries
-    are the engine's.
+    `revision` names the adapter's bytes, and `fetch` fetches the adapter; both are None for the base's own weights,
+    with the engine's canaries.
     """
 
     endpoint: str

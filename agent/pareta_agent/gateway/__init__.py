@@ -1,1 +1,1 @@
-"""Who asks, and where does it go?"""
+"""Gateway: the reverse proxy of the node, with admission control and usage accounting."""

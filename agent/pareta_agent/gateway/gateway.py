@@ -37,9 +37,9 @@ UNASKED_S = 1.0
 
 
 class Gateway:
-    """The gateway of a node, or of one worker. `start` once, then `set_ready`, `drain`, `stop`.
+    """The gateway of a node, or of a worker. `start` once, then `set_ready`, `drain`, `stop`.
 
-    With `settings.workers`, that many processes serve the callers, and this one keeps limits, credit and records.
+    With `settings.workers`, that many processes serve the callers, and this process keeps limits, credit and records.
     `client` and `others` are a worker's: the main process, and the app for requests that are not inference.
     """
 
@@ -94,7 +94,7 @@ class Gateway:
         return self._supervisor.view() if self._supervisor else []
 
     def load(self, replica: str) -> int:
-        """Requests in flight at a replica, by its name."""
+        """Requests in flight at a replica, by name."""
         return self._admission.load.get(replica, 0)
 
     def observe_event(self, event: object) -> None:
@@ -120,7 +120,7 @@ class Gateway:
         return self._settings.hold_s + self._settings.body_timeout_s + self._settings.request_timeout_s
 
     def used_s(self, engine: str) -> float:
-        """The monotonic moment at which a replica of this engine, lost or not, was last busy; now if one is."""
+        """The monotonic moment at which a replica of this engine, lost or not, was last busy; now while any is busy."""
         if at_engine(self._admission.load, engine):
             return self._deps.clock.mono_s()
         ended = [when for name, when in self._admission.used_s.items() if engine_of(name) == engine]
@@ -149,7 +149,7 @@ class Gateway:
         return self._context.lame_duck
 
     def lame_duck(self) -> None:
-        """`/readyz` answers 503 and every answer closes its connection; calls are admitted as before."""
+        """`/readyz` answers 503 and every answer closes the connection; calls are admitted as before."""
         self._context.lame_duck = True
         for served in self._context.open:
             served.is_last()
@@ -158,7 +158,7 @@ class Gateway:
         self.set_ready(*self._reasons)
 
     async def start(self, *socks: socket.socket) -> None:
-        """Listens, with workers on at least one socket each; returns once connections are accepted."""
+        """Listens, with workers on at least a socket each; returns once connections are accepted."""
         loop = asyncio.get_running_loop()
         serving = loop.create_task(self._server.serve(sockets=[] if self._supervisor else list(socks)))
         up = loop.create_task(self._server.up.wait())
@@ -169,7 +169,7 @@ class Gateway:
         self._tasks = [serving, loop.create_task(self._watch())]
         if self._supervisor is not None:
             await self._supervisor.start(list(socks))
-        # What is alive now stays; walking it at each collection would cost a fifth of a request's CPU.
+        # Objects alive now stay; a walk at each collection would cost a fifth of a request's CPU.
         gc.collect()
         gc.freeze()
 
@@ -178,7 +178,7 @@ class Gateway:
         await self._server.startup(list(socks))
 
     async def drain(self, deadline_s: float) -> int:
-        """Refuses new requests and waits for open ones; returns the number cut at the deadline."""
+        """Refuses new requests and waits for open requests; returns the number cut at the deadline."""
         self._context.draining = True
         self.set_ready("draining")
         self._admission.wake_queue.refuse_all(Problem("node_draining"))
@@ -192,9 +192,10 @@ class Gateway:
         return len(cut) + there
 
     async def pass_on(self, take: Callable[[socket.socket], None], deadline_s: float) -> int:
-        """Stops listening and gives each connection to `take` between two requests; returns the number of requests cut.
+        """Stops listening and gives each connection to `take` between two requests; returns the number of requests
+        cut.
 
-        Returns once no request is open. A connection that cannot be transferred (TLS) ends after its answer.
+        Returns once no request is open. A connection that cannot be transferred (TLS) ends after the answer.
         """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(deadline_s):
@@ -205,9 +206,9 @@ class Gateway:
         return await self.drain(0.0)
 
     async def move(self, take: Callable[[socket.socket], None]) -> bool:
-        """One round of `pass_on`: whether every connection is gone, except idle ones that cannot be transferred.
+        """A round of `pass_on`: whether every connection is gone, except idle connections that cannot be transferred.
 
-        The last answer on such a connection did not close it, so a next request may arrive for a while.
+        The last answer on such a connection did not close the connection, so a next request may arrive for a while.
         """
         self._context.successor = take
         for server in self._server.servers:
@@ -239,7 +240,7 @@ class Gateway:
     def _welcomed(self, welcome: asyncio.Task[object]) -> None:
         self._welcomes.discard(welcome)
         if not welcome.cancelled():
-            welcome.exception()  # its caller had gone
+            welcome.exception()  # the caller had gone
 
     async def stop(self) -> None:
         """Ends every connection and the listener."""
@@ -273,7 +274,7 @@ class Gateway:
             self._deps.emit(Event("certificate_changed", fields={"expires_s": int(certificate.expires_s)}))
 
     def _site(self) -> Any:
-        from pareta_agent.gateway.asgi import app  # workers have no need of it
+        from pareta_agent.gateway.asgi import app  # workers do not need the app
 
         return app.build(self._context, self.readiness, self._exposition)
 

@@ -1,6 +1,7 @@
 """Gateway ports: the protocols and values by which admission, downstream and the worker processes meet.
 
-Each layer above imports these and not each other's classes, so that an admitted request may live in another process.
+Each layer above imports the ports and no other layer's classes, so that an admitted request may live in another
+process.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from pareta_agent.value import value
 
 
 class UsageSpool(Protocol):
-    """The meter's spool; benchmarks and durability tests pass their own."""
+    """The meter's spool; benchmarks and durability tests pass substitutes."""
 
     def can_admit(self) -> bool: ...
 
@@ -38,7 +39,7 @@ class UsageSpool(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class GatewayDeps:
-    """Dependencies of the gateway. `price_of` returns None for an endpoint whose calls are free.
+    """Dependencies of the gateway. `price_of` returns None for an endpoint with free calls.
 
     - `plane_url`: address of the embedded plane, which serves the public API; None where the plane is hosted.
     - `wake`: requests the start of a cold endpoint; no effect on any other.
@@ -62,7 +63,7 @@ class GatewayDeps:
 
 @value
 class Target:
-    """The replica that a request is sent to, and its endpoint."""
+    """The replica that receives a request, and the endpoint."""
 
     endpoint: EndpointView
     replica: ReplicaView
@@ -70,7 +71,7 @@ class Target:
     def renamed(self, answer: bytes) -> bytes:
         """`answer` with the requested model name, where a shared engine names the base's own weights.
 
-        `answer` is whole JSON: its keys cannot stand in generated text, where quotes are escaped.
+        `answer` is whole JSON: the keys cannot stand in generated text, where quotes are escaped.
         """
         name, requested = self.endpoint.served_as, self.endpoint.id
         if name is None:
@@ -79,7 +80,7 @@ class Target:
 
 
 class AdmittedRequest(Protocol):
-    """An admitted request, held by its exchange. `target` is the replica that admission selected."""
+    """An admitted request, held by the exchange. `target` is the replica that admission selected."""
 
     admission: Admission
     target: Target
@@ -104,8 +105,8 @@ class AdmittedRequest(Protocol):
 class Applicant(Protocol):
     """A request to be admitted.
 
-    Receives exactly one of `admitted`, `replay`, `refuse` and `crashed`, unless it withdraws before. `endpoint` is set
-    to the id of the requested endpoint, for counts of refusals.
+    Receives exactly one of `admitted`, `replay`, `refuse` and `crashed`, unless withdrawn before. `endpoint` is set to
+    the id of the requested endpoint, for counts of refusals.
     """
 
     id: str
@@ -126,7 +127,7 @@ class Applicant(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class IdempotencyKey:
-    """The caller's idempotency key, and the digest of the body that carried it."""
+    """The caller's idempotency key, and the digest of the body with that key."""
 
     name: str
     digest: bytes
@@ -152,7 +153,7 @@ class Apply(Protocol):
 
 
 class GatewayCaller(Protocol):
-    """The downstream side of an exchange; one `finish_` call ends it, also for a caller who has left."""
+    """The downstream side of an exchange; a single `finish_` call ends the exchange, even after the caller left."""
 
     id: str
     client_request_id: str
@@ -176,7 +177,7 @@ class OpenRequest(Protocol):
     """An open request, for deadlines and drains."""
 
     def tick(self, now_s: float) -> None:
-        """Ends the request if it is overdue."""
+        """Ends the request if overdue."""
 
     def is_last(self) -> None:
         """Closes the connection after this answer, unless the answer's head has left."""

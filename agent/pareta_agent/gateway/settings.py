@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class GatewaySettings:
-    """Limits of the gateway, each enforced before the bytes that it limits are read.
+    """Limits of the gateway, each enforced before the limited bytes are read.
 
     - A body with media may have `max_media_body_bytes`, of which `max_body_bytes` may be text.
     - A call waits at most `hold_s` for an endpoint that starts or wakes; a queued stream receives a keepalive comment

@@ -1,7 +1,7 @@
-"""Gateway worker: serves callers in a process of its own, `python -m pareta_agent.gateway.worker_main`.
+"""Gateway worker: serves callers in a separate process, `python -m pareta_agent.gateway.worker_main`.
 
 Standard input is the channel to the main process, which keeps limits, credit, idempotency and the spool. A worker ends
-with its main process.
+with the main process.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from pareta_agent.telemetry.metrics import Metrics
 from pareta_agent.telemetry.sink_counts import SinkCounts
 
 COUNT_S = 0.5
-# The main process sends a key's grant with the time for which its own copy is valid.
+# The main process sends a key's grant with the time for which the main process's copy is valid.
 _KEYS = KeySettings(negative_ttl_s=1.0, no_credit_ttl_s=1.0, offline_grace_s=0.0)
 
 
@@ -173,7 +173,7 @@ async def _run() -> None:
 
 if __name__ == "__main__":
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # the main process handles them and sends commands
+        signal.signal(number, signal.SIG_IGN)  # the main process handles signals and sends commands
     sink.install()
     gc.freeze()
     gc.enable()

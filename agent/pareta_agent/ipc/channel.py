@@ -1,6 +1,6 @@
-"""Channel: delivers framed messages to a callback and batches the messages that one turn of the event loop sends.
+"""Channel: delivers framed messages to a callback and batches the messages that a turn of the event loop sends.
 
-The two ends are an inherited socket pair. Messages arrive in order, with their file descriptors.
+The two ends are an inherited socket pair. Messages arrive in order, with all file descriptors.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ OnMessage = Callable[[list[Any], Sequence[int]], None]
 
 
 class Channel:
-    """One end. `on_message` receives each message with its descriptors and owns them; `on_lost` is called once, at the
-    end of the stream, after every message that had arrived."""
+    """An end of the channel. `on_message` receives each message and owns the descriptors. `on_lost` is called once, at
+    the end of the stream, after every message that had arrived.
+    """
 
     def __init__(self, sock: socket.socket, on_message: OnMessage, on_lost: Callable[[], None]) -> None:
         self._frames = FramedSocket(sock)
@@ -60,7 +61,7 @@ class Channel:
             self._batch.clear()
 
     def _flush(self) -> None:
-        """Writes the batch. The reader alone detects a lost peer, whose last messages may still be unread."""
+        """Writes the batch. The reader alone detects a lost peer: the peer's last messages may still be unread."""
         if self.closed:
             return
         self._queue_batch()
@@ -91,6 +92,6 @@ class Channel:
             message, count = found
             try:
                 self._on_message(message, self._frames.take_descriptors(count))
-            except Exception as error:  # a message is delivered once, and those behind it are delivered too
+            except Exception as error:  # a message is delivered once, and so are the messages behind
                 context = {"message": f"{message[0]} could not be done", "exception": error}
                 self._loop.call_exception_handler(context)

@@ -1,6 +1,6 @@
 """Framed socket: sends and receives length-prefixed messages with file descriptors over a connected unix socket.
 
-A frame is four bytes of payload length (big-endian), one byte with the number of descriptors, and the payload. The
+A frame is four bytes of payload length (big-endian), a byte with the number of descriptors, and the payload. The
 meaning of a payload belongs to the callers.
 """
 
@@ -23,7 +23,7 @@ _PEER: Final = struct.Struct("3i")
 
 
 def encode_frame(message: Any, descriptor_count: int = 0) -> bytes:
-    """A JSON message as one frame; sets and paths are encoded as sorted lists and strings."""
+    """A JSON message as a frame; sets and paths are encoded as sorted lists and strings."""
     payload = orjson.dumps(message, default=_plain)
     return _HEAD.pack(len(payload), descriptor_count) + payload
 
@@ -34,7 +34,7 @@ def close_all(descriptors: Iterable[int]) -> None:
 
 
 class FramedSocket:
-    """Buffers of one end. Owns the socket, the queued descriptors and the received descriptors that nothing took."""
+    """Buffers of an end. Owns the socket, the queued descriptors and the received descriptors that nothing took."""
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
@@ -59,7 +59,7 @@ class FramedSocket:
         return self._sock.fileno()
 
     def queue(self, frames: bytes, descriptors: Sequence[int] = ()) -> None:
-        """Takes the descriptors over; `flush` sends them with the first byte of `frames`."""
+        """Takes ownership of the descriptors; `flush` sends all with the first byte of `frames`."""
         self._out.append((frames, list(descriptors)))
 
     def flush(self) -> bool:
@@ -102,7 +102,7 @@ class FramedSocket:
         return bool(data)
 
     def next_payload(self) -> tuple[Any, int] | None:
-        """The next whole message and its number of descriptors, for `take_descriptors`; None until one is complete."""
+        """The next whole message and the number of descriptors, for `take_descriptors`; None until complete."""
         if len(self._buffer) < _HEAD.size:
             return None
         size, count = _HEAD.unpack_from(self._buffer)
@@ -114,7 +114,7 @@ class FramedSocket:
         return message, count
 
     def take_descriptors(self, count: int) -> list[int]:
-        """Descriptors in the order of their messages; the caller owns them. Raises IndexError where some were lost."""
+        """Descriptors in the order of the messages; the caller owns the result. IndexError where some were lost."""
         return [self._received.popleft() for _ in range(count)]
 
     def close(self) -> None:

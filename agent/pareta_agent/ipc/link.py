@@ -1,4 +1,4 @@
-"""Link: sends framed messages at once and receives them by awaiting, one at a time.
+"""Link: sends framed messages at once and receives messages by awaiting, one at a time.
 
 A message is written whole or, once the other end is gone, not at all; `receive` then returns None.
 """
@@ -24,7 +24,7 @@ class LinkMessage:
 
 
 class Link:
-    """One end, made from a connected socket, for one event loop."""
+    """An end of the link, made from a connected socket, for a single event loop."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._frames, self._loop = FramedSocket(sock), asyncio.get_running_loop()
@@ -79,9 +79,7 @@ class Link:
         try:
             self._blocked = not self._frames.flush()
         except OSError:
-            self._write_failed = (
-                True  # the reader detects the lost peer, whose last messages may still be unread
-            )
+            self._write_failed = True  # the reader detects the lost peer: last messages may still be unread
             self._frames.drop_queue()
         if self._blocked:
             self._flushed.clear()

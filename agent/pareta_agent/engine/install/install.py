@@ -1,6 +1,8 @@
-"""Makes the engine's own interpreter from a committed pin list: a venv of its own, so our pins and vLLM's never meet.
+"""Engine install: makes the engine's own interpreter from a committed pin list. A separate venv keeps our pins and
+vLLM's apart.
 
-Idempotent and resumable: the marker is written last, pip goes on where it was cut, and a lock lets one at a time.
+Idempotent and resumable: the marker is written last, pip resumes after an interruption, and a lock serialises
+installs.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ _PIP_OPTIONS = ("--only-binary", ":all:", "--no-compile", "--no-input", "--progr
 
 @dataclass(frozen=True, slots=True)
 class InstallSettings:
-    """`cache_dir` holds one directory an engine; `version` None: the newest that is committed."""
+    """`cache_dir` holds a directory per engine; `version` None: the newest committed version."""
 
     cache_dir: Path
     platform: Platform
@@ -53,7 +55,7 @@ class InstallSettings:
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """An engine on this disk, or one that could be. `python` is set where it is `installed`."""
+    """An engine on this disk, or an installable engine. `python` is set where `installed`."""
 
     name: str
     platform: str
@@ -63,11 +65,11 @@ class Installed:
 
 
 async def ensure(settings: InstallSettings, emit: Emit) -> Path:
-    """The engine's python, installed when it is missing; verified by importing vLLM in it.
+    """The engine's python, installed when missing; verified by importing vLLM there.
 
-    Its Python need not be the agent's: the first of this host for which the packages are served makes it.
-    Raises HostError: `engine_version_unknown`, `disk_full`, `no_network`, `engine_package_missing`,
-    `venv_missing`, `engine_install_failed`, `engine_import_failed`.
+    The engine's Python may differ from the agent's: the first Python of this host for which the packages are served.
+    Raises HostError: `engine_version_unknown`, `disk_full`, `no_network`, `engine_package_missing`, `venv_missing`,
+    `engine_install_failed`, `engine_import_failed`.
     """
     directory = settings.requirements_dir
     pins = choose(settings.platform, settings.version, *([directory] if directory else []))
@@ -81,7 +83,7 @@ async def ensure(settings: InstallSettings, emit: Emit) -> Path:
 
 
 def _existing(engines: Path, pins: EngineRequirements) -> Path | None:
-    """A whole engine of these pins, whatever Python it was made of; the agent's own first."""
+    """A complete engine of the given pins, made of any Python; the agent's own first."""
     for wanted in (pins, pins.with_plain_torch()):
         for series in (pins.series, *SERIES):
             if complete(target := engines / wanted.of(series).name):
@@ -130,7 +132,7 @@ async def _install(settings: InstallSettings, pins: EngineRequirements, engines:
 async def _filled(
     settings: InstallSettings, pins: EngineRequirements, engines: Path, progress: PipProgress
 ) -> Path:
-    """An environment with all packages. A package that turns out not to be served for its Python sends us on."""
+    """An environment with all packages. A package that is not served for this Python leads to the next recipe."""
     pythons = await find(settings.base_python)
     if not pythons:
         raise _venv_missing(settings.base_python)

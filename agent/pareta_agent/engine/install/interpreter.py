@@ -1,4 +1,4 @@
-"""Engine interpreter: reads from package metadata which vLLM it has, for which platform. Imports nothing big."""
+"""Engine interpreter: reads vLLM's version and platform from package metadata. Imports nothing big."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ print(json.dumps({"python": "%d.%d.%d" % sys.version_info[:3], "vllm": found}))
 
 @dataclass(frozen=True, slots=True)
 class EngineInterpreter:
-    """`version` is vLLM's; `python` the language's; `path` is what to run, symbolic links kept (they make a venv)."""
+    """`version` is vLLM's; `python` the language's; `path` is the program to run, links kept (a venv needs links)."""
 
     path: Path
     version: str

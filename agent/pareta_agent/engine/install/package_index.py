@@ -1,4 +1,4 @@
-"""Package index: lists the versions of a package that it serves for a Python. Fetches no package."""
+"""Package index: lists the versions of a package that the index serves for a Python. Fetches no package."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _OPTIONS = ("--no-deps", "--only-binary", ":all:", "--pre", "--no-input", "--ret
 
 @dataclass(frozen=True, slots=True)
 class IndexedVersions:
-    """`versions` are those with a wheel for that Python and this machine; `places` are shown without passwords."""
+    """`versions` have a wheel for that Python and this machine; `places` are shown without passwords."""
 
     versions: frozenset[str]
     places: str
 
 
 class Index:
-    """pip's own index, by its own settings, asked through the pip of `python`; each question once.
+    """pip's own index, by pip's settings, queried through the pip of `python`; each query is sent once.
 
-    `cpu_torch` is the index beside it that serves the CPU builds of torch.
+    `cpu_torch` is the additional index that serves the CPU builds of torch.
     """
 
     def __init__(self, python: Path, cpu_torch: str) -> None:
@@ -38,14 +38,14 @@ class Index:
         self._known: dict[tuple[str, str, str | None], IndexedVersions] = {}
 
     async def served(self, name: str, series: str, extra_index: str | None = None) -> IndexedVersions:
-        """HostError `no_network` when nothing could be asked."""
+        """Versions that are served. Raises HostError `no_network` when no index could be queried."""
         key = (name, series, extra_index)
         if key not in self._known:
             self._known[key] = await self._ask(*key)
         return self._known[key]
 
     async def _ask(self, name: str, series: str, extra_index: str | None) -> IndexedVersions:
-        # A requirement that no version meets: pip refuses it and lists what there is, having fetched nothing.
+        # No version meets this requirement: pip refuses and lists all versions, without fetching anything.
         argv = [str(self._python), "-m", "pip", "download", *_OPTIONS, "--python-version", series]
         argv += ["--extra-index-url", extra_index] if extra_index else []
         # A constraint on the package would replace the list by a conflict; an empty variable leaves a file's in force.

@@ -16,7 +16,7 @@ _NETWORK = re.compile(
 
 
 class PipProgress:
-    """Counts packages as pip names them; `tell(done, what)` hears each."""
+    """Counts packages by pip's output; calls `tell(done, what)` for each."""
 
     def __init__(self, total: int, tell: Callable[[int, str], None]) -> None:
         self._total = total
@@ -35,7 +35,7 @@ class PipProgress:
 
 
 def missing_package(output: str) -> str | None:
-    """The requirement that pip found nothing for; with a constraint on it pip speaks of a conflict."""
+    """The requirement for which pip found nothing; with a constraint, pip reports a conflict."""
     found = _MISSING.search(output)
     return (found[1] or found[2]) if found else None
 

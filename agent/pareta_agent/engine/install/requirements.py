@@ -1,4 +1,4 @@
-"""Engine requirements: reads the committed requirement files, one for each engine that can be installed."""
+"""Engine requirements: reads the committed requirement files, a file for each installable engine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _DIRECTORY = Path(__file__).with_name("pinned")
 
 @dataclass(frozen=True, slots=True)
 class EngineRequirements:
-    """One engine that can be installed: `text` is its requirements file, `series` the Python of its wheels."""
+    """An installable engine: `text` is the requirements file, `series` the Python of the wheels."""
 
     platform: Platform
     version: str
@@ -29,19 +29,19 @@ class EngineRequirements:
 
     @property
     def packages(self) -> tuple[str, ...]:
-        """`name==version`, one a package."""
+        """`name==version` for each package."""
         lines = (line.split("#")[0].strip() for line in self.text.splitlines())
         return tuple(line for line in lines if line)
 
     @property
     def name(self) -> str:
-        """Its directory's: another Python or another package is another engine."""
+        """The directory's name: another Python or another package is another engine."""
         digest = hashlib.sha256(f"{self.series}\n{self.text}".encode()).hexdigest()
         return f"{self.platform}-{self.version}-{digest[:12]}"
 
     @property
     def torch(self) -> str:
-        """Its pin, empty where there is none."""
+        """torch's pin, empty where absent."""
         return next((pin for pin in self.packages if pin.startswith("torch==")), "")
 
     def of(self, series: str) -> EngineRequirements:
@@ -49,12 +49,12 @@ class EngineRequirements:
         return replace(self, series=series)
 
     def with_plain_torch(self) -> EngineRequirements:
-        """The same torch as PyPI serves it: where its CPU build is not served. Itself where none is pinned."""
+        """The same torch as PyPI serves, for when the CPU build is not served. `self` where torch is not pinned."""
         return replace(self, text=_CPU_TORCH.sub(r"\1", self.text))
 
 
 def committed(directory: Path = _DIRECTORY) -> list[EngineRequirements]:
-    """All of them, the newest version of a platform first."""
+    """All requirements, the newest version of a platform first."""
     found = [_read(path) for path in directory.glob("*-*.txt")]
     return sorted(found, key=lambda pins: (pins.platform, versions.parse(pins.version)), reverse=True)
 

@@ -1,1 +1,1 @@
-"""Process: an engine's process group, its files and its memory."""
+"""Process: an engine's process group, files and memory."""

@@ -1,7 +1,7 @@
-"""Adoption: finds the engines that an earlier agent left, spares the healthy ones and ends the rest.
+"""Adoption: finds the engines that an earlier agent left, spares healthy engines and ends the rest.
 
-Only processes with this home's marker are touched. An engine that still serves may be adopted: same boot, pid, start
-time and marker, and it was ready; the rest is ended. Adoption may run only before this agent starts anything.
+Touches only processes with this home's marker. Adoptable is an engine that still serves and was ready, with the same
+boot, pid, start time and marker. All others are ended. Adoption may run only before this agent starts anything.
 """
 
 from __future__ import annotations
@@ -29,15 +29,16 @@ _POLL_S = 0.1
 
 @dataclass(frozen=True, slots=True)
 class AdoptablePlan:
-    """The plan of an endpoint's spared engines, and the free memory of their GPUs before they started."""
+    """The plan of an endpoint's spared engines, and the GPUs' free memory before the engines started."""
 
     plan: Plan
     gpu_free_bytes: Mapping[str, int]
 
 
 class AdoptableEngines:
-    """Engines that outlived their agent and wait to be claimed by what is wanted now. `unaware` tells of a replica, by
-    name, whether that agent still runs and may send requests there, for it has not heard yet that it is to end."""
+    """Engines that outlived an earlier agent and wait to be claimed by desired specs. `unaware` reports, for a replica
+    by name, whether the earlier agent still runs without word of the replica's end, and may send requests there.
+    """
 
     def __init__(self, read_gpus: gpu_memory.ReadGpus, clock: Clock, changed: Callable[[], None]) -> None:
         self._found: dict[tuple[str, int], tuple[Intent, processes.Process]] = {}
@@ -55,19 +56,19 @@ class AdoptableEngines:
             self.kept |= {f"{intent.endpoint}/{intent.index}"}
 
     def asleep(self, endpoint: str) -> bool:
-        """True where there are engines of this endpoint to claim, and all of them sleep."""
+        """True where this endpoint has engines to claim, and all sleep."""
         found = {each for each in self._found if each[0] == endpoint}
         return bool(found) and found <= self._asleep
 
     def forget(self) -> None:
-        """They are somebody else's now."""
+        """Forgets all engines: another agent owns the processes now."""
         self._found.clear()
         self._asleep.clear()
         self.kept = frozenset()
 
     def plan(self, endpoint: str, wish: str) -> AdoptablePlan | None:
-        """The plan of its engines that still live, on the GPUs that they have by now, when all of the endpoint's were
-        started for this wish. Its `replicas` are what the plan was made for, however many live.
+        """The plan of the endpoint's living engines, on the GPUs of today, when all of the endpoint's engines were
+        started for this `wish`. `replicas` is the planned number, however many live.
         """
         found = [(intent, process) for intent, process in self._found.values() if intent.endpoint == endpoint]
         intents = [intent for intent, process in found if process.alive]
@@ -81,12 +82,12 @@ class AdoptableEngines:
         return AdoptablePlan(replace(plan, gpus=groups) if any(groups) else plan, free_bytes)
 
     def seats(self, endpoint: str) -> dict[tuple[str, ...], int]:
-        """The index of each of its engines that has GPUs, by these."""
+        """The index of each of the endpoint's engines with GPUs, by GPUs."""
         found = [intent for intent, _ in self._found.values() if intent.endpoint == endpoint]
         return {intent.gpus: intent.index for intent in found if intent.gpus}
 
     async def claim(self, spec: EngineSpec, index: int, settings: EngineSettings) -> processes.Process | None:
-        """The engine that is what this spec would start; one of another make is ended, to make room."""
+        """The engine that equals a start by this spec; an unequal engine is ended to free memory."""
         intent, process = self._found.get((spec.endpoint, index), (None, None))
         if intent is None or process is None:
             return None
@@ -97,7 +98,7 @@ class AdoptableEngines:
         return None
 
     async def end(self, settings: EngineSettings, of: Callable[[str], bool]) -> int:
-        """Ends those `of` these endpoints, by id, and sweeps their files; how many engines."""
+        """Ends the engines of endpoints, by id, for which `of` is true, and sweeps all files; returns the number."""
         ended = [found for found in self._found.values() if of(found[0].endpoint)]
         await asyncio.gather(*(self._end(settings, intent, process) for intent, process in ended))
         return len(ended)
@@ -116,7 +117,7 @@ class AdoptableEngines:
         )
 
     async def _drained(self, replica: str, drain_s: float) -> None:
-        """Waits while another agent that hands over may still answer from it, at most `drain_s`."""
+        """Waits while another agent in a handover may still answer from the engine, at most `drain_s`."""
 
         def used() -> bool:
             return self.unaware(replica) or self.in_flight(replica) > 0
@@ -124,13 +125,15 @@ class AdoptableEngines:
         if not used():
             return
         end_s, quiet_s = self._clock.mono_s() + drain_s, 0.0
-        while quiet_s < _QUIET_S and self._clock.mono_s() < end_s:  # what was sent meanwhile is told in time
+        while (
+            quiet_s < _QUIET_S and self._clock.mono_s() < end_s
+        ):  # requests sent meanwhile are reported in time
             await self._clock.sleep(_POLL_S)
             quiet_s = 0.0 if used() else quiet_s + _POLL_S
 
 
 async def reap(settings: EngineSettings, intents: Intents, adoptable: AdoptableEngines, emit: Emit) -> int:
-    """Ends every process of this home that cannot be adopted, and sweeps what it left; how many were ended."""
+    """Ends every process of this home that cannot be adopted, and sweeps all files left; returns the number ended."""
     kept: set[int] = set()  # groups: an engine that serves may start processes meanwhile
     ours = marked(settings.home_id)
     for intent in intents.all():

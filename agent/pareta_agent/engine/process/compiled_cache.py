@@ -1,7 +1,7 @@
-"""Compiled cache: selects the directory that engines of one build share, from start to start.
+"""Compiled cache: selects the directory that engines of the same build share, from start to start.
 
-A cache saves time and nothing else: a damaged one is left for an empty one, and a start that finds no place for it
-compiles in its own temporary directory.
+A cache only saves time: a damaged cache is replaced by an empty directory. A start without a place for the cache
+compiles in the start's own temporary directory.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from pareta_agent.engine.vllm.caches import DIRECTORIES
 
 
 def directory(settings: EngineSettings) -> Path:
-    """The directory of this build's compiled kernels from now on: the newest of its numbered directories."""
+    """The current directory of this build's compiled kernels: the newest of the numbered directories."""
     numbers = _numbers(_build(settings))
     return _build(settings) / str(max(numbers, default=1))
 
 
 def ready(settings: EngineSettings, spare: Path) -> Path:
-    """That directory, which can be used now, else a new one; `spare` where the disk has no place for any."""
+    """That directory if usable now, else a new directory; `spare` where the disk has no place for any."""
     with contextlib.suppress(OSError):
         return _make(directory(settings))
     with contextlib.suppress(OSError):
@@ -31,9 +31,9 @@ def ready(settings: EngineSettings, spare: Path) -> Path:
 
 
 def discard(settings: EngineSettings) -> bool:
-    """The next start begins with an empty cache; False when the present one is empty.
+    """Gives the next start an empty cache; False when the present cache is empty.
 
-    The present one stays for engines that run or start with it; those before it are removed.
+    The present cache stays for engines that run or start with it; earlier caches are removed.
     """
     present = directory(settings)
     if not any(path.is_file() for path in present.rglob("*")):
@@ -67,7 +67,7 @@ def _next(settings: EngineSettings) -> Path:
 
 
 def _make(cache: Path) -> Path:
-    """Raises OSError where it cannot be made or written."""
+    """Makes the cache directory. Raises OSError on failure to make or write."""
     cache.mkdir(mode=0o700, parents=True, exist_ok=True)
     for name in DIRECTORIES.values():
         (cache / name).mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,7 @@
-"""Compilers: finds compilers among an engine's processes, which excuse it from the watchdog.
+"""Compilers: finds compilers among an engine's processes, an excuse for the watchdog.
 
-vLLM and its libraries compile in the engine's loop (torch.compile, Triton, FlashInfer), which answers nobody meanwhile.
+vLLM and the libraries compile in the engine's loop (torch.compile, Triton, FlashInfer), which answers no request
+meanwhile.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ _WORDS: Final = 3
 
 @dataclass(slots=True)
 class Stillness:
-    """Counts the seconds that an engine has stood still without an excuse. Pure but for its memory.
+    """Counts the seconds that an engine has stood still without an excuse. Pure but for the counters.
 
-    A compiler excuses it until `compile_s` after it last moved: one that never ends is a hang too.
+    A compiler excuses the engine until `compile_s` after the last move: an endless compiler is a hang too.
     """
 
     compile_s: float
@@ -39,12 +40,12 @@ class Stillness:
 
 
 def compiling(leader: launch.Process) -> bool:
-    """True while a descendant, or a process of its group, is a compiler or a compile worker that works now."""
+    """True while a descendant, or a process of the group, is a compiler or a compile worker at work."""
     return any(_compiles(found) for found in family(leader.pid, launch.processes()))
 
 
 def family(leader: int, processes: Iterable[launch.Stat]) -> list[launch.Stat]:
-    """The members of its group and all descendants, itself left out: compile pools may lead sessions of their own."""
+    """The members of the group and all descendants, without the leader: compile pools may lead separate sessions."""
     listed = sorted(processes, key=lambda found: (found.started, found.pid))
     pids, found = {leader}, []
     for each in listed:
@@ -55,7 +56,7 @@ def family(leader: int, processes: Iterable[launch.Stat]) -> list[launch.Stat]:
 
 
 def is_compiler(name: str, words: Sequence[str]) -> bool:
-    """From a process's name and the first words of its command line: a script's own name follows its interpreter's."""
+    """From a process's name and the first words of the command line: a script's name follows the interpreter's."""
     return any(_NAMES.fullmatch(word.rpartition("/")[2]) for word in (name, *words[:2]))
 
 
@@ -64,9 +65,9 @@ def _compiles(found: launch.Stat) -> bool:
         name = Path(f"/proc/{found.pid}/comm").read_text().strip()
         line = Path(f"/proc/{found.pid}/cmdline").read_bytes().decode("utf-8", "replace")
     except OSError:
-        return False  # it has ended
+        return False  # ended
     words = line.split("\0")[:_WORDS]
     works = found.state == "R" and any(
         _WORKER.search(word) for word in words
-    )  # a pool of them waits for ever
+    )  # a pool of workers waits for ever
     return works or is_compiler(name, words)

@@ -1,6 +1,6 @@
-"""Engine process: starts one engine as a process group, with its record on disk, and ends it whole.
+"""Engine process: starts one engine as a process group, with a record on disk, and ends the whole group.
 
-It does not know what an engine answers; only that it runs, writes a log, and must be gone at the end.
+An engine here is a program that runs, writes a log, and must be gone at the end; HTTP is out of scope.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _FOLLOWS_S = 1.5
 
 
 class EngineProcess:
-    """A running engine and the record of it."""
+    """A running engine and the record on disk."""
 
     def __init__(self, process: processes.Process, run_dir: RunDir, intents: Intents, intent: Intent) -> None:
         self._process = process
@@ -43,8 +43,8 @@ class EngineProcess:
         return self._process.alive
 
     async def wait(self) -> int | None:
-        """Until its leader ends, or one of its cores has and the leader does not follow: vLLM's does not while somebody
-        waits for an answer that nobody will give. The leader's exit status, None where it is unknown.
+        """Waits until the leader ends, or until a core has ended and the leader does not follow. vLLM's leader does
+        not while a caller waits for an answer that cannot come. Returns the leader's exit status, None where unknown.
         """
         leader, *cores = (asyncio.ensure_future(each.wait()) for each in (self._process, *self._cores))
         try:
@@ -55,7 +55,7 @@ class EngineProcess:
             await cancel(leader, *cores)
 
     def notice_cores(self) -> None:
-        """Remembers its leader's children that compute, by their size; what is helped by others can do without them."""
+        """Records the leader's computing children, by size; mere helper processes are dispensable."""
         children = {
             found: _resident_pages(found.pid) for found in self._process.group() if found.parent == self.pid
         }
@@ -64,18 +64,19 @@ class EngineProcess:
         self._cores = [processes.Process(found.pid, found.started) for found in cores]
 
     def notice_segments(self) -> None:
-        """Records the segments of shared memory that it has by now: when it dies at once, nobody could ask it then."""
+        """Records the present segments of shared memory: after a sudden death, no query is possible."""
         if new := self._segments() - set(self.intent.segments):
             self._record(segments=tuple(sorted({*self.intent.segments, *new})))
 
     def mark_ready(self, version: str | None) -> None:
-        """Records that it served, and which segments of shared memory it uses, for whoever cleans up after us."""
+        """Records that the engine served, and the shared-memory segments in use, for a later cleanup."""
         self._record(ready=True, version=version, segments=tuple(sorted(self._segments())))
 
     async def stop(self, *, term_s: float, hurry: asyncio.Event) -> bool:
-        """SIGTERM to the leader, up to `term_s` (0: none) or `hurry`, then SIGKILL until nobody is left; then sweeps.
+        """Sends SIGTERM to the leader, waits `term_s` (0: none) or until `hurry`, then SIGKILL until all are gone;
+        then sweeps.
 
-        False when something survived SIGKILL (a process stuck in a driver); what it holds is then kept on record.
+        False when a process survived SIGKILL (stuck in a driver); the record of held resources then stays.
         """
         segments = {*self.intent.segments, *self._segments()}
         if term_s > 0:
@@ -90,11 +91,11 @@ class EngineProcess:
         return gone
 
     async def stacks(self, python: Path | None) -> Path | None:
-        """Takes the stacks of all its processes, which it may not survive; the file that holds them."""
+        """Takes the stacks of all processes, which the engine may not survive; returns the file with the stacks."""
         return await stacks.dump(self._process, self._run_dir, python)
 
     def compiling(self) -> bool:
-        """True while a compiler runs among its processes. Reads /proc."""
+        """True while a compiler runs among the engine's processes. Reads /proc."""
         return compilers.compiling(self._process)
 
     def kill(self) -> None:
@@ -118,10 +119,10 @@ async def start(
     intent: Intent,
     cpus: Sequence[int] = (),
 ) -> EngineProcess:
-    """Writes the intent, starts the program in a session of its own, and names it in the record.
+    """Writes the intent, starts the program in a separate session, and names the process in the record.
 
-    It runs on `cpus`, by number, or wherever this process may; it writes no core dumps, which would hold prompts.
-    Raises OSError when the program cannot be started or the record cannot be written.
+    The engine runs on `cpus`, by number, or wherever this process may. Core dumps are off, for a dump would hold
+    prompts. Raises OSError when the program cannot be started or the record cannot be written.
     """
     intents.write(intent)
     process = await processes.spawn(
@@ -144,7 +145,7 @@ def record(process: processes.Process, run_dir: RunDir, intents: Intents, intent
 
 
 async def adopt(process: processes.Process, run_dir: RunDir, intents: Intents) -> EngineProcess:
-    """Takes over an engine that an earlier agent started; its record must be there, its log keeper need not."""
+    """Takes over an engine that an earlier agent started; the record must exist, the log keeper need not."""
     name, _, index = run_dir.name.rpartition("/")
     intent = intents.read(name, int(index))
     if intent is None:
@@ -155,7 +156,7 @@ async def adopt(process: processes.Process, run_dir: RunDir, intents: Intents) -
 
 
 def marked(prefix: str) -> list[processes.Stat]:
-    """Living processes whose environment carries a marker with this prefix (whole parts of it)."""
+    """Living processes with a marker of this prefix (whole parts only) in the environment."""
     wanted = f"PARETA_MARKER={prefix}".encode()
     return [found for found in processes.processes() if _carries(found.pid, wanted)]
 
@@ -164,7 +165,7 @@ def _carries(pid: int, wanted: bytes) -> bool:
     try:
         environment = Path(f"/proc/{pid}/environ").read_bytes()
     except OSError:
-        return False  # gone, or somebody else's
+        return False  # gone, or another user's
     if wanted not in environment:
         return False
     return any(entry == wanted or entry.startswith(wanted + b"/") for entry in environment.split(b"\0"))
@@ -188,9 +189,10 @@ def _resident_pages(pid: int) -> int:
 
 
 async def end_strays(strays: Callable[[], Iterable[processes.Stat]], deadline_s: float) -> bool:
-    """SIGKILL to all of them until there is none: what is killed may have forked meanwhile, so each time anew.
+    """Sends SIGKILL to all strays until none is left: a killed process may have forked meanwhile, so each round looks
+    anew.
 
-    False when there were some at the deadline.
+    False when strays were left at the deadline.
     """
     end_s = asyncio.get_running_loop().time() + deadline_s
     while left := list(strays()):
@@ -203,7 +205,7 @@ async def end_strays(strays: Callable[[], Iterable[processes.Stat]], deadline_s:
 
 
 async def first(*waits: Awaitable[object], timeout_s: float) -> None:
-    """Until one of them ends, or `timeout_s`; the others are cancelled."""
+    """Waits until the first ends, or `timeout_s`; cancels the rest."""
     tasks = [asyncio.ensure_future(wait) for wait in waits]
     try:
         await asyncio.wait(tasks, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
@@ -212,7 +214,7 @@ async def first(*waits: Awaitable[object], timeout_s: float) -> None:
 
 
 async def cancel(*tasks: asyncio.Future[Any]) -> None:
-    """Cancels each and waits until it is done."""
+    """Cancels each task and waits for the end."""
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,6 +1,6 @@
-"""GPU memory: waits until the memory of an engine that ended is free again, which may take seconds.
+"""GPU memory: waits until the memory of an ended engine is free again, which may take seconds.
 
-Asked before an engine starts and after one ended; what NVML does not say is taken as given back.
+Checked before an engine starts and after an engine ended; memory that NVML does not report counts as free.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ RELEASE_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A GPU whose memory did not come back: what is missing, and whose processes are on it."""
+    """A GPU with memory not given back: the missing bytes, and the pids there."""
 
     uuid: str
     missing_bytes: int
@@ -29,7 +29,7 @@ class Held:
 
 
 def free_by_uuid(gpus: Sequence[Gpu], wanted: Sequence[str]) -> dict[str, int]:
-    """Free bytes of those that were asked for and could be read: the baseline of a start."""
+    """Free bytes of the wanted GPUs that could be read: the baseline of a start."""
     return {
         gpu.uuid: gpu.memory_free_bytes
         for gpu in gpus
@@ -61,7 +61,7 @@ async def until_released(
 
 
 async def confirm_released(read: ReadGpus, baseline: Mapping[str, int], clock: Clock, emit: Emit) -> None:
-    """The next engine there needs what one held that ended: waits for it, and names who keeps it."""
+    """Waits for the memory of an ended engine, which the next engine requires; names the processes that hold memory."""
     for each in await until_released(read, baseline, clock, RELEASE_S):
         fields = {"gpu": each.uuid, "missing_bytes": each.missing_bytes, "pids": list(each.pids)}
         emit(Event("gpu_memory_held", "error", fields))

@@ -1,4 +1,4 @@
-"""Invocation: builds an engine's program, its arguments and its whole environment."""
+"""Invocation: builds an engine's program, arguments and whole environment."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ def invocation(
     *,
     sleeps: bool,
 ) -> tuple[list[str], list[str], dict[str, str]]:
-    """The program, its arguments and its environment, with a compiled cache that is ready.
+    """The program, the arguments and the environment, with a compiled cache that is ready.
 
-    Raises HostError, EngineError."""
+    Raises HostError, EngineError.
+    """
     target = command.Launch(
         endpoint=spec.endpoint,
         model=weights,

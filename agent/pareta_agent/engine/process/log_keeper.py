@@ -1,9 +1,9 @@
-"""Log keeper: bounds one engine's log for as long as the engine runs, whether or not its agent does.
+"""Log keeper: bounds one engine's log for as long as the engine runs, with or without the agent.
 
-Run as `python -I -S log_keeper.py LOG MAX_BYTES [LEADER_PID]` by the leader of an engine's process group, before it
-becomes the engine, or by an agent that takes an engine over; a second one for the same log ends at once. The engine
-appends to the file itself, so a keeper that is slow, stopped or dead never makes it wait or fail. What is dropped is
-the middle: the start, from which phases and measures are read, and the end stay. It imports nothing of the agent.
+Run as `python -I -S log_keeper.py LOG MAX_BYTES [LEADER_PID]`, by an adopting agent or by the leader of an engine's
+process group before becoming the engine. A second keeper of the same log ends at once. The engine appends to the file
+itself, so a slow, stopped or dead keeper never makes the engine wait or fail. The keeper drops the middle: the start,
+the source of phases and measures, and the end stay. Imports nothing of the agent.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ def main(argv: list[str]) -> int:
         fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return 0
-    if os.fork():  # the engine must not take it for one of its own children
+    if os.fork():  # not a child of the engine
         return 0
     let_go_of_output()
     ended = select.poll()
@@ -60,7 +60,7 @@ def limit_bytes(max_bytes: int, disk_free_bytes: int) -> int:
 
 
 def bounded(log: int, limit: int) -> int:
-    """Cuts it where it is larger; its size now."""
+    """Cuts the log above the limit; returns the present size."""
     size = os.fstat(log).st_size
     if size > limit:
         cut(log, size, limit)

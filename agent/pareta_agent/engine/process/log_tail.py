@@ -1,6 +1,6 @@
-"""Engine log: reads whole new lines since the last read, and rotates a log before its next generation.
+"""Engine log: reads whole new lines since the last read, and rotates a log before the next generation.
 
-After a log keeper cut out the middle of a log, only its last lines are new.
+After a log keeper cut out the middle of a log, only the last lines are new.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class LogTail:
         return lines
 
     def read_to_end(self) -> list[str]:
-        """The same, up to the end, with the last line though it has no newline; of much that is new, the last MiB."""
+        """As above up to the end, with an unterminated last line; of a long log, the last MiB."""
         with contextlib.suppress(OSError):
             if (recent := self._path.stat().st_size - _MAX_READ_BYTES) > self._offset:
                 self._offset, self._partial = recent, ""
@@ -58,7 +58,7 @@ class LogTail:
 
 
 def turn_over(log: Path) -> None:
-    """`log` becomes `log.1`, that `log.2`; older ones go."""
+    """Renames `log` to `log.1`, and that to `log.2`; removes older logs."""
     for age in range(LOGS_KEPT - 1, 0, -1):
         older = log.with_name(f"{log.name}.{age}")
         newer = log if age == 1 else log.with_name(f"{log.name}.{age - 1}")

@@ -1,6 +1,6 @@
-"""Page cache: reads weights ahead while the engine still imports, so that its load finds them in memory.
+"""Page cache: reads weights ahead while the engine still imports, so that the load finds all pages in memory.
 
-Engines map their weights and fault them in page by page, which a disk answers more slowly than one long read.
+Engines map weight files and fault pages in singly, which a disk serves more slowly than a long read.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ _SUFFIXES = frozenset({".safetensors", ".bin", ".gguf", ".pt"})
 
 
 async def read_ahead(weights: Path, available_bytes: int | None = None) -> int:
-    """Has it all cached or under way, and answers how many bytes that is; cancelled, it ends within a piece.
+    """Reads all weights into the cache or schedules the reads, and returns the bytes; on cancel, ends within a piece.
 
-    It reads nothing where the weights are more than half of the memory that is free or reclaimable: the engine needs
-    memory too, and what runs must not be evicted for it. A file that cannot be read is the engine's to complain of.
+    Reads nothing where the weights exceed half of the free or reclaimable memory: the engine needs memory too, and
+    running engines must not be evicted. A file that cannot be read is left to the engine's error report.
     """
     stop = threading.Event()
     try:
@@ -39,7 +39,7 @@ def _read_all(weights: Path, available_bytes: int | None, stop: threading.Event)
 
 
 def _read(path: Path, stop: threading.Event) -> int:
-    """Asks for it piece by piece: what is cached costs nothing, and of a larger piece a kernel may skip the rest."""
+    """Requests the file piece by piece: cached pieces cost nothing; of a larger piece a kernel may skip the rest."""
     with path.open("rb") as file:
         size_bytes = os.fstat(file.fileno()).st_size
         for offset in range(0, size_bytes, _PIECE_BYTES):

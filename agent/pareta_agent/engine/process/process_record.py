@@ -1,6 +1,6 @@
-"""Process records: stores each engine's pid, start time and plan on disk before it runs, one file a replica.
+"""Process records: stores each engine's pid, start time and plan on disk before the start, a file per replica.
 
-After a crash the next agent reads here which generation is the last, and which process it was.
+After a crash the next agent reads here the last generation and the process of each replica.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ _PLAN = TypeAdapter(Plan)
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """`pid` and `started` are None until the process runs; `segments` are its files in /dev/shm; `ready`: it served.
+    """`pid` and `started` are None until the process runs; `segments` are the files in /dev/shm; `ready`: the engine
+    served.
 
-    `wish` names what the plan was made from; `gpu_free_bytes` is what its GPUs had before it started; `sleeps`: it
-    was started so that it can.
+    `wish` names the plan's inputs; `gpu_free_bytes` is the GPUs' free memory before the start; `sleeps`: the engine
+    was started with sleep enabled.
     """
 
     endpoint: str
@@ -50,13 +51,13 @@ class Intent:
 
 
 class Intents:
-    """The intents of this node, in one directory that only this agent writes."""
+    """The intents of this node, in a directory that only this agent writes."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
     def write(self, intent: Intent) -> None:
-        """Durable on return: a crash leaves the old record or the new one. Raises OSError."""
+        """Durable on return: a crash leaves the old or the new record. Raises OSError."""
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_atomically(self._path(intent.endpoint, intent.index), json.dumps(asdict(intent)).encode())
 
@@ -64,7 +65,7 @@ class Intents:
         return _load(self._path(endpoint, index))
 
     def all(self) -> list[Intent]:
-        """Every record that can be read; a broken one cannot have been written by `write` and is left out."""
+        """Every readable record; a broken record cannot come from `write` and is left out."""
         found = (_load(path) for path in sorted(self._directory.glob("*.intent")))
         return [intent for intent in found if intent is not None]
 
@@ -82,7 +83,7 @@ def _load(path: Path) -> Intent | None:
 
 
 def _plan(fields: object) -> Plan | None:
-    """None also for one that another version of the agent wrote in another shape."""
+    """None also for a record of another agent version in another shape."""
     try:
         return _PLAN.validate_python(fields)
     except ValidationError:
@@ -90,5 +91,5 @@ def _plan(fields: object) -> Plan | None:
 
 
 def boot_id() -> str:
-    """This boot of the machine: pids and start times of another one mean nothing."""
+    """This boot of the machine: pids and start times of another boot mean nothing."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()

@@ -1,4 +1,4 @@
-"""Run directory: names and makes the private directory, the socket and the log of one generation of a replica.
+"""Run directory: names and makes the private directory, the socket and the log of a replica's generation.
 
 Paths are short by design: a unix socket's holds 107 bytes, and vLLM appends a uuid to ours.
 """
@@ -60,7 +60,7 @@ class RunDir:
         turn_over(self.log)
 
     def sweep(self, segments: Iterable[str] = ()) -> None:
-        """Removes the socket, the temporary files and these segments of /dev/shm; idempotent."""
+        """Removes the socket, the temporary files and the given segments of /dev/shm; idempotent."""
         for segment in segments:
             with contextlib.suppress(OSError):
                 (_SHM / Path(segment).name).unlink()
@@ -68,7 +68,7 @@ class RunDir:
 
 
 def run_dir_of(settings: EngineSettings, endpoint: str, index: int, generation: int) -> RunDir:
-    """The run directory of that generation; a function of its arguments alone."""
+    """The run directory of that generation; depends on the arguments alone."""
     short = hashlib.sha256(endpoint.encode()).hexdigest()[:6]
     return RunDir(
         name=f"{endpoint}/{index}",

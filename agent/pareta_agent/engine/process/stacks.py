@@ -1,7 +1,8 @@
-"""Stacks: dumps the stacks of all processes of a frozen engine before they are killed.
+"""Stacks: dumps the stacks of all processes of a frozen engine before the kill.
 
-py-spy reads them from outside where there is one; else SIGABRT makes each process write its own (`PYTHONFAULTHANDLER`)
-to the log, which ends it: it was to be killed anyway. Stacks name code and lines, never what a request said.
+py-spy reads stacks from outside where installed. Otherwise SIGABRT makes each process write a stack
+(`PYTHONFAULTHANDLER`) to the log and end: the engine was to be killed anyway. Stacks name code and lines, never a
+request's content.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _LAST_WORDS_S = 2.0
 
 
 async def dump(process: processes.Process, run_dir: RunDir, python: Path | None) -> Path | None:
-    """The file that holds the stacks, beside the engine's log; None when nobody said anything."""
+    """The file that holds the stacks, beside the engine's log; None without any stack."""
     dumped = await _by_py_spy(process, _py_spy(python)) or await _by_themselves(process, run_dir.log)
     if not dumped.strip():
         return None
@@ -41,14 +42,14 @@ def _py_spy(python: Path | None) -> str | None:
 
 
 async def _by_py_spy(process: processes.Process, program: str | None) -> str:
-    """Empty when it is missing, may not look, or takes too long."""
+    """Empty when py-spy is missing, may not look, or takes too long."""
     if program is None:
         return ""
     dumped = []
     with contextlib.suppress(TimeoutError, OSError):
         async with asyncio.timeout(_PY_SPY_S):
             for member in process.group():
-                # not pausing it: a process that SIGSTOP holds would never be given back
+                # no pause: a process held by SIGSTOP would never be given back
                 argv = [program, "dump", "--nonblocking", "--pid", str(member.pid)]
                 done = await processes.run(argv, timeout_s=_PY_SPY_S)
                 dumped += [done.output] if done.returncode == 0 else []

@@ -1,1 +1,1 @@
-"""Replica: one engine's single life, from fetch to end."""
+"""Replica: an engine's single life, from fetch to end."""

@@ -14,9 +14,9 @@ from pareta_registry.catalog import Canary
 
 @dataclass(frozen=True, slots=True)
 class ExitReason:
-    """`reason` is safe for callers. `detail` and `log` (its last lines) may name paths: the owner's terminal only.
+    """`reason` is safe for callers. `detail` and `log` (the last lines) may name paths: for the owner's terminal only.
 
-    `permanent`: the same would happen again, so it is not tried again. `stacks` is where a frozen engine's are kept.
+    `permanent`: a repeat would fail alike, so no retry follows. `stacks` is the file of a frozen engine's stacks.
     """
 
     code: str
@@ -34,7 +34,7 @@ class ExitReason:
 
     @property
     def doubts_cache(self) -> bool:
-        """True where a damaged compiled cache may have caused it: broken libraries, stale locks."""
+        """True where a damaged compiled cache may be the cause: broken libraries, stale locks."""
         return self.code in _CAUSED_BY_CACHES
 
 
@@ -42,7 +42,7 @@ _CAUSED_BY_CACHES = ("engine_died", "engine_core_died", "engine_import", "engine
 STOPPED = ExitReason("stopped", "stopped as asked")
 NOT_ASLEEP = ExitReason("engine_not_asleep", "the engine could not be put to sleep")
 NOT_WOKEN = ExitReason("engine_not_woken", "the engine slept and did not wake")
-_LINES_OF_A_SERVING_ENGINE = 60  # older ones are of its start, or of requests
+_LINES_OF_A_SERVING_ENGINE = 60  # older lines belong to the start, or to requests
 
 _SAYS = {
     "memory": "the engine ran out of memory",
@@ -72,7 +72,7 @@ _REMEDIES = {
 
 
 def of_exit(status: int | None, lines: Sequence[str], *, ready: bool) -> ExitReason:
-    """The engine ended by itself; any exit that was not asked for is a crash, whatever its status."""
+    """Reason for an exit of the engine itself; any exit without a stop is a crash, whatever the status."""
     failure = classify(lines[-_LINES_OF_A_SERVING_ENGINE:] if ready else lines)
     when = "while it served" if ready else "while it started"
     if status is not None and status < 0:
@@ -109,7 +109,7 @@ def of_canary(canary: Canary, answer: CanaryAnswer, *, again: bool = False) -> E
 
 
 def of_error(error: Exception, *, during: str) -> ExitReason:
-    """Something on our side: an error of the agent's tree keeps its code and remedy, others are the host's."""
+    """Reason on our side: an error of the agent's tree keeps code and remedy, any other error is the host's."""
     if isinstance(error, AgentError):
         return ExitReason(
             error.code,

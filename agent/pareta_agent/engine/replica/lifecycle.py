@@ -1,7 +1,7 @@
 """Replica lifecycle: maps every pair of state and event to a move, late or illegal, as a table.
 
-A replica is used once; a restart is a new generation, waking up is not. The table drives; nothing here awaits, logs
-or reads a clock. Why an event was sent, and where the time went, is not its business.
+A replica is used once; a restart is a new generation, waking up is not. The table drives; nothing here awaits, logs or
+reads a clock. Causes of events and times are out of scope.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ _MOVES: Mapping[ReplicaState, Mapping[ReplicaEvent, ReplicaState]] = {
     _S.STOPPING: {_E.GONE: _S.ENDED},
     _S.ENDED: {},
 }
-# What can still be on its way when the state has moved on: verdicts of watchers, and wishes of others.
+# Events still on the way when the state has moved on: verdicts of watchers, and requests of other components.
 _LATE: Mapping[ReplicaState, frozenset[ReplicaEvent]] = {
     _S.PENDING: frozenset(),
     _S.FETCHING: frozenset(),
@@ -130,7 +130,7 @@ def advance(state: ReplicaState, event: ReplicaEvent) -> ReplicaState | None:
 
 
 def mermaid() -> str:
-    """The moves as a mermaid state diagram, one arrow a pair of states (ARCHITECTURE.md holds it)."""
+    """The moves as a mermaid state diagram, an arrow for each pair of states (ARCHITECTURE.md holds the diagram)."""
     lines = ["stateDiagram-v2", f"    [*] --> {ReplicaState.PENDING.name}"]
     for source, moves in _MOVES.items():
         for target in dict.fromkeys(moves.values()):

@@ -1,7 +1,7 @@
-"""Replica: runs one engine's single life in one task: fetch, start, prove, serve, drain, end.
+"""Replica: runs an engine's single life in one task: fetch, start, prove, serve, drain, end.
 
-The state decides which activity runs; the activity's outcome, or an event that somebody posts, decides the next
-state (`lifecycle`). It never starts itself again: that is `endpoint`'s.
+The state decides which activity runs; the activity's outcome, or a posted event, decides the next state (`lifecycle`).
+A replica never restarts: restarts are `slot`'s.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _TERM_GRACE_S = 5.0
 
 
 class Replica:
-    """`run` lives it and answers why it ended; `post` sends it an event; the rest may be read at any time."""
+    """`run` lives the life and returns the exit reason; `post` sends an event; the rest may be read at any time."""
 
     def __init__(
         self,
@@ -87,20 +87,20 @@ class Replica:
         }
 
     def post(self, event: ReplicaEvent) -> None:
-        """Asks the owner task; whether it moves anything is the table's to say."""
+        """Posts an event to the owner task; the table decides the move."""
         if event is ReplicaEvent.KILL:
             self._hurry.set()
         self._mail.append(event)
         self._mailed.set()
 
     async def leave(self) -> None:
-        """Before a cancel of `run`: an engine that serves will run on; one that only starts has its end here."""
+        """Call before a cancel of `run`: a serving engine runs on; a starting engine ends here."""
         self._left = self.state in (ReplicaState.READY, ReplicaState.ASLEEP, ReplicaState.DRAINING)
         if self._start is not None and not self._left and (engine := await self._start.settled()):
             engine.kill()
 
     async def run(self) -> ExitReason:
-        """Lives until ENDED; cancelled, it takes the engine's group with it and raises, unless it was left."""
+        """Lives until ENDED. A cancel ends the engine's group and raises, unless `leave` came before."""
         try:
             while self.state is not ReplicaState.ENDED:
                 event = await self._next_event(self._activities[self.state])
@@ -115,12 +115,12 @@ class Replica:
 
     @property
     def warm(self) -> bool:
-        """True where it came from a standby."""
+        """True for an engine from a standby."""
         return self._start is not None and self._start.warm
 
     @property
     def sleeps(self) -> bool:
-        """True where it serves, and can sleep with its weights in the host's memory."""
+        """True while the engine serves and can sleep with weights in the host's memory."""
         return self.state is ReplicaState.READY and self._engine is not None and self._engine.intent.sleeps
 
     @property
@@ -128,7 +128,7 @@ class Replica:
         return self._start.engine if self._start else None
 
     def _called(self) -> bool:
-        """True where it serves, and is wanted again since it was found idle: until it moves, calls may come to it."""
+        """True while the replica serves and is desired again after an idle finding: calls may arrive until the move."""
         wanted = not self._sleep_switch.wanted or bool(self._in_flight(self.starter.name))
         return self.state is ReplicaState.READY and wanted
 
@@ -240,13 +240,13 @@ class Replica:
         return event
 
     async def _explained(self, event: ReplicaEvent, exit_reason: ExitReason) -> ExitReason:
-        """A hang says where the engine stood; it is about to be killed, so this may end it."""
+        """Adds the engine's stacks to a hang's reason; the dump may end the engine, which is about to be killed."""
         if event is not ReplicaEvent.HUNG or (engine := self._engine) is None:
             return exit_reason
         return replace(exit_reason, stacks=await engine.stacks(self._settings.python))
 
     async def _drain(self) -> ReplicaEvent:
-        """Waits for what it still answers, at most `drain_s`; an engine that dies meanwhile was stopping anyway."""
+        """Waits for requests in flight, at most `drain_s`; an engine that dies meanwhile was stopping anyway."""
         assert self._engine is not None
         self._stop_by_s = self._clock.mono_s() + self.drain_s
         if self.drain is not None:
@@ -268,7 +268,7 @@ class Replica:
         return ReplicaEvent.GONE
 
     def _report(self, outcome: str) -> None:
-        """Each start is told once; one that an earlier agent made was told by it."""
+        """Reports each start once; an earlier agent has reported adopted engines."""
         self._reported = True
         failed = outcome == "failed"
         self.phases.end(

@@ -1,6 +1,6 @@
-"""Restart policy: decides whether and when an engine that ended starts again. Pure arithmetic over its lives.
+"""Restart policy: decides whether and when an ended engine starts again. Pure arithmetic over past lives.
 
-It knows no clock and draws no random number: both come in as values.
+Clock and random number come in as values.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class GiveUp:
 
 
 def failures_after(failures: int, ready_s: float, settings: RestartSettings) -> int:
-    """Failures in a row, this one included, after a life that was ready for `ready_s`."""
+    """Failures in a row, the present included, after a life that was ready for `ready_s`."""
     return 1 if ready_s >= settings.healthy_s else failures + 1
 
 
@@ -39,9 +39,9 @@ def decide(
 ) -> RestartAfter | GiveUp:
     """The decision after the `failures`th failure in a row; `draw` in [0, 1) places the jitter.
 
-    The delay doubles from `first_delay_s` to `max_delay_s`, give or take `jitter_ratio`; the first failure of an
-    engine that `served` costs none, for nothing says yet that it will come again. A `permanent` failure (wrong
-    answer, bad flag, nothing to run) ends at once: repeating it costs minutes and changes nothing.
+    The delay doubles from `first_delay_s` to `max_delay_s`, give or take `jitter_ratio`. The first failure of an
+    engine that `served` costs no delay, for a repeat is not yet likely. A `permanent` failure (wrong answer, bad flag,
+    nothing to run) ends at once: repeating costs minutes and changes nothing.
     """
     if permanent:
         return GiveUp(reason)

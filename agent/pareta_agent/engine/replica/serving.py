@@ -1,4 +1,4 @@
-"""Serving: watches one ready engine until it ends, its watchdog finds it hung, or it may go to sleep."""
+"""Serving: watches a ready engine until the engine ends, hangs by the watchdog's verdict, or may go to sleep."""
 
 from __future__ import annotations
 

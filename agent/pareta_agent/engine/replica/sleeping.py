@@ -1,7 +1,7 @@
-"""Sleeping: puts one engine to sleep and wakes it until its canary passes, for two states of the replica.
+"""Sleeping: puts an engine to sleep and wakes the engine until the canary passes, for two states of the replica.
 
-Asleep it keeps its process and its weights in the host's memory. What does not fall asleep, or wakes up wrong, is
-ended by the replica as after any other failure.
+Asleep, an engine keeps process and weights in the host's memory. The replica ends an engine that does not fall asleep,
+or wakes up wrong, as after any other failure.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pareta_agent.telemetry.events import Emit, Event
 
 
 class SleepSwitch:
-    """The desired sleep of one engine: a level that other components set, and that its owner waits for."""
+    """The desired sleep of an engine: a level that other components set, and that the owner waits for."""
 
     def __init__(self) -> None:
         self.wanted = False
@@ -48,7 +48,7 @@ class Sleeping:
         return self._start.engine
 
     async def sleep(self) -> Outcome:
-        """(WAKE, …) when it is to sleep no more, or (FAILED | EXITED, why)."""
+        """(WAKE, …) when sleep is no longer desired, or (FAILED | EXITED, why)."""
         begun_s = self._starter.clock.mono_s()
         exited = asyncio.ensure_future(self._engine.wait())
         asleep = asyncio.ensure_future(self._start.fell_asleep(self._limit_s))
@@ -67,7 +67,7 @@ class Sleeping:
             await cancel(exited, asleep, over)
 
     async def wake(self, phases: PhaseClock) -> Outcome:
-        """(PASSED, …) once it is awake and answers rightly, or (FAILED | EXITED | HUNG, why)."""
+        """(PASSED, …) once awake with correct answers, or (FAILED | EXITED | HUNG, why)."""
         phases.begin("load")
         exited = asyncio.ensure_future(self._engine.wait())
         awake = asyncio.ensure_future(self._start.woke_up(self._limit_s))

@@ -1,6 +1,6 @@
-"""Engine start: brings one engine up by command, process, log, health and canary, each under its own deadline.
+"""Engine start: brings an engine up by command, process, log, health and canary, each under a deadline.
 
-It knows how to start and how to tell that a start went wrong; what happens then is the replica's.
+The module starts and detects a failed start; the replica decides the next step.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ Outcome = tuple[ReplicaEvent, ExitReason]
 
 @dataclass(frozen=True, slots=True)
 class Starter:
-    """Everything one generation needs to start, but the weights.
+    """Everything that a generation's start requires, but the weights.
 
-    `plain`: not from a standby. `adopted`: it runs already, started by an earlier agent.
+    `plain`: not from a standby. `adopted`: already running, started by an earlier agent.
     """
 
     spec: EngineSpec
@@ -79,7 +79,7 @@ class Starter:
 
 
 class EngineStart:
-    """One attempt. `run` tells how it went; afterwards `engine` is the process, if there came to be one."""
+    """A single attempt. `run` returns the outcome; afterwards `engine` is the process, if any was started."""
 
     def __init__(self, starter: Starter, weights: Path, phases: PhaseClock) -> None:
         self.engine: EngineProcess | None = None
@@ -94,13 +94,13 @@ class EngineStart:
         self._stillness = Stillness(starter.settings.limits.compile_s)
 
     async def run(self) -> Outcome:
-        """(PASSED, …), for one that was found asleep (SLEEP, …), or (FAILED | EXITED | HUNG, why).
+        """(PASSED, …), for an engine found asleep (SLEEP, …), or (FAILED | EXITED | HUNG, why).
 
-        Raises OSError, AgentError when it cannot begin.
+        Raises OSError, AgentError when the start cannot begin.
         """
         self._phases.begin("spawn")
         self._spawning = asyncio.create_task(self._spawn())
-        self.engine = await asyncio.shield(self._spawning)  # a stop must find the process that it has to end
+        self.engine = await asyncio.shield(self._spawning)  # a stop must find the process to end
         self._phases.begin("import")
         exited = asyncio.create_task(self.engine.wait())
         try:
@@ -110,7 +110,7 @@ class EngineStart:
             await engine_process.cancel(exited)
         if self.engine.intent.sleeps and await client.is_sleeping(self._starter.run_dir.socket):
             return ReplicaEvent.SLEEP, exit_reasons.STOPPED
-        exited = asyncio.create_task(self.engine.wait())  # its cores are known now
+        exited = asyncio.create_task(self.engine.wait())  # the leader's cores are known now
         try:
             return await self._warm_up(exited) or await self.canaries(exited)
         finally:
@@ -123,7 +123,7 @@ class EngineStart:
         return await client.wake_up(self._starter.run_dir.socket, timeout_s)
 
     async def settled(self) -> EngineProcess | None:
-        """The process, once it is certain whether there is one; nothing more is begun."""
+        """The process, once the existence is certain; no further step begins."""
         if self._spawning is not None:
             if not self._committed:
                 self._spawning.cancel()
@@ -166,14 +166,14 @@ class EngineStart:
         ):
             return engine
         self._committed = True
-        # `python -m` imports from the working directory first: it must be one that holds nothing to import
+        # `python -m` imports from the working directory first: that directory must hold nothing to import
         cwd = None if starter.settings.command else where.directory
         return await engine_process.start(
             where, [*program, *argv], env, cwd, starter.intents, intent, share.cpus
         )
 
     async def _share(self) -> Share:
-        """The cores that it runs on: those beside its GPUs, where its memory comes from, or its part of all."""
+        """The cores of the engine: the cores beside the engine's GPUs, with local memory, or a share of all cores."""
         starter = self._starter
         if not starter.gpus:
             return await asyncio.to_thread(starter.share, starter.name)
@@ -201,7 +201,7 @@ class EngineStart:
         return engine
 
     async def _until_healthy(self, exited: asyncio.Task[int | None]) -> Outcome | None:
-        """None once it is healthy; the last phase then is `probe`."""
+        """None once healthy; the last phase then is `probe`."""
         assert self.engine is not None
         socket, clock = self._starter.run_dir.socket, self._starter.clock
         for look in count():
@@ -234,7 +234,7 @@ class EngineStart:
         return self._stillness.seconds(now_s, moved_s, compiling=compiling)
 
     async def _warm_up(self, exited: asyncio.Future[int | None]) -> Outcome | None:
-        """None once it has compiled what it compiles at first use, else why the start is over."""
+        """None once first-use compilation is done, else why the start is over."""
         starter, limits = self._starter, self._starter.settings.limits
         if starter.adopted is not None or not starter.settings.canary:
             return None
@@ -247,7 +247,7 @@ class EngineStart:
         return self._exit(exited) if found == "ended" else None
 
     async def canaries(self, exited: asyncio.Future[int | None]) -> Outcome:
-        """(PASSED, …) when it answers each rightly, else why not; `exited` ends with the engine."""
+        """(PASSED, …) when each answer is right, else why not; `exited` ends with the engine."""
         for canary in self._starter.spec.canaries if self._starter.settings.canary else ():
             answer = await self._answer(canary, exited)
             if answer is None:
@@ -260,7 +260,7 @@ class EngineStart:
         return ReplicaEvent.PASSED, exit_reasons.STOPPED
 
     async def _answer(self, canary: Canary, exited: asyncio.Future[int | None]) -> client.CanaryAnswer | None:
-        """None when it ended over the question: that says more than its silence."""
+        """None when the engine ended over the question: the exit is more specific than silence."""
         starter = self._starter
         limit_s = starter.settings.limits.probe_s
         asked = asyncio.create_task(
@@ -276,7 +276,7 @@ class EngineStart:
             await engine_process.cancel(asked)
 
     def ended(self, status: int | None) -> Outcome:
-        """It had served before it ended by itself."""
+        """The exit of an engine that had served before ending by itself."""
         return ReplicaEvent.EXITED, exit_reasons.of_exit(status, self._log.last_lines(), ready=True)
 
     def _exit(self, exited: asyncio.Future[int | None]) -> Outcome:

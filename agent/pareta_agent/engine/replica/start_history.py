@@ -1,6 +1,6 @@
-"""Start history: stores how long the last starts took and estimates the time until the next one is ready.
+"""Start history: stores the durations of the last starts and estimates the time until the next start is ready.
 
-The file outlives the agent, and with it the estimates.
+The file outlives the agent, and so do the estimates.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from pareta_agent.engine.replica.start_phases import Cause, ColdStartReport
 from pareta_agent.telemetry.events import PHASES
 
 _KEPT = 50
-# Seconds on two cores with a small model: assumed until this node has starts of its own.
+# Seconds on two cores with a small model: assumed until this node has measured starts.
 PRIOR: Mapping[str, float] = {"spawn": 0.1, "import": 25.0, "load": 3.0, "profile": 3.0, "probe": 4.0}
 
 
 @dataclass(frozen=True, slots=True)
 class PastStart:
-    """One start that came to be ready; `phases` in seconds."""
+    """A start that became ready; `phases` in seconds."""
 
     cause: Cause
     total_s: float
@@ -51,7 +51,7 @@ class History:
             self._starts = {name: [PastStart(**entry) for entry in entries] for name, entries in kept.items()}
 
     def add(self, report: ColdStartReport) -> None:
-        """Remembers a start that came to be ready; others say nothing about the next."""
+        """Stores a start that became ready; failed starts predict nothing."""
         if report.outcome != "ready":
             return
         started = PastStart(report.cause, report.total_s, dict(report.phases))
@@ -62,13 +62,13 @@ class History:
                 self._path.write_text(json.dumps(kept))
 
     def phases(self, endpoint: str, cause: Cause | None = None) -> Sequence[Mapping[str, float]]:
-        """The phases of this endpoint's starts: those of the cause where there are any, else all that are alike."""
+        """The phases of this endpoint's starts: starts of the same cause where any exist, else all similar starts."""
         starts = self._starts.get(endpoint, [])
         alike = [each.phases for each in starts if each.cause == cause]
         return alike or [each.phases for each in starts if "resume" not in (cause, each.cause)]
 
     def summaries(self) -> tuple[Summary, ...]:
-        """One a cause that occurred."""
+        """A summary for each cause that occurred."""
         by_cause: dict[Cause, list[float]] = {}
         for starts in self._starts.values():
             for each in starts:
@@ -80,8 +80,7 @@ class History:
 
 
 def remaining_s(past: Sequence[Mapping[str, float]], spent: Mapping[str, float], current: str | None) -> int:
-    """Whole seconds until ready, at least 1: the rest of the current phase and all later ones, each at its
-    median over `past` starts."""
+    """Whole seconds until ready, at least 1: the rest of the current phase and all later phases, by `past` medians."""
     usual = {
         phase: statistics.median(start.get(phase, 0.0) for start in past) if past else PRIOR.get(phase, 0.0)
         for phase in PHASES

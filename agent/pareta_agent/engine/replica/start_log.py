@@ -1,4 +1,4 @@
-"""Start log: follows one start's log for phases, measures, and the last lines for an exit reason."""
+"""Start log: follows a start's log for phases, measures, and the last lines for an exit reason."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pareta_agent.engine.vllm import log_lines
 
 
 class StartLog:
-    """`reported`: its phases were reported when they happened, by an earlier agent."""
+    """`reported`: an earlier agent already reported the phases."""
 
     def __init__(self, tail: LogTail, phases: PhaseClock, *, reported: bool) -> None:
         self.measures = log_lines.StartMeasures()

@@ -1,4 +1,4 @@
-"""Start phases: times the phases of one cold start, emits each as it happens, and one report at the end."""
+"""Start phases: times the phases of a cold start, emits each phase as an event, and a report at the end."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ Cause = Literal["deploy", "start", "restart", "wake", "replan", "resume"]
 
 @dataclass(frozen=True, slots=True)
 class ColdStartReport:
-    """One start of one engine, reported exactly once. `reason` is safe for anybody, `code` names a
-    failure; `measures` is what it found."""
+    """The start of an engine, reported exactly once. `reason` is safe for any reader, `code` names a failure;
+    `measures` are the start's findings.
+    """
 
     endpoint: str
     replica: str
@@ -36,8 +37,9 @@ OnColdStart = Callable[[ColdStartReport], None]
 
 
 class PhaseClock:
-    """Times the phases of one start. `moved_s` is when anything last moved: what a hang is judged by; `detail` is told
-    at the end of the current phase."""
+    """Times the phases of a start. `moved_s` is the time of the last move, by which a hang is judged; `detail` is
+    emitted at the end of the current phase.
+    """
 
     def __init__(self, endpoint: str, clock: Clock, emit: Emit) -> None:
         self._endpoint = endpoint
@@ -50,7 +52,7 @@ class PhaseClock:
         self.detail = ""
 
     def begin(self, phase: str) -> None:
-        """Ends the current phase and begins this one; the same again is only a sign of life."""
+        """Ends the current phase and begins `phase`; the same phase again is only a sign of life."""
         self.touch()
         if phase != self.current:
             self.end("done", self.detail)
@@ -75,7 +77,7 @@ class PhaseClock:
         self._since_s = now_s
 
     def spent(self) -> dict[str, float]:
-        """Seconds by phase so far, the current one included."""
+        """Seconds by phase so far, the current phase included."""
         spent = dict(self._spent)
         if self.current:
             spent[self.current] = spent.get(self.current, 0.0) + self._clock.mono_s() - self._since_s

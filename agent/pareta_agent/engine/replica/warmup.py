@@ -1,6 +1,6 @@
-"""Warm-up: sends the calls at which an engine first compiles, during its start, so that no caller's is the first.
+"""Warm-up: sends the calls at which an engine first compiles, during the start, so that no caller's call is the first.
 
-What it answers is not looked at: an engine that refuses such a call refuses its callers' too, and serves all others.
+Answers are not checked: an engine that refuses such a call refuses the callers' too, and serves all other calls.
 """
 
 from __future__ import annotations
@@ -51,8 +51,9 @@ _LAST_WORDS_S: Final = 2.0
 
 @dataclass(slots=True)
 class WarmUp:
-    """`still_s` tells how long an engine has stood still since a moment, by a limit; `refused` are the calls that it
-    failed at (5xx)."""
+    """`still_s` returns an engine's seconds of standstill since a moment, by a limit; `refused` are calls that failed
+    (5xx).
+    """
 
     socket: Path
     endpoint: str
@@ -62,7 +63,7 @@ class WarmUp:
     refused: list[str] = field(default_factory=list)
 
     async def run(self, exited: asyncio.Future[int | None]) -> Literal["done", "ended", "hung"]:
-        """Asks round after round; `exited` ends with the engine."""
+        """Sends round after round; `exited` ends with the engine."""
         for calls in ROUNDS:
             asked = asyncio.create_task(self._ask(calls))
             try:
@@ -80,7 +81,7 @@ class WarmUp:
             if await self.still_s(begun_s, limit_s) > limit_s:
                 return False
             await asyncio.wait(either, timeout=_POLL_S, return_when=asyncio.FIRST_COMPLETED)
-        if asked.done() and asked.result():  # perhaps it ends over the question
+        if asked.done() and asked.result():  # perhaps the engine ends over the question
             await asyncio.wait({exited}, timeout=_LAST_WORDS_S)
         return not exited.done()
 
@@ -90,7 +91,7 @@ class WarmUp:
 
     async def _status(self, body: Mapping[str, Any]) -> int | None:
         asked = {**_SHARED, **body, "model": self.endpoint}
-        longest_s = 2 * (self.limits.compile_s + self.limits.probe_s)  # stillness ends it before
+        longest_s = 2 * (self.limits.compile_s + self.limits.probe_s)  # stillness ends the wait before
         try:
             async with (
                 client.session(self.socket, longest_s) as opened,

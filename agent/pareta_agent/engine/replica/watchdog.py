@@ -1,8 +1,8 @@
 """Watchdog: ends a serving engine that makes no tokens. Health answers 200 over a frozen core, so tokens are watched.
 
-With requests in flight its token counters must move within a limit; idle, a canary is asked now and then. Work
-that moves slowly is never cut, and a compiler among its processes is work, up to a limit of its own. Where tokens
-stand still because a caller does not read what is there, a canary moves them, so it is asked at half of the limit.
+With requests in flight, the token counters must move within a limit; an idle engine receives a canary at intervals.
+Slow work is never cut. A compiler among the processes counts as work, up to a separate limit. Tokens also stand still
+while a caller does not read. A canary moves the counters then, and is sent at half of the limit.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ _READ_TIMEOUT_S = 5.0
 
 
 def counters(metrics: str | None) -> tuple[str, ...] | None:
-    """The values that grow while an engine works; None when it did not say."""
+    """The values that grow while an engine works; None when not reported."""
     return None if metrics is None else tuple(_COUNTERS.findall(metrics))
 
 
 @dataclass(slots=True)
 class TokenProgress:
-    """Decides whether an engine hangs, from one look after the other. Pure but for its memory."""
+    """Decides whether an engine hangs, from successive looks. Pure but for the stored looks."""
 
     limit_s: float
     stillness: Stillness
@@ -55,7 +55,7 @@ class TokenProgress:
 
 
 class Watchdog:
-    """Watches one ready engine; `run` ends only with a reason to end the engine."""
+    """Watches a ready engine; `run` ends only with a reason to end the engine."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class Watchdog:
 
     @property
     def asks(self) -> bool:
-        """True while it waits for a canary's answer."""
+        """True while a canary's answer is outstanding."""
         return self._canary is not None
 
     async def run(self) -> tuple[ReplicaEvent, ExitReason]:
@@ -103,7 +103,7 @@ class Watchdog:
                 self._canary.cancel()
 
     def _canary_failure(self, *, idle: bool, doubted: bool) -> ExitReason | None:
-        """Asks when it is time to; a wrong answer counts when it is repeated, silence is judged by progress."""
+        """Sends a canary when due; a wrong answer counts when repeated, silence is judged by progress."""
         if self._canary is None:
             due = self._clock.mono_s() - self._asked_s >= self._settings.idle_canary_s
             if (doubted or (idle and due)) and self._settings.canary and self._spec.canaries:
@@ -125,6 +125,6 @@ class Watchdog:
             return None
         self._wrong += 1
         if self._wrong <= _WRONG_ANSWERS_ALLOWED:
-            self._asked_s = -self._settings.idle_canary_s  # ask again at the next look
+            self._asked_s = -self._settings.idle_canary_s  # due again at the next look
             return None
         return exit_reasons.of_canary(self._spec.canaries[0], answer, again=True)

@@ -1,1 +1,1 @@
-"""Standby: processes that have imported vLLM before a start needs one."""
+"""Standby: processes that have imported vLLM before a start needs a process."""

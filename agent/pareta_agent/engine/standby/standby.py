@@ -1,6 +1,6 @@
-"""Standby: starts a warm process that has imported vLLM, and turns it into an engine in seconds.
+"""Standby: starts a warm process that has imported vLLM, and turns the process into an engine in seconds.
 
-The other end of `program.py`. It knows one process, used once; how many are kept is the pool's.
+The other end of `program.py`. A standby is a single process, used once; the pool decides the number.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from pareta_agent.engine.spec import EngineSettings
 from pareta_agent.engine.vllm import command, versions
 from pareta_agent.planning.plan import Plan
 
-# As it was when this agent began: an upgrade in place writes another one, which may speak otherwise.
+# Read when this agent began: an upgrade in place writes another program, with perhaps another protocol.
 _PROGRAM = Path(__file__).with_name("program.py").read_text()
 _DIRECTORY = "w."
 _WARM_DEADLINE_S = 180.0
 _ORDER_DEADLINE_S = 10.0
-_IMPORT_THREADS = 1  # the cores are the engines'; what it becomes is told its own number
-# What was tried with real engines. Others start plainly until they were.
+_IMPORT_THREADS = 1  # the cores are the engines'; the order sets the engine's own number
+# Versions tried with real engines. Other versions start plainly until tried.
 _TRIED_FROM, _TRIED_UNTIL = (0, 32, 0), (0, 33, 0)
 
 
@@ -64,7 +64,7 @@ class StandbyCommand:
 
 
 class Standby:
-    """One process, used once. `become` makes it an engine; until then `discard` ends it."""
+    """A single process, used once. `become` turns the process into an engine; until then `discard` ends the process."""
 
     def __init__(
         self, process: processes.Process, control: socket.socket, directory: Path, marker: str
@@ -84,11 +84,11 @@ class Standby:
         return self._ready.done() and self.alive
 
     async def ready(self) -> dict[str, Any]:
-        """Waits until it is warm. Raises OSError, TimeoutError, ValueError when it will not be."""
+        """Waits until warm. Raises OSError, TimeoutError, ValueError when the warm-up fails."""
         return await asyncio.shield(self._ready)
 
     async def become(self, order: StandbyCommand) -> str | None:
-        """Hands it the order. None once it starts; else why it refused or died, and then it is gone."""
+        """Sends the order. None once the engine starts, else why the standby refused or died, and is then gone."""
         message = {
             "argv": list(order.argv),
             "env": dict(order.env),
@@ -152,8 +152,8 @@ def sweep(settings: EngineSettings) -> None:
 
 
 async def warm_up(settings: EngineSettings, platform: str) -> Standby:
-    """Starts a standby for engines on that platform; it is warm some seconds later. Raises OSError."""
-    name = secrets.token_hex(4)  # an engine of an earlier agent may still carry its standby's marker
+    """Starts a standby for engines on that platform, warm some seconds later. Raises OSError."""
+    name = secrets.token_hex(4)  # an engine of an earlier agent may still carry a standby's marker
     directory = settings.run_dir / f"{_DIRECTORY}{name}"
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     settings.log_dir.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
 """Standby pool: keeps standbys warm for the next starts.
 
-A start takes one that is warm, or waits for one that is warming: either beats a plain launch, which imports
-everything in each of its processes. Where it would not be safe, or fails, the start goes the plain way.
+A start takes a warm standby, or waits for a warming standby: either beats a plain launch, which imports everything in
+each process. Where a standby is unsafe, or fails, the start is a plain launch.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _FAILURES_ALLOWED = 3
 
 
 class StandbyPool:
-    """Keeps `settings.standby` warm while no engine starts; `take` hands one out."""
+    """Keeps `settings.standby` warm while no engine starts; `take` removes a standby for a start."""
 
     def __init__(self, emit: Emit) -> None:
         self._emit = emit
@@ -34,13 +34,13 @@ class StandbyPool:
         return sum(standby.warm for standby in self._alive())
 
     async def warm(self, settings: EngineSettings, plan: Plan) -> None:
-        """A start will come: begin to warm one now, so that it imports while the weights are fetched."""
+        """Begins to warm a standby for a coming start, with imports during the fetch of the weights."""
         if self._may(settings, plan) and not self._alive():
             with contextlib.suppress(OSError):
                 self._waiting.append(await self._warm_up(settings, plan))
 
     async def take(self, settings: EngineSettings, plan: Plan) -> Standby | None:
-        """A warm standby, waited for while it warms; None where a plain launch is the way."""
+        """A warm standby, after a wait for a warming standby; None where a plain launch is the way."""
         if not self._may(settings, plan):
             return None
         standby = None
@@ -64,7 +64,7 @@ class StandbyPool:
         return standby
 
     def failed(self, reason: str) -> None:
-        """One could not be used, and is gone: the start goes the plain way."""
+        """Records an unusable standby, now gone: the start is a plain launch."""
         self._failures += 1
         self._emit(Event("standby_failed", "warning", {"reason": reason}))
 
@@ -82,7 +82,7 @@ class StandbyPool:
         await self.leave()
 
     async def leave(self) -> None:
-        """Ends those that wait; the next start may warm new ones."""
+        """Ends the idle standbys; the next start may warm new standbys."""
         if self._refilling:
             self._refilling.cancel()
             await asyncio.gather(self._refilling, return_exceptions=True)

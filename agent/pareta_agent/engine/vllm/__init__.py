@@ -1,1 +1,1 @@
-"""vLLM: its command line, environment, log and HTTP routes. Imports no version of it."""
+"""vLLM: command line, environment, log and HTTP routes. Imports no version of vLLM."""

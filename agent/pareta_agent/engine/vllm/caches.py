@@ -1,6 +1,6 @@
-"""Cache variables: names those by which vLLM and its compilers find compiled caches. Pure.
+"""Cache variables: names the variables by which vLLM and the compilers find compiled caches. Pure.
 
-Each library has a default of its own (the home directory, TMPDIR), so each is named; XDG_CACHE_HOME is for the rest.
+Each library has a separate default (the home directory, TMPDIR), so each is named; XDG_CACHE_HOME is for the rest.
 """
 
 from __future__ import annotations

@@ -47,11 +47,11 @@ class CanaryAnswer:
 
 
 class AdapterRefused(Exception):
-    """The engine refused an adapter; its words may name paths: for the node's owner only."""
+    """The engine refused an adapter; the engine's words may name paths: for the node's owner only."""
 
 
 def session(socket: Path, timeout_s: float) -> aiohttp.ClientSession:
-    """A session for `http://engine/…`; each request ends within `timeout_s`, and every failure is one of FAULTS."""
+    """A session for `http://engine/…`; each request ends within `timeout_s`, and every failure is in FAULTS."""
     connector = aiohttp.UnixConnector(path=str(socket))
     return aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=timeout_s))
 
@@ -138,7 +138,7 @@ async def sleep(socket: Path, timeout_s: float) -> bool:
 
 
 async def wake_up(socket: Path, timeout_s: float) -> bool:
-    """Wakes the engine; only a canary shows whether its weights came back whole."""
+    """Wakes the engine; only a canary shows whether the weights came back whole."""
     return await _changes_sleep(socket, "wake_up", timeout_s) and await is_sleeping(socket) is False
 
 
@@ -167,13 +167,13 @@ async def loaded_adapters(socket: Path) -> Mapping[str, str]:
 
 
 async def load_adapter(socket: Path, name: str, directory: Path) -> None:
-    """Loads the adapter and serves it as `name`. Raises AdapterRefused, OSError."""
+    """Loads the adapter under the served name `name`. Raises AdapterRefused, OSError."""
     body = {"lora_name": name, "lora_path": str(directory)}
     await _change_adapter(socket, "load_lora_adapter", body, _ADAPTER_LOAD_TIMEOUT_S)
 
 
 async def unload_adapter(socket: Path, name: str) -> None:
-    """Stops serving `name`; the engine finishes requests that it has accepted. Raises AdapterRefused, OSError."""
+    """Stops serving `name`; the engine finishes accepted requests. Raises AdapterRefused, OSError."""
     await _change_adapter(socket, "unload_lora_adapter", {"lora_name": name}, _SHORT_TIMEOUT_S)
 
 

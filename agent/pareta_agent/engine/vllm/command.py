@@ -20,7 +20,7 @@ _OURS_TO_SET = ("PARETA_", *_STEERS_VLLM, _NO_COMPILER)
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """The address of one engine: its socket, its private temporary directory, and its served name."""
+    """The address of an engine: socket, private temporary directory, and served name."""
 
     endpoint: str
     model: Path
@@ -36,7 +36,7 @@ class Launch:
 
 
 def arguments(plan: Plan, launch: Launch, version: str) -> list[str]:
-    """vLLM's arguments. Raises EngineError(`flag_unknown`) when the plan asks for a flag that it lacks."""
+    """vLLM's arguments. Raises EngineError(`flag_unknown`) when the plan has a flag unknown to this version."""
     known = versions.parse(version)
     args = [
         *("--model", str(launch.model), "--served-model-name", launch.endpoint, "--uds", str(launch.socket)),
@@ -50,9 +50,11 @@ def arguments(plan: Plan, launch: Launch, version: str) -> list[str]:
         args += ["--kv-cache-dtype", plan.kv_cache_dtype]
     if launch.remote_code:
         args.append("--trust-remote-code")
-    if launch.sleeps and plan.platform == "cuda":  # a CPU engine sleeps without it, and keeps all that it has
+    if (
+        launch.sleeps and plan.platform == "cuda"
+    ):  # a CPU engine sleeps without the flag, and keeps all memory
         args.append("--enable-sleep-mode")
-    if launch.sleeps:  # its routes are developers' ones, whose logs would say more
+    if launch.sleeps:  # the routes are developers', and log more
         args.append("--no-log-error-stack")
     if plan.enforce_eager:
         args.append("--enforce-eager")
@@ -80,7 +82,7 @@ def _layout(plan: Plan) -> list[str]:
     args = [word for flag, size in sizes.items() if size > 1 for word in (flag, str(size))]
     if plan.expert_parallel:
         args.append("--enable-expert-parallel")
-    if not args:  # one device: the worker can live in the engine core, one process less to import and to lose
+    if not args:  # one device: the worker can live in the engine core, a process less to import and to lose
         args += ["--distributed-executor-backend", "uni"]
     return args
 
@@ -92,8 +94,9 @@ def _sizes_kv_by_flag(plan: Plan, known: versions.Version) -> bool:
 def base_environment(
     platform: str, tmp_dir: Path, cache_dir: Path, marker: str, threads: int, inherited: Mapping[str, str]
 ) -> dict[str, str]:
-    """The part that is the same for every engine, and read as early as vLLM's import: all that is inherited less what
-    steers vLLM or is ours, and our own settings of it."""
+    """The environment that all engines share, read as early as vLLM's import: the inherited variables, less vLLM's and
+    ours, plus our own settings for vLLM.
+    """
     env = {name: value for name, value in inherited.items() if not name.startswith(_OURS_TO_SET)}
     env |= {
         "PARETA_MARKER": marker,
@@ -111,7 +114,7 @@ def base_environment(
         "HF_HUB_OFFLINE": "1",
         "TRANSFORMERS_OFFLINE": "1",
         "PYTHONUNBUFFERED": "1",
-        "PYTHONFAULTHANDLER": "1",  # SIGABRT makes it write its stacks
+        "PYTHONFAULTHANDLER": "1",  # SIGABRT makes the engine write stacks
     }
     if platform == "cpu":
         env |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": str(threads)}
@@ -125,9 +128,9 @@ def environment(plan: Plan, launch: Launch, version: str, inherited: Mapping[str
         plan.platform, launch.tmp_dir, launch.cache_dir, launch.marker, launch.threads, inherited
     )
     if "--enable-lora" in plan.flags:
-        env["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "1"  # its socket is reached by nobody but us
+        env["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "1"  # only we reach the socket
     if launch.sleeps:
-        env["VLLM_SERVER_DEV_MODE"] = "1"  # what it opens is reached by nobody but us
+        env["VLLM_SERVER_DEV_MODE"] = "1"  # only we reach the routes that this opens
     if plan.platform == "cuda":
         return {**env, "CUDA_VISIBLE_DEVICES": ",".join(launch.gpus)}
     if not plan.enforce_eager:

@@ -1,4 +1,4 @@
-"""Startup log: maps vLLM's start-up lines to phases and measures. Pure, one line at a time.
+"""Startup log: maps vLLM's start-up lines to phases and measures. Pure, line by line.
 
 The patterns hold for 0.25 to 0.33; a line without a phase is None. `planning/start_failure.py` reads failed starts.
 """
@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True, slots=True)
 class StartMeasures:
-    """Measures that an engine logged while it started; None where its log has none."""
+    """Measures that an engine logged during the start; None where absent."""
 
     version: str | None = None
     weights_gib: float | None = None

@@ -1,8 +1,8 @@
 """Structured outputs: selects vLLM's grammar backend, and compact JSON. Pure.
 
-Where a grammar allows whitespace between tokens of JSON, a small model may generate newlines until `max_tokens`.
-vLLM turns that off for its backends `xgrammar` and `guidance` alone, so `auto` is no choice. With `auto` the first
-structured call of an engine's life also selects the backend of all later ones.
+Where a grammar allows whitespace between tokens of JSON, a small model may generate newlines until `max_tokens`. vLLM
+turns that off for the backends `xgrammar` and `guidance` alone, so `auto` is no choice. With `auto` the first
+structured call of an engine's life also selects the backend of all later calls.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""vLLM versions: lists the flags that each version takes, since an unknown flag ends it with exit 2."""
+"""vLLM versions: lists each version's flags, since an unknown flag ends vLLM with exit 2."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ UNTIL: dict[str, Version] = {
     "--max-num-partial-prefills": (0, 27, 0),
     "--calculate-kv-scales": (0, 28, 0),
 }
-# From here on CPU engines size their KV cache by --kv-cache-memory-bytes; before, by whole GiB in the environment.
+# From here on CPU engines size the KV cache by --kv-cache-memory-bytes; before, by whole GiB in the environment.
 CPU_KV_BYTES_SINCE: Version = (0, 32, 0)
 
 

@@ -1,1 +1,1 @@
-"""Accounting: reads the usage of an answer and charges for it."""
+"""Accounting: reads the usage of an answer and calculates the charge."""

@@ -16,7 +16,7 @@ from pareta_agent.value import value
 
 @value
 class Charge:
-    """The resources of a request until it is settled: credit, and its share of the key's limits.
+    """The resources of a request until the settlement: credit, and a share of the key's limits.
 
     `price` is None for a free endpoint, `permit` for a key without limits; `partial` is the org's policy.
     """

@@ -1,4 +1,4 @@
-"""Partial answers: counts the calls that each key leaves before the end, and reports keys that leave most of them.
+"""Partial answers: counts the calls that each key leaves before the end, and reports keys that leave most calls.
 
 A partial answer costs nothing by default.
 """
@@ -15,7 +15,7 @@ from pareta_agent.telemetry.metrics import Metrics
 
 @dataclass(frozen=True, slots=True)
 class PartialAnswerSettings:
-    """A key is reported if at least `least` of its calls ended within a window and that share of them was left."""
+    """A key is reported if at least `least` of the key's calls ended within a window and that share was left."""
 
     window_s: float = 300.0
     least: int = 20

@@ -1,4 +1,4 @@
-"""Usage: builds the one usage record of an admitted request from what was observed. Pure."""
+"""Usage: builds the usage record of an admitted request from observations. Pure."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def settle(
 
 
 def bounds_of(request: InferenceRequest, endpoint: EndpointView) -> Bounds:
-    """The maximum usage of the request, by its fields and by the engine's limits."""
+    """The maximum usage of the request, by the request's fields and by the engine's limits."""
     return Bounds(
         prompts=request.prompts,
         choices=request.n,
@@ -81,7 +81,7 @@ def prompt_bytes(request: InferenceRequest, endpoint: EndpointView) -> int:
 
 
 def most_of(bounds: Bounds, prompt_bytes: int) -> Counted:
-    """The maximum that an engine can count for a request: at most one token a byte, and at most the context."""
+    """The maximum that an engine can count for a request: at most a token per byte, and at most the context."""
     context = bounds.max_model_len or UNKNOWN_CONTEXT_TOKENS
     answers = bounds.prompts * bounds.choices
     longest = min(bounds.max_tokens or context, context) + 1 if bounds.counts_output else 0

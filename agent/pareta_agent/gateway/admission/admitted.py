@@ -1,4 +1,4 @@
-"""Admitted request: holds the load, credit, permit and spool entry of one request, and settles them once.
+"""Admitted request: holds the load, credit, permit and spool entry of a request, and settles all once.
 
 The exchange with the engine may run in another process.
 """
@@ -83,5 +83,5 @@ class LocalAdmission:
 
 
 def error_of(saved: asyncio.Future[None]) -> BaseException | None:
-    """The error of a future, retrieved so that asyncio does not report it."""
+    """The error of a future, retrieved so that asyncio does not report the error."""
     return asyncio.CancelledError() if saved.cancelled() else saved.exception()

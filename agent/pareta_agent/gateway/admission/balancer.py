@@ -1,6 +1,6 @@
 """Load balancer: selects a replica by least outstanding requests and prefix affinity.
 
-`pick` is pure. The prompt's prefix is read only if there is more than one replica.
+`pick` is pure. The prompt's prefix is read only if there are several replicas.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pareta_agent.gateway.api.routes import Route
 from pareta_agent.gateway.ports import Target
 
 PREFIX_CHARS: Final = 1024
-MIN_PREFIX_CHARS: Final = 512  # what is shorter is read again sooner than moved to where it was read
+MIN_PREFIX_CHARS: Final = 512  # a shorter prompt is read again sooner than moved to the replica that read it
 LIKELY_SLOTS: Final = 32
 LONGEST_WAIT_S: Final = 60
 
@@ -33,9 +33,9 @@ def pick(
 ) -> ReplicaView | None:
     """The preferred replica, else the first of the least loaded.
 
-    The preferred one may exceed the least load by an eighth of its slots, and by at least 2.
+    The preferred replica may exceed the least load by an eighth of the sequence slots, and by at least 2.
 
-    None if every replica but `without` is at its concurrency cap.
+    None if every replica but `without` is at the concurrency cap.
     """
     free = [r for r in endpoint.replicas if r.name != without and load.get(r.name, 0) < cap.of(r)]
     if len(free) < 2:
@@ -47,7 +47,7 @@ def pick(
 
 
 def prompt_prefix(prompt: Any) -> str:
-    """The first characters of a prompt in any route's format, its roles included."""
+    """The first characters of a prompt in any route's format, roles included."""
     found: list[str] = []
     rest, size = [prompt], 0
     while rest and size < PREFIX_CHARS:
@@ -78,7 +78,7 @@ def select_replica(
     if len(endpoint.replicas) > 1:
         begins = prompt_prefix(request.fields.get(route.prompt))
         if len(begins) >= MIN_PREFIX_CHARS:
-            # Python's own hash is keyed by the process, so nobody can aim at another org's beginnings.
+            # Python's own hash is keyed by the process, so no caller can aim at another org's beginnings.
             key = hash((endpoint.org, begins))
             preferred = state.affinity.preferred(key)
     replica = pick(endpoint, state.load, state.cap, preferred)
@@ -92,7 +92,7 @@ def select_replica(
 
 
 def select_other_replica(state: AdmissionState, target: Target) -> Target | None:
-    """The next target of a request whose replica was lost before any part of the answer."""
+    """The next target of a request after the replica was lost before any part of the answer."""
     endpoint = state.deps.fleet_view().endpoints.get(target.endpoint.id)
     if endpoint is None or endpoint.status != "live":
         return None
@@ -101,6 +101,6 @@ def select_other_replica(state: AdmissionState, target: Target) -> Target | None
 
 
 def wait_s(state: AdmissionState, endpoint: EndpointView) -> int:
-    """Seconds until a full endpoint has capacity again: half of the shortest mean request duration of its replicas."""
+    """Seconds until a full endpoint has capacity again: half of the shortest mean request duration of the replicas."""
     taken = [state.pace[r.name] for r in endpoint.replicas if r.name in state.pace]
     return min(LONGEST_WAIT_S, max(1, math.ceil(min(taken) / 2))) if taken else 1

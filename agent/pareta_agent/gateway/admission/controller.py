@@ -1,6 +1,6 @@
 """Admission control: selects a replica, applies the key's rate limits, reserves credit, or queues the request.
 
-A request waits only while its endpoint starts. Everything acquired is released if the request is not admitted.
+A request waits only while the endpoint starts. Everything acquired is released if the request is not admitted.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pareta_agent.gateway.ports import Applicant, IdempotencyKey, Pending, Targe
 
 
 class AdmissionController:
-    """Admits one request. The applicant receives an immediate result before `proceed` returns."""
+    """Admits a single request. The applicant receives an immediate result before `proceed` returns."""
 
     def __init__(
         self,
@@ -136,7 +136,7 @@ class AdmissionController:
         return select_replica(self._state, endpoint, self._grant, self._request, self._route)
 
     def _wait_or_refuse(self, problem: Problem) -> None:
-        """Queues a request whose endpoint starts or wakes; refuses any other."""
+        """Queues a request for an endpoint that starts or wakes; refuses any other."""
         if self._reservation is not None:
             self._state.deps.credit.release(self._reservation, 0)
             self._reservation = None
@@ -160,7 +160,7 @@ class AdmissionController:
 
 
 async def _top_up(state: AdmissionState, grant: KeyGrant, worst_micro_usd: int) -> Reservation | Problem:
-    """Credit for one call beyond the lease at hand; a refusal if the plane grants none."""
+    """Credit for a call beyond the lease at hand; a refusal if the plane grants none."""
     try:
         found = await state.deps.credit.top_up(grant.org, worst_micro_usd)
     except AgentError:

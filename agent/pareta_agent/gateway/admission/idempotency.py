@@ -21,7 +21,7 @@ LARGEST_BYTES: Final = 2**20
 
 @dataclass(slots=True)
 class CachedAnswer:
-    """The call of one key. `document` is None while the call runs, and for a stream or a large answer."""
+    """The call of a key. `document` is None while the call runs, and for a stream or a large answer."""
 
     digest: bytes
     request_id: str
@@ -40,7 +40,7 @@ class IdempotencyCache:
         self._bytes = 0
 
     def begin(self, scope: Scope, digest: bytes, request_id: str) -> CachedAnswer | Problem:
-        """An entry that runs: the caller makes the call. An answered entry: its document is the answer.
+        """A running entry: the caller makes the call. An answered entry: the document is the answer.
 
         A problem for a key in use, a key with another body, or an answer that is not stored.
         """

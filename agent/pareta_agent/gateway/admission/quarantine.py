@@ -1,7 +1,7 @@
-"""Quarantine: refuses a request that was in flight when two engines ended, by its fingerprint, for a limited time.
+"""Quarantine: refuses a request that was in flight when two engines ended, by fingerprint, for a limited time.
 
-An innocent request may share both ends with the cause, so the refusal expires. Callers of this module decide which ends
-count.
+An innocent request may share both ends with the cause, so the refusal expires. Callers of this module decide which
+ends count.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ REMEMBERED: Final = 4096
 
 
 def refused_until(ends: Sequence[float]) -> float | None:
-    """The end of a request's refusal, given the moments at which its engines ended; None if it is not refused. Pure."""
+    """The end of a request's refusal by the moments at which the request's engines ended; None if not refused. Pure."""
     last = ends[-ENDS:]
     if len(last) < ENDS or last[-1] - last[0] > WITHIN_S:
         return None
@@ -40,7 +40,7 @@ def fingerprint(org: str, endpoint: str, request: InferenceRequest) -> bytes:
 
 
 def fingerprint_of(endpoint: EndpointView, request: InferenceRequest) -> bytes:
-    """The fingerprint of a request to this endpoint; a worker's request brings its own."""
+    """The fingerprint of a request to this endpoint; a worker's request brings a fingerprint."""
     return request.fingerprint or fingerprint(endpoint.org, endpoint.id, request)
 
 
@@ -51,7 +51,7 @@ def _digest(value: object) -> str:
 
 
 class Quarantine:
-    """Costs nothing while no engine ends: a request is fingerprinted only if its engine was lost, or others were."""
+    """Costs nothing while no engine ends: a request is fingerprinted only if an engine was lost."""
 
     def __init__(self, metrics: Metrics, clock: Clock) -> None:
         self._metrics, self._clock = metrics, clock

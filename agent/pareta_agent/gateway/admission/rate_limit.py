@@ -1,4 +1,4 @@
-"""Rate limit: applies a key's limits of requests, tokens and concurrency to one call."""
+"""Rate limit: applies a key's limits of requests, tokens and concurrency to a call."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def enter(
     endpoint: EndpointView,
     add_headers: Callable[[dict[str, str]], None],
 ) -> Permit | Problem:
-    """The call's permit or its 429; `add_headers` receives the current `x-ratelimit-*` headers."""
+    """The call's permit or a 429; `add_headers` receives the current `x-ratelimit-*` headers."""
     likely = _likely_tokens(request, endpoint, grant.limits.tokens_per_minute)
     found = limiter.enter(grant.key_id, grant.limits, likely)
     add_headers(limiter.headers(grant.key_id, grant.limits))
@@ -31,10 +31,10 @@ def enter(
 
 
 def _likely_tokens(request: InferenceRequest, endpoint: EndpointView, limit: int | None) -> int:
-    """The tokens that a request counts against `limit` a minute until its usage record exists.
+    """The tokens that a request counts against `limit` a minute until the usage record exists.
 
-    Without `max_tokens` the answer is estimated, and the estimate alone never causes a refusal: the whole context would
-    exceed every modest limit. An overrun is deducted from the next minutes.
+    Without `max_tokens` the answer is estimated, and the estimate alone never causes a refusal: the whole context
+    would exceed every modest limit. An overrun is deducted from the next minutes.
     """
     context = endpoint.max_model_len or DEFAULT_CONTEXT_TOKENS
     prompt = min(request.body_bytes // 3, context * request.prompts)
@@ -45,7 +45,7 @@ def _likely_tokens(request: InferenceRequest, endpoint: EndpointView, limit: int
 
 
 def _over_limit(excess: Excess) -> Problem:
-    """The 429 of a key at one of its limits; `retry` is False if no wait helps."""
+    """The 429 of a key at a limit; `retry` is False if no wait helps."""
     what = {"requests": "requests a minute", "tokens": "tokens a minute", "concurrency": "requests at once"}
     message = f"This key is limited to {excess.limit} {what[excess.kind]}"
     if excess.retry_after_s is None:

@@ -1,4 +1,4 @@
-"""Admission rules: authorize a key, find its endpoint, and bound the cost of a request. Pure."""
+"""Admission rules: authorize a key, find the endpoint, and bound the cost of a request. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NOT_LIVE = {"stopped": "endpoint_stopped", "failed": "endpoint_failed"}
 
 
 def bearer_of(authorization: bytes) -> str | Problem:
-    """The bearer token of an Authorization header; a 401 for a missing one, another scheme or non-ASCII text."""
+    """The bearer token of an Authorization header; a 401 for a missing header, another scheme or non-ASCII text."""
     scheme, _, token = authorization.strip().partition(b" ")
     token = token.strip()
     if scheme.lower() != b"bearer" or not token or not token.isascii() or b" " in token:
@@ -34,7 +34,7 @@ def authorize(grant: KeyGrant | None) -> Problem | None:
 
 
 def find(model: str, grant: KeyGrant, fleet: FleetView) -> EndpointView | Problem:
-    """The endpoint named `model`, if this key may call it."""
+    """The endpoint named `model`, if this key may call that endpoint."""
     endpoint = fleet.endpoints.get(model)
     if endpoint is None and not fleet.complete:
         return STARTING
@@ -63,7 +63,7 @@ def worst_case(request: InferenceRequest, endpoint: EndpointView, price: TokenPr
 def record_of(
     request_id: str, route: str, grant: KeyGrant, request: InferenceRequest, target: Target, now_s: float
 ) -> Admission:
-    """The spool's entry for an admitted request, until its terminal record."""
+    """The spool's entry for an admitted request, until the terminal record."""
     return Admission(
         request_id=request_id,
         org=grant.org,

@@ -20,7 +20,7 @@ REMEMBERED: Final = 4096
 
 @dataclass(frozen=True, slots=True)
 class ConcurrencyCap:
-    """Maximum in-flight requests of a replica: a multiple of its sequence slots, within bounds."""
+    """Maximum in-flight requests of a replica: a multiple of the replica's sequence slots, within bounds."""
 
     per_slot: int
     least: int
@@ -47,7 +47,7 @@ class Affinity:
 
 
 class AdmissionState:
-    """One per process, owned by its event loop. Replicas are counted by name, keys by id.
+    """A single state per process, owned by the event loop. Replicas are counted by name, keys by id.
 
     - `load`, `by_key`: requests in flight of a replica, of a key.
     - `pace`: moving average of a replica's request duration, seconds.

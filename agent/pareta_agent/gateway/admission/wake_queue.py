@@ -24,7 +24,7 @@ WAKE_S: Final = 1.0
 
 
 class Waiter(Protocol):
-    """A queued call: `proceed` once its endpoint is live, `send_keepalive` for the caller of a stream."""
+    """A queued call: `proceed` once the endpoint is live, `send_keepalive` for the caller of a stream."""
 
     def proceed(self) -> None: ...
 
@@ -43,7 +43,7 @@ class _QueuedCall:
 
 
 class WakeQueue:
-    """One queue an endpoint. Calls use `enter` and `leave`; a timer does the rest."""
+    """A queue for each endpoint. Calls use `enter` and `leave`; a timer does the rest."""
 
     def __init__(self, settings: GatewaySettings, deps: GatewayDeps) -> None:
         self._settings = settings
@@ -60,7 +60,7 @@ class WakeQueue:
     def enter(self, waiter: Waiter, request: InferenceRequest) -> Problem | None:
         """Wakes the endpoint and queues the call, or returns the refusal.
 
-        A call that returns keeps its deadline.
+        A call that returns keeps the first deadline.
         """
         endpoint = self._deps.fleet_view().endpoints.get(request.model)
         if endpoint is None:
@@ -69,7 +69,7 @@ class WakeQueue:
         until_s = self.expect(waiter, endpoint.id)
         self._wake(endpoint.id, now_s)
         if now_s + (endpoint.retry_after_s or 0) > until_s or longest_s <= 0:
-            return unavailable(endpoint)  # it would be held for nothing
+            return unavailable(endpoint)  # a wait would be for nothing
         if self._full(endpoint, request.body_bytes):
             return Problem("endpoint_busy", retry_after_s=endpoint.retry_after_s)
         keepalive_s = now_s + self._settings.comfort_s if request.stream else math.inf
@@ -81,7 +81,7 @@ class WakeQueue:
         return None
 
     def expect(self, waiter: Waiter, endpoint: str) -> float:
-        """Counts the call as `waiting` for the endpoint, queued or not, until it leaves; returns its deadline."""
+        """Counts the call as `waiting` for the endpoint, queued or not, until the call leaves; returns the deadline."""
         if waiter not in self._expected:
             self._expected[waiter] = endpoint, self._deps.clock.mono_s() + self._settings.hold_s
             self.waiting[endpoint] += 1

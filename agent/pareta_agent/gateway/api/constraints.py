@@ -1,6 +1,6 @@
 """Constraints: the field that constrains a request's answer, and schemas with a `$ref` cycle. Pure.
 
-The schemas of tools are not checked: the engine reads a cyclic one as an empty schema.
+The schemas of tools are not checked: the engine reads a cyclic schema as empty.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ def _forces_a_call(fields: Mapping[str, Any]) -> bool:
 
 
 def looping(fields: Mapping[str, Any]) -> str | None:
-    """The field whose schema has a `$ref` cycle, which allows no value and makes engines fail."""
+    """The field with a schema that has a `$ref` cycle, which allows no value and makes engines fail."""
     return next((field for field, schema in _schemas(fields) if leads_to_itself(schema)), None)
 
 
 def leads_to_itself(schema: Any) -> bool:
-    """True if a `$ref` is reached again from its own target before any property or item."""
+    """True if a `$ref` is reached again from the reference's own target before any property or item."""
     graph: dict[str, set[str]] = {}
     waiting = set(_refs(schema))
     while waiting:

@@ -26,7 +26,7 @@ def wrong(route: Route, fields: dict[str, Any]) -> Problem | None:
 
 
 def instruct(route: Route, fields: dict[str, Any], system_prompt: str) -> None:
-    """Puts the task's system prompt before the turns of a caller who sends none.
+    """Puts the task's system prompt before the turns, if the caller sends no system prompt.
 
     The prompt goes among the turns and not into `instructions`, which an answer repeats.
     """

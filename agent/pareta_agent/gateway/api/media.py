@@ -12,7 +12,7 @@ _INNER: Final = ("content", "output")
 
 
 def points_away(content: Any) -> bool:
-    """True if a message, a document, a part or a list of them refers to media outside itself."""
+    """True if a message, a document, a part or a list refers to media outside itself."""
     if isinstance(content, list):
         return any(map(points_away, content))
     if not isinstance(content, dict):

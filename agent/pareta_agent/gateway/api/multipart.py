@@ -10,7 +10,7 @@ import secrets
 from dataclasses import dataclass
 from typing import Any, Final
 
-# Known to nobody who could put it into a file.
+# Random, so no caller can put the boundary into a file.
 _BOUNDARY: Final = secrets.token_hex(24).encode()
 CONTENT_TYPE: Final = f"multipart/form-data; boundary={_BOUNDARY.decode()}"
 MAX_PARTS: Final = 32
@@ -47,7 +47,7 @@ def read(body: bytes) -> dict[str, Any] | None:
 
 
 def build(fields: dict[str, Any]) -> bytes:
-    """A form of these fields: texts, numbers, lists of them and uploads."""
+    """A form of the given fields: texts, numbers, uploads and lists."""
     parts = []
     for name, value in fields.items():
         for one in value if isinstance(value, list) else [value]:
@@ -60,7 +60,7 @@ def build(fields: dict[str, Any]) -> bytes:
 
 
 def _take(fields: dict[str, Any], part: bytes) -> bool:
-    """Adds one part; False if the part is invalid or repeats a name."""
+    """Adds a part; False if the part is invalid or repeats a name."""
     head, found, content = part.partition(b"\r\n\r\n")
     disposition = _DISPOSITION.search(head) if found and len(head) <= MAX_PART_HEAD_BYTES else None
     if disposition is None or not part.startswith(b"\r\n"):

@@ -1,6 +1,6 @@
 """OpenAPI document: describes the inference API from the route table.
 
-`python -m pareta_agent.gateway.api.openapi` prints it.
+`python -m pareta_agent.gateway.api.openapi` prints the document.
 
 The document lists the fields that are checked and that may reach an engine; the engine checks the values.
 """
@@ -82,7 +82,7 @@ _ROW: Final[Schema] = {
 
 
 def document() -> str:
-    """The whole document as it is committed."""
+    """The whole document, in the committed form."""
     routes = {route.path: route for route in INFERENCE.values()}
     paths: dict[str, Any] = {path: {"post": _operation(route)} for path, route in sorted(routes.items())}
     paths["/v1/models"] = {"get": _models()}
@@ -165,7 +165,7 @@ def _models() -> Schema:
 
 
 def _refusals(shape: str, only: tuple[int, ...] = ()) -> Schema:
-    """One entry for each status of the catalogue, with its codes."""
+    """An entry for each status of the catalogue, with all codes."""
     codes: dict[int, list[str]] = {}
     for code, (status, _, _) in CATALOGUE.items():
         codes.setdefault(status, []).append(code)

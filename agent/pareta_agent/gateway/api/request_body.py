@@ -1,7 +1,7 @@
 """Request body: reads a caller's body and builds the engine's body, from allowed fields only. Pure.
 
-Values of the right type pass unchanged; the engine checks them and its refusal is translated. Fields that a caller may
-never set (priority, templates, cache salts, transfer parameters) are not in the route's list.
+Values of the right type pass unchanged; the engine checks all values and the refusal is translated. Fields that a
+caller may never set (priority, templates, cache salts, transfer parameters) are not in the route's list.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pareta_agent.gateway.api.routes import TALKING, Route
 from pareta_agent.value import value
 
 MAX_DEPTH: Final = 64
-# What the engine cannot even refuse unless they are objects.
+# The engine cannot even refuse these fields unless the values are objects.
 _OBJECTS: Final = ("stream_options", "structured_outputs")
 _GREEDY_BELOW: Final = 1e-5  # as the engine rounds
 # The engine refuses several choices at temperature 0. The likeliest token alone is the same choice by another name.
@@ -32,9 +32,9 @@ class InferenceRequest:
     """A parsed request. `fields` is the parsed object; `choices` counts prompts × n.
 
     - `max_tokens`: of each choice; None without a usable value.
-    - `audio`: the prompt is audio, whose tokens an engine counts outside its context.
-    - `media`: the prompt has media, whose tokens are not bounded by the bytes.
-    - `fingerprint`: of a worker's request, whose fields this process does not have.
+    - `audio`: the prompt is audio; an engine counts audio tokens outside the context.
+    - `media`: the prompt has media, with tokens that are not bounded by the bytes.
+    - `fingerprint`: of a worker's request; this process does not have the fields.
     """
 
     model: str
@@ -96,7 +96,8 @@ def rebuild(
     *,
     greedy: bool = False,
 ) -> bytes:
-    """The engine's body: allowed fields, `usage` always requested, the task's system prompt unless the caller sent one.
+    """The engine's body: allowed fields, `usage` always requested, the task's system prompt unless the caller sent a
+    prompt.
 
     - `salt`: separates the orgs' prefix caches, so that no caller can time another org's prompts.
     - `served_as`: the model's name at an engine with several endpoints.
@@ -234,9 +235,9 @@ def _request_from(
 
 
 def _prompts(prompt: Any) -> int:
-    """The number of prompts in one call: a list of strings or of token lists is a batch.
+    """The number of prompts in a call: a list of strings or of token lists is a batch.
 
-    A list with a number in it is one prompt of tokens, as engines read it.
+    A list that contains a number is a single prompt of tokens, as engines read such a list.
     """
     if not isinstance(prompt, list) or any(isinstance(each, int | float) for each in prompt):
         return 1

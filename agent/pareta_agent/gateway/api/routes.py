@@ -1,6 +1,6 @@
 """Route table: the requests that are inference, by method and path. Nothing else reaches an engine.
 
-The table is the allowlist. A query and one slash at the end are ignored. A target with an escape, a doubled slash, a
+The table is the allowlist. A query and a slash at the end are ignored. A target with an escape, a doubled slash, a
 fragment or an absolute form is not in the table. No part of a target reaches an engine.
 """
 
@@ -41,12 +41,12 @@ _SCORING: Final = _POOLING | _names("use_activation max_tokens_per_query max_tok
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Route:
-    """One inference route.
+    """An inference route.
 
     - `fields`: may reach the engine; `prompt`: the required field.
     - `streams`: whether `stream` is allowed; `generates`: whether output tokens are expected.
-    - `documents`: the field whose length is the number of prompts, at most `most_prompts`, each of `texts` texts that
-      some engines read separately.
+    - `documents`: the field with a length that is the number of prompts, at most `most_prompts`, each of `texts` texts
+      that some engines read separately.
     - `media`: whether parts of the prompt may be `data:` URLs, which make a body large.
     - `limits`: the fields that bound an answer; the first that is present counts.
     - `usage_option`: usage must be requested by `stream_options`.
@@ -153,8 +153,8 @@ TALKING: Final = (CHAT, BATCH, RESPONSES, MESSAGES, COUNT_TOKENS)
 
 
 def _reading(path: str, prompt: str, allowed: frozenset[str], documents: str, texts: int = 1) -> Route:
-    """A route whose model reads and does not generate."""
-    # The engine's other encodings are no JSON, so nothing could be read of their usage.
+    """A route with a model that reads and does not generate."""
+    # The engine's other encodings are no JSON, so no usage could be read.
     encodings = {"encoding_format": ("float", "base64")}
     return Route(
         path,

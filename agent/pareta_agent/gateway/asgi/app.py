@@ -26,9 +26,9 @@ from pareta_agent.gateway.asgi.plane_proxy import handler as plane_handler
 from pareta_agent.gateway.asgi.readyz import Readiness
 from pareta_agent.gateway.downstream.context import GatewayContext
 
-# What Anthropic's SDKs ask for beside messages; they read a refusal in their own words only.
+# Anthropic's SDKs request these routes beside messages, and read a refusal only in Anthropic's own words.
 UNSERVED_MESSAGES: Final = ("/v1/messages/batches",)
-# Its own name of readiness, vLLM's and SageMaker's.
+# The node's own name of readiness, vLLM's and SageMaker's.
 READINESS: Final = ("/readyz", "/health", "/ping")
 ANY_METHOD: Final = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
@@ -75,7 +75,7 @@ def _add_probes(app: Starlette, readiness: Callable[[], Readiness]) -> None:
         return _json(asdict(now), 503 if now.status == "not ready" else 200)
 
     async def root(request: Request) -> Response:
-        """Answers `OPTIONS /`, which HAProxy sends as its default health check; any other request is a 404."""
+        """Answers `OPTIONS /`, HAProxy's default health check; any other request is a 404."""
         return await readyz(request) if request.method == "OPTIONS" else respond(Problem("route_not_found"))
 
     async def version(_: Request) -> Response:
@@ -113,7 +113,7 @@ async def _models(context: GatewayContext, request: Request) -> Response:
 
 
 def _row(endpoint: EndpointView) -> dict[str, object]:
-    """One model, in vLLM's format, so that tools find the context; unknown until the endpoint is planned here."""
+    """A model in vLLM's format, so that tools find the context; unknown until the endpoint is planned here."""
     row: dict[str, object] = {"id": endpoint.id, "object": "model", "created": endpoint.created_s}
     context = endpoint.max_model_len
     return row | {"owned_by": endpoint.org} | ({} if context is None else {"max_model_len": context})

@@ -14,7 +14,7 @@ _SCHEMES: Final = ("http", "https")
 
 
 def reached(headers: Mapping[str, str], scheme: str, hosts: Hosts) -> tuple[str, str]:
-    """(scheme, host) as the caller sees them; this node's own if a header is absent or malformed."""
+    """(scheme, host) as the caller sees both; this node's own if a header is absent or malformed."""
     proto, host = (_first(headers.get(name, "")) for name in ("x-forwarded-proto", "x-forwarded-host"))
     own = headers.get("host", "")
     usable = bool(host) and hosts.refusal(host.encode("latin-1")) is None

@@ -48,7 +48,7 @@ ROUTES: Final = (
     ("/v1/openapi.json", ["GET"]),
 )
 MAX_BODY_BYTES: Final = 64 * 2**10
-# Rows and documents come in larger bodies; how large each may be the plane says itself.
+# Rows and documents come in larger bodies; the plane itself limits each.
 MAX_UPLOAD_BYTES: Final = 33 * 2**20
 UPLOAD_PATHS: Final = ("/v1/eval-sets", "/v1/eval-blobs/")
 BODY_S: Final = 30.0
@@ -62,7 +62,7 @@ _DOWN: Final = (
 
 
 def handler(plane_url: str | None, hosts: Hosts) -> Callable[[Request], Awaitable[Response]]:
-    """The handler of these routes: the plane at `plane_url`, or a refusal if there is none."""
+    """The handler of the plane's routes: the plane at `plane_url`, or a refusal if there is none."""
 
     async def elsewhere(_: Request) -> Response:
         return respond(Problem("api_elsewhere"))

@@ -1,4 +1,4 @@
-"""Readiness: whether the node may receive traffic, with every reason against it."""
+"""Readiness: whether the node may receive traffic, with every reason against traffic."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """`degraded`: the node answers with part of it lost for good. `reasons` are empty if it is `ok`."""
+    """`degraded`: the node answers with a part lost for good. `reasons` are empty if `ok`."""
 
     status: Literal["ok", "degraded", "not ready"]
     reasons: Sequence[str] = ()

@@ -1,6 +1,7 @@
-"""Body limits: bound the size of each inbound body, and of all of them together.
+"""Body limits: bound the size of each inbound body, and of all bodies together.
 
-Text has a limit of its own. A body above that limit must contain media, which is checked once it grows past the limit.
+Text has a separate limit. A body above that limit must contain media, which is checked once the body grows past the
+limit.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ class InboundBodyBudget:
         self._bytes = 0
 
     def grew(self, upload: object, body: bytearray, media: bool, form: bool = False) -> Problem | None:
-        """Counts a body's growth; returns the problem if a limit is exceeded. A form is mostly its file."""
+        """Counts a body's growth; returns the problem if a limit is exceeded. A form is mostly a file."""
         before, size, limit = self._sizes.get(upload, 0), len(body), self._settings.max_body_bytes
         if size > self._settings.most_body_bytes(media):
             return Problem("body_too_large")

@@ -1,4 +1,4 @@
-"""Inference call: one request from its head to its last byte, in place of uvicorn's ASGI request cycle.
+"""Inference call: a request from the head to the last byte, in place of uvicorn's ASGI request cycle.
 
 The steps: authorize, admit, exchange with the engine, settle, end. An admitted request ends in exactly one usage
 record. The last bytes of a success leave only once that record is durable.
@@ -25,7 +25,7 @@ from pareta_agent.gateway.downstream.response import COMMENT, ResponseWriter, co
 from pareta_agent.gateway.ports import AdmittedRequest, Pending
 from pareta_agent.telemetry.events import Event
 
-# uvicorn sets this event of its cycles at a lost connection; a call has `caller_gone` instead
+# uvicorn sets this event of a cycle at a lost connection; a call has `caller_gone` instead
 _UNUSED_EVENT = asyncio.Event()
 
 
@@ -42,7 +42,7 @@ class Downstream(Protocol):
 
 
 class InferenceCall:
-    """Replaces uvicorn's RequestResponseCycle, whose attributes are those without underscore up to `body`."""
+    """Replaces uvicorn's RequestResponseCycle, with that class's attributes up to `body`: all without underscore."""
 
     def __init__(
         self, context: GatewayContext, connection: Downstream, route: Route, head: RequestHead
@@ -77,13 +77,13 @@ class InferenceCall:
 
     @keep_alive.setter
     def keep_alive(self, value: bool) -> None:
-        """True if the connection stays open after the answer; uvicorn clears it at shutdown."""
+        """True if the connection stays open after the answer; uvicorn clears the value at shutdown."""
         self._response.keep_alive = value
 
     # the connection's side
 
     def start(self, grant: KeyGrant | None = None) -> None:
-        """Starts the request once the answers before it are complete; `grant` if its key is already known."""
+        """Starts the request once the answers before are complete; `grant` if the key is already known."""
         self._started, self._grant = True, grant
         self._deadline_s = self._context.deps.clock.mono_s() + self._context.settings.body_timeout_s
         self._context.enter(self)
@@ -217,7 +217,7 @@ class InferenceCall:
         )
 
     def hang_up(self) -> None:
-        """Closes the connection of a caller who does not read."""
+        """Closes the connection of a caller that does not read."""
         self._transport.abort()
 
     def replay(self, request_id: str, document: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Client connection: uvicorn's HTTP protocol with a path of its own for inference, on the same port without ASGI.
+"""Client connection: uvicorn's HTTP protocol with a separate path for inference, on the same port without ASGI.
 
 Other requests go to the ASGI app. Broken or ambiguous HTTP is answered once, and the connection ends.
 """
@@ -28,13 +28,13 @@ TLS_BUFFER_BYTES = 64 * 2**10
 
 
 class ClientConnection(HttpToolsProtocol):
-    """One connection of a caller."""
+    """A connection of a caller."""
 
     cycle: Any
     pipeline: deque[Any]
 
     def __init__(self, context: GatewayContext, tunnel_of: Any = None, **uvicorn: Any) -> None:
-        """`tunnel_of`: the scheme at the worker whose other requests this connection carries; None for a caller's."""
+        """`tunnel_of`: the scheme at the worker, for a connection with a worker's other requests; else None."""
         super().__init__(**uvicorn)
         self._context, self.tunnel_of = context, tunnel_of
         self._header_bytes = 0
@@ -89,7 +89,7 @@ class ClientConnection(HttpToolsProtocol):
             self.refuse(str(error), Problem("bad_http"))
 
     def _parse(self, data: bytes) -> None:
-        """Parses a request that offers another protocol twice: the parser leaves its body to that protocol."""
+        """Parses a request that offers another protocol twice: the parser leaves the body to that protocol."""
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -106,7 +106,7 @@ class ClientConnection(HttpToolsProtocol):
         return (self.cycle is None or self.cycle.response_complete) and not self.transport.is_closing()
 
     def _forward_known_head(self, data: bytes) -> bool:
-        """True if `data` is one whole request with a known head and key, which is then started."""
+        """True if `data` is a single whole request with a known head and key, which is then started."""
         found = split_length(data)
         if found is None:
             return False
@@ -204,7 +204,7 @@ class ClientConnection(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         self._turn = cycle
-        if not self.flow.write_paused:  # else the caller reads nothing: its next request is no sign of life
+        if not self.flow.write_paused:  # else the caller reads nothing: the next request is no sign of life
             self.idle_since_s = None
         if isinstance(cycle, InferenceCall):
             cycle.start()
@@ -234,7 +234,7 @@ class ClientConnection(HttpToolsProtocol):
             self._broken = self._broken or call.more_body
             self._hang_up()
         if self.flow.write_paused and not self.transport.is_closing():
-            self.flow.pause_reading()  # no new requests from a caller who leaves answers unread
+            self.flow.pause_reading()  # no new requests from a caller that leaves answers unread
             self.idle_since_s = self._context.deps.clock.mono_s()
         else:
             self._go_on()
@@ -259,11 +259,11 @@ class ClientConnection(HttpToolsProtocol):
 
     @property
     def stays(self) -> bool:
-        """True if the connection cannot be transferred: it is encrypted, or a worker's."""
+        """True if the connection cannot be transferred: encrypted, or a worker's."""
         return bool(self.tunnel_of) or self.transport.get_extra_info("ssl_object") is not None
 
     def move(self) -> None:
-        """Gives the connection to the successor, if it is between two requests."""
+        """Gives the connection to the successor, if no request is open."""
         take = self._context.successor
         if take is None or not self.between or self.stays:
             return

@@ -9,7 +9,7 @@ from collections import Counter
 
 
 class ConnectionLimiter:
-    """Counts connections by address. An IPv6 network (/64) is one address, because one host has all of it."""
+    """Counts connections by address. An IPv6 network (/64) counts as one address, because one host has all of it."""
 
     def __init__(self, max_connections: int, max_per_address: int) -> None:
         self._max = max_connections

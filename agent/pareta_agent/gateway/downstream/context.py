@@ -20,7 +20,7 @@ from pareta_agent.gateway.upstream.pool import ConnectionPools
 
 
 class GatewayContext:
-    """Shared by all connections of one process, owned by its event loop.
+    """Shared by all connections of a process, owned by the event loop.
 
     `apply` starts a request's admission, here or in the main process; `admission` is this process's own state.
     """
@@ -54,7 +54,7 @@ class GatewayContext:
         self._salts: dict[str, str] = {}
 
     def new_request_id(self) -> str:
-        """Unique over restarts by its random part, within this process by its count."""
+        """Unique over restarts by a random part, within this process by a count."""
         self._requests += 1
         return f"req_{self._prefix}{self._requests:08x}"
 

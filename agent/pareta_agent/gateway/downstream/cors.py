@@ -1,4 +1,4 @@
-"""CORS: selects the web pages whose scripts may read this node's answers. Pure.
+"""CORS: selects the web pages with scripts that may read this node's answers. Pure.
 
 A key is sent in a header and never by the browser itself, so no answer allows credentials.
 """

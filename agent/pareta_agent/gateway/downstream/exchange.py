@@ -1,7 +1,7 @@
-"""Upstream exchange: sends an admitted request to a replica, relays the answer, and settles one usage record.
+"""Upstream exchange: sends an admitted request to a replica, relays the answer, and settles the usage record.
 
-A lost request is retried before any byte of its answer was passed on: on a new connection if an idle one was stale,
-else once on another replica.
+A lost request is retried before any byte of the answer was passed on: on a new connection if an idle connection was
+stale, else once on another replica.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ LAST_WORDS_S: Final = 2.0
 
 
 class UpstreamExchange:
-    """Settles its admitted request in `_settle`, exactly once."""
+    """Settles the admitted request in `_settle`, exactly once."""
 
     def __init__(
         self,
@@ -112,9 +112,9 @@ class UpstreamExchange:
         if now_s > self._deadline_s and self._caller.disconnected:
             self._fail(Problem("internal"))
         elif stalled and self._unread:
-            self._caller.hang_up()  # nobody has read for so long: the caller's end, and not the engine's
+            self._caller.hang_up()  # no reader for so long: the caller's end, and not the engine's
         elif now_s > self._deadline_s or stalled:
-            # What took its whole time would only take it again; a silent engine is replaced.
+            # A request that took the whole time would take the same again; a silent engine is replaced.
             self._fail(Problem("engine_timeout", retry=None if stalled else False), timed_out=True)
 
     def fail(self, code: str, server_fault: bool = False) -> None:
@@ -163,7 +163,7 @@ class UpstreamExchange:
         relay = self._relay
         if self._settled:
             return
-        # An idle connection that the engine had closed meanwhile: it never saw the request.
+        # An idle connection that the engine had closed meanwhile: the engine never saw the request.
         stale = relay is not None and relay.status is None and not self._fresh
         self._admitted.lost(self._target, self._request)
         if (stale and not self._caller.disconnected) or self._elsewhere():
@@ -185,7 +185,7 @@ class UpstreamExchange:
         return listener.events - listener.failed <= opening
 
     def _refused(self, problem: Problem, status: int) -> None:
-        """Settles the engine's refusal, which is no failure of the engine if the caller caused it."""
+        """Settles the engine's refusal, which is no failure of the engine if the caller caused the refusal."""
         blamed = min(status, problem.status)
         late = not precedes_work(blamed, problem, self._request.prompts)
         facts = self._facts(ended=True, late=late)
@@ -277,7 +277,7 @@ class UpstreamExchange:
         status = 499 if self._caller.disconnected else problem.status
         self._admitted.settle(record, status, facts.unworked, None)
         self._caller.finish_badly(problem, self._events)
-        self._relay = None  # cuts the cycle, so that a request's objects die with it
+        self._relay = None  # cuts the cycle, so that a request's objects die at once
         self._context.deps.emit(failure_event(record, problem))
 
     def _record(self, facts: RequestFacts) -> UsageRecord:

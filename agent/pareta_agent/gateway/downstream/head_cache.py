@@ -1,7 +1,7 @@
 """Head cache: recognizes request heads that were parsed before, so that repeated calls skip the parser.
 
-A client repeats the same head with each call, except for the length of its body. The cache keeps the digest of the head
-and the parsed result, without the key.
+A client repeats the same head with each call, except for the length of the body. The cache keeps the digest of the
+head and the parsed result, without the key.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _MOST_DIGITS: Final = 8
 
 
 class SplitHead(NamedTuple):
-    """A head without its length: the digest of the rest, the length, and the start of the body."""
+    """A head without the length: the digest of the rest, the length, and the start of the body."""
 
     digest: bytes
     length: int
@@ -32,7 +32,7 @@ class SplitHead(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class KnownHead:
-    """The content of a head: its route, its request without the key, and the digest of the key."""
+    """The content of a head: the route, the request without the key, and the digest of the key."""
 
     route: Route
     head: RequestHead
@@ -64,7 +64,7 @@ def _around(data: bytes, start: int, end: int) -> SplitHead | None:
     digits = data[start:stop]
     if len(digits) > _MOST_DIGITS or not digits.isdigit():
         return None
-    # No head that was read has a zero byte, so none of them is equal to another one that is cut elsewhere.
+    # No head that was read has a zero byte, so no head equals another head that is cut elsewhere.
     digest = hashlib.sha256(data[:start] + b"\0" + data[stop:end]).digest()
     return SplitHead(digest, int(digits), end + 4)
 

@@ -1,6 +1,6 @@
-"""Host allowlist: checks the Host of every request before anything else of it. Pure.
+"""Host allowlist: checks the Host of every request before anything else. Pure.
 
-A web page can point a name of its own at a node's address. Only the allowlist distinguishes that name from the node's.
+A web page can point a foreign name at a node's address. Only the allowlist distinguishes that name from the node's.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _REMEMBERED: Final = 256
 class Hosts:
     """`names` may start with `*.` for all names below; without names, every well-formed Host is allowed.
 
-    An address and `localhost` are always allowed: nobody can point them elsewhere.
+    An address and `localhost` are always allowed: no web page can point either elsewhere.
     """
 
     def __init__(self, names: Iterable[str]) -> None:
@@ -25,7 +25,7 @@ class Hosts:
         self._good: set[bytes] = set()
 
     def refusal(self, host: bytes | None) -> str | None:
-        """`bad_http` for a malformed Host, `unknown_host` for a foreign one, None for an allowed one.
+        """`bad_http` for a malformed Host, `unknown_host` for a foreign Host, None for an allowed Host.
 
         A missing Host (HTTP/1.0) is allowed: no browser sends such a request.
         """

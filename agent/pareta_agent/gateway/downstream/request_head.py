@@ -36,7 +36,7 @@ _SINGLE_HEADERS: Final = (
 
 @dataclass(slots=True)
 class RequestHead:
-    """The head of an inference request. `problem` is its refusal, sent after the answers before it."""
+    """The head of an inference request. `problem` is the refusal, sent after the answers before."""
 
     authorization: bytes
     keep_alive: bool
@@ -91,7 +91,7 @@ def _repeated_header(headers: Headers) -> bytes | None:
 def request_head_of(
     route: Route, fields: Fields, keep_alive: bool, http11: bool, max_body_bytes: int
 ) -> RequestHead:
-    """Parses the head of an inference request whose framing is sound."""
+    """Parses the head of an inference request with sound framing."""
     kind = fields.get(b"content-type", JSON)
     encoding, idempotency_key = fields.get(b"content-encoding"), fields.get(b"idempotency-key")
     length = fields.get(b"content-length", b"0")
@@ -117,22 +117,22 @@ def request_head_of(
 
 
 def client_request_id(fields: Fields) -> bytes | None:
-    """The id that the caller, or a proxy, set: 1 to 128 visible ASCII characters, else it is ignored.
+    """The id that the caller, or a proxy, set: 1 to 128 visible ASCII characters; any other id is ignored.
 
-    The id is returned as `x-client-request-id` and stored in the usage record; the node's own id stays the unique one.
+    The id is returned as `x-client-request-id` and stored in the usage record; the node's own id stays unique.
     """
     given = fields.get(b"x-client-request-id") or fields.get(b"x-request-id")
     return given if given is not None and _TAG.fullmatch(given) else None
 
 
 def _key_of(route: Route, fields: Fields) -> bytes:
-    """An `authorization` made of the header in which this route's SDK puts the key; empty without it."""
+    """An `authorization` made of the header in which this route's SDK puts the key; empty without a key."""
     key = fields.get(route.dialect.key_header) if route.dialect.key_header else None
     return b"Bearer " + key if key else b""
 
 
 def response_head(status: int, headers: Iterable[tuple[bytes, bytes]], keep_alive: bool) -> bytes:
-    """A response's head with its empty line."""
+    """A response's head with the empty line."""
     lines = [b"%b: %b\r\n" % header for header in headers]
     lines.append(b"\r\n" if keep_alive else b"connection: close\r\n\r\n")
     return _STATUS_LINES[status] + b"".join(lines)

@@ -1,4 +1,4 @@
-"""Response writer: writes the answer of one request to the caller: a document, a stream, or an error."""
+"""Response writer: writes the answer of a request to the caller: a document, a stream, or an error."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def common_headers(dialect: Dialect, request_id: str, head: RequestHead, shared:
 
 
 class ResponseWriter:
-    """Writes one head; `keep_alive` false adds `connection: close`. `common` headers go with every answer."""
+    """Writes a single head; `keep_alive` false adds `connection: close`. `common` headers go with every answer."""
 
     def __init__(
         self, transport: Transport, dialect: Dialect, common: Headers, http11: bool, keep_alive: bool
@@ -54,7 +54,7 @@ class ResponseWriter:
             self._head(200, STREAM_HEADERS if self._http11 else STREAM_HEADERS[:-1], framed)
 
     def framed(self) -> Callable[[bytes], None] | None:
-        """A function that takes parts of a stream with chunked framing; None for a caller who does not read chunks."""
+        """A function that takes parts of a stream with chunked framing; None for a caller that does not read chunks."""
         return self._transport.write if self._http11 and self.head_sent else None
 
     def end_stream(self, last: bytes) -> None:

@@ -59,7 +59,7 @@ class GatewayServer(uvicorn.Server):
         connections = self.server_state.connections
         for connection in list(connections):
             connection.transport.close()
-        for _ in range(GOODBYE_LOOKS):  # TLS sends its closing alert and waits for the peer's
+        for _ in range(GOODBYE_LOOKS):  # TLS sends the closing alert and waits for the peer's
             if connections:
                 await asyncio.sleep(0.01)
         for connection in list(connections):

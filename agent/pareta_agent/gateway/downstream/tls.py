@@ -20,7 +20,7 @@ Stamp = tuple[tuple[int, int, int], ...]
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A certificate with its key, as a context for handshakes; `expires_s` is a Unix time."""
+    """A certificate with the key, as a context for handshakes; `expires_s` is a Unix time."""
 
     context: ssl.SSLContext
     expires_s: float
@@ -43,7 +43,9 @@ def load(cert: Path, key: Path) -> Loaded:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
     try:
-        context.load_cert_chain(cert, key, password="")  # without one OpenSSL would ask the terminal
+        context.load_cert_chain(
+            cert, key, password=""
+        )  # without a password OpenSSL would prompt on the terminal
     except (ssl.SSLError, ValueError) as error:
         why = (
             "belongs to another certificate" if "MISMATCH" in str(error) else "is no plain private key in PEM"
@@ -72,7 +74,7 @@ class Certificate:
         return self._loaded.expires_s
 
     def refresh(self, force: bool = False) -> bool:
-        """Reads the files again if they changed; returns whether there is a new certificate. Raises like `load`."""
+        """Reads the files again after a change; returns whether there is a new certificate. Raises like `load`."""
         stamp = self._stamped()
         if stamp == self._stamp and not force:
             return False
@@ -88,7 +90,7 @@ class Certificate:
 
 
 def _stamp(path: Path) -> tuple[int, int, int]:
-    """Changes whenever the file, or the target of its link, is written or replaced."""
+    """Changes whenever the file, or a link's target, is written or replaced."""
     try:
         stat = path.stat()
     except OSError:

@@ -19,9 +19,9 @@ def parser_for(callbacks: Any) -> httptools.HttpRequestParser:
 
 
 def without_upgrade(parser: httptools.HttpRequestParser, target: bytes, headers: Headers) -> bytes:
-    """The head that `parser` has read, without its offer.
+    """The head that `parser` has read, without the offer.
 
-    The request becomes the last on its connection: a proxy that assumes acceptance would pass on later bytes unread.
+    The request becomes the last on the connection: a proxy that assumes acceptance would pass on later bytes unread.
     """
     kept = b"".join(b"%b: %b\r\n" % header for header in headers if header[0] not in _UPGRADE_HEADERS)
     version = parser.get_http_version().encode()

@@ -1,1 +1,1 @@
-"""Upstream: connections to engines, and the relay of their answers."""
+"""Upstream: connections to engines, and the relay of answers."""

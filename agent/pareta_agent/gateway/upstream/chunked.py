@@ -8,7 +8,7 @@ _HEX: Final = frozenset(b"0123456789abcdefABCDEF")
 MAX_SIZE_LINE: Final = 64
 MAX_STARTS: Final = 64
 OPENINGS: Final = (b'"content":"', b'"text":"')
-# Sizes as uvicorn writes them. A table is faster than int(), which would take signs, blanks and prefixes as well.
+# Sizes in uvicorn's format. A table is faster than int(), which would take signs, blanks and prefixes as well.
 _SIZES: Final = {b"%x" % size: size for size in range(1, 4096)}
 
 
@@ -19,7 +19,7 @@ class BadFraming(ValueError):
 def whole_events(data: bytes) -> int:
     """The number of chunks in `data`, if `data` is whole chunks that each end an event; else 0.
 
-    Such bytes may pass to the caller unchanged: no chunk is partial, and the last chunk of a body is not among them.
+    Such bytes may pass to the caller unchanged: no chunk is partial, and a body's last chunk is excluded.
     """
     at = chunks = 0
     while at < len(data):
@@ -40,12 +40,12 @@ def _whole_chunk(data: bytes, at: int) -> tuple[int, int] | None:
 
 
 class Template:
-    """The bytes around a stream's text, learnt from one event: most chunks differ in the text alone.
+    """The bytes around a stream's text, learnt from an event: most chunks differ in the text alone.
 
     `prefix` ends after the text's opening quote; `suffix` runs from the closing quote to the chunk's end. Text without
-    a quote cannot end its string, so a chunk that fits holds content only, like the first.
-    `starts` maps a chunk's length to its size line and prefix. A chunk of such a length fits if it starts so, ends in
-    `suffix`, and has no quote between them.
+    a quote cannot end the string, so a chunk that fits holds content only, like the first. `starts` maps a chunk's
+    length to the size line and prefix. A chunk of such a length fits if the start matches, the end is `suffix`, and no
+    quote stands between.
     """
 
     __slots__ = ("_least", "_prefix", "starts", "suffix")
@@ -132,7 +132,7 @@ class ChunkReader:
         return b"".join(payload)
 
     def _line_to(self, data: bytes, at: int) -> int:
-        """Collects a line up to its LF and handles it; returns the position after the bytes taken."""
+        """Collects a line up to the LF and handles the line; returns the position after the bytes taken."""
         end = data.find(b"\n", at)
         stop = len(data) if end < 0 else end + 1
         self._line += data[at:stop]
@@ -162,7 +162,7 @@ class ChunkReader:
 
 
 def chunk(payload: bytes) -> bytes:
-    """One chunk with `payload`, which must not be empty."""
+    """A chunk with `payload`, which must not be empty."""
     return b"%x\r\n%b\r\n" % (len(payload), payload)
 
 

@@ -1,7 +1,7 @@
 """Engine metrics: exports selected series of the engines under the endpoint's name.
 
 The list is an allowlist: other series stay in the engine, as do labels that could contain a model or a path. An engine
-that does not answer costs the scrape its own series only.
+that does not answer costs the scrape only the engine's own series.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def relabel(text: str, endpoint: str, replica: str) -> dict[str, list[str]]:
 
 
 def exposition(parts: Iterable[dict[str, list[str]]]) -> bytes:
-    """Families of several engines as one text, each with one help and one type line."""
+    """Families of several engines as a single text, each with a help and a type line."""
     merged: dict[str, list[str]] = defaultdict(list)
     for part in parts:
         for name, samples in part.items():
@@ -77,7 +77,7 @@ def exposition(parts: Iterable[dict[str, list[str]]]) -> bytes:
 
 
 async def scrape(pools: ConnectionPools, fleet: FleetView, metrics: Metrics) -> bytes:
-    """Scrapes all replicas concurrently, each within `DEADLINE_S`; a shared engine once, under its own name."""
+    """Scrapes all replicas concurrently, each within `DEADLINE_S`; a shared engine once, under the engine's name."""
     replicas = {(e.runs_on, replica) for e in fleet.endpoints.values() for replica in e.replicas}
     parts = await asyncio.gather(*(_one(pools, metrics, e, r) for e, r in sorted(replicas, key=_name)))
     return exposition(parts)
@@ -101,7 +101,7 @@ async def _one(
 
 
 class _Text:
-    """Reads one answer up to the end of its connection."""
+    """Reads an answer up to the end of the connection."""
 
     def __init__(self, connection: EngineConnection) -> None:
         self._connection = connection

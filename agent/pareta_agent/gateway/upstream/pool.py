@@ -1,6 +1,6 @@
 """Connection pool: keep-alive HTTP/1.1 connections to the engines over Unix sockets, one request at a time on each.
 
-The pool knows no requests: a reader receives every byte of the answer, or the loss of the connection.
+The pool handles no requests: a reader receives every byte of the answer, or the loss of the connection.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class ResponseReader(Protocol):
 
 
 class EngineConnection(asyncio.Protocol):
-    """One connection. Bytes go to the reader; bytes without a reader end the connection."""
+    """A single connection. Bytes go to the reader; bytes without a reader end the connection."""
 
     __slots__ = ("_pool", "idle_since_s", "reader", "transport")
 
@@ -60,13 +60,13 @@ class EngineConnection(asyncio.Protocol):
         self._pool.put(self)
 
     def abort(self) -> None:
-        """Ends the request at once; the engine notices and stops working on it."""
+        """Ends the request at once; the engine notices and stops the work."""
         self.reader = None
         self.transport.abort()
 
 
 class ConnectionPool:
-    """The idle connections to one engine's socket."""
+    """The idle connections to an engine's socket."""
 
     def __init__(self, socket: Path, clock: Clock) -> None:
         self._socket = str(socket)
@@ -115,7 +115,7 @@ class ConnectionPool:
 
 
 class ConnectionPools:
-    """One pool an engine socket; pools of ended engines are closed."""
+    """A pool for each engine socket; pools of ended engines are closed."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock

@@ -1,4 +1,4 @@
-"""Relay: passes an engine's answer to the caller and reads its usage, with backpressure.
+"""Relay: passes an engine's answer to the caller and reads the usage, with backpressure.
 
 The hot path of the node: bytes that are whole content-only events go to the caller's transport unchanged, without a
 task, a copy or a parse. Everything else is parsed.
@@ -19,10 +19,10 @@ class RelaySink(Protocol):
     """The exchange of a relay; each of the last four methods ends the relay."""
 
     def stream_gave(self, payload: bytes) -> None:
-        """Takes payload for the caller, without its framing."""
+        """Takes payload for the caller, without the framing."""
 
     def verbatim(self) -> Callable[[bytes], None] | None:
-        """A function that takes framed bytes; None for a caller who does not read chunks."""
+        """A function that takes framed bytes; None for a caller that does not read chunks."""
 
     def stream_ended(self) -> None: ...
 
@@ -38,7 +38,7 @@ _NONE: Final[dict[int, bytes]] = {}  # stays empty
 
 
 class Relay:
-    """The reader of one answer. Every read sets `alive`, for stall detection."""
+    """The reader of an answer. Every read sets `alive`, for stall detection."""
 
     __slots__ = (
         "_body",
@@ -92,8 +92,8 @@ class Relay:
 
     def feed(self, data: bytes) -> None:
         self.alive = True
-        # One whole event that differs from others in its words alone: nearly every read of a stream, so it is
-        # recognized here, without a call.
+        # A whole event that differs from the last in words alone: nearly every read of a stream, so recognized here,
+        # without a call.
         start, write = self._starts.get(len(data)), self._write
         if (
             start is not None
@@ -110,7 +110,7 @@ class Relay:
         except (BadHead, BadFraming, EventTooLarge) as error:
             self.close()
             self._sink.relay_failed(error)
-        except Exception as error:  # the loop would swallow it and leave the request open for ever
+        except Exception as error:  # the loop would swallow the error and leave the request open for ever
             self.close()
             self._sink.relay_failed(error)
 
@@ -129,12 +129,12 @@ class Relay:
             self._connection.transport.resume_reading()
 
     def overhear(self) -> None:
-        """Stops passing bytes to a caller who has left, and reads the rest."""
+        """Stops passing bytes to a caller that has left, and reads the rest."""
         self._write = None
         self.resume()
 
     def close(self) -> None:
-        """Ends an incomplete answer: the engine stops working on it."""
+        """Ends an incomplete answer: the engine stops the work."""
         connection, self._connection = self._connection, None
         self._write = None
         if connection is not None:
@@ -203,7 +203,7 @@ class Relay:
 
     @property
     def _may_hurry(self) -> bool:
-        """True if the next bytes start an event, and enough events were read to know their format."""
+        """True if the next bytes start an event, and enough events were read to establish the format."""
         listener = self.listener
         known = listener.template is not None or listener.events >= LEARNING_EVENTS
         return known and self._chunks.at_boundary and listener.at_boundary

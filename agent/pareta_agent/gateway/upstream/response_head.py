@@ -29,7 +29,7 @@ class ResponseHead:
 
 
 def parse_head(head: bytes) -> ResponseHead:
-    """Parses a head without its empty line; raises BadHead if the end of the body is not defined."""
+    """Parses a head without the empty line; raises BadHead if the end of the body is not defined."""
     status = _STATUS.match(head)
     if status is None:
         raise BadHead("no status line")

@@ -1,7 +1,7 @@
 """Server-sent events: reads a stream's usage, errors and end, and selects the caller's events. Pure.
 
-Most chunks hold content only, and a search for a few needles proves it: a needle holds a bare quote, which JSON escapes
-inside strings, so generated text cannot contain it. Any other event is parsed.
+Most chunks hold content only, and a search for a few needles proves that: a needle holds a bare quote, which JSON
+escapes inside strings, so generated text cannot contain a needle. Any other event is parsed.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ def is_content_only(data: bytes) -> bool:
 
 
 def data_of(event: bytes) -> bytes:
-    """The data of one event: its `data:` lines joined; empty for a comment."""
+    """The data of an event: the `data:` lines joined; empty for a comment."""
     lines = [line[5:].lstrip(b" ") for line in event.splitlines() if line.startswith(b"data:")]
     return b"\n".join(lines)
 
 
 @dataclass(frozen=True, slots=True)
 class StreamFormat:
-    """The stream format of one family of routes. `parse_event` parses the events that `is_content_only` does not skip.
+    """The stream format of a family of routes. `parse_event` parses the events that `is_content_only` does not skip.
 
     `openings` precede an event's text; `overhead` counts the events of an answer without text.
     """
@@ -54,7 +54,7 @@ class StreamFormat:
 
 
 def parse_choices_event(listener: Listener, event: bytes, body: dict[str, Any]) -> bytes:
-    """Notes the content of a chat or completions event; returns the caller's part of it."""
+    """Notes the content of a chat or completions event; returns the caller's part of the event."""
     if body.get("error"):
         listener.failed = True
         return b""
@@ -80,7 +80,7 @@ CHOICES: Final = StreamFormat(is_content_only, parse_choices_event, OPENINGS, 1)
 
 
 class Listener:
-    """Parses one stream: `feed` takes payload split anywhere and returns the part that the caller may have now.
+    """Parses a single stream: `feed` takes payload split anywhere and returns the part that the caller may have now.
 
     - `done`: true after the last event, which is kept in `last` until the record is durable.
     - `failed`: true after an error event, which is kept in `error`.
@@ -136,7 +136,7 @@ class Listener:
         return b"".join(given)
 
     def _take(self, event: bytes) -> bytes:
-        """Handles one whole event; returns the caller's part of it."""
+        """Handles a whole event; returns the caller's part."""
         self.events += 1
         if self._stream_format.is_content_only(event) and _FINGERPRINT not in event:
             if self.template is None and self.events > 1:

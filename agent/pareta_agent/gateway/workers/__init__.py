@@ -1,1 +1,1 @@
-"""Workers: gateway processes beside the main one, and the messages between them."""
+"""Workers: gateway processes beside the main process, and the messages between both."""

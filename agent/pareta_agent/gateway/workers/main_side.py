@@ -1,4 +1,4 @@
-"""Worker session: serves one worker's messages in the main process, and settles the worker's requests at its end."""
+"""Worker session: serves a worker's messages in the main process, and settles the worker's requests at the end."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ Welcome = Callable[[socket.socket], None]
 
 
 class WorkerSession:
-    """Made from the main process's end of the socket pair. `ended` is called once the worker is gone and its requests
-    are settled; `tunnel` is called with a connection for a request that is not inference.
+    """Made from the main process's end of the socket pair. `ended` is called once the worker is gone and all requests
+    are settled. `tunnel` is called with a connection for a request that is not inference.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class WorkerSession:
             self._answers.pop(number, None)
 
     def show(self, fleet: FleetView) -> None:
-        """Sends the fleet and the state of the quarantine where they have changed."""
+        """Sends the fleet and the state of the quarantine after a change of either."""
         known = FleetView(dict(fleet.endpoints), fleet.complete)
         if known != self._shown:
             self._shown = known
@@ -103,7 +103,7 @@ class WorkerSession:
             self.send(worker_messages.QuarantineActive(self._quarantine_active))
 
     def close(self) -> None:
-        """Settles the worker's requests without waiting for its end."""
+        """Settles the worker's requests without waiting for the worker's end."""
         if not self._channel.closed:
             self._channel.close()
             self._lost()
@@ -206,7 +206,7 @@ class WorkerSession:
         self.send(worker_messages.KeyFound(number, True, found))
 
     def _lost(self) -> None:
-        """Settles open requests as a crash, withdraws waiting ones, and forgets the worker's connections."""
+        """Settles open requests as a crash, withdraws waiting requests, and forgets the worker's connections."""
         for applicant in self._waiting.values():
             applicant.application.withdraw()
         for admitted in self._open.values():

@@ -1,7 +1,7 @@
-"""Worker supervisor: starts the gateway workers, restarts a worker that ends, and drains, moves and stops them.
+"""Worker supervisor: starts the gateway workers, restarts a worker that ends, and drains, moves and stops workers.
 
 The main process keeps every listening socket, so the connections in the queue of a worker that ended are answered by
-its replacement.
+the replacement.
 """
 
 from __future__ import annotations
@@ -92,12 +92,12 @@ class WorkerSupervisor:
         return True
 
     async def move(self) -> bool:
-        """Stops the workers' listeners and moves their idle connections; whether none is left. Restarts no worker."""
+        """Stops the workers' listeners and moves idle connections; whether none is left. Restarts no worker."""
         self._leaving = True
         return all(await self._request(worker_messages.MoveConnections, deadline_s=GRACE_S))
 
     def lame_duck(self) -> None:
-        """Makes each answer of the workers the last on its connection."""
+        """Makes each answer of the workers the last on the connection."""
         self._lame = True
         for session in self._up():
             session.send(worker_messages.EnterLameDuck())
@@ -106,7 +106,7 @@ class WorkerSupervisor:
         self._send(worker_messages.RereadCertificate())
 
     async def scrape(self) -> None:
-        """Returns once each worker has sent its counts."""
+        """Returns once each worker has sent all counts."""
         await self._request(worker_messages.ReportCounts, deadline_s=SCRAPE_S)
 
     async def drain(self, deadline_s: float) -> int:
@@ -128,7 +128,7 @@ class WorkerSupervisor:
                 listener.close()
 
     async def _keep(self, slot: WorkerSlot) -> None:
-        """Runs one worker after another until the supervisor stops or the restart budget is spent."""
+        """Runs worker after worker until the supervisor stops or the restart budget is spent."""
         failures, clock = 0, self._context.deps.clock
         while True:
             began_s = clock.mono_s()
@@ -145,7 +145,7 @@ class WorkerSupervisor:
             await clock.sleep(next_.delay_s)
 
     async def _run_one(self, slot: WorkerSlot) -> str:
-        """Runs one worker from its start to its end; the reason of its end."""
+        """Runs a worker from start to end; returns the reason of the end."""
         if self._leaving:
             return "nobody is wanted any more"
         try:

@@ -38,8 +38,9 @@ class _Pairs(aiohttp.BaseConnector):
 
 
 class Tunnel:
-    """An ASGI app. `give` sends a connection's end to the main process; while `leaving`, each answer is the last on
-    its connection."""
+    """An ASGI app. `give` sends a connection's end to the main process; when `leaving`, each answer is the
+    connection's last.
+    """
 
     def __init__(
         self, give: Callable[[socket.socket], None], leaving: Callable[[], bool] = lambda: False

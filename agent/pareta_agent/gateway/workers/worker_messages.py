@@ -1,7 +1,7 @@
-"""Worker messages: every kind between the main process and its gateway workers, with its fields in wire order.
+"""Worker messages: every kind between the main process and the gateway workers, with all fields in wire order.
 
-`docs/internals/worker-protocol.md` lists them in order. A main process and its workers may come from two releases: no
-kind and no field changes its place or its JSON form.
+`docs/internals/worker-protocol.md` lists the kinds in order. A main process and a worker may come from two releases:
+no kind and no field changes place or JSON form.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ def send(channel: Channel, message: TypedMessage, descriptors: Sequence[int] = (
 
 @dataclass(frozen=True, slots=True)
 class WorkerUp:
-    """The worker has built its gateway and waits for `listen`."""
+    """The worker has built the gateway and waits for `listen`."""
 
     kind: ClassVar[str] = "up"
 
 
 @dataclass(frozen=True, slots=True)
 class ApplyForAdmission:
-    """A request, to be admitted, refused or replayed; `path` names its route."""
+    """A request, to be admitted, refused or replayed; `path` names the route."""
 
     kind: ClassVar[str] = "apply"
     request_id: str
@@ -79,7 +79,7 @@ class WithdrawApplication:
 
 @dataclass(frozen=True, slots=True)
 class EngineLost:
-    """A replica ended while it worked on a request of this fingerprint (hexadecimal)."""
+    """A replica ended during work on a request of this fingerprint (hexadecimal)."""
 
     kind: ClassVar[str] = "lost"
     replica: str
@@ -99,7 +99,7 @@ class RequestMoved:
 
 @dataclass(frozen=True, slots=True)
 class SettleRequest:
-    """An admitted request has ended. `document` is the answer where an idempotency key may replay it."""
+    """An admitted request has ended. `document` is the answer where an idempotency key may replay the answer."""
 
     kind: ClassVar[str] = "settle"
     request_id: str
@@ -145,7 +145,7 @@ class ConnectionClosed:
 
 @dataclass(frozen=True, slots=True)
 class MetricsCounted:
-    """The growth of counters and histograms since the last message, as `Metrics.take` returns it."""
+    """The growth of counters and histograms since the last message, as `Metrics.take` returns the growth."""
 
     kind: ClassVar[str] = "counted"
     taken: list[Any]
@@ -170,14 +170,14 @@ class WorkerAnswer:
 
 @dataclass(frozen=True, slots=True)
 class TunnelOpened:
-    """Carries one descriptor: a connection for a request that is not inference."""
+    """Carries a single descriptor: a connection for a request that is not inference."""
 
     kind: ClassVar[str] = "tunnel"
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionReturned:
-    """Carries one descriptor: a caller's connection between two requests, for the next agent."""
+    """Carries a single descriptor: a caller's connection between two requests, for the next agent."""
 
     kind: ClassVar[str] = "connection"
 
@@ -187,7 +187,7 @@ class ConnectionReturned:
 
 @dataclass(frozen=True, slots=True)
 class BeginWorker:
-    """The first message. Carries the worker's listening sockets; `secret` is hexadecimal, `certificate` its files."""
+    """The first message. Carries the worker's listening sockets; `secret` is hexadecimal, `certificate` the files."""
 
     kind: ClassVar[str] = "begin"
     settings: GatewaySettings
@@ -208,14 +208,14 @@ class BeginWorker:
 
 @dataclass(frozen=True, slots=True)
 class ListenOn:
-    """Start listening on the sockets of `begin` and on those that this message carries."""
+    """Start listening on the sockets of `begin` and on the sockets that this message carries."""
 
     kind: ClassVar[str] = "listen"
 
 
 @dataclass(frozen=True, slots=True)
 class ServeConnection:
-    """Carries one descriptor: a caller's connection that another agent of this home had accepted."""
+    """Carries a single descriptor: a caller's connection that another agent of this home had accepted."""
 
     kind: ClassVar[str] = "connection"
 
@@ -238,7 +238,7 @@ class KeysRevised:
 
 @dataclass(frozen=True, slots=True)
 class EnterLameDuck:
-    """From now on each answer is the last on its connection."""
+    """From now on each answer is the last on the connection."""
 
     kind: ClassVar[str] = "lame_duck"
 
@@ -315,7 +315,7 @@ class ReplayAnswer:
 
 @dataclass(frozen=True, slots=True)
 class SendKeepalive:
-    """The request still waits; a stream sends its caller a comment."""
+    """The request still waits; a stream sends the caller a comment."""
 
     kind: ClassVar[str] = "comfort"
     request_id: str
@@ -359,7 +359,7 @@ class FleetChanged:
 
 @dataclass(frozen=True, slots=True)
 class QuarantineActive:
-    """Requests carry their fingerprint while a quarantine is active."""
+    """Requests carry a fingerprint while a quarantine is active."""
 
     kind: ClassVar[str] = "wary"
     active: bool

@@ -1,7 +1,7 @@
 """Main process client: sends a worker's applications and usage records to the main process and receives the results.
 
 A request costs two messages each way (application and decision, record and confirmation) and none a chunk. A worker
-ends with its main process, which meters.
+ends with the main process, which meters.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class MainProcessClient:
             self._keys.pop(number, None)
 
     def emit(self, event: Event | Phase) -> None:
-        """The main process emits the events of certificates, which it reads too."""
+        """The main process emits the events of certificates, which the main process reads too."""
         if isinstance(event, Event) and not event.name.startswith(("certificate_", "front_stopped")):
             worker_messages.send(
                 self.channel, worker_messages.EventEmitted(event.name, event.level, dict(event.fields))
@@ -192,7 +192,7 @@ class MainProcessClient:
             saved.set_result(None)
         else:
             saved.set_exception(HostError("spool_failed", "the record was not written", "see the node's log"))
-            saved.exception()  # retrieved here, so that asyncio does not report it
+            saved.exception()  # retrieved here, so that asyncio does not report the error
 
 
 @dataclass(slots=True)
@@ -208,7 +208,7 @@ class SentApplication:
 
 @dataclass(slots=True)
 class RemoteAdmission:
-    """An admitted request whose limits, credit and record the main process keeps."""
+    """An admitted request with limits, credit and record in the main process."""
 
     client: MainProcessClient
     admission: Admission

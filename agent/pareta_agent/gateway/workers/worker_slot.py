@@ -1,4 +1,4 @@
-"""Worker slot: holds one configured worker's listeners, and its process and session while a worker runs."""
+"""Worker slot: holds a configured worker's listeners, and the process and session while a worker runs."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class WorkerSlot:
         return True
 
     async def end(self) -> None:
-        """Waits for the end of the stopped worker, for `GRACE_S`; then kills its process group."""
+        """Waits for the end of the stopped worker, for `GRACE_S`; then kills the process group."""
         if self.process is None:
             return
         try:

@@ -14,8 +14,9 @@ from pareta_agent.ipc.message_table import values_of
 
 @dataclass(frozen=True, slots=True)
 class RequestSummary:
-    """The part of an inference request that admission uses. `beginning` of the prompt is empty unless it may select a
-    replica; `fingerprint` is hexadecimal, None while no quarantine is active."""
+    """The part of an inference request that admission uses. `beginning` of the prompt is empty without a choice of
+    replicas; `fingerprint` is hexadecimal, None while no quarantine is active.
+    """
 
     model: str
     beginning: str
@@ -33,7 +34,7 @@ class RequestSummary:
     def of(
         cls, request: InferenceRequest, prompt: str, several: bool, fingerprint: bytes | None
     ) -> RequestSummary:
-        """`prompt` names its field; `several` replicas are there to select from."""
+        """`prompt` names the prompt's field; `several`: the endpoint has several replicas."""
         prefix = prompt_prefix(request.fields.get(prompt)) if several else ""
         return cls(
             request.model,
@@ -67,7 +68,7 @@ class RequestSummary:
 
 @dataclass(frozen=True, slots=True)
 class TerminalRecord:
-    """A usage record without its admission, which the main process has."""
+    """A usage record without the admission, which the main process has."""
 
     outcome: str
     usage_source: Any

@@ -25,7 +25,7 @@ _KINDS: Final = {
 
 
 def is_content_only(events: bytes) -> bool:
-    """True if no event holds usage, an error or the end: generated text cannot contain the bare quotes around them."""
+    """True if no event holds usage, an error or the end: generated text cannot contain bare quotes around such keys."""
     return (
         events.find(b'"usage":') < 0
         and events.find(b'"error"') < 0

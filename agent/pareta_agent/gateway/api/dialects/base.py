@@ -1,4 +1,4 @@
-"""Dialects: parse the answers and write the errors of one family of routes."""
+"""Dialects: parse the answers and write the errors of a family of routes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pareta_agent.gateway.upstream.sse import CHOICES, StreamFormat
 from pareta_agent.meter.usage import tokens_of
 from pareta_agent.value import value
 
-# What OpenAI's own answers may hold as null: in a document, a choice and its message.
+# OpenAI's own answers may hold these as null: in a document, a choice and a message.
 _OPENAI_NULLS: Final = frozenset(
     (
         "audio",
@@ -31,7 +31,7 @@ _OPENAI_NULLS: Final = frozenset(
 
 @value
 class Reading:
-    """A parsed answer: one finish reason a choice, the token counts, and the caller's bytes."""
+    """A parsed answer: a finish reason for each choice, the token counts, and the caller's bytes."""
 
     finish_reasons: tuple[str, ...]
     tokens: Tokens | None

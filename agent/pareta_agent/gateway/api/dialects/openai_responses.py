@@ -1,7 +1,7 @@
-"""OpenAI responses: typed events, the last of which holds the whole answer and its usage. Pure.
+"""OpenAI responses: typed events, the last of which holds the whole answer and the usage. Pure.
 
-The engine reports an aborted answer as completed, so the token counts decide. A draining engine finishes its running
-requests and refuses the rest by an empty answer; a complete answer has at least its last token.
+The engine reports an aborted answer as completed, so the token counts decide. A draining engine finishes running
+requests and refuses the rest by an empty answer; a complete answer has at least the last token.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _REASONS: Final = {"completed": "stop", "incomplete": "length", "cancelled": "ab
 
 
 def is_content_only(events: bytes) -> bool:
-    """True if no event holds a response or an error: keys, whose quotes no generated text can contain."""
+    """True if no event holds a response or an error: keys, with quotes that no generated text can contain."""
     return events.find(b'"response":') < 0 and events.find(b'"error"') < 0 and events.find(b"[DONE]") < 0
 
 

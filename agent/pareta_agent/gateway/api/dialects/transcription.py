@@ -1,7 +1,8 @@
-"""Transcription: documents counted in seconds of audio; streams, which report no seconds, in the engine's tokens. Pure.
+"""Transcription: documents counted in seconds of audio; streams, which report no seconds, in the engine's tokens.
+Pure.
 
-The engine streams a transcription in the format of a chat. Each event becomes one of OpenAI's transcription events; the
-last carries the whole text and its usage.
+The engine streams a transcription in the format of a chat. Each event becomes an OpenAI transcription event; the last
+carries the whole text and the usage.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def _event_of(body: dict[str, Any]) -> bytes:
     return b"data: " + orjson.dumps(body) + b"\n\n"
 
 
-# No event is passed on unread: each becomes another one.
+# No event is passed on unread: each is replaced.
 TRANSCRIPTION_DIALECT: Final = replace(
     OPENAI, read=read, stream_format=StreamFormat(lambda _: False, parse_event, (), 0)
 )

@@ -1,7 +1,7 @@
-"""Allowed values: the text for each request field whose value the engine refuses. Pure.
+"""Allowed values: the text for each request field with a value that the engine refuses. Pure.
 
 The engine checks the values. A refusal is answered with the field's line here, and with the numbers of the endpoint
-(`{vocabulary}`, `{context}`, `{most}`) if the engine named them.
+(`{vocabulary}`, `{context}`, `{most}`) if the engine named any.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def not_allowed(field: str, fields: Mapping[str, Any], allowed: str = "", sent: 
 
 
 def sent_of(field: str, fields: Mapping[str, Any]) -> str:
-    """`; you sent …`, shortened if it is long."""
+    """`; you sent …`, shortened if long."""
     if field not in fields:
         return ""
     try:

@@ -1,7 +1,7 @@
 """Constraint errors: the refusal of a schema, grammar or regular expression that the engine rejects. Pure.
 
-The engine reports a constraint that passes its checks but cannot be compiled as 500, for that request alone. The caller
-receives a 400, because the constraint is in the request.
+The engine answers 500 to a constraint that passes the checks but cannot be compiled, for that request alone. The
+caller receives a 400, because the constraint is in the request.
 """
 
 from __future__ import annotations

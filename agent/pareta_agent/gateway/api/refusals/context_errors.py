@@ -1,7 +1,7 @@
 """Context errors: the refusal of a prompt longer than the context, in the sentences that client libraries match. Pure.
 
-litellm, LangChain and others match OpenAI's sentence or the code, and then select a longer model. Clients of
-Anthropic's API match its sentence (`gateway/api/dialects/anthropic_messages.py`).
+Client libraries such as litellm and LangChain match OpenAI's sentence or the code, and then select a longer model.
+Clients of Anthropic's API match Anthropic's sentence (`gateway/api/dialects/anthropic_messages.py`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Engine errors: translate an engine's refusal into the error catalogue. Pure.
 
-vLLM's messages contain Python reprs, flags and file paths. Only numbers and a known field's name are read from them;
-the sentences are the catalogue's (`gateway/api/refusals/allowed_values.py`, `gateway/api/refusals/engine_rules.py`).
+vLLM's messages contain Python reprs, flags and file paths. Only numbers and a known field's name are read from vLLM's
+text; the sentences are the catalogue's (`gateway/api/refusals/allowed_values.py`,
+`gateway/api/refusals/engine_rules.py`).
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ from pareta_agent.gateway.api.refusals.engine_rules import by_rule, limit_of
 from pareta_agent.gateway.api.routes import Route
 
 _NAMED: Final = re.compile(r"\(parameter=(\w+)")
-# A validation error names its place as a tuple or with dots, by version.
+# A validation error names the field as a tuple or with dots, by version.
 _LOCATED: Final = re.compile(r"'loc': (?:\('body', '|'body\.)(\w+)")
 _LEADING: Final = re.compile(r"\A`?(\w+)`? (?:value )?(?:must|cannot|contains|entries|is)\b")
 # A model of an answer, not of a request, that could not be made of what was generated.
 _UNFORMED: Final = re.compile(r"\d+ validation errors? for (?!\w*(?:Request|Param|Tool|Validator))\w+\n")
 _EARLY: Final = ("context_length_exceeded", "invalid_value")
-# How the engine names fields of a route that it serves by another one.
+# The engine's field names on a route that is served by another route.
 _ELSEWHERE: Final = {"stop": "stop_sequences", "response_format": "output_config"}
 _LIMITS: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 _NO_FIELDS: Final[Mapping[str, Any]] = {}
@@ -61,7 +62,8 @@ def problem_in(event: bytes, route: Route, fields: Mapping[str, Any] = _NO_FIELD
 
 
 def precedes_work(status: int, problem: Problem, prompts: int) -> bool:
-    """True if the engine refused before any work. It checks one prompt at a time, and may work on others meanwhile.
+    """True if the engine refused before any work. The engine checks the prompts in turn, and may work on earlier
+    prompts.
 
     ValueErrors during the work are 400 too, so a 400 without a known rule proves nothing.
     """
@@ -77,7 +79,7 @@ def _field_of(param: str, message: str, route: Route, fields: Mapping[str, Any])
     """The caller's field that the engine names, if that field may reach the engine."""
     named = [part for part in re.split(r"[.\[]", param, maxsplit=2) if part != "body"][:1]
     named += [*_NAMED.findall(message), *_LOCATED.findall(message), *_LEADING.findall(message)]
-    # A route that the engine serves by another one uses its own name for the limit.
+    # A route that the engine serves by another route has a different name for the limit.
     limit = next((name for name in named if name in _LIMITS), None)
     if limit is not None:
         return limit_of(route, fields, limit)

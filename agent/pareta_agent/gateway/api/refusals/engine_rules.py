@@ -12,7 +12,7 @@ from pareta_agent.contract.api_errors import Problem
 from pareta_agent.gateway.api.refusals.allowed_values import not_allowed
 from pareta_agent.gateway.api.routes import Route
 
-# Stand for the route's own names: of its prompt, its documents, its limit of output tokens; and for the field that the
+# Stand for the route's own names: of the prompt, the documents, the limit of output tokens; and for the field that the
 # message names.
 _PROMPT, _DOCUMENTS, _LIMIT, _NAMED = "{prompt}", "{documents}", "{limit}", "{field}"
 _CONTEXT: Final = "an integer from 1 to {most}, the endpoint's context"

@@ -1,4 +1,4 @@
-"""Unserved fields: refused because the answer would differ without them, each with a reason. Pure.
+"""Unserved fields: refused because the answer would differ otherwise, each with a reason. Pure.
 
 Every other field outside a route's list is ignored; `tests/data/fidelity.md` lists both.
 """
