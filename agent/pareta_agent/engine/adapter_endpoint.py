@@ -59,9 +59,7 @@ class AdapterEndpoint:
         await self.close()
         on = [replica.socket for replica in self._host().replicas if replica.socket in self._on]
         if on:
-            await self._context.clock.sleep(
-                _LAST_CALLS_S
-            )  # calls sent before have reached the engine by then
+            await self._context.clock.sleep(_LAST_CALLS_S)  # earlier calls have reached the engine by then
         for socket in on:
             # an engine that ends takes all adapters along
             with contextlib.suppress(OSError, client.AdapterRefused):

@@ -139,7 +139,7 @@ class Slot:
                 continue
             settings = self._context.settings.restart
             failures = restart_policy.failures_after(failures, self._ready_s(replica), settings)
-            self._plain = replica.warm and replica.ready_at_s is None  # perhaps the fork failed: try without
+            self._plain = replica.warm and replica.ready_at_s is None  # perhaps due to the fork: try without
             left = await self._cache_left(replica, exit_reason, failures)
             decision = restart_policy.decide(
                 failures,

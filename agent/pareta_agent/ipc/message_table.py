@@ -1,4 +1,4 @@
-"""Message table: maps the kinds of a protocol's one direction to dataclasses.
+"""Message table: maps the kinds of one direction of a protocol to dataclasses.
 
 A message is a frozen dataclass with a `kind`; the fields, in order, are the values on the wire. A class with other
 values than fields defines `encode` and `decode`.

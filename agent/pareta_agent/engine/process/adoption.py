@@ -37,7 +37,7 @@ class AdoptablePlan:
 
 class AdoptableEngines:
     """Engines that outlived an earlier agent and wait to be claimed by desired specs. `unaware` reports, for a replica
-    by name, whether the earlier agent still runs without word of the replica's end, and may send requests there.
+    by name, whether the earlier agent still runs without notice of the replica's end, and may send requests there.
     """
 
     def __init__(self, read_gpus: gpu_memory.ReadGpus, clock: Clock, changed: Callable[[], None]) -> None:
@@ -125,9 +125,7 @@ class AdoptableEngines:
         if not used():
             return
         end_s, quiet_s = self._clock.mono_s() + drain_s, 0.0
-        while (
-            quiet_s < _QUIET_S and self._clock.mono_s() < end_s
-        ):  # requests sent meanwhile are reported in time
+        while quiet_s < _QUIET_S and self._clock.mono_s() < end_s:  # new requests are reported in time
             await self._clock.sleep(_POLL_S)
             quiet_s = 0.0 if used() else quiet_s + _POLL_S
 

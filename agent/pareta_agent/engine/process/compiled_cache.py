@@ -22,7 +22,7 @@ def directory(settings: EngineSettings) -> Path:
 
 
 def ready(settings: EngineSettings, spare: Path) -> Path:
-    """That directory if usable now, else a new directory; `spare` where the disk has no place for any."""
+    """The present directory if usable, else a new directory; `spare` where the disk has no place for any."""
     with contextlib.suppress(OSError):
         return _make(directory(settings))
     with contextlib.suppress(OSError):

@@ -55,7 +55,7 @@ class EngineProcess:
             await cancel(leader, *cores)
 
     def notice_cores(self) -> None:
-        """Records the leader's computing children, by size; mere helper processes are dispensable."""
+        """Records the leader's computing children, by size; the engine can run without small helpers."""
         children = {
             found: _resident_pages(found.pid) for found in self._process.group() if found.parent == self.pid
         }

@@ -29,7 +29,7 @@ def main(argv: list[str]) -> int:
         fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return 0
-    if os.fork():  # not a child of the engine
+    if os.fork():  # the engine must have no keeper among the children
         return 0
     let_go_of_output()
     ended = select.poll()

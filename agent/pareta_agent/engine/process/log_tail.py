@@ -43,7 +43,7 @@ class LogTail:
         return lines
 
     def read_to_end(self) -> list[str]:
-        """As above up to the end, with an unterminated last line; of a long log, the last MiB."""
+        """As `read`, up to the end, with an unterminated last line; of a long new part, the last MiB."""
         with contextlib.suppress(OSError):
             if (recent := self._path.stat().st_size - _MAX_READ_BYTES) > self._offset:
                 self._offset, self._partial = recent, ""

@@ -18,7 +18,7 @@ async def read_ahead(weights: Path, available_bytes: int | None = None) -> int:
     """Reads all weights into the cache or schedules the reads, and returns the bytes; on cancel, ends within a piece.
 
     Reads nothing where the weights exceed half of the free or reclaimable memory: the engine needs memory too, and
-    running engines must not be evicted. A file that cannot be read is left to the engine's error report.
+    the memory of running programs must stay. A file that cannot be read is left to the engine's error report.
     """
     stop = threading.Event()
     try:

@@ -72,7 +72,7 @@ _REMEDIES = {
 
 
 def of_exit(status: int | None, lines: Sequence[str], *, ready: bool) -> ExitReason:
-    """Reason for an exit of the engine itself; any exit without a stop is a crash, whatever the status."""
+    """Reason for an engine that ended by itself; any exit without a stop is a crash, whatever the status."""
     failure = classify(lines[-_LINES_OF_A_SERVING_ENGINE:] if ready else lines)
     when = "while it served" if ready else "while it started"
     if status is not None and status < 0:

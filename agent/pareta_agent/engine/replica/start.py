@@ -123,7 +123,7 @@ class EngineStart:
         return await client.wake_up(self._starter.run_dir.socket, timeout_s)
 
     async def settled(self) -> EngineProcess | None:
-        """The process, once the existence is certain; no further step begins."""
+        """The process, if any, once a pending spawn has ended; no further step begins."""
         if self._spawning is not None:
             if not self._committed:
                 self._spawning.cancel()

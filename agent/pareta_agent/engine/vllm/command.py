@@ -50,9 +50,7 @@ def arguments(plan: Plan, launch: Launch, version: str) -> list[str]:
         args += ["--kv-cache-dtype", plan.kv_cache_dtype]
     if launch.remote_code:
         args.append("--trust-remote-code")
-    if (
-        launch.sleeps and plan.platform == "cuda"
-    ):  # a CPU engine sleeps without the flag, and keeps all memory
+    if launch.sleeps and plan.platform == "cuda":  # a CPU engine sleeps without, and keeps all memory
         args.append("--enable-sleep-mode")
     if launch.sleeps:  # the routes are developers', and log more
         args.append("--no-log-error-stack")

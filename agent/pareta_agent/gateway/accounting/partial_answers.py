@@ -15,7 +15,7 @@ from pareta_agent.telemetry.metrics import Metrics
 
 @dataclass(frozen=True, slots=True)
 class PartialAnswerSettings:
-    """A key is reported if at least `least` of the key's calls ended within a window and that share was left."""
+    """A key is reported if at least `least` of the key's calls ended within a window and `ratio` of these were left."""
 
     window_s: float = 300.0
     least: int = 20

@@ -42,7 +42,7 @@ class Downstream(Protocol):
 
 
 class InferenceCall:
-    """Replaces uvicorn's RequestResponseCycle, with that class's attributes up to `body`: all without underscore."""
+    """Replaces uvicorn's RequestResponseCycle: the attributes without underscore, up to `body`, are that class's."""
 
     def __init__(
         self, context: GatewayContext, connection: Downstream, route: Route, head: RequestHead

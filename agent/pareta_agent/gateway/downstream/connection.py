@@ -263,7 +263,7 @@ class ClientConnection(HttpToolsProtocol):
         return bool(self.tunnel_of) or self.transport.get_extra_info("ssl_object") is not None
 
     def move(self) -> None:
-        """Gives the connection to the successor, if no request is open."""
+        """Gives the connection to the successor, if between two requests."""
         take = self._context.successor
         if take is None or not self.between or self.stays:
             return

@@ -43,9 +43,7 @@ def load(cert: Path, key: Path) -> Loaded:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
     try:
-        context.load_cert_chain(
-            cert, key, password=""
-        )  # without a password OpenSSL would prompt on the terminal
+        context.load_cert_chain(cert, key, password="")  # else OpenSSL would prompt on the terminal
     except (ssl.SSLError, ValueError) as error:
         why = (
             "belongs to another certificate" if "MISMATCH" in str(error) else "is no plain private key in PEM"

@@ -92,8 +92,8 @@ class Relay:
 
     def feed(self, data: bytes) -> None:
         self.alive = True
-        # A whole event that differs from the last in words alone: nearly every read of a stream, so recognized here,
-        # without a call.
+        # A whole event that differs from other events in words alone: nearly every read of a stream, so recognized
+        # here, without a call.
         start, write = self._starts.get(len(data)), self._write
         if (
             start is not None

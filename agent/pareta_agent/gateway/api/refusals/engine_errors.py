@@ -62,8 +62,8 @@ def problem_in(event: bytes, route: Route, fields: Mapping[str, Any] = _NO_FIELD
 
 
 def precedes_work(status: int, problem: Problem, prompts: int) -> bool:
-    """True if the engine refused before any work. The engine checks the prompts in turn, and may work on earlier
-    prompts.
+    """True if the engine refused before any work. The engine checks the prompts in turn, and may work on other
+    prompts meanwhile.
 
     ValueErrors during the work are 400 too, so a 400 without a known rule proves nothing.
     """
