@@ -100,7 +100,7 @@ class Bench:
     async def warm(self) -> None:
         """Waits for the standby."""
         async with asyncio.timeout(DEADLINE_S):
-            while not self.fleet.standbys_ready:
+            while not self.fleet.standbys.ready:
                 await asyncio.sleep(0.05)
 
     async def deploy(self) -> float:
@@ -131,7 +131,7 @@ def forget(weights: Path) -> None:
 async def from_the_disk(make: Make, weights: Path, read_ahead: bool) -> float:
     """From a standby that waits, with weights that are not in memory."""
     cold = make(1, read_ahead)
-    await cold.fleet.warm(PLAN)
+    await cold.fleet.standbys.warm(cold.fleet.settings, PLAN)
     await cold.warm()
     forget(weights)
     seconds = await cold.deploy()
@@ -146,7 +146,7 @@ async def one_round(make: Make, weights: Path) -> tuple[dict[str, float], Event]
     seconds["plain"] = await plain.deploy()
     await plain.fleet.close(5)
     ready = make(1, True)
-    await ready.fleet.warm(PLAN)
+    await ready.fleet.standbys.warm(ready.fleet.settings, PLAN)
     await ready.warm()
     seconds["from_standby"] = await ready.deploy()
     await ready.fleet.close(5)

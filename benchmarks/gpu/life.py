@@ -67,7 +67,7 @@ def _of_standby(bench: Bench) -> dict[str, Any]:
 
 async def _warmed(ground: Ground, bench: Bench) -> None:
     """Until a standby waits, or it is clear that none will."""
-    await bench.fleet.warm(ground.small)
+    await bench.fleet.standbys.warm(bench.fleet.settings, ground.small)
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(WARM_S):
             await bench.warm()
