@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import json
-import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -44,24 +43,9 @@ def contract() -> dict[str, Any]:
     }
 
 
-def _settings() -> dict[str, Any]:
-    """By key: the default and the type."""
-    found: dict[str, Any] = {}
-
-    def visit(model: Any, prefix: str) -> None:
-        for name, field in model.model_fields.items():
-            section = field.annotation if hasattr(field.annotation, "model_fields") else None
-            if section is not None:
-                visit(section, f"{prefix}{name}.")
-            else:
-                default = field.get_default(call_default_factory=False)
-                found[prefix + name] = {
-                    "default": repr(default),
-                    "type": re.sub(r" at 0x\w+", "", str(field.annotation)),
-                }
-
-    visit(Settings, "")
-    return found
+def _settings() -> Any:
+    """The JSON schema without its texts: keys, types, bounds, defaults."""
+    return _bare(Settings.model_json_schema())
 
 
 def _metrics() -> dict[str, Any]:

@@ -16,7 +16,6 @@ def test_the_public_contract_is_as_committed(part):
 
 def test_no_part_is_empty():
     """A list that nothing is read into would hold nothing."""
-    assert {part: len(COMMITTED[part]) > 10 for part in COMMITTED if part != "apis"} == dict.fromkeys(
-        set(COMMITTED) - {"apis"}, True
-    )
-    assert all(api["paths"] for api in COMMITTED["apis"].values())
+    lists = [COMMITTED[part] for part in ("commands", "errors", "events", "metrics")]
+    lists += [COMMITTED["settings"]["properties"], *(api["paths"] for api in COMMITTED["apis"].values())]
+    assert all(len(each) > 5 for each in lists)
