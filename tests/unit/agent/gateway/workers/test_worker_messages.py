@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from message_values import ADMISSION, FLEET, RECORD
 
 from pareta_agent.contract.api_errors import Problem
-from pareta_agent.contract.fleet_view import EndpointView, FleetView, ReplicaView
 from pareta_agent.contract.grant import GrantLimits, KeyGrant
-from pareta_agent.contract.usage_record import Admission, Outcome, Tokens, UsageRecord
+from pareta_agent.contract.usage_record import Outcome, UsageRecord
 from pareta_agent.gateway.ports import IdempotencyKey
 from pareta_agent.gateway.settings import GatewaySettings
 from pareta_agent.gateway.worker_main import Worker
@@ -25,17 +25,7 @@ from pareta_agent.gateway.workers.worker_values import RequestSummary, TerminalR
 from pareta_agent.ipc.channel import Channel
 from pareta_agent.ipc.message_table import MessageTable
 
-GOLDEN = json.loads((Path(__file__).parents[3] / "data/worker_messages.json").read_text())
-ADMISSION = Admission("req_1", "org_a", "key_a", "ep_a", "task", "alias-1", "/v1/completions", True, 1.7e9)
-TOKENS, REASONS = Tokens(10, 2, 5, 1), ("stop", "length")
-RECORD = UsageRecord(
-    ADMISSION, Outcome.COMPLETED, "engine_final", TOKENS, REASONS, 2, 1, 0.25, 1.5, "ep_a/0", 3, "0.11.0", 7, "mine"
-)  # fmt: skip
-REPLICA = ReplicaView("ep_a/0", 3, Path("/run/e.sock"), "0.11.0", 16, 2.5)
-FLEET = FleetView({"ep_a": EndpointView(
-    "ep_a", "org_a", "task", "alias-1", "live", (REPLICA,), 4096, "be brief", True, None, None, 17, True,
-    "base-1", "ad", False, 1.25,
-)})  # fmt: skip
+GOLDEN = json.loads((Path(__file__).parents[4] / "data/worker_messages.json").read_text())
 GRANT = KeyGrant(
     "org_a", "key_a", "active", frozenset({"ep_b", "ep_a"}), 30.0, GrantLimits(60, 1000, 4), "delivered"
 )
