@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pareta_agent import processes as launch
+from pareta_agent import processes
 
 _NAMES: Final = re.compile(
     r"(?:\w[\w.]*-)*(?:cc|cc1|cc1plus|gcc|[cg]\+\+|c89|c99|collect2|lto1|lto-wrapper|as|ld|ld\.\w+|lld|mold|clang|clang\+\+"
@@ -39,14 +39,14 @@ class Stillness:
         return now_s - max(moved_s, self.compiled_s)
 
 
-def compiling(leader: launch.Process) -> bool:
+def compiling(leader: processes.Process) -> bool:
     """True while a descendant, or a process of the group, is a compiler or a compile worker at work."""
-    return any(_compiles(found) for found in family(leader.pid, launch.processes()))
+    return any(_compiles(found) for found in family(leader.pid, processes.processes()))
 
 
-def family(leader: int, processes: Iterable[launch.Stat]) -> list[launch.Stat]:
+def family(leader: int, running: Iterable[processes.Stat]) -> list[processes.Stat]:
     """The members of the group and all descendants, without the leader: compile pools may lead separate sessions."""
-    listed = sorted(processes, key=lambda found: (found.started, found.pid))
+    listed = sorted(running, key=lambda found: (found.started, found.pid))
     pids, found = {leader}, []
     for each in listed:
         if each.pid != leader and (each.group == leader or each.parent in pids):
@@ -60,7 +60,7 @@ def is_compiler(name: str, words: Sequence[str]) -> bool:
     return any(_NAMES.fullmatch(word.rpartition("/")[2]) for word in (name, *words[:2]))
 
 
-def _compiles(found: launch.Stat) -> bool:
+def _compiles(found: processes.Stat) -> bool:
     try:
         name = Path(f"/proc/{found.pid}/comm").read_text().strip()
         line = Path(f"/proc/{found.pid}/cmdline").read_bytes().decode("utf-8", "replace")

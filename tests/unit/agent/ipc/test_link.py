@@ -7,16 +7,9 @@ import os
 import socket
 from pathlib import Path
 
-from pareta_agent.ipc.link import Link
+from upgrade_pair import pair
+
 from pareta_agent.node.upgrade.upgrade_socket import UpgradeListener, connect
-
-
-async def pair(tmp_path: Path) -> tuple[Link, Link, UpgradeListener]:
-    listener = UpgradeListener(tmp_path / "d.sock")
-    listener.open()
-    connected, answered = await asyncio.gather(connect(tmp_path / "d.sock"), listener.next())
-    assert connected is not None
-    return connected, answered, listener
 
 
 async def test_messages_come_whole_in_order_with_their_descriptors(tmp_path: Path) -> None:

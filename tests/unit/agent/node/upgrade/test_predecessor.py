@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
+from upgrade_pair import pair
+
 from pareta_agent.contract.fleet_view import FleetView
-from pareta_agent.ipc.link import Link
 from pareta_agent.node.upgrade.predecessor import Predecessor
 from pareta_agent.node.upgrade.successor import Successor
-from pareta_agent.node.upgrade.upgrade_socket import UpgradeListener, connect
-
-
-async def pair(tmp_path: Path) -> tuple[Link, Link, UpgradeListener]:
-    listener = UpgradeListener(tmp_path / "d.sock")
-    listener.open()
-    connected, answered = await asyncio.gather(connect(tmp_path / "d.sock"), listener.next())
-    assert connected is not None
-    return connected, answered, listener
 
 
 async def test_what_is_to_end_is_used_until_the_other_one_knows(tmp_path: Path) -> None:
